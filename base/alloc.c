@@ -1,0 +1,166 @@
+/* alloc.c - tagged allocation over posix_memalign; a 64-byte header keeps size and tag. */
+#include "base/alloc.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/checked.h"
+
+enum { HEADER = 64, HUGE_FROM = 8 << 20 };
+
+struct header {
+    size_t size;
+    enum dr_tag tag;
+};
+
+struct counter {
+    atomic_size_t bytes, peak;
+    atomic_ullong blocks, total;
+};
+
+static struct counter counters[DR_TAG_COUNT + 1]; /* the last one sums all */
+static atomic_llong fail_from, fail_run;          /* allocations left until failing; how many fail */
+static atomic_bool fail_armed, fail_hit;
+
+static bool must_fail(void)
+{
+    if (!atomic_load_explicit(&fail_armed, memory_order_relaxed))
+        return false;
+    long long left = atomic_fetch_sub(&fail_from, 1) - 1;
+    if (left > 0 || left <= -atomic_load(&fail_run))
+        return false;
+    atomic_store(&fail_hit, true);
+    return true;
+}
+
+static void count_in(struct counter *c, size_t size)
+{
+    size_t now = atomic_fetch_add(&c->bytes, size) + size;
+    size_t peak = atomic_load(&c->peak);
+    while (now > peak && !atomic_compare_exchange_weak(&c->peak, &peak, now)) {
+    }
+    atomic_fetch_add(&c->blocks, 1);
+    atomic_fetch_add(&c->total, 1);
+}
+
+static void count_out(struct counter *c, size_t size)
+{
+    atomic_fetch_sub(&c->bytes, size);
+    atomic_fetch_sub(&c->blocks, 1);
+}
+
+void *dr_malloc(enum dr_tag tag, size_t size)
+{
+    size_t whole;
+    void *p;
+    if (!dr_add_size(size, HEADER, &whole) || must_fail() || posix_memalign(&p, HEADER, whole))
+        return NULL;
+    if (whole >= HUGE_FROM) {
+        uintptr_t first = ((uintptr_t)p + 4095) & ~(uintptr_t)4095;
+        madvise((void *)first, whole - (first - (uintptr_t)p), MADV_HUGEPAGE);
+    }
+    struct header *h = p;
+    h->size = size;
+    h->tag = tag;
+    count_in(&counters[tag], size);
+    count_in(&counters[DR_TAG_COUNT], size);
+    return (char *)p + HEADER;
+}
+
+void *dr_calloc(enum dr_tag tag, size_t n, size_t size)
+{
+    size_t bytes;
+    if (!dr_mul_size(n, size, &bytes))
+        return NULL;
+    void *p = dr_malloc(tag, bytes);
+    if (p)
+        memset(p, 0, bytes);
+    return p;
+}
+
+void *dr_realloc(enum dr_tag tag, void *p, size_t size)
+{
+    void *q = dr_malloc(tag, size);
+    if (!q || !p)
+        return q;
+    size_t old = ((struct header *)((char *)p - HEADER))->size;
+    memcpy(q, p, old < size ? old : size);
+    dr_free(p);
+    return q;
+}
+
+char *dr_strndup(enum dr_tag tag, const char *s, size_t n)
+{
+    char *p = dr_malloc(tag, n + 1);
+    if (!p)
+        return NULL;
+    memcpy(p, s, n);
+    p[n] = '\0';
+    return p;
+}
+
+char *dr_strdup(enum dr_tag tag, const char *s)
+{
+    return dr_strndup(tag, s, strlen(s));
+}
+
+void dr_free(void *p)
+{
+    if (!p)
+        return;
+    struct header *h = (struct header *)((char *)p - HEADER);
+    count_out(&counters[h->tag], h->size);
+    count_out(&counters[DR_TAG_COUNT], h->size);
+    free(h);
+}
+
+const char *dr_tag_name(enum dr_tag tag)
+{
+    static const char *const names[DR_TAG_COUNT] = {
+        [DR_TAG_BASE] = "base",       [DR_TAG_FILE] = "file",
+        [DR_TAG_TOKENIZER] = "tokenizer", [DR_TAG_MODEL] = "model",
+        [DR_TAG_WEIGHTS] = "weights", [DR_TAG_ACTIVATION] = "activation",
+        [DR_TAG_JOB] = "job",         [DR_TAG_IMAGE] = "image",
+        [DR_TAG_TEST] = "test",
+    };
+    return names[tag];
+}
+
+static struct dr_alloc_stats stats_of(const struct counter *c)
+{
+    return (struct dr_alloc_stats){ .bytes = atomic_load(&c->bytes),
+                                    .peak = atomic_load(&c->peak),
+                                    .blocks = atomic_load(&c->blocks),
+                                    .total = atomic_load(&c->total) };
+}
+
+struct dr_alloc_stats dr_alloc_stats(enum dr_tag tag)
+{
+    return stats_of(&counters[tag]);
+}
+
+struct dr_alloc_stats dr_alloc_stats_all(void)
+{
+    return stats_of(&counters[DR_TAG_COUNT]);
+}
+
+void dr_alloc_reset_peak(void)
+{
+    for (int i = 0; i <= DR_TAG_COUNT; i++)
+        atomic_store(&counters[i].peak, atomic_load(&counters[i].bytes));
+}
+
+void dr_alloc_fail_at(uint64_t k, uint64_t run)
+{
+    atomic_store(&fail_from, (long long)k);
+    atomic_store(&fail_run, (long long)run);
+    atomic_store(&fail_hit, false);
+    atomic_store(&fail_armed, k != 0);
+}
+
+bool dr_alloc_fail_hit(void)
+{
+    return atomic_load(&fail_hit);
+}

@@ -1,0 +1,52 @@
+# The folders and what each may link. testing/lint/layers.py holds the same order for #include lines.
+
+# dr_folder(NAME DIR LINKS...): the library dr_NAME of all C files directly in DIR and the folders given with SUBDIRS.
+function(dr_folder name)
+    cmake_parse_arguments(F "" "" "DIRS;LINKS" ${ARGN})
+    set(sources)
+    foreach(dir ${F_DIRS})
+        file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.c)
+        list(APPEND sources ${found})
+    endforeach()
+    if(NOT sources)
+        return()
+    endif()
+    add_library(dr_${name} STATIC ${sources})
+    foreach(link ${F_LINKS})
+        if(TARGET dr_${link})
+            target_link_libraries(dr_${name} PUBLIC dr_${link})
+        else()
+            target_link_libraries(dr_${name} PUBLIC ${link})
+        endif()
+    endforeach()
+endfunction()
+
+dr_folder(base DIRS base base/image LINKS PkgConfig::JANSSON PkgConfig::PNG PkgConfig::JPEG PkgConfig::WEBP
+    PkgConfig::CRYPTO PkgConfig::YAML PkgConfig::ZSTD Threads::Threads m)
+dr_folder(tensor DIRS tensor LINKS base)
+dr_folder(backend DIRS backend backend/ops backend/cpu backend/cpu/kernels backend/plan LINKS tensor)
+dr_folder(communication DIRS core/communication LINKS base)
+dr_folder(core DIRS core LINKS communication backend)
+dr_folder(schedulers DIRS schedulers LINKS base)
+dr_folder(models DIRS models models/formats models/tokenizers models/adapters LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
+dr_folder(conditioning DIRS conditioning LINKS models)
+dr_folder(inference DIRS inference LINKS schedulers conditioning core)
+dr_folder(coordination DIRS coordination LINKS inference)
+dr_folder(supervisor DIRS coordination/supervisor LINKS communication)
+dr_folder(cli DIRS cli LINKS supervisor communication)
+
+# Kernels get their instruction set from the file's suffix and from nowhere else.
+file(GLOB avx2 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx2.c)
+file(GLOB avx512 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512.c)
+set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-O3")
+set_source_files_properties(${avx512} PROPERTIES
+    COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3")
+
+if(EXISTS ${CMAKE_SOURCE_DIR}/cli/main/darkroom.c)
+    add_executable(darkroom cli/main/darkroom.c)
+    target_link_libraries(darkroom PRIVATE dr_cli)
+endif()
+if(EXISTS ${CMAKE_SOURCE_DIR}/coordination/main/darkroom_worker.c)
+    add_executable(darkroom-worker coordination/main/darkroom_worker.c)
+    target_link_libraries(darkroom-worker PRIVATE dr_coordination)
+endif()

@@ -1,0 +1,54 @@
+# testing/unit/test_FOLDER_*.c: one program each, linked with that folder's library only. Every cmocka_unit_test in
+# it becomes a CTest test, so each runs in a process of its own; and one more reruns them all with failing
+# allocations. testing/e2e/test_*.c are linked with base and communication and drive the built binaries.
+enable_testing()
+
+function(dr_test_program file prefix label timeout)
+    get_filename_component(program ${file} NAME_WE)
+    set(libs ${ARGN})
+    add_executable(${program} ${file})
+    target_link_libraries(${program} PRIVATE dr_testing ${libs} PkgConfig::CMOCKA)
+    file(STRINGS ${file} lines REGEX "cmocka_unit_test(_setup_teardown)?\\(")
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    string(REGEX REPLACE "^test_" "" short ${program})
+    set(environment "DARKROOM_SHARE=${CMAKE_SOURCE_DIR}/share"
+        "DARKROOM_BIN=${CMAKE_BINARY_DIR}/darkroom" "DARKROOM_WORKER=${CMAKE_BINARY_DIR}/darkroom-worker"
+        "DARKROOM_SOURCE=${CMAKE_SOURCE_DIR}" "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"
+        "XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/test-config")
+    foreach(line ${lines})
+        if(line MATCHES "^ *cmocka_unit_test(_setup_teardown)?\\(([a-z0-9_]+)")
+            set(test ${prefix}.${short}.${CMAKE_MATCH_2})
+            add_test(NAME ${test} COMMAND ${program} ${CMAKE_MATCH_2})
+            set_tests_properties(${test} PROPERTIES TIMEOUT ${timeout} LABELS ${label}
+                ENVIRONMENT "${environment}" SKIP_RETURN_CODE 77)
+        endif()
+    endforeach()
+    if(label STREQUAL unit)
+        add_test(NAME oom.${short} COMMAND ${program} --oom)
+        set_tests_properties(oom.${short} PROPERTIES TIMEOUT 300 LABELS oom ENVIRONMENT "${environment}")
+    endif()
+endfunction()
+
+file(GLOB helpers CONFIGURE_DEPENDS testing/helpers/*.c)
+add_library(dr_testing STATIC ${helpers})
+target_link_libraries(dr_testing PUBLIC dr_base PkgConfig::CMOCKA)
+
+set(folders base tensor backend communication core schedulers models conditioning inference coordination supervisor cli)
+foreach(folder ${folders})
+    file(GLOB files CONFIGURE_DEPENDS testing/unit/test_${folder}_*.c)
+    foreach(file ${files})
+        dr_test_program(${file} unit unit 60 dr_${folder})
+    endforeach()
+endforeach()
+
+file(GLOB files CONFIGURE_DEPENDS testing/e2e/test_*.c)
+foreach(file ${files})
+    dr_test_program(${file} e2e e2e 600 dr_communication)
+endforeach()
+
+file(GLOB lints CONFIGURE_DEPENDS testing/lint/*.py)
+foreach(lint ${lints})
+    get_filename_component(name ${lint} NAME_WE)
+    add_test(NAME lint.${name} COMMAND python3 ${lint} ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+    set_tests_properties(lint.${name} PROPERTIES TIMEOUT 240 LABELS lint)
+endforeach()

@@ -1,0 +1,162 @@
+/* test.c - see test.h. */
+#include "testing/helpers/test.h"
+
+#include <math.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+
+enum { OOM_STEPS_EACH = 64, OOM_MAX_RUNS = 160, OOM_SECONDS = 20, EXIT_NOT_HIT = 100 };
+
+static int run_one(const struct CMUnitTest *test)
+{
+    return _cmocka_run_group_tests(test->name, test, 1, NULL, NULL);
+}
+
+/* The child of one run: the test with its k-th allocation failing, silent. */
+static void oom_child(const struct CMUnitTest *test, uint64_t k)
+{
+    int null = open("/dev/null", O_WRONLY);
+    if (null >= 0) {
+        dup2(null, 1);
+        dup2(null, 2);
+    }
+    alarm(OOM_SECONDS);
+    dr_alloc_fail_at(k, 1);
+    int failed = run_one(test);
+    _exit(dr_alloc_fail_hit() ? (failed ? 1 : 0) : EXIT_NOT_HIT);
+}
+
+/* 1 when a child crashed or hung. Every k up to 64, then in growing strides. */
+static int oom_test(const struct CMUnitTest *test)
+{
+    uint64_t k = 1;
+    for (int run = 0; run < OOM_MAX_RUNS; run++) {
+        fflush(NULL);
+        pid_t pid = fork();
+        if (pid < 0)
+            return 1;
+        if (!pid)
+            oom_child(test, k);
+        int status;
+        if (waitpid(pid, &status, 0) != pid)
+            return 1;
+        if (!WIFEXITED(status)) {
+            printf("%s: signal %d with allocation %llu failing\n", test->name, WTERMSIG(status),
+                   (unsigned long long)k);
+            return 1;
+        }
+        if (WEXITSTATUS(status) == EXIT_NOT_HIT) {
+            printf("%s: %d allocation failures survived\n", test->name, run);
+            return 0;
+        }
+        k += k < OOM_STEPS_EACH ? 1 : k / 8;
+    }
+    printf("%s: %d allocation failures survived (not all tried)\n", test->name, OOM_MAX_RUNS);
+    return 0;
+}
+
+int test_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n)
+{
+    if (argc < 2)
+        return _cmocka_run_group_tests(argv[0], tests, n, NULL, NULL);
+    int bad = 0, ran = 0;
+    bool oom = !strcmp(argv[1], "--oom");
+    for (size_t i = 0; i < n; i++) {
+        if (!oom && strcmp(argv[1], tests[i].name))
+            continue;
+        ran++;
+        bad += oom ? oom_test(&tests[i]) : run_one(&tests[i]);
+    }
+    if (!ran)
+        fprintf(stderr, "%s: no test named '%s'\n", argv[0], argv[1]);
+    return bad || !ran;
+}
+
+void test_oom_walk(int (*scenario)(void *ctx, struct dr_error *err), void *ctx)
+{
+    struct dr_error err;
+    memset(&err, 0, sizeof err);
+    uint64_t blocks = test_blocks(); /* before the first run, so that caches count as leaks */
+    for (uint64_t k = 1;; k++) {
+        memset(&err, 0, sizeof err);
+        dr_alloc_fail_at(k, 1);
+        int r = scenario(ctx, &err);
+        bool hit = dr_alloc_fail_hit();
+        dr_alloc_fail_at(0, 0);
+        if (hit && r != 0 && (r != DR_ENOMEM || !err.text[0]))
+            fail_msg("allocation %llu failing: returned %d, \"%s\"", (unsigned long long)k, r, err.text);
+        if (!hit && r != 0)
+            fail_msg("no allocation failed, yet it returned %d: %s", r, err.text);
+        if (test_blocks() != blocks)
+            fail_msg("allocation %llu failing: %lld blocks leaked", (unsigned long long)k,
+                     (long long)(test_blocks() - blocks));
+        if (!hit) {
+            assert_true(k > 1);
+            return;
+        }
+    }
+}
+
+uint64_t test_blocks(void)
+{
+    return dr_alloc_stats_all().blocks;
+}
+
+const char *test_source(const char *relative)
+{
+    static char paths[4][1024];
+    static unsigned turn;
+    const char *root = getenv("DARKROOM_SOURCE");
+    char *path = paths[turn++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", root ? root : ".", relative);
+    return path;
+}
+
+static char dir[64];
+static pid_t dir_owner;
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static void remove_dir(void)
+{
+    if (getpid() == dir_owner)
+        nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
+const char *test_dir(void)
+{
+    if (dir[0])
+        return dir;
+    const char *tmp = getenv("TMPDIR");
+    snprintf(dir, sizeof dir, "%.40s/drtest.XXXXXX", tmp ? tmp : "/tmp");
+    if (!mkdtemp(dir))
+        fail_msg("cannot make %s", dir);
+    dir_owner = getpid();
+    atexit(remove_dir);
+    return dir;
+}
+
+double test_rel_l2(const float *a, const float *b, size_t n)
+{
+    double diff = 0, ref = 0;
+    for (size_t i = 0; i < n; i++) {
+        double d = (double)a[i] - b[i];
+        diff += d * d;
+        ref += (double)b[i] * b[i];
+    }
+    return ref > 0 ? sqrt(diff / ref) : sqrt(diff);
+}
