@@ -1,8 +1,8 @@
 /* alloc.h - every allocation has a tag, a count and a chance to fail.
  *
- * The tag answers "what uses the memory" (darkroom plan, health), the counters prove that a step allocates
- * nothing and that a job leaks nothing, and the hook lets a test fail the k-th allocation.
- * Thread-safe. Blocks carry a 64-byte header, so pointers are 64-byte aligned.
+ * The tag answers "what uses the memory" (darkroom plan, health), the counters prove that a step
+ * allocates nothing and that a job leaks nothing, and the hook lets a test fail the k-th
+ * allocation. Thread-safe. Blocks carry a 64-byte header, so pointers are 64-byte aligned.
  */
 #ifndef DR_BASE_ALLOC_H
 #define DR_BASE_ALLOC_H
@@ -31,8 +31,8 @@ struct dr_alloc_stats {
     uint64_t total;    /* allocations ever made */
 };
 
-/* NULL when memory is short or the hook says so; size 0 gives a valid pointer. Large blocks are advised to huge
- * pages. dr_calloc checks n * size for overflow. dr_free(NULL) does nothing. */
+/* NULL when memory is short or the hook says so; size 0 gives a valid pointer. Large blocks are
+ * advised to huge pages. dr_calloc checks n * size for overflow. dr_free(NULL) does nothing. */
 void *dr_malloc(enum dr_tag tag, size_t size);
 void *dr_calloc(enum dr_tag tag, size_t n, size_t size);
 void *dr_realloc(enum dr_tag tag, void *p, size_t size); /* contents kept; the old block stays valid on NULL */
@@ -45,8 +45,8 @@ struct dr_alloc_stats dr_alloc_stats(enum dr_tag tag);
 struct dr_alloc_stats dr_alloc_stats_all(void);
 void dr_alloc_reset_peak(void);
 
-/* Test hook: the k-th allocation from now fails (1 = the next), and so do `run` - 1 after it; k = 0 turns it
- * off. dr_alloc_fail_hit tells whether a failure was delivered since. */
+/* Test hook: the k-th allocation from now fails (1 = the next), and so do `run` - 1 after it; k = 0
+ * turns it off. dr_alloc_fail_hit tells whether a failure was delivered since. */
 void dr_alloc_fail_at(uint64_t k, uint64_t run);
 bool dr_alloc_fail_hit(void);
 

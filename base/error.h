@@ -1,11 +1,12 @@
 /* error.h - errors are values.
  *
- * A function that can fail returns 0 or one of the negative codes of errors.def. Where words help, it takes a
- * `struct dr_error *` last and fills it before it returns; callers up the stack add "while ..." as it rises.
- * A NULL err is always allowed. Nothing below coordination/ and cli/ prints an error or ends the process.
+ * A function that can fail returns 0 or one of the negative codes of errors.def. Where words help,
+ * it takes a `struct dr_error *` last and fills it before it returns; callers up the stack add
+ * "while ..." as it rises. A NULL err is always allowed. Nothing below coordination/ and cli/
+ * prints an error or ends the process.
  *
  *     if (width % 8)
- *         return dr_fail_field(err, DR_EINVAL, "width", "1001", "a multiple of 8", "nearest: 1000");
+ * return dr_fail_field(err, DR_EINVAL, "width", "1001", "a multiple of 8", "nearest: 1000");
  */
 #ifndef DR_BASE_ERROR_H
 #define DR_BASE_ERROR_H
@@ -19,7 +20,8 @@ enum dr_code {
 #undef X
 };
 
-/* What went wrong, in words. Plain arrays: copying it is an assignment and there is nothing to free. */
+/* What went wrong, in words. Plain arrays: copying it is an assignment and there is nothing to
+ * free. */
 struct dr_error {
     int code;           /* negative dr_code; 0: nothing recorded */
     char text[512];     /* one line, UTF-8, no final newline */
@@ -35,13 +37,13 @@ struct dr_error {
 /* Records `code` and the formatted text; returns code. Clears path, got, expected and hint. */
 int dr_fail(struct dr_error *err, int code, const char *fmt, ...) DR_PRINTF(3, 4);
 
-/* A bad value of a named field: text becomes "PATH: got GOT, expected EXPECTED (HINT)". Any of got and hint may
- * be NULL. Returns `code`. */
+/* A bad value of a named field: text becomes "PATH: got GOT, expected EXPECTED (HINT)". Any of got
+ * and hint may be NULL. Returns `code`. */
 int dr_fail_field(struct dr_error *err, int code, const char *path, const char *got,
                   const char *expected, const char *hint);
 
-/* Adds " (while ...)" to the text of an error that is already recorded; returns err->code, or `code` if err is
- * NULL, so that `return dr_while(err, r, "loading %s", name)` reads well. */
+/* Adds " (while ...)" to the text of an error that is already recorded; returns err->code, or
+ * `code` if err is NULL, so that `return dr_while(err, r, "loading %s", name)` reads well. */
 int dr_while(struct dr_error *err, int code, const char *fmt, ...) DR_PRINTF(3, 4);
 
 /* DR_EIO (or ENOENT, ENOMEM where errno says so) with "PATH: <strerror>". */

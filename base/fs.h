@@ -1,0 +1,69 @@
+/* fs.h - files: mapped, read whole, replaced whole; and where Darkroom's own lie. */
+#ifndef DR_BASE_FS_H
+#define DR_BASE_FS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+
+enum { DR_PATH_MAX = 4096 };
+
+/* A whole file, mapped read-only. Reading a page past the end of a file that somebody cut meanwhile
+ * is SIGBUS: hot paths that cannot afford it call dr_map_check before a long use. */
+struct dr_map {
+    const uint8_t *data; /* NULL for an empty file */
+    size_t size;
+    int fd; /* kept open, for dr_map_check; -1: not mapped */
+    uint64_t device, inode;
+    int64_t mtime_ns, ctime_ns;
+};
+
+/* Regular files only. On failure *ret_map is {.fd = -1}, which dr_map_close takes. */
+int dr_map_open(struct dr_map *ret_map, const char *path, struct dr_error *err);
+void dr_map_close(struct dr_map *m);
+
+/* DR_EIO when the file's size or modification time is no longer what it was. */
+int dr_map_check(const struct dr_map *m, const char *path, struct dr_error *err);
+
+/* Appends a whole regular file; DR_ELIMIT when it is larger than `maximum`. */
+int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_error *err);
+
+/* Replaces a file whole or not at all: temporary file beside it, fsync, rename. Mode 0644 less the
+ * umask. */
+int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error *err);
+
+/* mkdir -p; 0 when it is there already. */
+int dr_mkdirs(const char *path, struct dr_error *err);
+
+bool dr_is_file(const char *path); /* regular, links followed */
+bool dr_is_dir(const char *path);
+
+/* "DIR/NAME" into dst; NAME alone when it is absolute or DIR is empty. DR_ELIMIT when it does not
+ * fit. */
+int dr_path_join(char *dst, size_t n, const char *dir, const char *name);
+
+/* The part after the last '/', never NULL; the extension with its dot, "" if none. Point into
+ * path. */
+const char *dr_path_base(const char *path);
+const char *dr_path_extension(const char *path);
+
+/* $XDG_CACHE_HOME/darkroom/RELATIVE or ~/.cache/darkroom/RELATIVE; likewise for the configuration.
+ * Nothing is created. DR_ENOENT when neither the variable nor HOME is set. */
+int dr_cache_path(char *dst, size_t n, const char *relative, struct dr_error *err);
+int dr_config_path(char *dst, size_t n, const char *relative, struct dr_error *err);
+
+/* A shipped file: under $DARKROOM_SHARE if set, else the first that exists of ../share/darkroom,
+ * ../share, ../../share, ../../../share from the running binary's folder. DR_ENOENT names every
+ * place tried. */
+int dr_share_path(char *dst, size_t n, const char *relative, struct dr_error *err);
+
+/* Folder of the running binary, without a final '/'. */
+int dr_binary_dir(char *dst, size_t n, struct dr_error *err);
+
+/* Absolute path with links and dots resolved; the file must exist. */
+int dr_realpath(char *dst, size_t n, const char *path, struct dr_error *err);
+
+#endif

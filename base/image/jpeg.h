@@ -1,0 +1,13 @@
+/* jpeg.h - JPEG through libjpeg-turbo. See image.h for what the parameters mean. */
+#ifndef DR_BASE_IMAGE_JPEG_H
+#define DR_BASE_IMAGE_JPEG_H
+
+#include "base/image/image.h"
+
+/* CMYK is refused (DR_EUNSUPPORTED): without its colour profile the conversion would be a guess. */
+int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
+                struct img_texts *ret_texts, struct dr_error *err);
+int jpeg_encode(const struct dr_image *image, const struct img_encode_options *options,
+                struct buf *dst, struct dr_error *err);
+
+#endif

@@ -1,0 +1,15 @@
+/* png.h - PNG through libpng. See image.h for what the parameters mean. */
+#ifndef DR_BASE_IMAGE_PNG_H
+#define DR_BASE_IMAGE_PNG_H
+
+#include "base/image/image.h"
+
+int png_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
+               struct img_texts *ret_texts, struct dr_error *err);
+int png_encode(const struct dr_image *image, const struct img_encode_options *options,
+               struct buf *dst, struct dr_error *err);
+
+/* The text chunks alone, from a PNG whose pixels are of no interest. */
+int png_texts(const void *bytes, size_t n, struct img_texts *ret_texts, struct dr_error *err);
+
+#endif

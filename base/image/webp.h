@@ -1,0 +1,13 @@
+/* webp.h - WebP through libwebp. See image.h for what the parameters mean. */
+#ifndef DR_BASE_IMAGE_WEBP_H
+#define DR_BASE_IMAGE_WEBP_H
+
+#include "base/image/image.h"
+
+/* Animations are refused (DR_EUNSUPPORTED). */
+int webp_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
+                struct img_texts *ret_texts, struct dr_error *err);
+int webp_encode(const struct dr_image *image, const struct img_encode_options *options,
+                struct buf *dst, struct dr_error *err);
+
+#endif
