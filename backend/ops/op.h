@@ -1,0 +1,110 @@
+/* op.h - a call of an op, and what an op is.
+ *
+ * One flat call structure for all ops: the fields an op does not use stay zero, and what walks calls (plan,
+ * guarded, checker) needs no case per op. Each op's file begins with its contract: which fields it reads, shapes,
+ * order of operations, tolerance; then a scalar reference with double accumulation that is also the `scalar`
+ * kernel set; then the list of cases on which every kernel is compared with it.
+ */
+#ifndef DR_BACKEND_OPS_OP_H
+#define DR_BACKEND_OPS_OP_H
+
+#include "backend/backend.h"
+
+enum op_kind {
+#define OP(name) OP_KIND_##name,
+#include "backend/ops/ops.def"
+#undef OP
+    OP_KIND_COUNT
+};
+/* OP_LINEAR etc. for callers: same values, upper case. */
+enum {
+    OP_LINEAR = OP_KIND_linear,
+    OP_CONV2D = OP_KIND_conv2d,
+    OP_UPSAMPLE_CONV = OP_KIND_upsample_conv,
+    OP_GROUP_NORM = OP_KIND_group_norm,
+    OP_LAYER_NORM = OP_KIND_layer_norm,
+    OP_ATTENTION = OP_KIND_attention,
+    OP_EMBEDDING = OP_KIND_embedding,
+    OP_RESIZE = OP_KIND_resize,
+    OP_ADD = OP_KIND_add,
+};
+
+/* Applied to a value before the residual is added. GEGLU: the weight has 2c outputs, value half first; the
+ * result is value * gelu(gate) with c channels. GELU is the exact one, x * Phi(x); QUICK_GELU x * sigmoid(1.702 x). */
+enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_GEGLU };
+
+struct op {
+    enum op_kind kind;
+    struct act dst;
+    struct act src;
+    struct act k, v;        /* attention */
+    struct act residual;    /* added to the result; may be the same memory as dst */
+    struct act channel_add; /* conv2d: [n, 1, 1, c], added to every pixel before activation */
+    const struct weight *weight;
+    const struct weight *position; /* embedding: second table, row = index of the token */
+    enum activation activation;
+    int stride;             /* conv2d: 1 or 2 */
+    int pad_low, pad_high;  /* conv2d: zero rows/columns before and after (SDXL: 1,1; VAE downsampling: 0,1) */
+    int groups;             /* group_norm */
+    double eps;             /* norms */
+    int heads;              /* attention: c = heads * head width */
+    double scale;           /* attention: factor on q.k, before softmax */
+    bool causal;            /* attention: token i sees tokens 0..i */
+};
+
+/* Everything resolved to memory, for references and kernels. Strides come from op's acts. */
+struct op_args {
+    const struct op *op;
+    void *dst;
+    const void *src, *k, *v, *residual, *channel_add; /* NULL when absent */
+    char *shared;   /* scratch shared by the threads, 64-byte aligned */
+};
+
+/* A kernel: the work of one op cut into tiles that may run in any order on any thread. Phases run one after
+ * another (all tiles of one before the next). The cut depends on the op's per-sample shape only, never on the number of threads
+ * or on other samples, and a tile writes only its own outputs: that is what keeps the bits. One tile takes 20 ms at most on a
+ * slow core. Leaves: no allocation, no errors, no logging. */
+struct kernel {
+    int phases;
+    size_t (*shared)(const struct op *op);     /* bytes; NULL: none */
+    size_t (*per_thread)(const struct op *op); /* bytes; NULL: none */
+    int64_t (*tiles)(const struct op *op, int phase);
+    void (*run)(const struct op_args *a, int phase, int64_t tile, void *own);
+};
+
+/* One case of the checker. Dimensions as the op's file says; unused ones 0. */
+struct op_case {
+    const char *name;
+    int64_t n, h, w, cin, cout, kv;
+    int kernel, stride, groups, heads;
+    int variant; /* op-specific: activation, residual, dtype of weights, view with ld > c ... */
+};
+
+struct op_info {
+    const char *name;
+    /* DR_EINVAL with words when the call breaks the contract. */
+    int (*check)(const struct op *op, struct dr_error *err);
+    double (*flops)(const struct op *op);
+    const struct kernel *reference;
+    /* Fills op from a case: weights and activations are made by the checker from its shapes. */
+    int (*setup)(const struct op_case *c, struct op *op);
+    const struct op_case *cases;
+    int n_cases;
+    /* Largest allowed relative L2 distance from the reference for f32 kernels. */
+    double tolerance;
+};
+
+const struct op_info *op_info(enum op_kind kind);
+
+/* What kernels may know of a weight on the CPU: its sources and, when the set packs, the packed form. */
+struct cpu_weight {
+    struct weight_desc desc;
+    struct weight_source source[6]; /* parts, then biases */
+    int n_sources;
+    const float *bias;   /* [out] float32, NULL if none; norm: shift */
+    const float *scale;  /* norm: [c] float32 */
+    void *packed;        /* the kernel set's own layout, or NULL: kernels read the sources */
+};
+const struct cpu_weight *weight_cpu(const struct weight *w);
+
+#endif

@@ -1,0 +1,25 @@
+/* vae.h - the autoencoder between pictures and latents. Reference: diffusers AutoencoderKL. */
+#ifndef DR_MODELS_VAE_H
+#define DR_MODELS_VAE_H
+
+#include "models/arch.h"
+#include "models/params.h"
+
+struct vae;
+
+int vae_new(const struct vae_arch *arch, bool encoder, bool decoder, struct vae **ret,
+            struct dr_error *err);
+void vae_free(struct vae *v);
+int vae_visit(void *vae, const struct visitor *v);
+const struct vae_arch *vae_arch(const struct vae *v);
+
+/* latents [n, latent_channels, h, w] as the UNet sees them (scaled): divided by the scaling factor inside.
+ * ret_image [n, out_channels, 8h, 8w], about -1..1, not clamped. (8: the factor of the levels.) */
+int vae_decode(struct vae *v, struct exec *x, const float *latents, int64_t n, int64_t h, int64_t w,
+               float *ret_image, struct dr_error *err);
+/* image [n, in_channels, h, w] in -1..1, h and w multiples of the factor. ret_moments
+ * [n, 2*latent_channels, h/8, w/8]: mean, then log variance (not clamped, not scaled). */
+int vae_encode(struct vae *v, struct exec *x, const float *image, int64_t n, int64_t h, int64_t w,
+               float *ret_moments, struct dr_error *err);
+
+#endif

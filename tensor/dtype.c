@@ -1,0 +1,187 @@
+/* dtype.c - see dtype.h. Plain integer arithmetic: the same bits on every processor. */
+#include "tensor/dtype.h"
+
+#include <string.h>
+
+size_t dtype_size(enum dtype t)
+{
+    static const size_t sizes[] = {
+#define X(name, text, bytes, real) bytes,
+#include "tensor/dtypes.def"
+#undef X
+    };
+    return sizes[t];
+}
+
+bool dtype_is_real(enum dtype t)
+{
+    static const bool reals[] = {
+#define X(name, text, bytes, real) real,
+#include "tensor/dtypes.def"
+#undef X
+    };
+    return reals[t];
+}
+
+static const char *const names[] = {
+#define X(name, text, bytes, real) text,
+#include "tensor/dtypes.def"
+#undef X
+};
+
+const char *dtype_name(enum dtype t)
+{
+    return names[t];
+}
+
+bool dtype_from_name(const char *name, size_t len, enum dtype *ret)
+{
+    for (int t = 0; t < DTYPE_COUNT; t++) {
+        if (strlen(names[t]) == len && !memcmp(names[t], name, len)) {
+            *ret = (enum dtype)t;
+            return true;
+        }
+    }
+    return false;
+}
+
+static float from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+/* A small float of e exponent and m mantissa bits (after the sign) with the given bias, widened exactly.
+ * `special` is the all-ones exponent: infinities and NaN, but for E4M3, where only the top code is NaN. */
+static float widen(uint32_t x, int e, int m, int bias, bool infinities)
+{
+    uint32_t sign = (x >> (e + m)) << 31;
+    uint32_t exponent = (x >> m) & ((1u << e) - 1);
+    uint32_t mantissa = x & ((1u << m) - 1);
+    uint32_t top = (1u << e) - 1;
+    if (exponent == top && (infinities || mantissa == (1u << m) - 1))
+        return from_bits(sign | 0x7f800000u | (infinities ? mantissa << (23 - m) : 0x400000u));
+    if (exponent)
+        return from_bits(sign | (exponent + 127u - (uint32_t)bias) << 23 | mantissa << (23 - m));
+    if (!mantissa)
+        return from_bits(sign);
+    int shift = 0;
+    while (!(mantissa & (1u << m))) {
+        mantissa <<= 1;
+        shift++;
+    }
+    mantissa &= (1u << m) - 1;
+    return from_bits(sign | (uint32_t)(128 - bias - shift) << 23 | mantissa << (23 - m));
+}
+
+/* The reverse, to nearest even. Overflow: infinity where there is one, else NaN. */
+static uint32_t narrow(float f, int e, int m, int bias, bool infinities)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    uint32_t sign = (u >> 31) << (e + m);
+    uint32_t mag = u & 0x7fffffffu;
+    uint32_t top = ((1u << e) - 1) << m;
+    uint32_t nan = infinities ? top | 1u << (m - 1) : top | ((1u << m) - 1);
+    uint32_t over = infinities ? top : nan;
+    if (mag > 0x7f800000u)
+        return sign | nan;
+    int exponent = (int)(mag >> 23) - 127 + bias;
+    if (exponent >= (1 << e))
+        return sign | over;
+    uint64_t mantissa = (mag & 0x7fffffu) | (mag >> 23 ? 0x800000u : 0);
+    int drop = 23 - m;
+    if (exponent <= 0) {
+        drop += 1 - exponent;
+        exponent = 0;
+        if (drop > 40)
+            return sign;
+    } else {
+        mantissa &= 0x7fffffu;
+    }
+    uint64_t kept = mantissa >> drop;
+    uint64_t rest = mantissa & (((uint64_t)1 << drop) - 1);
+    uint64_t half = (uint64_t)1 << (drop - 1);
+    kept += rest > half || (rest == half && (kept & 1));
+    uint32_t r = (uint32_t)kept + ((uint32_t)exponent << m);
+    uint32_t limit = infinities ? top : nan;
+    return sign | (r >= limit ? over : r);
+}
+
+static float one_to_f32(const unsigned char *p, enum dtype t)
+{
+    uint16_t h;
+    uint32_t u;
+    float f;
+    double d;
+    switch (t) {
+    case DTYPE_F32:
+        memcpy(&f, p, sizeof f);
+        return f;
+    case DTYPE_F16:
+        memcpy(&h, p, sizeof h);
+        return widen(h, 5, 10, 15, true);
+    case DTYPE_BF16:
+        memcpy(&h, p, sizeof h);
+        u = (uint32_t)h << 16;
+        return from_bits(u);
+    case DTYPE_F8_E4M3:
+        return widen(*p, 4, 3, 7, false);
+    case DTYPE_F8_E5M2:
+        return widen(*p, 5, 2, 15, true);
+    case DTYPE_F64:
+        memcpy(&d, p, sizeof d);
+        return (float)d;
+    default:
+        return 0;
+    }
+}
+
+void dtype_to_f32(float *dst, const void *src, enum dtype t, int64_t n)
+{
+    if (t == DTYPE_F32) {
+        memcpy(dst, src, (size_t)n * sizeof *dst);
+        return;
+    }
+    size_t size = dtype_size(t);
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = one_to_f32((const unsigned char *)src + (size_t)i * size, t);
+}
+
+static void one_from_f32(unsigned char *p, enum dtype t, float f)
+{
+    uint16_t h;
+    double d = f;
+    switch (t) {
+    case DTYPE_F32:
+        memcpy(p, &f, sizeof f);
+        break;
+    case DTYPE_F16:
+        h = (uint16_t)narrow(f, 5, 10, 15, true);
+        memcpy(p, &h, sizeof h);
+        break;
+    case DTYPE_BF16:
+        h = (uint16_t)narrow(f, 8, 7, 127, true);
+        memcpy(p, &h, sizeof h);
+        break;
+    case DTYPE_F8_E4M3:
+        *p = (unsigned char)narrow(f, 4, 3, 7, false);
+        break;
+    case DTYPE_F8_E5M2:
+        *p = (unsigned char)narrow(f, 5, 2, 15, true);
+        break;
+    case DTYPE_F64:
+        memcpy(p, &d, sizeof d);
+        break;
+    default:
+        break;
+    }
+}
+
+void dtype_from_f32(void *dst, enum dtype t, const float *src, int64_t n)
+{
+    size_t size = dtype_size(t);
+    for (int64_t i = 0; i < n; i++)
+        one_from_f32((unsigned char *)dst + (size_t)i * size, t, src[i]);
+}
