@@ -21,7 +21,7 @@ struct counter {
 };
 
 static struct counter counters[DR_TAG_COUNT + 1]; /* the last one sums all */
-static atomic_llong fail_from, fail_run;          /* allocations left until failing; how many fail */
+static atomic_llong fail_from, fail_run; /* allocations left until failing; how many fail */
 static atomic_bool fail_armed, fail_hit;
 
 static bool must_fail(void)
@@ -39,8 +39,7 @@ static void count_in(struct counter *c, size_t size)
 {
     size_t now = atomic_fetch_add(&c->bytes, size) + size;
     size_t peak = atomic_load(&c->peak);
-    while (now > peak && !atomic_compare_exchange_weak(&c->peak, &peak, now)) {
-    }
+    while (now > peak && !atomic_compare_exchange_weak(&c->peak, &peak, now)) {}
     atomic_fetch_add(&c->blocks, 1);
     atomic_fetch_add(&c->total, 1);
 }
@@ -119,11 +118,9 @@ void dr_free(void *p)
 const char *dr_tag_name(enum dr_tag tag)
 {
     static const char *const names[DR_TAG_COUNT] = {
-        [DR_TAG_BASE] = "base",       [DR_TAG_FILE] = "file",
-        [DR_TAG_TOKENIZER] = "tokenizer", [DR_TAG_MODEL] = "model",
-        [DR_TAG_WEIGHTS] = "weights", [DR_TAG_ACTIVATION] = "activation",
-        [DR_TAG_JOB] = "job",         [DR_TAG_IMAGE] = "image",
-        [DR_TAG_TEST] = "test",
+        [DR_TAG_BASE] = "base",   [DR_TAG_FILE] = "file",       [DR_TAG_TOKENIZER] = "tokenizer",
+        [DR_TAG_MODEL] = "model", [DR_TAG_WEIGHTS] = "weights", [DR_TAG_ACTIVATION] = "activation",
+        [DR_TAG_JOB] = "job",     [DR_TAG_IMAGE] = "image",     [DR_TAG_TEST] = "test",
     };
     return names[tag];
 }

@@ -12,30 +12,30 @@
 #include <stdint.h>
 
 enum dr_tag {
-    DR_TAG_BASE,      /* small things: strings, tables, JSON */
-    DR_TAG_FILE,      /* file headers, tensor tables */
-    DR_TAG_TOKENIZER, /* vocabulary, merges, unicode table */
-    DR_TAG_MODEL,     /* network structures (not the weights' data) */
-    DR_TAG_WEIGHTS,   /* packed weights in private memory */
-    DR_TAG_ACTIVATION,/* workspace blocks: activations and op scratch */
-    DR_TAG_JOB,       /* prompts, latents, schedules, pictures of a job */
-    DR_TAG_IMAGE,     /* pixels and codec buffers */
+    DR_TAG_BASE,       /* small things: strings, tables, JSON */
+    DR_TAG_FILE,       /* file headers, tensor tables */
+    DR_TAG_TOKENIZER,  /* vocabulary, merges, unicode table */
+    DR_TAG_MODEL,      /* network structures (not the weights' data) */
+    DR_TAG_WEIGHTS,    /* packed weights in private memory */
+    DR_TAG_ACTIVATION, /* workspace blocks: activations and op scratch */
+    DR_TAG_JOB,        /* prompts, latents, schedules, pictures of a job */
+    DR_TAG_IMAGE,      /* pixels and codec buffers */
     DR_TAG_TEST,
     DR_TAG_COUNT
 };
 
 struct dr_alloc_stats {
-    size_t bytes;      /* live bytes as asked for (headers not counted) */
-    size_t peak;       /* largest `bytes` so far, or since dr_alloc_reset_peak */
-    uint64_t blocks;   /* live blocks */
-    uint64_t total;    /* allocations ever made */
+    size_t bytes;    /* live bytes as asked for (headers not counted) */
+    size_t peak;     /* largest `bytes` so far, or since dr_alloc_reset_peak */
+    uint64_t blocks; /* live blocks */
+    uint64_t total;  /* allocations ever made */
 };
 
 /* NULL when memory is short or the hook says so; size 0 gives a valid pointer. Large blocks are
  * advised to huge pages. dr_calloc checks n * size for overflow. dr_free(NULL) does nothing. */
 void *dr_malloc(enum dr_tag tag, size_t size);
 void *dr_calloc(enum dr_tag tag, size_t n, size_t size);
-void *dr_realloc(enum dr_tag tag, void *p, size_t size); /* contents kept; the old block stays valid on NULL */
+void *dr_realloc(enum dr_tag tag, void *p, size_t size); /* NULL: the old block stays valid */
 char *dr_strdup(enum dr_tag tag, const char *s);
 char *dr_strndup(enum dr_tag tag, const char *s, size_t n);
 void dr_free(void *p);

@@ -24,7 +24,7 @@ struct buf {
 
 /* Allocates nothing. maximum 0 means none. */
 void buf_init(struct buf *b, enum dr_tag tag, size_t maximum);
-void buf_free(struct buf *b); /* contents go; can be used again. NULL is allowed */
+void buf_free(struct buf *b);  /* contents go; can be used again. NULL is allowed */
 void buf_clear(struct buf *b); /* len 0, memory kept */
 
 /* 0, DR_ENOMEM or DR_ELIMIT; on failure the contents are as they were. */

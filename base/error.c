@@ -71,7 +71,9 @@ int dr_fail_errno(struct dr_error *err, const char *path, const char *what)
 const char *dr_code_wire(int code)
 {
     switch (code) {
-#define X(name, value, wire, meaning) case value: return wire;
+#define X(name, value, wire, meaning)                                                              \
+    case value:                                                                                    \
+        return wire;
 #include "base/errors.def"
 #undef X
     }
@@ -81,7 +83,9 @@ const char *dr_code_wire(int code)
 const char *dr_code_meaning(int code)
 {
     switch (code) {
-#define X(name, value, wire, meaning) case value: return meaning;
+#define X(name, value, wire, meaning)                                                              \
+    case value:                                                                                    \
+        return meaning;
 #include "base/errors.def"
 #undef X
     }

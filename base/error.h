@@ -6,7 +6,7 @@
  * prints an error or ends the process.
  *
  *     if (width % 8)
- * return dr_fail_field(err, DR_EINVAL, "width", "1001", "a multiple of 8", "nearest: 1000");
+ *         return dr_fail_field(err, DR_EINVAL, "width", "1001", "a multiple of 8", "use 1000");
  */
 #ifndef DR_BASE_ERROR_H
 #define DR_BASE_ERROR_H

@@ -24,13 +24,13 @@ enum { DR_RNG_WORDS = 624 };
 
 struct dr_rng {
     uint64_t seed;
-    uint64_t offset;              /* CUDA: Philox counter used up, in numbers per thread (multiple of 4) */
-    double cached;                /* CPU: the second normal of a pair, when has_cached */
-    int32_t kind;                 /* enum dr_rng_kind */
+    uint64_t offset; /* CUDA: numbers drawn per thread, a multiple of 4 */
+    double cached;   /* CPU: the second normal of a pair, when has_cached */
+    int32_t kind;    /* enum dr_rng_kind */
     int32_t has_cached;
-    uint32_t index;               /* CPU: next word; DR_RNG_WORDS: twist first */
-    uint32_t reserved;            /* 0 */
-    uint32_t word[DR_RNG_WORDS];  /* CPU */
+    uint32_t index;              /* CPU: next word; DR_RNG_WORDS: twist first */
+    uint32_t reserved;           /* 0 */
+    uint32_t word[DR_RNG_WORDS]; /* CPU */
 };
 
 /* Deterministic: the state after it depends on kind and seed only, padding included. */

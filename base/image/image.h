@@ -15,12 +15,7 @@
 
 enum { IMG_MAX_EDGE = 16384, IMG_MAX_PIXELS = 40000000 };
 
-enum img_format {
-    IMG_PNG,
-    IMG_JPEG,
-    IMG_WEBP,
-    IMG_FORMAT_COUNT
-};
+enum img_format { IMG_PNG, IMG_JPEG, IMG_WEBP, IMG_FORMAT_COUNT };
 
 struct dr_image {
     int64_t width, height;
@@ -38,7 +33,7 @@ struct img_text {
 struct img_texts { /* what a file held; img_texts_free */
     struct img_pair {
         char *key, *value; /* UTF-8 */
-    } *pairs;
+    } * pairs;
     size_t count;
 };
 
@@ -52,7 +47,7 @@ int img_sniff(const void *bytes, size_t n);
 
 const char *img_format_name(enum img_format format); /* "png" */
 const char *img_mime(enum img_format format);        /* "image/png" */
-int img_format_of(const char *name);                 /* name, or extension with its dot; -1 unknown */
+int img_format_of(const char *name); /* name, or extension with its dot; -1 unknown */
 
 /* Any of the formats, by its magic, to `channels` 1, 3 or 4, or as stored with 0 (palettes and 16
  * bits become 8-bit RGB(A)). Alpha is dropped, not blended, when 3 are asked for. ret_texts may be
@@ -67,9 +62,9 @@ int img_probe(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_heig
               struct dr_error *err);
 
 struct img_encode_options {
-    int quality;        /* jpeg and webp 1..100; 0: 95 */
-    int level;          /* png compression 1..9; 0: 6 */
-    int lossless;       /* webp: 1 ignores quality */
+    int quality;  /* jpeg and webp 1..100; 0: 95 */
+    int level;    /* png compression 1..9; 0: 6 */
+    int lossless; /* webp: 1 ignores quality */
     const struct img_text *texts;
     size_t text_count;
 };

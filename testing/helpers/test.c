@@ -92,7 +92,8 @@ void test_oom_walk(int (*scenario)(void *ctx, struct dr_error *err), void *ctx)
         bool hit = dr_alloc_fail_hit();
         dr_alloc_fail_at(0, 0);
         if (hit && r != 0 && (r != DR_ENOMEM || !err.text[0]))
-            fail_msg("allocation %llu failing: returned %d, \"%s\"", (unsigned long long)k, r, err.text);
+            fail_msg("allocation %llu failing: returned %d, \"%s\"", (unsigned long long)k, r,
+                     err.text);
         if (!hit && r != 0)
             fail_msg("no allocation failed, yet it returned %d: %s", r, err.text);
         if (test_blocks() != blocks)
