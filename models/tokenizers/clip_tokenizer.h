@@ -1,10 +1,10 @@
 /* clip_tokenizer.h - text to token ids, exactly as transformers' CLIPTokenizer gives them.
  *
- * The reference is transformers 5.23 CLIPTokenizer (backed by tokenizers 0.23): added tokens are cut
- * out of the raw text, the rest is composed (NFC), white space collapsed, lower-cased, split into
- * words and encoded by byte-level BPE with "</w>" at word ends (Sennrich et al. 2016; Radford et al.
- * 2021). SDXL's second tokenizer pads with "!", which makes "!" an added token: every "!" of a prompt
- * is then id 0.
+ * The reference is transformers 5.23 CLIPTokenizer (backed by tokenizers 0.23): added tokens are
+ * cut out of the raw text, the rest is composed (NFC), white space collapsed, lower-cased, split
+ * into words and encoded by byte-level BPE with "</w>" at word ends (Sennrich et al. 2016; Radford
+ * et al. 2021). SDXL's second tokenizer pads with "!", which makes "!" an added token: every "!" of
+ * a prompt is then id 0.
  *
  *     struct tok *tok;
  *     bool cut;
@@ -44,9 +44,9 @@ enum tok_builtin {
     TOK_BUILTIN_COUNT
 };
 
-/* A folder of the diffusers layout: tokenizer.json, or vocab.json and merges.txt; tokenizer_config.json,
- * special_tokens_map.json and added_tokens.json when present. Errors name the file, and the entry or
- * line. Takes tens of milliseconds and some 5 MB for CLIP's table. tok_free the result. */
+/* A folder of the diffusers layout: tokenizer.json, or vocab.json and merges.txt; and when present
+ * tokenizer_config.json, special_tokens_map.json, added_tokens.json. Errors name the file, and the
+ * entry or line. Takes tens of milliseconds and some 5 MB for CLIP's table. tok_free the result. */
 int tok_open_folder(const char *folder, struct tok **ret_tok, struct dr_error *err);
 
 /* From share/tokenizers/clip/. */
@@ -56,20 +56,20 @@ void tok_free(struct tok *tok);
 
 struct tok_info tok_info(const struct tok *tok);
 
-/* Ids of `text` (len bytes of UTF-8, NULs allowed) without bos and eos, uncut. *ret_ids (dr_free it;
- * never NULL) holds *ret_n ids. Time and memory grow with len (times its logarithm); the caller bounds
- * len. DR_EINVAL with the byte offset for invalid UTF-8, DR_ELIMIT above 64 MiB. */
+/* Ids of `text` (len bytes of UTF-8, NULs allowed) without bos and eos, uncut. *ret_ids (dr_free
+ * it; never NULL) holds *ret_n ids. Time grows as len times its logarithm, memory as len, which the
+ * caller bounds. DR_EINVAL with the byte offset for invalid UTF-8, DR_ELIMIT above 16 MiB. */
 int tok_encode(const struct tok *tok, const char *text, size_t len, int32_t **ret_ids,
                int64_t *ret_n, struct dr_error *err);
 
-/* bos, ids, eos, then pad up to `length` (at least 2) entries of `ids`. What does not fit is dropped
- * from the end, eos stays; *ret_cut (may be NULL) tells that it happened, and *ret_n (may be NULL) how
- * many ids the text has uncut. `ids` is not written on failure. */
+/* bos, ids, eos, then pad up to `length` (at least 2) entries of `ids`. What does not fit is
+ * dropped from the end, eos stays; *ret_cut (may be NULL) tells that it happened, and *ret_n (may
+ * be NULL) how many ids the text has uncut. `ids` is not written on failure. */
 int tok_encode_padded(const struct tok *tok, const char *text, size_t len, int64_t length,
                       int32_t *ids, bool *ret_cut, int64_t *ret_n, struct dr_error *err);
 
-/* Token of an id as the vocabulary spells it (byte-level characters, "</w>"), NULL if there is none.
- * Owned by the tokenizer. */
+/* Token of an id as the vocabulary spells it (byte-level characters, "</w>"), NULL if there is
+ * none. Owned by the tokenizer. */
 const char *tok_spelling(const struct tok *tok, int32_t id);
 
 #endif
