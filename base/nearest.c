@@ -1,0 +1,73 @@
+/* nearest.c - see nearest.h. Optimal string alignment distance (Damerau 1964, Wagner and Fischer
+ * 1974). */
+#include "base/nearest.h"
+
+#include <string.h>
+
+enum { LONGEST = 64 }; /* longer words have no neighbours */
+
+static char fold(char c)
+{
+    if (c >= 'A' && c <= 'Z')
+        return (char)(c - 'A' + 'a');
+    return c == '-' || c == ' ' ? '_' : c;
+}
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+static int distance(const char *a, size_t n, const char *b, size_t m)
+{
+    int rows[3][LONGEST + 1];
+    int *before = rows[0], *above = rows[1], *row = rows[2];
+    for (size_t j = 0; j <= m; j++)
+        above[j] = before[j] = (int)j;
+    for (size_t i = 1; i <= n; i++) {
+        row[0] = (int)i;
+        for (size_t j = 1; j <= m; j++) {
+            char x = fold(a[i - 1]), y = fold(b[j - 1]);
+            row[j] = least(above[j - 1] + (x != y), 1 + least(above[j], row[j - 1]));
+            if (i > 1 && j > 1 && x == fold(b[j - 2]) && fold(a[i - 2]) == y)
+                row[j] = least(row[j], before[j - 2] + 1);
+        }
+        int *spare = before;
+        before = above;
+        above = row;
+        row = spare;
+    }
+    return above[m];
+}
+
+static int begins(const char *word, size_t n, const char *name)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (fold(word[i]) != fold(name[i]))
+            return 0;
+    }
+    return 1;
+}
+
+const char *dr_nearest(const char *word, const char *const *names, size_t n)
+{
+    size_t len = strlen(word);
+    if (!len || len > LONGEST)
+        return NULL;
+    const char *best = NULL, *longer = NULL;
+    int best_distance = LONGEST;
+    for (size_t i = 0; i < n; i++) {
+        size_t m = strlen(names[i]);
+        if (m > LONGEST)
+            continue;
+        int d = distance(word, len, names[i], m);
+        size_t larger = len > m ? len : m;
+        if ((size_t)d * 3 <= larger && d < best_distance) {
+            best = names[i];
+            best_distance = d;
+        }
+        if (!longer && len >= 2 && m > len && begins(word, len, names[i]))
+            longer = names[i];
+    }
+    return best ? best : longer;
+}
