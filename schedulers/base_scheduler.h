@@ -1,0 +1,126 @@
+/* base_scheduler.h - samplers as a pull interface: the scheduler says where to look, the model
+ * looks, the scheduler is told what it saw.
+ *
+ * Why pull: the loop over model evaluations is written once, in inference/, and cancel, progress,
+ * checkpoints, guidance and batching hang on it, whatever the order of the sampler. Numbers follow
+ * the classes of diffusers 0.42.1 (EulerDiscreteScheduler, DDIMScheduler, ...), each by its own
+ * rule; see schedulers.def for the list. One object drives one picture: image i of a batch has its
+ * own object and its own generator.
+ *
+ *     struct sched_config config;
+ *     sched_configure(json, n_json, &request, &config, NULL, err);      (scheduler_manager.h)
+ *     sched_new(&config, 4 * h * w, &s, err);
+ *     for each value: noise *= sched_init_noise_scale(s);
+ *     sched_begin(s, noise, 0, err);
+ *     while (sched_next(s, &ask)) {
+ *         predict(ask.x, ask.timestep, pred);
+ *         sched_feed(s, pred, &rng, err);
+ *     }
+ *     decode(sched_latents(s));
+ *     sched_free(s);
+ *
+ * Latents are plain float arrays, NCHW of one picture, in the class's own parametrisation: variance
+ * exploding (x = x0 + sigma*eps) for the Euler family, variance preserving (x = alpha*x0 +
+ * sigma*eps) for the others.
+ */
+#ifndef DR_SCHEDULERS_BASE_SCHEDULER_H
+#define DR_SCHEDULERS_BASE_SCHEDULER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+
+struct dr_rng;
+struct sched;
+struct sched_info;    /* a sampler: scheduler_factory.h */
+struct schedule_info; /* a sigma schedule: schedules.h */
+
+enum sched_spacing { SCHED_LEADING, SCHED_TRAILING, SCHED_LINSPACE, SCHED_SPACING_COUNT };
+enum sched_prediction { SCHED_EPSILON, SCHED_V_PREDICTION, SCHED_SAMPLE, SCHED_PREDICTION_COUNT };
+enum sched_betas { SCHED_SCALED_LINEAR, SCHED_LINEAR, SCHED_BETAS_COUNT };
+
+enum { SCHED_MAX_TRAIN_STEPS = 10000 };
+
+/* Effective settings, all decided: what a receipt records. sched_configure fills it. */
+struct sched_config {
+    const struct sched_info *sampler;
+    const struct schedule_info *schedule;
+    enum sched_spacing spacing;
+    int steps;
+    double eta; /* weight of fresh noise; 0 for samplers that draw none */
+
+    enum sched_prediction prediction;
+    enum sched_betas betas;
+    double beta_start, beta_end;
+    int train_steps;  /* timesteps the model was trained on */
+    int steps_offset; /* added to the timesteps of spacing leading */
+    bool
+        set_alpha_to_one; /* ddim: the last step goes to no noise at all, not to the first timestep's */
+    bool rescale_betas_zero_snr;
+};
+
+/* One question to the model. */
+struct sched_ask {
+    const float *x;  /* [n] latents already scaled as the model wants them; lent until sched_feed */
+    double timestep; /* may be fractional in the Euler family */
+    double sigma;    /* noise to signal ratio of the latents */
+    int evaluation, evaluations;
+    int step, steps;
+};
+
+/* Latents of n floats. The object lives until sched_free; nothing is allocated after this.
+ * DR_EINVAL with the field's name for settings that do not go together, DR_ENOMEM. The config is
+ * copied. */
+int sched_new(const struct sched_config *config, size_t n, struct sched **ret_sched,
+              struct dr_error *err);
+void sched_free(struct sched *s);
+
+const struct sched_config *sched_config_of(const struct sched *s);
+size_t sched_size(const struct sched *s); /* n */
+
+/* What standard normal noise is multiplied with to become the latents of step 0. */
+double sched_init_noise_scale(const struct sched *s);
+
+/* The arrays of the diffusers object, float32: one timestep per evaluation, evaluations + 1 sigmas
+ * (ddim: sqrt((1-abar)/abar), the last of the final alpha). Lent as long as the object lives. */
+int sched_evaluations(const struct sched *s);
+const float *sched_timesteps(const struct sched *s);
+const float *sched_sigmas(const struct sched *s);
+
+/* Clean latents and noise [n] to latents of `first_step`, for a start in the middle. ret_latents
+ * may be either. */
+void sched_add_noise(const struct sched *s, int first_step, const float *clean, const float *noise,
+                     float *ret_latents);
+
+/* Starts at step first_step (0 .. steps-1) from latents[n], which are copied. May be called again
+ * to start anew. */
+int sched_begin(struct sched *s, const float *latents, int first_step, struct dr_error *err);
+
+/* Fills *ret_ask and returns true while the model is to be asked. Asking twice gives the same
+ * question. */
+bool sched_next(struct sched *s, struct sched_ask *ret_ask);
+
+/* The prediction [n] for the last question, after guidance. rng: the picture's generator; NULL is
+ * fine where sched_draws_noise is false. DR_ESTATE when nothing was asked. */
+int sched_feed(struct sched *s, const float *pred, struct dr_rng *rng, struct dr_error *err);
+
+/* Whether sched_feed draws from the generator (n normals at each evaluation). */
+bool sched_draws_noise(const struct sched *s);
+
+/* The latents [n] now. May be written between sched_feed and sched_next (masks, injected stages).
+ * */
+float *sched_latents(struct sched *s);
+
+/* The whole changing state as one flat block without pointers. Load into an object of the same
+ * config and n; another's block is DR_EFORMAT and changes nothing. The generator is saved apart
+ * (struct dr_rng is flat). */
+size_t sched_state_size(const struct sched *s);
+void sched_save(const struct sched *s, void *ret_state);
+int sched_load(struct sched *s, const void *state, size_t size, struct dr_error *err);
+
+const char *sched_spacing_name(enum sched_spacing spacing);
+const char *sched_prediction_name(enum sched_prediction prediction);
+const char *sched_betas_name(enum sched_betas betas);
+
+#endif

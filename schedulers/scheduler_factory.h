@@ -1,0 +1,62 @@
+/* scheduler_factory.h - the samplers there are, and how any of their names finds them.
+ *
+ * One line of schedulers.def and one file is a sampler. Names of diffusers classes, of
+ * AUTOMATIC1111 and of ComfyUI are aliases; case, spaces, '-' and '_' do not count, nor do a
+ * leading "k_" and a final "Scheduler".
+ */
+#ifndef DR_SCHEDULERS_SCHEDULER_FACTORY_H
+#define DR_SCHEDULERS_SCHEDULER_FACTORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "schedulers/base_scheduler.h"
+
+struct noise_table;
+
+/* How a class lays timesteps and sigmas out. */
+enum sched_rule {
+    SCHED_RULE_EULER, /* the run's own range, fractional timesteps */
+    SCHED_RULE_DDIM,  /* as Euler's, but integer timesteps and alphas from the table */
+    SCHED_RULE_DPM,   /* stride of n+1 steps, the model's whole range, integer timesteps */
+    SCHED_RULE_COUNT
+};
+
+struct sched_info {
+    const char *name;           /* canonical, "dpmpp_2m" */
+    const char *title;          /* for people and for infotext, "DPM++ 2M" */
+    const char *diffusers;      /* class, "DPMSolverMultistepScheduler" */
+    const char *const *aliases; /* further names, NULL at the end */
+    enum sched_rule rule;
+    bool vp;           /* variance-preserving latents */
+    bool second_order; /* asks twice a step but for the last one */
+    bool sigma_flags;  /* the diffusers class knows use_karras_sigmas and use_exponential_sigmas */
+    bool no_sample;    /* the diffusers class refuses prediction type sample */
+    bool takes_eta;
+    double eta;  /* default where it takes one */
+    int vectors; /* history it keeps, in arrays of n floats */
+    int aux;     /* constants it keeps, in doubles per evaluation */
+
+    /* Fills s->aux from the noise table; NULL: nothing to do. */
+    int (*prepare)(struct sched *s, const struct noise_table *table, struct dr_error *err);
+    /* Moves the latents over the current evaluation. noise [n]: fresh normals, NULL unless it draws
+     * them. */
+    void (*feed)(struct sched *s, const float *pred, const float *noise);
+};
+
+/* All of them, in the order of schedulers.def. */
+const struct sched_info *const *sched_all(size_t *ret_n);
+
+/* By name or alias; NULL when there is none. A schedule's name at the end ("DPM++ 2M Karras") is
+ * split off into *ret_schedule, else that is NULL; ret_schedule NULL: such names are not found. */
+const struct sched_info *sched_find(const char *name, const struct schedule_info **ret_schedule);
+
+/* The same; an unknown name is DR_EINVAL about `field`, naming the nearest. */
+int sched_lookup(const char *field, const char *name, const struct sched_info **ret_sampler,
+                 const struct schedule_info **ret_schedule, struct dr_error *err);
+
+/* Whether two names are one: case, ' ', '-', '_' ignored. */
+bool sched_same_name(const char *a, const char *b);
+
+#endif

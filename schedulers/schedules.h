@@ -1,0 +1,50 @@
+/* schedules.h - timesteps and sigmas: how a run's noise levels are chosen.
+ *
+ * A schedule is a line of schedules.def. It is not free of the sampler: each diffusers class lays
+ * the same name out by its own rule (enum sched_rule), and that rule is followed. Where diffusers
+ * has no such pair (karras and exponential for ddim and euler_a, sgm_uniform everywhere) the rule
+ * is Darkroom's own and said so in schedules.c.
+ */
+#ifndef DR_SCHEDULERS_SCHEDULES_H
+#define DR_SCHEDULERS_SCHEDULES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/error.h"
+#include "schedulers/base_scheduler.h"
+
+struct noise_table;
+
+/* What a schedule works from: `n` steps; `spaced` [n] timesteps by the class's spacing and
+ * `spaced_sigmas` [n] interpolated there. */
+struct schedule_job {
+    const struct noise_table *table;
+    const struct sched_config *config;
+    const double *spaced, *spaced_sigmas;
+    int n;
+};
+
+struct schedule_info {
+    const char *name;           /* "karras" */
+    const char *title;          /* "Karras" */
+    const char *const *aliases; /* NULL at the end */
+    /* Fills n falling sigmas and their timesteps. */
+    void (*fill)(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps);
+};
+
+const struct schedule_info *const *schedule_all(size_t *ret_n);
+const struct schedule_info *schedule_find(const char *name);
+int schedule_lookup(const char *field, const char *name, const struct schedule_info **ret_schedule,
+                    struct dr_error *err);
+
+/* Whether spacing has any say in this pair; false: the schedule fixes the timesteps by itself. */
+bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sched_info *sampler);
+
+/* The timesteps and sigmas of config->steps steps, float32 as the diffusers object holds them but
+ * for its repetitions (heun) and the final sigma. DR_EINVAL about "steps" where the class's rule
+ * has no such count. */
+int schedule_make(const struct sched_config *config, const struct noise_table *table,
+                  float *ret_timesteps, float *ret_sigmas, struct dr_error *err);
+
+#endif
