@@ -16,7 +16,7 @@
 
 #include "base/error.h"
 
-enum { CONFIG_MAX_BYTES = 64 << 10, CONFIG_MAX_DEPTH = 16, CONFIG_MAX_ENTRIES = 1024 };
+enum { CONFIG_MAX_BYTES = 64 << 10, CONFIG_MAX_ENTRIES = 1024 };
 
 struct config_entry {
     char *key;   /* "model", "generate.steps" */

@@ -35,6 +35,14 @@ int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_er
  * umask. */
 int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error *err);
 
+/* The same with the bytes in pieces, written one after another. */
+struct dr_piece {
+    const void *bytes;
+    size_t n;
+};
+int dr_write_pieces(const char *path, const struct dr_piece *pieces, size_t count,
+                    struct dr_error *err);
+
 /* mkdir -p; 0 when it is there already. */
 int dr_mkdirs(const char *path, struct dr_error *err);
 
