@@ -17,9 +17,9 @@ enum dtype {
     DTYPE_COUNT
 };
 
-size_t dtype_size(enum dtype t);              /* bytes of one element */
-bool dtype_is_real(enum dtype t);             /* can be read as float */
-const char *dtype_name(enum dtype t);         /* as in safetensors: "F16" */
+size_t dtype_size(enum dtype t);      /* bytes of one element */
+bool dtype_is_real(enum dtype t);     /* can be read as float */
+const char *dtype_name(enum dtype t); /* as in safetensors: "F16" */
 bool dtype_from_name(const char *name, size_t len, enum dtype *ret);
 
 /* n elements; src need not be aligned. Only real types. F64 is rounded to F32. */

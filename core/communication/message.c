@@ -1,0 +1,320 @@
+/* message.c - see message.h. */
+#include "core/communication/message.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/nearest.h"
+
+enum { VERB_NOW, VERB_QUEUED };
+
+struct verb_info {
+    const char *name;
+    int mode;
+    const char *spellings;
+};
+
+static const struct verb_info verbs[VERB_COUNT] = {
+#define VERB(name, mode, spellings) [VERB_##name] = { #name, VERB_##mode, spellings },
+#include "core/communication/verbs.def"
+#undef VERB
+};
+
+static const struct jx_limits line_limits = { .bytes = MESSAGE_LINE_BYTES,
+                                              .depth = 32,
+                                              .members = 10000 };
+
+const char *verb_name(enum verb v)
+{
+    return verbs[v].name;
+}
+
+bool verb_immediate(enum verb v)
+{
+    return verbs[v].mode == VERB_NOW;
+}
+
+const char *message_id(const struct message_ids *ids)
+{
+    return *ids->request_id ? ids->request_id : ids->correlation_id;
+}
+
+static bool spelled(const struct verb_info *info, const char *word)
+{
+    size_t n = strlen(word);
+    if (!strcmp(info->name, word))
+        return true;
+    for (const char *p = info->spellings; *p;) {
+        size_t len = strcspn(p, " ");
+        if (len == n && !memcmp(p, word, n))
+            return true;
+        p += len;
+        p += *p == ' ';
+    }
+    return false;
+}
+
+static int find_verb(const char *word)
+{
+    for (int v = 0; v < VERB_COUNT; v++)
+        if (spelled(&verbs[v], word))
+            return v;
+    return -1;
+}
+
+static int fail_verb(const char *word, struct dr_error *err)
+{
+    const char *names[VERB_COUNT];
+    char hint[80];
+    for (int v = 0; v < VERB_COUNT; v++)
+        names[v] = verbs[v].name;
+    const char *near = dr_nearest(word, names, VERB_COUNT);
+    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
+    return dr_fail_field(err, DR_EPROTO, "type", word, "a verb of this worker (see capabilities)",
+                         near ? hint : NULL);
+}
+
+static int read_verb(const json_t *line, enum verb *ret, struct dr_error *err)
+{
+    static const char *const keys[] = { "type", "message_type", "command", "action" };
+    const char *word = NULL, *prefix = json_string_value(json_object_get(line, "workerType"));
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        const json_t *value = json_object_get(line, keys[i]);
+        if (!value || json_is_null(value))
+            continue;
+        if (!json_is_string(value))
+            return dr_fail_field(err, DR_EPROTO, keys[i], jx_kind(value), "a string", NULL);
+        if (word && strcmp(word, json_string_value(value)))
+            return dr_fail_field(err, DR_EPROTO, keys[i], json_string_value(value), word,
+                                 "two spellings of the verb differ");
+        word = json_string_value(value);
+    }
+    if (!word && !prefix)
+        return dr_fail_field(err, DR_EPROTO, "type", "nothing", "a verb, such as \"generate\"",
+                             NULL);
+    char joined[128];
+    snprintf(joined, sizeof joined, "%s.%s", prefix ? prefix : "", word ? word : "");
+    int v = prefix && word ? find_verb(joined) : -1;
+    if (v < 0)
+        v = find_verb(word ? word : prefix);
+    if (v < 0)
+        return fail_verb(word ? word : prefix, err);
+    *ret = (enum verb)v;
+    return 0;
+}
+
+static int read_id(const json_t *object, const char *key, char *dst, struct dr_error *err)
+{
+    const json_t *value = json_object_get(object, key);
+    if (!value || json_is_null(value) || *dst)
+        return 0;
+    if (json_is_integer(value)) {
+        snprintf(dst, MESSAGE_ID_BYTES, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+        return 0;
+    }
+    if (!json_is_string(value) || json_string_length(value) >= MESSAGE_ID_BYTES ||
+        strlen(json_string_value(value)) != json_string_length(value))
+        return dr_fail_field(err, DR_EPROTO, key, jx_kind(value), "a string of at most 255 bytes",
+                             NULL);
+    snprintf(dst, MESSAGE_ID_BYTES, "%s", json_string_value(value));
+    return 0;
+}
+
+static int read_ids(const json_t *line, const json_t *data, struct message_ids *ids,
+                    struct dr_error *err)
+{
+    int r = read_id(line, "request_id", ids->request_id, err);
+    if (!r)
+        r = read_id(line, "correlationId", ids->correlation_id, err);
+    if (!r && json_is_object(data) && !*message_id(ids))
+        r = read_id(data, "request_id", ids->request_id, err);
+    return r;
+}
+
+int message_parse(const char *line, size_t n, struct message *ret, struct dr_error *err)
+{
+    memset(ret, 0, sizeof *ret);
+    json_t *root;
+    int r = jx_parse(line, n, &line_limits, "message", &root, err);
+    if (r < 0)
+        return r;
+    if (!json_is_object(root)) {
+        r = dr_fail_field(err, DR_EPROTO, "message", jx_kind(root), "an object", NULL);
+        goto out;
+    }
+    json_t *data = json_object_get(root, "data");
+    if ((r = read_ids(root, data, &ret->ids, err)) < 0)
+        goto out;
+    if ((r = read_verb(root, &ret->verb, err)) < 0)
+        goto out;
+    if (data && !json_is_null(data) && !json_is_object(data)) {
+        r = dr_fail_field(err, DR_EPROTO, "data", jx_kind(data), "an object", NULL);
+        goto out;
+    }
+    ret->data = json_is_object(data) ? json_incref(data) : json_object();
+    if (!ret->data)
+        r = dr_fail(err, DR_ENOMEM, "out of memory");
+out:
+    json_decref(root);
+    return r;
+}
+
+void message_free(struct message *m)
+{
+    if (!m)
+        return;
+    json_decref(m->data);
+    m->data = NULL;
+}
+
+json_t *message_request(enum verb verb, const char *request_id, json_t *data)
+{
+    json_t *o = json_object();
+    int r = jx_set(o, "type", json_string(verbs[verb].name));
+    if (!r)
+        r = jx_set(o, "request_id", json_string(request_id));
+    if (r < 0) {
+        json_decref(data);
+        json_decref(o);
+        return NULL;
+    }
+    if (jx_set(o, "data", data) < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+/* What every answer begins with. */
+static json_t *envelope(const struct message_ids *ids, bool success)
+{
+    char now[40];
+    dr_timestamp(now, sizeof now);
+    json_t *o = json_object();
+    int r = jx_set(o, "success", json_boolean(success));
+    if (!r && *ids->request_id)
+        r = jx_set(o, "request_id", json_string(ids->request_id));
+    if (!r && *ids->correlation_id)
+        r = jx_set(o, "correlationId", json_string(ids->correlation_id));
+    if (!r)
+        r = jx_set(o, "worker_info", json_string("darkroom-worker " DR_VERSION));
+    if (!r)
+        r = jx_set(o, "timestamp", json_string(now));
+    if (!r)
+        r = jx_set(o, "timestamp_epoch", json_real(dr_epoch()));
+    if (r < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+json_t *message_result(const struct message_ids *ids, json_t *data)
+{
+    json_t *o = envelope(ids, true);
+    if (jx_set(o, "data", data) < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+json_t *message_progress(const struct message_ids *ids, json_t *data)
+{
+    if (jx_set(data, "type", json_string("progress")) < 0) {
+        json_decref(data);
+        return NULL;
+    }
+    return message_result(ids, data);
+}
+
+static json_t *details_json(const struct dr_error *e)
+{
+    json_t *detail = json_object(), *list = json_array();
+    int r = jx_set(detail, "path", json_string(e->path));
+    if (!r && *e->got)
+        r = jx_set(detail, "got", json_string(e->got));
+    if (!r && *e->expected)
+        r = jx_set(detail, "expected", json_string(e->expected));
+    if (!r && *e->hint)
+        r = jx_set(detail, "hint", json_string(e->hint));
+    if (r < 0) {
+        json_decref(detail);
+        json_decref(list);
+        return NULL;
+    }
+    if (jx_add(list, detail) < 0) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
+/* Error texts may quote bytes of a hostile file; jansson takes valid UTF-8 only. */
+static json_t *text_json(const char *text)
+{
+    json_t *s = json_string(text);
+    if (s)
+        return s;
+    char clean[512];
+    size_t i = 0;
+    for (; text[i] && i + 1 < sizeof clean; i++)
+        clean[i] = (unsigned char)text[i] < 0x80 ? text[i] : '?';
+    clean[i] = '\0';
+    return json_string(clean);
+}
+
+json_t *message_failure(const struct message_ids *ids, const struct dr_error *error)
+{
+    json_t *o = envelope(ids, false);
+    int r = jx_set(o, "error", text_json(error->text));
+    if (!r)
+        r = jx_set(o, "error_code", json_string(dr_code_wire(error->code)));
+    if (!r && *error->path)
+        r = jx_set(o, "details", details_json(error));
+    if (r < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+static int code_from_wire(const char *wire)
+{
+#define X(name, value, text, meaning)                                                              \
+    if (!strcmp(wire, text))                                                                       \
+        return DR_##name;
+#include "base/errors.def"
+#undef X
+    return DR_EINTERNAL;
+}
+
+static void copy_member(const json_t *o, const char *key, char *dst, size_t n)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    snprintf(dst, n, "%s", s ? s : "");
+}
+
+int message_answer(const json_t *answer, json_t **ret_data, struct dr_error *err)
+{
+    const json_t *success = json_object_get(answer, "success");
+    if (!json_is_boolean(success))
+        return dr_fail(err, DR_EPROTO, "the worker's answer has no \"success\"");
+    if (json_is_true(success)) {
+        *ret_data = json_object_get(answer, "data");
+        return 0;
+    }
+    const char *text = json_string_value(json_object_get(answer, "error"));
+    const char *wire = json_string_value(json_object_get(answer, "error_code"));
+    int code = dr_fail(err, code_from_wire(wire ? wire : ""), "%s", text ? text : "failed");
+    const json_t *detail = json_array_get(json_object_get(answer, "details"), 0);
+    if (err && detail) {
+        copy_member(detail, "path", err->path, sizeof err->path);
+        copy_member(detail, "got", err->got, sizeof err->got);
+        copy_member(detail, "expected", err->expected, sizeof err->expected);
+        copy_member(detail, "hint", err->hint, sizeof err->hint);
+    }
+    return code;
+}

@@ -1,0 +1,513 @@
+/* request.c - see request.h. */
+#include "core/communication/request.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/nearest.h"
+#include "base/utf8.h"
+
+static const struct field_info fields[FIELD_COUNT] = {
+#define FIELD(name_, type_, option_, letter_, aliases_, lo_, hi_, dflt_, choices_, unit_, help_)   \
+    [FIELD_##name_] = { .name = #name_,                                                            \
+                        .type = FIELD_TYPE_##type_,                                                \
+                        .option = option_,                                                         \
+                        .letter = letter_,                                                         \
+                        .aliases = aliases_,                                                       \
+                        .lo = lo_,                                                                 \
+                        .hi = hi_,                                                                 \
+                        .dflt = dflt_,                                                             \
+                        .choices = choices_,                                                       \
+                        .unit = unit_,                                                             \
+                        .help = help_ },
+#include "core/communication/request.def"
+#undef FIELD
+};
+
+enum { NAME_BYTES = 128, DEPTH = 2 };
+
+const struct field_info *field_info(enum field_id id)
+{
+    return &fields[id];
+}
+
+void request_init(struct request *r)
+{
+    memset(r, 0, sizeof *r);
+}
+
+static void value_clear(struct field_value *v)
+{
+    dr_free(v->text);
+    json_decref(v->map);
+    memset(v, 0, sizeof *v);
+}
+
+void request_free(struct request *r)
+{
+    if (!r)
+        return;
+    for (int i = 0; i < FIELD_COUNT; i++)
+        value_clear(&r->value[i]);
+}
+
+/* Is the word [word, word+n) among the space-separated ones of `list`? */
+static bool word_in(const char *list, const char *word, size_t n)
+{
+    for (const char *p = list; *p;) {
+        size_t len = strcspn(p, " ");
+        if (len == n && !memcmp(p, word, n))
+            return true;
+        p += len;
+        p += *p == ' ';
+    }
+    return false;
+}
+
+static int find_field(const char *name)
+{
+    for (int i = 0; i < FIELD_COUNT; i++)
+        if (!strcmp(fields[i].name, name) || word_in(fields[i].aliases, name, strlen(name)))
+            return i;
+    return -1;
+}
+
+/* Is `name` an object that some alias reaches into? */
+static bool is_group(const char *name)
+{
+    size_t n = strlen(name);
+    for (int i = 0; i < FIELD_COUNT; i++)
+        for (const char *p = fields[i].aliases; *p;) {
+            size_t len = strcspn(p, " ");
+            if (len > n && !memcmp(p, name, n) && p[n] == '.')
+                return true;
+            p += len;
+            p += *p == ' ';
+        }
+    return false;
+}
+
+static int fail_unknown(const char *path, const char *name, struct dr_error *err)
+{
+    const char *names[FIELD_COUNT];
+    for (int i = 0; i < FIELD_COUNT; i++)
+        names[i] = fields[i].name;
+    const char *near = dr_nearest(name, names, FIELD_COUNT);
+    char full[NAME_BYTES], hint[NAME_BYTES];
+    snprintf(full, sizeof full, "%s%s%s", path, *path ? "." : "", name);
+    snprintf(hint, sizeof hint, "nearest field: %s", near ? near : "");
+    return dr_fail_field(err, DR_EINVAL, full, NULL, "a known field; this one is unknown",
+                         near ? hint : NULL);
+}
+
+/* "1 to 16", "at least 1" ... of a numeric field. */
+static void range_text(const struct field_info *f, char *dst, size_t n)
+{
+    const char *kind = f->type == FIELD_TYPE_REAL ? "a number" : "an integer";
+    if (f->hi == INT64_MAX)
+        snprintf(dst, n, "%s from %" PRId64 " to 2^63-1", kind, f->lo);
+    else
+        snprintf(dst, n, "%s from %" PRId64 " to %" PRId64, kind, f->lo, f->hi);
+}
+
+static int set_int(const struct field_info *f, const char *path, int64_t i, struct field_value *v,
+                   struct dr_error *err)
+{
+    char got[32], range[80];
+    if (i < f->lo || i > f->hi) {
+        snprintf(got, sizeof got, "%" PRId64, i);
+        range_text(f, range, sizeof range);
+        return dr_fail_field(err, DR_EINVAL, path, got, range, NULL);
+    }
+    v->i = i;
+    return 0;
+}
+
+static int set_real(const struct field_info *f, const char *path, double d, struct field_value *v,
+                    struct dr_error *err)
+{
+    char got[40], range[80];
+    if (!(d >= (double)f->lo && d <= (double)f->hi)) {
+        snprintf(got, sizeof got, "%g", d);
+        range_text(f, range, sizeof range);
+        return dr_fail_field(err, DR_EINVAL, path, got, range, NULL);
+    }
+    v->real = d;
+    return 0;
+}
+
+/* Matches `text` against "a|b=alias|c"; *ret_len is the length of the canonical spelling. */
+static const char *choice_of(const char *choices, const char *text, size_t *ret_len)
+{
+    for (const char *p = choices; *p;) {
+        size_t all = strcspn(p, "|"), canonical = strcspn(p, "|=");
+        for (const char *q = p; q < p + all;) {
+            size_t len = strcspn(q, "|=");
+            if (strlen(text) == len && !memcmp(text, q, len)) {
+                *ret_len = canonical;
+                return p;
+            }
+            q += len + 1;
+        }
+        p += all;
+        p += *p == '|';
+    }
+    return NULL;
+}
+
+/* "png, jpeg, webp" */
+static void choices_text(const char *choices, char *dst, size_t n)
+{
+    size_t used = (size_t)snprintf(dst, n, "one of ");
+    for (const char *p = choices; *p && used < n;) {
+        size_t canonical = strcspn(p, "|=");
+        used += (size_t)snprintf(dst + used, n - used, "%s%.*s", p == choices ? "" : ", ",
+                                 (int)canonical, p);
+        p += strcspn(p, "|");
+        p += *p == '|';
+    }
+}
+
+static int set_string(const struct field_info *f, const char *path, const char *text, size_t n,
+                      struct field_value *v, struct dr_error *err)
+{
+    char expected[200], got[160];
+    bool is_prompt = strstr(f->name, "prompt") != NULL;
+    size_t limit = is_prompt ? REQUEST_PROMPT_BYTES : REQUEST_TEXT_BYTES;
+    if (n > limit) {
+        snprintf(got, sizeof got, "%zu bytes", n);
+        snprintf(expected, sizeof expected, "at most %zu bytes", limit);
+        return dr_fail_field(err, DR_ELIMIT, path, got, expected, NULL);
+    }
+    if (memchr(text, 0, n))
+        return dr_fail_field(err, DR_EINVAL, path, NULL, "text without NUL characters", NULL);
+    if (f->type == FIELD_TYPE_CHOICE) {
+        const char *found = choice_of(f->choices, text, &n);
+        if (!found) {
+            snprintf(got, sizeof got, "%s", text);
+            choices_text(f->choices, expected, sizeof expected);
+            return dr_fail_field(err, DR_EINVAL, path, got, expected, NULL);
+        }
+        text = found;
+    }
+    v->text = dr_strndup(DR_TAG_BASE, text, n);
+    return v->text ? 0 : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
+}
+
+/* "A<sep>B", two integers and nothing else. */
+static bool two_ints(const char *text, char sep, int64_t *a, int64_t *b)
+{
+    char *end;
+    if (*text < '0' || *text > '9')
+        return false;
+    errno = 0;
+    *a = strtoll(text, &end, 10);
+    if (errno || *end != sep || end[1] < '0' || end[1] > '9')
+        return false;
+    *b = strtoll(end + 1, &end, 10);
+    return !errno && !*end;
+}
+
+static int set_two(const struct field_info *f, const char *path, const char *text,
+                   struct field_value *v, struct dr_error *err)
+{
+    bool size = f->type == FIELD_TYPE_SIZE;
+    int64_t a, b;
+    if (!two_ints(text, size ? 'x' : ',', &a, &b) || a < f->lo || a > f->hi || b < f->lo ||
+        b > f->hi)
+        return dr_fail_field(err, DR_EINVAL, path, text,
+                             size ? "WIDTHxHEIGHT, each 1 to 65536" : "TOP,LEFT, each 0 to 65536",
+                             NULL);
+    v->i = a;
+    v->j = b;
+    return 0;
+}
+
+static int set_map(const char *path, const json_t *value, struct field_value *v,
+                   struct dr_error *err)
+{
+    const char *key;
+    json_t *item;
+    json_object_foreach((json_t *)value, key, item)
+    {
+        if (!json_is_string(item))
+            return dr_fail_field(err, DR_EINVAL, path, jx_kind(item), "names with text values",
+                                 key);
+    }
+    v->map = json_deep_copy(value);
+    return v->map ? 0 : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
+}
+
+static int fail_kind(const struct field_info *f, const char *path, const json_t *value,
+                     struct dr_error *err)
+{
+    static const char *const kinds[] = {
+        [FIELD_TYPE_TEXT] = "a string",
+        [FIELD_TYPE_INT] = "an integer",
+        [FIELD_TYPE_REAL] = "a number",
+        [FIELD_TYPE_FLAG] = "true or false",
+        [FIELD_TYPE_CHOICE] = "a string",
+        [FIELD_TYPE_NAME] = "a string",
+        [FIELD_TYPE_SIZE] = "a string \"WIDTHxHEIGHT\"",
+        [FIELD_TYPE_PAIR] = "a string \"TOP,LEFT\"",
+        [FIELD_TYPE_MAP] = "an object of names and texts",
+    };
+    return dr_fail_field(err, DR_EINVAL, path, jx_kind(value), kinds[f->type], NULL);
+}
+
+/* A value from JSON. Integers with a zero fraction (30.0) count as integers: some JSON writers make them. */
+static int value_from_json(const struct field_info *f, const char *path, const json_t *value,
+                           struct field_value *v, struct dr_error *err)
+{
+    switch (f->type) {
+    case FIELD_TYPE_INT:
+        if (json_is_real(value) && json_real_value(value) == floor(json_real_value(value)) &&
+            fabs(json_real_value(value)) <= 9007199254740992.0)
+            return set_int(f, path, (int64_t)json_real_value(value), v, err);
+        if (json_is_integer(value))
+            return set_int(f, path, json_integer_value(value), v, err);
+        break;
+    case FIELD_TYPE_REAL:
+        if (json_is_number(value))
+            return set_real(f, path, json_number_value(value), v, err);
+        break;
+    case FIELD_TYPE_FLAG:
+        if (json_is_boolean(value)) {
+            v->i = json_is_true(value);
+            return 0;
+        }
+        break;
+    case FIELD_TYPE_TEXT:
+    case FIELD_TYPE_CHOICE:
+    case FIELD_TYPE_NAME:
+        if (json_is_string(value))
+            return set_string(f, path, json_string_value(value), json_string_length(value), v, err);
+        break;
+    case FIELD_TYPE_SIZE:
+    case FIELD_TYPE_PAIR:
+        if (json_is_string(value))
+            return set_two(f, path, json_string_value(value), v, err);
+        break;
+    case FIELD_TYPE_MAP:
+        if (json_is_object(value))
+            return set_map(path, value, v, err);
+        break;
+    }
+    return fail_kind(f, path, value, err);
+}
+
+static bool values_equal(const struct field_value *a, const struct field_value *b)
+{
+    return a->i == b->i && a->j == b->j && a->real == b->real && !a->text == !b->text &&
+           (!a->text || !strcmp(a->text, b->text)) && !a->map == !b->map &&
+           (!a->map || json_equal(a->map, b->map));
+}
+
+static int accept(struct request *r, int id, const char *path, const json_t *value,
+                  struct dr_error *err)
+{
+    struct field_value v = { .set = true };
+    int code = value_from_json(&fields[id], path, value, &v, err);
+    if (code < 0)
+        goto out;
+    if (r->value[id].set && !values_equal(&r->value[id], &v)) {
+        code = dr_fail_field(err, DR_EINVAL, path, "another value than under its other name",
+                             "one value for one field", fields[id].name);
+        goto out;
+    }
+    value_clear(&r->value[id]);
+    r->value[id] = v;
+    return 0;
+out:
+    value_clear(&v);
+    return code;
+}
+
+static bool listed(const char *const *names, const char *name)
+{
+    for (; names && *names; names++)
+        if (!strcmp(*names, name))
+            return true;
+    return false;
+}
+
+/* One object: the data itself (group "") or a group inside it. */
+static int parse_object(struct request *r, const json_t *object, const char *path,
+                        const char *group, const char *const *ignored, struct dr_error *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        char name[NAME_BYTES], full[NAME_BYTES];
+        if (json_is_null(value) || (!*group && listed(ignored, key)))
+            continue;
+        snprintf(name, sizeof name, "%s%s%s", group, *group ? "." : "", key);
+        snprintf(full, sizeof full, "%s%s%s", path, *path ? "." : "", name);
+        int id = find_field(name), code;
+        if (!*group && is_group(key) && json_is_object(value))
+            code = parse_object(r, value, path, key, NULL, err);
+        else if (id < 0)
+            code = fail_unknown(path, name, err);
+        else
+            code = accept(r, id, full, value, err);
+        if (code < 0)
+            return code;
+    }
+    return 0;
+}
+
+int request_parse(const json_t *data, const char *path, const char *const *ignored,
+                  struct request *ret, struct dr_error *err)
+{
+    request_init(ret);
+    if (!json_is_object(data))
+        return dr_fail_field(err, DR_EINVAL, path, jx_kind(data), "an object", NULL);
+    int code = parse_object(ret, data, path, "", ignored, err);
+    if (code < 0)
+        request_free(ret);
+    return code;
+}
+
+static int map_add(struct field_value *v, const char *path, const char *text, struct dr_error *err)
+{
+    const char *eq = strchr(text, '=');
+    char name[NAME_BYTES];
+    if (!eq || eq == text || !eq[1] || (size_t)(eq - text) >= sizeof name)
+        return dr_fail_field(err, DR_EINVAL, path, text, "NAME=FILE", NULL);
+    memcpy(name, text, (size_t)(eq - text));
+    name[eq - text] = '\0';
+    if (!v->map)
+        v->map = json_object();
+    if (json_object_get(v->map, name))
+        return dr_fail_field(err, DR_EINVAL, path, text, "each name once", NULL);
+    return jx_set(v->map, name, json_string(eq + 1)) < 0
+               ? dr_fail(err, DR_ENOMEM, "%s: out of memory", path)
+               : 0;
+}
+
+static int number_from_text(const struct field_info *f, const char *path, const char *text,
+                            struct field_value *v, struct dr_error *err)
+{
+    char *end, range[80];
+    errno = 0;
+    int64_t i = 0;
+    double d = 0;
+    if (f->type == FIELD_TYPE_INT)
+        i = strtoll(text, &end, 10);
+    else
+        d = strtod(text, &end);
+    if (end == text || *end || errno || *text == ' ') {
+        range_text(f, range, sizeof range);
+        return dr_fail_field(err, DR_EINVAL, path, text, range, NULL);
+    }
+    return f->type == FIELD_TYPE_INT ? set_int(f, path, i, v, err) : set_real(f, path, d, v, err);
+}
+
+static int value_from_text(const struct field_info *f, const char *path, const char *text,
+                           struct field_value *v, struct dr_error *err)
+{
+    switch (f->type) {
+    case FIELD_TYPE_INT:
+    case FIELD_TYPE_REAL:
+        return number_from_text(f, path, text, v, err);
+    case FIELD_TYPE_FLAG:
+        v->i = !strcmp(text, "true");
+        if (!v->i && strcmp(text, "false"))
+            return dr_fail_field(err, DR_EINVAL, path, text, "true or false", NULL);
+        return 0;
+    case FIELD_TYPE_SIZE:
+    case FIELD_TYPE_PAIR:
+        return set_two(f, path, text, v, err);
+    default:
+        if (utf8_check(text, strlen(text), path, err) < 0)
+            return DR_EINVAL;
+        return set_string(f, path, text, strlen(text), v, err);
+    }
+}
+
+int request_set_text(struct request *r, enum field_id id, const char *text, struct dr_error *err)
+{
+    const struct field_info *f = &fields[id];
+    char path[NAME_BYTES];
+    snprintf(path, sizeof path, "%s%s", *f->option ? "--" : "", *f->option ? f->option : f->name);
+    if (f->type == FIELD_TYPE_MAP) {
+        int code = map_add(&r->value[id], path, text, err);
+        r->value[id].set = r->value[id].map != NULL;
+        return code;
+    }
+    struct field_value v = { .set = true };
+    int code = value_from_text(f, path, text, &v, err);
+    if (code < 0) {
+        value_clear(&v);
+        return code;
+    }
+    value_clear(&r->value[id]);
+    r->value[id] = v;
+    return 0;
+}
+
+static json_t *value_json(const struct field_info *f, const struct field_value *v)
+{
+    char two[48];
+    switch (f->type) {
+    case FIELD_TYPE_INT:
+        return json_integer(v->i);
+    case FIELD_TYPE_REAL:
+        return json_real(v->real);
+    case FIELD_TYPE_FLAG:
+        return json_boolean(v->i);
+    case FIELD_TYPE_SIZE:
+    case FIELD_TYPE_PAIR:
+        snprintf(two, sizeof two, "%" PRId64 "%c%" PRId64, v->i,
+                 f->type == FIELD_TYPE_SIZE ? 'x' : ',', v->j);
+        return json_string(two);
+    case FIELD_TYPE_MAP:
+        return json_deep_copy(v->map);
+    default:
+        return json_string(v->text);
+    }
+}
+
+json_t *request_json(const struct request *r)
+{
+    json_t *object = json_object();
+    for (int i = 0; object && i < FIELD_COUNT; i++) {
+        if (r->value[i].set &&
+            jx_set(object, fields[i].name, value_json(&fields[i], &r->value[i])) < 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+bool request_has(const struct request *r, enum field_id id)
+{
+    return r->value[id].set;
+}
+
+int64_t request_int(const struct request *r, enum field_id id)
+{
+    return r->value[id].set ? r->value[id].i : strtoll(fields[id].dflt, NULL, 10);
+}
+
+double request_real(const struct request *r, enum field_id id)
+{
+    return r->value[id].set ? r->value[id].real : strtod(fields[id].dflt, NULL);
+}
+
+bool request_flag(const struct request *r, enum field_id id)
+{
+    return r->value[id].set ? r->value[id].i : !strcmp(fields[id].dflt, "true");
+}
+
+const char *request_text(const struct request *r, enum field_id id)
+{
+    return r->value[id].set ? r->value[id].text : fields[id].dflt;
+}

@@ -1,0 +1,87 @@
+/* request.h - a generation request: the table of fields, and values for some of them.
+ *
+ * Both sides share it: the command line fills a request from options and sends it as JSON; the worker parses the
+ * JSON. A field that was not given stays unset, so defaults that depend on the model are applied where the model is known;
+ * fixed defaults come from the table. Values of NAME fields are checked by the worker.
+ */
+#ifndef DR_CORE_COMMUNICATION_REQUEST_H
+#define DR_CORE_COMMUNICATION_REQUEST_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/json.h"
+
+enum field_id {
+#define FIELD(name, ...) FIELD_##name,
+#include "core/communication/request.def"
+#undef FIELD
+    FIELD_COUNT
+};
+
+enum field_type {
+    FIELD_TYPE_TEXT,
+    FIELD_TYPE_INT,
+    FIELD_TYPE_REAL,
+    FIELD_TYPE_FLAG,
+    FIELD_TYPE_CHOICE,
+    FIELD_TYPE_NAME,
+    FIELD_TYPE_SIZE,
+    FIELD_TYPE_PAIR,
+    FIELD_TYPE_MAP
+};
+
+struct field_info {
+    const char *name;
+    enum field_type type;
+    const char *option; /* long option, "" when it has none */
+    char letter;        /* short option, 0 when it has none */
+    const char *aliases;
+    int64_t lo, hi;
+    const char *dflt, *choices, *unit, *help;
+};
+
+struct field_value {
+    bool set;
+    int64_t i, j; /* INT; SIZE: width, height; PAIR: top, left; FLAG: i */
+    double real;
+    char *text;  /* TEXT, CHOICE (canonical spelling), NAME; owned */
+    json_t *map; /* MAP; owned */
+};
+
+struct request {
+    struct field_value value[FIELD_COUNT];
+};
+
+enum { REQUEST_PROMPT_BYTES = 16384, REQUEST_TEXT_BYTES = 4096 };
+
+const struct field_info *field_info(enum field_id id);
+
+/* All unset. request_free takes half-filled ones and leaves an empty one. */
+void request_init(struct request *r);
+void request_free(struct request *r);
+
+/* `data` as the protocol has it: canonical names and aliases, nested groups. Unknown field: an error with the
+ * nearest name. Two spellings of one field with different values: an error. `path` ("data") begins the paths in errors.
+ * On failure *ret is empty. `ignored` lists member names that are somebody else's (NULL-terminated; NULL: none). */
+int request_parse(const json_t *data, const char *path, const char *const *ignored,
+                  struct request *ret, struct dr_error *err);
+
+/* One value from text, as an option gives it. MAP takes NAME=VALUE and adds. FLAG takes true and false. */
+int request_set_text(struct request *r, enum field_id id, const char *text, struct dr_error *err);
+
+/* The set fields as canonical JSON; new reference, NULL when memory is short. */
+json_t *request_json(const struct request *r);
+
+bool request_has(const struct request *r, enum field_id id);
+/* Value, else the table's default (0, "" when it has none). Text is the request's. */
+int64_t request_int(const struct request *r, enum field_id id);
+double request_real(const struct request *r, enum field_id id);
+bool request_flag(const struct request *r, enum field_id id);
+const char *request_text(const struct request *r, enum field_id id);
+
+/* JSON Schema (draft 2020-12) of `data`; new reference, NULL when memory is short. */
+json_t *request_schema(void);
+
+#endif

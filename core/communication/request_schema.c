@@ -1,0 +1,118 @@
+/* request_schema.c - the table of fields as a JSON Schema, for programs that write requests. */
+#include "core/communication/request.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int set_choices(json_t *property, const char *choices)
+{
+    json_t *list = json_array();
+    for (const char *p = choices; list && *p;) {
+        size_t all = strcspn(p, "|");
+        for (const char *q = p; q < p + all;) {
+            size_t len = strcspn(q, "|=");
+            if (jx_add(list, json_stringn(q, len)) < 0) {
+                json_decref(list);
+                return DR_ENOMEM;
+            }
+            q += len + 1;
+        }
+        p += all;
+        p += *p == '|';
+    }
+    return jx_set(property, "enum", list);
+}
+
+static int set_aliases(json_t *property, const char *aliases)
+{
+    json_t *list = json_array();
+    for (const char *p = aliases; list && *p;) {
+        size_t len = strcspn(p, " ");
+        if (jx_add(list, json_stringn(p, len)) < 0) {
+            json_decref(list);
+            return DR_ENOMEM;
+        }
+        p += len;
+        p += *p == ' ';
+    }
+    return jx_set(property, "x-aliases", list);
+}
+
+static json_t *default_json(const struct field_info *f)
+{
+    switch (f->type) {
+    case FIELD_TYPE_INT:
+        return json_integer(strtoll(f->dflt, NULL, 10));
+    case FIELD_TYPE_REAL:
+        return json_real(strtod(f->dflt, NULL));
+    case FIELD_TYPE_FLAG:
+        return json_boolean(!strcmp(f->dflt, "true"));
+    default:
+        return json_string(f->dflt);
+    }
+}
+
+static int set_type(json_t *property, const struct field_info *f)
+{
+    static const char *const types[] = {
+        [FIELD_TYPE_TEXT] = "string",  [FIELD_TYPE_INT] = "integer",   [FIELD_TYPE_REAL] = "number",
+        [FIELD_TYPE_FLAG] = "boolean", [FIELD_TYPE_CHOICE] = "string", [FIELD_TYPE_NAME] = "string",
+        [FIELD_TYPE_SIZE] = "string",  [FIELD_TYPE_PAIR] = "string",   [FIELD_TYPE_MAP] = "object",
+    };
+    int r = jx_set(property, "type", json_string(types[f->type]));
+    if (!r && (f->type == FIELD_TYPE_INT || f->type == FIELD_TYPE_REAL)) {
+        r = jx_set(property, "minimum", json_integer(f->lo));
+        if (!r)
+            r = jx_set(property, "maximum", json_integer(f->hi));
+    }
+    if (!r && f->type == FIELD_TYPE_SIZE)
+        r = jx_set(property, "pattern", json_string("^[0-9]+x[0-9]+$"));
+    if (!r && f->type == FIELD_TYPE_PAIR)
+        r = jx_set(property, "pattern", json_string("^[0-9]+,[0-9]+$"));
+    if (!r && f->type == FIELD_TYPE_CHOICE)
+        r = set_choices(property, f->choices);
+    return r;
+}
+
+static json_t *property_of(const struct field_info *f)
+{
+    json_t *property = json_object();
+    int r = jx_set(property, "description", json_string(f->help));
+    if (!r)
+        r = set_type(property, f);
+    if (!r && *f->unit)
+        r = jx_set(property, "x-unit", json_string(f->unit));
+    if (!r && *f->dflt)
+        r = jx_set(property, "default", default_json(f));
+    if (!r && *f->aliases)
+        r = set_aliases(property, f->aliases);
+    if (r < 0) {
+        json_decref(property);
+        return NULL;
+    }
+    return property;
+}
+
+json_t *request_schema(void)
+{
+    json_t *schema = json_object(), *properties = json_object();
+    int r = 0;
+    for (int i = 0; !r && i < FIELD_COUNT; i++)
+        r = jx_set(properties, field_info(i)->name, property_of(field_info(i)));
+    if (!r)
+        r = jx_set(schema, "$schema", json_string("https://json-schema.org/draft/2020-12/schema"));
+    if (!r)
+        r = jx_set(schema, "type", json_string("object"));
+    if (!r)
+        r = jx_set(schema, "additionalProperties", json_false());
+    if (r < 0) {
+        json_decref(properties);
+        json_decref(schema);
+        return NULL;
+    }
+    if (jx_set(schema, "properties", properties) < 0) {
+        json_decref(schema);
+        return NULL;
+    }
+    return schema;
+}
