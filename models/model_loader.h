@@ -1,0 +1,82 @@
+/* model_loader.h - checkpoints: from a path to networks full of weights.
+ *
+ * A checkpoint is one safetensors file in the layout of the public SDXL release ("sgm" keys) or a
+ * diffusers folder. What it is gets decided by its content, never by its name. Opening reads
+ * headers and configuration only; the weights stay in the mapped files and are bound to the
+ * networks by name, so a checkpoint must outlive every network that was loaded from it.
+ *
+ *     r = checkpoint_open("model.safetensors", &ckpt, err);
+ *     r = unet_new(checkpoint_unet_arch(ckpt), &unet, err);
+ *     r = checkpoint_load(ckpt, COMPONENT_UNET, unet, unet_visit, err);
+ *
+ * Reference for names and configuration: diffusers UNet2DConditionModel and AutoencoderKL,
+ * transformers CLIPTextModel(WithProjection), and the key layout of the released
+ * sd_xl_base_1.0.safetensors.
+ */
+#ifndef DR_MODELS_MODEL_LOADER_H
+#define DR_MODELS_MODEL_LOADER_H
+
+#include <jansson.h>
+
+#include "models/arch.h"
+#include "models/params.h"
+
+enum component {
+    COMPONENT_UNET,
+    COMPONENT_TEXT_ENCODER,   /* CLIP-L in SDXL; absent in the refiner */
+    COMPONENT_TEXT_ENCODER_2, /* OpenCLIP bigG */
+    COMPONENT_VAE,
+    COMPONENT_COUNT
+};
+
+struct checkpoint;
+
+/* DR_ENOENT, DR_EFORMAT (broken file), DR_EUNSUPPORTED (a sound file that is no SDXL checkpoint, or
+ * one whose configuration asks for what Darkroom does not do: err says what the file is). */
+int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err);
+void checkpoint_close(struct checkpoint *c);
+
+/* All pointers below are the checkpoint's own. */
+const char *checkpoint_path(const struct checkpoint *c);
+bool checkpoint_is_folder(const struct checkpoint *c);
+/* "sdxl-base", "sdxl-refiner", "sdxl-inpaint", "ssd-1b" ...: for people; nothing may depend on it. */
+const char *checkpoint_kind(const struct checkpoint *c);
+bool checkpoint_has(const struct checkpoint *c, enum component component);
+const char *
+component_name(enum component component); /* "unet", "text_encoder" ... as in a diffusers folder */
+
+/* NULL when the component is absent. */
+const struct unet_arch *checkpoint_unet_arch(const struct checkpoint *c);
+const struct clip_arch *checkpoint_clip_arch(const struct checkpoint *c, int which); /* 0 or 1 */
+const struct vae_arch *checkpoint_vae_arch(const struct checkpoint *c);
+
+/* scheduler/scheduler_config.json as an object, or NULL: SDXL base's values hold. */
+const json_t *checkpoint_scheduler_config(const struct checkpoint *c);
+/* Folder with the tokenizer's files (which: 0 or 1), or NULL: the built-in CLIP table holds. */
+const char *checkpoint_tokenizer_dir(const struct checkpoint *c, int which);
+/* force_zeros_for_empty_prompt of model_index.json. */
+bool checkpoint_force_zeros(const struct checkpoint *c);
+/* Pixels along the edge of the pictures that the model was trained for. */
+int64_t checkpoint_default_size(const struct checkpoint *c);
+
+/* A tensor by component and canonical name ("conv_in.weight"); false when there is none. A tensor
+ * that has to be transposed (bigG's text projection in single files) is found with its data only
+ * after checkpoint_load. */
+bool checkpoint_find(const struct checkpoint *c, enum component component, const char *name,
+                     struct weight_source *ret);
+
+/* Binds every parameter of the network to its tensor. Linears and 1x1 convolutions match each
+ * other's shapes. DR_EFORMAT counts all missing and misshapen tensors and names the first few. On
+ * failure the network's parameters are unspecified. Does not read the weights. */
+int checkpoint_load(struct checkpoint *c, enum component component, void *network, visit_fn visit,
+                    struct dr_error *err);
+
+/* Warnings gathered by checkpoint_open and checkpoint_load: tensors that nothing used,
+ * configuration keys that nothing knows. NULL past the end. */
+const char *checkpoint_warning(const struct checkpoint *c, size_t i);
+
+/* DR_EIO when a file of the checkpoint was changed or cut since it was opened, or when reading it
+ * failed (see base/mapguard.h): what was computed since is not to be trusted. Cheap. */
+int checkpoint_check(const struct checkpoint *c, struct dr_error *err);
+
+#endif

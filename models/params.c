@@ -1,0 +1,230 @@
+/* params.c - see params.h. */
+#include "models/params.h"
+
+#include <stdio.h>
+
+#include "base/checked.h"
+
+struct layer layer_linear(int64_t in, int64_t out, bool bias)
+{
+    return layer_linears(in, &out, 1, bias);
+}
+
+struct layer layer_linears(int64_t in, const int64_t *outs, int parts, bool bias)
+{
+    struct layer l = { .desc = { .kind = WEIGHT_LINEAR, .in = in, .parts = parts, .bias = bias } };
+    for (int i = 0; i < parts && i < LAYER_PARTS; i++) {
+        l.part_out[i] = outs[i];
+        l.desc.out += outs[i];
+    }
+    return l;
+}
+
+struct layer layer_conv(int64_t in, int64_t out, int kernel)
+{
+    return (struct layer){
+        .desc = { .kind = WEIGHT_CONV,
+                  .in = in,
+                  .out = out,
+                  .kernel = kernel,
+                  .parts = 1,
+                  .bias = true },
+        .part_out = { out },
+    };
+}
+
+struct layer layer_norm_of(int64_t channels)
+{
+    return (struct layer){
+        .desc = { .kind = WEIGHT_NORM, .out = channels, .parts = 1, .bias = true },
+        .part_out = { channels },
+    };
+}
+
+struct layer layer_table(int64_t rows, int64_t channels)
+{
+    return (struct layer){
+        .desc = { .kind = WEIGHT_TABLE, .in = rows, .out = channels, .parts = 1 },
+        .part_out = { channels },
+    };
+}
+
+static struct shape weight_shape(const struct layer *l, int part)
+{
+    const struct weight_desc *d = &l->desc;
+    switch (d->kind) {
+    case WEIGHT_LINEAR:
+        return SHAPE2(l->part_out[part], d->in);
+    case WEIGHT_CONV:
+        return SHAPE4(d->out, d->in, d->kernel, d->kernel);
+    case WEIGHT_NORM:
+        return SHAPE1(d->out);
+    case WEIGHT_TABLE:
+        return SHAPE2(d->in, d->out);
+    }
+    return SHAPE1(0);
+}
+
+static int visit_param(const struct visitor *v, struct param *p, const char *layer,
+                       const char *suffix, const struct shape *shape)
+{
+    char name[PARAM_NAME];
+    int n = snprintf(name, sizeof name, "%s%s", layer, suffix);
+    if (n < 0 || (size_t)n >= sizeof name)
+        return DR_ELIMIT;
+    return v->param(v->ctx, p, name, shape);
+}
+
+int visit_layers(const struct visitor *v, struct layer *l, const char *const *names)
+{
+    for (int i = 0; v->param && i < l->desc.parts; i++) {
+        struct shape shape = weight_shape(l, i);
+        int r = visit_param(v, &l->weight[i], names[i], ".weight", &shape);
+        if (!r && l->desc.bias) {
+            shape = SHAPE1(l->part_out[i]);
+            r = visit_param(v, &l->bias[i], names[i], ".bias", &shape);
+        }
+        if (r)
+            return r;
+    }
+    return v->layer ? v->layer(v->ctx, l, names[0]) : 0;
+}
+
+int visit_layer(const struct visitor *v, struct layer *l, const char *name)
+{
+    return visit_layers(v, l, &name);
+}
+
+int visit_raw(const struct visitor *v, struct layer *l, const char *param_name)
+{
+    if (v->param) {
+        struct shape shape = weight_shape(l, 0);
+        int r = visit_param(v, &l->weight[0], param_name, "", &shape);
+        if (r)
+            return r;
+    }
+    return v->layer ? v->layer(v->ctx, l, param_name) : 0;
+}
+
+/* ---- visitors ---- */
+
+static int count_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    (void)p;
+    (void)name;
+    int64_t *total = ctx;
+    int64_t n;
+    if (!shape_count(shape, &n) || !dr_add_i64(*total, n, total))
+        return DR_ELIMIT;
+    return 0;
+}
+
+int64_t params_count(void *network, visit_fn visit)
+{
+    int64_t total = 0;
+    struct visitor v = { .param = count_param, .ctx = &total };
+    int r = visit(network, &v);
+    return r ? r : total;
+}
+
+struct prepare {
+    struct backend *be;
+    const atomic_int *stop;
+    struct dr_error *err;
+};
+
+static int prepare_layer(void *ctx, struct layer *l, const char *name)
+{
+    struct prepare *p = ctx;
+    if (p->stop && atomic_load(p->stop))
+        return dr_fail(p->err, DR_ECANCELED, "stopped while weights were prepared");
+    if (l->packed)
+        return dr_fail(p->err, DR_ESTATE, "layer '%s' is prepared already", name);
+    struct weight_source sources[2 * LAYER_PARTS];
+    int n = 0;
+    for (int i = 0; i < l->desc.parts; i++)
+        sources[n++] = l->weight[i].src;
+    for (int i = 0; l->desc.bias && i < l->desc.parts; i++)
+        sources[n++] = l->bias[i].src;
+    for (int i = 0; i < n; i++)
+        if (!sources[i].data && !backend_is_plan(p->be))
+            return dr_fail(p->err, DR_ESTATE, "layer '%s' has no weights loaded", name);
+    int r = weight_prepare(p->be, &l->desc, sources, n, &l->packed, p->err);
+    return r ? dr_while(p->err, r, "preparing layer '%s'", name) : 0;
+}
+
+int params_prepare(void *network, visit_fn visit, struct backend *be, const atomic_int *stop,
+                   struct dr_error *err)
+{
+    struct prepare p = { .be = be, .stop = stop, .err = err };
+    struct visitor v = { .layer = prepare_layer, .ctx = &p };
+    int r = visit(network, &v);
+    if (r)
+        params_unprepare(network, visit);
+    return r;
+}
+
+static int unprepare_layer(void *ctx, struct layer *l, const char *name)
+{
+    (void)ctx;
+    (void)name;
+    weight_free(l->packed);
+    l->packed = NULL;
+    return 0;
+}
+
+void params_unprepare(void *network, visit_fn visit)
+{
+    struct visitor v = { .layer = unprepare_layer };
+    visit(network, &v);
+}
+
+/* The walk goes on until `left` layers are done, so that a failed acquire can be undone exactly. */
+struct holding {
+    struct dr_error *err;
+    int64_t acquired, left;
+    bool drop;
+};
+
+static int acquire_layer(void *ctx, struct layer *l, const char *name)
+{
+    struct holding *h = ctx;
+    if (!l->packed)
+        return dr_fail(h->err, DR_ESTATE, "layer '%s' is not prepared", name);
+    int r = weight_acquire(l->packed, h->err);
+    if (r)
+        return dr_while(h->err, r, "acquiring layer '%s'", name);
+    h->acquired++;
+    return 0;
+}
+
+static int release_layer(void *ctx, struct layer *l, const char *name)
+{
+    (void)name;
+    struct holding *h = ctx;
+    if (h->left-- <= 0)
+        return DR_ECANCELED;
+    if (l->packed)
+        weight_release(l->packed, h->drop);
+    return 0;
+}
+
+int params_acquire(void *network, visit_fn visit, struct dr_error *err)
+{
+    struct holding h = { .err = err };
+    struct visitor v = { .layer = acquire_layer, .ctx = &h };
+    int r = visit(network, &v);
+    if (r) {
+        h.left = h.acquired;
+        v.layer = release_layer;
+        visit(network, &v);
+    }
+    return r;
+}
+
+void params_release(void *network, visit_fn visit, bool drop)
+{
+    struct holding h = { .left = INT64_MAX, .drop = drop };
+    struct visitor v = { .layer = release_layer, .ctx = &h };
+    visit(network, &v);
+}
