@@ -65,6 +65,7 @@ struct weight_source {
     const void *data; /* any alignment; NULL under plan, when only sizes are known */
     enum dtype dtype;
     struct shape shape;
+    bool mapped; /* lies in a read-only file mapping: its pages may be given back and read again */
 };
 
 struct weight_desc {
