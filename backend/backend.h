@@ -61,7 +61,7 @@ enum weight_kind {
 
 /* A parameter where it lies: usually in a mapped file, in the file's dtype. The memory outlives the weight. */
 struct weight_source {
-    const char *name; /* for errors and receipts; outlives the weight */
+    const char *name; /* for errors and receipts; outlives the weight; NULL is allowed */
     const void *data; /* any alignment; NULL under plan, when only sizes are known */
     enum dtype dtype;
     struct shape shape;

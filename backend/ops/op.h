@@ -57,7 +57,7 @@ struct op_args {
     const struct op *op;
     void *dst;
     const void *src, *k, *v, *residual, *channel_add; /* NULL when absent */
-    char *shared;   /* scratch shared by the threads, 64-byte aligned */
+    char *shared; /* scratch shared by the threads, 64-byte aligned */
 };
 
 /* A kernel: the work of one op cut into tiles that may run in any order on any thread. Phases run one after
@@ -80,21 +80,36 @@ struct op_case {
     int variant; /* op-specific: activation, residual, dtype of weights, view with ld > c ... */
 };
 
+/* What the checker makes of a case. In `op`, an activation with c > 0 is present (buf NULL, ld 0: dense); the checker
+ * gives it memory and random values. */
+struct op_setup {
+    struct op op;
+    struct weight_desc weight, position; /* out = 0: none */
+    enum dtype weight_dtype;
+    bool residual_in_place; /* dst and residual are the same memory */
+    bool src_in_place;      /* dst and src are */
+    double mean;            /* of the values of src; their deviation is 1 */
+};
+
 struct op_info {
     const char *name;
     /* DR_EINVAL with words when the call breaks the contract. */
     int (*check)(const struct op *op, struct dr_error *err);
-    double (*flops)(const struct op *op);
+    double (*flops)(const struct op *op); /* NULL: 0 */
     const struct kernel *reference;
-    /* Fills op from a case: weights and activations are made by the checker from its shapes. */
-    int (*setup)(const struct op_case *c, struct op *op);
+    /* One output in double, the definition; NULL for ops that are cheap enough to compare whole. */
+    double (*at)(const struct op_args *a, int64_t n, int64_t h, int64_t w, int64_t c);
+    void (*setup)(const struct op_case *c, struct op_setup *ret);
     const struct op_case *cases;
     int n_cases;
-    /* Largest allowed relative L2 distance from the reference for f32 kernels. */
+    /* Largest allowed relative L2 distance from the reference for f32 kernels; 0: equal. */
     double tolerance;
 };
 
-const struct op_info *op_info(enum op_kind kind);
+const struct op_info *op_info(enum op_kind kind); /* NULL: no such op */
+#define OP(name) extern const struct op_info op_info_##name;
+#include "backend/ops/ops.def"
+#undef OP
 
 /* What kernels may know of a weight on the CPU: its sources and, when the set packs, the packed form. */
 struct cpu_weight {

@@ -1,0 +1,267 @@
+/* backend.c - the generic half of the backends: views, op calls, traffic with the host. */
+#include "backend/backend.h"
+
+#include <string.h>
+
+#include "backend/cpu/kernels.h"
+#include "backend/vtable.h"
+#include "base/checked.h"
+
+struct act act_channels(struct act a, int64_t first, int64_t count)
+{
+    a.offset += (size_t)first * dtype_size(a.dtype);
+    a.c = count;
+    return a;
+}
+
+struct act act_samples(struct act a, int64_t first, int64_t count)
+{
+    a.offset += (size_t)(first * a.h * a.w * a.ld) * dtype_size(a.dtype);
+    a.n = count;
+    return a;
+}
+
+struct act act_tokens(struct act a)
+{
+    a.w *= a.h;
+    a.h = 1;
+    return a;
+}
+
+bool act_extent(const struct act *a, size_t *ret)
+{
+    int64_t pixels, span;
+    if (a->n <= 0 || a->h <= 0 || a->w <= 0 || a->c <= 0 || a->ld < a->c ||
+        (unsigned)a->dtype >= DTYPE_COUNT)
+        return false;
+    if (!dr_mul_i64(a->n, a->h, &pixels) || !dr_mul_i64(pixels, a->w, &pixels) ||
+        !dr_mul_i64(pixels - 1, a->ld, &span) || !dr_add_i64(span, a->c, &span) ||
+        !dr_mul_i64(span, (int64_t)dtype_size(a->dtype), &span))
+        return false;
+    *ret = (size_t)span;
+    return true;
+}
+
+int act_new(struct exec *x, enum dtype dtype, int64_t n, int64_t h, int64_t w, int64_t c,
+            struct act *ret, struct dr_error *err)
+{
+    struct act a = { .dtype = dtype, .n = n, .h = h, .w = w, .c = c, .ld = c };
+    size_t bytes;
+    if (!act_extent(&a, &bytes))
+        return dr_fail(err, DR_EINVAL, "activation [%lld, %lld, %lld, %lld]: no such shape",
+                       (long long)n, (long long)h, (long long)w, (long long)c);
+    int r = workspace_take(x->ws, bytes, "an activation", &a.offset, err);
+    if (r)
+        return r;
+    a.buf = workspace_buffer(x->ws);
+    *ret = a;
+    return 0;
+}
+
+void act_free(struct exec *x, struct act *a)
+{
+    if (a->buf && a->buf == workspace_buffer(x->ws))
+        workspace_give(x->ws, a->offset);
+    memset(a, 0, sizeof *a);
+}
+
+/* A present activation must lie inside a buffer of this backend. */
+static int act_check(const struct backend *be, const char *op, const char *what,
+                     const struct act *a, struct dr_error *err)
+{
+    size_t bytes;
+    if (!a->buf)
+        return 0;
+    if (!act_extent(a, &bytes))
+        return dr_fail(err, DR_EINVAL, "%s: %s [%lld, %lld, %lld, %lld], ld %lld: no such shape", op,
+                       what, (long long)a->n, (long long)a->h, (long long)a->w, (long long)a->c,
+                       (long long)a->ld);
+    if (a->buf->be != be)
+        return dr_fail(err, DR_EINVAL, "%s: %s is on another backend", op, what);
+    if (a->offset % dtype_size(a->dtype) || a->offset > a->buf->size ||
+        bytes > a->buf->size - a->offset)
+        return dr_fail(err, DR_EINVAL, "%s: %s lies outside its buffer", op, what);
+    return 0;
+}
+
+static int weight_on(const struct backend *be, const char *op, const struct weight *w,
+                     struct dr_error *err)
+{
+    if (w && w->be != be && w->be != be->inner)
+        return dr_fail(err, DR_EINVAL, "%s: the weight is on another backend", op);
+    return 0;
+}
+
+static int op_check(const struct exec *x, const struct op *op, const struct op_info *info,
+                    struct dr_error *err)
+{
+    const struct {
+        const char *name;
+        const struct act *act;
+    } acts[] = {
+        { "dst", &op->dst },           { "src", &op->src },
+        { "k", &op->k },               { "v", &op->v },
+        { "residual", &op->residual }, { "channel_add", &op->channel_add },
+    };
+    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
+        int r = act_check(x->be, info->name, acts[i].name, acts[i].act, err);
+        if (r)
+            return r;
+    }
+    int r = weight_on(x->be, info->name, op->weight, err);
+    if (!r)
+        r = weight_on(x->be, info->name, op->position, err);
+    return r ? r : info->check(op, err);
+}
+
+static bool stopped(const struct exec *x)
+{
+    return x->stop && atomic_load_explicit(x->stop, memory_order_relaxed);
+}
+
+int op_run(struct exec *x, const struct op *op, struct dr_error *err)
+{
+    const struct op_info *info = op_info(op->kind);
+    struct buffer *buf = NULL;
+    size_t at = 0;
+    if (!info)
+        return dr_fail(err, DR_EINVAL, "no op of number %d", (int)op->kind);
+    int r = op_check(x, op, info, err);
+    if (r)
+        return r;
+    if (stopped(x))
+        return dr_fail(err, DR_ECANCELED, "stopped");
+    size_t scratch = x->be->v->scratch(x->be, op);
+    if (scratch) {
+        r = workspace_take(x->ws, scratch, "an op's scratch", &at, err);
+        if (r)
+            return dr_while(err, r, "running %s", info->name);
+        buf = workspace_buffer(x->ws);
+    }
+    r = x->be->v->run(x->be, op, buf, at, x->stop, err);
+    if (scratch)
+        workspace_give(x->ws, at);
+    return r;
+}
+
+/* ---- traffic with the host ---- */
+
+static int move_act(struct exec *x, const struct act *a, char *host, bool to_host,
+                    struct dr_error *err)
+{
+    size_t size = dtype_size(a->dtype);
+    int r = act_check(x->be, to_host ? "read" : "write", "activation", a, err);
+    if (r || !a->buf)
+        return r ? r : dr_fail(err, DR_EINVAL, "no activation to copy");
+    x->be->v->copy(x->be, &(struct transfer){
+                              .buf = a->buf,
+                              .offset = a->offset,
+                              .stride = (size_t)a->ld * size,
+                              .width = (size_t)a->c * size,
+                              .rows = a->n * a->h * a->w,
+                              .host = host,
+                              .host_stride = (size_t)a->c * size,
+                              .to_host = to_host,
+                          });
+    return 0;
+}
+
+int act_write(struct exec *x, struct act a, const void *src, struct dr_error *err)
+{
+    return move_act(x, &a, (char *)src, false, err);
+}
+
+int act_read(struct exec *x, struct act a, void *dst, struct dr_error *err)
+{
+    return move_act(x, &a, dst, true, err);
+}
+
+enum { CHUNK = 512 };
+
+/* One run of at most CHUNK pixels of one channel, between the activation and floats. */
+static void move_run(struct exec *x, const struct act *a, size_t offset, int64_t count,
+                     float *floats, bool to_host)
+{
+    char packed[CHUNK * 8];
+    size_t size = dtype_size(a->dtype);
+    struct transfer t = { .buf = a->buf,
+                          .offset = offset,
+                          .stride = (size_t)a->ld * size,
+                          .width = size,
+                          .rows = count,
+                          .host = packed,
+                          .host_stride = size,
+                          .to_host = to_host };
+    if (!to_host)
+        dtype_from_f32(packed, a->dtype, floats, count);
+    x->be->v->copy(x->be, &t);
+    if (to_host)
+        dtype_to_f32(floats, packed, a->dtype, count);
+}
+
+static int move_nchw(struct exec *x, const struct act *a, float *floats, bool to_host,
+                     struct dr_error *err)
+{
+    int r = act_check(x->be, to_host ? "read" : "write", "activation", a, err);
+    if (r || !a->buf)
+        return r ? r : dr_fail(err, DR_EINVAL, "no activation to copy");
+    if (!dtype_is_real(a->dtype))
+        return dr_fail(err, DR_EINVAL, "activation of %s read as float", dtype_name(a->dtype));
+    int64_t pixels = a->h * a->w;
+    size_t size = dtype_size(a->dtype);
+    for (int64_t n = 0; n < a->n; n++)
+        for (int64_t c = 0; c < a->c; c++)
+            for (int64_t p = 0; p < pixels; p += CHUNK) {
+                int64_t count = pixels - p < CHUNK ? pixels - p : CHUNK;
+                size_t offset = a->offset + (size_t)((n * pixels + p) * a->ld + c) * size;
+                move_run(x, a, offset, count, floats + (n * a->c + c) * pixels + p, to_host);
+            }
+    return 0;
+}
+
+int act_write_nchw(struct exec *x, struct act a, const float *src, struct dr_error *err)
+{
+    return move_nchw(x, &a, (float *)src, false, err);
+}
+
+int act_read_nchw(struct exec *x, struct act a, float *dst, struct dr_error *err)
+{
+    return move_nchw(x, &a, dst, true, err);
+}
+
+/* ---- backends ---- */
+
+void backend_close(struct backend *be)
+{
+    if (be)
+        be->v->close(be);
+}
+
+bool backend_is_plan(const struct backend *be)
+{
+    return be->inner != NULL;
+}
+
+const char *backend_kernel_set(const struct backend *be)
+{
+    return be->set;
+}
+
+int backend_layout_version(const struct backend *be)
+{
+    (void)be;
+    return BACKEND_LAYOUT_VERSION;
+}
+
+int backend_threads(const struct backend *be)
+{
+    return be->threads;
+}
+
+const char *backend_kernel_set_name(int i, bool *ret_usable)
+{
+    const char *name = kernel_set_name(i);
+    if (name && ret_usable)
+        *ret_usable = kernel_set_usable(i);
+    return name;
+}

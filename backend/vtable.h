@@ -1,0 +1,74 @@
+/* vtable.h - what a backend is made of; for files under backend/ only.
+ *
+ * The generic half (backend.c, workspace.c, weight.c) checks arguments, cuts the workspace and keeps weights'
+ * source lists; a backend supplies memory, copies and the running of an op that has been checked.
+ */
+#ifndef DR_BACKEND_VTABLE_H
+#define DR_BACKEND_VTABLE_H
+
+#include "backend/backend.h"
+#include "backend/ops/op.h"
+
+struct buffer {
+    struct backend *be;
+    size_t size;
+    char *base; /* host address; NULL under plan */
+};
+
+struct weight {
+    struct backend *be;
+    struct cpu_weight cpu;
+    void *memory;   /* private bytes, DR_TAG_WEIGHTS; NULL under plan */
+    size_t bytes;   /* of memory, also under plan */
+    uint64_t epoch; /* of the plan backend that last saw it used */
+};
+
+/* Rows of `width` bytes, `stride` apart in the buffer and `host_stride` apart in host memory. */
+struct transfer {
+    struct buffer *buf;
+    size_t offset, stride, width;
+    int64_t rows;
+    char *host;
+    size_t host_stride;
+    bool to_host;
+};
+
+struct backend_vtable {
+    void (*close)(struct backend *be);
+    /* b is zeroed but for be and size. */
+    int (*buffer_init)(struct backend *be, struct buffer *b, struct dr_error *err);
+    void (*buffer_release)(struct buffer *b);
+    void (*copy)(struct backend *be, const struct transfer *t);
+    /* Private bytes that a weight with this desc and these sources takes; fill them from the sources; forget. */
+    size_t (*weight_bytes)(struct backend *be, const struct cpu_weight *w);
+    int (*weight_fill)(struct backend *be, struct weight *w, struct dr_error *err);
+    void (*weight_gone)(struct backend *be, struct weight *w); /* NULL: nothing to do */
+    size_t (*scratch)(struct backend *be, const struct op *op);
+    /* The op has passed its check; scratch lies at scratch_offset of scratch_buf (NULL: none needed). */
+    int (*run)(struct backend *be, const struct op *op, struct buffer *scratch_buf,
+               size_t scratch_offset, const atomic_int *stop, struct dr_error *err);
+};
+
+/* First member of every backend. */
+struct backend {
+    const struct backend_vtable *v;
+    struct backend *inner; /* plan: the one it wraps; else NULL */
+    const char *set;
+    int threads;
+};
+
+enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 1 };
+
+/* Rounded up to BACKEND_ALIGN; SIZE_MAX when that does not fit. */
+size_t backend_align(size_t bytes);
+
+/* Bytes from a's first element to the end of its last; false when that does not fit. */
+bool act_extent(const struct act *a, size_t *ret);
+
+/* A block of the workspace: `bytes` rounded up. */
+int workspace_take(struct workspace *ws, size_t bytes, const char *what, size_t *ret_offset,
+                   struct dr_error *err);
+void workspace_give(struct workspace *ws, size_t offset);
+struct buffer *workspace_buffer(struct workspace *ws);
+
+#endif
