@@ -1,0 +1,410 @@
+/* base_worker.c - see base_worker.h. A list of waiting jobs, one thread that runs them. */
+#include "core/base_worker.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/log.h"
+
+enum { QUEUE_DEFAULT = 64 };
+
+struct job {
+    struct job *next;
+    struct message message;
+    atomic_int stop;
+    atomic_int step, total;
+    double submitted, started; /* dr_now */
+};
+
+struct base_worker {
+    struct worker_config config;
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards the list, running, closing */
+    pthread_cond_t work, idle;
+    struct job *first, *last, *running;
+    int waiting;
+    bool closing, started;
+    atomic_bool shutting_down;
+    pthread_mutex_t emit_lock;
+    uint64_t done, failed;
+    double opened;
+};
+
+int base_worker_emit(struct base_worker *w, json_t *event)
+{
+    if (!event) {
+        dr_log(DR_LOG_ERROR, "worker", "out of memory: an event is lost");
+        return DR_ENOMEM;
+    }
+    pthread_mutex_lock(&w->emit_lock);
+    w->config.emit(w->config.user, event);
+    pthread_mutex_unlock(&w->emit_lock);
+    json_decref(event);
+    return 0;
+}
+
+/* An answer must not be lost for want of memory: the last resort carries the ids and no more. */
+static void emit_failure(struct base_worker *w, const struct message_ids *ids,
+                         const struct dr_error *error)
+{
+    json_t *event = message_failure(ids, error);
+    if (!event)
+        event = json_pack("{s:b,s:s,s:s,s:s}", "success", 0, "request_id", message_id(ids), "error",
+                          "out of memory", "error_code", dr_code_wire(DR_ENOMEM));
+    base_worker_emit(w, event);
+}
+
+static void emit_result(struct base_worker *w, const struct message_ids *ids, json_t *data)
+{
+    json_t *event = message_result(ids, data);
+    struct dr_error error;
+    if (event) {
+        base_worker_emit(w, event);
+        return;
+    }
+    dr_fail(&error, DR_ENOMEM, "out of memory for the answer");
+    emit_failure(w, ids, &error);
+}
+
+static void job_free(struct job *j)
+{
+    message_free(&j->message);
+    dr_free(j);
+}
+
+static int call_handler(struct base_worker *w, struct worker_job *job, json_t **ret_data,
+                        struct dr_error *err)
+{
+    worker_handler handler = w->config.handler[job->verb];
+    if (!handler)
+        return dr_fail_field(err, DR_EUNSUPPORTED, "type", verb_name(job->verb),
+                             "a verb this worker answers (see capabilities)", NULL);
+    return handler(w->config.ctx, job, ret_data, err);
+}
+
+static void run_job(struct base_worker *w, struct job *j)
+{
+    struct worker_job job = { .verb = j->message.verb,
+                              .ids = &j->message.ids,
+                              .data = j->message.data,
+                              .stop = &j->stop,
+                              .worker = w };
+    struct dr_error error;
+    memset(&error, 0, sizeof error);
+    json_t *data = NULL;
+    j->started = dr_now();
+    int r = atomic_load(&j->stop) ? dr_fail(&error, DR_ECANCELED, "cancelled before it began")
+                                  : call_handler(w, &job, &data, &error);
+    if (r < 0 && !error.code)
+        dr_fail(&error, r, "%s", dr_code_meaning(r));
+    if (r < 0)
+        emit_failure(w, &j->message.ids, &error);
+    else
+        emit_result(w, &j->message.ids, data);
+    pthread_mutex_lock(&w->lock);
+    w->done += r >= 0;
+    w->failed += r < 0;
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void *engine_thread(void *arg)
+{
+    struct base_worker *w = arg;
+    pthread_mutex_lock(&w->lock);
+    for (;;) {
+        while (!w->first && !w->closing)
+            pthread_cond_wait(&w->work, &w->lock);
+        if (!w->first)
+            break;
+        struct job *j = w->first;
+        w->first = j->next;
+        w->last = w->first ? w->last : NULL;
+        w->waiting--;
+        w->running = j;
+        pthread_mutex_unlock(&w->lock);
+        run_job(w, j);
+        pthread_mutex_lock(&w->lock);
+        w->running = NULL;
+        job_free(j);
+        if (!w->first)
+            pthread_cond_broadcast(&w->idle);
+    }
+    pthread_mutex_unlock(&w->lock);
+    return NULL;
+}
+
+int base_worker_new(const struct worker_config *config, struct base_worker **ret,
+                    struct dr_error *err)
+{
+    struct base_worker *w = dr_calloc(DR_TAG_BASE, 1, sizeof *w);
+    if (!w)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a worker");
+    w->config = *config;
+    if (!w->config.queue)
+        w->config.queue = QUEUE_DEFAULT;
+    w->opened = dr_now();
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_mutex_init(&w->emit_lock, NULL);
+    pthread_cond_init(&w->work, NULL);
+    pthread_cond_init(&w->idle, NULL);
+    if (pthread_create(&w->thread, NULL, engine_thread, w)) {
+        base_worker_free(w);
+        return dr_fail(err, DR_ENOMEM, "cannot start the engine's thread");
+    }
+    w->started = true;
+    *ret = w;
+    return 0;
+}
+
+void base_worker_free(struct base_worker *w)
+{
+    if (!w)
+        return;
+    pthread_mutex_lock(&w->lock);
+    w->closing = true;
+    for (struct job *j = w->first; j; j = j->next)
+        atomic_store(&j->stop, 1);
+    if (w->running)
+        atomic_store(&w->running->stop, 1);
+    pthread_cond_broadcast(&w->work);
+    pthread_mutex_unlock(&w->lock);
+    if (w->started)
+        pthread_join(w->thread, NULL);
+    pthread_cond_destroy(&w->work);
+    pthread_cond_destroy(&w->idle);
+    pthread_mutex_destroy(&w->lock);
+    pthread_mutex_destroy(&w->emit_lock);
+    dr_free(w);
+}
+
+/* The job of that id, running or waiting; the lock is held. */
+static struct job *find_job(struct base_worker *w, const char *id)
+{
+    if (w->running && !strcmp(message_id(&w->running->message.ids), id))
+        return w->running;
+    for (struct job *j = w->first; j; j = j->next)
+        if (!strcmp(message_id(&j->message.ids), id))
+            return j;
+    return NULL;
+}
+
+bool base_worker_cancel(struct base_worker *w, const char *id)
+{
+    pthread_mutex_lock(&w->lock);
+    struct job *j = find_job(w, id);
+    if (j)
+        atomic_store(&j->stop, 1);
+    pthread_mutex_unlock(&w->lock);
+    return j != NULL;
+}
+
+void base_worker_drain(struct base_worker *w)
+{
+    pthread_mutex_lock(&w->lock);
+    while (w->first || w->running)
+        pthread_cond_wait(&w->idle, &w->lock);
+    pthread_mutex_unlock(&w->lock);
+}
+
+bool base_worker_shutting_down(const struct base_worker *w)
+{
+    return atomic_load(&w->shutting_down);
+}
+
+/* The job a cancel or status message speaks of: named in its data, else by its own id. "" if none. */
+static int target_of(const struct message *m, const char **ret_id, struct dr_error *err)
+{
+    static const char *const keys[] = { "target", "request_id", "session_id", "correlationId" };
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        *ret_id = "";
+        int r = jx_opt_string(m->data, "data", keys[i], ret_id, err);
+        if (r < 0 || **ret_id)
+            return r;
+    }
+    *ret_id = message_id(&m->ids);
+    return 0;
+}
+
+static int answer_cancel(struct base_worker *w, const struct message *m, json_t **ret_data,
+                         struct dr_error *err)
+{
+    const char *id;
+    int r = target_of(m, &id, err);
+    if (r < 0)
+        return r;
+    if (!*id)
+        return dr_fail_field(err, DR_EINVAL, "data.target", "nothing", "the request_id of a job",
+                             NULL);
+    bool found = base_worker_cancel(w, id);
+    *ret_data = json_pack("{s:s,s:s,s:b}", "target", id, "session_id", id, "cancelled", found);
+    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
+}
+
+static json_t *job_json(const struct job *j, bool running)
+{
+    int step = atomic_load(&j->step), total = atomic_load(&j->total);
+    double now = dr_now();
+    return json_pack("{s:s,s:s,s:s,s:i,s:i,s:f,s:f}", "session_id", message_id(&j->message.ids),
+                     "type", verb_name(j->message.verb), "status", running ? "running" : "waiting",
+                     "step", step, "total_steps", total, "progress",
+                     total ? (double)step / total : 0.0, "seconds",
+                     now - (running ? j->started : j->submitted));
+}
+
+static int answer_status(struct base_worker *w, const struct message *m, json_t **ret_data,
+                         struct dr_error *err)
+{
+    const char *id;
+    int r = target_of(m, &id, err);
+    if (r < 0)
+        return r;
+    pthread_mutex_lock(&w->lock);
+    struct job *j = find_job(w, id);
+    if (!j && id == message_id(&m->ids))
+        j = w->running; /* asked without a name: whatever runs */
+    if (j)
+        *ret_data = job_json(j, j == w->running);
+    else
+        *ret_data = json_pack("{s:s,s:s}", "session_id", id, "status", "not_found");
+    pthread_mutex_unlock(&w->lock);
+    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
+}
+
+static json_t *memory_json(void)
+{
+    json_t *tags = json_object();
+    for (int t = 0; tags && t < DR_TAG_COUNT; t++) {
+        struct dr_alloc_stats s = dr_alloc_stats((enum dr_tag)t);
+        if (jx_set(tags, dr_tag_name((enum dr_tag)t),
+                   json_pack("{s:I,s:I}", "bytes", (json_int_t)s.bytes, "peak",
+                             (json_int_t)s.peak)) < 0) {
+            json_decref(tags);
+            return NULL;
+        }
+    }
+    return tags;
+}
+
+static int answer_health(struct base_worker *w, json_t **ret_data, struct dr_error *err)
+{
+    pthread_mutex_lock(&w->lock);
+    json_t *job = w->running ? job_json(w->running, true) : json_null();
+    json_t *data = json_pack("{s:s,s:s,s:i,s:I,s:I,s:f,s:o}", "status", "healthy", "state",
+                             w->running ? "busy" : "idle", "waiting", w->waiting, "jobs_done",
+                             (json_int_t)w->done, "jobs_failed", (json_int_t)w->failed, "uptime",
+                             dr_now() - w->opened, "job", job);
+    pthread_mutex_unlock(&w->lock);
+    int r = jx_set(data, "memory", memory_json());
+    if (!r && w->config.health)
+        r = w->config.health(w->config.ctx, data);
+    if (r < 0) {
+        json_decref(data);
+        return dr_fail(err, r, "cannot describe the worker: %s", dr_code_meaning(r));
+    }
+    *ret_data = data;
+    return 0;
+}
+
+static int answer_now(struct base_worker *w, const struct message *m, json_t **ret_data,
+                      struct dr_error *err)
+{
+    static const atomic_int never;
+    struct worker_job job = {
+        .verb = m->verb, .ids = &m->ids, .data = m->data, .stop = &never, .worker = w
+    };
+    switch (m->verb) {
+    case VERB_cancel:
+        return answer_cancel(w, m, ret_data, err);
+    case VERB_status:
+        return answer_status(w, m, ret_data, err);
+    case VERB_health:
+        return answer_health(w, ret_data, err);
+    case VERB_shutdown:
+        atomic_store(&w->shutting_down, true);
+        *ret_data = json_pack("{s:s}", "status", "draining");
+        return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
+    default:
+        return call_handler(w, &job, ret_data, err);
+    }
+}
+
+/* Takes over *m on success. */
+static int enqueue(struct base_worker *w, struct message *m, struct dr_error *err)
+{
+    int r = 0;
+    struct job *j = dr_calloc(DR_TAG_BASE, 1, sizeof *j);
+    if (!j)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a job");
+    j->message = *m;
+    j->submitted = dr_now();
+    const char *id = message_id(&m->ids);
+    char got[32];
+    pthread_mutex_lock(&w->lock);
+    if (w->closing || atomic_load(&w->shutting_down)) {
+        r = dr_fail(err, DR_ESTATE, "the worker is shutting down");
+    } else if (w->waiting >= w->config.queue) {
+        snprintf(got, sizeof got, "%d waiting", w->waiting);
+        r = dr_fail_field(err, DR_ELIMIT, "queue", got, "room in the queue", "try again later");
+    } else if (*id && find_job(w, id)) {
+        r = dr_fail_field(err, DR_ESTATE, "request_id", id, "an id that is not in use", NULL);
+    } else {
+        if (w->last)
+            w->last->next = j;
+        else
+            w->first = j;
+        w->last = j;
+        w->waiting++;
+        pthread_cond_signal(&w->work);
+    }
+    pthread_mutex_unlock(&w->lock);
+    if (r < 0)
+        dr_free(j);
+    return r;
+}
+
+int base_worker_submit(struct base_worker *w, const char *line, size_t n)
+{
+    struct dr_error error;
+    struct message m;
+    json_t *data = NULL;
+    memset(&error, 0, sizeof error);
+    int r = message_parse(line, n, &m, &error);
+    if (!r && !verb_immediate(m.verb)) {
+        r = enqueue(w, &m, &error);
+        if (!r)
+            return 0;
+    } else if (!r) {
+        r = answer_now(w, &m, &data, &error);
+    }
+    if (r < 0)
+        emit_failure(w, &m.ids, &error);
+    else
+        emit_result(w, &m.ids, data);
+    message_free(&m);
+    return r;
+}
+
+void worker_progress(struct worker_job *job, int step, int total, bool stream, json_t *data)
+{
+    struct base_worker *w = job->worker;
+    struct job *j = w->running; /* set by this very thread */
+    atomic_store(&j->step, step);
+    atomic_store(&j->total, total);
+    if (!stream) {
+        json_decref(data);
+        return;
+    }
+    int r = jx_set(data, "step", json_integer(step));
+    if (!r)
+        r = jx_set(data, "total_steps", json_integer(total));
+    if (!r)
+        r = jx_set(data, "percentage", json_real(total ? 100.0 * step / total : 0));
+    if (r < 0) {
+        json_decref(data);
+        data = NULL;
+    }
+    base_worker_emit(w, message_progress(job->ids, data));
+}
