@@ -53,10 +53,9 @@ struct sched_config {
     enum sched_prediction prediction;
     enum sched_betas betas;
     double beta_start, beta_end;
-    int train_steps;  /* timesteps the model was trained on */
-    int steps_offset; /* added to the timesteps of spacing leading */
-    bool
-        set_alpha_to_one; /* ddim: the last step goes to no noise at all, not to the first timestep's */
+    int train_steps;       /* timesteps the model was trained on */
+    int steps_offset;      /* added to the timesteps of spacing leading */
+    bool set_alpha_to_one; /* ddim: the last step ends without noise, not at timestep 0 */
     bool rescale_betas_zero_snr;
 };
 

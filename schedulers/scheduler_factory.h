@@ -23,25 +23,33 @@ enum sched_rule {
     SCHED_RULE_COUNT
 };
 
+/* A key of the diffusers class whose other values are not done: `accepted` are the values that are,
+ * as text, separated by '|' ("zero", "false", "2|3"). null and absence are always accepted. */
+struct sched_fixed_key {
+    const char *key, *accepted;
+};
+
 struct sched_info {
-    const char *name;           /* canonical, "dpmpp_2m" */
-    const char *title;          /* for people and for infotext, "DPM++ 2M" */
-    const char *diffusers;      /* class, "DPMSolverMultistepScheduler" */
-    const char *const *aliases; /* further names, NULL at the end */
+    const char *name;                    /* canonical, "dpmpp_2m" */
+    const char *title;                   /* for people and for infotext, "DPM++ 2M" */
+    const char *diffusers;               /* class, "DPMSolverMultistepScheduler" */
+    const char *const *aliases;          /* further names, NULL at the end */
+    const struct sched_fixed_key *fixed; /* key NULL at the end */
     enum sched_rule rule;
     bool vp;           /* variance-preserving latents */
     bool second_order; /* asks twice a step but for the last one */
-    bool sigma_flags;  /* the diffusers class knows use_karras_sigmas and use_exponential_sigmas */
-    bool no_sample;    /* the diffusers class refuses prediction type sample */
+    bool sigma_flags;  /* the class has use_karras_sigmas and use_exponential_sigmas */
+    bool zero_snr;     /* the class has rescale_betas_zero_snr */
+    bool no_sample;    /* the class refuses prediction type sample */
     bool takes_eta;
     double eta;  /* default where it takes one */
-    int vectors; /* history it keeps, in arrays of n floats */
-    int aux;     /* constants it keeps, in doubles per evaluation */
+    int vectors; /* history kept in the state, in arrays of n floats */
+    int aux;     /* constants kept, in doubles per evaluation */
 
-    /* Fills s->aux from the noise table; NULL: nothing to do. */
+    /* Fills the constants once timesteps and sigmas are there; NULL: nothing to do. */
     int (*prepare)(struct sched *s, const struct noise_table *table, struct dr_error *err);
-    /* Moves the latents over the current evaluation. noise [n]: fresh normals, NULL unless it draws
-     * them. */
+    /* Moves the latents over the current evaluation. noise [n]: fresh normals; NULL where it draws
+     * none. */
     void (*feed)(struct sched *s, const float *pred, const float *noise);
 };
 

@@ -25,10 +25,19 @@ struct schedule_job {
     int n;
 };
 
+/* Who chooses the noise levels. */
+enum schedule_kind {
+    SCHEDULE_SPACED, /* the spacing's timesteps as they are */
+    SCHEDULE_RANGE,  /* its own levels between two ends; the rule says whose ends */
+    SCHEDULE_FIXED,  /* its own timesteps */
+    SCHEDULE_KIND_COUNT
+};
+
 struct schedule_info {
     const char *name;           /* "karras" */
     const char *title;          /* "Karras" */
     const char *const *aliases; /* NULL at the end */
+    enum schedule_kind kind;
     /* Fills n falling sigmas and their timesteps. */
     void (*fill)(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps);
 };

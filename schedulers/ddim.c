@@ -1,0 +1,90 @@
+/* ddim.c - Song et al. 2020 (arXiv 2010.02502), equations 12 and 16. Reference: diffusers
+ * DDIMScheduler.
+ *
+ * Under the normal schedule a step goes from timestep t to t minus the whole stride of the training
+ * timesteps, which for spacings trailing and linspace is not always the next step's timestep: that
+ * is the reference's rule. Under the other schedules, which the reference lacks, it goes to the
+ * next step's level. */
+#include "schedulers/scheduler_impl.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { ALPHA, ALPHA_NEXT, AUX };
+
+static void normal_alphas(struct sched *s, const struct noise_table *table, double last)
+{
+    int stride = s->config.train_steps / s->config.steps;
+    for (int e = 0; e < s->evaluations; e++) {
+        int t = (int)s->timesteps[e];
+        s->aux[AUX * e + ALPHA] = table->alphas[t];
+        s->aux[AUX * e + ALPHA_NEXT] = t >= stride ? table->alphas[t - stride] : last;
+    }
+}
+
+static void sigma_alphas(struct sched *s, double last)
+{
+    for (int e = 0; e < s->evaluations; e++) {
+        double alpha = sched_alpha(s->sigmas[e]), next = sched_alpha(s->sigmas[e + 1]);
+        s->aux[AUX * e + ALPHA] = alpha * alpha;
+        s->aux[AUX * e + ALPHA_NEXT] = e + 1 < s->evaluations ? next * next : last;
+    }
+}
+
+static int prepare(struct sched *s, const struct noise_table *table, struct dr_error *err)
+{
+    double last = s->config.set_alpha_to_one ? 1 : table->alphas[0];
+    if (s->config.schedule == &schedule_normal)
+        normal_alphas(s, table, last);
+    else
+        sigma_alphas(s, last);
+    if (s->aux[ALPHA] <= 0 && s->config.prediction == SCHED_EPSILON)
+        return dr_fail(err, DR_EINVAL,
+                       "rescale_betas_zero_snr: the first timestep is pure noise, from which "
+                       "prediction type epsilon cannot go on; v_prediction can");
+    s->sigmas[s->evaluations] = (float)sqrt((1 - last) / last);
+    return 0;
+}
+
+static void feed(struct sched *s, const float *pred, const float *noise)
+{
+    const double *aux = s->aux + AUX * s->state->evaluation;
+    double alpha = aux[ALPHA], next = aux[ALPHA_NEXT];
+    double variance = (1 - next) / (1 - alpha) * (1 - alpha / next);
+    double deviation = s->config.eta * sqrt(variance > 0 ? variance : 0);
+    double rest = 1 - next - deviation * deviation;
+    double to_clean = sqrt(next), to_noise = sqrt(rest > 0 ? rest : 0);
+    struct sched_pair clean = sched_vp_clean(s, sqrt(alpha), sqrt(1 - alpha));
+    struct sched_pair eps = sched_vp_noise(s, sqrt(alpha), sqrt(1 - alpha));
+    float *x = sched_latents(s);
+    struct sched_term terms[] = {
+        { to_clean * clean.x + to_noise * eps.x, x },
+        { to_clean * clean.pred + to_noise * eps.pred, pred },
+        { deviation, noise },
+    };
+    sched_mix(x, s->n, terms, noise ? 3 : 2);
+}
+
+static const char *const aliases[] = { NULL };
+
+static const struct sched_fixed_key fixed[] = {
+    { "clip_sample", "false" },
+    { "thresholding", "false" },
+    { NULL, NULL },
+};
+
+const struct sched_info sched_ddim = {
+    .name = "ddim",
+    .title = "DDIM",
+    .diffusers = "DDIMScheduler",
+    .aliases = aliases,
+    .fixed = fixed,
+    .rule = SCHED_RULE_DDIM,
+    .vp = true,
+    .zero_snr = true,
+    .takes_eta = true,
+    .eta = 0,
+    .aux = AUX,
+    .prepare = prepare,
+    .feed = feed,
+};

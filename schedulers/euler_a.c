@@ -1,0 +1,41 @@
+/* euler_a.c - ancestral Euler: a step to below the next level, then fresh noise up to it.
+ * Reference: diffusers EulerAncestralDiscreteScheduler, which is eta 1; other values follow
+ * k-diffusion's get_ancestral_step. Noise is drawn at the last step too, where its weight is 0, so
+ * that the generator stands where the reference's does. */
+#include "schedulers/scheduler_impl.h"
+
+#include <math.h>
+
+static void feed(struct sched *s, const float *pred, const float *noise)
+{
+    int e = s->state->evaluation;
+    double from = s->sigmas[e], to = s->sigmas[e + 1];
+    double up = s->config.eta * sqrt(to * to * (from * from - to * to) / (from * from));
+    up = up < to ? up : to;
+    double down = sqrt(to * to - up * up);
+    double dt = down - from;
+    struct sched_pair slope = sched_slope(s, from);
+    float *x = sched_latents(s);
+    struct sched_term terms[] = { { 1 + dt * slope.x, x },
+                                  { dt * slope.pred, pred },
+                                  { up, noise } };
+    sched_mix(x, s->n, terms, noise ? 3 : 2);
+}
+
+static const char *const aliases[] = { "euler_ancestral", "EulerAncestralDiscrete", NULL };
+
+static const struct sched_fixed_key fixed[] = { { NULL, NULL } };
+
+const struct sched_info sched_euler_a = {
+    .name = "euler_a",
+    .title = "Euler a",
+    .diffusers = "EulerAncestralDiscreteScheduler",
+    .aliases = aliases,
+    .fixed = fixed,
+    .rule = SCHED_RULE_EULER,
+    .zero_snr = true,
+    .no_sample = true,
+    .takes_eta = true,
+    .eta = 1,
+    .feed = feed,
+};

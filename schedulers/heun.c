@@ -1,0 +1,53 @@
+/* heun.c - Heun's method: an Euler step, a second look where it led, and the mean of both slopes
+ * (Karras et al. 2022, arXiv 2206.00364, algorithm 1). The last step, to sigma 0, is Euler's, so n
+ * steps ask 2n - 1 times. Reference: diffusers HeunDiscreteScheduler. */
+#include "schedulers/scheduler_impl.h"
+
+#include <string.h>
+
+enum { SLOPE, START, VECTORS };
+
+static void feed(struct sched *s, const float *pred, const float *noise)
+{
+    (void)noise;
+    int e = s->state->evaluation;
+    bool second = e % 2;
+    double from = s->sigmas[second ? e - 1 : e], to = s->sigmas[second ? e : e + 1];
+    double dt = to - from;
+    struct sched_pair weights = sched_slope(s, second ? to : from);
+    float *x = sched_latents(s), *slope = sched_vector(s, SLOPE), *start = sched_vector(s, START);
+    struct sched_term now[] = { { weights.x, x }, { weights.pred, pred } };
+    if (second) {
+        struct sched_term terms[] = { { 1, start },
+                                      { dt / 2, slope },
+                                      { dt / 2 * weights.x, x },
+                                      { dt / 2 * weights.pred, pred } };
+        sched_mix(x, s->n, terms, 4);
+        return;
+    }
+    memcpy(start, x, s->n * sizeof *x);
+    sched_mix(slope, s->n, now, 2);
+    struct sched_term terms[] = { { 1, start }, { dt, slope } };
+    sched_mix(x, s->n, terms, 2);
+}
+
+static const char *const aliases[] = { "HeunDiscrete", NULL };
+
+static const struct sched_fixed_key fixed[] = {
+    { "clip_sample", "false" },
+    { "use_beta_sigmas", "false" },
+    { NULL, NULL },
+};
+
+const struct sched_info sched_heun = {
+    .name = "heun",
+    .title = "Heun",
+    .diffusers = "HeunDiscreteScheduler",
+    .aliases = aliases,
+    .fixed = fixed,
+    .rule = SCHED_RULE_EULER,
+    .second_order = true,
+    .sigma_flags = true,
+    .vectors = VECTORS,
+    .feed = feed,
+};

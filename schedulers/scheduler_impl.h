@@ -1,0 +1,76 @@
+/* scheduler_impl.h - what a sampler's own file works with. Included by files of schedulers/ only.
+ *
+ * Every update of every sampler here is a sum of arrays with scalar weights. The weights are worked
+ * out in double from the float32 sigmas, the sum is taken in double and rounded once: the result is
+ * that of the formula, and diffusers' float32 operation by operation stays within rounding of it.
+ */
+#ifndef DR_SCHEDULERS_SCHEDULER_IMPL_H
+#define DR_SCHEDULERS_SCHEDULER_IMPL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "schedulers/base_scheduler.h"
+#include "schedulers/noise_table.h"
+#include "schedulers/scheduler_factory.h"
+#include "schedulers/schedules.h"
+
+/* Head of the flat state; latents[n] and then the sampler's vectors[n] follow. */
+struct sched_state {
+    char magic[8];
+    uint64_t fingerprint; /* of settings, timesteps, sigmas and n */
+    int64_t n;
+    int32_t first;      /* evaluation it began at */
+    int32_t evaluation; /* next one; -1 before sched_begin */
+    uint8_t reserved[32];
+};
+
+struct sched {
+    struct sched_config config;
+    size_t n;
+    int evaluations;
+    float *timesteps;  /* [evaluations] */
+    float *sigmas;     /* [evaluations + 1] */
+    double *aux;       /* [evaluations * info->aux] */
+    float *input;      /* [n] what ask.x shows */
+    float *noise;      /* [n] fresh normals; NULL if none are drawn */
+    size_t state_size; /* bytes of state */
+    struct sched_state *state;
+    bool asked;
+};
+
+struct sched_term {
+    double weight;
+    const float *v; /* [n] */
+};
+
+/* dst = sum of weight * v, in double, in the order given. dst may be one of them. */
+void sched_mix(float *dst, size_t n, const struct sched_term *terms, int n_terms);
+
+/* The k-th vector of history. */
+float *sched_vector(struct sched *s, int k);
+
+/* Weights of latents and prediction in a quantity made of the two. */
+struct sched_pair {
+    double x, pred;
+};
+
+/* dx/dsigma in the variance-exploding parametrisation: eps. */
+struct sched_pair sched_slope(const struct sched *s, double sigma);
+
+/* x0 and eps in the variance-preserving one, x = alpha x0 + beta eps. */
+struct sched_pair sched_vp_clean(const struct sched *s, double alpha, double beta);
+struct sched_pair sched_vp_noise(const struct sched *s, double alpha, double beta);
+
+/* alpha of a sigma: 1/sqrt(1 + sigma^2). */
+double sched_alpha(double sigma);
+
+#define X(name) extern const struct sched_info sched_##name;
+#include "schedulers/schedulers.def"
+#undef X
+
+#define X(name) extern const struct schedule_info schedule_##name;
+#include "schedulers/schedules.def"
+#undef X
+
+#endif
