@@ -36,7 +36,9 @@ struct unet_row {
     float *pred;                       /* [out_channels, h, w], out */
 };
 
-/* Latents are h x w (pictures / 8), any size from 1 up. Balanced use of x's workspace. */
+enum { UNET_ROWS = 64 /* most rows of one forward */ };
+
+/* Needs packed weights (params_prepare, params_acquire). Latents are h x w (pictures / 8), any size from 1 up. Balanced use of x's workspace. */
 int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, int n, int64_t h,
                  int64_t w, struct dr_error *err);
 

@@ -1,0 +1,440 @@
+/* blocks.c - see blocks.h.
+ *
+ * Memory is why things are in the order they are: a residual block that may use up its input takes the shortcut
+ * first, normalises in place, and adds the residual in place, so that the finest level of a 1024x1024 decode
+ * holds 2 GB at most. Errors return at once: the workspace is reset by whoever owns it.
+ */
+#include "models/blocks.h"
+
+#include <math.h>
+#include <stdio.h>
+
+#include "base/alloc.h"
+
+/* Fixed by diffusers' classes, not by any config file. */
+#define SPATIAL_NORM_EPS 1e-6 /* Transformer2DModel.norm */
+#define TBLOCK_NORM_EPS 1e-5  /* BasicTransformerBlock.norm1-3 */
+
+enum { KV_ALIGN = 16 /* columns, so that every block's keys begin on 64 bytes */ };
+
+/* ---- single layers ---- */
+
+int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
+            struct dr_error *err)
+{
+    return act_new(x, DTYPE_F32, n, h, w, c, ret, err);
+}
+
+static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_error *err)
+{
+    if (!l->packed)
+        return dr_fail(err, DR_ESTATE, "a layer was used before its weights were prepared");
+    op->weight = l->packed;
+    return op_run(x, op, err);
+}
+
+int blk_linear(struct exec *x, const struct layer *l, struct act src, struct blk_linear how,
+               struct act dst, struct dr_error *err)
+{
+    struct op op = {
+        .kind = OP_KIND_linear,
+        .dst = dst,
+        .src = src,
+        .activation = how.activation,
+        .residual = how.residual,
+    };
+    return run(x, l, &op, err);
+}
+
+int blk_conv(struct exec *x, const struct layer *l, struct act src, struct blk_conv how,
+             struct act dst, struct dr_error *err)
+{
+    struct op op = {
+        .kind = OP_KIND_conv2d,
+        .dst = dst,
+        .src = src,
+        .stride = how.stride ? how.stride : 1,
+        .pad_low = how.pad_high ? 0 : 1,
+        .pad_high = 1,
+        .channel_add = how.channel_add,
+        .residual = how.residual,
+    };
+    return run(x, l, &op, err);
+}
+
+int blk_group_norm(struct exec *x, const struct layer *l, struct act src, int groups, double eps,
+                   enum activation activation, struct act dst, struct dr_error *err)
+{
+    struct op op = {
+        .kind = OP_KIND_group_norm,
+        .dst = dst,
+        .src = src,
+        .groups = groups,
+        .eps = eps,
+        .activation = activation,
+    };
+    return run(x, l, &op, err);
+}
+
+int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double eps,
+                   struct act dst, struct dr_error *err)
+{
+    struct op op = { .kind = OP_KIND_layer_norm, .dst = dst, .src = src, .eps = eps };
+    return run(x, l, &op, err);
+}
+
+int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
+                 struct dr_error *err)
+{
+    struct op op = { .kind = OP_KIND_upsample_conv, .dst = dst, .src = src };
+    return run(x, l, &op, err);
+}
+
+int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
+                  bool causal, struct act dst, struct dr_error *err)
+{
+    struct op op = {
+        .kind = OP_KIND_attention,
+        .dst = dst,
+        .src = q,
+        .k = k,
+        .v = v,
+        .heads = (int)heads,
+        .scale = 1.0 / sqrt((double)q.c / (double)heads),
+        .causal = causal,
+    };
+    return op_run(x, &op, err);
+}
+
+int blk_concat(struct exec *x, struct act *a, struct act *b, struct act *ret, struct dr_error *err)
+{
+    struct act both;
+    int r = blk_new(x, a->n, a->h, a->w, a->c + b->c, &both, err);
+    if (r)
+        return r;
+    struct op left = { .kind = OP_KIND_resize, .dst = act_channels(both, 0, a->c), .src = *a };
+    struct op right = { .kind = OP_KIND_resize, .dst = act_channels(both, a->c, b->c), .src = *b };
+    if ((r = op_run(x, &left, err)) || (r = op_run(x, &right, err)))
+        return r;
+    act_free(x, a);
+    act_free(x, b);
+    *ret = both;
+    return 0;
+}
+
+static int visit_at(const struct visitor *v, struct layer *l, const char *prefix, const char *leaf)
+{
+    char name[PARAM_NAME];
+    int n = snprintf(name, sizeof name, "%s.%s", prefix, leaf);
+    return n < (int)sizeof name ? visit_layer(v, l, name) : DR_ELIMIT;
+}
+
+static int visit_parts(const struct visitor *v, struct layer *l, const char *prefix,
+                       const char *const *leaves, int n)
+{
+    char names[LAYER_PARTS][PARAM_NAME];
+    const char *list[LAYER_PARTS] = { names[0], names[1], names[2] };
+    for (int i = 0; i < n && i < LAYER_PARTS; i++)
+        if (snprintf(names[i], PARAM_NAME, "%s.%s", prefix, leaves[i]) >= PARAM_NAME)
+            return DR_ELIMIT;
+    return visit_layers(v, l, list);
+}
+
+/* ---- residual block ---- */
+
+void resnet_init(struct resnet *r, int64_t in, int64_t out, int64_t time, int groups, double eps)
+{
+    *r = (struct resnet){ .in = in, .out = out, .time = time, .groups = groups, .eps = eps };
+    r->norm1 = layer_norm_of(in);
+    r->conv1 = layer_conv(in, out, 3);
+    if (time)
+        r->time_emb_proj = layer_linear(time, out, true);
+    r->norm2 = layer_norm_of(out);
+    r->conv2 = layer_conv(out, out, 3);
+    if (in != out)
+        r->shortcut = layer_linear(in, out, true);
+}
+
+int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix)
+{
+    int e;
+    if ((e = visit_at(v, &r->norm1, prefix, "norm1")) ||
+        (e = visit_at(v, &r->conv1, prefix, "conv1")))
+        return e;
+    if (r->time && (e = visit_at(v, &r->time_emb_proj, prefix, "time_emb_proj")))
+        return e;
+    if ((e = visit_at(v, &r->norm2, prefix, "norm2")) ||
+        (e = visit_at(v, &r->conv2, prefix, "conv2")))
+        return e;
+    return r->in != r->out ? visit_at(v, &r->shortcut, prefix, "conv_shortcut") : 0;
+}
+
+/* Everything before the second convolution: *ret = silu(norm2(conv1(silu(norm1(in))) + time)). With `use_up`, in's
+ * memory is overwritten and freed. */
+static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, struct act *in,
+                        bool use_up, struct act *ret, struct dr_error *err)
+{
+    struct act h = *in, t = { 0 }, y;
+    int e;
+    if (!use_up && (e = blk_new(x, in->n, in->h, in->w, in->c, &h, err)))
+        return e;
+    if ((e = blk_group_norm(x, &r->norm1, *in, r->groups, r->eps, ACT_SILU, h, err)))
+        return e;
+    if (r->time && ((e = blk_new(x, in->n, 1, 1, r->out, &t, err)) ||
+                    (e = blk_linear(x, &r->time_emb_proj, emb, (struct blk_linear){ 0 }, t, err))))
+        return e;
+    if ((e = blk_new(x, in->n, in->h, in->w, r->out, &y, err)) ||
+        (e = blk_conv(x, &r->conv1, h, (struct blk_conv){ .channel_add = t }, y, err)))
+        return e;
+    act_free(x, &t);
+    act_free(x, use_up ? in : &h);
+    if ((e = blk_group_norm(x, &r->norm2, y, r->groups, r->eps, ACT_SILU, y, err)))
+        return e;
+    *ret = y;
+    return 0;
+}
+
+int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct act *in, bool keep,
+               struct act *ret, struct dr_error *err)
+{
+    struct act dst, residual, h;
+    int e;
+    bool shortcut = r->in != r->out;
+    if (shortcut || keep) {
+        if ((e = blk_new(x, in->n, in->h, in->w, r->out, &dst, err)))
+            return e;
+        residual = *in;
+        if (shortcut) {
+            residual = dst;
+            if ((e = blk_linear(x, &r->shortcut, *in, (struct blk_linear){ 0 }, dst, err)))
+                return e;
+        }
+    } else {
+        dst = residual = *in;
+    }
+    if ((e = resnet_inner(r, x, emb, in, shortcut && !keep, &h, err)) ||
+        (e = blk_conv(x, &r->conv2, h, (struct blk_conv){ .residual = residual }, dst, err)))
+        return e;
+    act_free(x, &h);
+    if (!keep)
+        in->buf = NULL;
+    *ret = dst;
+    return 0;
+}
+
+/* ---- transformer ---- */
+
+static void tblock_init(struct tblock *b, int64_t c, int64_t context)
+{
+    const int64_t three[] = { c, c, c }, two[] = { c, c };
+    b->norm1 = layer_norm_of(c);
+    b->qkv = layer_linears(c, three, 3, false);
+    b->out1 = layer_linear(c, c, true);
+    b->norm2 = layer_norm_of(c);
+    b->q2 = layer_linear(c, c, false);
+    b->kv2 = layer_linears(context, two, 2, false);
+    b->out2 = layer_linear(c, c, true);
+    b->norm3 = layer_norm_of(c);
+    b->ff_in = layer_linear(c, 8 * c, true);
+    b->ff_out = layer_linear(4 * c, c, true);
+}
+
+static int tblock_visit(struct tblock *b, const struct visitor *v, const char *prefix)
+{
+    static const char *const qkv[] = { "attn1.to_q", "attn1.to_k", "attn1.to_v" };
+    static const char *const kv[] = { "attn2.to_k", "attn2.to_v" };
+    int e;
+    if ((e = visit_at(v, &b->norm1, prefix, "norm1")) ||
+        (e = visit_parts(v, &b->qkv, prefix, qkv, 3)) ||
+        (e = visit_at(v, &b->out1, prefix, "attn1.to_out.0")) ||
+        (e = visit_at(v, &b->norm2, prefix, "norm2")) ||
+        (e = visit_at(v, &b->q2, prefix, "attn2.to_q")) ||
+        (e = visit_parts(v, &b->kv2, prefix, kv, 2)) ||
+        (e = visit_at(v, &b->out2, prefix, "attn2.to_out.0")) ||
+        (e = visit_at(v, &b->norm3, prefix, "norm3")) ||
+        (e = visit_at(v, &b->ff_in, prefix, "ff.net.0.proj")))
+        return e;
+    return visit_at(v, &b->ff_out, prefix, "ff.net.2");
+}
+
+int spatial_init(struct spatial *s, int64_t channels, int64_t context, int64_t heads, int depth,
+                 int groups, int64_t *kv_columns, struct dr_error *err)
+{
+    *s = (struct spatial){ .channels = channels, .heads = heads, .groups = groups };
+    s->norm = layer_norm_of(channels);
+    s->proj_in = layer_linear(channels, channels, true);
+    s->proj_out = layer_linear(channels, channels, true);
+    s->blocks = dr_calloc(DR_TAG_MODEL, (size_t)depth, sizeof *s->blocks);
+    if (!s->blocks)
+        return dr_fail(err, DR_ENOMEM, "no memory for %d transformer blocks", depth);
+    s->depth = depth;
+    for (int i = 0; i < depth; i++) {
+        tblock_init(&s->blocks[i], channels, context);
+        s->blocks[i].kv_at = *kv_columns;
+        *kv_columns += (2 * channels + KV_ALIGN - 1) / KV_ALIGN * KV_ALIGN;
+    }
+    return 0;
+}
+
+void spatial_release(struct spatial *s)
+{
+    dr_free(s->blocks);
+    s->blocks = NULL;
+}
+
+int spatial_visit(struct spatial *s, const struct visitor *v, const char *prefix)
+{
+    int e;
+    if ((e = visit_at(v, &s->norm, prefix, "norm")) ||
+        (e = visit_at(v, &s->proj_in, prefix, "proj_in")))
+        return e;
+    for (int i = 0; i < s->depth; i++) {
+        char name[PARAM_NAME];
+        snprintf(name, sizeof name, "%s.transformer_blocks.%d", prefix, i);
+        if ((e = tblock_visit(&s->blocks[i], v, name)))
+            return e;
+    }
+    return visit_at(v, &s->proj_out, prefix, "proj_out");
+}
+
+/* [1, 1, tokens, 2 * channels]: keys, then values, of block b. */
+static struct act kv_view(const struct text_kv *kv, const struct tblock *b, int64_t channels)
+{
+    struct act a = kv->all;
+    a.offset += (size_t)(b->kv_at * kv->tokens) * dtype_size(a.dtype);
+    a.h = 1;
+    a.w = kv->tokens;
+    a.c = a.ld = 2 * channels;
+    return a;
+}
+
+int spatial_text(const struct spatial *s, struct exec *x, struct act text, const struct text_kv *kv,
+                 struct dr_error *err)
+{
+    int e = 0;
+    for (int i = 0; i < s->depth && !e; i++) {
+        const struct tblock *b = &s->blocks[i];
+        e = blk_linear(x, &b->kv2, text, (struct blk_linear){ 0 }, kv_view(kv, b, s->channels),
+                       err);
+    }
+    return e;
+}
+
+/* t += out1(attention(qkv(norm1(t)))); a is scratch of t's shape. */
+static int self_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
+                          struct act t, struct act a, struct dr_error *err)
+{
+    int64_t c = s->channels;
+    struct act qkv;
+    int e;
+    if ((e = blk_layer_norm(x, &b->norm1, t, TBLOCK_NORM_EPS, a, err)) ||
+        (e = blk_new(x, t.n, 1, t.w, 3 * c, &qkv, err)) ||
+        (e = blk_linear(x, &b->qkv, a, (struct blk_linear){ 0 }, qkv, err)) ||
+        (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
+                           act_channels(qkv, 2 * c, c), s->heads, false, a, err)))
+        return e;
+    act_free(x, &qkv);
+    return blk_linear(x, &b->out1, a, (struct blk_linear){ .residual = t }, t, err);
+}
+
+/* t += out2(attention(q2(norm2(t)), the row's own keys and values)). */
+static int text_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
+                          const struct text_kv *const *kv, struct act t, struct act a,
+                          struct dr_error *err)
+{
+    int64_t c = s->channels;
+    struct act q;
+    int e;
+    if ((e = blk_layer_norm(x, &b->norm2, t, TBLOCK_NORM_EPS, a, err)) ||
+        (e = blk_new(x, t.n, 1, t.w, c, &q, err)) ||
+        (e = blk_linear(x, &b->q2, a, (struct blk_linear){ 0 }, q, err)))
+        return e;
+    for (int64_t i = 0; i < t.n; i++) {
+        struct act both = kv_view(kv[i], b, c);
+        e = blk_attention(x, act_samples(q, i, 1), act_channels(both, 0, c),
+                          act_channels(both, c, c), s->heads, false, act_samples(a, i, 1), err);
+        if (e)
+            return e;
+    }
+    act_free(x, &q);
+    return blk_linear(x, &b->out2, a, (struct blk_linear){ .residual = t }, t, err);
+}
+
+static int feed_forward(const struct tblock *b, struct exec *x, struct act t, struct act a,
+                        struct dr_error *err)
+{
+    struct act f;
+    int e;
+    if ((e = blk_layer_norm(x, &b->norm3, t, TBLOCK_NORM_EPS, a, err)) ||
+        (e = blk_new(x, t.n, 1, t.w, 4 * t.c, &f, err)) ||
+        (e = blk_linear(x, &b->ff_in, a, (struct blk_linear){ .activation = ACT_GEGLU }, f, err)) ||
+        (e = blk_linear(x, &b->ff_out, f, (struct blk_linear){ .residual = t }, t, err)))
+        return e;
+    act_free(x, &f);
+    return 0;
+}
+
+int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *const *kv,
+                struct act io, struct dr_error *err)
+{
+    struct act tokens = act_tokens(io), t, a;
+    int e;
+    if ((e = blk_new(x, tokens.n, 1, tokens.w, tokens.c, &t, err)) ||
+        (e = blk_new(x, tokens.n, 1, tokens.w, tokens.c, &a, err)) ||
+        (e = blk_group_norm(x, &s->norm, tokens, s->groups, SPATIAL_NORM_EPS, ACT_NONE, a, err)) ||
+        (e = blk_linear(x, &s->proj_in, a, (struct blk_linear){ 0 }, t, err)))
+        return e;
+    for (int i = 0; i < s->depth; i++) {
+        const struct tblock *b = &s->blocks[i];
+        if ((e = self_attention(s, b, x, t, a, err)) ||
+            (e = text_attention(s, b, x, kv, t, a, err)) || (e = feed_forward(b, x, t, a, err)))
+            return e;
+    }
+    if ((e = blk_linear(x, &s->proj_out, t, (struct blk_linear){ .residual = tokens }, tokens,
+                        err)))
+        return e;
+    act_free(x, &a);
+    act_free(x, &t);
+    return 0;
+}
+
+/* ---- attention of the autoencoder ---- */
+
+void pixel_attention_init(struct pixel_attention *a, int64_t channels, int groups, double eps)
+{
+    const int64_t three[] = { channels, channels, channels };
+    *a = (struct pixel_attention){ .channels = channels, .groups = groups, .eps = eps };
+    a->norm = layer_norm_of(channels);
+    a->qkv = layer_linears(channels, three, 3, true);
+    a->out = layer_linear(channels, channels, true);
+}
+
+int pixel_attention_visit(struct pixel_attention *a, const struct visitor *v, const char *prefix)
+{
+    static const char *const qkv[] = { "to_q", "to_k", "to_v" };
+    int e;
+    if ((e = visit_at(v, &a->norm, prefix, "group_norm")) ||
+        (e = visit_parts(v, &a->qkv, prefix, qkv, 3)))
+        return e;
+    return visit_at(v, &a->out, prefix, "to_out.0");
+}
+
+int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct act io,
+                        struct dr_error *err)
+{
+    int64_t c = a->channels;
+    struct act tokens = act_tokens(io), h, qkv;
+    int e;
+    if ((e = blk_new(x, tokens.n, 1, tokens.w, c, &h, err)) ||
+        (e = blk_group_norm(x, &a->norm, tokens, a->groups, a->eps, ACT_NONE, h, err)) ||
+        (e = blk_new(x, tokens.n, 1, tokens.w, 3 * c, &qkv, err)) ||
+        (e = blk_linear(x, &a->qkv, h, (struct blk_linear){ 0 }, qkv, err)) ||
+        (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
+                           act_channels(qkv, 2 * c, c), 1, false, h, err)))
+        return e;
+    act_free(x, &qkv);
+    if ((e = blk_linear(x, &a->out, h, (struct blk_linear){ .residual = tokens }, tokens, err)))
+        return e;
+    act_free(x, &h);
+    return 0;
+}

@@ -1,0 +1,114 @@
+/* blocks.h - what the networks are built of: residual blocks, transformers, the autoencoder's attention.
+ *
+ * Each block is a value: init says its shape, visit names its parameters, run computes it. Activations are
+ * [n, h, w, c] float32. A run that fails leaves its activations to workspace_reset; one that succeeds has freed
+ * all but what it returns.
+ * Reference: diffusers ResnetBlock2D, Transformer2DModel with BasicTransformerBlock, Attention (He et al. 2016;
+ * Vaswani et al. 2017; Shazeer 2020 for GEGLU).
+ */
+#ifndef DR_MODELS_BLOCKS_H
+#define DR_MODELS_BLOCKS_H
+
+#include "backend/ops/op.h"
+#include "models/params.h"
+
+/* ---- single layers: shapes of dst are the callee's; residual.buf and add.buf NULL: none ---- */
+
+int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
+            struct dr_error *err);
+
+struct blk_linear {
+    enum activation activation;
+    struct act residual; /* may be dst */
+};
+int blk_linear(struct exec *x, const struct layer *l, struct act src, struct blk_linear how,
+               struct act dst, struct dr_error *err);
+
+struct blk_conv {
+    int stride;    /* 0: 1 */
+    bool pad_high; /* pad 0 before and 1 after (the autoencoder's downsampling), not 1 and 1 */
+    struct act channel_add, residual;
+};
+int blk_conv(struct exec *x, const struct layer *l, struct act src, struct blk_conv how,
+             struct act dst, struct dr_error *err);
+/* dst may be src. */
+int blk_group_norm(struct exec *x, const struct layer *l, struct act src, int groups, double eps,
+                   enum activation activation, struct act dst, struct dr_error *err);
+int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double eps,
+                   struct act dst, struct dr_error *err);
+/* Nearest neighbour to dst's size, then a 3x3 convolution. */
+int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
+                 struct dr_error *err);
+int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
+                  bool causal, struct act dst, struct dr_error *err);
+
+/* *ret = [a, b] along the channels, b resized to a's picture; a and b are freed. */
+int blk_concat(struct exec *x, struct act *a, struct act *b, struct act *ret, struct dr_error *err);
+
+/* ---- residual block ---- */
+
+struct resnet {
+    int64_t in, out, time; /* time 0: no time embedding (autoencoder) */
+    int groups;
+    double eps;
+    struct layer norm1, conv1, time_emb_proj, norm2, conv2;
+    struct layer shortcut; /* when in != out */
+};
+
+void resnet_init(struct resnet *r, int64_t in, int64_t out, int64_t time, int groups, double eps);
+int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix);
+/* emb: [n, 1, 1, time], SiLU already applied; no buffer without a time embedding. `keep` leaves *in alone; else
+ * its memory is worked in, freed or returned. */
+int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct act *in, bool keep,
+               struct act *ret, struct dr_error *err);
+
+/* ---- transformer over a picture's pixels ---- */
+
+struct tblock {
+    struct layer norm1, qkv, out1;     /* self-attention */
+    struct layer norm2, q2, kv2, out2; /* attention to the text */
+    struct layer norm3, ff_in, ff_out; /* GEGLU feed-forward */
+    int64_t kv_at; /* columns of keys and values before this block's in a context, per token */
+};
+
+struct spatial {
+    int64_t channels, heads;
+    int groups;
+    int depth;
+    struct layer norm, proj_in, proj_out;
+    struct tblock *blocks; /* [depth], owned */
+};
+
+/* Keys and values of every block for one prompt: [tokens, 2 * channels] at column kv_at. */
+struct text_kv {
+    struct act all; /* one row of kv_columns * tokens floats, and more */
+    int64_t tokens;
+};
+
+/* DR_ENOMEM. *kv_columns grows by what the blocks' keys and values take. */
+int spatial_init(struct spatial *s, int64_t channels, int64_t context, int64_t heads, int depth,
+                 int groups, int64_t *kv_columns, struct dr_error *err);
+void spatial_release(struct spatial *s);
+int spatial_visit(struct spatial *s, const struct visitor *v, const char *prefix);
+/* text: [1, 1, tokens, context] -> this transformer's part of kv. */
+int spatial_text(const struct spatial *s, struct exec *x, struct act text, const struct text_kv *kv,
+                 struct dr_error *err);
+/* In place; kv[i] belongs to sample i. */
+int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *const *kv,
+                struct act io, struct dr_error *err);
+
+/* ---- attention of the autoencoder: one head over all pixels, residual ---- */
+
+struct pixel_attention {
+    int64_t channels;
+    int groups;
+    double eps;
+    struct layer norm, qkv, out;
+};
+
+void pixel_attention_init(struct pixel_attention *a, int64_t channels, int groups, double eps);
+int pixel_attention_visit(struct pixel_attention *a, const struct visitor *v, const char *prefix);
+int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct act io,
+                        struct dr_error *err);
+
+#endif
