@@ -1,7 +1,7 @@
-/* arch.h - what makes one network of the family differ from another. Filled from config.json (diffusers layout) or
- * inferred from tensor names and shapes (single file) by model_loader; read by the networks. No branch anywhere
- * asks for a model's name: SDXL base, refiner, inpainting, SSD-1B, Vega and the shipped small model are values
- * of these structures. */
+/* arch.h - what makes one network of the family differ from another. Filled from config.json
+ * (diffusers layout) or inferred from tensor names and shapes (single file) by model_loader; read
+ * by the networks. No branch anywhere asks for a model's name: SDXL base, refiner, inpainting,
+ * SSD-1B, Vega and the shipped small model are values of these structures. */
 #ifndef DR_MODELS_ARCH_H
 #define DR_MODELS_ARCH_H
 
@@ -28,16 +28,17 @@ struct unet_arch {
     int64_t channels[ARCH_LEVELS];
     int layers[ARCH_LEVELS];                /* resnets per down level; up levels have one more */
     int depth[ARCH_LEVELS][ARCH_LAYERS];    /* transformer blocks after each down resnet; 0: none */
-    int up_depth[ARCH_LEVELS][ARCH_LAYERS]; /* the same going up, indexed by level (finest 0), in order of execution */
+    /* The same going up, indexed by level (finest 0), in order of execution. */
+    int up_depth[ARCH_LEVELS][ARCH_LAYERS];
     bool mid;                               /* has a middle block at all */
-    int mid_depth;                          /* transformer blocks between the middle's two resnets; 0: resnets only,
-                                               then mid_resnets tells how many */
+    int mid_depth;                          /* transformer blocks between the middle's two resnets;
+                                               0: resnets only, as many as mid_resnets */
     int mid_resnets;
-    int64_t heads[ARCH_LEVELS];             /* attention heads at each level; middle: the coarsest level's */
+    int64_t heads[ARCH_LEVELS];             /* attention heads; middle: the coarsest level's */
     int64_t context;                        /* width of the text context */
-    bool linear_projection;                 /* proj_in/out are linears (else 1x1 convolutions; same arithmetic) */
+    bool linear_projection;                 /* proj_in/out: else 1x1 convolutions, same arithmetic */
     int64_t time_dim;                       /* width of the time embedding, 4 * channels[0] */
-    int64_t addition_time_dim;              /* width of each of the time ids' embeddings, 256; 0: no text_time */
+    int64_t addition_time_dim;              /* width of a time id's embedding, 256; 0: no text_time */
     int n_time_ids;                         /* 6; refiner 5 */
     int64_t pooled;                         /* width of the pooled text embedding */
     int groups;

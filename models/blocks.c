@@ -1,8 +1,9 @@
 /* blocks.c - see blocks.h.
  *
- * Memory is why things are in the order they are: a residual block that may use up its input takes the shortcut
- * first, normalises in place, and adds the residual in place, so that the finest level of a 1024x1024 decode
- * holds 2 GB at most. Errors return at once: the workspace is reset by whoever owns it.
+ * Memory is why things are in the order they are: a residual block that may use up its input takes
+ * the shortcut first, normalises in place, and adds the residual in place, so that the finest
+ * level of a 1024x1024 decode holds 2 GB at most. Errors return at once: the workspace is reset by
+ * whoever owns it.
  */
 #include "models/blocks.h"
 
@@ -169,8 +170,8 @@ int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix)
     return r->in != r->out ? visit_at(v, &r->shortcut, prefix, "conv_shortcut") : 0;
 }
 
-/* Everything before the second convolution: *ret = silu(norm2(conv1(silu(norm1(in))) + time)). With `use_up`, in's
- * memory is overwritten and freed. */
+/* Everything before the second convolution: *ret = silu(norm2(conv1(silu(norm1(in))) + time)).
+ * With `use_up`, in's memory is overwritten and freed. */
 static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, struct act *in,
                         bool use_up, struct act *ret, struct dr_error *err)
 {

@@ -1,10 +1,11 @@
-/* blocks.h - what the networks are built of: residual blocks, transformers, the autoencoder's attention.
+/* blocks.h - what the networks are built of: residual blocks, transformers, the autoencoder's
+ * attention.
  *
- * Each block is a value: init says its shape, visit names its parameters, run computes it. Activations are
- * [n, h, w, c] float32. A run that fails leaves its activations to workspace_reset; one that succeeds has freed
- * all but what it returns.
- * Reference: diffusers ResnetBlock2D, Transformer2DModel with BasicTransformerBlock, Attention (He et al. 2016;
- * Vaswani et al. 2017; Shazeer 2020 for GEGLU).
+ * Each block is a value: init says its shape, visit names its parameters, run computes it.
+ * Activations are [n, h, w, c] float32. A run that fails leaves its activations to
+ * workspace_reset; one that succeeds has freed all but what it returns.
+ * Reference: diffusers ResnetBlock2D, Transformer2DModel with BasicTransformerBlock, Attention (He
+ * et al. 2016; Vaswani et al. 2017; Shazeer 2020 for GEGLU).
  */
 #ifndef DR_MODELS_BLOCKS_H
 #define DR_MODELS_BLOCKS_H
@@ -57,8 +58,8 @@ struct resnet {
 
 void resnet_init(struct resnet *r, int64_t in, int64_t out, int64_t time, int groups, double eps);
 int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix);
-/* emb: [n, 1, 1, time], SiLU already applied; no buffer without a time embedding. `keep` leaves *in alone; else
- * its memory is worked in, freed or returned. */
+/* emb: [n, 1, 1, time], SiLU already applied; no buffer without a time embedding. `keep` leaves
+ * *in alone; else its memory is worked in, freed or returned. */
 int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct act *in, bool keep,
                struct act *ret, struct dr_error *err);
 

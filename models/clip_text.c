@@ -1,7 +1,7 @@
 /* clip_text.c - see clip_text.h.
  *
- * A pre-norm transformer with causal attention (Radford et al. 2021). The walk stops at the layer whose state is
- * wanted unless the pooled state is wanted too.
+ * A pre-norm transformer with causal attention (Radford et al. 2021). The walk stops at the layer
+ * whose state is wanted unless the pooled state is wanted too.
  */
 #include "models/clip_text.h"
 
@@ -171,8 +171,8 @@ static int embed(const struct clip_text *t, struct exec *x, const int32_t *ids, 
     return 0;
 }
 
-/* Where the pooled state is read: the largest id if eos_id is 2 (configurations from before transformers counted it
- * right), else the first end token; 0 if there is none. */
+/* Where the pooled state is read: the largest id if eos_id is 2 (configurations from before
+ * transformers counted it right), else the first end token; 0 if there is none. */
 static int64_t end_token(const struct clip_arch *a, const int32_t *ids, int64_t tokens)
 {
     int64_t best = 0;

@@ -1,9 +1,9 @@
 /* unet.c - see unet.h.
  *
- * The architecture is data: a level is a list of units (a residual block, perhaps a transformer) and perhaps a
- * sampler; going down every unit's output is pushed on a stack of skips, going up each unit takes one. The same
- * stack, of channel counts, sizes the layers in unet_new. Sizes going up are the skips' own, so odd pictures
- * need nothing special.
+ * The architecture is data: a level is a list of units (a residual block, perhaps a transformer)
+ * and perhaps a sampler; going down every unit's output is pushed on a stack of skips, going up
+ * each unit takes one. The same stack, of channel counts, sizes the layers in unet_new. Sizes
+ * going up are the skips' own, so odd pictures need nothing special.
  */
 #include "models/unet.h"
 

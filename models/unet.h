@@ -1,9 +1,9 @@
 /* unet.h - the denoising network of the SDXL family, by rows.
  *
- * A row is one sample at one timestep under one conditioning; rows of one forward share nothing but picture size
- * and weights, so rows of different jobs and steps can go through together, and each gets the bits it would
- * get alone. The network has no state: what is computed once per prompt (keys and values of cross attention)
- * lives in the caller's unet_context.
+ * A row is one sample at one timestep under one conditioning; rows of one forward share nothing
+ * but picture size and weights, so rows of different jobs and steps can go through together, and
+ * each gets the bits it would get alone. The network has no state: what is computed once per
+ * prompt (keys and values of cross attention) lives in the caller's unet_context.
  * Reference: diffusers UNet2DConditionModel with addition_embed_type "text_time".
  */
 #ifndef DR_MODELS_UNET_H
@@ -20,9 +20,9 @@ void unet_free(struct unet *u);
 int unet_visit(void *unet, const struct visitor *v);
 const struct unet_arch *unet_arch(const struct unet *u);
 
-/* Conditioning of one prompt: text [tokens, context] and pooled [pooled] float32, time_ids [n_time_ids].
- * Computes the cross-attention keys and values of all blocks on x's backend in a buffer of its own.
- * Borrowed by rows; free before the backend closes. */
+/* Conditioning of one prompt: text [tokens, context] and pooled [pooled] float32, time_ids
+ * [n_time_ids]. Computes the cross-attention keys and values of all blocks on x's backend in a
+ * buffer of its own. Borrowed by rows; free before the backend closes. */
 int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t tokens,
                      const float *pooled, const float *time_ids, struct unet_context **ret,
                      struct dr_error *err);
@@ -30,15 +30,16 @@ void unet_context_free(struct unet_context *c);
 size_t unet_context_bytes(const struct unet *u, int64_t tokens);
 
 struct unet_row {
-    const float *latent;               /* [in_channels, h, w], scaled model input */
-    double timestep;                   /* may be fractional */
+    const float *latent; /* [in_channels, h, w], scaled model input */
+    double timestep;     /* may be fractional */
     const struct unet_context *context;
-    float *pred;                       /* [out_channels, h, w], out */
+    float *pred; /* [out_channels, h, w], out */
 };
 
 enum { UNET_ROWS = 64 /* most rows of one forward */ };
 
-/* Needs packed weights (params_prepare, params_acquire). Latents are h x w (pictures / 8), any size from 1 up. Balanced use of x's workspace. */
+/* Needs packed weights (params_prepare, params_acquire). Latents are h x w (pictures / 8), any
+ * size from 1 up. Balanced use of x's workspace. */
 int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, int n, int64_t h,
                  int64_t w, struct dr_error *err);
 

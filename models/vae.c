@@ -1,6 +1,7 @@
 /* vae.c - see vae.h.
  *
- * Samples go through one at a time: at these sizes one fills the machine, and the memory is one picture's.
+ * Samples go through one at a time: at these sizes one fills the machine, and the memory is one
+ * picture's.
  */
 #include "models/vae.h"
 
