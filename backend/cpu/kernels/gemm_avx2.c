@@ -1,0 +1,4 @@
+/* gemm_avx2.c - linear, conv2d and upsample_conv of the avx2 set; the text is gemm.inc. */
+#include "backend/cpu/kernels/vec_avx2.inc"
+
+#include "backend/cpu/kernels/gemm.inc"
