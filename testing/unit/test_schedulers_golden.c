@@ -1,0 +1,210 @@
+/* Schedulers against diffusers 0.42.1: tools/golden/schedulers.py made the vectors and says their format. */
+#include "testing/helpers/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/npy.h"
+#include "base/rng.h"
+#include "schedulers/scheduler_factory.h"
+#include "schedulers/scheduler_manager.h"
+#include "schedulers/schedules.h"
+
+enum { VALUES = 32 };
+
+static struct npy load(const char *name)
+{
+    struct dr_error err = { 0 };
+    struct npy a;
+    int r = npy_load(test_source(name), &a, &err);
+    if (r)
+        fail_msg("%s", err.text);
+    assert_int_equal(a.dtype, NPY_F32);
+    return a;
+}
+
+static FILE *open_index(const char *name)
+{
+    FILE *f = fopen(test_source(name), "r");
+    if (!f)
+        fail_msg("cannot open %s", name);
+    return f;
+}
+
+static struct sched *make(const char *sampler, const char *spacing, const char *schedule,
+                          const char *prediction, int zero_snr, int steps, double eta)
+{
+    struct dr_error err = { 0 };
+    struct sched_config config;
+    struct sched *s;
+    char json[256];
+    struct sched_request request = {
+        .sampler = sampler, .schedule = schedule, .eta = eta, .steps = steps
+    };
+    snprintf(json, sizeof json,
+             "{\"timestep_spacing\": \"%s\", \"prediction_type\": \"%s\", "
+             "\"rescale_betas_zero_snr\": %s}",
+             spacing, prediction, zero_snr ? "true" : "false");
+    int r = sched_configure(json, strlen(json), &request, &config, &err);
+    if (!r)
+        r = sched_new(&config, VALUES, &s, &err);
+    if (r)
+        fail_msg("%s %s %s %d: %s", sampler, spacing, schedule, steps, err.text);
+    return s;
+}
+
+static double relative(double got, double expected)
+{
+    double size = fabs(expected) > 1e-3 ? fabs(expected) : 1e-3;
+    return fabs(got - expected) / size;
+}
+
+static void timesteps_and_sigmas(void **state)
+{
+    (void)state;
+    struct npy all = load("testing/golden/schedulers/schedules.npy");
+    FILE *index = open_index("testing/golden/schedulers/schedules.txt");
+    char sampler[32], spacing[32], schedule[32];
+    int steps, offset, n_timesteps, n_sigmas, cases = 0;
+    double scale, worst_t = 0, worst_s = 0;
+    while (fscanf(index, "%31s %31s %31s %d %d %d %d %lf", sampler, spacing, schedule, &steps,
+                  &offset, &n_timesteps, &n_sigmas, &scale) == 8) {
+        struct sched *s = make(sampler, spacing, schedule, "epsilon", 0, steps, NAN);
+        const float *t = (const float *)all.data + offset, *sigma = t + n_timesteps;
+        assert_true(offset + n_timesteps + n_sigmas <= all.count);
+        assert_int_equal(sched_evaluations(s), n_timesteps);
+        assert_int_equal(n_sigmas, n_timesteps + 1);
+        bool fractional = strcmp(schedule, "normal") &&
+                          sched_config_of(s)->sampler->rule != SCHED_RULE_DPM;
+        for (int i = 0; i < n_timesteps; i++) {
+            double off = relative(sched_timesteps(s)[i], t[i]);
+            worst_t = off > worst_t ? off : worst_t;
+            if (off > (fractional ? 1e-4 : 0))
+                fail_msg("%s %s %s %d: timestep %d is %.9g, expected %.9g", sampler, spacing,
+                         schedule, steps, i, sched_timesteps(s)[i], t[i]);
+        }
+        for (int i = 0; i < n_sigmas; i++) {
+            double off = relative(sched_sigmas(s)[i], sigma[i]);
+            worst_s = off > worst_s ? off : worst_s;
+            if (off > 1e-6)
+                fail_msg("%s %s %s %d: sigma %d is %.9g, expected %.9g", sampler, spacing, schedule,
+                         steps, i, sched_sigmas(s)[i], sigma[i]);
+        }
+        assert_true(relative(sched_init_noise_scale(s), scale) < 1e-6);
+        sched_free(s);
+        cases++;
+    }
+    assert_true(feof(index));
+    assert_true(cases >= 255);
+    print_message("%d cases: timesteps within %.1e, sigmas within %.1e\n", cases, worst_t, worst_s);
+    fclose(index);
+    npy_free(&all);
+}
+
+/* The model of tools/golden/schedulers.py. */
+static void model(const float *x, double timestep, float *ret_pred)
+{
+    for (int i = 0; i < VALUES; i++) {
+        double v = x[i], other = x[(i + 5) % VALUES];
+        ret_pred[i] = (float)(0.55 * v - 0.25 * other + 0.3 * (v / (1 + v * v)) +
+                              0.0002 * timestep);
+    }
+}
+
+/* rows: latents before and after each evaluation. Returns the worst relative distance. */
+static double follow(struct sched *s, const float *rows, int first, int evaluations)
+{
+    struct dr_error err = { 0 };
+    struct dr_rng rng;
+    struct sched_ask ask;
+    float pred[VALUES];
+    double worst = 0;
+    dr_rng_seed(&rng, DR_RNG_CPU, 7);
+    assert_int_equal(sched_begin(s, rows, first, &err), 0);
+    int count = 0;
+    while (sched_next(s, &ask)) {
+        model(ask.x, ask.timestep, pred);
+        assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+        count++;
+        assert_true(count <= evaluations);
+        double off = test_rel_l2(sched_latents(s), rows + count * VALUES, VALUES);
+        worst = off > worst || isnan(off) ? off : worst;
+    }
+    assert_int_equal(count, evaluations);
+    return worst;
+}
+
+static void trajectories(void **state)
+{
+    (void)state;
+    struct npy all = load("testing/golden/schedulers/trajectories.npy");
+    FILE *index = open_index("testing/golden/schedulers/trajectories.txt");
+    char sampler[32], spacing[32], schedule[32], prediction[32];
+    int zero_snr, steps, first, offset, evaluations, cases = 0;
+    double eta, worst = 0;
+    while (fscanf(index, "%31s %31s %31s %31s %d %d %d %lf %d %d", sampler, spacing, schedule,
+                  prediction, &zero_snr, &steps, &first, &eta, &offset, &evaluations) == 10) {
+        struct sched *s = make(sampler, spacing, schedule, prediction, zero_snr, steps, eta);
+        assert_true(offset + (evaluations + 1) * VALUES <= all.count);
+        double off = follow(s, (const float *)all.data + offset, first, evaluations);
+        /* With zero SNR the first latents are of size 4096 and the reference rounds them to float32
+         * at each operation. */
+        if (!(off <= (zero_snr ? 1e-4 : 1e-5)))
+            fail_msg("%s %s %s %s zero_snr %d, %d steps from %d, eta %g: off by %.2e", sampler,
+                     spacing, schedule, prediction, zero_snr, steps, first, eta, off);
+        worst = off > worst && !zero_snr ? off : worst;
+        sched_free(s);
+        cases++;
+    }
+    assert_true(feof(index));
+    assert_true(cases >= 98);
+    print_message("%d trajectories within %.1e\n", cases, worst);
+    fclose(index);
+    npy_free(&all);
+}
+
+/* The start of a run in the middle: row 0 of the cases with first > 0 was made from clean latents of seed 2 and
+ * noise of seed 1. */
+static void noise_added_for_a_start_in_the_middle(void **state)
+{
+    (void)state;
+    struct npy all = load("testing/golden/schedulers/trajectories.npy");
+    FILE *index = open_index("testing/golden/schedulers/trajectories.txt");
+    char sampler[32], spacing[32], schedule[32], prediction[32];
+    int zero_snr, steps, first, offset, evaluations, cases = 0;
+    double eta;
+    float clean[VALUES], noise[VALUES];
+    struct dr_rng rng;
+    dr_rng_seed(&rng, DR_RNG_CPU, 2);
+    dr_rng_normal(&rng, clean, VALUES);
+    dr_rng_seed(&rng, DR_RNG_CPU, 1);
+    dr_rng_normal(&rng, noise, VALUES);
+    while (fscanf(index, "%31s %31s %31s %31s %d %d %d %lf %d %d", sampler, spacing, schedule,
+                  prediction, &zero_snr, &steps, &first, &eta, &offset, &evaluations) == 10) {
+        if (!first)
+            continue;
+        float x[VALUES];
+        struct sched *s = make(sampler, spacing, schedule, prediction, zero_snr, steps, eta);
+        sched_add_noise(s, first, clean, noise, x);
+        assert_true(test_rel_l2(x, (const float *)all.data + offset, VALUES) < 2e-6);
+        sched_free(s);
+        cases++;
+    }
+    assert_int_equal(cases, 7);
+    fclose(index);
+    npy_free(&all);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(timesteps_and_sigmas),
+    cmocka_unit_test(trajectories),
+    cmocka_unit_test(noise_added_for_a_start_in_the_middle),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}

@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Vectors of the schedulers, from diffusers 0.42.1, torch 2.15, numpy 2.4, scipy 1.17 (for LMS).
+
+    python3 tools/golden/schedulers.py testing/golden/schedulers
+
+schedules.npy     float32, all arrays one after another; schedules.txt has a line per case:
+                  sampler spacing schedule steps offset timesteps sigmas init_noise_scale
+                  (`timesteps` values at `offset`, then `sigmas` values)
+trajectories.npy  the same; trajectories.txt:
+                  sampler spacing schedule prediction zero_snr steps first eta offset evaluations
+                  (the latents before, then after each evaluation, VALUES floats each)
+A trajectory's model is `model` below; noise comes from a CPU generator seeded 7. Every class is
+built from SDXL base 1.0's settings.
+"""
+import os
+import sys
+import warnings
+
+import numpy as np
+import torch
+import diffusers
+
+VALUES = 32
+SAMPLERS = {
+    "euler": diffusers.EulerDiscreteScheduler,
+    "euler_a": diffusers.EulerAncestralDiscreteScheduler,
+    "heun": diffusers.HeunDiscreteScheduler,
+    "lms": diffusers.LMSDiscreteScheduler,
+    "ddim": diffusers.DDIMScheduler,
+    "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
+    "unipc": diffusers.UniPCMultistepScheduler,
+}
+SPACINGS = ["leading", "trailing", "linspace"]
+FLAGS = {"normal": None, "karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas"}
+ZERO_SNR = ["euler", "euler_a", "ddim", "dpmpp_2m", "unipc"]
+
+
+def schedules_of(sampler):
+    return ["normal"] if sampler in ("ddim", "euler_a") else list(FLAGS)
+
+
+def make(sampler, spacing, schedule, prediction="epsilon", zero_snr=False):
+    config = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012,
+                  beta_schedule="scaled_linear", prediction_type=prediction,
+                  timestep_spacing=spacing, steps_offset=1)
+    if FLAGS[schedule]:
+        config[FLAGS[schedule]] = True
+    if sampler == "ddim":
+        config.update(clip_sample=False, set_alpha_to_one=False)
+    if zero_snr:
+        config["rescale_betas_zero_snr"] = True
+    return SAMPLERS[sampler](**config)
+
+
+def sigmas_of(sampler, scheduler):
+    if sampler != "ddim":
+        return scheduler.sigmas.numpy()
+    bars = [scheduler.alphas_cumprod[t] for t in scheduler.timesteps]
+    bars.append(scheduler.final_alpha_cumprod)
+    return np.array([float(((1 - b) / b) ** 0.5) for b in bars])
+
+
+def model(x, timestep):
+    """A smooth stand-in: in double, rounded once, so that C can repeat it to the bit."""
+    x = x.numpy().astype(np.float64)
+    y = 0.55 * x - 0.25 * np.roll(x, -5) + 0.3 * (x / (1 + x * x)) + 0.0002 * timestep
+    return torch.from_numpy(y.astype(np.float32))
+
+
+def trajectory(sampler, spacing, schedule, prediction, zero_snr, steps, first, eta):
+    scheduler = make(sampler, spacing, schedule, prediction, zero_snr)
+    scheduler.set_timesteps(steps)
+    start = torch.randn(VALUES, generator=torch.Generator().manual_seed(1))
+    begin = first * scheduler.order
+    if first:
+        scheduler.set_begin_index(begin) if hasattr(scheduler, "set_begin_index") else None
+        clean = torch.randn(VALUES, generator=torch.Generator().manual_seed(2))
+        x = scheduler.add_noise(clean[None], start[None], scheduler.timesteps[begin:begin + 1])[0]
+    else:
+        x = start * scheduler.init_noise_sigma
+    noise = torch.Generator().manual_seed(7)
+    extra = {"generator": noise} if sampler in ("euler_a", "ddim") else {}
+    if sampler == "ddim":
+        extra["eta"] = eta
+    rows = [x.numpy()]
+    for t in scheduler.timesteps[begin:]:
+        pred = model(scheduler.scale_model_input(x, t), float(t))
+        x = scheduler.step(pred[None], t, x[None], **extra).prev_sample[0]
+        rows.append(x.numpy())
+    return np.stack(rows)
+
+
+def trajectory_cases():
+    for s in SAMPLERS:
+        eta = 1.0 if s == "euler_a" else 0.0
+        for steps in (1, 2, 7, 20, 50):
+            yield s, "leading", "normal", "epsilon", False, steps, 0, eta
+        for spacing in ("trailing", "linspace"):
+            yield s, spacing, "normal", "epsilon", False, 7, 0, eta
+        for schedule in schedules_of(s)[1:]:
+            yield s, "leading", schedule, "epsilon", False, 7, 0, eta
+            yield s, "trailing", schedule, "v_prediction", False, 20, 0, eta
+        yield s, "leading", "normal", "v_prediction", False, 7, 0, eta
+        if s != "euler_a":
+            yield s, "leading", "normal", "sample", False, 7, 0, eta
+        yield s, "leading", "normal", "epsilon", False, 7, 4, eta
+        if s in ZERO_SNR:
+            yield s, "trailing", "normal", "v_prediction", True, 7, 0, eta
+    for eta in (0.5, 1.0):
+        yield "ddim", "leading", "normal", "epsilon", False, 20, 0, eta
+        yield "ddim", "trailing", "normal", "v_prediction", False, 7, 0, eta
+
+
+def write(folder, name, lines, arrays):
+    np.save(os.path.join(folder, name + ".npy"), np.concatenate(arrays).astype("<f4"))
+    with open(os.path.join(folder, name + ".txt"), "w") as f:
+        f.write("".join(lines))
+
+
+def main(folder):
+    warnings.simplefilter("ignore")
+    os.makedirs(folder, exist_ok=True)
+    lines, arrays, offset = [], [], 0
+    for sampler in SAMPLERS:
+        for spacing in SPACINGS:
+            for schedule in schedules_of(sampler):
+                for steps in (1, 2, 7, 20, 50):
+                    scheduler = make(sampler, spacing, schedule)
+                    scheduler.set_timesteps(steps)
+                    t, s = scheduler.timesteps.numpy(), sigmas_of(sampler, scheduler)
+                    lines.append(f"{sampler} {spacing} {schedule} {steps} {offset} {len(t)} {len(s)} "
+                                 f"{float(scheduler.init_noise_sigma):.9g}\n")
+                    arrays += [t, s]
+                    offset += len(t) + len(s)
+    write(folder, "schedules", lines, arrays)
+    lines, arrays, offset = [], [], 0
+    for case in trajectory_cases():
+        rows = trajectory(*case)
+        assert np.isfinite(rows).all(), case
+        sampler, spacing, schedule, prediction, zero_snr, steps, first, eta = case
+        lines.append(f"{sampler} {spacing} {schedule} {prediction} {int(zero_snr)} {steps} {first} "
+                     f"{eta:g} {offset} {len(rows) - 1}\n")
+        arrays.append(rows.ravel())
+        offset += rows.size
+    write(folder, "trajectories", lines, arrays)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "testing/golden/schedulers")
