@@ -1,0 +1,114 @@
+/* safetensors.c - see safetensors.h: opening and looking up. The header's parser is
+ * safetensors_parse.c. */
+#include "models/formats/safetensors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/mapguard.h"
+
+/* What people hand over instead. Looked at only after the header was found to be no header, since
+ * eight bytes of length may by chance look like anything. */
+static const struct {
+    const char *magic;
+    size_t n;
+    const char *meaning;
+} impostors[] = {
+#define PICKLE                                                                                     \
+    "pickles can run code when they are read, so Darkroom never does; convert it to safetensors"
+    { "PK\3\4", 4, "a ZIP archive, most likely a PyTorch checkpoint; " PICKLE },
+    { "\x80\2", 2, "a Python pickle; " PICKLE },
+    { "\x80\3", 2, "a Python pickle; " PICKLE },
+    { "\x80\4", 2, "a Python pickle; " PICKLE },
+    { "\x80\5", 2, "a Python pickle; " PICKLE },
+#undef PICKLE
+    { "GGUF", 4, "a GGUF file; Darkroom reads safetensors" },
+    { "\x89HDF", 4, "an HDF5 file; Darkroom reads safetensors" },
+    { "\x89PNG", 4, "a PNG picture" },
+    { "\xff\xd8\xff", 3, "a JPEG picture" },
+    { "version https://git-lfs", 23, "a Git LFS pointer; the file itself was not downloaded" },
+    { "<!DOCTYPE", 9, "an HTML page; the download went wrong" },
+    { "<html", 5, "an HTML page; the download went wrong" },
+    { "{", 1, "JSON text" },
+};
+
+static const char *impostor(const uint8_t *bytes, size_t n)
+{
+    for (size_t i = 0; i < sizeof impostors / sizeof *impostors; i++)
+        if (n >= impostors[i].n && !memcmp(bytes, impostors[i].magic, impostors[i].n))
+            return impostors[i].meaning;
+    return NULL;
+}
+
+int st_open(const char *path, struct safetensors *ret, struct dr_error *err)
+{
+    struct safetensors st = { .guard = -1 };
+    int r = dr_map_open(&st.map, path, err);
+    if (r)
+        return r;
+    r = st_parse(st.map.data, st.map.size, st.map.size, path, &st.header, err);
+    if (r) {
+        const char *other = r == DR_ENOMEM ? NULL : impostor(st.map.data, st.map.size);
+        if (other)
+            r = dr_fail(err, DR_EFORMAT, "%s: not a safetensors file but %s", path, other);
+        goto out;
+    }
+    st.path = dr_strdup(DR_TAG_FILE, path);
+    if (!st.path) {
+        r = dr_fail(err, DR_ENOMEM, "%s: no memory for its name", path);
+        goto out;
+    }
+    r = mapguard_add(st.map.data, st.map.size, &st.guard, err);
+out:
+    if (r)
+        st_close(&st);
+    else
+        *ret = st;
+    return r;
+}
+
+void st_close(struct safetensors *st)
+{
+    if (!st)
+        return;
+    mapguard_remove(st->guard);
+    dr_map_close(&st->map);
+    st_header_free(&st->header);
+    dr_free(st->path);
+    *st = (struct safetensors){ .guard = -1, .map.fd = -1 };
+}
+
+void st_header_free(struct st_header *h)
+{
+    if (!h)
+        return;
+    dr_free(h->tensors);
+    dr_free(h->metadata);
+    dr_free(h->strings);
+    memset(h, 0, sizeof *h);
+}
+
+static int by_key(const void *key, const void *element)
+{
+    return strcmp(key, ((const struct st_tensor *)element)->name);
+}
+
+const struct st_tensor *st_find(const struct st_header *h, const char *name)
+{
+    if (!h->n_tensors)
+        return NULL;
+    return bsearch(name, h->tensors, h->n_tensors, sizeof *h->tensors, by_key);
+}
+
+const void *st_data(const struct safetensors *st, const struct st_tensor *t)
+{
+    return st->map.data + st->header.data_at + t->begin;
+}
+
+int st_check(const struct safetensors *st, struct dr_error *err)
+{
+    if (mapguard_damaged(st->guard))
+        return dr_fail(err, DR_EIO, "%s: file changed while in use, or its disk failed", st->path);
+    return dr_map_check(&st->map, st->path, err);
+}
