@@ -10,6 +10,7 @@ usage: captions.py [OUTPUT.json]
 import hashlib
 import itertools
 import json
+import random
 import sys
 
 COLOURS = {
@@ -17,7 +18,7 @@ COLOURS = {
     "green": (30, 160, 60),
     "blue": (40, 70, 220),
     "yellow": (245, 215, 40),
-    "purple": (150, 50, 190),
+    "purple": (155, 60, 200),
     "orange": (250, 130, 20),
     "black": (20, 20, 20),
     "white": (245, 245, 245),
@@ -122,6 +123,29 @@ def reworded(caption, rng):
     return "a picture of " + caption
 
 
+class Scenes:
+    """Draws scenes that may be trained on: none whose caption is held out."""
+
+    WEIGHTS = {"one": 0.36, "two": 0.52, "count": 0.12}
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.all = {k: list(scenes(k)) for k in KINDS}
+
+    def next(self):
+        """A scene and one of the ways to say it."""
+        while True:
+            kind = self.rng.choices(list(self.WEIGHTS), list(self.WEIGHTS.values()))[0]
+            scene = self.rng.choice(self.all[kind])
+            caption = caption_of(scene)
+            if held_out(caption):
+                continue
+            if self.rng.random() < 0.08:
+                other = reworded(caption, self.rng)
+                caption = caption if held_out(other) else other
+            return scene, caption
+
+
 def expectation(scene, caption):
     """What a checker needs to know of a scene, without knowing the language."""
     out = {"caption": caption, "kind": scene["kind"],
@@ -147,10 +171,16 @@ def test_list(n=30):
     return {"held-out one shape": one, "held-out two shapes": two, "trained": seen}
 
 
-def main():
+def document():
+    """The content of testing/golden/tiny/captions.json."""
     doc = {"palette": {k: list(v) for k, v in COLOURS.items()}, "captions": []}
     for group, pairs in test_list().items():
         doc["captions"] += [{"group": group, **expectation(s, c)} for c, s in pairs]
+    return doc
+
+
+def main():
+    doc = document()
     out = open(sys.argv[1], "w", encoding="utf-8") if len(sys.argv) > 1 else sys.stdout
     with out:
         out.write('{"palette": ' + json.dumps(doc["palette"]) + ',\n "captions": [\n  ')

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 import captions
 
 SUPER = 4
-RADIUS = {"small": 0.13, "": 0.21, "big": 0.31}  # of the shorter side
+RADIUS = {"small": 0.13, "": 0.21, "big": 0.28}  # of the shorter side
 PAIR_RADIUS = 0.185
 COUNT_RADIUS = {2: 0.17, 3: 0.135}
 PAIR_CENTRES = {  # of the first and the second shape, as fractions of width and height
@@ -55,6 +55,11 @@ def placed(scene):
     return [(items[0], c, COUNT_RADIUS[n]) for c in COUNT_CENTRES[n]]
 
 
+def inside(at, reach, length):
+    """at, moved so that a shape reaching that far to both sides lies within 0..length."""
+    return min(max(at, reach), length - reach)
+
+
 def draw(scene, width, height, rng):
     """The scene as uint8 [height, width, 3].  rng (random.Random) moves and scales the shapes slightly."""
     k = SUPER
@@ -63,8 +68,8 @@ def draw(scene, width, height, rng):
     pen = ImageDraw.Draw(picture)
     side = min(width, height)
     for item, (cx, cy), radius in placed(scene):
-        x = (cx * width + rng.uniform(-0.025, 0.025) * side) * k
-        y = (cy * height + rng.uniform(-0.025, 0.025) * side) * k
         r = radius * side * rng.uniform(0.93, 1.07) * k
+        x = inside((cx * width + rng.uniform(-0.025, 0.025) * side) * k, 1.15 * r, width * k)
+        y = inside((cy * height + rng.uniform(-0.025, 0.025) * side) * k, 1.15 * r, height * k)
         stamp(pen, item["shape"], captions.COLOURS[item["colour"]], back, x, y, r)
     return np.asarray(picture.reduce(k))

@@ -1,0 +1,63 @@
+"""The last stage: the averaged weights of the latest checkpoints as a diffusers folder in float16."""
+import json
+import os
+import shutil
+
+import torch
+from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
+from transformers import CLIPTokenizer
+
+import common
+import train_unet
+import train_vae
+
+SCHEDULER = dict(
+    num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+    prediction_type="epsilon", interpolation_type="linear", use_karras_sigmas=False,
+    timestep_spacing="leading", steps_offset=1)
+PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+
+
+def pipeline(work):
+    """The whole model as a StableDiffusionXLPipeline, its weights rounded to float16."""
+    model, step = train_unet.load(work)
+    vae = train_vae.load(work)
+    decoder = os.path.join(work, "decoder.pt")
+    if os.path.exists(decoder):
+        vae.load_state_dict(torch.load(decoder)["vae"])
+    scale = torch.load(os.path.join(work, "latents.pt"))["scale"]
+    vae.register_to_config(scaling_factor=scale)
+    tokenizers = [CLIPTokenizer.from_pretrained(os.path.join(work, n)) for n in ("tokenizer", "tokenizer_2")]
+    pipe = StableDiffusionXLPipeline(
+        vae=vae, text_encoder=model.text, text_encoder_2=model.text_2, tokenizer=tokenizers[0],
+        tokenizer_2=tokenizers[1], unet=model.unet, scheduler=EulerDiscreteScheduler(**SCHEDULER),
+        force_zeros_for_empty_prompt=True, add_watermarker=False)
+    for part in (pipe.vae, pipe.unet, pipe.text_encoder, pipe.text_encoder_2):
+        part.to(torch.float16)
+    return pipe, step
+
+
+def run(work, folder):
+    pipe, step = pipeline(work)
+    for part in PARTS:
+        shutil.rmtree(os.path.join(folder, part), ignore_errors=True)
+    pipe.save_pretrained(folder)
+    for name in ("tokenizer", "tokenizer_2"):  # as CLIP's own folders are: vocabulary and merges, no tokenizer.json
+        shutil.rmtree(os.path.join(folder, name))
+        shutil.copytree(os.path.join(work, name), os.path.join(folder, name))
+    for base, _, files in os.walk(folder):
+        for name in (f for f in files if f.endswith(".json")):
+            tidy(os.path.join(base, name))
+    counts = {n: sum(p.numel() for p in getattr(pipe, n).parameters())
+              for n in ("unet", "vae", "text_encoder", "text_encoder_2")}
+    print("exported", folder, "from step", step, counts, flush=True)
+
+
+def tidy(path):
+    """Takes out what would name this machine's folders."""
+    with open(path, encoding="utf-8") as f:
+        doc = json.load(f)
+    if "_name_or_path" in doc:
+        del doc["_name_or_path"]
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(json.dumps(doc, indent=2) + "\n")
