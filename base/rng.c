@@ -2,7 +2,7 @@
  *
  * CPU, from torch 2.15's ATen/native/cpu/DistributionTemplates.h (normal_fill, normal_kernel) and
  * ATen/core/DistributionsHelper.h (normal_distribution<double>):
- *   16 values or more: every value first gets a uniform u = (word mod 2^24) / 2^24. Each block of 16
+ *   16 values or more: each value first gets a uniform u = (word mod 2^24) / 2^24. Each block of 16
  *   pairs its j-th u with its (j+8)-th: radius sqrt(-2 ln(1-u1)), angle 2 pi u2, cosine at j and
  *   sine at j+8. When n is not a multiple of 16, the last 16 values get fresh uniforms and are
  *   transformed again.

@@ -3,6 +3,7 @@
  * Decoders believe nothing: the size is checked against the limits before memory is asked for, and
  * a picture that ends early or whose checksum is wrong is an error, never half a picture. Encoders
  * are deterministic.
+ * Colour profiles, gamma and EXIF orientation are not applied.
  */
 #ifndef DR_BASE_IMAGE_IMAGE_H
 #define DR_BASE_IMAGE_IMAGE_H
@@ -54,8 +55,14 @@ int img_format_of(const char *name); /* name, or extension with its dot; -1 unkn
  * NULL. */
 int img_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
                struct img_texts *ret_texts, struct dr_error *err);
+
+/* Adds a pair of copies; DR_ENOMEM, or DR_ELIMIT beyond 64 pairs. */
+int img_texts_add(struct img_texts *texts, const char *key, const char *value);
 void img_texts_free(struct img_texts *texts);
 const char *img_texts_find(const struct img_texts *texts, const char *key); /* NULL if absent */
+
+/* To 1, 3 or 4 channels, in place; 0 leaves it. Grey is BT.601 luma, a new alpha is opaque. */
+int img_convert(struct dr_image *image, int channels, struct dr_error *err);
 
 /* Size without decoding the pixels. */
 int img_probe(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_height,

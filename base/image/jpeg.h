@@ -10,4 +10,7 @@ int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_
 int jpeg_encode(const struct dr_image *image, const struct img_encode_options *options,
                 struct buf *dst, struct dr_error *err);
 
+int jpeg_size(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_height,
+              struct dr_error *err);
+
 #endif

@@ -12,4 +12,7 @@ int png_encode(const struct dr_image *image, const struct img_encode_options *op
 /* The text chunks alone, from a PNG whose pixels are of no interest. */
 int png_texts(const void *bytes, size_t n, struct img_texts *ret_texts, struct dr_error *err);
 
+int png_size(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_height,
+             struct dr_error *err);
+
 #endif

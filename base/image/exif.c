@@ -1,0 +1,157 @@
+/* exif.c - see exif.h. Reference: Exif 2.32 (CIPA DC-008), TIFF 6.0. */
+#include "base/image/exif.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+#include "base/utf8.h"
+
+enum { TAG_EXIF_IFD = 0x8769, TAG_USER_COMMENT = 0x9286, TYPE_LONG = 4, TYPE_UNDEFINED = 7 };
+enum { ENTRY = 12, CODE = 8, AT_EXIF_IFD = 26, AT_COMMENT = 44, MAX_ENTRIES = 512 };
+
+static int put(struct buf *dst, uint32_t value, int bytes)
+{
+    char b[4];
+    for (int i = 0; i < bytes; i++)
+        b[i] = (char)(value >> 8 * (bytes - 1 - i));
+    return buf_append(dst, b, (size_t)bytes);
+}
+
+/* An image file directory of one entry. */
+static int put_directory(struct buf *dst, uint32_t tag, uint32_t type, uint32_t count,
+                         uint32_t value)
+{
+    int r = put(dst, 1, 2);
+    r = r ? r : put(dst, tag, 2);
+    r = r ? r : put(dst, type, 2);
+    r = r ? r : put(dst, count, 4);
+    r = r ? r : put(dst, value, 4);
+    return r ? r : put(dst, 0, 4);
+}
+
+static int put_utf16(struct buf *dst, uint32_t c)
+{
+    if (c < 0x10000)
+        return put(dst, c, 2);
+    c -= 0x10000;
+    return put(dst, (0xd800 + (c >> 10)) << 16 | (0xdc00 + (c & 0x3ff)), 4);
+}
+
+int exif_make(const char *comment, struct buf *dst, struct dr_error *err)
+{
+    size_t n = strlen(comment);
+    int r = utf8_check(comment, n, "comment", err);
+    if (r)
+        return r;
+    uint32_t c, units = 0;
+    for (size_t i = 0; i < n; units += c < 0x10000 ? 1 : 2)
+        i += utf8_decode(comment + i, n - i, &c);
+    r = buf_append(dst, "MM\0*\0\0\0\x08", 8);
+    r = r ? r : put_directory(dst, TAG_EXIF_IFD, TYPE_LONG, 1, AT_EXIF_IFD);
+    r = r ? r : put_directory(dst, TAG_USER_COMMENT, TYPE_UNDEFINED, CODE + 2 * units, AT_COMMENT);
+    r = r ? r : buf_append(dst, "UNICODE", CODE);
+    for (size_t i = 0; i < n && !r;) {
+        i += utf8_decode(comment + i, n - i, &c);
+        r = put_utf16(dst, c);
+    }
+    return r ? dr_fail(err, r, "no memory for the picture's metadata") : 0;
+}
+
+/* A TIFF block being read. */
+struct block {
+    const uint8_t *bytes;
+    size_t n;
+    bool little;
+};
+
+static uint32_t get(const uint8_t *s, int bytes, bool little)
+{
+    uint32_t v = 0;
+    for (int i = 0; i < bytes; i++)
+        v |= (uint32_t)s[i] << 8 * (little ? i : bytes - 1 - i);
+    return v;
+}
+
+/* The entry of `tag` in the directory at `at`; NULL when absent. *ret_code is DR_EFORMAT for a
+ * damaged one. */
+static const uint8_t *find_entry(const struct block *b, size_t at, uint32_t tag, int *ret_code)
+{
+    *ret_code = DR_EFORMAT;
+    if (at > b->n || b->n - at < 2)
+        return NULL;
+    uint32_t entries = get(b->bytes + at, 2, b->little);
+    if (entries > MAX_ENTRIES || b->n - at - 2 < (size_t)entries * ENTRY)
+        return NULL;
+    for (uint32_t i = 0; i < entries; i++) {
+        const uint8_t *e = b->bytes + at + 2 + i * ENTRY;
+        if (get(e, 2, b->little) == tag)
+            return e;
+    }
+    *ret_code = DR_ENOENT;
+    return NULL;
+}
+
+/* Writers disagree about the byte order of the text: a mark decides, else the order that makes more
+ * of the characters Latin, else the block's own. */
+static bool text_is_little(const uint8_t *s, size_t n, bool block_little)
+{
+    if (n >= 2 && ((s[0] == 0xff && s[1] == 0xfe) || (s[0] == 0xfe && s[1] == 0xff)))
+        return s[0] == 0xff;
+    size_t zero_even = 0, zero_odd = 0;
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        zero_even += !s[i];
+        zero_odd += !s[i + 1];
+    }
+    return zero_even == zero_odd ? block_little : zero_odd > zero_even;
+}
+
+static int append_utf16(const uint8_t *s, size_t n, bool little, struct buf *dst)
+{
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        uint32_t c = get(s + i, 2, little);
+        if (c == 0xfeff && !i)
+            continue;
+        if (c >= 0xd800 && c < 0xdc00 && i + 3 < n) {
+            uint32_t low = get(s + i + 2, 2, little);
+            if (low < 0xdc00 || low > 0xdfff)
+                return DR_EFORMAT;
+            c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
+            i += 2;
+        }
+        char utf8[4];
+        size_t len = utf8_encode(c, utf8);
+        if (!len || !c)
+            return DR_EFORMAT;
+        int r = buf_append(dst, utf8, len);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+int exif_comment(const void *bytes, size_t n, struct buf *dst)
+{
+    struct block b = { bytes, n, false };
+    if (n < 8)
+        return DR_EFORMAT;
+    b.little = b.bytes[0] == 'I';
+    if (memcmp(bytes, b.little ? "II*\0" : "MM\0*", 4))
+        return DR_EFORMAT;
+    int r;
+    const uint8_t *e = find_entry(&b, get(b.bytes + 4, 4, b.little), TAG_EXIF_IFD, &r);
+    if (e)
+        e = find_entry(&b, get(e + 8, 4, b.little), TAG_USER_COMMENT, &r);
+    if (!e)
+        return r;
+    size_t len = get(e + 4, 4, b.little), at = get(e + 8, 4, b.little);
+    if (get(e + 2, 2, b.little) != TYPE_UNDEFINED || len < CODE || at > n || len > n - at)
+        return DR_EFORMAT;
+    const uint8_t *text = b.bytes + at + CODE;
+    len -= CODE;
+    if (!memcmp(text - CODE, "UNICODE", CODE))
+        return append_utf16(text, len, text_is_little(text, len, b.little), dst);
+    if (memcmp(text - CODE, "ASCII\0\0", CODE) || memchr(text, 0, len) ||
+        utf8_valid_prefix((const char *)text, len) != len)
+        return DR_EFORMAT;
+    return buf_append(dst, text, len);
+}
