@@ -89,6 +89,8 @@ struct op_setup {
     bool residual_in_place; /* dst and residual are the same memory */
     bool src_in_place;      /* dst and src are */
     double mean;            /* of the values of src; their deviation is 1 */
+    bool constant;          /* src is all `mean` */
+    int64_t ids;            /* src is I32: numbers in 0 .. ids-1 */
 };
 
 struct op_info {

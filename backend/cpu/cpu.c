@@ -1,0 +1,191 @@
+/* cpu.c - the cpu backend: memory is memory, an op is its kernel's phases run tile by tile on the pool. */
+#include "backend/cpu/cpu.h"
+
+#include <string.h>
+
+#include "backend/cpu/features.h"
+#include "backend/cpu/kernels.h"
+#include "base/alloc.h"
+
+void cpu_close(struct backend *be)
+{
+    struct cpu_backend *cpu = (struct cpu_backend *)be;
+    pool_free(cpu->pool);
+    dr_free(cpu);
+}
+
+static int cpu_buffer_init(struct backend *be, struct buffer *b, struct dr_error *err)
+{
+    (void)be;
+    b->base = dr_malloc(DR_TAG_ACTIVATION, b->size);
+    if (!b->base)
+        return dr_fail(err, DR_ENOMEM, "no memory for %zu bytes of activations", b->size);
+    return 0;
+}
+
+static void cpu_buffer_release(struct buffer *b)
+{
+    dr_free(b->base);
+}
+
+void cpu_copy(struct backend *be, const struct transfer *t)
+{
+    (void)be;
+    char *inside = t->buf->base + t->offset, *host = t->host;
+    for (int64_t i = 0; i < t->rows; i++) {
+        if (t->to_host)
+            memcpy(host, inside, t->width);
+        else
+            memcpy(inside, host, t->width);
+        inside += t->stride;
+        host += t->host_stride;
+    }
+}
+
+/* ---- weights ---- */
+
+size_t cpu_weight_bytes(struct backend *be, const struct cpu_weight *w)
+{
+    (void)be;
+    size_t vectors = (w->desc.bias ? 1u : 0u) + (w->desc.kind == WEIGHT_NORM ? 1u : 0u);
+    return vectors * backend_align((size_t)w->desc.out * sizeof(float));
+}
+
+int cpu_weight_fill(struct backend *be, struct weight *w, struct dr_error *err)
+{
+    (void)be;
+    (void)err;
+    struct cpu_weight *c = &w->cpu;
+    char *at = w->memory;
+    size_t vector = backend_align((size_t)c->desc.out * sizeof(float));
+    if (c->desc.kind == WEIGHT_NORM) {
+        dtype_to_f32((float *)at, c->source[0].data, c->source[0].dtype, c->desc.out);
+        c->scale = (const float *)at;
+        at += vector;
+    }
+    if (c->desc.bias) {
+        float *bias = (float *)at;
+        c->bias = bias;
+        for (int i = c->desc.parts; i < c->n_sources; i++) {
+            const struct weight_source *s = &c->source[i];
+            dtype_to_f32(bias, s->data, s->dtype, s->shape.d[0]);
+            bias += s->shape.d[0];
+        }
+    }
+    return 0;
+}
+
+/* ---- ops ---- */
+
+struct layout {
+    size_t shared, per_thread, total;
+};
+
+static struct layout scratch_layout(const struct cpu_backend *cpu, const struct kernel *k,
+                                    const struct op *op)
+{
+    struct layout l = { 0, 0, 0 };
+    if (k->shared)
+        l.shared = backend_align(k->shared(op));
+    if (k->per_thread)
+        l.per_thread = backend_align(k->per_thread(op));
+    l.total = l.shared + (size_t)cpu->base.threads * l.per_thread;
+    return l;
+}
+
+size_t cpu_scratch(struct backend *be, const struct op *op)
+{
+    struct cpu_backend *cpu = (struct cpu_backend *)be;
+    return scratch_layout(cpu, kernel_of(op->kind, cpu->set), op).total;
+}
+
+struct run {
+    const struct kernel *kernel;
+    struct op_args args;
+    char *own;
+    size_t per_thread;
+    int phase;
+};
+
+static void run_tile(void *ctx, int64_t tile, int thread)
+{
+    struct run *r = ctx;
+    void *own = r->own ? r->own + (size_t)thread * r->per_thread : NULL;
+    r->kernel->run(&r->args, r->phase, tile, own);
+}
+
+static char *address(const struct act *a)
+{
+    return a->buf ? a->buf->base + a->offset : NULL;
+}
+
+int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
+            size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
+{
+    struct cpu_backend *cpu = (struct cpu_backend *)be;
+    const struct kernel *k = kernel_of(op->kind, cpu->set);
+    struct layout l = scratch_layout(cpu, k, op);
+    char *scratch = scratch_buf ? scratch_buf->base + scratch_offset : NULL;
+    struct run run = {
+        .kernel = k,
+        .args = { .op = op,
+                  .dst = address(&op->dst),
+                  .src = address(&op->src),
+                  .k = address(&op->k),
+                  .v = address(&op->v),
+                  .residual = address(&op->residual),
+                  .channel_add = address(&op->channel_add),
+                  .shared = l.shared ? scratch : NULL },
+        .own = l.per_thread ? scratch + l.shared : NULL,
+        .per_thread = l.per_thread,
+    };
+    for (run.phase = 0; run.phase < k->phases; run.phase++) {
+        int r = pool_run(cpu->pool, run_tile, &run, k->tiles(op, run.phase), stop);
+        if (r)
+            return dr_fail(err, r, "stopped");
+    }
+    return 0;
+}
+
+/* ---- opening ---- */
+
+int cpu_backend_open(const struct backend_options *opt, const struct backend_vtable *v,
+                     struct backend **ret, struct dr_error *err)
+{
+    static const struct backend_options defaults = { NULL, 0 };
+    int set;
+    if (!opt)
+        opt = &defaults;
+    int r = kernel_set_find(opt->kernels, &set, err);
+    if (r)
+        return r;
+    struct cpu_backend *cpu = dr_calloc(DR_TAG_BASE, 1, sizeof *cpu);
+    if (!cpu)
+        return dr_fail(err, DR_ENOMEM, "no memory for a backend");
+    cpu->set = set;
+    cpu->base.v = v;
+    cpu->base.set = kernel_set_name(set);
+    cpu->base.threads = opt->threads ? opt->threads : cpu_count();
+    r = pool_new(cpu->base.threads, &cpu->pool, err);
+    if (r) {
+        dr_free(cpu);
+        return r;
+    }
+    *ret = &cpu->base;
+    return 0;
+}
+
+int backend_open_cpu(const struct backend_options *opt, struct backend **ret, struct dr_error *err)
+{
+    static const struct backend_vtable vtable = {
+        .close = cpu_close,
+        .buffer_init = cpu_buffer_init,
+        .buffer_release = cpu_buffer_release,
+        .copy = cpu_copy,
+        .weight_bytes = cpu_weight_bytes,
+        .weight_fill = cpu_weight_fill,
+        .scratch = cpu_scratch,
+        .run = cpu_run,
+    };
+    return cpu_backend_open(opt, &vtable, ret, err);
+}

@@ -1,0 +1,86 @@
+/* add.c - dst = act(src + residual).
+ *
+ * Contract. All [n, h, w, c] float32; residual may be absent (then dst = act(src)); activation NONE, SILU, GELU or
+ * QUICK_GELU, after the addition, unlike elsewhere. dst may be src or residual. flops 0.
+ */
+#include "backend/ops/common.h"
+
+enum { RUN = 1 << 16 }; /* values of a tile, about */
+
+static int check(const struct op *op, struct dr_error *err)
+{
+    int r = ref_usual("add", op, true, err);
+    if (!r)
+        r = ref_shape("add", "src", &op->src, op->dst.n, op->dst.h, op->dst.w, op->dst.c, err);
+    if (!r && (op->weight || op->channel_add.buf || (unsigned)op->activation >= ACT_GEGLU))
+        r = dr_fail(err, DR_EINVAL, "add: no weight, no channel_add, no geglu");
+    return r;
+}
+
+static int64_t tile_rows(const struct op *op)
+{
+    return op->dst.c < RUN ? RUN / op->dst.c : 1;
+}
+
+static int64_t tiles(const struct op *op, int phase)
+{
+    (void)phase;
+    return ref_ceil(op->dst.n * ref_pixels(&op->dst), tile_rows(op));
+}
+
+static void run(const struct op_args *a, int phase, int64_t tile, void *own)
+{
+    (void)phase;
+    (void)own;
+    const struct op *op = a->op;
+    int64_t rows = op->dst.n * ref_pixels(&op->dst), first = tile * tile_rows(op);
+    int64_t last = ref_min(first + tile_rows(op), rows);
+    for (int64_t p = first; p < last; p++) {
+        const float *x = ref_row(a->src, &op->src, p);
+        const float *y = a->residual ? ref_row(a->residual, &op->residual, p) : NULL;
+        float *out = (float *)a->dst + p * op->dst.ld;
+        for (int64_t c = 0; c < op->dst.c; c++) {
+            double sum = y ? (double)x[c] + y[c] : x[c];
+            out[c] = (float)ref_activate(op->activation, sum);
+        }
+    }
+}
+
+enum { ACTS = 3, ADD = 4, SRC_IN_PLACE = 8, RESIDUAL_IN_PLACE = 16, VIEW = 32 };
+
+static const struct op_case cases[] = {
+    { "one value", .n = 1, .h = 1, .w = 1, .cin = 1, .variant = ADD },
+    { "sum", .n = 3, .h = 5, .w = 7, .cin = 19, .variant = ADD },
+    { "views", .n = 2, .h = 4, .w = 3, .cin = 33, .variant = ADD | VIEW },
+    { "onto src", .n = 1, .h = 9, .w = 9, .cin = 40, .variant = ADD | SRC_IN_PLACE },
+    { "onto residual", .n = 1, .h = 9, .w = 9, .cin = 40, .variant = ADD | RESIDUAL_IN_PLACE },
+    { "silu", .n = 2, .h = 1, .w = 1, .cin = 1280, .variant = ACT_SILU },
+    { "gelu of a sum", .n = 1, .h = 3, .w = 17, .cin = 21, .variant = ACT_GELU | ADD },
+    { "quick gelu", .n = 1, .h = 3, .w = 17, .cin = 21, .variant = ACT_QUICK_GELU | VIEW },
+    { "unet", .n = 1, .h = 64, .w = 64, .cin = 320, .variant = ADD },
+};
+
+static void setup(const struct op_case *c, struct op_setup *ret)
+{
+    struct op *op = &ret->op;
+    int64_t gap = c->variant & VIEW ? 5 : 0;
+    op->src = (struct act){ .n = c->n, .h = c->h, .w = c->w, .c = c->cin, .ld = c->cin + gap };
+    op->dst = op->src;
+    if (c->variant & ADD)
+        op->residual = op->src;
+    op->activation = (enum activation)(c->variant & ACTS);
+    ret->src_in_place = c->variant & SRC_IN_PLACE;
+    ret->residual_in_place = c->variant & RESIDUAL_IN_PLACE;
+}
+
+static const struct kernel reference = { .phases = 1, .tiles = tiles, .run = run };
+
+const struct op_info op_info_add = {
+    .name = "add",
+    .check = check,
+    .reference = &reference,
+    .setup = setup,
+    .cases = cases,
+    .n_cases = sizeof cases / sizeof *cases,
+    .tolerance = 1e-6,
+};

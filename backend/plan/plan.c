@@ -1,0 +1,146 @@
+/* plan.c - the backend that computes nothing.
+ *
+ * It asks the wrapped backend what each op and each weight would take and adds up. Networks run through it unchanged, so
+ * what it says of memory is what the run will use, by construction.
+ */
+#include <stdatomic.h>
+#include <string.h>
+
+#include "backend/vtable.h"
+#include "base/alloc.h"
+
+struct plan_backend {
+    struct backend base;
+    struct plan_totals totals;
+    uint64_t epoch;
+};
+
+/* Epochs are unique among all plan backends: a weight may be used under several. */
+static uint64_t new_epoch(void)
+{
+    static atomic_ullong last;
+    return atomic_fetch_add(&last, 1) + 1;
+}
+
+static void plan_close(struct backend *be)
+{
+    dr_free(be);
+}
+
+static int plan_buffer_init(struct backend *be, struct buffer *b, struct dr_error *err)
+{
+    (void)be;
+    (void)b;
+    (void)err;
+    return 0;
+}
+
+static void plan_buffer_release(struct buffer *b)
+{
+    (void)b;
+}
+
+static void plan_copy(struct backend *be, const struct transfer *t)
+{
+    (void)be;
+    if (!t->to_host)
+        return;
+    for (int64_t i = 0; i < t->rows; i++)
+        memset(t->host + (size_t)i * t->host_stride, 0, t->width);
+}
+
+static size_t plan_weight_bytes(struct backend *be, const struct cpu_weight *w)
+{
+    return be->inner->v->weight_bytes(be->inner, w);
+}
+
+static int plan_weight_fill(struct backend *be, struct weight *w, struct dr_error *err)
+{
+    (void)err;
+    ((struct plan_backend *)be)->totals.packed_bytes += w->bytes;
+    return 0;
+}
+
+static void plan_weight_gone(struct backend *be, struct weight *w)
+{
+    ((struct plan_backend *)be)->totals.packed_bytes -= w->bytes;
+}
+
+static size_t plan_scratch(struct backend *be, const struct op *op)
+{
+    return be->inner->v->scratch(be->inner, op);
+}
+
+/* The mark of use is the one field of a weight that running an op changes. */
+static void use_weight(struct plan_backend *plan, const struct weight *used)
+{
+    struct weight *w = (struct weight *)used;
+    if (!w || w->epoch == plan->epoch)
+        return;
+    w->epoch = plan->epoch;
+    for (int i = 0; i < w->cpu.n_sources; i++) {
+        int64_t count;
+        if (shape_count(&w->cpu.source[i].shape, &count))
+            plan->totals.mapped_bytes += (size_t)count * dtype_size(w->cpu.source[i].dtype);
+    }
+}
+
+static int plan_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
+                    size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
+{
+    (void)scratch_offset;
+    (void)stop;
+    (void)err;
+    struct plan_backend *plan = (struct plan_backend *)be;
+    const struct op_info *info = op_info(op->kind);
+    size_t scratch = scratch_buf ? plan_scratch(be, op) : 0;
+    plan->totals.ops++;
+    if (info->flops)
+        plan->totals.flops += info->flops(op);
+    if (scratch > plan->totals.scratch_peak)
+        plan->totals.scratch_peak = scratch;
+    use_weight(plan, op->weight);
+    use_weight(plan, op->position);
+    return 0;
+}
+
+int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_error *err)
+{
+    static const struct backend_vtable vtable = {
+        .close = plan_close,
+        .buffer_init = plan_buffer_init,
+        .buffer_release = plan_buffer_release,
+        .copy = plan_copy,
+        .weight_bytes = plan_weight_bytes,
+        .weight_fill = plan_weight_fill,
+        .weight_gone = plan_weight_gone,
+        .scratch = plan_scratch,
+        .run = plan_run,
+    };
+    struct plan_backend *plan = dr_calloc(DR_TAG_BASE, 1, sizeof *plan);
+    if (!plan)
+        return dr_fail(err, DR_ENOMEM, "no memory for a backend");
+    plan->base = (struct backend){
+        .v = &vtable, .inner = inner, .set = inner->set, .threads = inner->threads
+    };
+    plan->epoch = new_epoch();
+    *ret = &plan->base;
+    return 0;
+}
+
+struct plan_totals backend_plan_totals(const struct backend *plan)
+{
+    static const struct plan_totals none;
+    return plan->inner ? ((const struct plan_backend *)plan)->totals : none;
+}
+
+void backend_plan_reset(struct backend *be)
+{
+    struct plan_backend *plan = (struct plan_backend *)be;
+    if (!be->inner)
+        return;
+    size_t packed = plan->totals.packed_bytes;
+    memset(&plan->totals, 0, sizeof plan->totals);
+    plan->totals.packed_bytes = packed;
+    plan->epoch = new_epoch();
+}
