@@ -1,0 +1,489 @@
+/* What every sampler and schedule must do, walked over the tables: a new line is tested by being
+ * there. */
+#include "testing/helpers/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/rng.h"
+#include "schedulers/scheduler_factory.h"
+#include "schedulers/scheduler_manager.h"
+#include "schedulers/schedules.h"
+
+enum { VALUES = 36 };
+
+static const char TO_ONE[] = "{\"set_alpha_to_one\": true}";
+static const int step_counts[] = { 1, 2, 3, 7, 20, 50, 61, 103 };
+enum { STEP_COUNTS = sizeof step_counts / sizeof *step_counts };
+
+static struct sched *make(const char *json, const char *sampler, const char *schedule,
+                          const char *spacing, int steps, double eta)
+{
+    struct dr_error err = { 0 };
+    struct sched_config config;
+    struct sched *s;
+    struct sched_request request = {
+        .sampler = sampler, .schedule = schedule, .spacing = spacing, .eta = eta, .steps = steps
+    };
+    int r = sched_configure(json, json ? strlen(json) : 0, &request, &config, &err);
+    if (!r)
+        r = sched_new(&config, VALUES, &s, &err);
+    if (r)
+        fail_msg("%s %s %d: %s", sampler, schedule, steps, err.text);
+    return s;
+}
+
+/* Calls `each` for every sampler, schedule, spacing that has a say, and number of steps. */
+static void walk(const char *json, void (*each)(struct sched *s))
+{
+    size_t n, n_schedules;
+    const struct sched_info *const *samplers = sched_all(&n);
+    const struct schedule_info *const *schedules = schedule_all(&n_schedules);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < n_schedules; k++) {
+            bool uses = schedule_uses_spacing(schedules[k], samplers[i]);
+            for (int spacing = 0; spacing < (uses ? SCHED_SPACING_COUNT : 1); spacing++) {
+                for (int c = 0; c < STEP_COUNTS; c++) {
+                    const char *name = uses ? sched_spacing_name(spacing) : NULL;
+                    struct sched *s = make(json, samplers[i]->name, schedules[k]->name, name,
+                                           step_counts[c], NAN);
+                    each(s);
+                    sched_free(s);
+                }
+            }
+        }
+    }
+}
+
+static void check_levels(struct sched *s)
+{
+    const struct sched_config *c = sched_config_of(s);
+    const float *sigmas = sched_sigmas(s), *timesteps = sched_timesteps(s);
+    int n = sched_evaluations(s);
+    assert_int_equal(n, c->sampler->second_order ? 2 * c->steps - 1 : c->steps);
+    for (int i = 0; i < n; i++) {
+        assert_true(isfinite(sigmas[i]) && sigmas[i] > 0);
+        assert_true(timesteps[i] >= 0 && timesteps[i] <= (float)c->train_steps);
+        if (!i)
+            continue;
+        bool twice = c->sampler->second_order && i % 2 == 0;
+        assert_true(twice ? sigmas[i] == sigmas[i - 1] : sigmas[i] < sigmas[i - 1]);
+        assert_true(timesteps[i] <= timesteps[i - 1]);
+    }
+    assert_true(sigmas[n] == 0);
+    assert_true(sched_init_noise_scale(s) > 0);
+}
+
+static void sigmas_fall_to_zero(void **state)
+{
+    (void)state;
+    walk(TO_ONE, check_levels);
+}
+
+static void fill(float *v, uint64_t seed)
+{
+    struct dr_rng rng;
+    dr_rng_seed(&rng, DR_RNG_CPU, seed);
+    dr_rng_normal(&rng, v, VALUES);
+}
+
+/* A model that knows the picture: whatever the noise, eps is what leads back to it. */
+static void check_oracle(struct sched *s)
+{
+    struct dr_error err = { 0 };
+    struct sched_ask ask;
+    struct dr_rng rng;
+    float clean[VALUES], x[VALUES], eps[VALUES];
+    fill(clean, 3);
+    fill(x, 4);
+    for (int i = 0; i < VALUES; i++)
+        x[i] = (float)(x[i] * sched_init_noise_scale(s));
+    dr_rng_seed(&rng, DR_RNG_CPU, 5);
+    assert_int_equal(sched_begin(s, x, 0, &err), 0);
+    int asked = 0;
+    while (sched_next(s, &ask)) {
+        assert_int_equal(ask.evaluation, asked++);
+        assert_int_equal(ask.evaluations, sched_evaluations(s));
+        double alpha = 1 / sqrt(ask.sigma * ask.sigma + 1);
+        for (int i = 0; i < VALUES; i++)
+            eps[i] = (float)((ask.x[i] - alpha * clean[i]) / (ask.sigma * alpha));
+        assert_int_equal(sched_feed(s, eps, &rng, &err), 0);
+    }
+    /* float32 latents over a small sigma: lms, explicit and of order 4, is the worst with 1.1e-4.
+     * The reference's ddim counts strides back from the last timestep, and under trailing may end
+     * at timestep 0's noise of 3 %. */
+    const struct sched_config *c = sched_config_of(s);
+    bool short_of_it = c->sampler->rule == SCHED_RULE_DDIM && c->spacing == SCHED_TRAILING;
+    if (!(test_rel_l2(sched_latents(s), clean, VALUES) < (short_of_it ? 0.06 : 2e-4)))
+        fail_msg("%s %s %s %d steps: off by %g", sched_config_of(s)->sampler->name,
+                 sched_config_of(s)->schedule->name,
+                 sched_spacing_name(sched_config_of(s)->spacing), sched_config_of(s)->steps,
+                 test_rel_l2(sched_latents(s), clean, VALUES));
+}
+
+static void an_oracle_leads_to_the_picture(void **state)
+{
+    (void)state;
+    walk(TO_ONE, check_oracle);
+}
+
+static void model(const struct sched_ask *ask, float *ret_pred)
+{
+    for (int i = 0; i < VALUES; i++)
+        ret_pred[i] = 0.6f * ask->x[i] - 0.2f * ask->x[(i + 7) % VALUES] + 0.1f +
+                      0.0001f * (float)ask->timestep;
+}
+
+/* Runs to the end; trace, if not NULL, takes the latents after each evaluation. */
+static void run(struct sched *s, uint64_t seed, float *trace)
+{
+    struct dr_error err = { 0 };
+    struct sched_ask ask;
+    struct dr_rng rng;
+    float x[VALUES], pred[VALUES];
+    fill(x, seed);
+    for (int i = 0; i < VALUES; i++)
+        x[i] = (float)(x[i] * sched_init_noise_scale(s));
+    dr_rng_seed(&rng, DR_RNG_CPU, seed);
+    assert_int_equal(sched_begin(s, x, 0, &err), 0);
+    while (sched_next(s, &ask)) {
+        model(&ask, pred);
+        assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+        if (trace)
+            memcpy(trace + VALUES * ask.evaluation, sched_latents(s), sizeof x);
+    }
+}
+
+static void check_repeat(struct sched *s)
+{
+    float first[VALUES], again[VALUES], other[VALUES];
+    run(s, 1, NULL);
+    memcpy(first, sched_latents(s), sizeof first);
+    run(s, 2, NULL);
+    memcpy(other, sched_latents(s), sizeof other);
+    run(s, 1, NULL);
+    memcpy(again, sched_latents(s), sizeof again);
+    assert_memory_equal(first, again, sizeof first);
+    assert_memory_not_equal(first, other, sizeof first);
+    for (int i = 0; i < VALUES; i++)
+        assert_true(isfinite(first[i]));
+}
+
+static void the_same_seed_gives_the_same_bits(void **state)
+{
+    (void)state;
+    walk(NULL, check_repeat);
+}
+
+/* After every feed: saved, loaded into a fresh object, which then goes on in its place. */
+static void resume_everywhere(const char *sampler, const char *schedule, int steps)
+{
+    struct dr_error err = { 0 };
+    struct sched *whole = make(NULL, sampler, schedule, NULL, steps, NAN);
+    run(whole, 9, NULL);
+
+    struct sched *s = make(NULL, sampler, schedule, NULL, steps, NAN);
+    struct sched_ask ask;
+    struct dr_rng rng, saved_rng;
+    float x[VALUES], pred[VALUES];
+    size_t size = sched_state_size(s);
+    void *saved = dr_malloc(DR_TAG_TEST, size);
+    assert_non_null(saved);
+    fill(x, 9);
+    for (int i = 0; i < VALUES; i++)
+        x[i] = (float)(x[i] * sched_init_noise_scale(s));
+    dr_rng_seed(&rng, DR_RNG_CPU, 9);
+    assert_int_equal(sched_begin(s, x, 0, &err), 0);
+    while (sched_next(s, &ask)) {
+        model(&ask, pred);
+        assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+        sched_save(s, saved);
+        memcpy(&saved_rng, &rng, sizeof rng);
+        sched_free(s);
+        s = make(NULL, sampler, schedule, NULL, steps, NAN);
+        assert_int_equal(sched_load(s, saved, size, &err), 0);
+        memcpy(&rng, &saved_rng, sizeof rng);
+    }
+    assert_memory_equal(sched_latents(s), sched_latents(whole), sizeof x);
+    dr_free(saved);
+    sched_free(s);
+    sched_free(whole);
+}
+
+static void a_saved_run_goes_on_with_the_same_bits(void **state)
+{
+    (void)state;
+    size_t n, n_schedules;
+    const struct sched_info *const *samplers = sched_all(&n);
+    const struct schedule_info *const *schedules = schedule_all(&n_schedules);
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < n_schedules; k++)
+            resume_everywhere(samplers[i]->name, schedules[k]->name, 9);
+    }
+}
+
+static void states_of_other_runs_are_refused(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    size_t n;
+    const struct sched_info *const *samplers = sched_all(&n);
+    for (size_t i = 0; i < n; i++) {
+        struct sched *s = make(NULL, samplers[i]->name, NULL, NULL, 8, NAN);
+        struct sched *other = make(NULL, samplers[i]->name, NULL, NULL, 9, NAN);
+        size_t size = sched_state_size(s);
+        unsigned char *block = dr_malloc(DR_TAG_TEST, size), *before = dr_malloc(DR_TAG_TEST, size);
+        assert_true(block && before);
+        run(s, 1, NULL);
+        sched_save(s, before);
+        sched_save(other, block);
+        assert_int_equal(sched_load(s, block, size, &err), DR_EFORMAT);
+        assert_int_equal(sched_load(s, block, size - 1, &err), DR_EFORMAT);
+        memset(block, 0, size);
+        assert_int_equal(sched_load(s, block, size, &err), DR_EFORMAT);
+        for (size_t at = 0; at < 32; at++) { /* head: magic, fingerprint, n, first and evaluation */
+            memcpy(block, before, size);
+            block[at] ^= 0x80;
+            if (at < 24 || at == 27 || at == 31)
+                assert_int_equal(sched_load(s, block, size, &err), DR_EFORMAT);
+        }
+        sched_save(s, block);
+        assert_memory_equal(block, before, size);
+        dr_free(block);
+        dr_free(before);
+        sched_free(s);
+        sched_free(other);
+    }
+}
+
+static void nothing_is_allocated_in_a_step(void **state)
+{
+    (void)state;
+    size_t n;
+    const struct sched_info *const *samplers = sched_all(&n);
+    for (size_t i = 0; i < n; i++) {
+        struct sched *s = make(NULL, samplers[i]->name, NULL, NULL, 12, NAN);
+        uint64_t total = dr_alloc_stats_all().total;
+        run(s, 1, NULL);
+        assert_int_equal(dr_alloc_stats_all().total, total);
+        sched_free(s);
+    }
+}
+
+static void questions_and_answers_alternate(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct sched_ask ask, again;
+    struct dr_rng rng;
+    float x[VALUES] = { 1 }, pred[VALUES] = { 0 };
+    struct sched *s = make(NULL, "euler_a", NULL, NULL, 3, NAN);
+    dr_rng_seed(&rng, DR_RNG_CPU, 1);
+    assert_false(sched_next(s, &ask)); /* not begun */
+    assert_int_equal(sched_feed(s, pred, &rng, &err), DR_ESTATE);
+    assert_int_equal(sched_begin(s, x, -1, &err), DR_EINVAL);
+    assert_int_equal(sched_begin(s, x, 3, &err), DR_EINVAL);
+    assert_int_equal(sched_begin(s, x, 1, &err), 0);
+    assert_true(sched_next(s, &ask) && sched_next(s, &again));
+    assert_int_equal(again.evaluation, 1);
+    assert_true(again.x == ask.x && again.timestep == ask.timestep);
+    assert_int_equal(sched_feed(s, pred, NULL, &err), DR_EINVAL); /* no generator */
+    assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+    assert_int_equal(sched_feed(s, pred, &rng, &err), DR_ESTATE);
+    assert_true(sched_next(s, &ask));
+    assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+    assert_false(sched_next(s, &ask));
+    sched_free(s);
+}
+
+/* n normals an evaluation where noise is drawn, none elsewhere. */
+static void generators_stand_where_the_reference_leaves_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *sampler;
+        double eta;
+        int draws;
+    } cases[] = { { "euler_a", NAN, 5 }, { "euler_a", 0, 0 }, { "ddim", NAN, 0 },
+                  { "ddim", 0.5, 5 },    { "euler", NAN, 0 }, { "dpmpp_2m", NAN, 0 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct dr_error err = { 0 };
+        struct sched_ask ask;
+        struct dr_rng rng, expected;
+        float x[VALUES] = { 1 }, pred[VALUES] = { 0 };
+        struct sched *s = make(NULL, cases[i].sampler, NULL, NULL, 5, cases[i].eta);
+        assert_int_equal(sched_draws_noise(s), cases[i].draws > 0);
+        dr_rng_seed(&rng, DR_RNG_CPU, 1);
+        dr_rng_seed(&expected, DR_RNG_CPU, 1);
+        assert_int_equal(sched_begin(s, x, 0, &err), 0);
+        while (sched_next(s, &ask))
+            assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+        for (int k = 0; k < cases[i].draws; k++)
+            dr_rng_normal(&expected, x, VALUES);
+        assert_memory_equal(&rng, &expected, sizeof rng);
+        sched_free(s);
+    }
+}
+
+/* With the same sigmas, ddim is euler (eta 0) and euler_a (eta 1) seen in the other
+ * parametrisation. */
+static void ddim_is_euler_in_other_coordinates(void **state)
+{
+    (void)state;
+    static const char *const schedules[] = { "karras", "exponential", "sgm_uniform" };
+    enum { STEPS = 12 };
+    for (int k = 0; k < 6; k++) {
+        float vp[STEPS * VALUES], ve[STEPS * VALUES];
+        double eta = k % 2;
+        struct sched *a = make(TO_ONE, "ddim", schedules[k / 2], NULL, STEPS, eta);
+        struct sched *b = make(TO_ONE, eta > 0 ? "euler_a" : "euler", schedules[k / 2], NULL, STEPS,
+                               NAN);
+        assert_memory_equal(sched_sigmas(a), sched_sigmas(b), (STEPS + 1) * sizeof(float));
+        assert_memory_equal(sched_timesteps(a), sched_timesteps(b), STEPS * sizeof(float));
+        run(a, 6, vp);
+        run(b, 6, ve);
+        for (int e = 0; e < STEPS; e++) {
+            double sigma = sched_sigmas(b)[e + 1];
+            for (int i = 0; i < VALUES; i++)
+                ve[e * VALUES + i] = (float)(ve[e * VALUES + i] / sqrt(sigma * sigma + 1));
+        }
+        assert_true(test_rel_l2(vp, ve, STEPS * VALUES) < 1e-5);
+        sched_free(a);
+        sched_free(b);
+    }
+}
+
+static void sgm_uniform_is_that_of_comfyui(void **state)
+{
+    (void)state;
+    /* float64 betas, scaled linear 0.00085 to 0.012; exp of log sigma interpolated at 999 (7-i)/7
+     * */
+    static const double expected[] = {
+        14.6146, 6.678, 3.52206, 2.06064, 1.27683, 0.79126, 0.439666
+    };
+    size_t n;
+    const struct sched_info *const *samplers = sched_all(&n);
+    for (size_t k = 0; k < n; k++) {
+        struct sched *s = make(NULL, samplers[k]->name, "sgm_uniform", NULL, 7, NAN);
+        int each = samplers[k]->second_order ? 2 : 1;
+        for (int i = 0; i < 7; i++) {
+            double t = 999 - i * 999.0 / 7;
+            if (samplers[k]->rule == SCHED_RULE_DPM)
+                t = rint(t);
+            assert_true(fabs(sched_sigmas(s)[i * each] / expected[i] - 1) < 1e-5);
+            assert_true(fabs(sched_timesteps(s)[i * each] - t) < 1e-4);
+        }
+        sched_free(s);
+    }
+}
+
+static int count_owners(const char *name)
+{
+    size_t n;
+    const struct sched_info *const *samplers = sched_all(&n);
+    int owners = 0;
+    for (size_t i = 0; i < n; i++) {
+        bool has = sched_same_name(name, samplers[i]->name) ||
+                   sched_same_name(name, samplers[i]->title) ||
+                   sched_same_name(name, samplers[i]->diffusers);
+        for (const char *const *alias = samplers[i]->aliases; *alias; alias++)
+            has = has || sched_same_name(name, *alias);
+        owners += has;
+    }
+    return owners;
+}
+
+static void every_name_finds_one_sampler(void **state)
+{
+    (void)state;
+    size_t n;
+    const struct sched_info *const *samplers = sched_all(&n);
+    for (size_t i = 0; i < n; i++) {
+        const char *own[] = { samplers[i]->name, samplers[i]->title, samplers[i]->diffusers };
+        for (int k = 0; k < 3; k++) {
+            assert_true(sched_find(own[k], NULL) == samplers[i]);
+            assert_int_equal(count_owners(own[k]), 1);
+        }
+        for (const char *const *alias = samplers[i]->aliases; *alias; alias++) {
+            assert_true(sched_find(*alias, NULL) == samplers[i]);
+            assert_int_equal(count_owners(*alias), 1);
+        }
+    }
+    size_t n_schedules;
+    const struct schedule_info *const *schedules = schedule_all(&n_schedules);
+    for (size_t i = 0; i < n_schedules; i++) {
+        assert_true(schedule_find(schedules[i]->name) == schedules[i]);
+        assert_true(schedule_find(schedules[i]->title) == schedules[i]);
+        for (const char *const *alias = schedules[i]->aliases; *alias; alias++)
+            assert_true(schedule_find(*alias) == schedules[i]);
+    }
+}
+
+static void names_of_peers_are_known(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *sampler, *schedule;
+    } cases[] = {
+        { "Euler a", "euler_a", NULL },
+        { "euler_ancestral", "euler_a", NULL },
+        { "EulerAncestralDiscrete", "euler_a", NULL },
+        { "k_euler_a", "euler_a", NULL },
+        { "k_euler", "euler", NULL },
+        { "EulerDiscreteScheduler", "euler", NULL },
+        { "Heun", "heun", NULL },
+        { "LMS", "lms", NULL },
+        { "DDIM", "ddim", NULL },
+        { "DPM++ 2M", "dpmpp_2m", NULL },
+        { "dpm++2m", "dpmpp_2m", NULL },
+        { "DPMSolverMultistep", "dpmpp_2m", NULL },
+        { "k_dpmpp_2m", "dpmpp_2m", NULL },
+        { "DPM++ 2M Karras", "dpmpp_2m", "karras" },
+        { "Euler SGM Uniform", "euler", "sgm_uniform" },
+        { "uni_pc", "unipc", NULL },
+        { "uni_pc_bh2", "unipc", NULL },
+        { "UniPC", "unipc", NULL },
+        { "DPM++ 2M SDE", NULL, NULL },
+        { "dpmpp_2m_sde", NULL, NULL },
+        { "karras", NULL, NULL },
+        { "", NULL, NULL },
+        { "k_", NULL, NULL },
+        { "Euler a really very long name that goes on and on and on and on, and on", NULL, NULL },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct schedule_info *schedule = NULL;
+        const struct sched_info *info = sched_find(cases[i].name, &schedule);
+        if (!cases[i].sampler) {
+            assert_null(info);
+            continue;
+        }
+        if (!info)
+            fail_msg("%s is unknown", cases[i].name);
+        assert_string_equal(info->name, cases[i].sampler);
+        assert_string_equal(schedule ? schedule->name : "none",
+                            cases[i].schedule ? cases[i].schedule : "none");
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(sigmas_fall_to_zero),
+    cmocka_unit_test(an_oracle_leads_to_the_picture),
+    cmocka_unit_test(the_same_seed_gives_the_same_bits),
+    cmocka_unit_test(a_saved_run_goes_on_with_the_same_bits),
+    cmocka_unit_test(states_of_other_runs_are_refused),
+    cmocka_unit_test(nothing_is_allocated_in_a_step),
+    cmocka_unit_test(questions_and_answers_alternate),
+    cmocka_unit_test(generators_stand_where_the_reference_leaves_them),
+    cmocka_unit_test(ddim_is_euler_in_other_coordinates),
+    cmocka_unit_test(sgm_uniform_is_that_of_comfyui),
+    cmocka_unit_test(every_name_finds_one_sampler),
+    cmocka_unit_test(names_of_peers_are_known),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
