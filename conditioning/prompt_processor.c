@@ -1,0 +1,153 @@
+/* prompt_processor.c - see prompt_processor.h. */
+#include "conditioning/prompt_processor.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "models/clip_text.h"
+#include "models/tokenizers/clip_tokenizer.h"
+
+enum { PENULTIMATE = 2 };
+
+static bool given(const char *s)
+{
+    return s && *s;
+}
+
+/* The text that encoder `e` reads in row `row`. */
+static const char *text_of(const struct prompt_request *q, int rows, int row, int e)
+{
+    if (row == rows - 1)
+        return e && given(q->prompt_2) ? q->prompt_2 : q->prompt;
+    if (!q->negative)
+        return "";
+    return e && given(q->negative_2) ? q->negative_2 : q->negative;
+}
+
+static DR_PRINTF(2, 3) void warn(struct prompt_embeds *m, const char *fmt, ...)
+{
+    if (m->n_warnings == PROMPT_WARNINGS)
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(m->warning[m->n_warnings++], sizeof m->warning[0], fmt, ap);
+    va_end(ap);
+}
+
+static int tokenize_row(const struct prompt_encoders *e, const struct prompt_request *q,
+                        struct prompt_embeds *m, int row, int which, struct dr_error *err)
+{
+    static const char *const names[PROMPT_ENCODERS] = { "first", "second" };
+    const char *text = text_of(q, m->rows, row, which);
+    bool cut;
+    int64_t n;
+    int r = tok_encode_padded(e->tokens[which], text, strlen(text), m->length,
+                              m->ids[which] + row * m->length, &cut, &n, err);
+    bool positive = row == m->rows - 1;
+    if (r < 0)
+        return dr_while(err, r, "reading the %s prompt", positive ? "" : "negative");
+    if (cut)
+        warn(m,
+             "the %sprompt has %" PRId64 " tokens for the %s encoder; those after %" PRId64
+             " are cut",
+             positive ? "" : "negative ", n, names[which], m->length - 2);
+    return 0;
+}
+
+static void fill_time_ids(const struct prompt_request *q, struct prompt_embeds *m)
+{
+    const int64_t ids[PROMPT_TIME_IDS] = { q->original_height, q->original_width, q->crop_top,
+                                           q->crop_left,       q->target_height,  q->target_width };
+    for (int row = 0; row < m->rows; row++)
+        for (int i = 0; i < m->n_time_ids; i++)
+            m->time_ids[row * m->n_time_ids + i] = (float)ids[i];
+}
+
+int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request *q,
+                    struct prompt_embeds *ret, struct dr_error *err)
+{
+    struct prompt_embeds m = { .rows = q->guidance ? 2 : 1,
+                               .length = e->length,
+                               .n_time_ids = PROMPT_TIME_IDS };
+    int r = 0;
+    for (int i = 0; i < PROMPT_ENCODERS; i++)
+        if (e->text[i])
+            m.width += clip_text_arch(e->text[i])->width;
+    m.pooled_width = clip_text_arch(e->text[1])->projection;
+    m.zero_negative = q->guidance && !q->negative && q->zero_negative;
+    if (m.zero_negative && given(q->negative_2))
+        warn(&m, "negative_prompt_2 is ignored: without a negative_prompt this model takes zeros");
+    size_t rows = (size_t)m.rows;
+    m.text = dr_calloc(DR_TAG_JOB, rows * (size_t)(m.length * m.width), sizeof *m.text);
+    m.pooled = dr_calloc(DR_TAG_JOB, rows * (size_t)m.pooled_width, sizeof *m.pooled);
+    m.time_ids = dr_calloc(DR_TAG_JOB, rows * PROMPT_TIME_IDS, sizeof *m.time_ids);
+    if (!m.text || !m.pooled || !m.time_ids)
+        r = dr_fail(err, DR_ENOMEM, "out of memory for prompt embeddings");
+    for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
+        if (!e->text[i])
+            continue;
+        m.ids[i] = dr_calloc(DR_TAG_JOB, rows * (size_t)m.length, sizeof *m.ids[i]);
+        if (!m.ids[i])
+            r = dr_fail(err, DR_ENOMEM, "out of memory for tokens");
+        for (int row = 0; !r && row < m.rows; row++)
+            r = tokenize_row(e, q, &m, row, i, err);
+    }
+    if (r < 0) {
+        prompt_release(&m);
+        return r;
+    }
+    fill_time_ids(q, &m);
+    *ret = m;
+    return 0;
+}
+
+/* One encoder on one row: its hidden states go to columns [column, column + its width) of the row's text. */
+static int encode_row(struct clip_text *t, struct exec *x, struct prompt_embeds *m, int row,
+                      int which, int64_t column, int skip, float *hidden, struct dr_error *err)
+{
+    int64_t width = clip_text_arch(t)->width;
+    float *pooled = which == 1 ? m->pooled + row * m->pooled_width : NULL;
+    int r = clip_text_encode(t, x, m->ids[which] + row * m->length, 1, m->length, skip, hidden,
+                             pooled, err);
+    if (r < 0)
+        return r;
+    for (int64_t i = 0; i < m->length; i++)
+        memcpy(m->text + (row * m->length + i) * m->width + column, hidden + i * width,
+               (size_t)width * sizeof *hidden);
+    return 0;
+}
+
+int prompt_encode(const struct prompt_encoders *e, const struct prompt_request *q, struct exec *x,
+                  struct prompt_embeds *m, struct dr_error *err)
+{
+    int64_t column = 0;
+    int r = 0;
+    float *hidden = dr_malloc(DR_TAG_JOB, (size_t)(m->length * m->width) * sizeof *hidden);
+    if (!hidden)
+        return dr_fail(err, DR_ENOMEM, "out of memory for hidden states");
+    for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
+        if (!e->text[i])
+            continue;
+        for (int row = m->zero_negative ? 1 : 0; !r && row < m->rows; row++) {
+            int skip = row == m->rows - 1 ? q->clip_skip : PENULTIMATE;
+            r = encode_row(e->text[i], x, m, row, i, column, skip, hidden, err);
+        }
+        column += clip_text_arch(e->text[i])->width;
+    }
+    dr_free(hidden);
+    return r;
+}
+
+void prompt_release(struct prompt_embeds *m)
+{
+    if (!m)
+        return;
+    for (int i = 0; i < PROMPT_ENCODERS; i++)
+        dr_free(m->ids[i]);
+    dr_free(m->text);
+    dr_free(m->pooled);
+    dr_free(m->time_ids);
+    memset(m, 0, sizeof *m);
+}

@@ -1,0 +1,40 @@
+/* job.h - one generation with everything decided: what the worker kinds translate their requests into, what a
+ * receipt records, and what the pipeline runs. There is one job path for all of them. */
+#ifndef DR_INFERENCE_JOB_H
+#define DR_INFERENCE_JOB_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/image/image.h"
+#include "base/rng.h"
+#include "conditioning/prompt_processor.h"
+#include "inference/stages.h"
+#include "schedulers/base_scheduler.h"
+
+enum { JOB_BATCH = 16 };
+
+struct job {
+    struct prompt_request prompt; /* texts are the job's */
+    struct sched_config sched;
+    int64_t width, height; /* pixels */
+    int batch;
+    uint64_t seed; /* of picture 0; picture i uses seed + i */
+    enum dr_rng_kind rng;
+    double guidance_scale, guidance_rescale;
+    const char *preset, *precision;
+    bool vae_tiling;
+    struct stages stages;
+    struct arena arena; /* texts and small things; freed with the job */
+};
+
+/* What a run tells while it goes on. Any may be NULL. */
+struct job_events {
+    void (*step)(void *ctx, int evaluation, int evaluations, double seconds);
+    void (*warning)(void *ctx, const char *text);
+    void *ctx;
+};
+
+#endif

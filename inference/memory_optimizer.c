@@ -1,0 +1,100 @@
+/* memory_optimizer.c - see memory_optimizer.h. */
+#include "inference/memory_optimizer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *job_stage_name(enum job_stage stage)
+{
+    static const char *const names[STAGE_COUNT] = { "text", "context", "denoise", "decode" };
+    return names[stage];
+}
+
+/* Value in bytes of a "Name:   123 kB" line of a /proc file; 0 when there is none. */
+static size_t proc_value(const char *path, const char *name)
+{
+    char line[256];
+    size_t value = 0, n = strlen(name);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    while (fgets(line, sizeof line, f))
+        if (!strncmp(line, name, n) && line[n] == ':')
+            value = (size_t)strtoull(line + n + 1, NULL, 10) * 1024;
+    fclose(f);
+    return value;
+}
+
+size_t memory_resident(void)
+{
+    return proc_value("/proc/self/status", "VmRSS");
+}
+
+size_t memory_resident_peak(void)
+{
+    return proc_value("/proc/self/status", "VmHWM");
+}
+
+static bool number_in(const char *path, size_t *ret)
+{
+    char line[64];
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    bool ok = fgets(line, sizeof line, f) && line[0] >= '0' && line[0] <= '9';
+    if (ok)
+        *ret = (size_t)strtoull(line, NULL, 10);
+    fclose(f);
+    return ok;
+}
+
+size_t memory_available(void)
+{
+    size_t available = proc_value("/proc/meminfo", "MemAvailable"), limit, used;
+    if (number_in("/sys/fs/cgroup/memory.max", &limit) &&
+        number_in("/sys/fs/cgroup/memory.current", &used)) {
+        size_t left = limit > used ? limit - used : 0;
+        available = left < available ? left : available;
+    }
+    return available;
+}
+
+/* Resident bytes at each stage under the present decisions; the largest. */
+static size_t peak_of(const struct memory_plan *plan)
+{
+    size_t other = 0, kept_weights = 0, peak = 0;
+    for (int t = 0; t < DR_TAG_COUNT; t++)
+        other += t == DR_TAG_ACTIVATION ? 0 : plan->tagged[t];
+    for (int s = 0; s < STAGE_COUNT; s++) {
+        const struct stage_use *u = &plan->stage[s];
+        size_t now = plan->baseline + other + kept_weights + u->mapped + u->kept + u->workspace;
+        peak = now > peak ? now : peak;
+        /* the context stage reads weights of the UNet, which the next one reads again */
+        if (s != STAGE_CONTEXT && !plan->drop[s])
+            kept_weights += u->mapped;
+    }
+    return peak;
+}
+
+void memory_decide(struct memory_plan *plan)
+{
+    static const enum job_stage order[] = { STAGE_TEXT, STAGE_DENOISE, STAGE_DECODE };
+    if (!plan->limit)
+        plan->limit = memory_available() / 4 * 3;
+    memset(plan->drop, 0, sizeof plan->drop);
+    for (size_t i = 0; i < sizeof order / sizeof *order && peak_of(plan) > plan->limit / 2; i++)
+        plan->drop[order[i]] = true;
+    plan->peak = peak_of(plan);
+}
+
+int memory_admit(const struct memory_plan *plan, struct dr_error *err)
+{
+    if (plan->peak <= plan->limit)
+        return 0;
+    return dr_fail(
+        err, DR_ENOMEM,
+        "this job needs %.2f GB and %.2f GB may be used; a smaller picture or batch needs less",
+        (double)plan->peak / 1e9, (double)plan->limit / 1e9);
+}

@@ -1,0 +1,29 @@
+/* pipeline.h - a job from words to pictures: text, context, denoise, decode.
+ *
+ *     job_plan(p, &job, baseline, limit, &plan, err);      what it will use, and the decisions that follow
+ *     job_run(p, &job, &plan, &events, &stop, images, err);
+ *
+ * Both walk the same code; planning walks it on the plan backend. Each stage has one workspace of the planned size,
+ * made before and given back after it.
+ */
+#ifndef DR_INFERENCE_PIPELINE_H
+#define DR_INFERENCE_PIPELINE_H
+
+#include "inference/job.h"
+#include "inference/memory_optimizer.h"
+#include "inference/pipeline_manager.h"
+
+/* baseline: resident bytes that are neither tagged allocations nor weights. limit: bytes, 0 for what is free. */
+int job_plan(struct pipeline *p, const struct job *job, size_t baseline, size_t limit,
+             struct memory_plan *ret_plan, struct dr_error *err);
+
+struct job_timing {
+    double seconds[STAGE_COUNT];
+};
+
+/* images[batch] are made (img_free them); none is on failure. DR_ECANCELED when *stop was set. */
+int job_run(struct pipeline *p, const struct job *job, const struct memory_plan *plan,
+            const struct job_events *events, const atomic_int *stop, struct dr_image *images,
+            struct job_timing *ret_timing, struct dr_error *err);
+
+#endif

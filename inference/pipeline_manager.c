@@ -1,0 +1,186 @@
+/* pipeline_manager.c - see pipeline_manager.h. */
+#include "inference/pipeline_manager.h"
+
+#include <string.h>
+
+#include "models/clip_text.h"
+#include "models/tokenizers/clip_tokenizer.h"
+#include "models/unet.h"
+#include "models/vae.h"
+
+enum { PROMPT_LENGTH = 77 };
+
+static int open_tokenizers(struct pipeline *p, struct dr_error *err)
+{
+    for (int i = 0; i < PROMPT_ENCODERS; i++) {
+        const char *folder = checkpoint_tokenizer_dir(p->checkpoint, i);
+        if (!checkpoint_clip_arch(p->checkpoint, i))
+            continue;
+        int r = folder ? tok_open_folder(folder, &p->tokenizers[i], err)
+                       : tok_open_builtin(i ? TOK_CLIP_BIGG : TOK_CLIP_L, &p->tokenizers[i], err);
+        if (r < 0)
+            return r;
+        p->encoders.tokens[i] = p->tokenizers[i];
+        int64_t vocab = checkpoint_clip_arch(p->checkpoint, i)->vocab;
+        if (tok_info(p->tokenizers[i]).id_limit > vocab)
+            return dr_fail(err, DR_EFORMAT,
+                           "%s: tokenizer%s gives ids up to %d, the text encoder knows %lld tokens",
+                           checkpoint_path(p->checkpoint), i ? "_2" : "",
+                           tok_info(p->tokenizers[i]).id_limit - 1, (long long)vocab);
+    }
+    p->encoders.length = PROMPT_LENGTH;
+    return 0;
+}
+
+static int load(struct pipeline *p, enum component component, void *network, visit_fn visit,
+                const atomic_int *stop, struct dr_error *err)
+{
+    int r = checkpoint_load(p->checkpoint, component, network, visit, err);
+    return r < 0 ? r : params_prepare(network, visit, p->backend, stop, err);
+}
+
+static int open_networks(struct pipeline *p, const atomic_int *stop, struct dr_error *err)
+{
+    static const enum component text[PROMPT_ENCODERS] = { COMPONENT_TEXT_ENCODER,
+                                                          COMPONENT_TEXT_ENCODER_2 };
+    int r = 0;
+    for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
+        const struct clip_arch *arch = checkpoint_clip_arch(p->checkpoint, i);
+        if (!arch)
+            continue;
+        r = clip_text_new(arch, &p->encoders.text[i], err);
+        if (!r)
+            r = load(p, text[i], p->encoders.text[i], clip_text_visit, stop, err);
+    }
+    if (!r)
+        r = unet_new(checkpoint_unet_arch(p->checkpoint), &p->unet, err);
+    if (!r)
+        r = load(p, COMPONENT_UNET, p->unet, unet_visit, stop, err);
+    if (!r)
+        r = vae_new(checkpoint_vae_arch(p->checkpoint), false, true, &p->vae, err);
+    if (!r)
+        r = load(p, COMPONENT_VAE, p->vae, vae_visit, stop, err);
+    return r;
+}
+
+/* What text to image needs of a model, beyond being sound. */
+static int check_use(const struct pipeline *p, struct dr_error *err)
+{
+    const char *path = checkpoint_path(p->checkpoint);
+    static const enum component needed[] = { COMPONENT_UNET, COMPONENT_TEXT_ENCODER_2,
+                                             COMPONENT_VAE };
+    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
+        if (!checkpoint_has(p->checkpoint, needed[i]))
+            return dr_fail(err, DR_EUNSUPPORTED, "%s: has no %s", path, component_name(needed[i]));
+    const struct unet_arch *u = checkpoint_unet_arch(p->checkpoint);
+    const struct vae_arch *v = checkpoint_vae_arch(p->checkpoint);
+    if (u->in_channels != v->latent_channels)
+        return dr_fail(
+            err, DR_EUNSUPPORTED,
+            "%s: the UNet takes %lld channels and the VAE gives %lld: an inpainting model "
+            "needs a picture and a mask, text alone does not do",
+            path, (long long)u->in_channels, (long long)v->latent_channels);
+    if (u->n_time_ids != PROMPT_TIME_IDS)
+        return dr_fail(
+            err, DR_EUNSUPPORTED,
+            "%s: a refiner, which continues a base model's picture; expected a base model", path);
+    int64_t width = 0;
+    for (int i = 0; i < PROMPT_ENCODERS; i++)
+        if (checkpoint_clip_arch(p->checkpoint, i))
+            width += checkpoint_clip_arch(p->checkpoint, i)->width;
+    if (width != u->context || checkpoint_clip_arch(p->checkpoint, 1)->projection != u->pooled)
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: the text encoders give %lld + %lld values, the UNet takes %lld + %lld",
+                       path, (long long)width,
+                       (long long)checkpoint_clip_arch(p->checkpoint, 1)->projection,
+                       (long long)u->context, (long long)u->pooled);
+    return 0;
+}
+
+int pipeline_open(const char *path, struct backend *be, const atomic_int *stop,
+                  struct pipeline **ret, struct dr_error *err)
+{
+    struct pipeline *p = dr_calloc(DR_TAG_MODEL, 1, sizeof *p);
+    if (!p)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a pipeline");
+    p->backend = be;
+    int r = checkpoint_open(path, &p->checkpoint, err);
+    if (!r)
+        r = check_use(p, err);
+    if (!r)
+        r = open_tokenizers(p, err);
+    if (!r)
+        r = open_networks(p, stop, err);
+    if (r < 0) {
+        pipeline_close(p);
+        return r;
+    }
+    p->latent_factor = (int64_t)1 << (checkpoint_vae_arch(p->checkpoint)->levels - 1);
+    *ret = p;
+    return 0;
+}
+
+void pipeline_close(struct pipeline *p)
+{
+    if (!p)
+        return;
+    for (int i = 0; i < PROMPT_ENCODERS; i++) {
+        clip_text_free(p->encoders.text[i]);
+        tok_free(p->tokenizers[i]);
+    }
+    unet_free(p->unet);
+    vae_free(p->vae);
+    checkpoint_close(p->checkpoint);
+    dr_free(p);
+}
+
+struct pipeline_manager {
+    struct pipeline *loaded;
+    char *path;
+};
+
+int pipeline_manager_new(struct pipeline_manager **ret, struct dr_error *err)
+{
+    struct pipeline_manager *m = dr_calloc(DR_TAG_MODEL, 1, sizeof *m);
+    if (!m)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the pipeline manager");
+    *ret = m;
+    return 0;
+}
+
+void pipeline_manager_drop(struct pipeline_manager *m)
+{
+    pipeline_close(m->loaded);
+    dr_free(m->path);
+    m->loaded = NULL;
+    m->path = NULL;
+}
+
+void pipeline_manager_free(struct pipeline_manager *m)
+{
+    if (!m)
+        return;
+    pipeline_manager_drop(m);
+    dr_free(m);
+}
+
+int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
+                         const atomic_int *stop, struct pipeline **ret, struct dr_error *err)
+{
+    if (m->loaded && m->loaded->backend == be && !strcmp(m->path, path) &&
+        !checkpoint_check(m->loaded->checkpoint, NULL)) {
+        *ret = m->loaded;
+        return 0;
+    }
+    pipeline_manager_drop(m);
+    m->path = dr_strdup(DR_TAG_MODEL, path);
+    if (!m->path)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a path");
+    int r = pipeline_open(path, be, stop, &m->loaded, err);
+    if (r < 0) {
+        pipeline_manager_drop(m);
+        return r;
+    }
+    *ret = m->loaded;
+    return 0;
+}

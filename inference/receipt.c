@@ -1,0 +1,173 @@
+/* receipt.c - see receipt.h. */
+#include "inference/receipt.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "schedulers/scheduler_factory.h"
+#include "schedulers/schedules.h"
+
+/* ", Name: value"; a value with a comma, colon, quote or newline is written as a JSON string. */
+static int pair(struct buf *dst, const char *name, const char *value)
+{
+    int r = buf_printf(dst, ", %s: ", name);
+    if (r < 0 || !strpbrk(value, ",:\"\n\\"))
+        return r < 0 ? r : buf_puts(dst, value);
+    json_t *s = json_string(value);
+    char *quoted = s ? json_dumps(s, JSON_ENCODE_ANY) : NULL;
+    r = quoted ? buf_puts(dst, quoted) : DR_ENOMEM;
+    dr_free(quoted);
+    json_decref(s);
+    return r;
+}
+
+static int pair_number(struct buf *dst, const char *name, double value)
+{
+    return buf_printf(dst, ", %s: %.9g", name, value);
+}
+
+static bool sizes_default(const struct job *job)
+{
+    const struct prompt_request *p = &job->prompt;
+    return p->original_width == job->width && p->original_height == job->height &&
+           p->target_width == job->width && p->target_height == job->height && !p->crop_top &&
+           !p->crop_left;
+}
+
+static int infotext_texts(const struct job *job, struct buf *dst)
+{
+    int r = buf_printf(dst, "%s\n", job->prompt.prompt);
+    if (!r && job->prompt.guidance && job->prompt.negative && *job->prompt.negative)
+        r = buf_printf(dst, "Negative prompt: %s\n", job->prompt.negative);
+    return r;
+}
+
+static int infotext_extras(const struct job *job, struct buf *dst)
+{
+    const struct prompt_request *p = &job->prompt;
+    int r = 0;
+    if (p->prompt_2 && *p->prompt_2)
+        r = pair(dst, "Prompt 2", p->prompt_2);
+    if (!r && job->guidance_rescale > 0)
+        r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
+    if (!r && job->sched.sampler->takes_eta)
+        r = pair_number(dst, "Eta", job->sched.eta);
+    if (!r && !sizes_default(job))
+        r = buf_printf(dst,
+                       ", Original size: %" PRId64 "x%" PRId64 ", Target size: %" PRId64 "x%" PRId64
+                       ", Crop: \"%" PRId64 ",%" PRId64 "\"",
+                       p->original_width, p->original_height, p->target_width, p->target_height,
+                       p->crop_top, p->crop_left);
+    return r;
+}
+
+int receipt_infotext(const struct job *job, const struct receipt_facts *f, int index,
+                     struct buf *dst)
+{
+    int r = infotext_texts(job, dst);
+    if (!r)
+        r = buf_printf(dst, "Steps: %d, Sampler: %s, Schedule type: %s", job->sched.steps,
+                       job->sched.sampler->title, job->sched.schedule->title);
+    if (!r)
+        r = pair_number(dst, "CFG scale", job->guidance_scale);
+    if (!r)
+        r = buf_printf(dst, ", Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64,
+                       job->seed + (uint64_t)index, job->width, job->height);
+    if (!r && *f->digest)
+        r = buf_printf(dst, ", Model hash: %.10s", f->digest);
+    if (!r)
+        r = pair(dst, "Model", f->model);
+    if (!r)
+        r = buf_printf(dst, ", Clip skip: %d, RNG: %s", job->prompt.clip_skip,
+                       job->rng == DR_RNG_CPU ? "CPU" : "GPU");
+    if (!r)
+        r = infotext_extras(job, dst);
+    return r ? r : buf_printf(dst, ", Version: darkroom %s", f->version);
+}
+
+static json_t *text_or_null(const char *s)
+{
+    return s ? json_string(s) : json_null();
+}
+
+static int add_prompts(json_t *o, const struct prompt_request *p)
+{
+    int r = jx_set(o, "prompt", json_string(p->prompt));
+    if (!r)
+        r = jx_set(o, "prompt_2", text_or_null(p->prompt_2));
+    if (!r)
+        r = jx_set(o, "negative_prompt", text_or_null(p->negative));
+    if (!r)
+        r = jx_set(o, "negative_prompt_2", text_or_null(p->negative_2));
+    if (!r)
+        r = jx_set(o, "clip_skip", json_integer(p->clip_skip));
+    if (!r)
+        r = jx_set(o, "original_size",
+                   json_sprintf("%" PRId64 "x%" PRId64, p->original_width, p->original_height));
+    if (!r)
+        r = jx_set(o, "target_size",
+                   json_sprintf("%" PRId64 "x%" PRId64, p->target_width, p->target_height));
+    return r ? r
+             : jx_set(o, "crop", json_sprintf("%" PRId64 ",%" PRId64, p->crop_top, p->crop_left));
+}
+
+static int add_sampling(json_t *o, const struct job *job, int index)
+{
+    const struct sched_config *s = &job->sched;
+    int r = jx_set(o, "width", json_integer(job->width));
+    if (!r)
+        r = jx_set(o, "height", json_integer(job->height));
+    if (!r)
+        r = jx_set(o, "steps", json_integer(s->steps));
+    if (!r)
+        r = jx_set(o, "guidance_scale", json_real(job->guidance_scale));
+    if (!r)
+        r = jx_set(o, "guidance_rescale", json_real(job->guidance_rescale));
+    if (!r)
+        r = jx_set(o, "seed", json_integer((json_int_t)(job->seed + (uint64_t)index)));
+    if (!r)
+        r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
+    if (!r)
+        r = jx_set(o, "sampler", json_string(s->sampler->name));
+    if (!r)
+        r = jx_set(o, "schedule", json_string(s->schedule->name));
+    if (!r && schedule_uses_spacing(s->schedule, s->sampler))
+        r = jx_set(o, "spacing", json_string(sched_spacing_name(s->spacing)));
+    if (!r && s->sampler->takes_eta)
+        r = jx_set(o, "eta", json_real(s->eta));
+    return r ? r : jx_set(o, "prediction", json_string(sched_prediction_name(s->prediction)));
+}
+
+static int add_facts(json_t *o, const struct job *job, const struct receipt_facts *f)
+{
+    int r = jx_set(o, "preset", json_string(job->preset));
+    if (!r)
+        r = jx_set(o, "precision", json_string(job->precision));
+    if (!r)
+        r = jx_set(o, "vae_tiling", json_string(job->vae_tiling ? "on" : "off"));
+    if (!r)
+        r = jx_set(o, "model", json_string(f->model));
+    if (!r && *f->digest)
+        r = jx_set(o, "model_sha256", json_string(f->digest));
+    if (!r)
+        r = jx_set(o, "kernels", json_string(f->kernel_set));
+    if (!r)
+        r = jx_set(o, "layout", json_integer(f->layout));
+    return r ? r : jx_set(o, "version", json_string(f->version));
+}
+
+json_t *receipt_json(const struct job *job, const struct receipt_facts *f, int index)
+{
+    json_t *o = json_object();
+    int r = add_prompts(o, &job->prompt);
+    if (!r)
+        r = add_sampling(o, job, index);
+    if (!r)
+        r = add_facts(o, job, f);
+    if (r < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}

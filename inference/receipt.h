@@ -1,0 +1,27 @@
+/* receipt.h - what a picture says of its making: infotext that AUTOMATIC1111's readers parse, and a JSON receipt
+ * with every effective parameter, enough to make the same bits again. */
+#ifndef DR_INFERENCE_RECEIPT_H
+#define DR_INFERENCE_RECEIPT_H
+
+#include <jansson.h>
+
+#include "base/buf.h"
+#include "inference/job.h"
+
+/* What a job does not know of itself. */
+struct receipt_facts {
+    const char *model;  /* name for people: file or folder without its path and extension */
+    const char *digest; /* hex sha256 of the model; "" when it is not known */
+    const char *kernel_set;
+    int layout; /* backend_layout_version */
+    const char *version;
+};
+
+/* Picture `index` of the batch. Appends to dst. */
+int receipt_infotext(const struct job *job, const struct receipt_facts *facts, int index,
+                     struct buf *dst);
+
+/* New reference; NULL when memory is short. */
+json_t *receipt_json(const struct job *job, const struct receipt_facts *facts, int index);
+
+#endif

@@ -1,0 +1,200 @@
+/* sdxl_worker.c - see sdxl_worker.h. */
+#include "inference/sdxl_worker.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "models/vae_manager.h"
+#include "schedulers/scheduler_manager.h"
+
+enum { JOB_TEXT_BYTES = 1 << 20 };
+
+static const char *const presets[] = { "diffusers" };
+
+/* width or height: the model's own unless given; a multiple of the latent factor. */
+static int take_edge(const struct request *q, enum field_id id, const struct pipeline *p,
+                     int64_t *ret_edge, struct dr_error *err)
+{
+    int64_t factor = p->latent_factor;
+    int64_t v = request_has(q, id) ? request_int(q, id) : checkpoint_default_size(p->checkpoint);
+    if (v % factor == 0 && v >= factor) {
+        *ret_edge = v;
+        return 0;
+    }
+    char got[32], expected[48], hint[48];
+    int64_t nearest = (v + factor / 2) / factor * factor;
+    nearest = nearest > field_info(id)->hi ? nearest - factor : nearest < factor ? factor : nearest;
+    snprintf(got, sizeof got, "%" PRId64, v);
+    snprintf(expected, sizeof expected, "a multiple of %" PRId64, factor);
+    snprintf(hint, sizeof hint, "nearest: %" PRId64, nearest);
+    return dr_fail_field(err, DR_EINVAL, field_info(id)->name, got, expected, hint);
+}
+
+static int take_size(const struct request *q, const struct pipeline *p, struct job *job,
+                     struct dr_error *err)
+{
+    int r = take_edge(q, FIELD_width, p, &job->width, err);
+    if (!r)
+        r = take_edge(q, FIELD_height, p, &job->height, err);
+    if (r < 0)
+        return r;
+    struct prompt_request *m = &job->prompt;
+    const struct field_value *original = &q->value[FIELD_original_size];
+    const struct field_value *target = &q->value[FIELD_target_size], *crop = &q->value[FIELD_crop];
+    m->original_width = original->set ? original->i : job->width;
+    m->original_height = original->set ? original->j : job->height;
+    m->target_width = target->set ? target->i : job->width;
+    m->target_height = target->set ? target->j : job->height;
+    m->crop_top = crop->set ? crop->i : 0;
+    m->crop_left = crop->set ? crop->j : 0;
+    return 0;
+}
+
+static int take_seed(const struct request *q, struct job *job, struct dr_error *err)
+{
+    int64_t seed = request_int(q, FIELD_seed);
+    job->batch = (int)request_int(q, FIELD_batch_size);
+    if (seed > INT64_MAX - (job->batch - 1)) {
+        char got[32];
+        snprintf(got, sizeof got, "%" PRId64, seed);
+        return dr_fail_field(err, DR_EINVAL, "seed", got,
+                             "seed + batch_size - 1 to be at most 2^63-1", NULL);
+    }
+    while (seed < 0) {
+        uint64_t drawn = dr_rng_entropy();
+        seed = drawn <= (uint64_t)(INT64_MAX - JOB_BATCH) ? (int64_t)drawn : -1;
+    }
+    job->seed = (uint64_t)seed;
+    job->rng = strcmp(request_text(q, FIELD_rng), "cuda") ? DR_RNG_CPU : DR_RNG_CUDA;
+    return 0;
+}
+
+/* A copy in the job's arena; NULL when the field is unset. */
+static int take_text(const struct request *q, enum field_id id, struct job *job,
+                     const char **ret_text, struct dr_error *err)
+{
+    *ret_text = NULL;
+    if (!request_has(q, id))
+        return 0;
+    *ret_text = arena_strdup(&job->arena, request_text(q, id));
+    return *ret_text ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the prompts");
+}
+
+static int take_prompts(const struct request *q, const struct pipeline *p, struct job *job,
+                        struct dr_error *err)
+{
+    struct prompt_request *m = &job->prompt;
+    if (!request_has(q, FIELD_prompt))
+        return dr_fail_field(err, DR_EINVAL, "prompt", "nothing", "a text (may be empty)", NULL);
+    int r = take_text(q, FIELD_prompt, job, &m->prompt, err);
+    if (!r)
+        r = take_text(q, FIELD_prompt_2, job, &m->prompt_2, err);
+    if (!r)
+        r = take_text(q, FIELD_negative_prompt, job, &m->negative, err);
+    if (!r)
+        r = take_text(q, FIELD_negative_prompt_2, job, &m->negative_2, err);
+    m->guidance = job->guidance_scale > 1;
+    m->zero_negative = checkpoint_force_zeros(p->checkpoint);
+    m->clip_skip = (int)request_int(q, FIELD_clip_skip);
+    for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
+        const struct clip_arch *a = checkpoint_clip_arch(p->checkpoint, i);
+        if (a && m->clip_skip > a->layers) {
+            char got[16], expected[64];
+            snprintf(got, sizeof got, "%d", m->clip_skip);
+            snprintf(expected, sizeof expected,
+                     "1 to %" PRId64 ", the layers of this model's encoder", a->layers);
+            r = dr_fail_field(err, DR_EINVAL, "clip_skip", got, expected, NULL);
+        }
+    }
+    return r;
+}
+
+static int take_schedule(const struct request *q, const struct pipeline *p, struct job *job,
+                         struct dr_error *err)
+{
+    struct sched_request wanted = {
+        .sampler = request_has(q, FIELD_sampler) ? request_text(q, FIELD_sampler) : NULL,
+        .schedule = request_has(q, FIELD_schedule) ? request_text(q, FIELD_schedule) : NULL,
+        .spacing = request_has(q, FIELD_spacing) ? request_text(q, FIELD_spacing) : NULL,
+        .eta = request_has(q, FIELD_eta) ? request_real(q, FIELD_eta) : NAN,
+        .steps = (int)request_int(q, FIELD_steps),
+    };
+    const json_t *config = checkpoint_scheduler_config(p->checkpoint);
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, JOB_TEXT_BYTES);
+    int r = config ? jx_dump(config, &text) : 0;
+    if (r < 0)
+        dr_fail(err, r, "scheduler_config.json: %s", dr_code_meaning(r));
+    else
+        r = sched_configure(config ? text.data : NULL, text.len, &wanted, &job->sched, err);
+    buf_free(&text);
+    return r;
+}
+
+static int take_conventions(const struct request *q, struct job *job, struct dr_error *err)
+{
+    const char *preset = request_text(q, FIELD_preset),
+               *precision = request_text(q, FIELD_precision);
+    if (strcmp(preset, presets[0]))
+        return dr_fail_field(err, DR_EINVAL, "preset", preset, presets[0], NULL);
+    if (strcmp(precision, "auto") && strcmp(precision, "f32"))
+        return dr_fail_field(err, DR_EUNSUPPORTED, "precision", precision, "auto or f32",
+                             "the kernel sets of this build compute in float32");
+    job->preset = presets[0];
+    job->precision = "f32";
+    return 0;
+}
+
+static int take_stages(const struct request *q, struct job *job, struct dr_error *err)
+{
+    job->stages.load = q->value[FIELD_load_stage].map;
+    return take_text(q, FIELD_dump_stages, job, &job->stages.dump, err);
+}
+
+static void take_tiling(const struct request *q, const struct pipeline *p, struct job *job)
+{
+    const char *text = request_text(q, FIELD_vae_tiling);
+    struct vae_tiling wanted = { .mode = !strcmp(text, "on")    ? VAE_TILING_ON
+                                         : !strcmp(text, "off") ? VAE_TILING_OFF
+                                                                : VAE_TILING_AUTO };
+    wanted = vae_tiling_effective(wanted, p->vae, job->height / p->latent_factor,
+                                  job->width / p->latent_factor);
+    job->vae_tiling = wanted.mode == VAE_TILING_ON;
+}
+
+int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
+             struct dr_error *err)
+{
+    struct job job;
+    memset(&job, 0, sizeof job);
+    arena_init(&job.arena, DR_TAG_JOB, 0, JOB_TEXT_BYTES);
+    job.guidance_scale = request_real(q, FIELD_guidance_scale);
+    job.guidance_rescale = request_real(q, FIELD_guidance_rescale);
+    int r = take_conventions(q, &job, err);
+    if (!r)
+        r = take_size(q, p, &job, err);
+    if (!r)
+        r = take_seed(q, &job, err);
+    if (!r)
+        r = take_prompts(q, p, &job, err);
+    if (!r)
+        r = take_schedule(q, p, &job, err);
+    if (!r)
+        r = take_stages(q, &job, err);
+    if (r < 0) {
+        job_release(&job);
+        return r;
+    }
+    take_tiling(q, p, &job);
+    *ret = job;
+    return 0;
+}
+
+void job_release(struct job *job)
+{
+    if (job)
+        arena_free(&job->arena);
+}
