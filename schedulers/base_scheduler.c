@@ -210,6 +210,43 @@ out:
     return r;
 }
 
+static int check_replacement(const struct sched *s, const float *timesteps, const float *sigmas,
+                             struct dr_error *err)
+{
+    for (int e = 0; timesteps && e < s->evaluations; e++)
+        if (!(timesteps[e] >= 0 && timesteps[e] <= (float)(s->config.train_steps - 1)))
+            return dr_fail(err, DR_EINVAL, "timesteps: entry %d is %g, expected 0 to %d", e,
+                           (double)timesteps[e], s->config.train_steps - 1);
+    for (int e = 0; sigmas && e < s->evaluations; e++)
+        if (!(sigmas[e] > 0 && sigmas[e] < INFINITY && sigmas[e + 1] >= 0 &&
+              sigmas[e + 1] <= sigmas[e]))
+            return dr_fail(err, DR_EINVAL,
+                           "sigmas: entries %d and %d are %g and %g, expected positive and falling",
+                           e, e + 1, (double)sigmas[e], (double)sigmas[e + 1]);
+    return 0;
+}
+
+int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
+                  struct dr_error *err)
+{
+    struct noise_table table = { 0 };
+    int r = check_replacement(s, timesteps, sigmas, err);
+    if (!r)
+        r = noise_table_init(&table, &s->config, err);
+    if (r)
+        return r;
+    if (timesteps)
+        memcpy(s->timesteps, timesteps, (size_t)s->evaluations * sizeof *timesteps);
+    if (sigmas)
+        memcpy(s->sigmas, sigmas, ((size_t)s->evaluations + 1) * sizeof *sigmas);
+    s->given_sigmas |= sigmas != NULL;
+    if (s->config.sampler->prepare)
+        r = s->config.sampler->prepare(s, &table, err);
+    s->state->fingerprint = fingerprint(s);
+    noise_table_release(&table);
+    return r;
+}
+
 void sched_free(struct sched *s)
 {
     if (!s)

@@ -87,6 +87,12 @@ int sched_evaluations(const struct sched *s);
 const float *sched_timesteps(const struct sched *s);
 const float *sched_sigmas(const struct sched *s);
 
+/* Puts other timesteps [evaluations] or sigmas [evaluations + 1] in place (NULL: stays), for injected
+ * stages; before sched_begin. DR_EINVAL for values no run can have: timesteps outside the training
+ * range, sigmas that are not finite, positive (the last: 0 or more) and falling. */
+int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
+                  struct dr_error *err);
+
 /* Clean latents and noise [n] to latents of `first_step`, for a start in the middle. ret_latents
  * may be either. */
 void sched_add_noise(const struct sched *s, int first_step, const float *clean, const float *noise,

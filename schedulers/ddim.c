@@ -34,6 +34,11 @@ static void sigma_alphas(struct sched *s, double last)
 static int prepare(struct sched *s, const struct noise_table *table, struct dr_error *err)
 {
     double last = s->config.set_alpha_to_one ? 1 : table->alphas[0];
+    if (s->given_sigmas) {
+        double final = sched_alpha(s->sigmas[s->evaluations]);
+        sigma_alphas(s, final * final);
+        return 0;
+    }
     if (s->config.schedule == &schedule_normal)
         normal_alphas(s, table, last);
     else

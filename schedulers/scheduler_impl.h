@@ -37,6 +37,7 @@ struct sched {
     size_t state_size; /* bytes of state */
     struct sched_state *state;
     bool asked;
+    bool given_sigmas; /* sched_replace's: alphas follow from them */
 };
 
 struct sched_term {
