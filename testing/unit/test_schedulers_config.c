@@ -288,7 +288,6 @@ static void impossible_runs_are_refused(void **state)
     struct dr_error err = { 0 };
     assert_int_equal(sched_new(&c, 0, &s, &err), DR_EINVAL);
     assert_int_equal(sched_new(&c, SIZE_MAX / 4, &s, &err), DR_ELIMIT);
-    assert_int_equal(sched_new(&c, SIZE_MAX / 64, &s, &err), DR_ENOMEM);
     c.steps = 0;
     assert_int_equal(sched_new(&c, 64, &s, &err), DR_EINVAL);
     assert_null(s);
@@ -299,7 +298,7 @@ static int make_one(void *ctx, struct dr_error *err)
 {
     const char *sampler = ctx;
     struct sched_config c;
-    struct sched *s;
+    struct sched *s = NULL;
     struct sched_request request = { sampler, NULL, NULL, NAN, 12 };
     int r = sched_configure(SDXL_BASE, strlen(SDXL_BASE), &request, &c, err);
     if (!r)

@@ -1,4 +1,5 @@
-/* Schedulers against diffusers 0.42.1: tools/golden/schedulers.py made the vectors and says their format. */
+/* Schedulers against diffusers 0.42.1: tools/golden/schedulers.py made the vectors and says their
+ * format. */
 #include "testing/helpers/test.h"
 
 #include <math.h>
@@ -39,7 +40,7 @@ static struct sched *make(const char *sampler, const char *spacing, const char *
 {
     struct dr_error err = { 0 };
     struct sched_config config;
-    struct sched *s;
+    struct sched *s = NULL;
     char json[256];
     struct sched_request request = {
         .sampler = sampler, .schedule = schedule, .eta = eta, .steps = steps
@@ -166,8 +167,8 @@ static void trajectories(void **state)
     npy_free(&all);
 }
 
-/* The start of a run in the middle: row 0 of the cases with first > 0 was made from clean latents of seed 2 and
- * noise of seed 1. */
+/* The start of a run in the middle: row 0 of the cases with first > 0 was made from clean latents
+ * of seed 2 and noise of seed 1. */
 static void noise_added_for_a_start_in_the_middle(void **state)
 {
     (void)state;

@@ -24,7 +24,7 @@ static struct sched *make(const char *json, const char *sampler, const char *sch
 {
     struct dr_error err = { 0 };
     struct sched_config config;
-    struct sched *s;
+    struct sched *s = NULL;
     struct sched_request request = {
         .sampler = sampler, .schedule = schedule, .spacing = spacing, .eta = eta, .steps = steps
     };
