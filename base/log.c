@@ -101,7 +101,7 @@ static size_t head_json(char *line, size_t size, enum dr_log_level level, const 
                             when, names[level], component);
 }
 
-void dr_log(enum dr_log_level level, const char *component, const char *fmt, ...)
+void dr_log_line(enum dr_log_level level, const char *component, const char *fmt, ...)
 {
     int fd = atomic_load(&target);
     if (fd < 0 || !dr_log_on(level))

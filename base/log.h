@@ -1,6 +1,6 @@
 /* log.h - levelled log on stderr, whole lines from any thread.
  *
- *     dr_log(DR_LOG_WARN, "loader", "%s: %d tensors were never used", path, n);
+ *     dr_log_line(DR_LOG_WARN, "loader", "%s: %d tensors were never used", path, n);
  *
  * gives "12:34:56 warn loader: unet.safetensors: 3 tensors were never used", or one JSON object a
  * line after dr_log_json(true). Control characters of the text are escaped, so that a line stays a
@@ -21,7 +21,8 @@ enum dr_log_level {
     DR_LOG_DEBUG,
 };
 
-void dr_log(enum dr_log_level level, const char *component, const char *fmt, ...) DR_PRINTF(3, 4);
+void dr_log_line(enum dr_log_level level, const char *component, const char *fmt, ...)
+    DR_PRINTF(3, 4);
 
 /* True when a line of this level would be written: spares the work of making its arguments. */
 bool dr_log_on(enum dr_log_level level);

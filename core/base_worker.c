@@ -36,7 +36,7 @@ struct base_worker {
 int base_worker_emit(struct base_worker *w, json_t *event)
 {
     if (!event) {
-        dr_log(DR_LOG_ERROR, "worker", "out of memory: an event is lost");
+        dr_log_line(DR_LOG_ERROR, "worker", "out of memory: an event is lost");
         return DR_ENOMEM;
     }
     pthread_mutex_lock(&w->emit_lock);

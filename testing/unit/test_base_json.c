@@ -1,0 +1,239 @@
+/* JSON: strict parsing with places, members, printing that goes round. */
+#include "testing/helpers/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/json.h"
+
+static json_t *parse(const char *text)
+{
+    struct dr_error err;
+    json_t *v = NULL;
+    if (jx_parse(text, strlen(text), NULL, "test", &v, &err))
+        fail_msg("%s", err.text);
+    return v;
+}
+
+static void bad_json_is_refused(void **state)
+{
+    (void)state;
+    uint64_t blocks = test_blocks();
+    static const struct {
+        const char *text, *place;
+        int code;
+    } bad[] = {
+        { "", "line 1", DR_EFORMAT },
+        { "{", "line 1", DR_EFORMAT },
+        { "{\"a\": 1,\n \"a\": 2}", "line 2 column 4", DR_EFORMAT },
+        { "[1, 2]\n x", "line 2", DR_EFORMAT },
+        { "[01]", "line 1", DR_EFORMAT },
+        { "[1,]", "line 1", DR_EFORMAT },
+        { "{'a': 1}", "line 1", DR_EFORMAT },
+        { "[NaN]", "line 1", DR_EFORMAT },
+        { "[1e999]", "line 1", DR_EFORMAT },
+        { "[9223372036854775808]", "line 1", DR_EFORMAT },
+        { "[\"\xff\"]", "line 1", DR_EFORMAT },
+        { "[\"\\ud800\"]", "line 1", DR_EFORMAT },
+        { "{\"a\\u0000b\": 1}", "line 1", DR_EFORMAT },
+        { "[\"a\nb\"]", "line", DR_EFORMAT },
+        { "// comment\n{}", "line 1", DR_EFORMAT },
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        struct dr_error err;
+        json_t *v = NULL;
+        int r = jx_parse(bad[i].text, strlen(bad[i].text), NULL, "request", &v, &err);
+        if (r != bad[i].code || !strstr(err.text, bad[i].place) ||
+            strncmp(err.text, "request: ", 9))
+            fail_msg("%s: %d, %s", bad[i].text, r, r ? err.text : "taken");
+        assert_null(v);
+    }
+    assert_int_equal(test_blocks(), blocks);
+}
+
+static void bombs_are_refused(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    json_t *v = NULL;
+    enum { DEEP = 100000 };
+    char *deep = dr_malloc(DR_TAG_TEST, DEEP);
+    assert_non_null(deep);
+    memset(deep, '[', DEEP);
+    assert_int_equal(jx_parse(deep, DEEP, NULL, "bomb", &v, &err), DR_ELIMIT);
+    assert_string_equal(err.text, "bomb: line 1 column 33: nested deeper than 32");
+    assert_int_equal(jx_parse(deep, 40, &(struct jx_limits){ .depth = 50 }, "bomb", &v, &err),
+                     DR_EFORMAT);
+    memset(deep, ',', DEEP);
+    struct jx_limits few = { .members = 1000 };
+    assert_int_equal(jx_parse(deep, DEEP, &few, "bomb", &v, &err), DR_ELIMIT);
+    assert_int_equal(jx_parse(deep, DEEP, &(struct jx_limits){ .bytes = 99 }, "bomb", &v, &err),
+                     DR_ELIMIT);
+    dr_free(deep);
+    const char *strings = "[\"[[[[{{{{,,,,\\\"[[[[\\\\\"]";
+    struct jx_limits shallow = { .depth = 1, .members = 1 };
+    assert_int_equal(jx_parse(strings, strlen(strings), &shallow, "fine", &v, &err), 0);
+    json_decref(v);
+}
+
+static void members_are_typed(void **state)
+{
+    (void)state;
+    json_t *o = parse(
+        "{\"s\":\"text\",\"i\":512,\"r\":7.5,\"b\":true,\"n\":null,\"o\":{},\"a\":[1],"
+        "\"big\":9223372036854775807}");
+    struct dr_error err;
+    const char *s = NULL;
+    int64_t i = 0;
+    double d = 0;
+    bool b = false;
+    json_t *v = NULL;
+    assert_int_equal(jx_get_string(o, "", "s", &s, &err), 0);
+    assert_string_equal(s, "text");
+    assert_int_equal(jx_get_int(o, "", "i", 1, 512, &i, &err), 0);
+    assert_int_equal(i, 512);
+    assert_int_equal(jx_get_int(o, "", "big", INT64_MIN, INT64_MAX, &i, &err), 0);
+    assert_true(i == INT64_MAX);
+    assert_int_equal(jx_get_number(o, "", "i", &d, &err), 0);
+    assert_true(d == 512);
+    assert_int_equal(jx_get_bool(o, "", "b", &b, &err), 0);
+    assert_true(b);
+    assert_int_equal(jx_get_object(o, "", "o", &v, &err), 0);
+    assert_int_equal(jx_get_array(o, "", "a", &v, &err), 0);
+    assert_int_equal(jx_get(o, "", "n", &v, &err), 0);
+    assert_int_equal(jx_get_int(o, "data", "i", 1, 100, &i, &err), DR_EINVAL);
+    assert_string_equal(err.text, "data.i: got 512, expected an integer from 1 to 100");
+    assert_string_equal(err.path, "data.i");
+    assert_int_equal(jx_get_int(o, "data", "r", 0, INT64_MAX, &i, &err), DR_EINVAL);
+    assert_string_equal(err.text, "data.r: got 7.5, expected an integer of at least 0");
+    assert_int_equal(jx_get_string(o, NULL, "o", &s, &err), DR_EINVAL);
+    assert_string_equal(err.text, "o: got an object, expected a string");
+    assert_int_equal(jx_get_bool(o, "", "gone", &b, &err), DR_EINVAL);
+    assert_string_equal(err.text, "gone: expected true or false (required)");
+    assert_int_equal(jx_get_array(o, "", "n", &v, &err), DR_EINVAL);
+    i = 77;
+    assert_int_equal(jx_opt_int(o, "", "gone", 0, 1, &i, &err), 0);
+    assert_int_equal(jx_opt_int(o, "", "n", 0, 1, &i, &err), 0);
+    assert_int_equal(i, 77);
+    assert_int_equal(jx_opt_int(o, "", "s", 0, 1, &i, &err), DR_EINVAL);
+    assert_int_equal(jx_opt_string(o, "", "i", &s, &err), DR_EINVAL);
+    assert_int_equal(jx_opt_number(o, "", "s", &d, &err), DR_EINVAL);
+    assert_int_equal(jx_opt_bool(o, "", "i", &b, &err), DR_EINVAL);
+    assert_int_equal(jx_opt_object(o, "", "a", &v, &err), DR_EINVAL);
+    assert_int_equal(jx_opt_array(o, "", "o", &v, NULL), DR_EINVAL);
+    json_decref(o);
+}
+
+static void printing_goes_round(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"z\":1,\"a\":[0.1,-0.0,1e+300,100.0,5e-324,9223372036854775807,-9223372036854775808],"
+        "\"s\":\"\xc3\xa9 \\\"\\\\ \\n\\u0001 "
+        "/\",\"o\":{\"t\":true,\"f\":false,\"n\":null},\"e\":{},\"l\":[]}";
+    json_t *v = parse(text);
+    struct buf b;
+    buf_init(&b, DR_TAG_TEST, 0);
+    assert_int_equal(jx_dump(v, &b), 0);
+    assert_string_equal(
+        buf_text(&b),
+        "{\"z\":1,\"a\":[0.1,-0.0,1e+300,100.0,4.94065645841247e-324,"
+        "9223372036854775807,-9223372036854775808],\"s\":\"\xc3\xa9 \\\"\\\\ "
+        "\\n\\u0001 /\",\"o\":{\"t\":true,\"f\":false,\"n\":null},\"e\":{},\"l\":[]}");
+    json_t *again = parse(buf_text(&b));
+    assert_true(json_equal(v, again));
+    json_decref(again);
+    buf_clear(&b);
+    assert_int_equal(jx_dump_pretty(v, &b), 0);
+    again = parse(buf_text(&b));
+    assert_true(json_equal(v, again));
+    json_decref(again);
+    json_decref(v);
+    buf_free(&b);
+}
+
+static void doubles_go_round(void **state)
+{
+    (void)state;
+    uint64_t u = 88172645463325252u;
+    struct buf b;
+    buf_init(&b, DR_TAG_TEST, 0);
+    for (int i = 0; i < 20000; i++) {
+        double x;
+        u ^= u << 13;
+        u ^= u >> 7;
+        u ^= u << 17;
+        memcpy(&x, &u, sizeof x);
+        if (!isfinite(x))
+            continue;
+        json_t *v = json_real(x);
+        buf_clear(&b);
+        assert_int_equal(jx_dump(v, &b), 0);
+        if (strtod(buf_text(&b), NULL) != x || !strpbrk(buf_text(&b), ".e"))
+            fail_msg("%.17g printed as %s", x, buf_text(&b));
+        json_decref(v);
+    }
+    buf_free(&b);
+}
+
+static void building_chains(void **state)
+{
+    (void)state;
+    json_t *o = json_object();
+    assert_int_equal(jx_set(o, "a", json_integer(1)), 0);
+    assert_int_equal(jx_set(o, "bad", json_string("\xff")), DR_ENOMEM);
+    assert_int_equal(jx_set(NULL, "a", json_integer(1)), DR_ENOMEM);
+    assert_int_equal(jx_add(o, json_integer(1)), DR_ENOMEM);
+    struct buf b;
+    buf_init(&b, DR_TAG_TEST, 0);
+    assert_int_equal(jx_dump(o, &b), 0);
+    assert_string_equal(buf_text(&b), "{\"a\":1}");
+    assert_int_equal(jx_dump(NULL, &b), DR_ENOMEM);
+    buf_free(&b);
+    json_decref(o);
+}
+
+static int scenario(void *ctx, struct dr_error *err)
+{
+    json_t *v = NULL;
+    struct buf b;
+    buf_init(&b, DR_TAG_TEST, 0);
+    int r = jx_parse_file(ctx, NULL, &v, err);
+    if (!r) {
+        r = jx_dump(v, &b);
+        if (r)
+            dr_fail(err, r, "dump");
+    }
+    json_decref(v);
+    buf_free(&b);
+    return r;
+}
+
+static void survives_no_memory(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"a\":[1,2.5,\"three\",{\"four\":[null,true]}],\"b\":\"text\",\"c\":{}}";
+    char path[256];
+    jx_init();
+    snprintf(path, sizeof path, "%s/a.json", test_dir());
+    assert_int_equal(dr_write_file(path, text, sizeof text - 1, NULL), 0);
+    test_oom_walk(scenario, path);
+    json_t *v = NULL;
+    assert_int_equal(jx_parse_file("/nowhere/at/all.json", NULL, &v, NULL), DR_ENOENT);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(bad_json_is_refused), cmocka_unit_test(bombs_are_refused),
+    cmocka_unit_test(members_are_typed),   cmocka_unit_test(printing_goes_round),
+    cmocka_unit_test(doubles_go_round),    cmocka_unit_test(building_chains),
+    cmocka_unit_test(survives_no_memory),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
