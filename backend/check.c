@@ -1,0 +1,360 @@
+/* check.c - see check.h. */
+#include "backend/check.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/check_data.h"
+#include "backend/cpu/features.h"
+#include "backend/cpu/kernels.h"
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/nearest.h"
+
+enum { THREAD_COUNTS = 3, SETS_MAX = 16, SAMPLES = 2000, SEAMS = 800 };
+
+static const double SAMPLE_ABOVE = 0.5e9; /* flops */
+static const double WORST_FACTOR = 60;    /* largest single error allowed, in tolerances */
+
+/* An output and what the reference says of it. */
+struct sample {
+    int64_t n, h, w, c;
+    double value;
+};
+
+struct checker {
+    const struct check_options *opt;
+    check_report report;
+    void *ctx;
+    int failed;
+    struct backend *scalar;                         /* all threads, for references */
+    struct backend *backends[SETS_MAX][THREAD_COUNTS]; /* 1, 2, 3 threads; NULL: set not wanted */
+    /* The case at hand. */
+    const struct op_info *info;
+    struct check_data data;
+    struct check_weights weights;  /* on scalar */
+    float *full;                   /* the reference's output, guarded, or NULL */
+    struct sample *samples;
+    int n_samples;
+};
+
+static double case_flops(const struct checker *k)
+{
+    struct op op = check_dense_op(&k->data, &k->weights);
+    return k->info->flops ? k->info->flops(&op) : 0;
+}
+
+/* ---- references ---- */
+
+/* A coordinate near a multiple of a likely tile edge. */
+static int64_t near_seam(uint64_t r, int64_t size)
+{
+    static const int64_t edges[] = { 4, 6, 8, 12, 14, 16, 24, 32, 48, 64, 128, 256 };
+    int64_t edge = edges[r % (sizeof edges / sizeof *edges)];
+    int64_t at = (int64_t)(r >> 8 & 0xffff) % (size / edge + 1) * edge - (int64_t)(r >> 32 & 1);
+    return at < 0 ? 0 : at >= size ? size - 1 : at;
+}
+
+static struct sample place_sample(const struct act *dst, uint64_t seed, int i, int random)
+{
+    int64_t pixels = dst->h * dst->w;
+    uint64_t a = check_random(seed, (uint64_t)i * 2), b = check_random(seed, (uint64_t)i * 2 + 1);
+    struct sample s = { .n = (int64_t)(a >> 48) % dst->n };
+    int64_t p = (int64_t)(a & 0xffffffffffff) % pixels;
+    if (i < 8) { /* corners */
+        s.n = i & 1 ? dst->n - 1 : 0;
+        p = i & 2 ? pixels - 1 : 0;
+        s.c = i & 4 ? dst->c - 1 : 0;
+    } else if (i < random) {
+        s.c = (int64_t)(b % (uint64_t)dst->c);
+    } else {
+        p = near_seam(a, pixels);
+        s.c = near_seam(b, dst->c);
+    }
+    s.h = p / dst->w;
+    s.w = p % dst->w;
+    return s;
+}
+
+/* `at` for the corners, drawn outputs and seams, about as many as half a GFLOP pays for. */
+static int sample_reference(struct checker *k, struct dr_error *err)
+{
+    struct op op = check_dense_op(&k->data, &k->weights);
+    struct op_args args = check_dense_args(&k->data, &op);
+    double each = case_flops(k) / (double)(op.dst.n * op.dst.h * op.dst.w * op.dst.c);
+    bool all = case_flops(k) > SAMPLE_ABOVE || each * (SAMPLES + SEAMS) < 2e7;
+    int random = all ? SAMPLES : 100, count = all ? SAMPLES + SEAMS : 150;
+    k->samples = dr_malloc(DR_TAG_TEST, (size_t)count * sizeof *k->samples);
+    if (!k->samples)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    for (int i = 0; i < count; i++) {
+        struct sample *s = &k->samples[i];
+        if (k->opt->stop && atomic_load(k->opt->stop))
+            return dr_fail(err, DR_ECANCELED, "stopped");
+        *s = place_sample(&op.dst, k->opt->seed, i, random);
+        s->value = k->info->at(&args, s->n, s->h, s->w, s->c);
+    }
+    k->n_samples = count;
+    return 0;
+}
+
+static int full_reference(struct checker *k, struct dr_error *err)
+{
+    return check_data_run(k->scalar, &k->data, &k->weights, 0, k->data.setup.op.dst.n,
+                          k->opt->stop, &k->full, err);
+}
+
+/* ---- comparisons ---- */
+
+struct distance {
+    double difference, reference, largest;
+    int64_t count;
+    bool unequal;
+};
+
+static void measure(struct distance *d, double got, double want)
+{
+    double diff = got - want;
+    d->count++;
+    d->unequal |= (float)got != (float)want;
+    d->reference += want * want;
+    /* A NaN must not get lost in comparisons that are false. */
+    if (!(diff * diff < INFINITY)) {
+        d->difference = INFINITY;
+        return;
+    }
+    d->difference += diff * diff;
+    if (fabs(diff) > d->largest)
+        d->largest = fabs(diff);
+}
+
+static const float *output(const struct act *dst, const float *out, int64_t row)
+{
+    return out + (CHECK_GUARD + row) * dst->ld;
+}
+
+static struct distance compare(const struct checker *k, const float *out, bool sampled)
+{
+    const struct act *dst = &k->data.setup.op.dst;
+    struct distance d = { 0, 0, 0, 0, false };
+    if (sampled) {
+        for (int i = 0; i < k->n_samples; i++) {
+            const struct sample *s = &k->samples[i];
+            int64_t row = (s->n * dst->h + s->h) * dst->w + s->w;
+            measure(&d, output(dst, out, row)[s->c], s->value);
+        }
+        return d;
+    }
+    for (int64_t row = 0; row < dst->n * dst->h * dst->w; row++)
+        for (int64_t c = 0; c < dst->c; c++)
+            measure(&d, output(dst, out, row)[c], output(dst, k->full, row)[c]);
+    return d;
+}
+
+/* Rows around dst and the gaps beside it hold what they held. */
+static bool guards_whole(const struct act *dst, const float *out)
+{
+    int64_t rows = dst->n * dst->h * dst->w;
+    uint32_t guard;
+    memset(&guard, CHECK_GUARD_BYTE, sizeof guard);
+    for (int64_t row = -CHECK_GUARD; row < rows + CHECK_GUARD; row++) {
+        const float *p = output(dst, out, row);
+        for (int64_t c = row < 0 || row >= rows ? 0 : dst->c; c < dst->ld; c++)
+            if (memcmp(p + c, &guard, sizeof guard))
+                return false;
+    }
+    return true;
+}
+
+static bool same_bits(const struct act *dst, const float *a, const float *b, int64_t first_row,
+                      int64_t rows)
+{
+    for (int64_t row = 0; row < rows; row++)
+        if (memcmp(output(dst, a, first_row + row), output(dst, b, row),
+                   (size_t)dst->c * sizeof *a))
+            return false;
+    return true;
+}
+
+/* ---- a case in a set ---- */
+
+static void judge(const struct checker *k, const float *out, bool sampled, struct check_result *r)
+{
+    struct distance d = compare(k, out, sampled);
+    double rms = sqrt(d.reference / (double)d.count);
+    r->compared = d.count;
+    r->error = d.reference > 0 ? sqrt(d.difference / d.reference) : sqrt(d.difference);
+    r->worst = rms > 0 ? d.largest / rms : d.largest;
+    r->tolerance = k->info->tolerance;
+    if (r->tolerance > 0 ? !(r->error <= r->tolerance) : d.unequal)
+        snprintf(r->why, sizeof r->why, "relative error %.3g, allowed %.3g", r->error,
+                 r->tolerance);
+    else if (r->tolerance > 0 && !(r->worst <= WORST_FACTOR * r->tolerance))
+        snprintf(r->why, sizeof r->why, "largest error %.3g of the mean, allowed %.3g", r->worst,
+                 WORST_FACTOR * r->tolerance);
+}
+
+/* Each sample alone has the bits it has among the others. */
+static int check_alone(const struct checker *k, struct backend *be, const struct check_weights *w,
+                       const float *together, struct check_result *r, struct dr_error *err)
+{
+    const struct act *dst = &k->data.setup.op.dst;
+    int64_t rows = dst->h * dst->w;
+    for (int64_t i = 0; i < dst->n && dst->n > 1; i++) {
+        float *alone;
+        int e = check_data_run(be, &k->data, w, i, 1, k->opt->stop, &alone, err);
+        if (e)
+            return e;
+        if (!same_bits(dst, together, alone, i * rows, rows) && !r->why[0])
+            snprintf(r->why, sizeof r->why, "sample %" PRId64 " alone has other bits", i);
+        dr_free(alone);
+    }
+    return 0;
+}
+
+/* One backend (a set and a thread count): *first is the output of the first thread count. */
+static int check_threads(const struct checker *k, struct backend *be, bool sampled, float **first,
+                         struct check_result *r, struct dr_error *err)
+{
+    const struct act *dst = &k->data.setup.op.dst;
+    struct check_weights w;
+    float *out = NULL;
+    int e = check_weights_new(be, &k->data, &w, err);
+    if (e)
+        return e;
+    e = check_data_run(be, &k->data, &w, 0, dst->n, k->opt->stop, &out, err);
+    if (!e && !*first) {
+        judge(k, out, sampled, r);
+        e = check_alone(k, be, &w, out, r, err);
+    }
+    check_weights_free(&w);
+    if (e) {
+        dr_free(out);
+        return e;
+    }
+    if (!guards_whole(dst, out) && !r->why[0])
+        snprintf(r->why, sizeof r->why, "writes outside dst with %d threads", backend_threads(be));
+    if (*first && !same_bits(dst, *first, out, 0, dst->n * dst->h * dst->w) && !r->why[0])
+        snprintf(r->why, sizeof r->why, "%d threads give other bits", backend_threads(be));
+    if (*first)
+        dr_free(out);
+    else
+        *first = out;
+    return 0;
+}
+
+static int check_set(struct checker *k, int set, const struct op_case *c, struct dr_error *err)
+{
+    double start = dr_now();
+    float *first = NULL;
+    int e = 0;
+    struct dr_error broken = { 0 };
+    struct check_result r = { .op = k->info->name, .set = kernel_set_name(set), .name = c->name };
+    bool sampled = k->n_samples && (set == 0 || !k->full);
+    for (int t = 0; t < THREAD_COUNTS && !e; t++)
+        e = check_threads(k, k->backends[set][t], sampled, &first, &r, &broken);
+    dr_free(first);
+    if (e == DR_ENOMEM || e == DR_ECANCELED)
+        return dr_fail(err, e, "%s", broken.text);
+    if (e)
+        snprintf(r.why, sizeof r.why, "%.180s", broken.text);
+    r.passed = !r.why[0];
+    r.seconds = dr_now() - start;
+    k->failed += !r.passed;
+    k->report(k->ctx, &r);
+    return 0;
+}
+
+/* A set that takes another's kernel for this op has nothing of its own to check. */
+static bool set_wanted(const struct checker *k, enum op_kind kind, int set)
+{
+    if (!k->backends[set][0])
+        return false;
+    if (set == 0)
+        return !(k->opt->scalar_flops > 0 && case_flops(k) > k->opt->scalar_flops);
+    return kernel_of(kind, set) != kernel_of(kind, set - 1);
+}
+
+static int check_case(struct checker *k, enum op_kind kind, const struct op_case *c,
+                      struct dr_error *err)
+{
+    k->info = op_info(kind);
+    int r = check_data_new(k->info, kind, c, k->opt->seed, &k->data, err);
+    if (!r)
+        r = check_weights_new(k->scalar, &k->data, &k->weights, err);
+    if (!r && k->info->at)
+        r = sample_reference(k, err);
+    if (!r && (!k->info->at || case_flops(k) <= SAMPLE_ABOVE))
+        r = full_reference(k, err);
+    for (int set = 0; set < SETS_MAX && !r; set++)
+        if (set_wanted(k, kind, set))
+            r = check_set(k, set, c, err);
+    dr_free(k->samples);
+    dr_free(k->full);
+    k->samples = NULL;
+    k->full = NULL;
+    k->n_samples = 0;
+    check_weights_free(&k->weights);
+    check_data_free(&k->data);
+    return r ? dr_while(err, r, "checking %s, %s", k->info->name, c->name) : 0;
+}
+
+/* ---- everything ---- */
+
+static int open_backends(struct checker *k, struct dr_error *err)
+{
+    int only = -1;
+    int (*open)(const struct backend_options *, struct backend **, struct dr_error *) =
+        k->opt->open ? k->opt->open : backend_open_cpu;
+    int r = backend_open_cpu(&(struct backend_options){ "scalar", cpu_count() }, &k->scalar, err);
+    if (!r && k->opt->kernels)
+        r = kernel_set_find(k->opt->kernels, &only, err);
+    for (int set = 0; set < SETS_MAX && !r; set++) {
+        const char *name = kernel_set_name(set);
+        if (!name || !kernel_set_usable(set) || (only >= 0 && set != only))
+            continue;
+        for (int t = 0; t < THREAD_COUNTS && !r; t++)
+            r = open(&(struct backend_options){ name, t + 1 }, &k->backends[set][t], err);
+    }
+    return r;
+}
+
+static int op_named(const char *name, struct dr_error *err)
+{
+    const char *names[OP_KIND_COUNT];
+    for (int i = 0; i < OP_KIND_COUNT; i++) {
+        names[i] = op_info((enum op_kind)i)->name;
+        if (!strcmp(name, names[i]))
+            return i;
+    }
+    return dr_fail_field(err, DR_EINVAL, "op", name, "an op's name",
+                         dr_nearest(name, names, OP_KIND_COUNT));
+}
+
+int backend_check(const struct check_options *opt, check_report report, void *ctx,
+                  int *ret_failed, struct dr_error *err)
+{
+    struct checker *k = dr_calloc(DR_TAG_TEST, 1, sizeof *k);
+    if (!k)
+        return dr_fail(err, DR_ENOMEM, "no memory for the checker");
+    k->opt = opt;
+    k->report = report;
+    k->ctx = ctx;
+    int only = opt->op ? op_named(opt->op, err) : OP_KIND_COUNT;
+    int r = only < 0 ? only : open_backends(k, err);
+    for (int kind = 0; kind < OP_KIND_COUNT && !r; kind++) {
+        const struct op_info *info = op_info((enum op_kind)kind);
+        for (int i = 0; i < info->n_cases && !r && (!opt->op || kind == only); i++)
+            r = check_case(k, (enum op_kind)kind, &info->cases[i], err);
+    }
+    for (int set = 0; set < SETS_MAX; set++)
+        for (int t = 0; t < THREAD_COUNTS; t++)
+            backend_close(k->backends[set][t]);
+    backend_close(k->scalar);
+    if (!r)
+        *ret_failed = k->failed;
+    dr_free(k);
+    return r;
+}

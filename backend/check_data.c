@@ -1,0 +1,318 @@
+/* check_data.c - see check_data.h. Values depend on seed, role and index only, so a sample alone has the values it has
+ * in a batch. */
+#include "backend/check_data.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "backend/vtable.h"
+#include "base/alloc.h"
+
+/* SplitMix64 (Steele, Lea and Flood 2014) of a counter. */
+uint64_t check_random(uint64_t seed, uint64_t index)
+{
+    uint64_t z = seed * 0xd1342543de82ef95u + (index + 1) * 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+/* Mean 0, deviation 1, near enough to normal. */
+static float noise(uint64_t seed, uint64_t index)
+{
+    uint64_t r = check_random(seed, index);
+    double sum = 0;
+    for (int i = 0; i < 4; i++)
+        sum += (double)(r >> (16 * i) & 0xffff) / 65536.0;
+    return (float)((sum - 2.0) * 1.7320508075688772);
+}
+
+struct act *check_act(struct op *op, enum check_role role)
+{
+    struct act *acts[ROLE_COUNT] = { &op->src,      &op->k,           &op->v,
+                                     &op->residual, &op->channel_add, &op->dst };
+    return acts[role];
+}
+
+static int64_t act_rows(const struct act *a)
+{
+    return a->n * a->h * a->w;
+}
+
+static int values_new(struct check_data *d, enum check_role role, uint64_t seed,
+                      struct dr_error *err)
+{
+    const struct act *a = check_act(&d->setup.op, role);
+    int64_t count = act_rows(a) * a->c;
+    if (!count || role == ROLE_DST)
+        return 0;
+    float *v = dr_malloc(DR_TAG_TEST, (size_t)count * sizeof *v);
+    d->values[role] = v;
+    if (!v)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    bool src = role == ROLE_SRC;
+    for (int64_t i = 0; i < count; i++) {
+        v[i] = noise(seed + role, (uint64_t)i);
+        if (src)
+            v[i] = d->setup.constant ? (float)d->setup.mean : v[i] + (float)d->setup.mean;
+    }
+    if (src && d->setup.ids)
+        for (int64_t i = 0; i < count; i++)
+            ((int32_t *)v)[i] =
+                (int32_t)(check_random(seed, (uint64_t)i) % (uint64_t)d->setup.ids);
+    return 0;
+}
+
+/* A source of random values, at an odd address: files promise no alignment. */
+static int source_new(struct check_data *d, int slot, struct weight_source *s, struct shape shape,
+                      double mean, double deviation, uint64_t seed, struct dr_error *err)
+{
+    enum { CHUNK = 256 };
+    int64_t count = 0;
+    shape_count(&shape, &count);
+    size_t size = dtype_size(d->setup.weight_dtype);
+    char *p = dr_malloc(DR_TAG_TEST, (size_t)count * size + 1);
+    d->memory[slot] = p;
+    if (!p)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    p++;
+    for (int64_t i = 0; i < count; i += CHUNK) {
+        float v[CHUNK];
+        int64_t n = count - i < CHUNK ? count - i : CHUNK;
+        for (int64_t j = 0; j < n; j++)
+            v[j] = (float)(mean + deviation * noise(seed, (uint64_t)(i + j)));
+        dtype_from_f32(p + (size_t)i * size, d->setup.weight_dtype, v, n);
+    }
+    *s = (struct weight_source){
+        .name = "case", .data = p, .dtype = d->setup.weight_dtype, .shape = shape
+    };
+    return 0;
+}
+
+/* Height of part i; parts of odd mean height differ by one. */
+static int64_t part_rows(const struct weight_desc *w, int i)
+{
+    int64_t rows = w->out / w->parts;
+    if (w->parts == 1 || i > w->parts)
+        return w->out;
+    if (rows % 2 == 0 || rows < 3)
+        return i == w->parts - 1 ? w->out - rows * (w->parts - 1) : rows;
+    return i == 0 ? rows + 1 : i == w->parts - 1 ? w->out - rows * (w->parts - 1) - 1 : rows;
+}
+
+static int sources_new(struct check_data *d, uint64_t seed, struct dr_error *err)
+{
+    const struct weight_desc *w = &d->setup.weight;
+    int slot = 0, r = 0;
+    for (int i = 0; w->out && i < w->parts && !r; i++, slot++) {
+        struct shape shape = SHAPE1(w->out);
+        double mean = 0, deviation = 1;
+        if (w->kind == WEIGHT_NORM) {
+            mean = 1;
+            deviation = 0.25;
+        } else if (w->kind == WEIGHT_TABLE) {
+            shape = SHAPE2(w->in, w->out);
+        } else if (w->kind == WEIGHT_CONV) {
+            shape = SHAPE4(w->out, w->in, w->kernel, w->kernel);
+            deviation = 1 / sqrt((double)(w->in * w->kernel * w->kernel));
+        } else {
+            shape = SHAPE2(part_rows(w, i), w->in);
+            deviation = 1 / sqrt((double)w->in);
+        }
+        r = source_new(d, slot, &d->source[slot], shape, mean, deviation, seed + 100 + (uint64_t)i,
+                       err);
+    }
+    for (int i = 0; w->bias && i < w->parts && !r; i++, slot++) {
+        int64_t rows = w->kind == WEIGHT_LINEAR ? part_rows(w, i) : w->out;
+        r = source_new(d, slot, &d->source[slot], SHAPE1(rows), 0, 0.5, seed + 200 + (uint64_t)i,
+                       err);
+    }
+    d->n_sources = slot;
+    const struct weight_desc *p = &d->setup.position;
+    if (!r && p->out)
+        r = source_new(d, 6, &d->position, SHAPE2(p->in, p->out), 0, 1, seed + 300, err);
+    return r;
+}
+
+int check_data_new(const struct op_info *info, enum op_kind kind, const struct op_case *c,
+                   uint64_t seed, struct check_data *ret, struct dr_error *err)
+{
+    struct check_data d;
+    memset(&d, 0, sizeof d);
+    d.setup.op.kind = kind;
+    info->setup(c, &d.setup);
+    int r = 0;
+    for (int role = 0; role < ROLE_COUNT && !r; role++) {
+        struct act *a = check_act(&d.setup.op, (enum check_role)role);
+        if (a->c && !a->ld)
+            a->ld = a->c;
+        r = values_new(&d, (enum check_role)role, seed, err);
+    }
+    if (!r)
+        r = sources_new(&d, seed, err);
+    if (r)
+        check_data_free(&d);
+    else
+        *ret = d;
+    return r;
+}
+
+void check_data_free(struct check_data *d)
+{
+    for (int i = 0; i < ROLE_COUNT; i++)
+        dr_free(d->values[i]);
+    for (int i = 0; i < 7; i++)
+        dr_free(d->memory[i]);
+    memset(d, 0, sizeof *d);
+}
+
+int check_weights_new(struct backend *be, const struct check_data *d, struct check_weights *ret,
+                      struct dr_error *err)
+{
+    struct check_weights w = { NULL, NULL };
+    int r = 0;
+    if (d->setup.weight.out)
+        r = weight_prepare(be, &d->setup.weight, d->source, d->n_sources, &w.weight, err);
+    if (!r && d->setup.position.out)
+        r = weight_prepare(be, &d->setup.position, &d->position, 1, &w.position, err);
+    if (r)
+        check_weights_free(&w);
+    else
+        *ret = w;
+    return r;
+}
+
+void check_weights_free(struct check_weights *w)
+{
+    weight_free(w->weight);
+    weight_free(w->position);
+    *w = (struct check_weights){ NULL, NULL };
+}
+
+/* ---- a run ---- */
+
+static size_t guarded_bytes(const struct act *a)
+{
+    return (size_t)((act_rows(a) + 2 * CHECK_GUARD) * a->ld) * sizeof(float);
+}
+
+/* The activation with guard rows around it: writes `values` (NULL: none) into a new one and narrows *a to the inner view.
+ * Gaps of inputs are NaN, so that reading one shows. */
+static int place(struct exec *x, struct act *a, const float *values, int fill, struct act *ret_whole,
+                 struct dr_error *err)
+{
+    int64_t rows = act_rows(a), whole_rows = rows + 2 * CHECK_GUARD;
+    struct act whole;
+    int r = act_new(x, a->dtype, 1, 1, whole_rows, a->ld, &whole, err);
+    if (r)
+        return r;
+    float *image = dr_malloc(DR_TAG_TEST, guarded_bytes(a));
+    if (!image)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    memset(image, fill, guarded_bytes(a));
+    for (int64_t i = 0; values && i < rows; i++)
+        memcpy(image + (CHECK_GUARD + i) * a->ld, values + i * a->c, (size_t)a->c * sizeof *image);
+    r = act_write(x, whole, image, err);
+    dr_free(image);
+    a->buf = whole.buf;
+    a->offset = whole.offset + (size_t)(CHECK_GUARD * a->ld) * sizeof(float);
+    *ret_whole = whole;
+    return r;
+}
+
+static int place_all(struct exec *x, const struct check_data *d, struct op *op, int64_t first,
+                     struct act *ret_dst, struct dr_error *err)
+{
+    const struct op_setup *s = &d->setup;
+    int same = s->src_in_place ? ROLE_SRC : s->residual_in_place ? ROLE_RESIDUAL : ROLE_DST;
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        struct act *a = check_act(op, (enum check_role)role), whole;
+        if (!a->c || (role == ROLE_DST && same != ROLE_DST))
+            continue;
+        const struct act *all = check_act((struct op *)&s->op, (enum check_role)role);
+        int64_t skip = all->n == s->op.dst.n ? first * a->h * a->w * a->c : 0;
+        const float *values = d->values[role] ? (const float *)d->values[role] + skip : NULL;
+        int r = place(x, a, values, role == same ? CHECK_GUARD_BYTE : 0xff, &whole, err);
+        if (r)
+            return r;
+        if (role == same) {
+            *ret_dst = whole;
+            op->dst.buf = a->buf;
+            op->dst.offset = a->offset;
+        }
+    }
+    return 0;
+}
+
+static int run_placed(struct exec *x, const struct check_data *d, struct op *op, int64_t first,
+                      float *out, struct dr_error *err)
+{
+    struct act whole = { .buf = NULL };
+    int r = place_all(x, d, op, first, &whole, err);
+    if (!r)
+        r = op_run(x, op, err);
+    return r ? r : act_read(x, whole, out, err);
+}
+
+/* Samples [first, first + count) of every batched activation. */
+static struct op narrowed(const struct check_data *d, const struct check_weights *w, int64_t count)
+{
+    struct op op = d->setup.op;
+    int64_t n = op.dst.n;
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        struct act *a = check_act(&op, (enum check_role)role);
+        if (a->n == n)
+            a->n = count;
+    }
+    op.weight = w->weight;
+    op.position = w->position;
+    return op;
+}
+
+int check_data_run(struct backend *be, const struct check_data *d, const struct check_weights *w,
+                   int64_t first, int64_t count, const atomic_int *stop, float **ret_out,
+                   struct dr_error *err)
+{
+    struct op op = narrowed(d, w, count);
+    struct exec x = { .be = be, .stop = stop };
+    size_t capacity = backend_align(be->v->scratch(be, &op));
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        const struct act *a = check_act(&op, (enum check_role)role);
+        if (a->c)
+            capacity += backend_align(guarded_bytes(a));
+    }
+    float *out = dr_malloc(DR_TAG_TEST, guarded_bytes(&op.dst));
+    if (!out)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    int r = workspace_new(be, capacity, &x.ws, err);
+    if (!r)
+        r = run_placed(&x, d, &op, first, out, err);
+    workspace_free(x.ws);
+    if (r)
+        dr_free(out);
+    else
+        *ret_out = out;
+    return r;
+}
+
+/* ---- the reference ---- */
+
+struct op check_dense_op(const struct check_data *d, const struct check_weights *w)
+{
+    struct op op = narrowed(d, w, d->setup.op.dst.n);
+    for (int role = 0; role < ROLE_COUNT; role++) {
+        struct act *a = check_act(&op, (enum check_role)role);
+        a->ld = a->c;
+    }
+    return op;
+}
+
+struct op_args check_dense_args(const struct check_data *d, const struct op *op)
+{
+    return (struct op_args){ .op = op,
+                             .src = d->values[ROLE_SRC],
+                             .k = d->values[ROLE_K],
+                             .v = d->values[ROLE_V],
+                             .residual = d->values[ROLE_RESIDUAL],
+                             .channel_add = d->values[ROLE_CHANNEL_ADD] };
+}

@@ -1,0 +1,166 @@
+/* test_backend_check.c - the kernels of this machine against their references; and that the checker can fail. */
+#include "testing/helpers/test.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "backend/check.h"
+#include "backend/cpu/cpu.h"
+#include "base/clock.h"
+
+static void print_result(void *ctx, const struct check_result *r)
+{
+    int *count = ctx;
+    ++*count;
+    if (!r->passed || r->seconds > 3)
+        printf("%-14s %-7s %-24s error %.2e worst %.2e of %.0e, %lld outputs, %.2f s %s\n", r->op,
+               r->set, r->name, r->error, r->worst, r->tolerance, (long long)r->compared,
+               r->seconds, r->why);
+}
+
+static void check_op(enum op_kind kind)
+{
+    struct check_options opt = { .op = op_info(kind)->name, .scalar_flops = 1e8, .seed = 7 };
+    struct dr_error err = { 0 };
+    int failed = -1, count = 0;
+    double start = dr_now();
+    uint64_t blocks = test_blocks();
+    if (backend_check(&opt, print_result, &count, &failed, &err))
+        fail_msg("%s: %s", opt.op, err.text);
+    printf("%s: %d results, %.1f s\n", opt.op, count, dr_now() - start);
+    assert_int_equal(failed, 0);
+    assert_true(count >= op_info(kind)->n_cases / 2);
+    assert_true(test_blocks() == blocks);
+}
+
+#define OP(name)                                                                                   \
+    static void name##_kernels(void **state)                                                       \
+    {                                                                                              \
+        (void)state;                                                                               \
+        check_op(OP_KIND_##name);                                                                  \
+    }
+#include "backend/ops/ops.def"
+#undef OP
+
+/* ---- a backend that does its ops almost right ---- */
+
+enum fault { FAULT_NONE, FAULT_VALUE, FAULT_NAN, FAULT_OUTSIDE, FAULT_GAP, FAULT_THREADS, FAULT_BATCH,
+             FAULT_ERROR };
+static enum fault fault;
+
+static int faulty_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
+                      size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
+{
+    int r = cpu_run(be, op, scratch_buf, scratch_offset, stop, err);
+    float *dst = (float *)(op->dst.buf->base + op->dst.offset);
+    int64_t rows = op->dst.n * op->dst.h * op->dst.w;
+    bool big = fault == FAULT_VALUE || (fault == FAULT_THREADS && be->threads == 3) ||
+               (fault == FAULT_BATCH && op->dst.n > 1);
+    if (big)
+        dst[0] = dst[0] + (fault == FAULT_VALUE ? 0.01f : 1e-7f);
+    if (fault == FAULT_NAN)
+        dst[(rows - 1) * op->dst.ld + op->dst.c - 1] = NAN;
+    if (fault == FAULT_OUTSIDE)
+        dst[rows * op->dst.ld] = 0;
+    if (fault == FAULT_GAP && op->dst.ld > op->dst.c)
+        dst[op->dst.c] = 0;
+    if (fault == FAULT_ERROR)
+        return dr_fail(err, DR_EINTERNAL, "broken");
+    return r;
+}
+
+static int faulty_open(const struct backend_options *opt, struct backend **ret,
+                       struct dr_error *err)
+{
+    static struct backend_vtable vtable;
+    int r = backend_open_cpu(opt, ret, err);
+    if (!r) {
+        vtable = *(*ret)->v;
+        vtable.run = faulty_run;
+        (*ret)->v = &vtable;
+    }
+    return r;
+}
+
+static void keep_why(void *ctx, const struct check_result *r)
+{
+    if (!r->passed)
+        snprintf(ctx, sizeof r->why, "%s", r->why);
+}
+
+static void finds_faults(void **state)
+{
+    (void)state;
+    static const struct {
+        enum fault fault;
+        const char *why;
+    } faults[] = {
+        { FAULT_NONE, "" },
+        { FAULT_VALUE, "relative error" },
+        { FAULT_NAN, "relative error" },
+        { FAULT_OUTSIDE, "writes outside" },
+        { FAULT_GAP, "writes outside" },
+        { FAULT_THREADS, "3 threads give other bits" },
+        { FAULT_BATCH, "alone has other bits" },
+        { FAULT_ERROR, "broken" },
+    };
+    for (size_t i = 0; i < sizeof faults / sizeof *faults; i++) {
+        struct check_options opt = { .op = "layer_norm", .kernels = "scalar", .open = faulty_open };
+        char why[200] = "";
+        int failed = -1;
+        fault = faults[i].fault;
+        assert_int_equal(backend_check(&opt, keep_why, why, &failed, NULL), 0);
+        assert_true((failed > 0) == (fault != FAULT_NONE));
+        if (!strstr(why, faults[i].why))
+            fail_msg("fault %d: \"%s\"", (int)fault, why);
+    }
+}
+
+static void names_unknown_things(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    int failed;
+    struct check_options opt = { .op = "layernorm" };
+    assert_int_equal(backend_check(&opt, keep_why, NULL, &failed, &err), DR_EINVAL);
+    assert_string_equal(err.hint, "layer_norm");
+    opt = (struct check_options){ .kernels = "avx1024" };
+    assert_int_equal(backend_check(&opt, keep_why, NULL, &failed, &err), DR_EINVAL);
+    assert_non_null(strstr(err.expected, "avx512"));
+}
+
+static int small_check(void *ctx, struct dr_error *err)
+{
+    struct check_options opt = { .op = "embedding", .kernels = "scalar" };
+    int failed;
+    char why[200];
+    (void)ctx;
+    return backend_check(&opt, keep_why, why, &failed, err);
+}
+
+static void survives_short_memory(void **state)
+{
+    (void)state;
+    test_oom_walk(small_check, NULL);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(finds_faults),
+    cmocka_unit_test(names_unknown_things),
+    cmocka_unit_test(survives_short_memory),
+    cmocka_unit_test(linear_kernels),
+    cmocka_unit_test(conv2d_kernels),
+    cmocka_unit_test(upsample_conv_kernels),
+    cmocka_unit_test(group_norm_kernels),
+    cmocka_unit_test(layer_norm_kernels),
+    cmocka_unit_test(attention_kernels),
+    cmocka_unit_test(embedding_kernels),
+    cmocka_unit_test(resize_kernels),
+    cmocka_unit_test(add_kernels),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
