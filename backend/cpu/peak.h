@@ -7,7 +7,7 @@
 #include "backend/backend.h"
 
 /* float32 multiply-adds of the backend's kernel set (scalar: of AVX2 where the machine has it) on all its threads at once, on
- * random data in registers: FLOP/s, the best of a few rounds of about 20 ms. 0 where nothing can be measured. */
+ * random data in registers: FLOP/s, the best of a few rounds. 0 where nothing can be measured. Takes about 0.1 s. */
 double cpu_peak(struct backend *be);
 
 /* The loops, in kernels/: `turns` rounds of multiply-adds begun from 512 floats in (0, 1); the FLOPs. */
