@@ -210,19 +210,24 @@ out:
     return r;
 }
 
+/* Equal sigmas are fine only where the second look of a step shares its level with the next step,
+ * and at the end, where ddim may stay. */
 static int check_replacement(const struct sched *s, const float *timesteps, const float *sigmas,
                              struct dr_error *err)
 {
-    for (int e = 0; timesteps && e < s->evaluations; e++)
+    for (int e = 0; timesteps && e < s->evaluations; e++) {
         if (!(timesteps[e] >= 0 && timesteps[e] <= (float)(s->config.train_steps - 1)))
             return dr_fail(err, DR_EINVAL, "timesteps: entry %d is %g, expected 0 to %d", e,
                            (double)timesteps[e], s->config.train_steps - 1);
-    for (int e = 0; sigmas && e < s->evaluations; e++)
-        if (!(sigmas[e] > 0 && sigmas[e] < INFINITY && sigmas[e + 1] >= 0 &&
-              sigmas[e + 1] <= sigmas[e]))
+    }
+    for (int e = 0; sigmas && e < s->evaluations; e++) {
+        float now = sigmas[e], next = sigmas[e + 1];
+        bool shared = (s->config.sampler->second_order && e % 2) || e == s->evaluations - 1;
+        if (!(now > 0 && now < INFINITY && next >= 0 && (next < now || (shared && next == now))))
             return dr_fail(err, DR_EINVAL,
                            "sigmas: entries %d and %d are %g and %g, expected positive and falling",
-                           e, e + 1, (double)sigmas[e], (double)sigmas[e + 1]);
+                           e, e + 1, (double)now, (double)next);
+    }
     return 0;
 }
 
@@ -237,9 +242,11 @@ int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
         return r;
     if (timesteps)
         memcpy(s->timesteps, timesteps, (size_t)s->evaluations * sizeof *timesteps);
-    if (sigmas)
-        memcpy(s->sigmas, sigmas, ((size_t)s->evaluations + 1) * sizeof *sigmas);
-    s->given_sigmas |= sigmas != NULL;
+    size_t bytes = ((size_t)s->evaluations + 1) * sizeof *sigmas;
+    if (sigmas && memcmp(s->sigmas, sigmas, bytes)) {
+        memcpy(s->sigmas, sigmas, bytes);
+        s->given_sigmas = true;
+    }
     if (s->config.sampler->prepare)
         r = s->config.sampler->prepare(s, &table, err);
     s->state->fingerprint = fingerprint(s);

@@ -87,9 +87,10 @@ int sched_evaluations(const struct sched *s);
 const float *sched_timesteps(const struct sched *s);
 const float *sched_sigmas(const struct sched *s);
 
-/* Puts other timesteps [evaluations] or sigmas [evaluations + 1] in place (NULL: stays), for injected
- * stages; before sched_begin. DR_EINVAL for values no run can have: timesteps outside the training
- * range, sigmas that are not finite, positive (the last: 0 or more) and falling. */
+/* Puts other timesteps [evaluations] or sigmas [evaluations + 1] in place (NULL: stays), for
+ * injected stages; before sched_begin. Its own arrays change no bit. DR_EINVAL for values no run
+ * can have: timesteps outside the training range, sigmas that are not finite, positive (the last: 0
+ * or more) and falling. */
 int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
                   struct dr_error *err);
 
@@ -113,8 +114,7 @@ int sched_feed(struct sched *s, const float *pred, struct dr_rng *rng, struct dr
 /* Whether sched_feed draws from the generator (n normals at each evaluation). */
 bool sched_draws_noise(const struct sched *s);
 
-/* The latents [n] now. May be written between sched_feed and sched_next (masks, injected stages).
- * */
+/* The latents [n] now. May be written between sched_feed and sched_next (masks, injected). */
 float *sched_latents(struct sched *s);
 
 /* The whole changing state as one flat block without pointers. Load into an object of the same

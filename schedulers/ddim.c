@@ -3,12 +3,11 @@
  *
  * Under the normal schedule a step goes from timestep t to t minus the whole stride of the training
  * timesteps, which for spacings trailing and linspace is not always the next step's timestep: that
- * is the reference's rule. Under the other schedules, which the reference lacks, it goes to the
- * next step's level. */
+ * is the reference's rule. Under the other schedules, which the reference lacks, and with sigmas
+ * given from outside, it goes to the next step's level. */
 #include "schedulers/scheduler_impl.h"
 
 #include <math.h>
-#include <stdio.h>
 
 enum { ALPHA, ALPHA_NEXT, AUX };
 

@@ -259,6 +259,83 @@ static void states_of_other_runs_are_refused(void **state)
     }
 }
 
+static void check_own_arrays(struct sched *s)
+{
+    struct dr_error err = { 0 };
+    float before[VALUES];
+    size_t n = (size_t)sched_evaluations(s);
+    float *arrays = dr_calloc(DR_TAG_TEST, 2 * n + 1, sizeof *arrays);
+    assert_non_null(arrays);
+    memcpy(arrays, sched_timesteps(s), n * sizeof *arrays);
+    memcpy(arrays + n, sched_sigmas(s), (n + 1) * sizeof *arrays);
+    run(s, 8, NULL);
+    memcpy(before, sched_latents(s), sizeof before);
+    assert_int_equal(sched_replace(s, arrays, arrays + n, &err), 0);
+    run(s, 8, NULL);
+    assert_memory_equal(before, sched_latents(s), sizeof before);
+    dr_free(arrays);
+}
+
+static void its_own_arrays_change_no_bit(void **state)
+{
+    (void)state;
+    walk(NULL, check_own_arrays);
+}
+
+/* A normal run given the arrays of a karras run is that run. */
+static void arrays_of_another_run_make_that_run(void **state)
+{
+    (void)state;
+    size_t n;
+    const struct sched_info *const *samplers = sched_all(&n);
+    for (size_t i = 0; i < n; i++) {
+        struct dr_error err = { 0 };
+        struct sched *other = make(NULL, samplers[i]->name, "karras", NULL, 9, NAN);
+        struct sched *s = make(NULL, samplers[i]->name, "normal", "linspace", 9, NAN);
+        assert_int_equal(sched_replace(s, sched_timesteps(other), sched_sigmas(other), &err), 0);
+        float x[VALUES] = { 1, 2, 3 }, pred[VALUES];
+        struct sched *both[] = { s, other };
+        for (int k = 0; k < 2; k++) {
+            struct sched_ask ask;
+            struct dr_rng rng;
+            dr_rng_seed(&rng, DR_RNG_CPU, 1);
+            assert_int_equal(sched_begin(both[k], x, 0, &err), 0);
+            while (sched_next(both[k], &ask)) {
+                model(&ask, pred);
+                assert_int_equal(sched_feed(both[k], pred, &rng, &err), 0);
+            }
+        }
+        assert_true(test_rel_l2(sched_latents(s), sched_latents(other), VALUES) < 1e-6);
+        sched_free(s);
+        sched_free(other);
+    }
+}
+
+static void impossible_arrays_are_refused(void **state)
+{
+    (void)state;
+    static const float bad_sigmas[][4] = { { 3, 2, 2, 0 },   { 3, 2, 0, 0 },       { 3, 2, 1, -1 },
+                                           { 3, 4, 1, 0 },   { NAN, 2, 1, 0 },     { 3, NAN, 1, 0 },
+                                           { 3, 2, 1, NAN }, { INFINITY, 2, 1, 0 } };
+    static const float bad_timesteps[][3] = { { 1000, 5, 1 }, { 5, -1, 0 }, { 5, 3, NAN } };
+    struct dr_error err = { 0 };
+    struct sched *s = make(NULL, "euler", NULL, NULL, 3, NAN);
+    for (size_t i = 0; i < sizeof bad_sigmas / sizeof *bad_sigmas; i++) {
+        assert_int_equal(sched_replace(s, NULL, bad_sigmas[i], &err), DR_EINVAL);
+        assert_true(strstr(err.text, "sigmas") != NULL);
+    }
+    for (size_t i = 0; i < sizeof bad_timesteps / sizeof *bad_timesteps; i++) {
+        assert_int_equal(sched_replace(s, bad_timesteps[i], NULL, &err), DR_EINVAL);
+        assert_true(strstr(err.text, "timesteps") != NULL);
+    }
+    sched_free(s);
+    s = make(NULL, "heun", NULL, NULL, 2, NAN);
+    static const float good[] = { 3, 2, 2, 0 }, bad[] = { 3, 3, 2, 0 };
+    assert_int_equal(sched_replace(s, NULL, good, &err), 0);
+    assert_int_equal(sched_replace(s, NULL, bad, &err), DR_EINVAL);
+    sched_free(s);
+}
+
 static void nothing_is_allocated_in_a_step(void **state)
 {
     (void)state;
@@ -474,6 +551,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_same_seed_gives_the_same_bits),
     cmocka_unit_test(a_saved_run_goes_on_with_the_same_bits),
     cmocka_unit_test(states_of_other_runs_are_refused),
+    cmocka_unit_test(its_own_arrays_change_no_bit),
+    cmocka_unit_test(arrays_of_another_run_make_that_run),
+    cmocka_unit_test(impossible_arrays_are_refused),
     cmocka_unit_test(nothing_is_allocated_in_a_step),
     cmocka_unit_test(questions_and_answers_alternate),
     cmocka_unit_test(generators_stand_where_the_reference_leaves_them),

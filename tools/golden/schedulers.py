@@ -128,8 +128,8 @@ def main(folder):
                     scheduler = make(sampler, spacing, schedule)
                     scheduler.set_timesteps(steps)
                     t, s = scheduler.timesteps.numpy(), sigmas_of(sampler, scheduler)
-                    lines.append(f"{sampler} {spacing} {schedule} {steps} {offset} {len(t)} {len(s)} "
-                                 f"{float(scheduler.init_noise_sigma):.9g}\n")
+                    lines.append(f"{sampler} {spacing} {schedule} {steps} {offset} "
+                                 f"{len(t)} {len(s)} {float(scheduler.init_noise_sigma):.9g}\n")
                     arrays += [t, s]
                     offset += len(t) + len(s)
     write(folder, "schedules", lines, arrays)
