@@ -126,7 +126,8 @@ int act_new(struct exec *x, enum dtype dtype, int64_t n, int64_t h, int64_t w, i
 void act_free(struct exec *x, struct act *a);
 
 /* Explicit traffic with the host. act_write/act_read: rows of c elements in the act's dtype, host side dense
- * [n, h, w, c]. The _nchw forms take and give float32 [n, c, h, w] and convert. */
+ * [n, h, w, c]. The _nchw forms take and give float32 [n, c, h, w] and convert.
+ * Under plan the host side may be NULL. */
 int act_write(struct exec *x, struct act a, const void *src, struct dr_error *err);
 int act_read(struct exec *x, struct act a, void *dst, struct dr_error *err);
 int act_write_nchw(struct exec *x, struct act a, const float *src, struct dr_error *err);

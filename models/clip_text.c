@@ -197,7 +197,7 @@ static int pool(const struct clip_text *t, struct exec *x, const int32_t *ids, s
         return e;
     for (int64_t i = 0; i < y.n; i++) {
         struct act token = act_samples(y, i, 1);
-        int64_t at = end_token(&t->arch, ids + i * y.w, y.w);
+        int64_t at = ids ? end_token(&t->arch, ids + i * y.w, y.w) : 0;
         token.offset += (size_t)(at * y.ld) * dtype_size(y.dtype);
         token.w = 1;
         e = blk_layer_norm(x, &t->final_norm, token, t->arch.eps, act_samples(last, i, 1), err);
@@ -221,7 +221,7 @@ static int check_call(const struct clip_arch *a, const int32_t *ids, int64_t n, 
     if (skip < 1 || skip > a->layers)
         return dr_fail(err, DR_EINVAL, "clip skip %d: expected 1 to %lld", skip,
                        (long long)a->layers);
-    for (int64_t i = 0; i < n * tokens; i++)
+    for (int64_t i = 0; ids && i < n * tokens; i++)
         if (ids[i] < 0 || ids[i] >= a->vocab)
             return dr_fail(err, DR_EINVAL, "token id %ld: the text encoder has %lld", (long)ids[i],
                            (long long)a->vocab);

@@ -311,9 +311,11 @@ static int added_embedding(struct unet *u, struct exec *x, const float *pooled,
         return e;
     if (a->pooled && (e = act_write(x, act_channels(in, 0, a->pooled), pooled, err)))
         return e;
-    for (int i = 0; i < a->n_time_ids; i++)
-        if ((e = sinusoid_write(&s, x, time_ids[i], in, a->pooled + i * s.dim, err)))
+    for (int i = 0; i < a->n_time_ids; i++) {
+        float id = backend_is_plan(x->be) ? 0 : time_ids[i];
+        if ((e = sinusoid_write(&s, x, id, in, a->pooled + i * s.dim, err)))
             return e;
+    }
     if ((e = blk_new(x, 1, 1, 1, a->time_dim, &mid, err)) ||
         (e = blk_linear(x, &u->add1, in, (struct blk_linear){ .activation = ACT_SILU }, mid,
                         err)) ||

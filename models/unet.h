@@ -22,7 +22,9 @@ const struct unet_arch *unet_arch(const struct unet *u);
 
 /* Conditioning of one prompt: text [tokens, context] and pooled [pooled] float32, time_ids
  * [n_time_ids]. Computes the cross-attention keys and values of all blocks on x's backend in a
- * buffer of its own. Borrowed by rows; free before the backend closes. */
+ * buffer of its own (unet_context_bytes; x's workspace is used and left balanced). Borrowed by
+ * rows; free before the backend closes. Under the plan backend all host pointers, here and in rows,
+ * may be NULL. */
 int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t tokens,
                      const float *pooled, const float *time_ids, struct unet_context **ret,
                      struct dr_error *err);

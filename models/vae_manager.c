@@ -91,7 +91,7 @@ size_t vae_manager_bytes(const struct vae *v, struct vae_tiling how, int64_t h, 
     return tiler_bytes(&t);
 }
 
-/* dst[i] = old[i] * (1 - at) + dst[i] * at, the weights rounded to float32 as the reference does. */
+/* dst = old * (1 - at) + dst * at, the weights rounded to float32 as the reference does. */
 static void mix(float *dst, const float *old, int64_t n, double at)
 {
     float before = (float)(1 - at), now = (float)at;

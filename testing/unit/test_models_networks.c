@@ -1,0 +1,821 @@
+/* test_models_networks.c - the text encoders, the UNet and the autoencoder against diffusers, and
+ * the rules that every network keeps: rows and threads do not change bits, a plan run is exact,
+ * nothing is left behind. Vectors: testing/golden/odd, made by tools/golden/networks.py. */
+#include "testing/helpers/test.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/npy.h"
+#include "models/clip_text.h"
+#include "models/formats/safetensors.h"
+#include "models/unet.h"
+#include "models/vae_manager.h"
+
+#define TOLERANCE 1e-5
+enum { ROWS = 3, TEXT = 19, CONTEXT = 68, POOLED = 44, IDS = 6, BLOCK = 64 << 20 };
+
+static const struct clip_arch clip1_arch = {
+    .vocab = 613,
+    .width = 28,
+    .layers = 3,
+    .heads = 4,
+    .mlp = 60,
+    .positions = 77,
+    .act = ARCH_QUICK_GELU,
+    .eps = 2e-5,
+    .eos_id = 612,
+    .bos_id = 611,
+};
+static const struct clip_arch clip2_arch = {
+    .vocab = 613,
+    .width = 40,
+    .layers = 4,
+    .heads = 2,
+    .mlp = 100,
+    .positions = 77,
+    .projection = 44,
+    .act = ARCH_GELU,
+    .eps = 1e-5,
+    .eos_id = 2,
+    .bos_id = 611,
+};
+static const struct unet_arch odd_unet = {
+    .in_channels = 4,
+    .out_channels = 4,
+    .levels = 3,
+    .channels = { 12, 20, 28 },
+    .layers = { 2, 2, 2 },
+    .depth = { { 0 }, { 1, 1 }, { 2, 1 } },
+    .up_depth = { { 0 }, { 1, 1, 1 }, { 1, 2, 1 } },
+    .mid = true,
+    .mid_depth = 2,
+    .mid_resnets = 2,
+    .heads = { 2, 4, 2 },
+    .context = 68,
+    .linear_projection = true,
+    .time_dim = 48,
+    .addition_time_dim = 10,
+    .n_time_ids = 6,
+    .pooled = 44,
+    .groups = 4,
+    .eps = 3e-5,
+    .flip_sin_to_cos = true,
+    .sample_size = 16,
+};
+static const struct vae_arch odd_vae = {
+    .in_channels = 3,
+    .out_channels = 3,
+    .latent_channels = 4,
+    .levels = 4,
+    .channels = { 8, 12, 20, 16 },
+    .layers = 1,
+    .groups = 4,
+    .scaling_factor = 0.2307,
+    .quant_conv = true,
+    .post_quant_conv = true,
+    .mid_attention = true,
+};
+static const struct unet_arch sdxl_unet = {
+    .in_channels = 4,
+    .out_channels = 4,
+    .levels = 3,
+    .channels = { 320, 640, 1280 },
+    .layers = { 2, 2, 2 },
+    .depth = { { 0 }, { 2, 2 }, { 10, 10 } },
+    .up_depth = { { 0 }, { 2, 2, 2 }, { 10, 10, 10 } },
+    .mid = true,
+    .mid_depth = 10,
+    .mid_resnets = 2,
+    .heads = { 5, 10, 20 },
+    .context = 2048,
+    .linear_projection = true,
+    .time_dim = 1280,
+    .addition_time_dim = 256,
+    .n_time_ids = 6,
+    .pooled = 1280,
+    .groups = 32,
+    .eps = 1e-5,
+    .flip_sin_to_cos = true,
+    .sample_size = 128,
+};
+static const struct vae_arch sdxl_vae = {
+    .in_channels = 3,
+    .out_channels = 3,
+    .latent_channels = 4,
+    .levels = 4,
+    .channels = { 128, 256, 512, 512 },
+    .layers = 2,
+    .groups = 32,
+    .scaling_factor = 0.13025,
+    .quant_conv = true,
+    .post_quant_conv = true,
+    .mid_attention = true,
+};
+
+/* ---- weights ---- */
+
+static int bind(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    const struct safetensors *st = ctx;
+    const struct st_tensor *t = st_find(&st->header, name);
+    if (!t && !strncmp(name, "text_model.", 11))
+        t = st_find(&st->header, name + 11);
+    int64_t expected, got;
+    if (!t || !shape_count(shape, &expected) || !shape_count(&t->shape, &got) || expected != got)
+        return DR_EFORMAT;
+    p->src = (struct weight_source){
+        .name = t->name,
+        .data = st_data(st, t),
+        .dtype = t->dtype,
+        .shape = t->shape,
+    };
+    return 0;
+}
+
+static int bind_nothing(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    (void)ctx;
+    (void)name;
+    p->src = (struct weight_source){ .name = "none", .dtype = DTYPE_F16, .shape = *shape };
+    return 0;
+}
+
+static int bind_all(void *network, visit_fn visit, const char *file, struct safetensors *st,
+                    struct dr_error *err)
+{
+    char path[256];
+    snprintf(path, sizeof path, "testing/golden/odd/model/%s", file);
+    int r = st_open(test_source(path), st, err);
+    return r ? r : visit(network, &(struct visitor){ .param = bind, .ctx = st });
+}
+
+/* Everything, on one backend. */
+struct rig {
+    struct backend *inner, *be;
+    struct workspace *ws;
+    struct exec x;
+    atomic_int stop;
+    struct clip_text *clip[2];
+    struct unet *unet;
+    struct vae *vae;
+    struct safetensors files[4];
+};
+
+enum rig_kind { RIG_CPU, RIG_PLAN, RIG_GUARDED };
+
+static int prepare(struct rig *g, void *network, visit_fn visit, struct dr_error *err)
+{
+    int r = params_prepare(network, visit, g->be, NULL, err);
+    return r ? r : params_acquire(network, visit, err);
+}
+
+static int rig_networks(struct rig *g, struct dr_error *err)
+{
+    int r;
+    if ((r = clip_text_new(&clip1_arch, &g->clip[0], err)) ||
+        (r = clip_text_new(&clip2_arch, &g->clip[1], err)) ||
+        (r = unet_new(&odd_unet, &g->unet, err)) ||
+        (r = vae_new(&odd_vae, true, true, &g->vae, err)) ||
+        (r = bind_all(g->clip[0], clip_text_visit, "text_encoder/model.safetensors", &g->files[0],
+                      err)) ||
+        (r = bind_all(g->clip[1], clip_text_visit, "text_encoder_2/model.safetensors", &g->files[1],
+                      err)) ||
+        (r = bind_all(g->unet, unet_visit, "unet/diffusion_pytorch_model.safetensors", &g->files[2],
+                      err)) ||
+        (r = bind_all(g->vae, vae_visit, "vae/diffusion_pytorch_model.safetensors", &g->files[3],
+                      err)) ||
+        (r = prepare(g, g->clip[0], clip_text_visit, err)) ||
+        (r = prepare(g, g->clip[1], clip_text_visit, err)) ||
+        (r = prepare(g, g->unet, unet_visit, err)))
+        return r;
+    return prepare(g, g->vae, vae_visit, err);
+}
+
+static int rig_open(struct rig *g, enum rig_kind kind, const char *kernels, int threads,
+                    struct dr_error *err)
+{
+    const struct backend_options opt = { kernels, threads };
+    memset(g, 0, sizeof *g);
+    int r = kind == RIG_GUARDED
+                ? backend_open_guarded(&opt, &g->be, err)
+                : backend_open_cpu(&opt, kind == RIG_PLAN ? &g->inner : &g->be, err);
+    if (!r && kind == RIG_PLAN)
+        r = backend_open_plan(g->inner, &g->be, err);
+    if (!r)
+        r = workspace_new(g->be, kind == RIG_PLAN ? SIZE_MAX : BLOCK, &g->ws, err);
+    g->x = (struct exec){ .be = g->be, .ws = g->ws, .stop = &g->stop };
+    return r ? r : rig_networks(g, err);
+}
+
+static void rig_close(struct rig *g)
+{
+    for (int i = 0; i < 2; i++)
+        clip_text_free(g->clip[i]);
+    unet_free(g->unet);
+    vae_free(g->vae);
+    workspace_free(g->ws);
+    backend_close(g->be);
+    backend_close(g->inner);
+    for (int i = 0; i < 4; i++)
+        if (g->files[i].path)
+            st_close(&g->files[i]);
+}
+
+static void rig_must(struct rig *g, enum rig_kind kind, const char *kernels, int threads)
+{
+    struct dr_error err = { 0 };
+    if (rig_open(g, kind, kernels, threads, &err))
+        fail_msg("%s", err.text);
+}
+
+/* ---- vectors ---- */
+
+static struct npy golden(const char *name)
+{
+    struct npy a;
+    struct dr_error err = { 0 };
+    char path[256];
+    snprintf(path, sizeof path, "testing/golden/odd/%s.npy", name);
+    if (npy_load(test_source(path), &a, &err))
+        fail_msg("%s", err.text);
+    return a;
+}
+
+static void must(int r, const struct dr_error *err)
+{
+    if (r)
+        fail_msg("%s", err->text);
+}
+
+static float *floats(int64_t n)
+{
+    float *p = dr_calloc(DR_TAG_TEST, (size_t)n, sizeof *p);
+    assert_non_null(p);
+    return p;
+}
+
+/* Compares with a vector and frees what was computed. */
+static void close_to(const char *kernels, const char *name, float *got)
+{
+    struct npy want = golden(name);
+    double d = test_rel_l2(got, want.data, (size_t)want.count);
+    print_message("  %-8s %-20s %.2e\n", kernels, name, d);
+    if (!(d <= TOLERANCE))
+        fail_msg("%s: %s is off by %g", kernels, name, d);
+    npy_free(&want);
+    dr_free(got);
+}
+
+static void for_each_set(void (*check)(struct rig *g, const char *kernels))
+{
+    const char *name;
+    bool usable;
+    for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
+        if (!usable)
+            continue;
+        struct rig g;
+        rig_must(&g, RIG_CPU, name, 2);
+        check(&g, name);
+        assert_int_equal(workspace_used(g.ws), 0);
+        rig_close(&g);
+    }
+}
+
+/* ---- text encoders ---- */
+
+static void check_text(struct rig *g, const char *kernels)
+{
+    struct npy ids = golden("clip_ids");
+    struct dr_error err = { 0 };
+    for (int which = 0; which < 2; which++)
+        for (int skip = 1; skip <= 3; skip++) {
+            char name[32];
+            float *hidden = floats(2 * 77 * (which ? 40 : 28));
+            float *pooled = floats(2 * POOLED);
+            must(clip_text_encode(g->clip[which], &g->x, ids.data, 2, 77, skip, hidden,
+                                  skip == 2 ? pooled : NULL, &err),
+                 &err);
+            snprintf(name, sizeof name, "clip%d_hidden%d", which + 1, skip);
+            close_to(kernels, name, hidden);
+            if (which && skip == 2)
+                close_to(kernels, "clip2_pooled", pooled);
+            else
+                dr_free(pooled);
+        }
+    npy_free(&ids);
+}
+
+static void text_encoders_agree(void **state)
+{
+    (void)state;
+    for_each_set(check_text);
+}
+
+/* The same weights with another end token. */
+static void check_pooled(struct rig *g, int64_t eos, const char *name)
+{
+    struct clip_arch arch = clip2_arch;
+    struct npy ids = golden("clip_ids");
+    struct dr_error err = { 0 };
+    float *hidden = floats(2 * 77 * 40), *pooled = floats(2 * POOLED);
+    arch.eos_id = eos;
+    clip_text_free(g->clip[1]);
+    g->clip[1] = NULL;
+    must(clip_text_new(&arch, &g->clip[1], &err), &err);
+    must(clip_text_visit(g->clip[1], &(struct visitor){ .param = bind, .ctx = &g->files[1] }),
+         &err);
+    must(prepare(g, g->clip[1], clip_text_visit, &err), &err);
+    must(clip_text_encode(g->clip[1], &g->x, ids.data, 2, 77, 4, hidden, pooled, &err), &err);
+    close_to("scalar", name, pooled);
+    dr_free(hidden);
+    npy_free(&ids);
+}
+
+static void pooled_at_the_first_end_token(void **state)
+{
+    (void)state;
+    struct rig g;
+    rig_must(&g, RIG_CPU, "scalar", 2);
+    check_pooled(&g, 612, "clip2_pooled_eos");
+    check_pooled(&g, 0, "clip2_pooled_first");
+    rig_close(&g);
+}
+
+/* ---- UNet ---- */
+
+struct conditioning {
+    struct npy text, pooled, time_ids, timesteps;
+    struct unet_context *context[ROWS];
+};
+
+static void conditioning_open(struct conditioning *c, struct rig *g)
+{
+    static const int64_t tokens[ROWS] = { TEXT, TEXT, 7 };
+    struct dr_error err = { 0 };
+    c->text = golden("unet_text");
+    c->pooled = golden("unet_pooled");
+    c->time_ids = golden("unet_time_ids");
+    c->timesteps = golden("unet_timesteps");
+    for (int i = 0; i < ROWS; i++)
+        must(unet_context_new(g->unet, &g->x, (float *)c->text.data + i * TEXT * CONTEXT, tokens[i],
+                              (float *)c->pooled.data + i * POOLED,
+                              (float *)c->time_ids.data + i * IDS, &c->context[i], &err),
+             &err);
+}
+
+static void conditioning_close(struct conditioning *c)
+{
+    for (int i = 0; i < ROWS; i++)
+        unet_context_free(c->context[i]);
+    npy_free(&c->text);
+    npy_free(&c->pooled);
+    npy_free(&c->time_ids);
+    npy_free(&c->timesteps);
+}
+
+static void rows_of(struct unet_row rows[ROWS], const struct conditioning *c, const float *latents,
+                    float *pred, int64_t size)
+{
+    for (int i = 0; i < ROWS; i++)
+        rows[i] = (struct unet_row){
+            .latent = latents + i * size,
+            .timestep = ((float *)c->timesteps.data)[i],
+            .context = c->context[i],
+            .pred = pred + i * size,
+        };
+}
+
+static void check_unet_size(struct rig *g, const char *kernels, int64_t w, int64_t h)
+{
+    char name[32];
+    struct conditioning c;
+    struct unet_row rows[ROWS];
+    struct dr_error err = { 0 };
+    conditioning_open(&c, g);
+    snprintf(name, sizeof name, "unet_%dx%d_latents", (int)w, (int)h);
+    struct npy latents = golden(name);
+    float *pred = floats(latents.count);
+    rows_of(rows, &c, latents.data, pred, 4 * h * w);
+    must(unet_forward(g->unet, &g->x, rows, ROWS, h, w, &err), &err);
+    snprintf(name, sizeof name, "unet_%dx%d_pred", (int)w, (int)h);
+    close_to(kernels, name, pred);
+    npy_free(&latents);
+    conditioning_close(&c);
+}
+
+static void check_unet(struct rig *g, const char *kernels)
+{
+    check_unet_size(g, kernels, 13, 9);
+    check_unet_size(g, kernels, 6, 8);
+}
+
+static void unet_agrees(void **state)
+{
+    (void)state;
+    for_each_set(check_unet);
+}
+
+/* Three rows in one forward, then each alone: the same bits. */
+static void check_rows(struct rig *g, const char *kernels)
+{
+    enum { SIZE = 4 * 5 * 7 };
+    struct conditioning c;
+    struct unet_row rows[ROWS];
+    struct dr_error err = { 0 };
+    struct npy latents = golden("unet_13x9_latents");
+    float *together = floats(ROWS * SIZE), *alone = floats(ROWS * SIZE);
+    conditioning_open(&c, g);
+    rows_of(rows, &c, latents.data, together, SIZE);
+    must(unet_forward(g->unet, &g->x, rows, ROWS, 5, 7, &err), &err);
+    rows_of(rows, &c, latents.data, alone, SIZE);
+    for (int i = 0; i < ROWS; i++)
+        must(unet_forward(g->unet, &g->x, &rows[i], 1, 5, 7, &err), &err);
+    if (memcmp(together, alone, ROWS * SIZE * sizeof *alone))
+        fail_msg("%s: a row's bits depend on its company", kernels);
+    conditioning_close(&c);
+    npy_free(&latents);
+    dr_free(together);
+    dr_free(alone);
+}
+
+static void rows_do_not_meet(void **state)
+{
+    (void)state;
+    for_each_set(check_rows);
+}
+
+/* ---- autoencoder ---- */
+
+static void check_vae(struct rig *g, const char *kernels)
+{
+    struct dr_error err = { 0 };
+    struct npy latents = golden("vae_latents"), image = golden("vae_encode_image");
+    struct npy wide = golden("vae_tiled_latents");
+    float *decoded = floats(3 * 72 * 104), *moments = floats(8 * 6 * 9);
+    float *tiled = floats(3 * 104 * 136);
+    must(vae_decode(g->vae, &g->x, latents.data, 1, 9, 13, decoded, &err), &err);
+    close_to(kernels, "vae_image", decoded);
+    must(vae_encode(g->vae, &g->x, image.data, 1, 48, 72, moments, &err), &err);
+    close_to(kernels, "vae_moments", moments);
+    must(vae_manager_decode(g->vae, &g->x, (struct vae_tiling){ VAE_TILING_ON, 8 }, wide.data, 1,
+                            13, 17, tiled, &err),
+         &err);
+    close_to(kernels, "vae_tiled_image", tiled);
+    npy_free(&latents);
+    npy_free(&image);
+    npy_free(&wide);
+}
+
+static void autoencoder_agrees(void **state)
+{
+    (void)state;
+    for_each_set(check_vae);
+}
+
+static void tiling_is_decided_by_size(void **state)
+{
+    (void)state;
+    struct vae *v;
+    struct dr_error err = { 0 };
+    must(vae_new(&sdxl_vae, false, true, &v, &err), &err);
+    const struct vae_tiling automatic = { 0 }, on = { VAE_TILING_ON, 64 };
+    assert_int_equal(vae_tiling_effective(automatic, v, 128, 256).mode, VAE_TILING_OFF);
+    assert_int_equal(vae_tiling_effective(automatic, v, 129, 256).mode, VAE_TILING_ON);
+    assert_int_equal(vae_tiling_effective(automatic, v, 129, 256).tile, VAE_TILE);
+    assert_int_equal(vae_tiling_effective(on, v, 64, 64).mode, VAE_TILING_OFF);
+    assert_int_equal(vae_tiling_effective(on, v, 64, 65).mode, VAE_TILING_ON);
+    assert_int_equal(vae_manager_bytes(v, automatic, 128, 128), 0);
+    assert_true(vae_manager_bytes(v, on, 128, 128) > 3 * 512 * 512 * 4);
+    struct exec x = { 0 };
+    assert_int_equal(vae_manager_decode(v, &x, (struct vae_tiling){ VAE_TILING_ON, 30 }, NULL, 1,
+                                        99, 99, NULL, &err),
+                     DR_EINVAL);
+    vae_free(v);
+}
+
+/* ---- rules ---- */
+
+/* Everything once, small; results into out if it is there. */
+enum { OUT = 2 * 20 * 40 + 2 * POOLED + ROWS * 4 * 3 * 5 + 3 * 24 * 40 };
+
+static int run_unet(struct rig *g, const float *noise, float *out, struct dr_error *err)
+{
+    struct unet_context *context = NULL;
+    struct unet_row rows[ROWS];
+    int r = unet_context_new(g->unet, &g->x, noise, 11, noise, noise, &context, err);
+    if (r)
+        return r;
+    for (int i = 0; i < ROWS; i++)
+        rows[i] = (struct unet_row){ noise + i, 100.0 * i, context, out + i * 60 };
+    r = unet_forward(g->unet, &g->x, rows, ROWS, 3, 5, err);
+    unet_context_free(context);
+    return r;
+}
+
+static int run_all(struct rig *g, float *out, struct dr_error *err)
+{
+    static float noise[11 * CONTEXT + 3 * 32 * 40];
+    int32_t ids[40];
+    int r;
+    uint32_t seed = 1;
+    for (size_t i = 0; i < sizeof noise / sizeof *noise; i++)
+        noise[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) / 8388608.0f - 1;
+    for (int i = 0; i < 40; i++)
+        ids[i] = i * 13 % 613;
+    if ((r = clip_text_encode(g->clip[1], &g->x, ids, 2, 20, 2, out, out + 1600, err)) ||
+        (r = clip_text_encode(g->clip[0], &g->x, ids, 1, 20, 1, out, NULL, err)) ||
+        (r = run_unet(g, noise, out + 1600 + 2 * POOLED, err)) ||
+        (r = vae_encode(g->vae, &g->x, noise, 1, 32, 40, out, err)))
+        return r;
+    return vae_decode(g->vae, &g->x, noise, 1, 3, 5, out + 1600 + 2 * POOLED + ROWS * 60, err);
+}
+
+static void threads_do_not_change_bits(void **state)
+{
+    (void)state;
+    const char *name;
+    bool usable;
+    for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
+        float *first = floats(OUT), *out = floats(OUT);
+        for (int threads = 1; threads <= 3 && usable; threads++) {
+            struct rig g;
+            struct dr_error err = { 0 };
+            rig_must(&g, RIG_CPU, name, threads);
+            must(run_all(&g, threads == 1 ? first : out, &err), &err);
+            rig_close(&g);
+            if (threads > 1 && memcmp(first, out, OUT * sizeof *out))
+                fail_msg("%s: %d threads give other bits than one", name, threads);
+        }
+        dr_free(first);
+        dr_free(out);
+    }
+}
+
+static void a_plan_is_exact(void **state)
+{
+    (void)state;
+    for (int threads = 1; threads <= 3; threads += 2) {
+        struct rig real, plan;
+        struct dr_error err = { 0 };
+        float *out = floats(OUT);
+        rig_must(&real, RIG_CPU, NULL, threads);
+        rig_must(&plan, RIG_PLAN, NULL, threads);
+        must(run_all(&real, out, &err), &err);
+        must(run_all(&plan, out, &err), &err);
+        assert_true(workspace_peak(real.ws) > 0);
+        assert_int_equal(workspace_peak(plan.ws), workspace_peak(real.ws));
+        assert_int_equal(workspace_used(plan.ws), 0);
+        assert_int_equal(workspace_used(real.ws), 0);
+        assert_true(backend_plan_totals(plan.be).flops > 1e6);
+        rig_close(&plan);
+        rig_close(&real);
+        dr_free(out);
+    }
+}
+
+static void networks_touch_no_buffer(void **state)
+{
+    (void)state;
+    struct rig plain, guarded;
+    struct dr_error err = { 0 };
+    float *a = floats(OUT), *b = floats(OUT);
+    rig_must(&plain, RIG_CPU, NULL, 2);
+    rig_must(&guarded, RIG_GUARDED, NULL, 2);
+    must(run_all(&plain, a, &err), &err);
+    must(run_all(&guarded, b, &err), &err);
+    assert_memory_equal(a, b, OUT * sizeof *a);
+    rig_close(&guarded);
+    rig_close(&plain);
+    dr_free(a);
+    dr_free(b);
+}
+
+static void a_stop_is_an_error(void **state)
+{
+    (void)state;
+    struct rig g;
+    struct dr_error err = { 0 };
+    float *out = floats(OUT);
+    rig_must(&g, RIG_CPU, NULL, 2);
+    atomic_store(&g.stop, 1);
+    assert_int_equal(run_all(&g, out, &err), DR_ECANCELED);
+    atomic_store(&g.stop, 0);
+    workspace_reset(g.ws);
+    must(run_all(&g, out, &err), &err);
+    rig_close(&g);
+    dr_free(out);
+}
+
+static int build_and_run(void *ctx, struct dr_error *err)
+{
+    struct rig g;
+    int r = rig_open(&g, RIG_CPU, NULL, 1, err);
+    if (!r)
+        r = run_all(&g, ctx, err);
+    rig_close(&g);
+    return r;
+}
+
+static void memory_runs_out(void **state)
+{
+    (void)state;
+    float *out = floats(OUT);
+    test_oom_walk(build_and_run, out);
+    dr_free(out);
+}
+
+static void wrong_calls_are_errors(void **state)
+{
+    (void)state;
+    struct rig g;
+    struct dr_error err = { 0 };
+    int32_t ids[3] = { 0, 613, 5 };
+    float out[8 * 40];
+    rig_must(&g, RIG_CPU, "scalar", 1);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 1, out, NULL, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "613"));
+    ids[1] = -1;
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 1, out, NULL, &err), DR_EINVAL);
+    ids[1] = 612;
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 4, out, NULL, &err), DR_EINVAL);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 78, 1, out, NULL, &err), DR_EINVAL);
+    must(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 3, out, NULL, &err), &err);
+    struct unet_row row = { out, 1, NULL, out };
+    assert_int_equal(unet_forward(g.unet, &g.x, &row, 1, 2, 2, &err), DR_EINVAL);
+    assert_int_equal(unet_forward(g.unet, &g.x, &row, 0, 2, 2, &err), DR_EINVAL);
+    struct unet_context *context = NULL;
+    assert_int_equal(unet_context_new(g.unet, &g.x, out, 0, out, out, &context, &err), DR_EINVAL);
+    assert_int_equal(unet_context_new(g.unet, &g.x, out, INT64_MAX, out, out, &context, &err),
+                     DR_EINVAL);
+    assert_int_equal(vae_encode(g.vae, &g.x, out, 1, 8, 12, out, &err), DR_EINVAL);
+    assert_int_equal(vae_decode(g.vae, &g.x, out, 1, INT64_MAX / 2, 8, out, &err), DR_EINVAL);
+    assert_int_equal(workspace_used(g.ws), 0);
+    rig_close(&g);
+}
+
+static void impossible_architectures_are_errors(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct unet *u = NULL;
+    struct unet_arch a = odd_unet;
+    a.heads[2] = 3;
+    assert_int_equal(unet_new(&a, &u, &err), DR_EINVAL);
+    a = odd_unet;
+    a.levels = ARCH_LEVELS + 1;
+    assert_int_equal(unet_new(&a, &u, &err), DR_EINVAL);
+    a = odd_unet;
+    a.layers[1] = ARCH_LAYERS;
+    assert_int_equal(unet_new(&a, &u, &err), DR_EINVAL);
+    a = odd_unet;
+    a.groups = 3;
+    assert_int_equal(unet_new(&a, &u, &err), DR_EINVAL);
+    struct vae *v = NULL;
+    struct vae_arch b = odd_vae;
+    b.channels[1] = 13;
+    assert_int_equal(vae_new(&b, true, true, &v, &err), DR_EINVAL);
+    struct clip_text *t = NULL;
+    struct clip_arch c = clip1_arch;
+    c.heads = 5;
+    assert_int_equal(clip_text_new(&c, &t, &err), DR_EINVAL);
+    c = clip1_arch;
+    c.act = ARCH_SILU;
+    assert_int_equal(clip_text_new(&c, &t, &err), DR_EUNSUPPORTED);
+}
+
+/* A UNet without a middle, without added conditioning, of one level: built, counted, planned. */
+static void small_variants_run(void **state)
+{
+    (void)state;
+    struct rig g;
+    struct dr_error err = { 0 };
+    struct unet_arch a = odd_unet;
+    a.levels = 2;
+    a.mid = false;
+    a.addition_time_dim = 0;
+    struct unet *u;
+    must(unet_new(&a, &u, &err), &err);
+    rig_must(&g, RIG_PLAN, "scalar", 1);
+    must(unet_visit(u, &(struct visitor){ .param = bind_nothing }), &err);
+    must(params_prepare(u, unet_visit, g.be, NULL, &err), &err);
+    struct unet_context *context;
+    must(unet_context_new(u, &g.x, NULL, 5, NULL, NULL, &context, &err), &err);
+    struct unet_row row = { NULL, 3, context, NULL };
+    must(unet_forward(u, &g.x, &row, 1, 1, 1, &err), &err);
+    must(unet_forward(u, &g.x, &row, 1, 9, 1, &err), &err);
+    assert_int_equal(workspace_used(g.ws), 0);
+    unet_context_free(context);
+    unet_free(u);
+    rig_close(&g);
+}
+
+/* ---- full size ---- */
+
+static void parameter_counts_of_sdxl(void **state)
+{
+    (void)state;
+    static const struct clip_arch l = {
+        .vocab = 49408,
+        .width = 768,
+        .layers = 12,
+        .heads = 12,
+        .mlp = 3072,
+        .positions = 77,
+        .act = ARCH_QUICK_GELU,
+        .eps = 1e-5,
+        .eos_id = 2,
+    };
+    static const struct clip_arch bigg = {
+        .vocab = 49408,
+        .width = 1280,
+        .layers = 32,
+        .heads = 20,
+        .mlp = 5120,
+        .positions = 77,
+        .projection = 1280,
+        .act = ARCH_GELU,
+        .eps = 1e-5,
+        .eos_id = 2,
+    };
+    struct dr_error err = { 0 };
+    struct clip_text *t;
+    struct unet *u;
+    struct vae *v;
+    must(unet_new(&sdxl_unet, &u, &err), &err);
+    assert_int_equal(params_count(u, unet_visit), 2567463684);
+    unet_free(u);
+    must(vae_new(&sdxl_vae, true, true, &v, &err), &err);
+    assert_int_equal(params_count(v, vae_visit), 83653863);
+    vae_free(v);
+    must(clip_text_new(&l, &t, &err), &err);
+    assert_int_equal(params_count(t, clip_text_visit), 123060480);
+    clip_text_free(t);
+    must(clip_text_new(&bigg, &t, &err), &err);
+    assert_int_equal(params_count(t, clip_text_visit), 694659840);
+    clip_text_free(t);
+}
+
+/* What a 1024x1024 picture needs, by the plan backend. */
+static void memory_at_full_size(void **state)
+{
+    (void)state;
+    struct rig g;
+    struct dr_error err = { 0 };
+    struct unet *u;
+    struct vae *v;
+    rig_must(&g, RIG_PLAN, NULL, 2);
+    must(unet_new(&sdxl_unet, &u, &err), &err);
+    must(vae_new(&sdxl_vae, false, true, &v, &err), &err);
+    must(unet_visit(u, &(struct visitor){ .param = bind_nothing }), &err);
+    must(vae_visit(v, &(struct visitor){ .param = bind_nothing }), &err);
+    must(params_prepare(u, unet_visit, g.be, NULL, &err), &err);
+    must(params_prepare(v, vae_visit, g.be, NULL, &err), &err);
+    struct unet_context *context;
+    must(unet_context_new(u, &g.x, NULL, 77, NULL, NULL, &context, &err), &err);
+    struct unet_row rows[2] = { { NULL, 1, context, NULL }, { NULL, 1, context, NULL } };
+    workspace_reset(g.ws);
+    backend_plan_reset(g.be);
+    must(unet_forward(u, &g.x, rows, 2, 128, 128, &err), &err);
+    print_message("  unet, 2 rows: %.2f GB, %.2f TFLOP, context %.1f MB\n",
+                  (double)workspace_peak(g.ws) / 1e9, backend_plan_totals(g.be).flops / 1e12,
+                  (double)unet_context_bytes(u, 77) / 1e6);
+    assert_true(workspace_peak(g.ws) < 1.2e9);
+    workspace_reset(g.ws);
+    backend_plan_reset(g.be);
+    must(vae_decode(v, &g.x, NULL, 1, 128, 128, NULL, &err), &err);
+    print_message("  decode: %.2f GB, %.2f TFLOP\n", (double)workspace_peak(g.ws) / 1e9,
+                  backend_plan_totals(g.be).flops / 1e12);
+    assert_true(workspace_peak(g.ws) < 3.2e9);
+    assert_int_equal(workspace_used(g.ws), 0);
+    unet_context_free(context);
+    unet_free(u);
+    vae_free(v);
+    rig_close(&g);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(text_encoders_agree),
+    cmocka_unit_test(pooled_at_the_first_end_token),
+    cmocka_unit_test(unet_agrees),
+    cmocka_unit_test(rows_do_not_meet),
+    cmocka_unit_test(autoencoder_agrees),
+    cmocka_unit_test(tiling_is_decided_by_size),
+    cmocka_unit_test(threads_do_not_change_bits),
+    cmocka_unit_test(a_plan_is_exact),
+    cmocka_unit_test(networks_touch_no_buffer),
+    cmocka_unit_test(a_stop_is_an_error),
+    cmocka_unit_test(memory_runs_out),
+    cmocka_unit_test(wrong_calls_are_errors),
+    cmocka_unit_test(impossible_architectures_are_errors),
+    cmocka_unit_test(small_variants_run),
+    cmocka_unit_test(parameter_counts_of_sdxl),
+    cmocka_unit_test(memory_at_full_size),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
