@@ -19,15 +19,8 @@
 #include <jansson.h>
 
 #include "models/arch.h"
+#include "models/component.h"
 #include "models/params.h"
-
-enum component {
-    COMPONENT_UNET,
-    COMPONENT_TEXT_ENCODER,   /* CLIP-L in SDXL; absent in the refiner */
-    COMPONENT_TEXT_ENCODER_2, /* OpenCLIP bigG */
-    COMPONENT_VAE,
-    COMPONENT_COUNT
-};
 
 struct checkpoint;
 
@@ -42,8 +35,6 @@ bool checkpoint_is_folder(const struct checkpoint *c);
 /* "sdxl-base", "sdxl-refiner", "sdxl-inpaint", "ssd-1b" ...: for people; nothing may depend on it. */
 const char *checkpoint_kind(const struct checkpoint *c);
 bool checkpoint_has(const struct checkpoint *c, enum component component);
-const char *
-component_name(enum component component); /* "unet", "text_encoder" ... as in a diffusers folder */
 
 /* NULL when the component is absent. */
 const struct unet_arch *checkpoint_unet_arch(const struct checkpoint *c);

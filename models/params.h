@@ -1,11 +1,12 @@
 /* params.h - one walk over the parameters of a network.
  *
- * Each network has exactly one function that names its weights once: `unet_visit(u, v)`. It calls visit_layer for
- * every layer; that calls v->param for each parameter with its name and expected shape, then v->layer. Loading,
- * counting, checksums, packing, freeing, adapters and "which tensors were never used" are visitors.
+ * Each network has exactly one function that names its weights once: `unet_visit(u, v)`. It calls
+ * visit_layer for every layer; that calls v->param for each parameter with its name and expected
+ * shape, then v->layer. Loading, counting, checksums, packing, freeing, adapters and "which tensors
+ * were never used" are visitors.
  *
- * Names are those of diffusers and transformers ("down_blocks.0.resnets.0.conv1.weight"), relative to the
- * component; files in other layouts are translated when they are opened (models/formats).
+ * Names are those of diffusers and transformers ("down_blocks.0.resnets.0.conv1.weight"), relative
+ * to the component; files in other layouts are translated when they are opened (models/formats).
  */
 #ifndef DR_MODELS_PARAMS_H
 #define DR_MODELS_PARAMS_H
@@ -19,7 +20,8 @@ struct param {
     struct weight_source src;
 };
 
-/* A layer: what one weight handle is made of. Zero-initialise, then layer_linear() etc. say what it is. */
+/* A layer: what one weight handle is made of. Zero-initialise, then layer_linear() etc. say what it
+ * is. */
 struct layer {
     struct weight_desc desc;
     struct param weight[LAYER_PARTS]; /* norm: scale in [0] */
@@ -42,8 +44,9 @@ struct layer layer_conv(int64_t in, int64_t out, int kernel);
 struct layer layer_norm_of(int64_t channels);
 struct layer layer_table(int64_t rows, int64_t channels);
 
-/* `name` is the layer's; parameters are NAME.weight and NAME.bias. visit_layers names the parts. visit_raw is for
- * tables that are not called ".weight" ("text_projection", "position_embedding.weight" given whole). */
+/* `name` is the layer's; parameters are NAME.weight and NAME.bias. visit_layers names the parts.
+ * visit_raw is for tables that are not called ".weight" ("text_projection",
+ * "position_embedding.weight" given whole). */
 int visit_layer(const struct visitor *v, struct layer *l, const char *name);
 int visit_layers(const struct visitor *v, struct layer *l, const char *const *names);
 int visit_raw(const struct visitor *v, struct layer *l, const char *param_name);

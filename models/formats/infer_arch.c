@@ -1,0 +1,208 @@
+/* infer_arch.c - see infer_arch.h. */
+#include "models/formats/infer_arch.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+enum { HEAD_WIDTH = 64, GROUPS = 32, TIME_ID_WIDTH = 256, MAX_CLIP_LAYERS = 256 };
+
+static int missing(struct dr_error *err, const char *file, const char *component, const char *name)
+{
+    return dr_fail(err, DR_EFORMAT, "%s: tensor '%s.%s' is missing", file, component, name);
+}
+
+/* Transformer blocks of the attention whose name begins with `at`; 0 when there is none. */
+static int depth_of(const struct tensor_table *t, const char *at)
+{
+    int n = 0;
+    while (tensor_table_dim(t, 0, "%s.transformer_blocks.%d.norm1.weight", at, n))
+        n++;
+    return n;
+}
+
+static int depth_at(const struct tensor_table *t, const char *side, int block, int place)
+{
+    char at[64];
+    snprintf(at, sizeof at, "%s_blocks.%d.attentions.%d", side, block, place);
+    return depth_of(t, at);
+}
+
+static int resnets_of(const struct tensor_table *t, const char *side, int block)
+{
+    int n = 0;
+    while (tensor_table_dim(t, 0, "%s_blocks.%d.resnets.%d.conv1.weight", side, block, n))
+        n++;
+    return n;
+}
+
+static int infer_down(const struct tensor_table *t, const char *file, struct unet_arch *a,
+                      struct dr_error *err)
+{
+    for (;; a->levels++) {
+        int i = a->levels, n = resnets_of(t, "down", i);
+        if (!n)
+            break;
+        if (i == ARCH_LEVELS || n >= ARCH_LAYERS)
+            return dr_fail(err, DR_EUNSUPPORTED,
+                           "%s: a UNet of more than %d levels or %d layers a level", file,
+                           ARCH_LEVELS, ARCH_LAYERS - 1);
+        a->layers[i] = n;
+        a->channels[i] = tensor_table_dim(t, 0, "down_blocks.%d.resnets.0.conv1.weight", i);
+        a->heads[i] = a->channels[i] / HEAD_WIDTH;
+        for (int j = 0; j < n; j++)
+            a->depth[i][j] = depth_at(t, "down", i, j);
+    }
+    return a->levels ? 0 : missing(err, file, "unet", "down_blocks.0.resnets.0.conv1.weight");
+}
+
+static int infer_up(const struct tensor_table *t, const char *file, struct unet_arch *a,
+                    struct dr_error *err)
+{
+    for (int i = 0; i < a->levels; i++) {
+        int block = a->levels - 1 - i;
+        if (resnets_of(t, "up", block) != a->layers[i] + 1)
+            return dr_fail(err, DR_EFORMAT,
+                           "%s: unet.up_blocks.%d has %d resnets, expected %d, one more than its "
+                           "counterpart going down",
+                           file, block, resnets_of(t, "up", block), a->layers[i] + 1);
+        for (int j = 0; j <= a->layers[i]; j++)
+            a->up_depth[i][j] = depth_at(t, "up", block, j);
+    }
+    return 0;
+}
+
+/* Width of the text context from the first cross attention found. */
+static int64_t context_of(const struct tensor_table *t, const struct unet_arch *a)
+{
+    for (int i = 0; i < a->levels; i++)
+        for (int j = 0; j < a->layers[i]; j++)
+            if (a->depth[i][j])
+                return tensor_table_dim(
+                    t, 1, "down_blocks.%d.attentions.%d.transformer_blocks.0.attn2.to_k.weight", i,
+                    j);
+    return tensor_table_dim(t, 1, "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight");
+}
+
+static bool linear_projection(const struct tensor_table *t, const struct unet_arch *a)
+{
+    for (int i = 0; i < a->levels; i++)
+        for (int j = 0; j < a->layers[i]; j++)
+            if (a->depth[i][j])
+                return !tensor_table_dim(t, 2, "down_blocks.%d.attentions.%d.proj_in.weight", i, j);
+    return true;
+}
+
+int infer_unet(const struct tensor_table *t, int64_t pooled, const char *file,
+               struct unet_arch *ret, struct dr_error *err)
+{
+    struct unet_arch a = {
+        .in_channels = tensor_table_dim(t, 1, "conv_in.weight"),
+        .out_channels = tensor_table_dim(t, 0, "conv_out.weight"),
+        .time_dim = tensor_table_dim(t, 0, "time_embedding.linear_1.weight"),
+        .addition_time_dim = TIME_ID_WIDTH,
+        .pooled = pooled,
+        .groups = GROUPS,
+        .eps = 1e-5,
+        .flip_sin_to_cos = true,
+        .sample_size = 128,
+    };
+    if (!a.in_channels)
+        return missing(err, file, "unet", "conv_in.weight");
+    if (!a.out_channels)
+        return missing(err, file, "unet", "conv_out.weight");
+    if (!a.time_dim)
+        return missing(err, file, "unet", "time_embedding.linear_1.weight");
+    int r = infer_down(t, file, &a, err);
+    if (!r)
+        r = infer_up(t, file, &a, err);
+    if (r)
+        return r;
+    a.mid = tensor_table_dim(t, 0, "mid_block.resnets.0.conv1.weight") > 0;
+    a.mid_depth = depth_of(t, "mid_block.attentions.0");
+    a.mid_resnets = tensor_table_dim(t, 0, "mid_block.resnets.1.conv1.weight") ? 2 : a.mid;
+    a.context = context_of(t, &a);
+    if (!a.context)
+        return dr_fail(err, DR_EFORMAT, "%s: the UNet has no cross attention", file);
+    a.linear_projection = linear_projection(t, &a);
+    int64_t added = tensor_table_dim(t, 1, "add_embedding.linear_1.weight");
+    if (!added)
+        return missing(err, file, "unet", "add_embedding.linear_1.weight");
+    if (added <= pooled || (added - pooled) % TIME_ID_WIDTH)
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: added conditioning of %" PRId64 " channels is not pooled text (%" PRId64
+                       ") and time ids of %d each",
+                       file, added, pooled, TIME_ID_WIDTH);
+    a.n_time_ids = (int)((added - pooled) / TIME_ID_WIDTH);
+    *ret = a;
+    return 0;
+}
+
+int infer_clip(const struct tensor_table *t, const char *file, struct clip_arch *ret,
+               struct dr_error *err)
+{
+    bool second = t->component == COMPONENT_TEXT_ENCODER_2;
+    static const char tokens[] = "text_model.embeddings.token_embedding.weight";
+    static const char positions[] = "text_model.embeddings.position_embedding.weight";
+    struct clip_arch a = {
+        .vocab = tensor_table_dim(t, 0, "%s", tokens),
+        .width = tensor_table_dim(t, 1, "%s", tokens),
+        .positions = tensor_table_dim(t, 0, "%s", positions),
+        .mlp = tensor_table_dim(t, 0, "text_model.encoder.layers.0.mlp.fc1.weight"),
+        .projection = second ? tensor_table_dim(t, 0, "text_projection.weight") : 0,
+        .act = second ? ARCH_GELU : ARCH_QUICK_GELU,
+        .eps = 1e-5,
+        .bos_id = 49406,
+        .eos_id = 2,
+    };
+    const char *component = component_name(t->component);
+    if (!a.vocab || !a.width)
+        return missing(err, file, component, tokens);
+    if (!a.positions)
+        return missing(err, file, component, positions);
+    if (second && !a.projection)
+        return missing(err, file, component, "text_projection.weight");
+    while (a.layers < MAX_CLIP_LAYERS &&
+           tensor_table_dim(t, 0, "text_model.encoder.layers.%d.layer_norm1.weight", (int)a.layers))
+        a.layers++;
+    if (!a.layers || !a.mlp)
+        return missing(err, file, component, "text_model.encoder.layers.0.mlp.fc1.weight");
+    if (a.width % HEAD_WIDTH)
+        return dr_fail(err, DR_EFORMAT, "%s: %s is %" PRId64 " wide, expected a multiple of %d",
+                       file, component, a.width, HEAD_WIDTH);
+    a.heads = a.width / HEAD_WIDTH;
+    *ret = a;
+    return 0;
+}
+
+int infer_vae(const struct tensor_table *t, const char *file, struct vae_arch *ret,
+              struct dr_error *err)
+{
+    struct vae_arch a = {
+        .in_channels = tensor_table_dim(t, 1, "encoder.conv_in.weight"),
+        .out_channels = tensor_table_dim(t, 0, "decoder.conv_out.weight"),
+        .latent_channels = tensor_table_dim(t, 1, "decoder.conv_in.weight"),
+        .groups = GROUPS,
+        .scaling_factor = 0.13025,
+        .quant_conv = tensor_table_dim(t, 0, "quant_conv.weight") > 0,
+        .post_quant_conv = tensor_table_dim(t, 0, "post_quant_conv.weight") > 0,
+        .mid_attention = tensor_table_dim(t, 0, "decoder.mid_block.attentions.0.to_q.weight") > 0,
+    };
+    if (!a.in_channels)
+        return missing(err, file, "vae", "encoder.conv_in.weight");
+    if (!a.latent_channels)
+        return missing(err, file, "vae", "decoder.conv_in.weight");
+    if (!a.out_channels)
+        return missing(err, file, "vae", "decoder.conv_out.weight");
+    static const char level[] = "encoder.down_blocks.%d.resnets.%d.conv1.weight";
+    for (; a.levels < ARCH_LEVELS && tensor_table_dim(t, 0, level, a.levels, 0); a.levels++)
+        a.channels[a.levels] = tensor_table_dim(t, 0, level, a.levels, 0);
+    while (a.layers < ARCH_LAYERS && tensor_table_dim(t, 0, level, 0, a.layers))
+        a.layers++;
+    if (!a.levels || !a.layers)
+        return missing(err, file, "vae", "encoder.down_blocks.0.resnets.0.conv1.weight");
+    if (a.layers == ARCH_LAYERS || tensor_table_dim(t, 0, level, ARCH_LEVELS, 0))
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: a VAE of more than %d levels or %d layers", file,
+                       ARCH_LEVELS, ARCH_LAYERS - 1);
+    *ret = a;
+    return 0;
+}
