@@ -169,8 +169,8 @@ static int check(const struct added_spec *spec, struct dr_error *err)
     return utf8_check(spec->content, n, "added token", err);
 }
 
-/* Of several entries with one content the first fixes the id and the last the flags. Of contents that
- * become equal when normalised the first is matched (the reference picks one by hash order). */
+/* Of several entries with one content the first fixes the id and the last the flags. Of contents
+ * that become equal when normalised the first is matched (the reference picks by hash order). */
 int added_fill(struct added *a, const struct bpe *bpe, const struct uni *uni,
                const struct added_spec *specs, size_t n, struct dr_error *err)
 {
@@ -229,8 +229,8 @@ static size_t strip_right(const struct uni *uni, const char *text, size_t len, s
     return at;
 }
 
-int added_cut(const struct added *a, enum added_stage stage, const struct uni *uni, const char *text,
-              size_t len, added_piece_fn *piece, added_token_fn *token, void *ctx,
+int added_cut(const struct added *a, enum added_stage stage, const struct uni *uni,
+              const char *text, size_t len, added_piece_fn *piece, added_token_fn *token, void *ctx,
               struct dr_error *err)
 {
     const struct added_trie *trie = &a->tries[stage];

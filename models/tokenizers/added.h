@@ -1,10 +1,10 @@
 /* added.h - tokens that are cut out of a text before it is split into words.
  *
- * Rules of tokenizers' AddedVocabulary: tokens that are not "normalized" are matched in the raw text,
- * the others, themselves normalised, in the normalised pieces that remain. Of the matches the leftmost
- * is taken, of those the longest; a token that must be a single word is passed over beside \w;
- * lstrip and rstrip take the white space around a match with it. A token that the vocabulary lacks
- * gets the next free id.
+ * Rules of tokenizers' AddedVocabulary: tokens that are not "normalized" are matched in the raw
+ * text, the others, themselves normalised, in the normalised pieces that remain. Of the matches
+ * the leftmost is taken, of those the longest; a token that must be a single word is passed over
+ * beside \w; lstrip and rstrip take the white space around a match with it. A token that the
+ * vocabulary lacks gets the next free id.
  */
 #ifndef DR_MODELS_TOKENIZERS_ADDED_H
 #define DR_MODELS_TOKENIZERS_ADDED_H
@@ -69,8 +69,8 @@ typedef int added_piece_fn(void *ctx, const char *piece, size_t len, struct dr_e
 typedef int added_token_fn(void *ctx, int32_t id, struct dr_error *err);
 
 /* Calls back for the pieces and tokens of a text (valid UTF-8) from left to right. */
-int added_cut(const struct added *a, enum added_stage stage, const struct uni *uni, const char *text,
-              size_t len, added_piece_fn *piece, added_token_fn *token, void *ctx,
+int added_cut(const struct added *a, enum added_stage stage, const struct uni *uni,
+              const char *text, size_t len, added_piece_fn *piece, added_token_fn *token, void *ctx,
               struct dr_error *err);
 
 #endif

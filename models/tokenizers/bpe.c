@@ -110,8 +110,8 @@ int bpe_add_token(struct bpe *b, const char *spelling, size_t n, int64_t id, str
         return dr_fail(err, DR_EFORMAT, "the token of id %lld has %zu bytes, expected 1 to %d",
                        (long long)id, n, BPE_MAX_TOKEN);
     if (id < 0 || id >= BPE_MAX_IDS)
-        return dr_fail(err, DR_EFORMAT, "token '%.*s' has id %lld, expected 0 to %d", (int)n, spelling,
-                       (long long)id, BPE_MAX_IDS - 1);
+        return dr_fail(err, DR_EFORMAT, "token '%.*s' has id %lld, expected 0 to %d", (int)n,
+                       spelling, (long long)id, BPE_MAX_IDS - 1);
     if (bpe_spelling(b, (int32_t)id))
         return dr_fail(err, DR_EFORMAT, "tokens '%s' and '%.*s' have the same id %lld",
                        bpe_spelling(b, (int32_t)id), (int)n, spelling, (long long)id);
@@ -185,7 +185,8 @@ int bpe_add_merge(struct bpe *b, const char *left, size_t n_left, const char *ri
         return dr_fail(err, DR_ENOMEM, "no memory for the merges");
     struct bpe_merge *slot = &b->merges[merge_slot(b, pair_of(l, r))];
     if (slot->pair != BPE_NO_PAIR)
-        return dr_fail(err, DR_EFORMAT, "'%.*s' and '%.*s' are merged a second time (first as number %u)",
+        return dr_fail(err, DR_EFORMAT,
+                       "'%.*s' and '%.*s' are merged a second time (first as number %u)",
                        (int)n_left, left, (int)n_right, right, slot->rank + 1);
     *slot = (struct bpe_merge){ pair_of(l, r), b->n_merges++, id };
     return 0;
@@ -297,8 +298,8 @@ static void consider(const struct bpe *b, struct bpe_scratch *s, int32_t left)
         heap_push(s, (struct bpe_candidate){ (uint64_t)m->rank << 32 | (uint32_t)left, m->id });
 }
 
-/* The heap never holds more than 2n candidates: n - 1 at first, and each of the at most n - 1 merges
- * takes one out before it puts two in. */
+/* The heap never holds more than 2n candidates: n - 1 at first, and each of the at most n - 1
+ * merges takes one out before it puts two in. */
 static void merge_all(const struct bpe *b, struct bpe_scratch *s, size_t n)
 {
     s->n_heap = 0;
@@ -334,8 +335,10 @@ int bpe_word(const struct bpe *b, const char *word, size_t n, struct bpe_scratch
         bool last = i + 1 == n;
         int32_t id = b->byte_id[last][byte] >= 0 ? b->byte_id[last][byte] : b->unk;
         if (id < 0)
-            return dr_fail(err, DR_EFORMAT, "the vocabulary has no token for byte 0x%02x%s and no "
-                           "unknown token", byte, last ? " at the end of a word" : "");
+            return dr_fail(err, DR_EFORMAT,
+                           "the vocabulary has no token for byte 0x%02x%s and no "
+                           "unknown token",
+                           byte, last ? " at the end of a word" : "");
         scratch->symbols[i] = (struct bpe_symbol){ id, (int32_t)i - 1, last ? -1 : (int32_t)i + 1 };
     }
     merge_all(b, scratch, n);

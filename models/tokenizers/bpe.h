@@ -1,9 +1,11 @@
-/* bpe.h - byte-level byte-pair encoding: a vocabulary, ranked merges, and the encoding of one word.
+/* bpe.h - byte-level byte-pair encoding: a vocabulary, ranked merges, and the encoding of one
+ * word.
  *
- * Bytes are spelled in vocabularies as the 256 printable characters of GPT-2's table (Radford et al.
- * 2019); the last symbol of a word carries "</w>" (Sennrich et al. 2016). A word's symbols are merged
- * lowest rank first, leftmost first among equals, by a heap of candidate pairs over a linked list: n
- * bytes take O(n log n). The order and the test for stale candidates are those of tokenizers' BPE.
+ * Bytes are spelled in vocabularies as the 256 printable characters of GPT-2's table (Radford et
+ * al. 2019); the last symbol of a word carries "</w>" (Sennrich et al. 2016). A word's symbols
+ * are merged lowest rank first, leftmost first among equals, by a heap of candidate pairs over a
+ * linked list: n bytes take O(n log n). The order and the test for stale candidates are those of
+ * tokenizers' BPE.
  */
 #ifndef DR_MODELS_TOKENIZERS_BPE_H
 #define DR_MODELS_TOKENIZERS_BPE_H
@@ -30,15 +32,15 @@ struct bpe_merge {
 
 /* Zeroed by bpe_init; read-only after bpe_finish. */
 struct bpe {
-    struct buf text;      /* all spellings, each with its NUL */
-    uint32_t *spelled_at; /* [id_limit] place in text, BPE_UNUSED for an id without token */
-    int32_t *slots;       /* [n_slots] id or -1, hashed by spelling */
+    struct buf text;          /* all spellings, each with its NUL */
+    uint32_t *spelled_at;     /* [id_limit] place in text, BPE_UNUSED for an id without token */
+    int32_t *slots;           /* [n_slots] id or -1, hashed by spelling */
     struct bpe_merge *merges; /* [n_merge_slots], hashed by pair */
     size_t n_slots, n_merge_slots, ids_cap;
     uint64_t seed;
     int32_t n_tokens, id_limit;
     uint32_t n_merges;
-    int32_t unk;            /* -1: none */
+    int32_t unk;             /* -1: none */
     int32_t byte_id[2][256]; /* [1]: as the last of a word; -1: not in the vocabulary */
 };
 
@@ -62,16 +64,16 @@ struct bpe_candidate {
 
 /* What encoding a word needs besides the vocabulary; zero to start, kept from word to word. */
 struct bpe_scratch {
-    struct bpe_symbol *symbols;  /* [cap] */
-    struct bpe_candidate *heap;  /* [2 * cap]: a merge takes one candidate out and puts two in */
+    struct bpe_symbol *symbols; /* [cap] */
+    struct bpe_candidate *heap; /* [2 * cap]: a merge takes one candidate out and puts two in */
     size_t cap, n_heap;
 };
 
 void bpe_init(struct bpe *b);
 void bpe_free(struct bpe *b); /* leaves it as bpe_init does */
 
-/* DR_EFORMAT for an id out of range or taken, a token given twice, a spelling empty or too long. The
- * text says what was wrong but not where: callers add the file. */
+/* DR_EFORMAT for an id out of range or taken, a token given twice, a spelling empty or too long.
+ * The text says what was wrong but not where: callers add the file. */
 int bpe_add_token(struct bpe *b, const char *spelling, size_t n, int64_t id, struct dr_error *err);
 
 /* The next merge in rank. Both parts and their joined spelling must be tokens; no pair twice. */

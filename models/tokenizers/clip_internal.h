@@ -21,8 +21,8 @@ int tok_new(struct tok **ret_tok, struct dr_error *err);
 
 /* The last step of building, when the vocabulary is filled: names the special tokens and takes the
  * added ones. */
-int tok_complete(struct tok *tok, const char *bos, const char *eos, const char *unk, const char *pad,
-                 const struct added_spec *specs, size_t n, struct dr_error *err);
+int tok_complete(struct tok *tok, const char *bos, const char *eos, const char *unk,
+                 const char *pad, const struct added_spec *specs, size_t n, struct dr_error *err);
 
 /* The lines "LEFT RIGHT" of a merges.txt; lines that start with "#version" are passed over. `what`
  * names the text in errors, which give the line. */

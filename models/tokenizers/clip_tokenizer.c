@@ -1,9 +1,11 @@
 /* clip_tokenizer.c - see clip_tokenizer.h. Words are split as by the pattern
  *
- *     <\|startoftext\|> | <\|endoftext\|> | 's | 't | 're | 've | 'm | 'll | 'd | \p{L}+ | \p{N} | [^\s\p{L}\p{N}]+
+ *     <\|startoftext\|> | <\|endoftext\|> | 's | 't | 're | 've | 'm | 'll | 'd
+ *     | \p{L}+ | \p{N} | [^\s\p{L}\p{N}]+
  *
- * of transformers' CLIPTokenizer, white space falling away between them. The reference then splits each
- * word again by GPT-2's pattern, which changes only the first two: they come apart at "|>" and "<|".
+ * of transformers' CLIPTokenizer, white space falling away between them. The reference then
+ * splits each word again by GPT-2's pattern, which changes only the first two: they come apart at
+ * "|>" and "<|".
  */
 #include "models/tokenizers/clip_tokenizer.h"
 
@@ -60,8 +62,8 @@ const char *tok_spelling(const struct tok *tok, int32_t id)
     return bpe_spelling(&tok->bpe, id);
 }
 
-int tok_complete(struct tok *tok, const char *bos, const char *eos, const char *unk, const char *pad,
-                 const struct added_spec *specs, size_t n, struct dr_error *err)
+int tok_complete(struct tok *tok, const char *bos, const char *eos, const char *unk,
+                 const char *pad, const struct added_spec *specs, size_t n, struct dr_error *err)
 {
     bpe_finish(&tok->bpe, unk);
     int r = added_fill(&tok->added, &tok->bpe, tok->uni, specs, n, err);
@@ -78,8 +80,12 @@ int tok_complete(struct tok *tok, const char *bos, const char *eos, const char *
         info->id_limit = tok->added.max_id + 1;
     if (info->bos < 0 || info->eos < 0 || info->pad < 0)
         return dr_fail(err, DR_EFORMAT, "%s token '%s' is empty",
-                       info->bos < 0 ? "bos" : info->eos < 0 ? "eos" : "pad",
-                       info->bos < 0 ? bos : info->eos < 0 ? eos : pad);
+                       info->bos < 0   ? "bos"
+                       : info->eos < 0 ? "eos"
+                                       : "pad",
+                       info->bos < 0   ? bos
+                       : info->eos < 0 ? eos
+                                       : pad);
     return 0;
 }
 
@@ -213,7 +219,8 @@ int tok_encode(const struct tok *tok, const char *text, size_t len, int32_t **re
                int64_t *ret_n, struct dr_error *err)
 {
     if (len > TOK_MAX_TEXT)
-        return dr_fail(err, DR_ELIMIT, "a text of %zu bytes, at most %d expected", len, TOK_MAX_TEXT);
+        return dr_fail(err, DR_ELIMIT, "a text of %zu bytes, at most %d expected", len,
+                       TOK_MAX_TEXT);
     int r = utf8_check(text, len, "text", err);
     if (r)
         return r;
@@ -239,7 +246,8 @@ int tok_encode_padded(const struct tok *tok, const char *text, size_t len, int64
     int32_t *raw;
     int64_t n;
     if (length < 2)
-        return dr_fail(err, DR_EINVAL, "%lld tokens have no room for bos and eos", (long long)length);
+        return dr_fail(err, DR_EINVAL, "%lld tokens have no room for bos and eos",
+                       (long long)length);
     int r = tok_encode(tok, text, len, &raw, &n, err);
     if (r)
         return r;

@@ -15,7 +15,7 @@
 enum {
     HEADER = 16,
     MAX_TABLE = 4 << 20,
-    MAX_PARTS = 18,  /* longest decomposition of one scalar that any Unicode version has */
+    MAX_PARTS = 18, /* longest decomposition of one scalar that any Unicode version has */
     SHORT_SORT = 16 /* marks in a row up to which insertion is the faster sort */
 };
 
@@ -46,7 +46,8 @@ static int fill(struct uni *uni, const uint8_t *p, const char *what, struct dr_e
     for (size_t i = 0; i < UNI_SCALARS / UNI_BLOCK; i++, p += 2) {
         uni->index[i] = (uint16_t)(p[0] | p[1] << 8);
         if (uni->index[i] >= uni->n_blocks)
-            return dr_fail(err, DR_EFORMAT, "%s: block %u of %u", what, uni->index[i], uni->n_blocks);
+            return dr_fail(err, DR_EFORMAT, "%s: block %u of %u", what, uni->index[i],
+                           uni->n_blocks);
     }
     memcpy(uni->blocks, p, (size_t)uni->n_blocks * UNI_BLOCK);
     p += (size_t)uni->n_blocks * UNI_BLOCK;
@@ -70,8 +71,9 @@ int uni_parse(const void *bytes, size_t n, const char *what, struct uni **ret_un
     if (!n_blocks || n_blocks > UNI_SCALARS / UNI_BLOCK || n_lower > UNI_SCALARS ||
         n != HEADER + UNI_SCALARS / UNI_BLOCK * 2 + (size_t)n_blocks * UNI_BLOCK +
                  (size_t)n_lower * 12)
-        return dr_fail(err, DR_EFORMAT, "%s: %zu bytes do not fit %u blocks and %u lower-case entries",
-                       what, n, n_blocks, n_lower);
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: %zu bytes do not fit %u blocks and %u lower-case entries", what, n,
+                       n_blocks, n_lower);
     struct uni *uni = dr_calloc(DR_TAG_TOKENIZER, 1, sizeof *uni);
     if (!uni)
         return dr_fail(err, DR_ENOMEM, "%s: no memory", what);
@@ -219,9 +221,9 @@ static int hold(struct run *run, uint32_t scalar)
     int r = reserve(run);
     if (r)
         return r;
-    utf8proc_ssize_t n =
-        utf8proc_decompose_char((utf8proc_int32_t)scalar, run->scalars + run->n,
-                                (utf8proc_ssize_t)(run->cap - run->n), compose, &boundclass);
+    utf8proc_ssize_t n = utf8proc_decompose_char((utf8proc_int32_t)scalar, run->scalars + run->n,
+                                                 (utf8proc_ssize_t)(run->cap - run->n), compose,
+                                                 &boundclass);
     if (n < 0 || (size_t)n > run->cap - run->n)
         return DR_EINTERNAL;
     run->n += (size_t)n;

@@ -1,11 +1,11 @@
 /* unicode.h - what the reference tokenizer takes each Unicode scalar value for.
  *
- * The reference (tokenizers 0.23) carries tables of several Unicode versions at once: it composes by a
- * version of about 9 and lower-cases and classifies by 16. No library agrees with that mixture, so
- * share/tokenizers/unicode.tbl.zst records its answers for all 1,112,064 scalar values
- * (tools/make_unicode_table/). utf8proc composes, but only runs of characters that the table says can
- * compose: Unicode promises that these never change, so any utf8proc since Unicode 9 gives the
- * same result, and characters unknown to the reference pass through as they do there.
+ * The reference (tokenizers 0.23) carries tables of several Unicode versions at once: it composes
+ * by a version of about 9 and lower-cases and classifies by 16. No library agrees with that
+ * mixture, so share/tokenizers/unicode.tbl.zst records its answers for all 1,112,064 scalar
+ * values (tools/make_unicode_table/). utf8proc composes, but only runs of characters that the
+ * table says can compose: Unicode promises that these never change, so any utf8proc since Unicode
+ * 9 gives the same result, and characters unknown to the reference pass through as they do there.
  *
  * The file, little-endian: "DRUT", version 1, number of blocks, number of lower-case entries; for
  * each 256 scalars the number of their block (u16); the blocks, a byte of flags per scalar; the
@@ -57,8 +57,8 @@ static inline unsigned uni_flags(const struct uni *uni, uint32_t scalar)
     return uni->blocks[(size_t)uni->index[scalar / UNI_BLOCK] * UNI_BLOCK + scalar % UNI_BLOCK];
 }
 
-/* Appends the text (valid UTF-8) composed, with white space collapsed, in lower case. Time is linear.
- * DR_ENOMEM or DR_ELIMIT of dst. */
+/* Appends the text (valid UTF-8) composed, with white space collapsed, in lower case. Time is
+ * linear. DR_ENOMEM or DR_ELIMIT of dst. */
 int uni_normalize(const struct uni *uni, const char *text, size_t len, struct buf *dst);
 
 #endif

@@ -1,6 +1,6 @@
-/* zst.c - see zst.h. One-shot decompression into a block sized by the frame header, so that nothing
- * grows with a hostile file. zstd's own context comes from malloc: it is of fixed size and lives only
- * during the call.
+/* zst.c - see zst.h. One-shot decompression into a block sized by the frame header, so that
+ * nothing grows with a hostile file. zstd's own context comes from malloc: it is of fixed size
+ * and lives only during the call.
  */
 #include "models/tokenizers/zst.h"
 
@@ -16,8 +16,8 @@ static int decompress(const struct dr_map *map, const char *path, size_t maximum
     if (!map->size || size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN)
         return dr_fail(err, DR_EFORMAT, "%s: not a zstd frame of known size", path);
     if (size > maximum)
-        return dr_fail(err, DR_ELIMIT, "%s: %llu bytes when decompressed, at most %zu expected", path,
-                       size, maximum);
+        return dr_fail(err, DR_ELIMIT, "%s: %llu bytes when decompressed, at most %zu expected",
+                       path, size, maximum);
     char *data = dr_malloc(DR_TAG_TOKENIZER, (size_t)size + 1);
     if (!data)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for %llu bytes", path, size);
