@@ -306,7 +306,7 @@ int vae_decode(struct vae *v, struct exec *x, const float *latents, int64_t n, i
 {
     const struct vae_arch *a = &v->arch;
     int64_t factor = vae_factor(v), size = sample_size(a->latent_channels, h, w);
-    int64_t image = sample_size(a->out_channels, h * factor, w * factor);
+    int64_t image = size ? sample_size(a->out_channels, h * factor, w * factor) : 0;
     if (!v->decoder.present || n < 1 || !size || !image)
         return dr_fail(err, DR_EINVAL, "cannot decode %lld latents of %lldx%lld", (long long)n,
                        (long long)w, (long long)h);

@@ -12,6 +12,8 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 
+enum { EDGE_MAX = 1 << 24 /* latents; what is longer is left to vae_decode to refuse */ };
+
 struct picture {
     float *data; /* [channels, h, w] */
     int64_t h, w;
@@ -85,7 +87,7 @@ static size_t tiler_bytes(const struct tiler *t)
 size_t vae_manager_bytes(const struct vae *v, struct vae_tiling how, int64_t h, int64_t w)
 {
     how = vae_tiling_effective(how, v, h, w);
-    if (how.mode == VAE_TILING_OFF || !tile_valid(how.tile))
+    if (how.mode == VAE_TILING_OFF || !tile_valid(how.tile) || h > EDGE_MAX || w > EDGE_MAX)
         return 0;
     struct tiler t = tiler_of(v, how.tile, h, w);
     return tiler_bytes(&t);
@@ -193,7 +195,7 @@ int vae_manager_decode(struct vae *v, struct exec *x, struct vae_tiling how, con
                        "tiles of %lld latents: expected a multiple of 4 from %d to %d",
                        (long long)how.tile, VAE_TILE_MIN, VAE_TILE_MAX);
     how = vae_tiling_effective(how, v, h, w);
-    if (how.mode == VAE_TILING_OFF || h < 1 || w < 1)
+    if (how.mode == VAE_TILING_OFF || h < 1 || w < 1 || h > EDGE_MAX || w > EDGE_MAX)
         return vae_decode(v, x, latents, n, h, w, ret_image, err);
     struct tiler t = tiler_of(v, how.tile, h, w);
     t.v = v;
