@@ -1,0 +1,109 @@
+/* capabilities.c - what this worker can do, from the tables: the service learns it here and nowhere else. */
+#include "coordination/engine.h"
+
+#include "core/communication/request.h"
+#include "schedulers/scheduler_factory.h"
+#include "schedulers/schedules.h"
+
+static json_t *names(const char *const *list)
+{
+    json_t *array = json_array();
+    for (; array && list && *list; list++) {
+        if (jx_add(array, json_string(*list)) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+static json_t *samplers_json(void)
+{
+    size_t n;
+    const struct sched_info *const *all = sched_all(&n);
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < n; i++) {
+        json_t *one = json_pack("{s:s,s:s,s:s,s:o,s:b}", "name", all[i]->name, "title",
+                                all[i]->title, "diffusers", all[i]->diffusers, "aliases",
+                                names(all[i]->aliases), "takes_eta", all[i]->takes_eta);
+        if (jx_add(array, one) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+static json_t *schedules_json(void)
+{
+    size_t n;
+    const struct schedule_info *const *all = schedule_all(&n);
+    json_t *array = json_array();
+    for (size_t i = 0; array && i < n; i++) {
+        json_t *one = json_pack("{s:s,s:s,s:o}", "name", all[i]->name, "title", all[i]->title,
+                                "aliases", names(all[i]->aliases));
+        if (jx_add(array, one) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+static json_t *verbs_json(void)
+{
+    json_t *array = json_array();
+    for (int v = 0; array && v < VERB_COUNT; v++) {
+        if (jx_add(array, json_string(verb_name((enum verb)v))) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+json_t *engine_limits_json(const struct engine *e)
+{
+    return json_pack(
+        "{s:i,s:i,s:I,s:I,s:I,s:I,s:i}", "line_bytes", MESSAGE_LINE_BYTES, "prompt_bytes",
+        REQUEST_PROMPT_BYTES, "width", (json_int_t)field_info(FIELD_width)->hi, "height",
+        (json_int_t)field_info(FIELD_height)->hi, "steps", (json_int_t)field_info(FIELD_steps)->hi,
+        "batch_size", (json_int_t)field_info(FIELD_batch_size)->hi, "queue", e->queue);
+}
+
+json_t *engine_capabilities_json(const struct engine *e)
+{
+    struct {
+        const char *name;
+        json_t *value;
+    } parts[] = {
+        { "worker_types", json_pack("[s]", "sdxl_worker") },
+        { "capabilities", json_pack("[s]", "text2img") },
+        { "supported_inference_types", json_pack("[s]", "text2img") },
+        { "supported_precisions", json_pack("[s]", "f32") },
+        { "presets", json_pack("[s]", "diffusers") },
+        { "verbs", verbs_json() },
+        { "samplers", samplers_json() },
+        { "schedules", schedules_json() },
+        { "request", request_schema() },
+        { "limits", engine_limits_json(e) },
+        { "device_info", device_manager_json(e->devices) },
+    };
+    json_t *o = json_object();
+    bool ok = o != NULL;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        ok &= jx_set(o, parts[i].name, parts[i].value) == 0;
+    if (!ok) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+int engine_capabilities(void *engine, struct worker_job *job, json_t **ret_data,
+                        struct dr_error *err)
+{
+    (void)job;
+    *ret_data = engine_capabilities_json(engine);
+    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}

@@ -1,0 +1,233 @@
+/* darkroom.c - libdarkroom: the public header over the base worker and the engine's verbs. */
+#include "include/darkroom.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/mapguard.h"
+#include "coordination/engine.h"
+
+struct darkroom {
+    struct engine engine;
+    struct base_worker *worker;
+    darkroom_event_fn on_event;
+    void *user;
+    struct buf line; /* under the worker's emit lock */
+};
+
+struct options {
+    int64_t threads, queue, memory_limit;
+    const char *kernels;
+    json_t *roots, *models;
+};
+
+static void emit(void *user, const json_t *event)
+{
+    struct darkroom *d = user;
+    buf_clear(&d->line);
+    int r = jx_dump(event, &d->line);
+    if (r < 0) {
+        /* an answer must come, even when there is no room for its words */
+        const char *id = json_string_value(json_object_get(event, "request_id"));
+        char last[MESSAGE_ID_BYTES + 128];
+        bool plain = id && !strpbrk(id, "\"\\");
+        dr_log_line(DR_LOG_ERROR, "engine", "an event cannot be written: %s", dr_code_meaning(r));
+        snprintf(last, sizeof last,
+                 "{\"success\":false,\"request_id\":\"%s\",\"error\":\"out of memory\","
+                 "\"error_code\":\"OUT_OF_MEMORY\"}",
+                 plain ? id : "");
+        d->on_event(d->user, last);
+        return;
+    }
+    d->on_event(d->user, d->line.data);
+}
+
+static int add_roots(struct roots *roots, const json_t *list, const char *field,
+                     struct dr_error *err)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item)
+    {
+        if (!json_is_string(item))
+            return dr_fail_field(err, DR_EINVAL, field, jx_kind(item), "an array of strings", NULL);
+        int r = roots_add(roots, json_string_value(item), err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int read_options(const json_t *o, struct options *ret, struct dr_error *err)
+{
+    static const char *const names[] = { "threads", "kernels", "roots",
+                                         "models",  "queue",   "memory_limit" };
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)o, key, value)
+    {
+        bool known = false;
+        for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+            known |= !strcmp(key, names[i]);
+        if (!known)
+            return dr_fail_field(err, DR_EINVAL, key, NULL,
+                                 "threads, kernels, roots, models, queue or memory_limit", NULL);
+    }
+    int r = jx_opt_int(o, "", "threads", 0, 4096, &ret->threads, err);
+    if (!r)
+        r = jx_opt_int(o, "", "queue", 0, 100000, &ret->queue, err);
+    if (!r)
+        r = jx_opt_int(o, "", "memory_limit", 0, INT64_MAX, &ret->memory_limit, err);
+    if (!r)
+        r = jx_opt_string(o, "", "kernels", &ret->kernels, err);
+    if (!r)
+        r = jx_opt_array(o, "", "roots", &ret->roots, err);
+    return r ? r : jx_opt_array(o, "", "models", &ret->models, err);
+}
+
+static int open_engine(struct engine *e, const struct options *o, struct dr_error *err)
+{
+    int r = device_manager_new(o->kernels, (int)o->threads, &e->devices, err);
+    if (!r)
+        r = pipeline_manager_new(&e->pipelines, err);
+    if (!r)
+        r = add_roots(&e->roots, o->roots, "roots", err);
+    if (!r)
+        r = add_roots(&e->models, o->models, "models", err);
+    e->memory_limit = (size_t)o->memory_limit;
+    e->queue = o->queue ? (int)o->queue : 64;
+    size_t resident = memory_resident(), tagged = dr_alloc_stats_all().bytes;
+    e->baseline = resident > tagged ? resident - tagged : resident;
+    return r;
+}
+
+static void close_engine(struct engine *e)
+{
+    pipeline_manager_free(e->pipelines);
+    device_manager_free(e->devices);
+    roots_free(&e->roots);
+    roots_free(&e->models);
+}
+
+static int open_worker(struct darkroom *d, struct dr_error *err)
+{
+    struct worker_config config = {
+        .handler = {
+            [VERB_generate] = engine_generate,
+            [VERB_inspect] = engine_inspect,
+            [VERB_plan] = engine_plan,
+            [VERB_tokens] = engine_tokens,
+            [VERB_load_model] = engine_load_model,
+            [VERB_unload_model] = engine_unload_model,
+            [VERB_check] = engine_check,
+            [VERB_validate] = engine_validate,
+            [VERB_devices] = engine_devices,
+            [VERB_capabilities] = engine_capabilities,
+        },
+        .ctx = &d->engine,
+        .queue = d->engine.queue,
+        .emit = emit,
+        .user = d,
+    };
+    return base_worker_new(&config, &d->worker, err);
+}
+
+static int send_ready(struct darkroom *d, struct dr_error *err)
+{
+    json_t *event = engine_capabilities_json(&d->engine);
+    int r = jx_set(event, "success", json_true());
+    if (!r)
+        r = jx_set(event, "status", json_string("ready"));
+    if (!r)
+        r = jx_set(event, "message", json_string("darkroom-worker " DR_VERSION " is ready"));
+    if (!r)
+        r = jx_set(event, "protocol", json_integer(MESSAGE_PROTOCOL));
+    if (!r)
+        r = jx_set(event, "version", json_string(DR_VERSION));
+    if (!r)
+        r = jx_set(event, "worker_type", json_string("sdxl_worker"));
+    if (r < 0) {
+        json_decref(event);
+        return dr_fail(err, DR_ENOMEM, "out of memory for the ready line");
+    }
+    return base_worker_emit(d->worker, event);
+}
+
+int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
+                  struct darkroom **ret_engine, char *error, size_t error_size)
+{
+    struct dr_error err;
+    struct options o = { .kernels = "auto" };
+    json_t *json = NULL;
+    memset(&err, 0, sizeof err);
+    jx_init();
+    struct darkroom *d = dr_calloc(DR_TAG_BASE, 1, sizeof *d);
+    int r = d ? 0 : dr_fail(&err, DR_ENOMEM, "out of memory for an engine");
+    if (!r) {
+        d->on_event = on_event;
+        d->user = user;
+        buf_init(&d->line, DR_TAG_BASE, 0);
+    }
+    if (!r && options)
+        r = jx_parse(options, strlen(options), NULL, "options", &json, &err);
+    if (!r && json)
+        r = read_options(json, &o, &err);
+    if (!r)
+        r = mapguard_install(&err);
+    if (!r)
+        r = open_engine(&d->engine, &o, &err);
+    if (!r)
+        r = open_worker(d, &err);
+    if (!r)
+        r = send_ready(d, &err);
+    json_decref(json);
+    if (r < 0) {
+        snprintf(error, error_size, "%s", err.text);
+        darkroom_close(d);
+        return r;
+    }
+    *ret_engine = d;
+    return 0;
+}
+
+int darkroom_submit_bytes(struct darkroom *d, const char *message, size_t n)
+{
+    return base_worker_submit(d->worker, message, n);
+}
+
+int darkroom_submit(struct darkroom *d, const char *message)
+{
+    return darkroom_submit_bytes(d, message, strlen(message));
+}
+
+int darkroom_cancel(struct darkroom *d, const char *request_id)
+{
+    return base_worker_cancel(d->worker, request_id);
+}
+
+void darkroom_drain(struct darkroom *d)
+{
+    base_worker_drain(d->worker);
+}
+
+int darkroom_shutting_down(const struct darkroom *d)
+{
+    return base_worker_shutting_down(d->worker);
+}
+
+void darkroom_close(struct darkroom *d)
+{
+    if (!d)
+        return;
+    base_worker_free(d->worker);
+    close_engine(&d->engine);
+    buf_free(&d->line);
+    dr_free(d);
+}
+
+const char *darkroom_version(void)
+{
+    return DR_VERSION;
+}

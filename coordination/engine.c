@@ -1,0 +1,171 @@
+/* engine.c - models for requests, and the verbs about them. See engine.h. */
+#include "coordination/engine.h"
+
+#include <string.h>
+
+#include "base/fs.h"
+#include "core/communication/request.h"
+#include "models/inspect.h"
+#include "models/tokenizers/clip_tokenizer.h"
+
+const char *const engine_envelope_members[] = { "request_id", "correlationId", "session_id", NULL };
+
+static const char small_model[] = "models/tiny";
+
+/* The path of a request's model, resolved; "" means the shipped one. */
+static int model_path(const struct engine *e, const char *model, char *dst, size_t n,
+                      struct dr_error *err)
+{
+    if (!*model)
+        return dr_share_path(dst, n, small_model, err);
+    int r = e->models.n ? roots_check(&e->models, "model", model, err) : 0;
+    return r < 0 ? r : dr_realpath(dst, n, model, err);
+}
+
+int engine_pipeline(struct engine *e, const char *model, const char *kernels,
+                    const atomic_int *stop, struct pipeline **ret, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    struct backend *be;
+    int r = model_path(e, model, path, sizeof path, err);
+    if (!r)
+        r = device_manager_backend(e->devices, kernels, &be, err);
+    return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, stop, ret, err);
+}
+
+/* Members of `data` other than these are an error. */
+static int only(const json_t *data, const char *const *names, struct dr_error *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)data, key, value)
+    {
+        bool known = false;
+        for (size_t i = 0; names[i]; i++)
+            known |= !strcmp(names[i], key);
+        for (size_t i = 0; engine_envelope_members[i]; i++)
+            known |= !strcmp(engine_envelope_members[i], key);
+        if (!known)
+            return dr_fail_field(err, DR_EINVAL, key, NULL, "a known field; this one is unknown",
+                                 names[0]);
+    }
+    return 0;
+}
+
+int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
+{
+    static const char *const keys[] = { "model", "model_path", "model_name", "kernels", NULL };
+    const char *model = "", *kernels = "auto";
+    struct pipeline *p;
+    int r = only(job->data, keys, err);
+    for (int i = 0; !r && i < 3; i++)
+        r = jx_opt_string(job->data, "data", keys[i], &model, err);
+    if (!r)
+        r = jx_opt_string(job->data, "data", "kernels", &kernels, err);
+    if (!r)
+        r = engine_pipeline(engine, model, kernels, job->stop, &p, err);
+    if (r < 0)
+        return r;
+    *ret_data = json_pack("{s:s,s:s,s:s}", "model_name", checkpoint_path(p->checkpoint), "kind",
+                          checkpoint_kind(p->checkpoint), "message", "model loaded");
+    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}
+
+int engine_unload_model(void *engine, struct worker_job *job, json_t **ret_data,
+                        struct dr_error *err)
+{
+    struct engine *e = engine;
+    (void)job;
+    pipeline_manager_drop(e->pipelines);
+    *ret_data = json_pack("{s:s}", "message", "model unloaded");
+    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}
+
+int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
+{
+    static const char *const keys[] = { "path", "model", NULL };
+    const char *model = "";
+    char path[DR_PATH_MAX];
+    int r = only(job->data, keys, err);
+    for (int i = 0; !r && keys[i]; i++)
+        r = jx_opt_string(job->data, "data", keys[i], &model, err);
+    if (!r)
+        r = model_path(engine, model, path, sizeof path, err);
+    return r < 0 ? r : inspect_file(path, job->stop, ret_data, err);
+}
+
+static int ids_json(const struct tok *tok, const char *text, size_t len, json_t **ret,
+                    struct dr_error *err)
+{
+    int32_t *ids;
+    int64_t n;
+    int r = tok_encode(tok, text, len, &ids, &n, err);
+    if (r < 0)
+        return r;
+    json_t *list = json_array();
+    for (int64_t i = 0; list && i < n; i++) {
+        if (jx_add(list, json_integer(ids[i])) < 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    dr_free(ids);
+    *ret = list;
+    return list ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for token ids");
+}
+
+/* The first tokenizer of the model, or the built-in table's. */
+static int open_tokenizer(struct engine *e, const char *model, int which, struct tok **ret,
+                          struct dr_error *err)
+{
+    if (!*model)
+        return tok_open_builtin(which ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
+    char path[DR_PATH_MAX];
+    struct checkpoint *c;
+    int r = model_path(e, model, path, sizeof path, err);
+    if (!r)
+        r = checkpoint_open(path, &c, err);
+    if (r < 0)
+        return r;
+    const char *folder = checkpoint_tokenizer_dir(c, which);
+    r = folder ? tok_open_folder(folder, ret, err)
+               : tok_open_builtin(which ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
+    checkpoint_close(c);
+    return r;
+}
+
+int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
+{
+    static const char *const keys[] = { "text", "model", "encoder", NULL };
+    json_t *text, *ids;
+    const char *model = "";
+    int64_t encoder = 1;
+    struct tok *tok;
+    int r = only(job->data, keys, err);
+    if (!r)
+        r = jx_get(job->data, "data", "text", &text, err);
+    if (!r && !json_is_string(text))
+        r = dr_fail_field(err, DR_EINVAL, "data.text", jx_kind(text), "a string", NULL);
+    if (!r)
+        r = jx_opt_string(job->data, "data", "model", &model, err);
+    if (!r)
+        r = jx_opt_int(job->data, "data", "encoder", 1, PROMPT_ENCODERS, &encoder, err);
+    if (!r)
+        r = open_tokenizer(engine, model, (int)encoder - 1, &tok, err);
+    if (r < 0)
+        return r;
+    r = ids_json(tok, json_string_value(text), json_string_length(text), &ids, err);
+    tok_free(tok);
+    if (r < 0)
+        return r;
+    *ret_data = json_pack("{s:o}", "ids", ids);
+    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}
+
+int engine_devices(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
+{
+    struct engine *e = engine;
+    (void)job;
+    *ret_data = device_manager_json(e->devices);
+    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}

@@ -1,0 +1,48 @@
+/* engine.h - what the verbs of a worker work on, and the verbs themselves. Internal to coordination/. */
+#ifndef DR_COORDINATION_ENGINE_H
+#define DR_COORDINATION_ENGINE_H
+
+#include "core/base_worker.h"
+#include "core/device_manager.h"
+#include "core/roots.h"
+#include "inference/pipeline.h"
+
+struct request;
+
+struct engine {
+    struct device_manager *devices;
+    struct pipeline_manager *pipelines;
+    struct roots roots;  /* where files of requests may lie; none: nowhere */
+    struct roots models; /* where models may lie; none: anywhere */
+    size_t memory_limit; /* bytes, 0: what is free */
+    size_t baseline;     /* resident bytes at the start that are not tagged allocations */
+    int queue;
+};
+
+/* The verbs: worker_handler with ctx = struct engine. */
+int engine_generate(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_validate(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_plan(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data,
+                      struct dr_error *err);
+int engine_unload_model(void *engine, struct worker_job *job, json_t **ret_data,
+                        struct dr_error *err);
+int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_devices(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_capabilities(void *engine, struct worker_job *job, json_t **ret_data,
+                        struct dr_error *err);
+int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+
+/* The model of a request, loaded; the shipped small one when it names none. */
+int engine_pipeline(struct engine *e, const char *model, const char *kernels,
+                    const atomic_int *stop, struct pipeline **ret, struct dr_error *err);
+
+/* What a worker can do: part of `ready` and the whole of `capabilities`. New reference, NULL when memory is short. */
+json_t *engine_capabilities_json(const struct engine *e);
+json_t *engine_limits_json(const struct engine *e);
+
+/* Member names of data that belong to the envelope, for request_parse. */
+extern const char *const engine_envelope_members[];
+
+#endif

@@ -1,0 +1,352 @@
+/* generate.c - the verbs that turn a request into a job: generate, validate, plan. */
+#include "coordination/engine.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/log.h"
+#include "coordination/output.h"
+#include "inference/sdxl_worker.h"
+#include "models/digest.h"
+#include "schedulers/scheduler_factory.h"
+
+enum { WARNINGS = 16 };
+
+/* A generation under way. */
+struct generation {
+    struct engine *engine;
+    struct worker_job *worker;
+    struct request request;
+    struct pipeline *pipeline; /* lent */
+    struct job job;
+    struct memory_plan plan;
+    bool has_job;
+    json_t *warnings; /* array of texts */
+    int evaluations;
+    double started;
+};
+
+/* The model's sha256, computed beside the first steps. */
+struct digest_thread {
+    pthread_t thread;
+    bool running;
+    const char *path;
+    atomic_int stop;
+    int result;
+    char hex[SHA256_HEX];
+    struct dr_error error;
+};
+
+static void *digest_main(void *arg)
+{
+    struct digest_thread *d = arg;
+    d->result = model_digest(d->path, &d->stop, d->hex, &d->error);
+    return NULL;
+}
+
+static void digest_start(struct digest_thread *d, const char *path)
+{
+    memset(d, 0, sizeof *d);
+    d->path = path;
+    d->result = DR_ESTATE;
+    d->running = !pthread_create(&d->thread, NULL, digest_main, d);
+}
+
+/* Waits for it; a job that is over (stopped or failed) ends it. A digest that failed is "" and a log line. */
+static const char *digest_join(struct digest_thread *d, bool abandon)
+{
+    if (abandon)
+        atomic_store(&d->stop, 1);
+    if (d->running)
+        pthread_join(d->thread, NULL);
+    d->running = false;
+    if (d->result < 0 && !abandon)
+        dr_log_line(DR_LOG_WARN, "engine", "no digest of the model: %s", d->error.text);
+    return d->result < 0 ? "" : d->hex;
+}
+
+static void add_warning(void *ctx, const char *text)
+{
+    struct generation *g = ctx;
+    dr_log_line(DR_LOG_INFO, "engine", "%s", text);
+    if (jx_add(g->warnings, json_string(text)) < 0)
+        dr_log_line(DR_LOG_WARN, "engine", "out of memory: a warning is only in the log");
+}
+
+static void generation_release(struct generation *g)
+{
+    if (g->has_job)
+        job_release(&g->job);
+    request_free(&g->request);
+    json_decref(g->warnings);
+}
+
+/* Files of the request lie inside the roots. */
+static int check_paths(const struct generation *g, struct dr_error *err)
+{
+    static const enum field_id fields[] = { FIELD_save_path, FIELD_dump_stages };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        if (!request_has(&g->request, fields[i]))
+            continue;
+        int r = roots_check(&g->engine->roots, field_info(fields[i])->name,
+                            request_text(&g->request, fields[i]), err);
+        if (r < 0)
+            return r;
+    }
+    const char *name;
+    json_t *file;
+    json_object_foreach(g->request.value[FIELD_load_stage].map, name, file)
+    {
+        int r = roots_check(&g->engine->roots, "load_stage", json_string_value(file), err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Request, model, job, plan. generation_release in any case. */
+static int prepare(struct generation *g, struct engine *e, struct worker_job *worker,
+                   struct dr_error *err)
+{
+    memset(g, 0, sizeof *g);
+    g->engine = e;
+    g->worker = worker;
+    g->started = dr_now();
+    g->warnings = json_array();
+    if (!g->warnings)
+        return dr_fail(err, DR_ENOMEM, "out of memory");
+    int r = request_parse(worker->data, "", engine_envelope_members, &g->request, err);
+    if (!r)
+        r = check_paths(g, err);
+    if (!r)
+        r = engine_pipeline(e, request_text(&g->request, FIELD_model),
+                            request_text(&g->request, FIELD_kernels), worker->stop, &g->pipeline,
+                            err);
+    if (!r)
+        r = sdxl_job(&g->request, g->pipeline, &g->job, err);
+    if (r < 0)
+        return r;
+    g->has_job = true;
+    const char *warning;
+    for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
+        add_warning(g, warning);
+    return job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &g->plan, err);
+}
+
+static void on_step(void *ctx, int evaluation, int evaluations, double seconds)
+{
+    struct generation *g = ctx;
+    bool stream = request_flag(&g->request, FIELD_stream);
+    g->evaluations = evaluations;
+    worker_progress(
+        g->worker, evaluation, evaluations, stream,
+        stream ? json_pack("{s:f,s:f}", "seconds", seconds, "elapsed", dr_now() - g->started)
+               : NULL);
+}
+
+/* Announces the seed and the size before the first step: "seed random and printed". */
+static void announce(struct generation *g)
+{
+    if (request_flag(&g->request, FIELD_stream))
+        worker_progress(g->worker, 0, 0, true,
+                        json_pack("{s:s,s:I,s:I,s:I}", "message", "denoising", "seed",
+                                  (json_int_t)g->job.seed, "width", (json_int_t)g->job.width,
+                                  "height", (json_int_t)g->job.height));
+}
+
+static int add_images(struct generation *g, const struct receipt_facts *facts,
+                      const struct dr_image *images, json_t *data, struct dr_error *err)
+{
+    char name[64];
+    const char *id = message_id(g->worker->ids);
+    snprintf(name, sizeof name, "%.60s", *id ? id : "picture");
+    struct output out = { .job = &g->job, .request = &g->request, .facts = facts, .name = name };
+    json_t *list = json_array(), *seeds = json_array(), *receipts = json_array();
+    int r = list && seeds && receipts ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    for (int i = 0; !r && i < g->job.batch; i++) {
+        json_t *entry = NULL;
+        r = output_image(&out, &images[i], i, &entry, err);
+        if (!r && (jx_add(list, entry) < 0 ||
+                   jx_add(seeds, json_integer((json_int_t)(g->job.seed + (uint64_t)i))) < 0 ||
+                   jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
+            r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    }
+    /* each of these takes its list over, also when it fails */
+    int a = jx_set(data, "images", list), b = jx_set(data, "seed_used", seeds);
+    int c = jx_set(data, "receipts", receipts);
+    return r < 0 ? r : a < 0 || b < 0 || c < 0 ? dr_fail(err, DR_ENOMEM, "out of memory") : 0;
+}
+
+static int add_summary(struct generation *g, const struct job_timing *timing, json_t *data)
+{
+    bool files = request_has(&g->request, FIELD_save_path) &&
+                 !request_flag(&g->request, FIELD_return_base64);
+    double seconds = dr_now() - g->started;
+    int r = jx_set(data, "encoding", json_string(files ? "path" : "base64"));
+    if (!r)
+        r = jx_set(data, "format", json_string(request_text(&g->request, FIELD_format)));
+    if (!r)
+        r = jx_set(data, "seed", json_integer((json_int_t)g->job.seed));
+    if (!r)
+        r = jx_set(data, "model_used", json_string(checkpoint_path(g->pipeline->checkpoint)));
+    if (!r)
+        r = jx_set(data, "inference_steps", json_integer(g->job.sched.steps));
+    if (!r)
+        r = jx_set(data, "guidance_scale", json_real(g->job.guidance_scale));
+    if (!r)
+        r = jx_set(data, "scheduler", json_string(g->job.sched.sampler->name));
+    if (!r)
+        r = jx_set(data, "dimensions",
+                   json_pack("{s:I,s:I}", "width", (json_int_t)g->job.width, "height",
+                             (json_int_t)g->job.height));
+    if (!r)
+        r = jx_set(data, "processing_time", json_real(seconds));
+    if (!r)
+        r = jx_set(data, "executionTimeMs", json_integer((json_int_t)(seconds * 1e3)));
+    json_t *stages = json_object();
+    for (int s = 0; !r && s < STAGE_COUNT; s++)
+        r = jx_set(stages, job_stage_name((enum job_stage)s), json_real(timing->seconds[s]));
+    if (r < 0) {
+        json_decref(stages);
+        return r;
+    }
+    r = jx_set(data, "seconds", stages);
+    if (!r)
+        r = jx_set(data, "peak_bytes", json_integer((json_int_t)memory_resident_peak()));
+    return r ? r : jx_set(data, "warnings", json_incref(g->warnings));
+}
+
+static void model_name(const char *path, char *dst, size_t n)
+{
+    const char *base = dr_path_base(path);
+    size_t len = strlen(base), extension = strlen(dr_path_extension(path));
+    snprintf(dst, n, "%.*s", (int)(dr_is_dir(path) ? len : len - extension), base);
+}
+
+static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
+{
+    struct dr_image images[JOB_BATCH];
+    struct job_timing timing;
+    struct digest_thread digest;
+    char name[128];
+    struct job_events events = { .step = on_step, .warning = add_warning, .ctx = g };
+    const char *path = checkpoint_path(g->pipeline->checkpoint);
+    announce(g);
+    digest_start(&digest, path);
+    int r = job_run(g->pipeline, &g->job, &g->plan, &events, g->worker->stop, images, &timing, err);
+    const char *hex = digest_join(&digest, r < 0);
+    if (r < 0)
+        return r;
+    model_name(path, name, sizeof name);
+    struct receipt_facts facts = { .model = name,
+                                   .digest = hex,
+                                   .kernel_set = backend_kernel_set(g->pipeline->backend),
+                                   .layout = backend_layout_version(g->pipeline->backend),
+                                   .version = DR_VERSION };
+    json_t *data = json_object();
+    r = data ? add_images(g, &facts, images, data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
+    for (int i = 0; i < g->job.batch; i++)
+        img_free(&images[i]);
+    if (!r && add_summary(g, &timing, data) < 0)
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    if (r < 0)
+        json_decref(data);
+    else
+        *ret_data = data;
+    return r;
+}
+
+int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
+                    struct dr_error *err)
+{
+    struct generation g;
+    int r = prepare(&g, engine, worker, err);
+    if (!r)
+        r = memory_admit(&g.plan, err);
+    if (!r)
+        r = run(&g, ret_data, err);
+    generation_release(&g);
+    return r;
+}
+
+/* A bad request is this verb's normal answer, not its failure. */
+int engine_validate(void *engine, struct worker_job *worker, json_t **ret_data,
+                    struct dr_error *err)
+{
+    struct generation g;
+    struct dr_error found;
+    memset(&found, 0, sizeof found);
+    int r = prepare(&g, engine, worker, &found);
+    if (!r)
+        r = memory_admit(&g.plan, &found);
+    if (r == DR_ECANCELED)
+        *ret_data = NULL;
+    else if (r < 0)
+        *ret_data = json_pack("{s:b,s:[{s:s,s:s,s:s}],s:O}", "valid", 0, "errors", "error",
+                              found.text, "error_code", dr_code_wire(r), "path", found.path,
+                              "warnings", g.warnings);
+    else
+        *ret_data = json_pack("{s:b,s:[],s:O}", "valid", 1, "errors", "warnings", g.warnings);
+    generation_release(&g);
+    if (*ret_data)
+        return 0;
+    return r == DR_ECANCELED ? dr_fail(err, r, "cancelled")
+                             : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}
+
+static json_t *stages_json(const struct memory_plan *plan)
+{
+    json_t *list = json_array();
+    for (int s = 0; list && s < STAGE_COUNT; s++) {
+        const struct stage_use *u = &plan->stage[s];
+        if (jx_add(list, json_pack("{s:s,s:I,s:I,s:I,s:f,s:b}", "stage",
+                                   job_stage_name((enum job_stage)s), "workspace_bytes",
+                                   (json_int_t)u->workspace, "kept_bytes", (json_int_t)u->kept,
+                                   "mapped_bytes", (json_int_t)u->mapped, "flops", u->flops,
+                                   "drops_weights", plan->drop[s])) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static json_t *tags_json(const struct memory_plan *plan, size_t *ret_total)
+{
+    json_t *tags = json_object();
+    *ret_total = 0;
+    for (int t = 0; tags && t < DR_TAG_COUNT; t++) {
+        *ret_total += plan->tagged[t];
+        if (jx_set(tags, dr_tag_name((enum dr_tag)t), json_integer((json_int_t)plan->tagged[t])) <
+            0) {
+            json_decref(tags);
+            return NULL;
+        }
+    }
+    return tags;
+}
+
+int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, struct dr_error *err)
+{
+    struct generation g;
+    size_t tagged;
+    int r = prepare(&g, engine, worker, err);
+    if (!r) {
+        json_t *stages = stages_json(&g.plan), *tags = tags_json(&g.plan, &tagged);
+        *ret_data = json_pack(
+            "{s:o*,s:o*,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s}", "stages", stages, "tagged",
+            tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes", (json_int_t)g.plan.baseline,
+            "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes", (json_int_t)g.plan.limit, "flops",
+            g.plan.flops, "rows_per_forward", g.plan.rows, "admitted", g.plan.peak <= g.plan.limit,
+            "width", (json_int_t)g.job.width, "height", (json_int_t)g.job.height, "steps",
+            g.job.sched.steps, "kernels", backend_kernel_set(g.pipeline->backend));
+        if (!*ret_data)
+            r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    }
+    generation_release(&g);
+    return r;
+}

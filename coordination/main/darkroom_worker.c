@@ -1,0 +1,119 @@
+/* darkroom_worker.c - the engine as a program: options to JSON, then the main loop. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "coordination/ml_worker_direct.h"
+
+static const char usage[] =
+    "usage: darkroom-worker [OPTION]...\n"
+    "Reads requests as JSON lines from stdin, writes answers as JSON lines to stdout, logs to "
+    "stderr.\n"
+    "\n"
+    "  -r, --root DIR          files of requests must lie in DIR (repeatable; none: base64 only)\n"
+    "  -M, --models DIR        models must lie in DIR (repeatable; none: anywhere)\n"
+    "  -t, --threads N         threads (default: all cores this process may use)\n"
+    "  -k, --kernels NAME      kernel set (default: the best of this machine)\n"
+    "      --queue N           most requests waiting (default: 64)\n"
+    "      --memory-limit N    bytes a job may be planned to use (default: what is free)\n"
+    "      --log-json          log as JSON lines\n"
+    "  -h, --help              this text\n"
+    "  -V, --version           version\n";
+
+enum { OPT_QUEUE = 256, OPT_MEMORY, OPT_LOG_JSON };
+
+static const struct option options[] = {
+    { "root", required_argument, NULL, 'r' },
+    { "models", required_argument, NULL, 'M' },
+    { "threads", required_argument, NULL, 't' },
+    { "kernels", required_argument, NULL, 'k' },
+    { "queue", required_argument, NULL, OPT_QUEUE },
+    { "memory-limit", required_argument, NULL, OPT_MEMORY },
+    { "log-json", no_argument, NULL, OPT_LOG_JSON },
+    { "help", no_argument, NULL, 'h' },
+    { "version", no_argument, NULL, 'V' },
+    { NULL, 0, NULL, 0 },
+};
+
+static int add_text(json_t *o, const char *list, const char *text)
+{
+    json_t *array = json_object_get(o, list);
+    if (!array) {
+        array = json_array();
+        if (jx_set(o, list, array) < 0)
+            return DR_ENOMEM;
+    }
+    return jx_add(array, json_string(text));
+}
+
+/* The whole of `text` as a number; complains and returns false otherwise. */
+static bool number(const char *name, const char *text, int64_t *ret)
+{
+    char *end;
+    *ret = strtoll(text, &end, 10);
+    if (*text && !*end && *ret >= 0)
+        return true;
+    fprintf(stderr, "darkroom-worker: --%s: got %s, expected a whole number from 0\n", name, text);
+    return false;
+}
+
+static bool set_number(json_t *o, const char *name, const char *key, const char *text)
+{
+    int64_t value;
+    return number(name, text, &value) && jx_set(o, key, json_integer(value)) == 0;
+}
+
+/* -1: go on; else the exit status. */
+static int read_option(int c, json_t *o)
+{
+    switch (c) {
+    case 'r':
+        return add_text(o, "roots", optarg) < 0 ? 1 : -1;
+    case 'M':
+        return add_text(o, "models", optarg) < 0 ? 1 : -1;
+    case 't':
+        return set_number(o, "threads", "threads", optarg) ? -1 : 2;
+    case 'k':
+        return jx_set(o, "kernels", json_string(optarg)) < 0 ? 1 : -1;
+    case OPT_QUEUE:
+        return set_number(o, "queue", "queue", optarg) ? -1 : 2;
+    case OPT_MEMORY:
+        return set_number(o, "memory-limit", "memory_limit", optarg) ? -1 : 2;
+    case OPT_LOG_JSON:
+        dr_log_json(true);
+        return -1;
+    case 'h':
+        fputs(usage, stdout);
+        return 0;
+    case 'V':
+        puts("darkroom-worker " DR_VERSION);
+        return 0;
+    default:
+        fputs("try darkroom-worker --help\n", stderr);
+        return 2;
+    }
+}
+
+int main(int argc, char **argv)
+{
+    jx_init();
+    json_t *o = json_object();
+    int c, status = -1;
+    while (status < 0 && (c = getopt_long(argc, argv, "r:M:t:k:hV", options, NULL)) != -1)
+        status = read_option(c, o);
+    if (status < 0 && optind < argc) {
+        fprintf(stderr, "darkroom-worker: %s: expected no such argument\n", argv[optind]);
+        status = 2;
+    }
+    if (status < 0) {
+        char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+        status = text ? ml_worker_direct(text) : 1;
+        dr_free(text);
+    }
+    json_decref(o);
+    return status;
+}

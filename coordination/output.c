@@ -1,0 +1,97 @@
+/* output.c - see output.h. */
+#include "coordination/output.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/base64.h"
+#include "base/fs.h"
+
+enum { NAME_BYTES = 100, FILE_BYTES = 512 << 20, TEXT_BYTES = 256 << 10 };
+
+/* Letters, digits, '-', '.' inside; anything else '_', so that an id can name no other folder. */
+static void file_name(const char *name, int index, const char *extension, char *dst, size_t n)
+{
+    char safe[NAME_BYTES];
+    size_t i = 0;
+    for (; name[i] && i + 1 < sizeof safe; i++) {
+        char c = name[i];
+        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '-' || (c == '.' && i);
+        safe[i] = ok ? c : '_';
+    }
+    safe[i] = '\0';
+    snprintf(dst, n, "%s_%03d.%s", i ? safe : "picture", index, extension);
+}
+
+static int encode(const struct output *o, const struct dr_image *image, int index, struct buf *file,
+                  struct dr_error *err)
+{
+    struct buf infotext, receipt;
+    json_t *json = NULL;
+    struct img_text texts[2];
+    struct img_encode_options options = { .quality = (int)request_int(o->request, FIELD_quality) };
+    int format = img_format_of(request_text(o->request, FIELD_format)), r = 0;
+    buf_init(&infotext, DR_TAG_JOB, TEXT_BYTES);
+    buf_init(&receipt, DR_TAG_JOB, TEXT_BYTES);
+    if (request_flag(o->request, FIELD_metadata)) {
+        r = receipt_infotext(o->job, o->facts, index, &infotext);
+        json = receipt_json(o->job, o->facts, index);
+        if (!r)
+            r = json ? jx_dump(json, &receipt) : DR_ENOMEM;
+        texts[0] = (struct img_text){ "parameters", buf_text(&infotext) };
+        texts[1] = (struct img_text){ "darkroom", buf_text(&receipt) };
+        options.texts = texts;
+        options.text_count = 2;
+    }
+    if (r < 0)
+        dr_fail(err, r, "cannot describe the picture: %s", dr_code_meaning(r));
+    else
+        r = img_encode(image, (enum img_format)format, &options, file, err);
+    json_decref(json);
+    buf_free(&infotext);
+    buf_free(&receipt);
+    return r;
+}
+
+static int to_file(const struct output *o, const struct buf *file, int index, json_t **ret_entry,
+                   struct dr_error *err)
+{
+    char name[NAME_BYTES + 32], path[DR_PATH_MAX];
+    const char *folder = request_text(o->request, FIELD_save_path);
+    file_name(o->name, index, request_text(o->request, FIELD_format), name, sizeof name);
+    int r = dr_mkdirs(folder, err);
+    if (!r && dr_path_join(path, sizeof path, folder, name) < 0)
+        r = dr_fail_field(err, DR_ELIMIT, "save_path", folder, "a shorter path", NULL);
+    if (!r)
+        r = dr_write_file(path, file->data, file->len, err);
+    if (r < 0)
+        return r;
+    *ret_entry = json_string(path);
+    return *ret_entry ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}
+
+static int to_base64(const struct buf *file, json_t **ret_entry, struct dr_error *err)
+{
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = base64_encode(file->data, file->len, &text);
+    *ret_entry = r < 0 ? NULL : json_stringn(text.data, text.len);
+    buf_free(&text);
+    return *ret_entry ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}
+
+int output_image(const struct output *o, const struct dr_image *image, int index,
+                 json_t **ret_entry, struct dr_error *err)
+{
+    struct buf file;
+    buf_init(&file, DR_TAG_IMAGE, FILE_BYTES);
+    int r = encode(o, image, index, &file, err);
+    if (!r)
+        r = request_has(o->request, FIELD_save_path) &&
+                    !request_flag(o->request, FIELD_return_base64)
+                ? to_file(o, &file, index, ret_entry, err)
+                : to_base64(&file, ret_entry, err);
+    buf_free(&file);
+    return r;
+}

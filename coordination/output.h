@@ -1,0 +1,23 @@
+/* output.h - finished pictures become files or base64. */
+#ifndef DR_COORDINATION_OUTPUT_H
+#define DR_COORDINATION_OUTPUT_H
+
+#include <jansson.h>
+
+#include "core/communication/request.h"
+#include "inference/receipt.h"
+
+struct output {
+    const struct job *job;
+    const struct request *request;
+    const struct receipt_facts *facts;
+    const char *
+        name; /* files are NAME_000.png ...; characters that do not belong in a file name become '_' */
+};
+
+/* Encodes picture `index` and writes it into save_path, or appends base64 to the result. *ret_entry: its path, or
+ * its base64 text, as a JSON string. A file is whole or not there. */
+int output_image(const struct output *o, const struct dr_image *image, int index,
+                 json_t **ret_entry, struct dr_error *err);
+
+#endif

@@ -1,0 +1,121 @@
+/* device_manager.c - see device_manager.h. */
+#include "core/device_manager.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/backend.h"
+#include "base/alloc.h"
+#include "base/json.h"
+
+enum { SETS = 16 };
+
+struct device_manager {
+    char processor[96];
+    int threads;          /* as asked */
+    struct backend *best; /* what auto means; one of open */
+    struct backend *open[SETS];
+    int n_open;
+};
+
+/* "model name" of /proc/cpuinfo. */
+static void processor_name(char *dst, size_t n)
+{
+    char line[256];
+    snprintf(dst, n, "x86-64 processor");
+    FILE *f = fopen("/proc/cpuinfo", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        const char *value = strchr(line, ':');
+        if (!value || strncmp(line, "model name", 10))
+            continue;
+        value += 1 + (value[1] == ' ');
+        snprintf(dst, n, "%.*s", (int)strcspn(value, "\n"), value);
+        break;
+    }
+    if (f)
+        fclose(f);
+}
+
+static int open_set(struct device_manager *m, const char *kernels, struct backend **ret,
+                    struct dr_error *err)
+{
+    struct backend_options options = { .kernels = kernels, .threads = m->threads };
+    struct backend *be;
+    if (m->n_open == SETS)
+        return dr_fail(err, DR_ELIMIT, "too many backends are open");
+    int r = backend_open_cpu(&options, &be, err);
+    if (r < 0)
+        return r;
+    m->open[m->n_open++] = be;
+    *ret = be;
+    return 0;
+}
+
+int device_manager_new(const char *kernels, int threads, struct device_manager **ret,
+                       struct dr_error *err)
+{
+    struct device_manager *m = dr_calloc(DR_TAG_BASE, 1, sizeof *m);
+    if (!m)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the device manager");
+    m->threads = threads;
+    processor_name(m->processor, sizeof m->processor);
+    int r = open_set(m, kernels, &m->best, err);
+    if (r < 0) {
+        device_manager_free(m);
+        return r;
+    }
+    *ret = m;
+    return 0;
+}
+
+void device_manager_free(struct device_manager *m)
+{
+    if (!m)
+        return;
+    for (int i = 0; i < m->n_open; i++)
+        backend_close(m->open[i]);
+    dr_free(m);
+}
+
+int device_manager_backend(struct device_manager *m, const char *kernels, struct backend **ret,
+                           struct dr_error *err)
+{
+    if (!strcmp(kernels, "auto")) {
+        *ret = m->best;
+        return 0;
+    }
+    for (int i = 0; i < m->n_open; i++) {
+        if (!strcmp(backend_kernel_set(m->open[i]), kernels)) {
+            *ret = m->open[i];
+            return 0;
+        }
+    }
+    return open_set(m, kernels, ret, err);
+}
+
+static json_t *sets_json(void)
+{
+    json_t *list = json_array();
+    bool usable;
+    const char *name;
+    for (int i = 0; list && (name = backend_kernel_set_name(i, &usable)); i++) {
+        if (jx_add(list, json_pack("{s:s,s:b}", "name", name, "usable", usable)) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+json_t *device_manager_json(const struct device_manager *m)
+{
+    json_int_t memory = (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    json_t *sets = sets_json();
+    if (!sets)
+        return NULL;
+    return json_pack("{s:[{s:s,s:s,s:i,s:I,s:s,s:i,s:o}]}", "devices", "name", m->processor, "kind",
+                     "cpu", "threads", backend_threads(m->best), "memory_bytes", memory,
+                     "default_kernels", backend_kernel_set(m->best), "layout",
+                     backend_layout_version(m->best), "kernel_sets", sets);
+}
