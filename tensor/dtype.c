@@ -87,12 +87,13 @@ static uint32_t narrow(float f, int e, int m, int bias, bool infinities)
     uint32_t over = infinities ? top : nan;
     if (mag > 0x7f800000u)
         return sign | nan;
-    int exponent = (int)(mag >> 23) - 127 + bias;
+    bool normal = mag >> 23;
+    int exponent = (normal ? (int)(mag >> 23) : 1) - 127 + bias;
     if (exponent >= (1 << e))
         return sign | over;
-    uint64_t mantissa = (mag & 0x7fffffu) | (mag >> 23 ? 0x800000u : 0);
+    uint64_t mantissa = (mag & 0x7fffffu) | (normal ? 0x800000u : 0);
     int drop = 23 - m;
-    if (exponent <= 0) {
+    if (exponent <= 0 || !normal) {
         drop += 1 - exponent;
         exponent = 0;
         if (drop > 40)
