@@ -184,31 +184,32 @@ static int open_reader(struct coder *c, const void *bytes, size_t n, struct dr_e
     return dr_fail(err, DR_ENOMEM, "png: no memory to decode it");
 }
 
-static int run_reader(struct coder *c, bool pixels, struct dr_error *err)
+static int run_reader(struct coder *c, struct dr_error *err)
 {
     if (setjmp(png_jmpbuf(c->png)))
         return report(c, err);
     read_header(c);
-    if (pixels)
-        read_pixels(c, err);
+    read_pixels(c, err);
     png_read_end(c->png, c->info);
     return 0;
 }
 
-static int decode(const void *bytes, size_t n, bool pixels, struct dr_image *ret_image,
-                  struct img_texts *ret_texts, struct dr_error *err)
+int png_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
+               struct img_texts *ret_texts, struct dr_error *err)
 {
     struct coder c;
     struct img_texts texts = { NULL, 0 };
     int r = open_reader(&c, bytes, n, err);
     if (r)
         return r;
-    r = run_reader(&c, pixels, err);
+    r = run_reader(&c, err);
     if (!r && ret_texts) {
         r = collect_texts(&c, &texts);
         if (r)
             dr_fail(err, r, "png: no memory for its text");
     }
+    if (!r)
+        r = img_convert(&c.image, channels, err);
     png_destroy_read_struct(&c.png, &c.info, NULL);
     dr_free(c.rows);
     if (r) {
@@ -216,36 +217,10 @@ static int decode(const void *bytes, size_t n, bool pixels, struct dr_image *ret
         img_free(&c.image);
         return r;
     }
-    if (pixels)
-        *ret_image = c.image;
+    *ret_image = c.image;
     if (ret_texts)
         *ret_texts = texts;
     return 0;
-}
-
-int png_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
-               struct img_texts *ret_texts, struct dr_error *err)
-{
-    struct dr_image image;
-    struct img_texts texts = { NULL, 0 };
-    int r = decode(bytes, n, true, &image, ret_texts ? &texts : NULL, err);
-    if (r)
-        return r;
-    r = img_convert(&image, channels, err);
-    if (r) {
-        img_free(&image);
-        img_texts_free(&texts);
-        return r;
-    }
-    *ret_image = image;
-    if (ret_texts)
-        *ret_texts = texts;
-    return 0;
-}
-
-int png_texts(const void *bytes, size_t n, struct img_texts *ret_texts, struct dr_error *err)
-{
-    return decode(bytes, n, false, NULL, ret_texts, err);
 }
 
 int png_size(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_height,

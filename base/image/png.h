@@ -9,9 +9,6 @@ int png_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_i
 int png_encode(const struct dr_image *image, const struct img_encode_options *options,
                struct buf *dst, struct dr_error *err);
 
-/* The text chunks alone, from a PNG whose pixels are of no interest. */
-int png_texts(const void *bytes, size_t n, struct img_texts *ret_texts, struct dr_error *err);
-
 int png_size(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_height,
              struct dr_error *err);
 
