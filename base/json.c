@@ -13,7 +13,7 @@
 
 enum { DEFAULT_BYTES = 16 << 20, DEFAULT_DEPTH = 32, DEFAULT_MEMBERS = 1000000, SHOWN = 60 };
 
-/* jansson reports some failed allocations as syntax errors; this tells them apart. */
+/* jansson reports some failed allocations as syntax errors, others not at all; this tells. */
 static _Thread_local bool short_of_memory;
 
 static void *json_alloc(size_t size)
@@ -102,8 +102,10 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     memset(&wrong, 0, sizeof wrong);
     short_of_memory = false;
     json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &wrong);
-    if (!value && short_of_memory)
+    if (short_of_memory) { /* even with a value: its lexer drops a byte and goes on */
+        json_decref(value);
         return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
+    }
     if (!value)
         return dr_fail(err, DR_EFORMAT, "%s: line %d column %d: %s", what,
                        wrong.line < 1 ? 1 : wrong.line, wrong.column < 0 ? 0 : wrong.column,
