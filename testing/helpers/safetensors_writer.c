@@ -2,10 +2,12 @@
 #include "testing/helpers/safetensors_writer.h"
 
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "testing/helpers/test.h"
 
@@ -16,6 +18,8 @@ struct text {
 
 struct st_writer {
     struct text header, metadata, data;
+    bool sparse;
+    size_t at; /* end of the last tensor */
 };
 
 static void append(struct text *t, const void *bytes, size_t n)
@@ -91,7 +95,7 @@ void st_writer_add(struct st_writer *w, const char *name, const char *dtype, int
                    const int64_t *shape, const void *data)
 {
     char piece[256];
-    size_t begin = w->data.n, count = 1;
+    size_t begin = w->at, count = 1;
     append_text(&w->header, w->header.n ? ",\"" : "\"");
     append_text(&w->header, name);
     snprintf(piece, sizeof piece, "\":{\"dtype\":\"%s\",\"shape\":[", dtype);
@@ -101,11 +105,12 @@ void st_writer_add(struct st_writer *w, const char *name, const char *dtype, int
         append_text(&w->header, piece);
         count *= (size_t)shape[i];
     }
-    if (data)
+    w->at += count * size_of(dtype);
+    if (!w->sparse && data)
         append(&w->data, data, count * size_of(dtype));
-    else
+    else if (!w->sparse)
         fill(&w->data, name, dtype, count);
-    snprintf(piece, sizeof piece, "],\"data_offsets\":[%zu,%zu]}", begin, w->data.n);
+    snprintf(piece, sizeof piece, "],\"data_offsets\":[%zu,%zu]}", begin, w->at);
     append_text(&w->header, piece);
 }
 
@@ -149,6 +154,11 @@ static FILE *create(const char *path, int64_t length)
     return f;
 }
 
+void st_writer_sparse(struct st_writer *w)
+{
+    w->sparse = true;
+}
+
 void st_writer_save(const struct st_writer *w, const char *path)
 {
     struct text h = { 0 };
@@ -166,6 +176,8 @@ void st_writer_save(const struct st_writer *w, const char *path)
     FILE *f = create(path, (int64_t)h.n);
     put(f, h.p, h.n);
     put(f, w->data.p, w->data.n);
+    assert_int_equal(fflush(f), 0);
+    assert_int_equal(ftruncate(fileno(f), (off_t)(8 + h.n + w->at)), 0);
     assert_int_equal(fclose(f), 0);
     free(h.p);
 }

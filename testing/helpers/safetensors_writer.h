@@ -20,6 +20,9 @@ void st_writer_add(struct st_writer *w, const char *name, const char *dtype, int
 void st_writer_add_text(struct st_writer *w, const char *name, const char *dtype,
                         const char *shape);
 void st_writer_metadata(struct st_writer *w, const char *key, const char *value);
+/* From now on data are not kept and the file has holes in their place, so that a file of the real
+ * size costs a header. */
+void st_writer_sparse(struct st_writer *w);
 void st_writer_save(const struct st_writer *w, const char *path);
 
 /* LENGTH (8 bytes), then header_n bytes of header, then data_n zeros. length < 0: header_n. */

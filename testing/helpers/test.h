@@ -4,8 +4,9 @@
  *     static const struct CMUnitTest tests[] = { cmocka_unit_test(halves_a_circle) };
  *     int main(int argc, char **argv) { return test_main(argc, argv, tests, sizeof tests / sizeof *tests); }
  *
- * `program NAME` runs one test, `program` all of them, `program --oom` each of them again and again in a child
- * process with the 1st, 2nd, 3rd ... allocation failing: an assertion may then fail, a crash or a hang may not.
+ * `program NAME` runs one test, `program` all of them, `program --oom` each of them again and again
+ * in a child process with the 1st, 2nd, 3rd ... allocation failing: an assertion may then fail, a
+ * crash or a hang may not.
  */
 #ifndef DR_TESTING_HELPERS_TEST_H
 #define DR_TESTING_HELPERS_TEST_H
@@ -22,9 +23,9 @@
 
 int test_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n);
 
-/* Runs `scenario` with the k-th allocation failing for k = 1, 2, ... until none is reached. Each run must return
- * DR_ENOMEM or succeed in spite of it, fill err in the first case, and leave no block behind. At least one
- * failure must have been delivered. */
+/* Runs `scenario` with the k-th allocation failing for k = 1, 2, ... until none is reached. Each
+ * run must return DR_ENOMEM or succeed in spite of it, fill err in the first case, and leave no
+ * block behind. At least one failure must have been delivered. */
 void test_oom_walk(int (*scenario)(void *ctx, struct dr_error *err), void *ctx);
 
 /* Live blocks now; a test takes it first and compares last. */
@@ -33,7 +34,8 @@ uint64_t test_blocks(void);
 /* Path of a file of the source tree ("testing/golden/...") in a static buffer of 4, used in turn. */
 const char *test_source(const char *relative);
 
-/* A fresh directory under TMPDIR, removed with its contents when the process ends. Static, one a process. */
+/* A fresh directory under TMPDIR, removed with its contents when the process ends. Static, one a
+ * process. */
 const char *test_dir(void);
 
 /* Relative L2 distance |a - b| / |b| (|a| if b is 0), in double. */

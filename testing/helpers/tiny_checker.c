@@ -196,8 +196,8 @@ static void neighbours(const struct scan *s, int64_t i, int64_t ret_of[4])
     ret_of[3] = x + 1 < s->width ? i + 1 : -1;
 }
 
-/* Fills from `first` over pixels of its colour that have no mark; they get mark 1. Returns how many there are;
- * their numbers are in queue. */
+/* Fills from `first` over pixels of its colour that have no mark; they get mark 1. Returns how many
+ * there are; their numbers are in queue. */
 static int64_t fill(struct scan *s, int64_t first)
 {
     int64_t n = 0, of[4];
@@ -228,7 +228,8 @@ static int64_t core(const struct scan *s, int64_t n)
     return inside;
 }
 
-/* What the piece (mark 2) encloses, as a fraction of it and its holes. Uses mark bit 4 for the outside. */
+/* What the piece (mark 2) encloses, as a fraction of it and its holes. Uses mark bit 4 for the
+ * outside. */
 static double hole(struct scan *s, int64_t n)
 {
     int64_t reached = 0, of[4];
@@ -322,7 +323,8 @@ static int background_of(const struct scan *s)
     return best;
 }
 
-/* Large pieces not of the background's colour. A seam between two colours is a line: a shape has a core. */
+/* Large pieces not of the background's colour. A seam between two colours is a line: a shape has a
+ * core. */
 static int pieces_of(struct scan *s, int background, struct piece found[PIECES_MAX])
 {
     int count = 0;

@@ -2,8 +2,8 @@
  *
  * Looks at pixels only. Every pixel takes the palette colour nearest to it; shapes are the large
  * 4-connected pieces of one colour; a piece's shape is that of the ideal shapes whose rotation- and
- * scale-free complex moments (Flusser, 2000) are nearest, and a piece with a hole is a ring. The same
- * rules as tools/train_tiny/score.py, whose captions.py wrote the list of expectations.
+ * scale-free complex moments (Flusser, 2000) are nearest, and a piece with a hole is a ring. The
+ * same rules as tools/train_tiny/score.py, whose captions.py wrote the list of expectations.
  */
 #ifndef DR_TESTING_HELPERS_TINY_CHECKER_H
 #define DR_TESTING_HELPERS_TINY_CHECKER_H

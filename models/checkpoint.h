@@ -1,0 +1,45 @@
+/* checkpoint.h - the inside of a checkpoint, for model_loader, its two openers and inspect. */
+#ifndef DR_MODELS_CHECKPOINT_H
+#define DR_MODELS_CHECKPOINT_H
+
+#include "base/arena.h"
+#include "models/formats/safetensors.h"
+#include "models/formats/tensor_table.h"
+#include "models/model_loader.h"
+
+enum { CHECKPOINT_FILES = 256 };
+
+struct checkpoint {
+    char *path;
+    bool folder;
+    struct arena texts; /* names of tensors, warnings, paths */
+    struct safetensors *files[CHECKPOINT_FILES];
+    const char *file_names[CHECKPOINT_FILES]; /* relative to path; a single file's own name */
+    size_t n_files;
+    bool has[COMPONENT_COUNT], loaded[COMPONENT_COUNT];
+    struct tensor_table tables[COMPONENT_COUNT];
+    struct unet_arch unet;
+    struct clip_arch clip[2];
+    struct vae_arch vae;
+    json_t *scheduler;
+    const char *tokenizer[2];
+    bool force_zeros;
+    const char **warnings;
+    size_t n_warnings, warnings_cap;
+};
+
+/* Maps one more file; the checkpoint closes it. name as in file_names. */
+int checkpoint_add_file(struct checkpoint *c, const char *path, const char *name,
+                        struct safetensors **ret, struct dr_error *err);
+int checkpoint_warn(struct checkpoint *c, const char *fmt, ...) DR_PRINTF(2, 3);
+
+/* The tensor as a source of weights: all of it, or part `part` of `parts` along the first
+ * dimension. */
+struct weight_source checkpoint_source(const struct safetensors *st, const struct st_tensor *t,
+                                       int part, int parts);
+
+/* They fill everything but the kind-independent checks, which checkpoint_open does after them. */
+int checkpoint_open_single(struct checkpoint *c, struct dr_error *err);
+int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err);
+
+#endif

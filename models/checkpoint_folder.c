@@ -1,0 +1,344 @@
+/* checkpoint_folder.c - opening a diffusers folder, see checkpoint.h.
+ *
+ * model_index.json says what the pipeline is; unet/, vae/, text_encoder/ and text_encoder_2/ hold a
+ * config.json and weights each: NAME.safetensors, or shards listed in NAME.safetensors.index.json,
+ * and the same with a half precision variant. Names that an index gives are taken as names of files
+ * in that folder, nothing else.
+ */
+#include "models/checkpoint.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "models/formats/classify.h"
+#include "models/formats/config_arch.h"
+#include "models/formats/key_map.h"
+
+static const struct jx_limits config_limits = { .bytes = 1 << 20 };
+static const struct jx_limits index_limits = { .bytes = 16 << 20 };
+
+static int join(struct checkpoint *c, char dst[DR_PATH_MAX], const char *relative,
+                struct dr_error *err)
+{
+    int r = dr_path_join(dst, DR_PATH_MAX, c->path, relative);
+    return r ? dr_fail(err, r, "%s/%s: the path is too long", c->path, relative) : 0;
+}
+
+/* A JSON object in the folder. *ret is NULL when `optional` and there is no such file. */
+static int read_object(struct checkpoint *c, const char *relative, bool optional,
+                       const struct jx_limits *limits, json_t **ret, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    json_t *value = NULL;
+    int r = join(c, path, relative, err);
+    if (!r && (!optional || dr_is_file(path))) {
+        r = jx_parse_file(path, limits, &value, err);
+        if (!r && !json_is_object(value)) {
+            r = dr_fail(err, DR_EFORMAT, "%s: got %s, expected an object", path, jx_kind(value));
+            json_decref(value);
+        }
+    }
+    if (!r)
+        *ret = value;
+    return r;
+}
+
+/* ---- weights ---- */
+
+static int add_file_tensors(struct checkpoint *c, enum component component,
+                            const struct safetensors *st, struct dr_error *err)
+{
+    for (size_t i = 0; i < st->header.n_tensors; i++) {
+        const struct st_tensor *t = &st->header.tensors[i];
+        struct weight_source src = checkpoint_source(st, t, 0, 1);
+        struct key_target target;
+        enum key_answer answer = key_map_folder(component, t->name, &target);
+        int r = 0;
+        if (answer == KEY_KNOWN)
+            r = tensor_table_add(&c->tables[component], &c->texts, target.name, &src, false, err);
+        else if (answer == KEY_UNKNOWN && checkpoint_warn(c, "tensor '%s.%s' is not used",
+                                                          component_name(component), t->name))
+            r = dr_fail(err, DR_ENOMEM, "no memory for a warning");
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+static int add_weights(struct checkpoint *c, enum component component, const char *name,
+                       struct dr_error *err)
+{
+    char relative[DR_PATH_MAX], path[DR_PATH_MAX];
+    struct safetensors *st;
+    int n = snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
+    if (n < 0 || (size_t)n >= sizeof relative)
+        return dr_fail(err, DR_ELIMIT, "%s: a file name is too long", c->path);
+    int r = join(c, path, relative, err);
+    if (!r)
+        r = checkpoint_add_file(c, path, relative, &st, err);
+    return r ? r : add_file_tensors(c, component, st, err);
+}
+
+/* Whether an earlier entry of the index names the same shard. */
+static bool seen_before(json_t *map, const char *until, const char *shard)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(map, key, value)
+    {
+        if (!strcmp(key, until))
+            return false;
+        if (!strcmp(json_string_value(value), shard))
+            return true;
+    }
+    return false;
+}
+
+/* All shards are opened; then each tensor must be in the shard that the index says. */
+static int add_shards(struct checkpoint *c, enum component component, const char *index_name,
+                      struct dr_error *err)
+{
+    char relative[512];
+    json_t *index = NULL, *map, *value;
+    const char *key, *last = "";
+    snprintf(relative, sizeof relative, "%s/%s", component_name(component), index_name);
+    int r = read_object(c, relative, false, &index_limits, &index, err);
+    if (!r)
+        r = jx_get_object(index, relative, "weight_map", &map, err);
+    if (r)
+        goto out;
+    json_object_foreach(map, key, value)
+    {
+        const char *shard = json_string_value(value);
+        if (!shard || !*shard || strchr(shard, '/') || !strcmp(shard, "..") ||
+            !strcmp(shard, ".")) {
+            r = dr_fail(err, DR_EFORMAT, "%s/%s: weight_map: expected names of files beside it",
+                        c->path, relative);
+            goto out;
+        }
+    }
+    json_object_foreach(map, key, value)
+    {
+        const char *shard = json_string_value(value);
+        if (strcmp(shard, last) && !seen_before(map, key, shard))
+            r = add_weights(c, component, shard, err);
+        last = shard;
+        if (r)
+            goto out;
+    }
+    json_object_foreach(map, key, value)
+    {
+        bool found = false;
+        for (size_t i = 0; i < c->n_files && !found; i++)
+            found = !strcmp(dr_path_base(c->file_names[i]), json_string_value(value)) &&
+                    st_find(&c->files[i]->header, key);
+        if (!found) {
+            r = dr_fail(err, DR_EFORMAT, "%s/%s: tensor '%s' is not in '%s'", c->path, relative,
+                        key, json_string_value(value));
+            goto out;
+        }
+    }
+out:
+    json_decref(index);
+    return r;
+}
+
+/* Finds the weights by the names that diffusers and transformers write. */
+static int open_weights(struct checkpoint *c, enum component component, struct dr_error *err)
+{
+    static const char *const names[] = {
+        "%s.safetensors",
+        "%s.safetensors.index.json",
+        "%s.fp16.safetensors",
+        "%s.safetensors.index.fp16.json",
+        "%s.fp16.safetensors.index.json",
+        "%s.bf16.safetensors",
+    };
+    static const char *const pickles[] = { "%s.bin", "%s.fp16.bin", "%s.bin.index.json",
+                                           "%s.ckpt" };
+    bool text = component == COMPONENT_TEXT_ENCODER || component == COMPONENT_TEXT_ENCODER_2;
+    const char *stem = text ? "model" : "diffusion_pytorch_model";
+    char name[128], relative[256], path[DR_PATH_MAX];
+    int r = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(name, sizeof name, names[i], stem);
+        snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
+        if ((r = join(c, path, relative, err)))
+            return r;
+        if (dr_is_file(path))
+            return strstr(name, ".json") ? add_shards(c, component, name, err)
+                                         : add_weights(c, component, name, err);
+    }
+    for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
+        snprintf(name, sizeof name, pickles[i], text ? "pytorch_model" : stem);
+        snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
+        if ((r = join(c, path, relative, err)))
+            return r;
+        if (dr_is_file(path))
+            return dr_fail(err, DR_EUNSUPPORTED,
+                           "%s: a Python pickle; pickles can run code when they are read, so "
+                           "Darkroom never does; convert it to safetensors",
+                           path);
+    }
+    return dr_fail(err, DR_ENOENT, "%s/%s: no %s.safetensors in it", c->path,
+                   component_name(component), stem);
+}
+
+/* ---- configuration ---- */
+
+static int warn_unknown(void *ctx, const char *file, const char *key)
+{
+    return checkpoint_warn(ctx, "%s: key '%s' is unknown and has no effect", file, key);
+}
+
+static int read_clip(struct checkpoint *c, const json_t *config, const char *file, int which,
+                     const struct config_unknown *unknown, struct dr_error *err)
+{
+    enum component component = which ? COMPONENT_TEXT_ENCODER_2 : COMPONENT_TEXT_ENCODER;
+    int projects = -1;
+    int r = config_clip(config, file, unknown, &c->clip[which], &projects, err);
+    if (r)
+        return r;
+    if (projects < 0)
+        projects = tensor_table_find(&c->tables[component], "text_projection.weight") != NULL;
+    if (!projects)
+        c->clip[which].projection = 0;
+    return 0;
+}
+
+/* Time ids are what the added conditioning has beyond the pooled text. */
+static int split_added(struct checkpoint *c, int64_t added, const char *file, struct dr_error *err)
+{
+    int64_t pooled = c->clip[1].projection, width = c->unet.addition_time_dim;
+    if (added <= pooled || (added - pooled) % width || (added - pooled) / width > 64)
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: projection_class_embeddings_input_dim: got %lld, expected "
+                       "text_encoder_2's projection_dim (%lld) plus a multiple of "
+                       "addition_time_embed_dim (%lld)",
+                       file, (long long)added, (long long)pooled, (long long)width);
+    c->unet.pooled = pooled;
+    c->unet.n_time_ids = (int)((added - pooled) / width);
+    return 0;
+}
+
+static int open_component(struct checkpoint *c, enum component component, struct dr_error *err)
+{
+    char file[64];
+    json_t *config = NULL;
+    struct config_unknown unknown = { warn_unknown, c };
+    snprintf(file, sizeof file, "%s/config.json", component_name(component));
+    int r = open_weights(c, component, err);
+    if (!r)
+        r = tensor_table_sort(&c->tables[component], c->path, err);
+    if (!r)
+        r = read_object(c, file, false, &config_limits, &config, err);
+    if (r)
+        return r;
+    int64_t added = 0;
+    switch (component) {
+    case COMPONENT_UNET:
+        r = config_unet(config, file, &unknown, &c->unet, &added, err);
+        if (!r)
+            r = split_added(c, added, file, err);
+        break;
+    case COMPONENT_VAE:
+        r = config_vae(config, file, &unknown, &c->vae, err);
+        break;
+    default:
+        r = read_clip(c, config, file, component == COMPONENT_TEXT_ENCODER_2, &unknown, err);
+        break;
+    }
+    json_decref(config);
+    if (r)
+        return dr_while(err, r, "reading %s", c->path);
+    c->has[component] = true;
+    return 0;
+}
+
+/* ---- the folder ---- */
+
+/* What a folder without model_index.json is. */
+static int no_index(struct checkpoint *c, struct dr_error *err)
+{
+    json_t *config = NULL;
+    int r = read_object(c, "config.json", true, &config_limits, &config, err);
+    if (r)
+        return r;
+    const char *name = json_string_value(json_object_get(config, "_class_name"));
+    if (!name)
+        name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+    r = name ? dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: this is the folder of one component (%.80s), expected the one above "
+                       "it, with model_index.json",
+                       c->path, name)
+             : dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: no model_index.json in it, so this is no diffusers folder", c->path);
+    json_decref(config);
+    return r;
+}
+
+static int check_index(struct checkpoint *c, const json_t *index, struct dr_error *err)
+{
+    const char *name = NULL;
+    int r = jx_get_string(index, "model_index.json", "_class_name", &name, err);
+    if (r)
+        return dr_while(err, r, "reading %s", c->path);
+    if (strncmp(name, "StableDiffusionXL", 17))
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: this is a folder for %.80s, expected one for a StableDiffusionXL "
+                       "pipeline",
+                       c->path, name);
+    r = jx_opt_bool(index, "model_index.json", "force_zeros_for_empty_prompt", &c->force_zeros,
+                    err);
+    return r ? dr_while(err, r, "reading %s", c->path) : 0;
+}
+
+/* ["library", "Class"] means present, [null, null] absent. */
+static bool listed(const json_t *index, const char *component)
+{
+    const json_t *entry = json_object_get(index, component);
+    return json_is_string(json_array_get(entry, 1));
+}
+
+static int find_tokenizers(struct checkpoint *c, struct dr_error *err)
+{
+    static const char *const names[2] = { "tokenizer", "tokenizer_2" };
+    char path[DR_PATH_MAX];
+    for (int i = 0; i < 2; i++) {
+        int r = join(c, path, names[i], err);
+        if (r)
+            return r;
+        if (!dr_is_dir(path))
+            continue;
+        c->tokenizer[i] = arena_strdup(&c->texts, path);
+        if (!c->tokenizer[i])
+            return dr_fail(err, DR_ENOMEM, "no memory for a path");
+    }
+    return 0;
+}
+
+int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
+{
+    /* The UNet last: what its added conditioning consists of depends on the second encoder. */
+    static const enum component order[] = { COMPONENT_TEXT_ENCODER, COMPONENT_TEXT_ENCODER_2,
+                                            COMPONENT_VAE, COMPONENT_UNET };
+    json_t *index = NULL;
+    c->force_zeros = true;
+    int r = read_object(c, "model_index.json", true, &config_limits, &index, err);
+    if (!r)
+        r = index ? check_index(c, index, err) : no_index(c, err);
+    for (size_t i = 0; !r && i < sizeof order / sizeof *order; i++) {
+        if (listed(index, component_name(order[i])))
+            r = open_component(c, order[i], err);
+        else if (order[i] != COMPONENT_TEXT_ENCODER)
+            r = dr_fail(err, DR_EFORMAT, "%s/model_index.json: has no %s", c->path,
+                        component_name(order[i]));
+    }
+    json_decref(index);
+    if (!r)
+        r = read_object(c, "scheduler/scheduler_config.json", true, &config_limits, &c->scheduler,
+                        err);
+    return r ? r : find_tokenizers(c, err);
+}

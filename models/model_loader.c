@@ -1,0 +1,386 @@
+/* model_loader.c - see model_loader.h. */
+#include "models/model_loader.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/checked.h"
+#include "base/json.h"
+#include "models/checkpoint.h"
+
+enum { NAMED_IN_ERROR = 4 };
+
+/* ---- opening ---- */
+
+int checkpoint_add_file(struct checkpoint *c, const char *path, const char *name,
+                        struct safetensors **ret, struct dr_error *err)
+{
+    if (c->n_files == CHECKPOINT_FILES)
+        return dr_fail(err, DR_ELIMIT, "%s: more than %d files of weights", c->path,
+                       CHECKPOINT_FILES);
+    const char *kept = arena_strdup(&c->texts, name);
+    struct safetensors *st = dr_calloc(DR_TAG_FILE, 1, sizeof *st);
+    if (!kept || !st) {
+        dr_free(st);
+        return dr_fail(err, DR_ENOMEM, "no memory to open %s", path);
+    }
+    int r = st_open(path, st, err);
+    if (r) {
+        dr_free(st);
+        return r;
+    }
+    c->files[c->n_files] = st;
+    c->file_names[c->n_files++] = kept;
+    *ret = st;
+    return 0;
+}
+
+int checkpoint_warn(struct checkpoint *c, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (c->n_warnings == c->warnings_cap) {
+        size_t cap = c->warnings_cap ? c->warnings_cap * 2 : 16;
+        void *p = dr_realloc(DR_TAG_FILE, c->warnings, cap * sizeof *c->warnings);
+        if (!p)
+            return DR_ENOMEM;
+        c->warnings = p;
+        c->warnings_cap = cap;
+    }
+    const char *kept = arena_strdup(&c->texts, text);
+    if (!kept)
+        return DR_ENOMEM;
+    c->warnings[c->n_warnings++] = kept;
+    return 0;
+}
+
+struct weight_source checkpoint_source(const struct safetensors *st, const struct st_tensor *t,
+                                       int part, int parts)
+{
+    struct weight_source src = {
+        .data = st_data(st, t), .dtype = t->dtype, .shape = t->shape, .mapped = true
+    };
+    if (parts > 1) {
+        src.shape.d[0] /= parts;
+        src.data = (const char *)src.data + (t->end - t->begin) / (uint64_t)parts * (uint64_t)part;
+    }
+    return src;
+}
+
+/* What the parts must have in common. */
+static int check_fit(const struct checkpoint *c, struct dr_error *err)
+{
+    int64_t width = c->clip[1].width + (c->has[COMPONENT_TEXT_ENCODER] ? c->clip[0].width : 0);
+    if (!c->clip[1].projection)
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: text_encoder_2 has no text projection, which SDXL needs", c->path);
+    if (c->unet.context != width)
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: the UNet takes text of %" PRId64
+                       " channels, the text encoders give %" PRId64,
+                       c->path, c->unet.context, width);
+    if (c->unet.out_channels != c->vae.latent_channels)
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: the UNet gives %" PRId64 " latent channels, the VAE takes %" PRId64,
+                       c->path, c->unet.out_channels, c->vae.latent_channels);
+    return 0;
+}
+
+int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err)
+{
+    jx_init();
+    struct checkpoint *c = dr_calloc(DR_TAG_FILE, 1, sizeof *c);
+    if (!c)
+        return dr_fail(err, DR_ENOMEM, "no memory to open %s", path);
+    arena_init(&c->texts, DR_TAG_FILE, 64 << 10, 0);
+    for (int i = 0; i < COMPONENT_COUNT; i++)
+        tensor_table_init(&c->tables[i], (enum component)i);
+    int r = 0;
+    c->path = dr_strdup(DR_TAG_FILE, path);
+    if (!c->path)
+        r = dr_fail(err, DR_ENOMEM, "no memory to open %s", path);
+    if (!r) {
+        c->folder = dr_is_dir(path);
+        r = c->folder ? checkpoint_open_folder(c, err) : checkpoint_open_single(c, err);
+    }
+    if (!r)
+        r = check_fit(c, err);
+    if (r)
+        checkpoint_close(c);
+    else
+        *ret = c;
+    return r;
+}
+
+void checkpoint_close(struct checkpoint *c)
+{
+    if (!c)
+        return;
+    for (int i = 0; i < COMPONENT_COUNT; i++)
+        tensor_table_free(&c->tables[i]);
+    for (size_t i = 0; i < c->n_files; i++) {
+        st_close(c->files[i]);
+        dr_free(c->files[i]);
+    }
+    json_decref(c->scheduler);
+    arena_free(&c->texts);
+    dr_free(c->warnings);
+    dr_free(c->path);
+    dr_free(c);
+}
+
+/* ---- questions ---- */
+
+const char *checkpoint_path(const struct checkpoint *c)
+{
+    return c->path;
+}
+
+bool checkpoint_is_folder(const struct checkpoint *c)
+{
+    return c->folder;
+}
+
+bool checkpoint_has(const struct checkpoint *c, enum component component)
+{
+    return component < COMPONENT_COUNT && c->has[component];
+}
+
+/* Known members of the family by what tells them apart. depth_down and depth_up: transformer blocks
+ * of all layers going down and up. */
+static const struct {
+    const char *kind;
+    int64_t in_channels;
+    int levels;
+    int64_t coarsest;
+    int down, mid, up;
+} kinds[] = {
+    { "sdxl-base", 4, 3, 1280, 24, 10, 36 },
+    { "sdxl-inpaint", 9, 3, 1280, 24, 10, 36 },
+    { "sdxl-instruct-pix2pix", 8, 3, 1280, 24, 10, 36 },
+    { "sdxl-refiner", 4, 4, 1536, 16, 4, 24 },
+    { "ssd-1b", 4, 3, 1280, 12, 0, 22 },
+    { "segmind-vega", 4, 3, 1280, 6, 0, 9 },
+    { "koala-700m", 4, 3, 1280, 7, 0, 14 },
+    { "koala-1b", 4, 3, 1280, 8, 6, 16 },
+};
+
+const char *checkpoint_kind(const struct checkpoint *c)
+{
+    const struct unet_arch *a = &c->unet;
+    int down = 0, up = 0;
+    for (int i = 0; i < a->levels; i++)
+        for (int j = 0; j < ARCH_LAYERS; j++) {
+            down += a->depth[i][j];
+            up += a->up_depth[i][j];
+        }
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (a->in_channels == kinds[i].in_channels && a->levels == kinds[i].levels &&
+            a->channels[a->levels - 1] == kinds[i].coarsest && down == kinds[i].down &&
+            a->mid_depth == kinds[i].mid && up == kinds[i].up)
+            return kinds[i].kind;
+    return "sdxl-family";
+}
+
+const struct unet_arch *checkpoint_unet_arch(const struct checkpoint *c)
+{
+    return c->has[COMPONENT_UNET] ? &c->unet : NULL;
+}
+
+const struct clip_arch *checkpoint_clip_arch(const struct checkpoint *c, int which)
+{
+    return c->has[which ? COMPONENT_TEXT_ENCODER_2 : COMPONENT_TEXT_ENCODER] ? &c->clip[which != 0]
+                                                                             : NULL;
+}
+
+const struct vae_arch *checkpoint_vae_arch(const struct checkpoint *c)
+{
+    return c->has[COMPONENT_VAE] ? &c->vae : NULL;
+}
+
+const json_t *checkpoint_scheduler_config(const struct checkpoint *c)
+{
+    return c->scheduler;
+}
+
+const char *checkpoint_tokenizer_dir(const struct checkpoint *c, int which)
+{
+    return c->tokenizer[which != 0];
+}
+
+bool checkpoint_force_zeros(const struct checkpoint *c)
+{
+    return c->force_zeros;
+}
+
+int64_t checkpoint_default_size(const struct checkpoint *c)
+{
+    int64_t size = c->unet.sample_size;
+    for (int i = 1; i < c->vae.levels; i++)
+        size *= 2;
+    return size;
+}
+
+const char *checkpoint_warning(const struct checkpoint *c, size_t i)
+{
+    return i < c->n_warnings ? c->warnings[i] : NULL;
+}
+
+int checkpoint_check(const struct checkpoint *c, struct dr_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < c->n_files; i++)
+        r = st_check(c->files[i], err);
+    return r;
+}
+
+bool checkpoint_find(const struct checkpoint *c, enum component component, const char *name,
+                     struct weight_source *ret)
+{
+    if (component >= COMPONENT_COUNT)
+        return false;
+    const struct tensor_entry *e = tensor_table_find(&c->tables[component], name);
+    if (!e)
+        return false;
+    *ret = e->src;
+    if (e->transpose && !e->copy)
+        ret->data = NULL;
+    return true;
+}
+
+/* ---- loading ---- */
+
+struct loading {
+    struct checkpoint *c;
+    struct tensor_table *table;
+    struct dr_error *err;
+    size_t bad, asked;
+    char names[320];       /* of the first bad ones */
+    bool encoder, decoder; /* VAE: which halves were asked for */
+};
+
+static void note_bad(struct loading *l, const char *name, const char *what)
+{
+    size_t used = strlen(l->names);
+    if (l->bad++ < NAMED_IN_ERROR)
+        snprintf(l->names + used, sizeof l->names - used, "%s'%.90s'%s", used ? ", " : "", name,
+                 what);
+}
+
+/* Dimensions of 1 at the end do not count: a linear layer may lie as a 1x1 convolution and vice
+ * versa. */
+static bool fits(const struct shape *file, const struct shape *wanted)
+{
+    struct shape a = *file, b = *wanted;
+    while (a.n > 1 && a.d[a.n - 1] == 1)
+        a.n--;
+    while (b.n > 1 && b.d[b.n - 1] == 1)
+        b.n--;
+    return shape_equal(&a, &b);
+}
+
+/* Private memory, not the mapping: the transposed order is nowhere in the file. */
+static int transpose(struct tensor_entry *e, struct dr_error *err)
+{
+    int64_t out = e->src.shape.d[0], in = e->src.shape.d[1];
+    size_t size = dtype_size(e->src.dtype), count, bytes;
+    if (!dr_mul_size((size_t)out, (size_t)in, &count) || !dr_mul_size(count, size, &bytes))
+        return dr_fail(err, DR_EFORMAT, "'%s' is too large", e->src.name);
+    char *copy = dr_malloc(DR_TAG_WEIGHTS, bytes);
+    if (!copy)
+        return dr_fail(err, DR_ENOMEM, "no memory to transpose '%s'", e->src.name);
+    const char *src = e->src.data;
+    for (int64_t o = 0; o < out; o++)
+        for (int64_t i = 0; i < in; i++)
+            memcpy(copy + (size_t)(o * in + i) * size, src + (size_t)(i * out + o) * size, size);
+    e->copy = copy;
+    e->src.data = copy;
+    e->src.mapped = false;
+    return 0;
+}
+
+static int load_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    struct loading *l = ctx;
+    char got[120], wanted[120], what[280];
+    struct tensor_entry *e = tensor_table_find(l->table, name);
+    l->encoder |= !strncmp(name, "encoder.", 8);
+    l->decoder |= !strncmp(name, "decoder.", 8);
+    l->asked++;
+    if (!e) {
+        note_bad(l, name, " is missing");
+        return 0;
+    }
+    if (e->used)
+        return dr_fail(l->err, DR_EINTERNAL, "'%s' was asked for twice", e->src.name);
+    e->used = true;
+    if (!fits(&e->src.shape, shape)) {
+        snprintf(what, sizeof what, " is %s, expected %s",
+                 shape_text(&e->src.shape, got, sizeof got),
+                 shape_text(shape, wanted, sizeof wanted));
+        note_bad(l, name, what);
+        return 0;
+    }
+    if (!dtype_is_real(e->src.dtype)) {
+        snprintf(what, sizeof what, " is of dtype %s", dtype_name(e->src.dtype));
+        note_bad(l, name, what);
+        return 0;
+    }
+    int r = e->transpose && !e->copy ? transpose(e, l->err) : 0;
+    if (!r)
+        p->src = e->src;
+    return r;
+}
+
+/* A VAE made without one of its halves leaves that half's tensors alone, which is no news. */
+static bool expected_unused(const struct loading *l, const char *name)
+{
+    if (l->table->component != COMPONENT_VAE)
+        return false;
+    bool of_encoder = !strncmp(name, "encoder.", 8) || !strncmp(name, "quant_conv.", 11);
+    bool of_decoder = !strncmp(name, "decoder.", 8) || !strncmp(name, "post_quant_conv.", 16);
+    return (of_encoder && !l->encoder) || (of_decoder && !l->decoder);
+}
+
+static int warn_unused(struct loading *l)
+{
+    for (size_t i = 0; i < l->table->n; i++) {
+        const struct tensor_entry *e = &l->table->entries[i];
+        if (!e->used && !expected_unused(l, e->name) &&
+            checkpoint_warn(l->c, "tensor '%s' is not used", e->src.name))
+            return dr_fail(l->err, DR_ENOMEM, "no memory for a warning");
+    }
+    return 0;
+}
+
+int checkpoint_load(struct checkpoint *c, enum component component, void *network, visit_fn visit,
+                    struct dr_error *err)
+{
+    if (!checkpoint_has(c, component))
+        return dr_fail(err, DR_EINVAL, "%s: has no %s", c->path, component_name(component));
+    struct loading l = { .c = c, .table = &c->tables[component], .err = err };
+    for (size_t i = 0; i < l.table->n; i++)
+        l.table->entries[i].used = false;
+    struct visitor v = { .param = load_param, .ctx = &l };
+    if (err)
+        err->code = 0; /* so that an error of the walk itself is told from one of load_param */
+    int r = visit(network, &v);
+    if (r) {
+        if (err && !err->code)
+            dr_fail(err, r, "%s", dr_code_meaning(r));
+        return dr_while(err, r, "loading %s of %s", component_name(component), c->path);
+    }
+    if (l.bad)
+        return dr_fail(err, DR_EFORMAT, "%s: %zu of %zu tensors of the %s do not fit: %s%s",
+                       c->path, l.bad, l.asked, component_name(component), l.names,
+                       l.bad > NAMED_IN_ERROR ? ", ..." : "");
+    bool again = c->loaded[component];
+    c->loaded[component] = true;
+    return again ? 0 : warn_unused(&l);
+}

@@ -1,0 +1,505 @@
+/* test_models_single_file.c - checkpoints in one file: every member of the family, and what is no
+ * checkpoint. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "models/clip_text.h"
+#include "models/formats/safetensors.h"
+#include "models/model_loader.h"
+#include "models/unet.h"
+#include "models/vae.h"
+#include "testing/helpers/sgm_maker.h"
+#include "testing/helpers/test.h"
+
+static const char *temporary(const char *name)
+{
+    static char path[600];
+    snprintf(path, sizeof path, "%s/%s", test_dir(), name);
+    return path;
+}
+
+/* Makes each network of the checkpoint and loads it. */
+static int load_all(struct checkpoint *c, int64_t counts[COMPONENT_COUNT], struct dr_error *err)
+{
+    struct unet *unet = NULL;
+    struct clip_text *clip[2] = { NULL, NULL };
+    struct vae *vae = NULL;
+    int r = unet_new(checkpoint_unet_arch(c), &unet, err);
+    for (int i = 0; !r && i < 2; i++)
+        if (checkpoint_clip_arch(c, i))
+            r = clip_text_new(checkpoint_clip_arch(c, i), &clip[i], err);
+    if (!r)
+        r = vae_new(checkpoint_vae_arch(c), true, true, &vae, err);
+    if (!r)
+        r = checkpoint_load(c, COMPONENT_UNET, unet, unet_visit, err);
+    if (!r && clip[0])
+        r = checkpoint_load(c, COMPONENT_TEXT_ENCODER, clip[0], clip_text_visit, err);
+    if (!r)
+        r = checkpoint_load(c, COMPONENT_TEXT_ENCODER_2, clip[1], clip_text_visit, err);
+    if (!r)
+        r = checkpoint_load(c, COMPONENT_VAE, vae, vae_visit, err);
+    if (!r && counts) {
+        counts[COMPONENT_UNET] = params_count(unet, unet_visit);
+        counts[COMPONENT_TEXT_ENCODER] = clip[0] ? params_count(clip[0], clip_text_visit) : 0;
+        counts[COMPONENT_TEXT_ENCODER_2] = params_count(clip[1], clip_text_visit);
+        counts[COMPONENT_VAE] = params_count(vae, vae_visit);
+    }
+    unet_free(unet);
+    clip_text_free(clip[0]);
+    clip_text_free(clip[1]);
+    vae_free(vae);
+    return r;
+}
+
+static void expect_member(const struct sgm_spec *spec, const char *kind, int64_t unet_count)
+{
+    struct dr_error err = { 0 };
+    struct checkpoint *c = NULL;
+    const char *path = temporary("member.safetensors");
+    uint64_t blocks = test_blocks();
+    sgm_save(spec, true, path);
+    if (checkpoint_open(path, &c, &err))
+        fail_msg("%s: %s", kind, err.text);
+    assert_string_equal(checkpoint_kind(c), kind);
+    assert_int_equal(checkpoint_unet_arch(c)->in_channels, spec->in_channels);
+    assert_int_equal(checkpoint_default_size(c), 1024);
+    assert_null(checkpoint_tokenizer_dir(c, 0));
+    assert_null(checkpoint_scheduler_config(c));
+    int64_t counts[COMPONENT_COUNT];
+    if (load_all(c, counts, &err))
+        fail_msg("%s: %s", kind, err.text);
+    if (checkpoint_warning(c, 0))
+        fail_msg("%s: %s", kind, checkpoint_warning(c, 0));
+    assert_int_equal(counts[COMPONENT_UNET], unet_count);
+    assert_int_equal(counts[COMPONENT_TEXT_ENCODER], spec->clip_l.width ? 123060480 : 0);
+    assert_int_equal(counts[COMPONENT_TEXT_ENCODER_2], 694659840);
+    assert_int_equal(counts[COMPONENT_VAE], 83653863);
+    checkpoint_close(c);
+    assert_int_equal(test_blocks(), blocks);
+    unlink(path);
+}
+
+/* Parameter counts: diffusers' UNet2DConditionModel built from the same configurations. */
+static void family(void **state)
+{
+    (void)state;
+    expect_member(&sgm_base, "sdxl-base", 2567463684);
+    expect_member(&sgm_inpaint, "sdxl-inpaint", 2567463684 + 5 * 320 * 9);
+    expect_member(&sgm_refiner, "sdxl-refiner", 2259526660);
+    expect_member(&sgm_ssd_1b, "ssd-1b", 1331334404);
+    expect_member(&sgm_vega, "segmind-vega", 745225604);
+    expect_member(&sgm_koala_700m, "koala-700m", 782822724);
+}
+
+static void base_architecture(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    struct checkpoint *c;
+    const char *path = temporary("base.safetensors");
+    sgm_save(&sgm_base, true, path);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    const struct unet_arch *u = checkpoint_unet_arch(c);
+    assert_int_equal(u->levels, 3);
+    assert_int_equal(u->channels[2], 1280);
+    assert_int_equal(u->heads[0], 5);
+    assert_int_equal(u->heads[2], 20);
+    assert_int_equal(u->depth[0][1], 0);
+    assert_int_equal(u->depth[1][1], 2);
+    assert_int_equal(u->up_depth[2][2], 10);
+    assert_int_equal(u->up_depth[0][2], 0);
+    assert_true(u->mid);
+    assert_int_equal(u->mid_depth, 10);
+    assert_int_equal(u->context, 2048);
+    assert_int_equal(u->pooled, 1280);
+    assert_int_equal(u->n_time_ids, 6);
+    assert_int_equal(u->addition_time_dim, 256);
+    assert_int_equal(u->time_dim, 1280);
+    assert_true(u->linear_projection);
+    const struct clip_arch *l = checkpoint_clip_arch(c, 0), *g = checkpoint_clip_arch(c, 1);
+    assert_int_equal(l->layers, 12);
+    assert_int_equal(l->heads, 12);
+    assert_int_equal(l->projection, 0);
+    assert_int_equal(l->act, ARCH_QUICK_GELU);
+    assert_int_equal(g->layers, 32);
+    assert_int_equal(g->heads, 20);
+    assert_int_equal(g->projection, 1280);
+    assert_int_equal(g->act, ARCH_GELU);
+    assert_int_equal(g->vocab, 49408);
+    const struct vae_arch *v = checkpoint_vae_arch(c);
+    assert_int_equal(v->levels, 4);
+    assert_int_equal(v->layers, 2);
+    assert_int_equal(v->channels[1], 256);
+    assert_true(v->scaling_factor == 0.13025);
+    assert_true(checkpoint_force_zeros(c));
+    checkpoint_close(c);
+    unlink(path);
+}
+
+static void refiner_architecture(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    struct checkpoint *c;
+    const char *path = temporary("refiner.safetensors");
+    sgm_save(&sgm_refiner, true, path);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    const struct unet_arch *u = checkpoint_unet_arch(c);
+    assert_int_equal(u->levels, 4);
+    assert_int_equal(u->n_time_ids, 5);
+    assert_int_equal(u->depth[0][0], 0);
+    assert_int_equal(u->depth[3][0], 0);
+    assert_int_equal(u->up_depth[2][2], 4);
+    assert_int_equal(u->up_depth[3][0], 0);
+    assert_false(checkpoint_has(c, COMPONENT_TEXT_ENCODER));
+    assert_null(checkpoint_clip_arch(c, 0));
+    assert_false(checkpoint_force_zeros(c));
+    checkpoint_close(c);
+    unlink(path);
+}
+
+/* The three thirds of a stacked matrix, and the projection that lies transposed. */
+static void cut_and_transposed(void **state)
+{
+    (void)state;
+    enum { W = 128 };
+    struct dr_error err;
+    struct checkpoint *c;
+    struct safetensors st;
+    const char *path = temporary("small.safetensors");
+    uint64_t blocks = test_blocks();
+    sgm_save(&sgm_small, false, path);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    if (load_all(c, NULL, &err))
+        fail_msg("%s", err.text);
+    assert_null(checkpoint_warning(c, 0));
+    assert_int_equal(st_open(path, &st, &err), 0);
+    const uint16_t *stacked = st_data(
+        &st, st_find(&st.header,
+                     "conditioner.embedders.1.model.transformer.resblocks.2.attn.in_proj_weight"));
+    const char *const names[] = { "text_model.encoder.layers.2.self_attn.q_proj.weight",
+                                  "text_model.encoder.layers.2.self_attn.k_proj.weight",
+                                  "text_model.encoder.layers.2.self_attn.v_proj.weight" };
+    struct weight_source src;
+    for (int i = 0; i < 3; i++) {
+        assert_true(checkpoint_find(c, COMPONENT_TEXT_ENCODER_2, names[i], &src));
+        assert_int_equal(src.shape.d[0], W);
+        assert_int_equal(src.shape.d[1], W);
+        assert_true(src.mapped);
+        assert_memory_equal(src.data, stacked + i * W * W, W * W * 2);
+    }
+    const uint16_t *projection = st_data(
+        &st, st_find(&st.header, "conditioner.embedders.1.model.text_projection"));
+    assert_true(checkpoint_find(c, COMPONENT_TEXT_ENCODER_2, "text_projection.weight", &src));
+    assert_false(src.mapped);
+    const uint16_t *got = src.data;
+    for (int o = 0; o < W; o++)
+        for (int i = 0; i < W; i++)
+            assert_int_equal(got[o * W + i], projection[i * W + o]);
+    assert_string_equal(src.name, "text_encoder_2.text_projection.weight");
+    /* going up, the VAE's levels are counted from the other end */
+    const struct st_tensor *up = st_find(&st.header,
+                                         "first_stage_model.decoder.up.3.block.0.conv1.weight");
+    assert_true(
+        checkpoint_find(c, COMPONENT_VAE, "decoder.up_blocks.0.resnets.0.conv1.weight", &src));
+    assert_int_equal(src.shape.d[0], up->shape.d[0]);
+    assert_memory_equal(src.data, st_data(&st, up), up->end - up->begin);
+    st_close(&st);
+    checkpoint_close(c);
+    assert_int_equal(test_blocks(), blocks);
+}
+
+static void expect_open_fails(struct st_writer *w, int code, const char *words)
+{
+    struct dr_error err = { 0 };
+    struct checkpoint *c;
+    const char *path = temporary("other.safetensors");
+    st_writer_save(w, path);
+    st_writer_free(w);
+    uint64_t blocks = test_blocks();
+    int r = checkpoint_open(path, &c, &err);
+    if (r != code || !strstr(err.text, words) || !strstr(err.text, path))
+        fail_msg("returned %d \"%s\", expected %d \"%s\"", r, err.text, code, words);
+    assert_int_equal(test_blocks(), blocks);
+}
+
+static void what_it_is_instead(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *names[2], *words;
+    } cases[] = {
+        { { "model.diffusion_model.input_blocks.0.0.weight",
+            "cond_stage_model.transformer.text_model.embeddings.position_ids" },
+          "this is a Stable Diffusion 1.x checkpoint, expected an SDXL checkpoint" },
+        { { "model.diffusion_model.input_blocks.0.0.weight",
+            "cond_stage_model.model.transformer.resblocks.0.ln_1.weight" },
+          "a Stable Diffusion 2.x checkpoint" },
+        { { "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight",
+            "lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight" },
+          "this is a LoRA" },
+        { { "unet.down_blocks.1.attentions.0.proj_in.lora_A.weight", NULL }, "this is a LoRA" },
+        { { "lora_unet_mid.hada_w1_a", NULL }, "a LoHa" },
+        { { "encoder.conv_in.weight", "decoder.conv_in.weight" }, "this is a VAE alone" },
+        { { "first_stage_model.encoder.conv_in.weight",
+            "first_stage_model.decoder.conv_in.weight" },
+          "this is a VAE alone" },
+        { { "controlnet_cond_embedding.conv_in.weight", "down_blocks.0.resnets.0.conv1.weight" },
+          "this is a ControlNet" },
+        { { "control_model.input_hint_block.0.weight", NULL }, "this is a ControlNet" },
+        { { "clip_g", "clip_l" }, "textual inversion (embedding) for SDXL" },
+        { { "emb_params", NULL }, "textual inversion" },
+        { { "double_blocks.0.img_attn.norm.key_norm.scale", NULL }, "a Flux model" },
+        { { "model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", NULL },
+          "a Stable Diffusion 3 model" },
+        { { "text_model.encoder.layers.0.mlp.fc1.weight", NULL }, "a CLIP text encoder alone" },
+        { { "transformer.resblocks.0.ln_1.weight", NULL }, "an OpenCLIP text encoder alone" },
+        { { "encoder.block.0.layer.0.SelfAttention.q.weight", NULL }, "a T5 text encoder" },
+        { { "down_blocks.0.resnets.0.conv1.weight", "add_embedding.linear_1.weight" },
+          "an SDXL UNet alone, taken out of a diffusers folder" },
+        { { "model.diffusion_model.label_emb.0.0.weight",
+            "model.diffusion_model.input_blocks.0.0.weight" },
+          "an SDXL UNet without text encoders" },
+        { { "image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight" }, "an IP-Adapter" },
+        { { "conv_first.weight", NULL }, "an upscaler" },
+        { { "something", NULL }, "unknown tensors" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct st_writer *w = st_writer_new();
+        for (int j = 0; j < 2 && cases[i].names[j]; j++)
+            st_writer_add_text(w, cases[i].names[j], "F16", "2x2");
+        expect_open_fails(w, DR_EUNSUPPORTED, cases[i].words);
+    }
+    expect_open_fails(st_writer_new(), DR_EUNSUPPORTED, "unknown tensors");
+}
+
+static void parts_missing(void **state)
+{
+    (void)state;
+    struct st_writer *w = st_writer_new();
+    sgm_add_unet(w, &sgm_small);
+    sgm_add_clips(w, &sgm_small);
+    expect_open_fails(w, DR_EFORMAT, "without its VAE");
+    w = st_writer_new();
+    struct sgm_spec s = sgm_small;
+    s.context = 64;
+    sgm_add(w, &s);
+    expect_open_fails(w, DR_EFORMAT, "text of 64 channels, the text encoders give 192");
+    w = st_writer_new();
+    s = sgm_small;
+    s.added = 128 + 100;
+    sgm_add(w, &s);
+    expect_open_fails(w, DR_EFORMAT, "added conditioning of 228 channels");
+    w = st_writer_new();
+    s = sgm_small;
+    sgm_add(w, &s);
+    st_writer_add_text(w, "first_stage_model.encoder.mid.attn_1.to_q.weight", "F16", "1");
+    st_writer_add_text(w, "edm_mean", "F32", "4");
+    expect_open_fails(w, DR_EUNSUPPORTED, "EDM");
+}
+
+/* Opens w's file; its networks must refuse to load with these words. */
+static void expect_load_fails(struct st_writer *w, const char *words)
+{
+    struct dr_error err = { 0 };
+    struct checkpoint *c;
+    const char *path = temporary("bad.safetensors");
+    st_writer_save(w, path);
+    st_writer_free(w);
+    uint64_t blocks = test_blocks();
+    if (checkpoint_open(path, &c, &err))
+        fail_msg("%s", err.text);
+    int r = load_all(c, NULL, &err);
+    if (r != DR_EFORMAT || !strstr(err.text, words) || !strstr(err.text, path))
+        fail_msg("returned %d \"%s\", expected \"%s\"", r, err.text, words);
+    checkpoint_close(c);
+    assert_int_equal(test_blocks(), blocks);
+}
+
+/* A writer of all tensors of a small checkpoint that have no `without` in their names. */
+static struct st_writer *all_but(const char *without, const char *dtype)
+{
+    struct safetensors st;
+    struct dr_error err;
+    const char *path = temporary("whole.safetensors");
+    sgm_save(&sgm_small, false, path);
+    assert_int_equal(st_open(path, &st, &err), 0);
+    struct st_writer *w = st_writer_new();
+    for (size_t i = 0; i < st.header.n_tensors; i++) {
+        const struct st_tensor *t = &st.header.tensors[i];
+        if (!strstr(t->name, without))
+            st_writer_add(w, t->name, dtype ? dtype : dtype_name(t->dtype), t->shape.n, t->shape.d,
+                          NULL);
+    }
+    st_close(&st);
+    return w;
+}
+
+static void tensors_missing_or_misshapen(void **state)
+{
+    (void)state;
+    expect_load_fails(all_but("transformer_blocks.1.ff.net.2.bias", NULL),
+                      "tensors of the unet do not fit: "
+                      "'down_blocks.2.attentions.0.transformer_blocks.1.ff.net.2.bias' is missing");
+    struct st_writer *w = all_but("out.2.weight", NULL);
+    st_writer_add_text(w, "model.diffusion_model.out.2.weight", "F16", "4x64x3x1");
+    expect_load_fails(w, "1 of ");
+    w = all_but("out.2.weight", NULL);
+    st_writer_add_text(w, "model.diffusion_model.out.2.weight", "F16", "4x64x3x1");
+    expect_load_fails(w, "'conv_out.weight' is [4, 64, 3, 1], expected [4, 64, 3, 3]");
+    w = all_but("time_embed.2.bias", NULL);
+    st_writer_add_text(w, "model.diffusion_model.time_embed.2.bias", "I64", "256");
+    expect_load_fails(w, "'time_embedding.linear_2.bias' is of dtype I64");
+    expect_load_fails(all_but("first_stage_model.decoder.mid.block_2", NULL), "8 of ");
+}
+
+static void every_dtype(void **state)
+{
+    (void)state;
+    static const char *const dtypes[] = { "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F64" };
+    struct dr_error err;
+    for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
+        struct st_writer *w = all_but("nothing", dtypes[i]);
+        const char *path = temporary("dtype.safetensors");
+        struct checkpoint *c;
+        st_writer_save(w, path);
+        st_writer_free(w);
+        assert_int_equal(checkpoint_open(path, &c, &err), 0);
+        assert_int_equal(load_all(c, NULL, &err), 0);
+        checkpoint_close(c);
+    }
+}
+
+static void unused_are_named(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    struct checkpoint *c;
+    struct st_writer *w = st_writer_new();
+    sgm_add(w, &sgm_small);
+    st_writer_add_text(w, "first_stage_model.loss.logvar", "F32", "");
+    st_writer_add_text(w, "model.diffusion_model.input_blocks.1.0.in_layers.7.weight", "F32", "4");
+    st_writer_add_text(w, "model.diffusion_model.input_blocks.4.1.transformer_blocks.0.x", "F32",
+                       "4");
+    st_writer_add_text(w, "alphas_cumprod", "F32", "1000"); /* silently left alone */
+    st_writer_add_text(w, "denoiser.sigmas", "F32", "1000");
+    const char *path = temporary("extra.safetensors");
+    st_writer_save(w, path);
+    st_writer_free(w);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    assert_int_equal(load_all(c, NULL, &err), 0);
+    assert_int_equal(load_all(c, NULL, &err), 0); /* twice: no warning twice */
+    assert_non_null(strstr(checkpoint_warning(c, 0), "first_stage_model.loss.logvar"));
+    assert_non_null(strstr(checkpoint_warning(c, 1), "in_layers.7.weight"));
+    assert_non_null(strstr(checkpoint_warning(c, 2),
+                           "'unet.down_blocks.1.attentions.0.transformer_blocks.0.x' is not used"));
+    assert_null(checkpoint_warning(c, 3));
+    checkpoint_close(c);
+}
+
+/* A VAE made without its encoder does not complain about the encoder's tensors. */
+static void half_a_vae(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    struct checkpoint *c;
+    struct vae *vae;
+    const char *path = temporary("half.safetensors");
+    sgm_save(&sgm_small, false, path);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    assert_int_equal(vae_new(checkpoint_vae_arch(c), false, true, &vae, &err), 0);
+    assert_int_equal(checkpoint_load(c, COMPONENT_VAE, vae, vae_visit, &err), 0);
+    assert_null(checkpoint_warning(c, 0));
+    vae_free(vae);
+    checkpoint_close(c);
+}
+
+static void prediction_marks(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    struct checkpoint *c;
+    struct st_writer *w = st_writer_new();
+    sgm_add(w, &sgm_small);
+    st_writer_add_text(w, "v_pred", "F32", "0");
+    st_writer_add_text(w, "ztsnr", "F32", "0");
+    const char *path = temporary("v.safetensors");
+    st_writer_save(w, path);
+    st_writer_free(w);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    const json_t *s = checkpoint_scheduler_config(c);
+    assert_string_equal(json_string_value(json_object_get(s, "prediction_type")), "v_prediction");
+    assert_true(json_is_true(json_object_get(s, "rescale_betas_zero_snr")));
+    checkpoint_close(c);
+}
+
+static void changed_while_open(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    struct checkpoint *c;
+    const char *path = temporary("changing.safetensors");
+    sgm_save(&sgm_small, false, path);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    assert_int_equal(checkpoint_check(c, &err), 0);
+    assert_int_equal(truncate(path, 100000), 0);
+    assert_int_equal(checkpoint_check(c, &err), DR_EIO);
+    checkpoint_close(c);
+}
+
+static int open_and_load(void *path, struct dr_error *err)
+{
+    struct checkpoint *c;
+    int r = checkpoint_open(path, &c, err);
+    if (r)
+        return r;
+    r = load_all(c, NULL, err);
+    checkpoint_close(c);
+    return r;
+}
+
+static void short_of_memory(void **state)
+{
+    (void)state;
+    struct sgm_spec s = sgm_small; /* small tables, so that the walk ends soon */
+    s.levels = 2;
+    s.layers = 1;
+    s.depth[0] = 0;
+    s.depth[1] = 1;
+    s.up_depth[0] = s.up_depth[1] = 1;
+    s.up_depth[2] = s.up_depth[3] = 0;
+    s.mid = 1;
+    s.clip_l.layers = s.clip_g.layers = 1;
+    struct st_writer *w = st_writer_new();
+    sgm_add(w, &s);
+    st_writer_add_text(w, "stray", "F32", "1");
+    st_writer_add_text(w, "v_pred", "F32", "0");
+    const char *path = temporary("oom.safetensors");
+    st_writer_save(w, path);
+    st_writer_free(w);
+    test_oom_walk(open_and_load, (void *)path);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(family),
+    cmocka_unit_test(base_architecture),
+    cmocka_unit_test(refiner_architecture),
+    cmocka_unit_test(cut_and_transposed),
+    cmocka_unit_test(what_it_is_instead),
+    cmocka_unit_test(parts_missing),
+    cmocka_unit_test(tensors_missing_or_misshapen),
+    cmocka_unit_test(every_dtype),
+    cmocka_unit_test(unused_are_named),
+    cmocka_unit_test(half_a_vae),
+    cmocka_unit_test(prediction_marks),
+    cmocka_unit_test(changed_while_open),
+    cmocka_unit_test(short_of_memory),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
