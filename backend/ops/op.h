@@ -16,18 +16,16 @@ enum op_kind {
 #undef OP
     OP_KIND_COUNT
 };
-/* OP_LINEAR etc. for callers: same values, upper case. */
-enum {
-    OP_LINEAR = OP_KIND_linear,
-    OP_CONV2D = OP_KIND_conv2d,
-    OP_UPSAMPLE_CONV = OP_KIND_upsample_conv,
-    OP_GROUP_NORM = OP_KIND_group_norm,
-    OP_LAYER_NORM = OP_KIND_layer_norm,
-    OP_ATTENTION = OP_KIND_attention,
-    OP_EMBEDDING = OP_KIND_embedding,
-    OP_RESIZE = OP_KIND_resize,
-    OP_ADD = OP_KIND_add,
-};
+/* For callers. */
+#define OP_LINEAR OP_KIND_linear
+#define OP_CONV2D OP_KIND_conv2d
+#define OP_UPSAMPLE_CONV OP_KIND_upsample_conv
+#define OP_GROUP_NORM OP_KIND_group_norm
+#define OP_LAYER_NORM OP_KIND_layer_norm
+#define OP_ATTENTION OP_KIND_attention
+#define OP_EMBEDDING OP_KIND_embedding
+#define OP_RESIZE OP_KIND_resize
+#define OP_ADD OP_KIND_add
 
 /* Applied to a value before the residual is added. GEGLU: the weight has 2c outputs, value half first; the
  * result is value * gelu(gate) with c channels. GELU is the exact one, x * Phi(x); QUICK_GELU x * sigmoid(1.702 x). */
