@@ -29,28 +29,16 @@ static void draw(const char *caption, int seed, const char *path)
     assert_non_null(program);
     snprintf(number, sizeof number, "%d", seed);
     snprintf(log, sizeof log, "%s/log", test_dir());
-    char *argv[] = { (char *)program,
-                     "generate",
-                     "-m",
-                     (char *)test_source("share/models/tiny"),
-                     "-p",
-                     (char *)caption,
-                     "-s",
-                     number,
-                     "--steps",
-                     "25",
-                     "--cfg",
-                     "5",
-                     "-o",
-                     (char *)path,
-                     NULL };
+    const char *model = test_source("share/models/tiny");
+    const char *argv[] = { program,   "generate", "-m",    model, "-p", caption, "-s", number,
+                           "--steps", "25",       "--cfg", "5",   "-o", path,    NULL };
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, 1, log, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     posix_spawn_file_actions_adddup2(&actions, 1, 2);
     pid_t pid;
     int status = -1;
-    assert_int_equal(posix_spawn(&pid, program, &actions, NULL, argv, environ), 0);
+    assert_int_equal(posix_spawn(&pid, program, &actions, NULL, (char **)argv, environ), 0);
     posix_spawn_file_actions_destroy(&actions);
     assert_int_equal(waitpid(pid, &status, 0), pid);
     if (status != 0) {
