@@ -10,6 +10,8 @@
 
 enum { HEADER = 64, HUGE_FROM = 8 << 20 };
 
+static const size_t largest = (size_t)1 << 39; /* larger sizes are mistakes: no machine has them */
+
 struct header {
     size_t size;
     enum dr_tag tag;
@@ -54,7 +56,8 @@ void *dr_malloc(enum dr_tag tag, size_t size)
 {
     size_t whole;
     void *p;
-    if (!dr_add_size(size, HEADER, &whole) || must_fail() || posix_memalign(&p, HEADER, whole))
+    if (size > largest || !dr_add_size(size, HEADER, &whole) || must_fail() ||
+        posix_memalign(&p, HEADER, whole))
         return NULL;
     if (whole >= HUGE_FROM) {
         uintptr_t first = ((uintptr_t)p + 4095) & ~(uintptr_t)4095;
