@@ -4,8 +4,8 @@
  * for W; weight WEIGHT_CONV [out, in, kernel, kernel] as in torch, kernel 1 or 3; outside src there are zeros. channel_add
  * [n, 1, 1, out] is added before the activation (NONE or SILU). residual: dst's shape, may be dst itself; src
  * may not. flops = 2 n H W in out kernel^2.
- * Order: one sum per output in double, over rows, columns, then channels of the window. Kernels may block the sum within
- * that order only.
+ * Order: one sum per output in double, over rows, columns, then channels of the window. Kernels may take the channels in
+ * blocks, each in that order.
  */
 #include "backend/ops/common.h"
 #include "backend/ops/window.h"
