@@ -17,6 +17,7 @@
 enum { BLOCK = 1024, SCALARS = 0x110000 };
 
 static struct dr_error err;
+static bool brief; /* runs with failing allocations need only the beginning */
 
 static uint64_t fnv(uint64_t h, uint32_t value)
 {
@@ -59,7 +60,7 @@ static void every_scalar_value(void **state)
         dr_read_file(test_source("testing/golden/tokenizer/scalars.bin"), 1 << 20, &want, &err), 0);
     assert_int_equal(want.len, SCALARS / BLOCK * 2 * sizeof(uint64_t));
     assert_int_equal(tok_open_builtin(TOK_CLIP_L, &tok, &err), 0);
-    for (uint32_t first = 0; first < SCALARS; first += BLOCK) {
+    for (uint32_t first = 0; first < (brief ? BLOCK : SCALARS); first += BLOCK) {
         uint64_t alone, between;
         const char *at = want.data + first / BLOCK * 2 * sizeof alone;
         memcpy(&alone, at, sizeof alone);
@@ -153,7 +154,7 @@ static void check_set(void)
     assert_int_equal(info.max_length, (int32_t)take_u32());
     uint32_t n = take_u32();
     assert_true(n > 600);
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; i < (brief ? 100 : n); i++)
         check_string(tok, name, i);
     tok_free(tok);
 }
@@ -176,9 +177,10 @@ static void generated_strings(void **state)
     assert_memory_equal(take(4), "DRTV", 4);
     uint32_t n_sets = take_u32();
     assert_int_equal(n_sets, 8);
-    for (uint32_t i = 0; i < n_sets; i++)
+    for (uint32_t i = 0; i < (brief ? 1 : n_sets); i++)
         check_set();
-    assert_ptr_equal(cursor, cursor_end);
+    if (!brief)
+        assert_ptr_equal(cursor, cursor_end);
     dr_free(data);
     buf_free(&packed);
 }
@@ -190,5 +192,6 @@ static const struct CMUnitTest tests[] = {
 
 int main(int argc, char **argv)
 {
+    brief = argc > 1 && !strcmp(argv[1], "--oom");
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
