@@ -115,14 +115,14 @@ static int int_list(const json_t *config, const char *file, const char *key, int
                     int64_t *ret, struct dr_error *err)
 {
     const json_t *value = json_object_get(config, key);
+    if (json_is_array(value) && json_array_size(value) != (size_t)n)
+        return config_bad(config, file, key, "one number for each of block_out_channels", err);
     for (int i = 0; i < n; i++) {
         const json_t *v = json_is_array(value) ? json_array_get(value, (size_t)i) : value;
         if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > max)
             return config_bad(config, file, key, "positive integers", err);
         ret[i] = json_integer_value(v);
     }
-    if (json_is_array(value) && json_array_size(value) != (size_t)n)
-        return config_bad(config, file, key, "one number for each of block_out_channels", err);
     return 0;
 }
 
@@ -253,7 +253,7 @@ static int unet_blocks(const json_t *config, const char *file, struct unet_arch 
         r = int_list(config, file, "layers_per_block", a->levels, ARCH_LAYERS - 1, list, err);
     for (int i = 0; i < a->levels; i++)
         a->layers[i] = (int)list[i];
-    for (int i = 0; i < ARCH_LEVELS; i++)
+    for (int i = 0; i < a->levels; i++)
         a->heads[i] = 8;
     if (!r &&
         json_object_get(config, "attention_head_dim")) /* the number of heads, whatever its name */
