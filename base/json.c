@@ -13,20 +13,43 @@
 
 enum { DEFAULT_BYTES = 16 << 20, DEFAULT_DEPTH = 32, DEFAULT_MEMBERS = 1000000, SHOWN = 60 };
 
-/* jansson reports some failed allocations as syntax errors, others not at all; this tells. */
-static _Thread_local bool short_of_memory;
+/* jansson's lexer (2.14) ignores that its token buffer could not grow and then reads past its end.
+ * So while a text is parsed, what the allocator cannot give comes from a reserve set aside before,
+ * the text ends there, and the parse is reported as short of memory. The reserve holds the longest
+ * token's buffer and all that one more FEED of text can ask for. */
+enum { FEED = 128 /* bytes */, FEED_NEEDS = 64 << 10 };
+
+struct reserve {
+    char *block;
+    size_t size, used;
+    bool touched; /* some allocation failed */
+};
+
+static _Thread_local struct reserve reserve;
 
 static void *json_alloc(size_t size)
 {
     void *p = dr_malloc(DR_TAG_BASE, size);
-    if (!p)
-        short_of_memory = true;
-    return p;
+    if (p || !reserve.block)
+        return p;
+    size = (size + 15) / 16 * 16;
+    reserve.touched = true;
+    if (size > reserve.size - reserve.used)
+        return NULL;
+    reserve.used += size;
+    return reserve.block + reserve.used - size;
+}
+
+static void json_release(void *p)
+{
+    uintptr_t at = (uintptr_t)p, start = (uintptr_t)reserve.block;
+    if (!start || at < start || at >= start + reserve.size)
+        dr_free(p);
 }
 
 static void init(void)
 {
-    json_set_alloc_funcs(json_alloc, dr_free);
+    json_set_alloc_funcs(json_alloc, json_release);
     json_object_seed(0); /* from the system's entropy, so that keys cannot be chosen to collide */
 }
 
@@ -59,12 +82,15 @@ static int fail_at(const char *text, size_t at, int code, const char *what, cons
 /* Nesting and members (commas count for members) against the limits, without looking at the
  * grammar. */
 static int scan(const char *text, size_t n, const struct jx_limits *limits, const char *what,
-                struct dr_error *err)
+                size_t *ret_longest, struct dr_error *err)
 {
-    size_t depth = 0, members = 0;
+    size_t depth = 0, members = 0, token = 0, longest = 0;
     bool in_string = false;
     for (size_t i = 0; i < n; i++) {
         char c = text[i];
+        if (!in_string && strchr("{}[]:,\" \t\r\n", c))
+            token = i;
+        longest = i - token > longest ? i - token : longest;
         if (in_string) {
             if (c == '\\')
                 i++;
@@ -84,7 +110,48 @@ static int scan(const char *text, size_t n, const struct jx_limits *limits, cons
         if (members > limits->members)
             return fail_at(text, i, DR_ELIMIT, what, "more members than", limits->members, err);
     }
+    *ret_longest = longest + 2;
     return 0;
+}
+
+struct feed {
+    const char *text;
+    size_t left;
+};
+
+static size_t feed(void *buffer, size_t size, void *data)
+{
+    struct feed *f = data;
+    size_t n = f->left < FEED ? f->left : FEED;
+    if (reserve.touched)
+        return (size_t)-1;
+    n = n < size ? n : size;
+    memcpy(buffer, f->text, n);
+    f->text += n;
+    f->left -= n;
+    return n;
+}
+
+/* NULL with *wrong filled in, or DR_ENOMEM told by *ret_short. */
+static json_t *parse(const char *text, size_t n, size_t longest, json_error_t *wrong,
+                     bool *ret_short)
+{
+    struct feed f = { text, n };
+    reserve = (struct reserve){ .size = 4 * longest + FEED_NEEDS };
+    reserve.block = dr_malloc(DR_TAG_BASE, reserve.size);
+    *ret_short = true;
+    if (!reserve.block)
+        return NULL;
+    json_t *value = json_load_callback(feed, &f, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, wrong);
+    if (reserve.touched) {
+        json_decref(value);
+        value = NULL;
+    } else {
+        *ret_short = false;
+    }
+    dr_free(reserve.block);
+    reserve = (struct reserve){ 0 };
+    return value;
 }
 
 int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const char *what,
@@ -95,17 +162,16 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     if (n > l.bytes)
         return dr_fail(err, DR_ELIMIT, "%s: %zu bytes of JSON, at most %zu accepted", what, n,
                        l.bytes);
-    int r = scan(text, n, &l, what, err);
+    size_t longest;
+    int r = scan(text, n, &l, what, &longest, err);
     if (r)
         return r;
     json_error_t wrong;
+    bool short_of_memory;
     memset(&wrong, 0, sizeof wrong);
-    short_of_memory = false;
-    json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &wrong);
-    if (short_of_memory) { /* even with a value: its lexer drops a byte and goes on */
-        json_decref(value);
+    json_t *value = parse(text, n, longest, &wrong, &short_of_memory);
+    if (short_of_memory)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
-    }
     if (!value)
         return dr_fail(err, DR_EFORMAT, "%s: line %d column %d: %s", what,
                        wrong.line < 1 ? 1 : wrong.line, wrong.column < 0 ? 0 : wrong.column,
