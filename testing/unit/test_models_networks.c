@@ -1,83 +1,18 @@
 /* test_models_networks.c - the text encoders, the UNet and the autoencoder against diffusers, and
  * the rules that every network keeps: rows and threads do not change bits, a plan run is exact,
  * nothing is left behind. Vectors: testing/golden/odd, made by tools/golden/networks.py. */
-#include "testing/helpers/test.h"
+#include "testing/helpers/odd_model.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/npy.h"
-#include "models/clip_text.h"
-#include "models/formats/safetensors.h"
-#include "models/unet.h"
 #include "models/vae_manager.h"
 
 #define TOLERANCE 1e-5
-enum { ROWS = 3, TEXT = 19, CONTEXT = 68, POOLED = 44, IDS = 6, BLOCK = 64 << 20 };
+enum { ROWS = 3, TEXT = 19 };
 
-static const struct clip_arch clip1_arch = {
-    .vocab = 613,
-    .width = 28,
-    .layers = 3,
-    .heads = 4,
-    .mlp = 60,
-    .positions = 77,
-    .act = ARCH_QUICK_GELU,
-    .eps = 2e-5,
-    .eos_id = 612,
-    .bos_id = 611,
-};
-static const struct clip_arch clip2_arch = {
-    .vocab = 613,
-    .width = 40,
-    .layers = 4,
-    .heads = 2,
-    .mlp = 100,
-    .positions = 77,
-    .projection = 44,
-    .act = ARCH_GELU,
-    .eps = 1e-5,
-    .eos_id = 2,
-    .bos_id = 611,
-};
-static const struct unet_arch odd_unet = {
-    .in_channels = 4,
-    .out_channels = 4,
-    .levels = 3,
-    .channels = { 12, 20, 28 },
-    .layers = { 2, 2, 2 },
-    .depth = { { 0 }, { 1, 1 }, { 2, 1 } },
-    .up_depth = { { 0 }, { 1, 1, 1 }, { 1, 2, 1 } },
-    .mid = true,
-    .mid_depth = 2,
-    .mid_resnets = 2,
-    .heads = { 2, 4, 2 },
-    .context = 68,
-    .linear_projection = true,
-    .time_dim = 48,
-    .addition_time_dim = 10,
-    .n_time_ids = 6,
-    .pooled = 44,
-    .groups = 4,
-    .eps = 3e-5,
-    .flip_sin_to_cos = true,
-    .sample_size = 16,
-};
-static const struct vae_arch odd_vae = {
-    .in_channels = 3,
-    .out_channels = 3,
-    .latent_channels = 4,
-    .levels = 4,
-    .channels = { 8, 12, 20, 16 },
-    .layers = 1,
-    .groups = 4,
-    .scaling_factor = 0.2307,
-    .quant_conv = true,
-    .post_quant_conv = true,
-    .mid_attention = true,
-};
 static const struct unet_arch sdxl_unet = {
     .in_channels = 4,
     .out_channels = 4,
@@ -115,135 +50,6 @@ static const struct vae_arch sdxl_vae = {
     .mid_attention = true,
 };
 
-/* ---- weights ---- */
-
-static int bind(void *ctx, struct param *p, const char *name, const struct shape *shape)
-{
-    const struct safetensors *st = ctx;
-    const struct st_tensor *t = st_find(&st->header, name);
-    if (!t && !strncmp(name, "text_model.", 11))
-        t = st_find(&st->header, name + 11);
-    int64_t expected, got;
-    if (!t || !shape_count(shape, &expected) || !shape_count(&t->shape, &got) || expected != got)
-        return DR_EFORMAT;
-    p->src = (struct weight_source){
-        .name = t->name,
-        .data = st_data(st, t),
-        .dtype = t->dtype,
-        .shape = t->shape,
-    };
-    return 0;
-}
-
-static int bind_nothing(void *ctx, struct param *p, const char *name, const struct shape *shape)
-{
-    (void)ctx;
-    (void)name;
-    p->src = (struct weight_source){ .name = "none", .dtype = DTYPE_F16, .shape = *shape };
-    return 0;
-}
-
-static int bind_all(void *network, visit_fn visit, const char *file, struct safetensors *st,
-                    struct dr_error *err)
-{
-    char path[256];
-    snprintf(path, sizeof path, "testing/golden/odd/model/%s", file);
-    int r = st_open(test_source(path), st, err);
-    return r ? r : visit(network, &(struct visitor){ .param = bind, .ctx = st });
-}
-
-/* Everything, on one backend. */
-struct rig {
-    struct backend *inner, *be;
-    struct workspace *ws;
-    struct exec x;
-    atomic_int stop;
-    struct clip_text *clip[2];
-    struct unet *unet;
-    struct vae *vae;
-    struct safetensors files[4];
-};
-
-enum rig_kind { RIG_CPU, RIG_PLAN, RIG_GUARDED };
-
-static int prepare(struct rig *g, void *network, visit_fn visit, struct dr_error *err)
-{
-    int r = params_prepare(network, visit, g->be, NULL, err);
-    return r ? r : params_acquire(network, visit, err);
-}
-
-static int rig_networks(struct rig *g, struct dr_error *err)
-{
-    int r;
-    if ((r = clip_text_new(&clip1_arch, &g->clip[0], err)) ||
-        (r = clip_text_new(&clip2_arch, &g->clip[1], err)) ||
-        (r = unet_new(&odd_unet, &g->unet, err)) ||
-        (r = vae_new(&odd_vae, true, true, &g->vae, err)) ||
-        (r = bind_all(g->clip[0], clip_text_visit, "text_encoder/model.safetensors", &g->files[0],
-                      err)) ||
-        (r = bind_all(g->clip[1], clip_text_visit, "text_encoder_2/model.safetensors", &g->files[1],
-                      err)) ||
-        (r = bind_all(g->unet, unet_visit, "unet/diffusion_pytorch_model.safetensors", &g->files[2],
-                      err)) ||
-        (r = bind_all(g->vae, vae_visit, "vae/diffusion_pytorch_model.safetensors", &g->files[3],
-                      err)) ||
-        (r = prepare(g, g->clip[0], clip_text_visit, err)) ||
-        (r = prepare(g, g->clip[1], clip_text_visit, err)) ||
-        (r = prepare(g, g->unet, unet_visit, err)))
-        return r;
-    return prepare(g, g->vae, vae_visit, err);
-}
-
-static int rig_open(struct rig *g, enum rig_kind kind, const char *kernels, int threads,
-                    struct dr_error *err)
-{
-    const struct backend_options opt = { kernels, threads };
-    memset(g, 0, sizeof *g);
-    int r = kind == RIG_GUARDED
-                ? backend_open_guarded(&opt, &g->be, err)
-                : backend_open_cpu(&opt, kind == RIG_PLAN ? &g->inner : &g->be, err);
-    if (!r && kind == RIG_PLAN)
-        r = backend_open_plan(g->inner, &g->be, err);
-    if (!r)
-        r = workspace_new(g->be, kind == RIG_PLAN ? SIZE_MAX : BLOCK, &g->ws, err);
-    g->x = (struct exec){ .be = g->be, .ws = g->ws, .stop = &g->stop };
-    return r ? r : rig_networks(g, err);
-}
-
-static void rig_close(struct rig *g)
-{
-    for (int i = 0; i < 2; i++)
-        clip_text_free(g->clip[i]);
-    unet_free(g->unet);
-    vae_free(g->vae);
-    workspace_free(g->ws);
-    backend_close(g->be);
-    backend_close(g->inner);
-    for (int i = 0; i < 4; i++)
-        if (g->files[i].path)
-            st_close(&g->files[i]);
-}
-
-static void rig_must(struct rig *g, enum rig_kind kind, const char *kernels, int threads)
-{
-    struct dr_error err = { 0 };
-    if (rig_open(g, kind, kernels, threads, &err))
-        fail_msg("%s", err.text);
-}
-
-/* ---- vectors ---- */
-
-static struct npy golden(const char *name)
-{
-    struct npy a;
-    struct dr_error err = { 0 };
-    char path[256];
-    snprintf(path, sizeof path, "testing/golden/odd/%s.npy", name);
-    if (npy_load(test_source(path), &a, &err))
-        fail_msg("%s", err.text);
-    return a;
-}
-
 static void must(int r, const struct dr_error *err)
 {
     if (r)
@@ -260,7 +66,7 @@ static float *floats(int64_t n)
 /* Compares with a vector and frees what was computed. */
 static void close_to(const char *kernels, const char *name, float *got)
 {
-    struct npy want = golden(name);
+    struct npy want = odd_vector(name);
     double d = test_rel_l2(got, want.data, (size_t)want.count);
     print_message("  %-8s %-20s %.2e\n", kernels, name, d);
     if (!(d <= TOLERANCE))
@@ -269,32 +75,32 @@ static void close_to(const char *kernels, const char *name, float *got)
     dr_free(got);
 }
 
-static void for_each_set(void (*check)(struct rig *g, const char *kernels))
+static void for_each_set(void (*check)(struct odd *g, const char *kernels))
 {
     const char *name;
     bool usable;
     for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
         if (!usable)
             continue;
-        struct rig g;
-        rig_must(&g, RIG_CPU, name, 2);
+        struct odd g;
+        odd_must(&g, ODD_CPU, name, 2);
         check(&g, name);
         assert_int_equal(workspace_used(g.ws), 0);
-        rig_close(&g);
+        odd_close(&g);
     }
 }
 
 /* ---- text encoders ---- */
 
-static void check_text(struct rig *g, const char *kernels)
+static void check_text(struct odd *g, const char *kernels)
 {
-    struct npy ids = golden("clip_ids");
+    struct npy ids = odd_vector("clip_ids");
     struct dr_error err = { 0 };
     for (int which = 0; which < 2; which++)
         for (int skip = 1; skip <= 3; skip++) {
             char name[32];
             float *hidden = floats(2 * 77 * (which ? 40 : 28));
-            float *pooled = floats(2 * POOLED);
+            float *pooled = floats(2 * ODD_POOLED);
             must(clip_text_encode(g->clip[which], &g->x, ids.data, 2, 77, skip, hidden,
                                   skip == 2 ? pooled : NULL, &err),
                  &err);
@@ -315,19 +121,20 @@ static void text_encoders_agree(void **state)
 }
 
 /* The same weights with another end token. */
-static void check_pooled(struct rig *g, int64_t eos, const char *name)
+static void check_pooled(struct odd *g, int64_t eos, const char *name)
 {
-    struct clip_arch arch = clip2_arch;
-    struct npy ids = golden("clip_ids");
+    struct clip_arch arch = *clip_text_arch(g->clip[1]);
+    struct npy ids = odd_vector("clip_ids");
     struct dr_error err = { 0 };
-    float *hidden = floats(2 * 77 * 40), *pooled = floats(2 * POOLED);
+    float *hidden = floats(2 * 77 * 40), *pooled = floats(2 * ODD_POOLED);
     arch.eos_id = eos;
     clip_text_free(g->clip[1]);
     g->clip[1] = NULL;
     must(clip_text_new(&arch, &g->clip[1], &err), &err);
-    must(clip_text_visit(g->clip[1], &(struct visitor){ .param = bind, .ctx = &g->files[1] }),
+    must(checkpoint_load(g->ckpt, COMPONENT_TEXT_ENCODER_2, g->clip[1], clip_text_visit, &err),
          &err);
-    must(prepare(g, g->clip[1], clip_text_visit, &err), &err);
+    must(params_prepare(g->clip[1], clip_text_visit, g->be, NULL, &err), &err);
+    must(params_acquire(g->clip[1], clip_text_visit, &err), &err);
     must(clip_text_encode(g->clip[1], &g->x, ids.data, 2, 77, 4, hidden, pooled, &err), &err);
     close_to("scalar", name, pooled);
     dr_free(hidden);
@@ -337,11 +144,11 @@ static void check_pooled(struct rig *g, int64_t eos, const char *name)
 static void pooled_at_the_first_end_token(void **state)
 {
     (void)state;
-    struct rig g;
-    rig_must(&g, RIG_CPU, "scalar", 2);
+    struct odd g;
+    odd_must(&g, ODD_CPU, "scalar", 2);
     check_pooled(&g, 612, "clip2_pooled_eos");
     check_pooled(&g, 0, "clip2_pooled_first");
-    rig_close(&g);
+    odd_close(&g);
 }
 
 /* ---- UNet ---- */
@@ -351,18 +158,18 @@ struct conditioning {
     struct unet_context *context[ROWS];
 };
 
-static void conditioning_open(struct conditioning *c, struct rig *g)
+static void conditioning_open(struct conditioning *c, struct odd *g)
 {
     static const int64_t tokens[ROWS] = { TEXT, TEXT, 7 };
     struct dr_error err = { 0 };
-    c->text = golden("unet_text");
-    c->pooled = golden("unet_pooled");
-    c->time_ids = golden("unet_time_ids");
-    c->timesteps = golden("unet_timesteps");
+    c->text = odd_vector("unet_text");
+    c->pooled = odd_vector("unet_pooled");
+    c->time_ids = odd_vector("unet_time_ids");
+    c->timesteps = odd_vector("unet_timesteps");
     for (int i = 0; i < ROWS; i++)
-        must(unet_context_new(g->unet, &g->x, (float *)c->text.data + i * TEXT * CONTEXT, tokens[i],
-                              (float *)c->pooled.data + i * POOLED,
-                              (float *)c->time_ids.data + i * IDS, &c->context[i], &err),
+        must(unet_context_new(g->unet, &g->x, (float *)c->text.data + i * TEXT * ODD_CONTEXT,
+                              tokens[i], (float *)c->pooled.data + i * ODD_POOLED,
+                              (float *)c->time_ids.data + i * ODD_IDS, &c->context[i], &err),
              &err);
 }
 
@@ -388,7 +195,7 @@ static void rows_of(struct unet_row rows[ROWS], const struct conditioning *c, co
         };
 }
 
-static void check_unet_size(struct rig *g, const char *kernels, int64_t w, int64_t h)
+static void check_unet_size(struct odd *g, const char *kernels, int64_t w, int64_t h)
 {
     char name[32];
     struct conditioning c;
@@ -396,7 +203,7 @@ static void check_unet_size(struct rig *g, const char *kernels, int64_t w, int64
     struct dr_error err = { 0 };
     conditioning_open(&c, g);
     snprintf(name, sizeof name, "unet_%dx%d_latents", (int)w, (int)h);
-    struct npy latents = golden(name);
+    struct npy latents = odd_vector(name);
     float *pred = floats(latents.count);
     rows_of(rows, &c, latents.data, pred, 4 * h * w);
     must(unet_forward(g->unet, &g->x, rows, ROWS, h, w, &err), &err);
@@ -406,7 +213,7 @@ static void check_unet_size(struct rig *g, const char *kernels, int64_t w, int64
     conditioning_close(&c);
 }
 
-static void check_unet(struct rig *g, const char *kernels)
+static void check_unet(struct odd *g, const char *kernels)
 {
     check_unet_size(g, kernels, 13, 9);
     check_unet_size(g, kernels, 6, 8);
@@ -419,13 +226,13 @@ static void unet_agrees(void **state)
 }
 
 /* Three rows in one forward, then each alone: the same bits. */
-static void check_rows(struct rig *g, const char *kernels)
+static void check_rows(struct odd *g, const char *kernels)
 {
     enum { SIZE = 4 * 5 * 7 };
     struct conditioning c;
     struct unet_row rows[ROWS];
     struct dr_error err = { 0 };
-    struct npy latents = golden("unet_13x9_latents");
+    struct npy latents = odd_vector("unet_13x9_latents");
     float *together = floats(ROWS * SIZE), *alone = floats(ROWS * SIZE);
     conditioning_open(&c, g);
     rows_of(rows, &c, latents.data, together, SIZE);
@@ -449,11 +256,11 @@ static void rows_do_not_meet(void **state)
 
 /* ---- autoencoder ---- */
 
-static void check_vae(struct rig *g, const char *kernels)
+static void check_vae(struct odd *g, const char *kernels)
 {
     struct dr_error err = { 0 };
-    struct npy latents = golden("vae_latents"), image = golden("vae_encode_image");
-    struct npy wide = golden("vae_tiled_latents");
+    struct npy latents = odd_vector("vae_latents"), image = odd_vector("vae_encode_image");
+    struct npy wide = odd_vector("vae_tiled_latents");
     float *decoded = floats(3 * 72 * 104), *moments = floats(8 * 6 * 9);
     float *tiled = floats(3 * 104 * 136);
     must(vae_decode(g->vae, &g->x, latents.data, 1, 9, 13, decoded, &err), &err);
@@ -499,9 +306,9 @@ static void tiling_is_decided_by_size(void **state)
 /* ---- rules ---- */
 
 /* Everything once, small; results into out if it is there. */
-enum { OUT = 2 * 20 * 40 + 2 * POOLED + ROWS * 4 * 3 * 5 + 3 * 24 * 40 };
+enum { OUT = 2 * 20 * 40 + 2 * ODD_POOLED + ROWS * 4 * 3 * 5 + 3 * 24 * 40 };
 
-static int run_unet(struct rig *g, const float *noise, float *out, struct dr_error *err)
+static int run_unet(struct odd *g, const float *noise, float *out, struct dr_error *err)
 {
     struct unet_context *context = NULL;
     struct unet_row rows[ROWS];
@@ -515,9 +322,9 @@ static int run_unet(struct rig *g, const float *noise, float *out, struct dr_err
     return r;
 }
 
-static int run_all(struct rig *g, float *out, struct dr_error *err)
+static int run_all(struct odd *g, float *out, struct dr_error *err)
 {
-    static float noise[11 * CONTEXT + 3 * 32 * 40];
+    static float noise[11 * ODD_CONTEXT + 3 * 32 * 40];
     int32_t ids[40];
     int r;
     uint32_t seed = 1;
@@ -527,10 +334,10 @@ static int run_all(struct rig *g, float *out, struct dr_error *err)
         ids[i] = i * 13 % 613;
     if ((r = clip_text_encode(g->clip[1], &g->x, ids, 2, 20, 2, out, out + 1600, err)) ||
         (r = clip_text_encode(g->clip[0], &g->x, ids, 1, 20, 1, out, NULL, err)) ||
-        (r = run_unet(g, noise, out + 1600 + 2 * POOLED, err)) ||
+        (r = run_unet(g, noise, out + 1600 + 2 * ODD_POOLED, err)) ||
         (r = vae_encode(g->vae, &g->x, noise, 1, 32, 40, out, err)))
         return r;
-    return vae_decode(g->vae, &g->x, noise, 1, 3, 5, out + 1600 + 2 * POOLED + ROWS * 60, err);
+    return vae_decode(g->vae, &g->x, noise, 1, 3, 5, out + 1600 + 2 * ODD_POOLED + ROWS * 60, err);
 }
 
 static void threads_do_not_change_bits(void **state)
@@ -541,11 +348,11 @@ static void threads_do_not_change_bits(void **state)
     for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
         float *first = floats(OUT), *out = floats(OUT);
         for (int threads = 1; threads <= 3 && usable; threads++) {
-            struct rig g;
+            struct odd g;
             struct dr_error err = { 0 };
-            rig_must(&g, RIG_CPU, name, threads);
+            odd_must(&g, ODD_CPU, name, threads);
             must(run_all(&g, threads == 1 ? first : out, &err), &err);
-            rig_close(&g);
+            odd_close(&g);
             if (threads > 1 && memcmp(first, out, OUT * sizeof *out))
                 fail_msg("%s: %d threads give other bits than one", name, threads);
         }
@@ -558,11 +365,11 @@ static void a_plan_is_exact(void **state)
 {
     (void)state;
     for (int threads = 1; threads <= 3; threads += 2) {
-        struct rig real, plan;
+        struct odd real, plan;
         struct dr_error err = { 0 };
         float *out = floats(OUT);
-        rig_must(&real, RIG_CPU, NULL, threads);
-        rig_must(&plan, RIG_PLAN, NULL, threads);
+        odd_must(&real, ODD_CPU, NULL, threads);
+        odd_must(&plan, ODD_PLAN, NULL, threads);
         must(run_all(&real, out, &err), &err);
         must(run_all(&plan, out, &err), &err);
         assert_true(workspace_peak(real.ws) > 0);
@@ -570,8 +377,8 @@ static void a_plan_is_exact(void **state)
         assert_int_equal(workspace_used(plan.ws), 0);
         assert_int_equal(workspace_used(real.ws), 0);
         assert_true(backend_plan_totals(plan.be).flops > 1e6);
-        rig_close(&plan);
-        rig_close(&real);
+        odd_close(&plan);
+        odd_close(&real);
         dr_free(out);
     }
 }
@@ -579,16 +386,16 @@ static void a_plan_is_exact(void **state)
 static void networks_touch_no_buffer(void **state)
 {
     (void)state;
-    struct rig plain, guarded;
+    struct odd plain, guarded;
     struct dr_error err = { 0 };
     float *a = floats(OUT), *b = floats(OUT);
-    rig_must(&plain, RIG_CPU, NULL, 2);
-    rig_must(&guarded, RIG_GUARDED, NULL, 2);
+    odd_must(&plain, ODD_CPU, NULL, 2);
+    odd_must(&guarded, ODD_GUARDED, NULL, 2);
     must(run_all(&plain, a, &err), &err);
     must(run_all(&guarded, b, &err), &err);
     assert_memory_equal(a, b, OUT * sizeof *a);
-    rig_close(&guarded);
-    rig_close(&plain);
+    odd_close(&guarded);
+    odd_close(&plain);
     dr_free(a);
     dr_free(b);
 }
@@ -596,26 +403,26 @@ static void networks_touch_no_buffer(void **state)
 static void a_stop_is_an_error(void **state)
 {
     (void)state;
-    struct rig g;
+    struct odd g;
     struct dr_error err = { 0 };
     float *out = floats(OUT);
-    rig_must(&g, RIG_CPU, NULL, 2);
+    odd_must(&g, ODD_CPU, NULL, 2);
     atomic_store(&g.stop, 1);
     assert_int_equal(run_all(&g, out, &err), DR_ECANCELED);
     atomic_store(&g.stop, 0);
     workspace_reset(g.ws);
     must(run_all(&g, out, &err), &err);
-    rig_close(&g);
+    odd_close(&g);
     dr_free(out);
 }
 
 static int build_and_run(void *ctx, struct dr_error *err)
 {
-    struct rig g;
-    int r = rig_open(&g, RIG_CPU, NULL, 1, err);
+    struct odd g;
+    int r = odd_open(&g, ODD_CPU, NULL, 1, err);
     if (!r)
         r = run_all(&g, ctx, err);
-    rig_close(&g);
+    odd_close(&g);
     return r;
 }
 
@@ -630,11 +437,11 @@ static void memory_runs_out(void **state)
 static void wrong_calls_are_errors(void **state)
 {
     (void)state;
-    struct rig g;
+    struct odd g;
     struct dr_error err = { 0 };
     int32_t ids[3] = { 0, 613, 5 };
     float out[8 * 40];
-    rig_must(&g, RIG_CPU, "scalar", 1);
+    odd_must(&g, ODD_CPU, "scalar", 1);
     assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 1, out, NULL, &err), DR_EINVAL);
     assert_non_null(strstr(err.text, "613"));
     ids[1] = -1;
@@ -653,7 +460,7 @@ static void wrong_calls_are_errors(void **state)
     assert_int_equal(vae_encode(g.vae, &g.x, out, 1, 8, 12, out, &err), DR_EINVAL);
     assert_int_equal(vae_decode(g.vae, &g.x, out, 1, INT64_MAX / 2, 8, out, &err), DR_EINVAL);
     assert_int_equal(workspace_used(g.ws), 0);
-    rig_close(&g);
+    odd_close(&g);
 }
 
 static void impossible_architectures_are_errors(void **state)
@@ -661,6 +468,9 @@ static void impossible_architectures_are_errors(void **state)
     (void)state;
     struct dr_error err = { 0 };
     struct unet *u = NULL;
+    struct odd m;
+    odd_must(&m, ODD_PLAN, NULL, 1);
+    const struct unet_arch odd_unet = *checkpoint_unet_arch(m.ckpt);
     struct unet_arch a = odd_unet;
     a.heads[2] = 3;
     assert_int_equal(unet_new(&a, &u, &err), DR_EINVAL);
@@ -674,31 +484,40 @@ static void impossible_architectures_are_errors(void **state)
     a.groups = 3;
     assert_int_equal(unet_new(&a, &u, &err), DR_EINVAL);
     struct vae *v = NULL;
-    struct vae_arch b = odd_vae;
+    struct vae_arch b = *checkpoint_vae_arch(m.ckpt);
     b.channels[1] = 13;
     assert_int_equal(vae_new(&b, true, true, &v, &err), DR_EINVAL);
     struct clip_text *t = NULL;
-    struct clip_arch c = clip1_arch;
+    struct clip_arch c = *checkpoint_clip_arch(m.ckpt, 0);
     c.heads = 5;
     assert_int_equal(clip_text_new(&c, &t, &err), DR_EINVAL);
-    c = clip1_arch;
+    c = *checkpoint_clip_arch(m.ckpt, 0);
     c.act = ARCH_SILU;
     assert_int_equal(clip_text_new(&c, &t, &err), DR_EUNSUPPORTED);
+    odd_close(&m);
+}
+
+static int bind_nothing(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    (void)ctx;
+    (void)name;
+    p->src = (struct weight_source){ .name = "none", .dtype = DTYPE_F16, .shape = *shape };
+    return 0;
 }
 
 /* A UNet without a middle, without added conditioning, of one level: built, counted, planned. */
 static void small_variants_run(void **state)
 {
     (void)state;
-    struct rig g;
+    struct odd g;
     struct dr_error err = { 0 };
-    struct unet_arch a = odd_unet;
+    struct unet *u;
+    odd_must(&g, ODD_PLAN, "scalar", 1);
+    struct unet_arch a = *checkpoint_unet_arch(g.ckpt);
     a.levels = 2;
     a.mid = false;
     a.addition_time_dim = 0;
-    struct unet *u;
     must(unet_new(&a, &u, &err), &err);
-    rig_must(&g, RIG_PLAN, "scalar", 1);
     must(unet_visit(u, &(struct visitor){ .param = bind_nothing }), &err);
     must(params_prepare(u, unet_visit, g.be, NULL, &err), &err);
     struct unet_context *context;
@@ -709,7 +528,7 @@ static void small_variants_run(void **state)
     assert_int_equal(workspace_used(g.ws), 0);
     unet_context_free(context);
     unet_free(u);
-    rig_close(&g);
+    odd_close(&g);
 }
 
 /* ---- full size ---- */
@@ -762,11 +581,11 @@ static void parameter_counts_of_sdxl(void **state)
 static void memory_at_full_size(void **state)
 {
     (void)state;
-    struct rig g;
+    struct odd g;
     struct dr_error err = { 0 };
     struct unet *u;
     struct vae *v;
-    rig_must(&g, RIG_PLAN, NULL, 2);
+    odd_must(&g, ODD_PLAN, NULL, 2);
     must(unet_new(&sdxl_unet, &u, &err), &err);
     must(vae_new(&sdxl_vae, false, true, &v, &err), &err);
     must(unet_visit(u, &(struct visitor){ .param = bind_nothing }), &err);
@@ -793,7 +612,7 @@ static void memory_at_full_size(void **state)
     unet_context_free(context);
     unet_free(u);
     vae_free(v);
-    rig_close(&g);
+    odd_close(&g);
 }
 
 static const struct CMUnitTest tests[] = {
