@@ -1,6 +1,7 @@
 # testing/unit/test_FOLDER_*.c: one program each, linked with that folder's library only. Every cmocka_unit_test in
 # it becomes a CTest test, so each runs in a process of its own; and one more reruns them all with failing
-# allocations. testing/e2e/test_*.c are linked with base and communication and drive the built binaries.
+# allocations. testing/fidelity/test_*.c use the whole engine through its public header; testing/e2e/test_*.c drive
+# the built binaries.
 enable_testing()
 
 function(dr_test_program file prefix label timeout)
@@ -44,6 +45,11 @@ endforeach()
 file(GLOB files CONFIGURE_DEPENDS testing/e2e/test_*.c)
 foreach(file ${files})
     dr_test_program(${file} e2e e2e 600 dr_communication)
+endforeach()
+
+file(GLOB files CONFIGURE_DEPENDS testing/fidelity/test_*.c)
+foreach(file ${files})
+    dr_test_program(${file} fidelity fidelity 300 dr_coordination)
 endforeach()
 
 file(GLOB lints CONFIGURE_DEPENDS testing/lint/*.py)

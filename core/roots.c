@@ -81,7 +81,7 @@ static int deepest_existing(const char *path, char *real, size_t size, const cha
 int roots_check(const struct roots *r, const char *field, const char *path, struct dr_error *err)
 {
     char real[DR_PATH_MAX];
-    const char *rest;
+    const char *rest = "";
     if (!r->n)
         return dr_fail_field(err, DR_EINVAL, field, path, "no path: this worker has no root",
                              "start it with --root DIR");

@@ -1,0 +1,167 @@
+#!/usr/bin/env python3
+"""Whole runs of the reference, stage by stage, for Darkroom to agree with.
+
+    python3 tools/golden/pipeline.py MODEL_FOLDER CASES.json OUT_FOLDER
+
+Made with torch 2.15.0, diffusers 0.42.1, transformers 5.23.0, numpy 2.4.6, scipy 1.17 (for LMS). CASES.json is a list of
+{"name", "request"}: requests as darkroom-worker takes them. For each case OUT_FOLDER/NAME/ gets one .npy a stage, under
+the names and in the shapes of inference/stages.h. The model runs in float32 on the CPU; image i of a batch has its own
+generator, seeded with seed + i. Every file is written by numpy.save.
+"""
+import json
+import os
+import sys
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import StableDiffusionXLPipeline
+
+CLASSES = {
+    "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+    "heun": "HeunDiscreteScheduler",
+    "lms": "LMSDiscreteScheduler",
+    "ddim": "DDIMScheduler",
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+
+
+def make_scheduler(pipe, request):
+    """The request's sampler from the model's configuration, the way a diffusers user would."""
+    config = dict(pipe.scheduler.config)
+    extra = {}
+    if "spacing" in request:
+        extra["timestep_spacing"] = request["spacing"]
+    if request.get("schedule", "normal") != "normal":
+        extra["use_%s_sigmas" % request["schedule"]] = True
+    name = CLASSES.get(request.get("sampler"), config["_class_name"])
+    if name == "DDIMScheduler":
+        extra.update(clip_sample=False, set_alpha_to_one=False)
+    return getattr(diffusers, name).from_config(config, **extra)
+
+
+class Recorder:
+    """Wraps the methods through which every stage passes, and keeps what goes by."""
+
+    def __init__(self, pipe):
+        self.stages, self.count, self.pipe = {}, 0, pipe
+        scheduler = pipe.scheduler
+        scale, step = scheduler.scale_model_input, scheduler.step
+        encode, prepare = pipe.encode_prompt, pipe.prepare_latents
+
+        def recorded_scale(sample, *args, **kwargs):
+            out = scale(sample, *args, **kwargs)
+            half = out.shape[0] // 2 if pipe.do_classifier_free_guidance else out.shape[0]
+            self.keep("model_input_%03d" % self.count, out[:half])
+            return out
+
+        def recorded_step(pred, t, sample, *args, **kwargs):
+            self.keep("pred_%03d" % self.count, pred)
+            out = step(pred, t, sample, *args, **kwargs)
+            self.keep("latents_%03d" % self.count, out[0])
+            self.count += 1
+            return out
+
+        def recorded_encode(*args, **kwargs):
+            positive, negative, pooled, negative_pooled = out = encode(*args, **kwargs)
+            guided = pipe.do_classifier_free_guidance
+            pick = lambda a, b: torch.cat([b[:1], a[:1]]) if guided else a[:1]
+            self.keep("prompt_embeds", pick(positive, negative))
+            self.keep("pooled", pick(pooled, negative_pooled))
+            return out
+
+        def recorded_prepare(*args, **kwargs):
+            out = prepare(*args, **kwargs)
+            self.keep("latents_init", out)
+            return out
+
+        scheduler.scale_model_input, scheduler.step = recorded_scale, recorded_step
+        pipe.encode_prompt, pipe.prepare_latents = recorded_encode, recorded_prepare
+
+    def keep(self, name, tensor):
+        self.stages[name] = tensor.detach().float().contiguous().numpy().copy()
+
+
+def tokens_of(tokenizer, texts):
+    ids = tokenizer(texts, padding="max_length", max_length=tokenizer.model_max_length, truncation=True).input_ids
+    return np.asarray(ids, dtype=np.int64)
+
+
+def record_tokens(pipe, request, stages, guided):
+    prompt, negative = request["prompt"], request.get("negative_prompt", "")
+    second = request.get("prompt_2") or prompt
+    negative_2 = request.get("negative_prompt_2") or negative
+    if "negative_prompt" not in request:
+        negative_2 = negative
+    stages["tokens"] = tokens_of(pipe.tokenizer, [negative, prompt] if guided else [prompt])
+    stages["tokens_2"] = tokens_of(pipe.tokenizer_2, [negative_2, second] if guided else [second])
+
+
+def size_of(text):
+    width, height = text.split("x")
+    return int(height), int(width)
+
+
+def record_times(pipe, request, stages, rows):
+    height, width = request["height"], request["width"]
+    original = size_of(request.get("original_size", "%dx%d" % (width, height)))
+    target = size_of(request.get("target_size", "%dx%d" % (width, height)))
+    crop = tuple(int(v) for v in request.get("crop", "0,0").split(","))
+    stages["time_ids"] = np.asarray([original + crop + target] * rows, dtype=np.float32)
+    scheduler = pipe.scheduler
+    stages["timesteps"] = scheduler.timesteps.float().numpy().copy()
+    if hasattr(scheduler, "sigmas"):
+        stages["sigmas"] = scheduler.sigmas.float().numpy().copy()
+    else:  # ddim has none: those its alphas stand for, the final alpha last
+        abar = scheduler.alphas_cumprod.double()[scheduler.timesteps]
+        abar = torch.cat([abar, scheduler.final_alpha_cumprod.double().reshape(1)])
+        stages["sigmas"] = ((1 - abar) / abar).sqrt().float().numpy()
+
+
+def run(folder, request):
+    pipe = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = make_scheduler(pipe, request)
+    recorder = Recorder(pipe)
+    scale = request.get("guidance_scale", 5.0)
+    batch = request.get("batch_size", 1)
+    generators = [torch.Generator().manual_seed(request["seed"] + i) for i in range(batch)]
+    optional = {}
+    if "original_size" in request:
+        optional["original_size"] = size_of(request["original_size"])
+    if "target_size" in request:
+        optional["target_size"] = size_of(request["target_size"])
+    if "crop" in request:
+        optional["crops_coords_top_left"] = tuple(int(v) for v in request["crop"].split(","))
+    if request.get("clip_skip", 2) != 2:
+        optional["clip_skip"] = request["clip_skip"] - 2
+    with torch.no_grad():
+        images = pipe(
+            prompt=request["prompt"], prompt_2=request.get("prompt_2"),
+            negative_prompt=request.get("negative_prompt"), negative_prompt_2=request.get("negative_prompt_2"),
+            width=request["width"], height=request["height"], num_inference_steps=request["steps"],
+            guidance_scale=scale, guidance_rescale=request.get("guidance_rescale", 0.0), eta=request.get("eta", 0.0),
+            num_images_per_prompt=batch, generator=generators, output_type="pt", **optional).images
+    stages = recorder.stages
+    recorder.keep("image", images)
+    record_tokens(pipe, request, stages, scale > 1)
+    record_times(pipe, request, stages, 2 if scale > 1 else 1)
+    return stages
+
+
+def main():
+    folder, cases, out = sys.argv[1:4]
+    for case in json.load(open(cases, encoding="utf-8")):
+        stages = run(folder, case["request"])
+        target = os.path.join(out, case["name"])
+        os.makedirs(target, exist_ok=True)
+        for old in os.listdir(target):
+            os.remove(os.path.join(target, old))
+        for name, value in stages.items():
+            np.save(os.path.join(target, name + ".npy"), np.ascontiguousarray(value))
+        print(case["name"], len(stages), "stages; last latents", float(np.abs(stages["image"]).mean()), flush=True)
+
+
+main()
