@@ -162,7 +162,7 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     if (n > l.bytes)
         return dr_fail(err, DR_ELIMIT, "%s: %zu bytes of JSON, at most %zu accepted", what, n,
                        l.bytes);
-    size_t longest;
+    size_t longest = 0;
     int r = scan(text, n, &l, what, &longest, err);
     if (r)
         return r;
