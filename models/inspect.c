@@ -1,0 +1,290 @@
+/* inspect.c - see inspect.h. */
+#include "models/inspect.h"
+
+#include <string.h>
+
+#include "base/json.h"
+#include "base/utf8.h"
+#include "models/checkpoint.h"
+#include "models/formats/classify.h"
+
+enum { LONGEST_TEXT = 16 << 10 };
+
+static const char *const act_names[] = {
+    [ARCH_GELU] = "gelu", [ARCH_QUICK_GELU] = "quick_gelu", [ARCH_SILU] = "silu"
+};
+
+static int no_memory(struct dr_error *err)
+{
+    return dr_fail(err, DR_ENOMEM, "no memory to describe a model");
+}
+
+/* Sets KEY of OBJECT and leaves the function's r. */
+#define SET(object, key, value) (r = r ? r : jx_set(object, key, value))
+
+/* An array of n integers; NULL when memory is short. */
+static json_t *integers(const int64_t *values, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++)
+        if (jx_add(list, json_integer(values[i]))) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
+/* Transformer blocks by level, each an array by layer. */
+static json_t *depths(const int (*depth)[ARCH_LAYERS], const int *layers, int more, int levels)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < levels; i++) {
+        int64_t row[ARCH_LAYERS];
+        int n = layers[i] + more;
+        for (int j = 0; j < n; j++)
+            row[j] = depth[i][j];
+        if (jx_add(list, integers(row, n))) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static int unet_object(const struct unet_arch *a, json_t *o)
+{
+    int r = 0;
+    int64_t layers[ARCH_LEVELS];
+    for (int i = 0; i < a->levels; i++)
+        layers[i] = a->layers[i];
+    SET(o, "in_channels", json_integer(a->in_channels));
+    SET(o, "out_channels", json_integer(a->out_channels));
+    SET(o, "channels", integers(a->channels, a->levels));
+    SET(o, "layers", integers(layers, a->levels));
+    SET(o, "transformer_depth_down", depths(a->depth, a->layers, 0, a->levels));
+    SET(o, "transformer_depth_mid", a->mid ? json_integer(a->mid_depth) : json_null());
+    SET(o, "transformer_depth_up", depths(a->up_depth, a->layers, 1, a->levels));
+    SET(o, "heads", integers(a->heads, a->levels));
+    SET(o, "context", json_integer(a->context));
+    SET(o, "pooled", json_integer(a->pooled));
+    SET(o, "time_ids", json_integer(a->n_time_ids));
+    SET(o, "sample_size", json_integer(a->sample_size));
+    return r;
+}
+
+static int clip_object(const struct clip_arch *a, json_t *o)
+{
+    int r = 0;
+    SET(o, "vocab", json_integer(a->vocab));
+    SET(o, "width", json_integer(a->width));
+    SET(o, "layers", json_integer(a->layers));
+    SET(o, "heads", json_integer(a->heads));
+    SET(o, "mlp", json_integer(a->mlp));
+    SET(o, "positions", json_integer(a->positions));
+    SET(o, "projection", json_integer(a->projection));
+    SET(o, "activation", json_string(act_names[a->act]));
+    return r;
+}
+
+static int vae_object(const struct vae_arch *a, json_t *o)
+{
+    int r = 0;
+    SET(o, "latent_channels", json_integer(a->latent_channels));
+    SET(o, "channels", integers(a->channels, a->levels));
+    SET(o, "layers", json_integer(a->layers));
+    SET(o, "scaling_factor", json_real(a->scaling_factor));
+    return r;
+}
+
+/* {"F16": 1680, ...}: tensors by dtype. */
+static int dtypes_object(const size_t counts[DTYPE_COUNT], json_t *o)
+{
+    int r = 0;
+    for (int t = 0; t < DTYPE_COUNT; t++)
+        if (counts[t])
+            SET(o, dtype_name((enum dtype)t), json_integer((json_int_t)counts[t]));
+    return r;
+}
+
+/* A new object put under `key`; NULL when memory is short. The parent's. */
+static json_t *child(json_t *parent, const char *key)
+{
+    json_t *o = json_object();
+    return jx_set(parent, key, o) ? NULL : o;
+}
+
+static json_t *child_array(json_t *parent, const char *key)
+{
+    json_t *a = json_array();
+    return jx_set(parent, key, a) ? NULL : a;
+}
+
+/* Texts are cut where they get long: some tools store whole workflows. */
+static int metadata_object(const struct st_header *h, json_t *o)
+{
+    int r = 0;
+    for (size_t i = 0; i < h->n_metadata; i++) {
+        const char *text = h->metadata[i].value;
+        size_t n = strlen(text);
+        n = n > LONGEST_TEXT ? utf8_valid_prefix(text, LONGEST_TEXT) : n;
+        SET(o, h->metadata[i].key, json_stringn(text, n));
+    }
+    return r;
+}
+
+/* ---- checkpoints ---- */
+
+static int part_object(const struct tensor_table *t, json_t *o)
+{
+    size_t counts[DTYPE_COUNT] = { 0 };
+    for (size_t i = 0; i < t->n; i++)
+        counts[t->entries[i].src.dtype]++;
+    int r = 0;
+    SET(o, "tensors", json_integer((json_int_t)t->n));
+    SET(o, "parameters", json_integer(tensor_table_elements(t)));
+    return r ? r : dtypes_object(counts, child(o, "dtypes"));
+}
+
+static int describe_parts(const struct checkpoint *c, json_t *parts, json_t *architecture)
+{
+    int r = 0;
+    for (int i = 0; !r && i < COMPONENT_COUNT; i++) {
+        if (!c->has[i])
+            continue;
+        const char *name = component_name((enum component)i);
+        json_t *arch = child(architecture, name);
+        r = part_object(&c->tables[i], child(parts, name));
+        if (r)
+            continue;
+        if (i == COMPONENT_UNET)
+            r = unet_object(&c->unet, arch);
+        else if (i == COMPONENT_VAE)
+            r = vae_object(&c->vae, arch);
+        else
+            r = clip_object(&c->clip[i == COMPONENT_TEXT_ENCODER_2], arch);
+    }
+    return r;
+}
+
+static int describe_files(const struct checkpoint *c, json_t *list)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < c->n_files; i++) {
+        json_t *file = json_object();
+        r = jx_add(list, file);
+        SET(file, "path", json_string(c->file_names[i]));
+        SET(file, "size", json_integer((json_int_t)c->files[i]->map.size));
+    }
+    return r;
+}
+
+static int describe_checkpoint(const struct checkpoint *c, json_t *o)
+{
+    int64_t total = 0, size = 0;
+    for (int i = 0; i < COMPONENT_COUNT; i++)
+        total += tensor_table_elements(&c->tables[i]);
+    for (size_t i = 0; i < c->n_files; i++)
+        size += (int64_t)c->files[i]->map.size;
+    int r = 0;
+    SET(o, "path", json_string(c->path));
+    SET(o, "kind", json_string(checkpoint_kind(c)));
+    SET(o, "description", json_string("an SDXL checkpoint"));
+    SET(o, "layout", json_string(c->folder ? "diffusers" : "single"));
+    SET(o, "size", json_integer(size));
+    SET(o, "default_size", json_integer(checkpoint_default_size(c)));
+    SET(o, "parameters", json_integer(total));
+    if (r)
+        return r;
+    json_t *parts = child(o, "parts"), *architecture = child(o, "architecture");
+    r = describe_parts(c, parts, architecture);
+    SET(o, "scheduler", c->scheduler ? json_deep_copy(c->scheduler) : json_null());
+    if (r)
+        return r;
+    json_t *metadata = child(o, "metadata"), *files = child_array(o, "files");
+    json_t *warnings = child_array(o, "warnings");
+    for (size_t i = 0; !r && i < c->n_files; i++)
+        r = metadata_object(&c->files[i]->header, metadata);
+    if (!r)
+        r = describe_files(c, files);
+    for (size_t i = 0; !r && i < c->n_warnings; i++)
+        r = jx_add(warnings, json_string(c->warnings[i]));
+    return r;
+}
+
+/* ---- other files ---- */
+
+static int describe_file(const struct safetensors *st, json_t *o)
+{
+    size_t counts[DTYPE_COUNT] = { 0 };
+    int64_t total = 0, count;
+    for (size_t i = 0; i < st->header.n_tensors; i++) {
+        counts[st->header.tensors[i].dtype]++;
+        if (shape_count(&st->header.tensors[i].shape, &count))
+            total += count;
+    }
+    const struct file_kind *kind = classify(&st->header);
+    int r = 0;
+    SET(o, "path", json_string(st->path));
+    SET(o, "kind", json_string(kind->id));
+    SET(o, "description", json_string(kind->text));
+    SET(o, "layout", json_string("single"));
+    SET(o, "size", json_integer((json_int_t)st->map.size));
+    SET(o, "tensors", json_integer((json_int_t)st->header.n_tensors));
+    SET(o, "parameters", json_integer(total));
+    if (!r)
+        r = dtypes_object(counts, child(o, "dtypes"));
+    return r ? r : metadata_object(&st->header, child(o, "metadata"));
+}
+
+/* Whether the path is a file that is sound but no checkpoint; *ret_r is the outcome for it. */
+static bool try_other(const char *path, json_t *o, int *ret_r, struct dr_error *err)
+{
+    struct safetensors st;
+    if (dr_is_dir(path))
+        return false;
+    int r = st_open(path, &st, err);
+    if (r) {
+        *ret_r = r;
+        return true;
+    }
+    bool other = strcmp(classify(&st.header)->id, "sdxl") != 0;
+    if (other) {
+        r = describe_file(&st, o);
+        *ret_r = r ? no_memory(err) : 0;
+    }
+    st_close(&st);
+    return other;
+}
+
+static int inspect_checkpoint(const char *path, json_t *o, struct dr_error *err)
+{
+    struct checkpoint *c;
+    int r = checkpoint_open(path, &c, err);
+    if (r)
+        return r;
+    if (describe_checkpoint(c, o))
+        r = no_memory(err);
+    checkpoint_close(c);
+    return r;
+}
+
+int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
+                  struct dr_error *err)
+{
+    jx_init();
+    json_t *o = json_object();
+    int r = o ? 0 : no_memory(err);
+    if (!r && !try_other(path, o, &r, err))
+        r = inspect_checkpoint(path, o, err);
+    if (!r && digest) {
+        char hex[SHA256_HEX];
+        r = digest_path(path, digest, hex, err);
+        if (!r && jx_set(o, "sha256", json_string(hex)))
+            r = no_memory(err);
+    }
+    if (r)
+        json_decref(o);
+    else
+        *ret = o;
+    return r;
+}

@@ -1,0 +1,23 @@
+/* inspect.h - what a model file is, as JSON for people and programs.
+ *
+ * Of a checkpoint (file or folder):
+ *     {"path", "kind", "description", "layout": "single"|"diffusers", "size", "default_size",
+ *      "parameters", "parts": {"unet": {"tensors", "parameters", "dtypes": {"F16": 1680}}, ...},
+ *      "architecture": {"unet": {...}, "text_encoder": {...}, ...}, "scheduler", "metadata": {...},
+ *      "files": [{"path", "size"}], "warnings": [...], "sha256"}
+ * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
+ * parameters, dtypes, metadata, sha256.
+ */
+#ifndef DR_MODELS_INSPECT_H
+#define DR_MODELS_INSPECT_H
+
+#include <jansson.h>
+
+#include "models/digest.h"
+
+/* digest NULL: no "sha256", nothing but headers is read. *ret is a new reference. Fails where the
+ * path is no safetensors file at all, and where it is a checkpoint that is broken. */
+int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
+                  struct dr_error *err);
+
+#endif
