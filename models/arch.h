@@ -17,7 +17,7 @@ struct clip_arch {
     int64_t vocab, width, layers, heads, mlp, positions;
     int64_t projection; /* 0: no projection (SDXL's first encoder) */
     enum arch_act act;
-    double eps;         /* layer_norm_eps */
+    double eps;             /* layer_norm_eps */
     int64_t eos_id, bos_id; /* eos_id 2 means: the end token is the arg-max id */
 };
 
@@ -26,26 +26,26 @@ struct unet_arch {
     int64_t in_channels, out_channels;
     int levels;
     int64_t channels[ARCH_LEVELS];
-    int layers[ARCH_LEVELS];                /* resnets per down level; up levels have one more */
-    int depth[ARCH_LEVELS][ARCH_LAYERS];    /* transformer blocks after each down resnet; 0: none */
+    int layers[ARCH_LEVELS];             /* resnets per down level; up levels have one more */
+    int depth[ARCH_LEVELS][ARCH_LAYERS]; /* transformer blocks after each down resnet; 0: none */
     /* The same going up, indexed by level (finest 0), in order of execution. */
     int up_depth[ARCH_LEVELS][ARCH_LAYERS];
-    bool mid;                               /* has a middle block at all */
-    int mid_depth;                          /* transformer blocks between the middle's two resnets;
+    bool mid;      /* has a middle block at all */
+    int mid_depth; /* transformer blocks between the middle's two resnets;
                                                0: resnets only, as many as mid_resnets */
     int mid_resnets;
-    int64_t heads[ARCH_LEVELS];             /* attention heads; middle: the coarsest level's */
-    int64_t context;                        /* width of the text context */
-    bool linear_projection;                 /* proj_in/out: else 1x1 convolutions, same arithmetic */
-    int64_t time_dim;                       /* width of the time embedding, 4 * channels[0] */
-    int64_t addition_time_dim;              /* width of a time id's embedding, 256; 0: no text_time */
-    int n_time_ids;                         /* 6; refiner 5 */
-    int64_t pooled;                         /* width of the pooled text embedding */
+    int64_t heads[ARCH_LEVELS]; /* attention heads; middle: the coarsest level's */
+    int64_t context;            /* width of the text context */
+    bool linear_projection;     /* proj_in/out; else 1x1 convolutions, alike */
+    int64_t time_dim;           /* width of the time embedding, 4 * channels[0] */
+    int64_t addition_time_dim;  /* of a time id's embedding, 256; 0: none */
+    int n_time_ids;             /* 6; refiner 5 */
+    int64_t pooled;             /* width of the pooled text embedding */
     int groups;
-    double eps;                             /* group norms of resnets */
+    double eps; /* group norms of resnets */
     bool flip_sin_to_cos;
     double freq_shift;
-    int64_t sample_size;                    /* latents' default edge */
+    int64_t sample_size; /* latents' default edge */
 };
 
 /* AutoencoderKL. Level 0 is full resolution. */
@@ -53,7 +53,7 @@ struct vae_arch {
     int64_t in_channels, out_channels, latent_channels;
     int levels;
     int64_t channels[ARCH_LEVELS];
-    int layers;             /* resnets per encoder level; decoder has one more */
+    int layers; /* resnets per encoder level; decoder has one more */
     int groups;
     double scaling_factor;
     bool quant_conv, post_quant_conv, mid_attention;

@@ -1,4 +1,5 @@
-/* odd_model.h - the small random-weight pipeline of testing/golden/odd on any backend, and its vectors.
+/* odd_model.h - the small random-weight pipeline of testing/golden/odd on any backend, and its
+ * vectors.
  *
  *     struct odd m;
  *     odd_must(&m, ODD_CPU, "avx2", 2);
