@@ -30,10 +30,9 @@ struct unet_arch {
     int depth[ARCH_LEVELS][ARCH_LAYERS]; /* transformer blocks after each down resnet; 0: none */
     /* The same going up, indexed by level (finest 0), in order of execution. */
     int up_depth[ARCH_LEVELS][ARCH_LAYERS];
-    bool mid;      /* has a middle block at all */
-    int mid_depth; /* transformer blocks between the middle's two resnets;
-                                               0: resnets only, as many as mid_resnets */
-    int mid_resnets;
+    bool mid;        /* has a middle block at all */
+    int mid_depth;   /* transformer blocks between the middle's two resnets; 0: resnets only */
+    int mid_resnets; /* then, how many */
     int64_t heads[ARCH_LEVELS]; /* attention heads; middle: the coarsest level's */
     int64_t context;            /* width of the text context */
     bool linear_projection;     /* proj_in/out; else 1x1 convolutions, alike */
