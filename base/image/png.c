@@ -191,7 +191,7 @@ static int run_reader(struct coder *c, struct dr_error *err)
     read_header(c);
     read_pixels(c, err);
     png_read_end(c->png, c->info);
-    return 0;
+    return c->code ? report(c, err) : 0; /* libpng goes on without a text it has no memory for */
 }
 
 int png_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
@@ -308,7 +308,7 @@ static int run_writer(struct coder *c, const struct dr_image *image, int level,
     for (int64_t y = 0; y < image->height; y++)
         png_write_row(c->png, image->pixels + (size_t)y * row);
     png_write_end(c->png, NULL);
-    return 0;
+    return c->code ? report(c, err) : 0;
 }
 
 int png_encode(const struct dr_image *image, const struct img_encode_options *options,

@@ -20,7 +20,15 @@ static int run_one(const struct CMUnitTest *test)
     return _cmocka_run_group_tests(test->name, test, 1, NULL, NULL);
 }
 
-/* The child of one run: the test with its k-th allocation failing, silent. */
+/* However the child of one run ends, short of a crash: its exit status. */
+static void oom_end(void)
+{
+    _exit(dr_alloc_fail_hit() ? 0 : EXIT_NOT_HIT);
+}
+
+/* The child of one run: the test with its k-th allocation failing, silent. The test function is called
+ * without cmocka's runner, which would catch the signal of a crash and call it a failed assertion; a
+ * failed assertion ends the process by exit(). */
 static void oom_child(const struct CMUnitTest *test, uint64_t k)
 {
     int null = open("/dev/null", O_WRONLY);
@@ -28,10 +36,16 @@ static void oom_child(const struct CMUnitTest *test, uint64_t k)
         dup2(null, 1);
         dup2(null, 2);
     }
+    atexit(oom_end);
     alarm(OOM_SECONDS);
+    void *state = test->initial_state;
     dr_alloc_fail_at(k, 1);
-    int failed = run_one(test);
-    _exit(dr_alloc_fail_hit() ? (failed ? 1 : 0) : EXIT_NOT_HIT);
+    if (!test->setup_func || !test->setup_func(&state)) {
+        test->test_func(&state);
+        if (test->teardown_func)
+            test->teardown_func(&state);
+    }
+    oom_end();
 }
 
 /* 1 when a child crashed or hung. Every k up to 64, then in growing strides. */

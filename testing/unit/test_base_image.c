@@ -43,6 +43,13 @@ static int largest_difference(const struct dr_image *a, const uint8_t *b)
     return worst;
 }
 
+static void assert_text(const struct img_texts *texts, const char *key, const char *expected)
+{
+    const char *found = img_texts_find(texts, key);
+    assert_non_null(found);
+    assert_string_equal(found, expected);
+}
+
 static void pictures_go_round(void **state)
 {
     (void)state;
@@ -64,11 +71,11 @@ static void pictures_go_round(void **state)
                 fail_msg("%s", err.text);
             assert_int_equal(img_sniff(file.data, file.len), f);
             assert_true(w == 33 && h == 21 && back.width == 33 && back.height == 21);
-            assert_string_equal(img_texts_find(&found, "parameters"), infotext);
+            assert_text(&found, "parameters", infotext);
             if (f != IMG_JPEG)
                 assert_int_equal(largest_difference(&back, image.pixels), 0);
             if (f == IMG_PNG)
-                assert_string_equal(img_texts_find(&found, "receipt"), "{\"seed\":1}");
+                assert_text(&found, "receipt", "{\"seed\":1}");
             img_free(&image);
             img_free(&back);
             img_texts_free(&found);
@@ -152,14 +159,14 @@ static void others_texts_are_read(void **state)
     read_golden("rgb_text.png", &file);
     assert_int_equal(img_decode(file.data, file.len, 3, &image, &texts, NULL), 0);
     img_free(&image);
-    assert_string_equal(img_texts_find(&texts, "parameters"), infotext);
-    assert_string_equal(img_texts_find(&texts, "Software"), "na\xc3\xafve");
+    assert_text(&texts, "parameters", infotext);
+    assert_text(&texts, "Software", "na\xc3\xafve");
     assert_null(img_texts_find(&texts, "nothing"));
     img_texts_free(&texts);
     buf_free(&file);
     read_golden("exif_little.jpg", &file); /* little-endian block, big-endian text */
     assert_int_equal(img_decode(file.data, file.len, 3, &image, &texts, NULL), 0);
-    assert_string_equal(img_texts_find(&texts, "parameters"), infotext);
+    assert_text(&texts, "parameters", infotext);
     img_texts_free(&texts);
     img_free(&image);
     buf_free(&file);
