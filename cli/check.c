@@ -1,0 +1,264 @@
+/* check.c - `darkroom check`: comprehensive testing on this machine.
+ *
+ * The protocol is tried from this side; kernels and the golden picture are the worker's to check. Everything is
+ * tried even when something before it failed, and the report says what did.
+ */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/session.h"
+
+enum { DETAIL_BYTES = 600 };
+
+/* Findings as they come: the protocol's as objects of name, passed, detail. */
+struct report {
+    json_t *protocol; /* array */
+    json_t *engine;   /* the worker's answer; NULL when it failed */
+    char engine_error[DETAIL_BYTES];
+    int failed, done;
+    bool lost; /* no memory for a finding */
+};
+
+static void add(struct report *p, const char *name, bool passed, const char *detail)
+{
+    p->done++;
+    p->failed += !passed;
+    p->lost |= jx_add(p->protocol, json_pack("{s:s,s:b,s:s}", "name", name, "passed", passed,
+                                             "detail", detail)) < 0;
+}
+
+static void check_ready(struct report *p, const struct session *s)
+{
+    char detail[DETAIL_BYTES];
+    const json_t *verbs = json_object_get(s->ready, "verbs");
+    const char *version = json_string_value(json_object_get(s->ready, "version"));
+    snprintf(detail, sizeof detail, "darkroom-worker %s, protocol %d, %zu verbs",
+             version ? version : "?", MESSAGE_PROTOCOL, json_array_size(verbs));
+    add(p, "ready", version && !strcmp(version, DR_VERSION), detail);
+}
+
+static void check_health(struct report *p, struct session *s)
+{
+    struct dr_error err = { 0 };
+    json_t *answer = NULL;
+    int r = session_call(s, VERB_health, json_object(), NULL, NULL, &answer, &err);
+    const char *status = json_string_value(json_object_get(answer, "status"));
+    add(p, "health", !r && status && !strcmp(status, "healthy"), r ? err.text : "answers");
+    json_decref(answer);
+}
+
+static void check_unknown(struct report *p, struct session *s)
+{
+    struct dr_error err = { 0 };
+    json_t *answer = NULL;
+    json_t *message = json_pack("{s:s,s:s}", "type", "no_such_verb", "request_id", "unknown");
+    int r = session_exchange(s, message, "unknown", NULL, NULL, &answer, &err);
+    add(p, "unknown verb", r == DR_EPROTO, r ? err.text : "was accepted");
+    json_decref(answer);
+}
+
+static void check_cancel(struct report *p, struct session *s)
+{
+    struct dr_error err = { 0 };
+    json_t *answer = NULL;
+    int r = session_call(s, VERB_cancel, json_pack("{s:s}", "target", "nothing"), NULL, NULL,
+                         &answer, &err);
+    bool none = json_is_false(json_object_get(answer, "cancelled"));
+    add(p, "cancel of nothing", !r && none,
+        r      ? err.text
+        : none ? "finds nothing"
+               : "found something");
+    json_decref(answer);
+}
+
+/* "a red circle" in the built-in CLIP table. */
+static void check_tokens(struct report *p, struct session *s)
+{
+    static const json_int_t expected[] = { 320, 736, 7117 };
+    struct dr_error err = { 0 };
+    json_t *answer = NULL;
+    int r = session_call(s, VERB_tokens, json_pack("{s:s}", "text", "a red circle"), NULL, NULL,
+                         &answer, &err);
+    const json_t *ids = json_object_get(answer, "ids");
+    bool same = json_array_size(ids) == sizeof expected / sizeof *expected;
+    for (size_t i = 0; same && i < sizeof expected / sizeof *expected; i++)
+        same = json_integer_value(json_array_get(ids, i)) == expected[i];
+    add(p, "tokens", !r && same, r ? err.text : same ? "a red circle" : "other ids than CLIP's");
+    json_decref(answer);
+}
+
+static int check_engine(struct report *p, struct session *s, bool quiet, struct dr_error *err)
+{
+    struct progress progress;
+    struct dr_error found = { 0 };
+    progress_init(&progress, quiet);
+    progress_say(&progress, "checking kernels against their references");
+    int r = session_call(s, VERB_check, json_object(), progress_event, &progress, &p->engine,
+                         &found);
+    progress_clear(&progress);
+    if (r == DR_ECANCELED) {
+        *err = found;
+        return r;
+    }
+    if (r < 0) {
+        snprintf(p->engine_error, sizeof p->engine_error, "%s", found.text);
+        p->failed++;
+        p->done++;
+        return 0;
+    }
+    p->failed += (int)json_integer_value(json_object_get(p->engine, "failed"));
+    p->done += (int)json_array_size(json_object_get(p->engine, "kernels")) + 1;
+    return 0;
+}
+
+static int put_line(struct buf *out, bool passed, const char *name, const char *detail)
+{
+    return buf_printf(out, "  %s %-26s %s\n", passed ? "✓" : "✗", name, detail);
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
+/* One line for the cases of an op in a kernel set that stand together; failed cases get lines of their own. */
+static int put_kernels(struct buf *out, const json_t *cases)
+{
+    size_t n = json_array_size(cases);
+    int r = 0;
+    for (size_t i = 0; !r && i < n;) {
+        const json_t *first = json_array_get(cases, i);
+        double worst = 0;
+        size_t passed = 0, count = 0;
+        char name[64], detail[96];
+        for (; i < n; i++, count++) {
+            const json_t *one = json_array_get(cases, i);
+            if (strcmp(text(one, "op"), text(first, "op")) ||
+                strcmp(text(one, "kernels"), text(first, "kernels")))
+                break;
+            double tolerance = json_number_value(json_object_get(one, "tolerance"));
+            double error = json_number_value(json_object_get(one, "error"));
+            worst = tolerance > 0 && error / tolerance > worst ? error / tolerance : worst;
+            passed += json_is_true(json_object_get(one, "passed"));
+        }
+        snprintf(name, sizeof name, "%s %s", text(first, "op"), text(first, "kernels"));
+        snprintf(detail, sizeof detail, "%zu of %zu cases, largest error %.0f %% of the tolerance",
+                 passed, count, 100 * worst);
+        r = put_line(out, passed == count, name, detail);
+    }
+    for (size_t i = 0; !r && i < n; i++) {
+        const json_t *one = json_array_get(cases, i);
+        if (!json_is_true(json_object_get(one, "passed")))
+            r = buf_printf(out, "      %s %s, case %s: %s\n", text(one, "op"), text(one, "kernels"),
+                           text(one, "case"), text(one, "why"));
+    }
+    return r;
+}
+
+static int put_picture(struct buf *out, const json_t *picture)
+{
+    char detail[96];
+    json_int_t largest = json_integer_value(json_object_get(picture, "largest_difference"));
+    if (largest < 0)
+        snprintf(detail, sizeof detail, "the sizes differ");
+    else
+        snprintf(detail, sizeof detail,
+                 "largest difference %" JSON_INTEGER_FORMAT " of 255, in %" JSON_INTEGER_FORMAT
+                 " values",
+                 largest, json_integer_value(json_object_get(picture, "bytes_differing")));
+    return put_line(out, json_is_true(json_object_get(picture, "passed")), text(picture, "prompt"),
+                    detail);
+}
+
+static int put_report(struct buf *out, const struct report *p)
+{
+    size_t i;
+    json_t *one;
+    int r = buf_puts(out, "protocol\n");
+    json_array_foreach(p->protocol, i, one)
+    {
+        if (!r)
+            r = put_line(out, json_is_true(json_object_get(one, "passed")), text(one, "name"),
+                         text(one, "detail"));
+    }
+    if (!r && !p->engine)
+        r = buf_puts(out, "engine\n");
+    if (!r && !p->engine)
+        r = put_line(out, false, "check", p->engine_error);
+    if (!r && p->engine)
+        r = buf_puts(out, "kernels against their references\n");
+    if (!r && p->engine)
+        r = put_kernels(out, json_object_get(p->engine, "kernels"));
+    if (!r && p->engine)
+        r = buf_puts(out, "picture against the reference's\n");
+    if (!r && p->engine)
+        r = put_picture(out, json_object_get(p->engine, "picture"));
+    return r ? r : buf_printf(out, "%d checks, %d failed\n", p->done, p->failed);
+}
+
+static int print_json(const struct report *p, struct dr_error *err)
+{
+    json_t *o = json_pack("{s:b,s:i,s:i,s:O,s:O?,s:O?}", "passed", !p->failed, "checks", p->done,
+                          "failed", p->failed, "protocol", p->protocol, "kernels",
+                          json_object_get(p->engine, "kernels"), "picture",
+                          json_object_get(p->engine, "picture"));
+    int r = *p->engine_error ? jx_set(o, "error", json_string(p->engine_error)) : 0;
+    r = r < 0 ? dr_fail(err, r, "out of memory for the report") : report_json(o, err);
+    json_decref(o);
+    return r;
+}
+
+static int print(const struct cli_call *call, const struct report *p, struct dr_error *err)
+{
+    struct buf out;
+    if (p->lost)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the report");
+    if (call->value[OPT_json])
+        return print_json(p, err);
+    buf_init(&out, DR_TAG_BASE, 0);
+    int r = put_report(&out, p);
+    r = r < 0 ? dr_fail(err, r, "out of memory for the report") : report_text(&out, err);
+    buf_free(&out);
+    return r;
+}
+
+static int check(struct cli_call *call, struct dr_error *err)
+{
+    struct session s;
+    struct session_options options = { .threads = call->value[OPT_threads] };
+    struct report p = { .protocol = json_array() };
+    int r = p.protocol ? session_open(&s, &options, err) : DR_ENOMEM;
+    if (r == DR_ENOMEM && !p.protocol)
+        return dr_fail(err, r, "out of memory for the report");
+    if (!r) {
+        check_ready(&p, &s);
+        check_health(&p, &s);
+        check_unknown(&p, &s);
+        check_cancel(&p, &s);
+        check_tokens(&p, &s);
+        r = check_engine(&p, &s, call->value[OPT_quiet] != NULL, err);
+    }
+    session_close(&s);
+    if (!r)
+        r = print(call, &p, err);
+    call->status = p.failed ? 1 : 0;
+    json_decref(p.protocol);
+    json_decref(p.engine);
+    return r;
+}
+
+const struct cli_verb cli_check = {
+    .name = "check",
+    .synopsis = "",
+    .summary = "comprehensive testing on this machine",
+    .notes = "The protocol, every kernel of this processor against its reference, and a picture "
+             "against the one "
+             "that the reference implementation drew. Exit status 1 when anything failed.\n",
+    .takes = TAKES(threads) | TAKES(quiet) | TAKES(json),
+    .run = check,
+};

@@ -1,0 +1,72 @@
+/* cli.h - a verb of the `darkroom` program: what it takes and the call it gets.
+ *
+ * verbs.def names the verbs; each is one file with one descriptor. From the descriptors and the tables of
+ * options come parsing, help, completion and the man page.
+ */
+#ifndef DR_CLI_CLI_H
+#define DR_CLI_CLI_H
+
+#include <stdbool.h>
+
+#include "cli/options.h"
+#include "core/communication/request.h"
+
+enum { CLI_EXIT_USAGE = 2, CLI_EXIT_INTERRUPTED = 130 };
+
+/* The options of options.def. */
+enum cli_option {
+#define OPTION(name, ...) OPT_##name,
+#include "cli/options.def"
+#undef OPTION
+    OPT_COUNT
+};
+
+#define TAKES(name) (1u << OPT_##name)
+
+enum { CLI_ARGUMENTS = 4, CLI_OPTIONS = FIELD_COUNT + OPT_COUNT };
+
+struct cli_verb;
+
+/* One call of a verb. Texts are argv's or the configuration's. */
+struct cli_call {
+    const struct cli_verb *verb;
+    const char *value[OPT_COUNT]; /* NULL: not given; "" for a flag */
+    const char *argument[CLI_ARGUMENTS];
+    int arguments;
+    struct request request; /* of verbs with .request */
+    char *threads, *output; /* the configuration's; owned */
+    int raw_count;          /* of verbs with .raw */
+    char *const *raw;
+    bool usage; /* a failure is the caller's mistake, whatever it is about */
+    int status; /* exit status after success; 0 unless the verb says otherwise */
+};
+
+struct cli_verb {
+    const char *name;
+    const char *synopsis; /* "FILE", "" ... */
+    const char *summary;  /* half a line */
+    const char *notes;    /* paragraphs for help and the man page, or NULL */
+    int least, most;      /* arguments */
+    bool request;         /* takes the fields of a request as options, and the configuration */
+    bool raw;             /* its arguments are not options of ours */
+    unsigned takes;       /* TAKES(...) of options.def */
+    /* 0, or negative with err filled. */
+    int (*run)(struct cli_call *call, struct dr_error *err);
+};
+
+#define VERB(name) extern const struct cli_verb cli_##name;
+#include "cli/verbs.def"
+#undef VERB
+
+/* In the order of the table; NULL past the end. */
+const struct cli_verb *cli_verb_at(int i);
+/* By name; an error with the nearest name. */
+int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_error *err);
+
+/* The options of a verb, into room for CLI_OPTIONS; returns how many. id is a field_id, or FIELD_COUNT + a cli_option. */
+int cli_options(const struct cli_verb *verb, struct option_info *ret_options);
+
+/* The program: runs a command line, returns the exit status. */
+int cli_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,70 @@
+/* devices.c - `darkroom devices`: what this machine computes with. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+#include "cli/report.h"
+#include "cli/session.h"
+
+static const char *text(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
+static int put_device(const json_t *device, struct buf *out)
+{
+    size_t i;
+    json_t *set;
+    char memory[32];
+    const char *chosen = text(device, "default_kernels");
+    double bytes = json_number_value(json_object_get(device, "memory_bytes"));
+    int r = buf_printf(out,
+                       "%s\n  kind     %s\n  threads  %" JSON_INTEGER_FORMAT
+                       "\n  memory   %s\n  kernels  layout %" JSON_INTEGER_FORMAT "\n",
+                       text(device, "name"), text(device, "kind"),
+                       json_integer_value(json_object_get(device, "threads")),
+                       report_size(bytes, memory),
+                       json_integer_value(json_object_get(device, "layout")));
+    json_array_foreach(json_object_get(device, "kernel_sets"), i, set)
+    {
+        bool usable = json_is_true(json_object_get(set, "usable"));
+        if (!r)
+            r = buf_printf(out, "    %-14s %s\n", text(set, "name"),
+                           !usable                              ? "not on this processor"
+                           : !strcmp(text(set, "name"), chosen) ? "the default"
+                                                                : "usable");
+    }
+    return r;
+}
+
+static int devices(struct cli_call *call, struct dr_error *err)
+{
+    json_t *answer, *device;
+    size_t i;
+    struct buf out;
+    int r = session_ask(call->value[OPT_threads], VERB_devices, json_object(), &answer, err);
+    if (r < 0)
+        return r;
+    buf_init(&out, DR_TAG_BASE, 0);
+    json_array_foreach(json_object_get(answer, "devices"), i, device)
+    {
+        if (!r)
+            r = put_device(device, &out);
+    }
+    if (r < 0)
+        dr_fail(err, r, "out of memory for the list");
+    else
+        r = call->value[OPT_json] ? report_json(answer, err) : report_text(&out, err);
+    buf_free(&out);
+    json_decref(answer);
+    return r;
+}
+
+const struct cli_verb cli_devices = {
+    .name = "devices",
+    .synopsis = "",
+    .summary = "processors, threads, memory and kernel sets",
+    .takes = TAKES(threads) | TAKES(json),
+    .run = devices,
+};

@@ -1,0 +1,24 @@
+/* help_text.h - help from the tables, wrapped to a width. */
+#ifndef DR_CLI_HELP_TEXT_H
+#define DR_CLI_HELP_TEXT_H
+
+#include "base/buf.h"
+#include "cli/cli.h"
+
+/* 0 or what appending gives. */
+int help_overview(int width, struct buf *out);
+int help_verb(const struct cli_verb *verb, int width, struct buf *out);
+
+/* "width, a multiple of 8 (default: 30)": an option's help with its choices and default. */
+int help_option(const struct option_info *option, struct buf *out);
+
+/* One line of files and variables at a time, for help and the man page; false at the end. */
+struct help_place {
+    const char *name, *what;
+};
+extern const struct help_place help_files[], help_variables[],
+    help_statuses[]; /* end with NULL names */
+
+extern const char help_configuration[];
+
+#endif

@@ -1,0 +1,135 @@
+/* inspect.c - `darkroom inspect`: what a model file is. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+#include "cli/report.h"
+#include "cli/session.h"
+
+enum { DEPTH_MOST = 8, KEY_COLUMNS = 22 };
+
+static int put_value(const char *key, const json_t *value, int depth, struct buf *out);
+
+static int put_scalar(const char *key, const json_t *value, struct buf *out)
+{
+    char size[32];
+    size_t n = strlen(key);
+    if (json_is_integer(value) && n > 5 && !strcmp(key + n - 5, "bytes"))
+        return buf_puts(out, report_size((double)json_integer_value(value), size));
+    switch (json_typeof(value)) {
+    case JSON_STRING:
+        for (const char *p = json_string_value(value); *p; p++)
+            if (buf_putc(out, (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p) < 0)
+                return DR_ENOMEM;
+        return 0;
+    case JSON_INTEGER:
+        return buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    case JSON_REAL:
+        return buf_printf(out, "%g", json_real_value(value));
+    case JSON_TRUE:
+        return buf_puts(out, "yes");
+    case JSON_FALSE:
+        return buf_puts(out, "no");
+    default:
+        return buf_puts(out, "-");
+    }
+}
+
+static bool is_flat(const json_t *array)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(array, i, item)
+    {
+        if (json_is_object(item) || json_is_array(item))
+            return false;
+    }
+    return true;
+}
+
+/* "1, 2, 3" on the key's line. */
+static int put_list(const char *key, const json_t *array, struct buf *out)
+{
+    size_t i;
+    json_t *item;
+    int r = 0;
+    json_array_foreach(array, i, item)
+    {
+        if (!r && i)
+            r = buf_puts(out, ", ");
+        if (!r)
+            r = put_scalar(key, item, out);
+    }
+    return r;
+}
+
+static int put_members(const json_t *value, int depth, struct buf *out)
+{
+    const char *key;
+    json_t *item;
+    size_t i;
+    int r = 0;
+    json_object_foreach((json_t *)value, key, item)
+    {
+        if (!r)
+            r = put_value(key, item, depth, out);
+    }
+    json_array_foreach(value, i, item)
+    {
+        if (!r)
+            r = put_value("-", item, depth, out);
+    }
+    return r;
+}
+
+static int put_value(const char *key, const json_t *value, int depth, struct buf *out)
+{
+    bool inner = depth < DEPTH_MOST &&
+                 (json_is_object(value) || (json_is_array(value) && !is_flat(value)));
+    int columns = KEY_COLUMNS - 2 * depth;
+    int r = buf_printf(out, "%*s%-*s", 2 * depth, "", columns > 0 && !inner ? columns : 0, key);
+    if (!r && inner)
+        r = buf_putc(out, '\n');
+    if (!r && inner)
+        return put_members(value, depth + 1, out);
+    if (!r)
+        r = buf_putc(out, ' ');
+    if (!r)
+        r = json_is_array(value) ? put_list(key, value, out) : put_scalar(key, value, out);
+    return r ? r : buf_putc(out, '\n');
+}
+
+static int inspect(struct cli_call *call, struct dr_error *err)
+{
+    json_t *answer;
+    struct buf out;
+    json_t *data = json_pack("{s:s}", "path", call->argument[0]);
+    call->usage = !data;
+    if (!data)
+        return dr_fail_field(err, DR_EINVAL, call->verb->synopsis, "invalid UTF-8",
+                             "a path in UTF-8", NULL);
+    int r = session_ask("1", VERB_inspect, data, &answer, err);
+    if (r < 0)
+        return r;
+    buf_init(&out, DR_TAG_BASE, 0);
+    if (call->value[OPT_json])
+        r = report_json(answer, err);
+    else if ((r = put_members(answer, 0, &out)) < 0)
+        dr_fail(err, r, "out of memory for the description");
+    else
+        r = report_text(&out, err);
+    buf_free(&out);
+    json_decref(answer);
+    return r;
+}
+
+const struct cli_verb cli_inspect = {
+    .name = "inspect",
+    .synopsis = "FILE",
+    .summary = "what a model file or folder is",
+    .notes = "Kind, architecture, parameters of each part, dtypes, metadata and sha256.\n",
+    .least = 1,
+    .most = 1,
+    .takes = TAKES(json),
+    .run = inspect,
+};

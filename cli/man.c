@@ -1,0 +1,119 @@
+/* man.c - `darkroom man`: the manual page in roff (man(7) macros), from the same tables as the help. */
+#include "cli/cli.h"
+
+#include <string.h>
+
+#include "cli/help_text.h"
+#include "cli/report.h"
+
+/* Text for roff: backslashes and dashes escaped, and no line begins with a dot or quote. Empty lines become
+ * paragraphs. */
+static int put_text(struct buf *out, const char *text)
+{
+    int r = 0;
+    bool start = true;
+    for (const char *p = text; !r && *p; p++) {
+        if (start && *p == '\n')
+            r = buf_puts(out, ".PP");
+        else if (start && (*p == '.' || *p == '\''))
+            r = buf_puts(out, "\\&");
+        start = *p == '\n';
+        if (r)
+            break;
+        r = *p == '\\'  ? buf_puts(out, "\\e")
+            : *p == '-' ? buf_puts(out, "\\-")
+                        : buf_putc(out, *p);
+    }
+    return r || start ? r : buf_putc(out, '\n');
+}
+
+static int put_option(struct buf *out, const struct option_info *o)
+{
+    struct buf help;
+    buf_init(&help, DR_TAG_BASE, 0);
+    int r = buf_puts(out, ".TP\n");
+    if (!r && o->letter)
+        r = buf_printf(out, "\\fB\\-%c\\fR, ", o->letter);
+    if (!r)
+        r = buf_puts(out, "\\fB\\-\\-");
+    for (const char *p = o->name; !r && *p; p++)
+        r = *p == '-' ? buf_puts(out, "\\-") : buf_putc(out, *p);
+    if (!r && o->value)
+        r = buf_printf(out, "\\fR \\fI%s", o->value);
+    if (!r)
+        r = buf_puts(out, "\\fR\n");
+    if (!r)
+        r = help_option(o, &help);
+    if (!r)
+        r = put_text(out, buf_text(&help));
+    buf_free(&help);
+    return r;
+}
+
+static int put_verb(struct buf *out, const struct cli_verb *verb)
+{
+    struct option_info options[CLI_OPTIONS];
+    int n = verb->raw ? 0 : cli_options(verb, options);
+    bool like_generate = verb->request && verb != &cli_generate;
+    int r = buf_printf(out, ".SS darkroom %s %s\n", verb->name, verb->synopsis);
+    if (!r)
+        r = put_text(out, verb->summary);
+    if (!r && verb->notes)
+        r = buf_puts(out, ".PP\n");
+    if (!r && verb->notes)
+        r = put_text(out, verb->notes);
+    for (int i = 0; !r && i < n; i++)
+        if ((!like_generate || options[i].id >= FIELD_COUNT) &&
+            options[i].id != FIELD_COUNT + OPT_help)
+            r = put_option(out, &options[i]);
+    return r;
+}
+
+static int put_places(struct buf *out, const char *title, const struct help_place *p)
+{
+    int r = buf_printf(out, ".SH %s\n", title);
+    for (; !r && p->name; p++) {
+        r = buf_printf(out, ".TP\n\\fB%s\\fR\n", p->name);
+        if (!r)
+            r = put_text(out, p->what);
+    }
+    return r;
+}
+
+static int put_page(struct buf *out)
+{
+    const struct cli_verb *verb;
+    int r = buf_puts(out, ".TH DARKROOM 1 \"\" \"darkroom " DR_VERSION "\" \"User Commands\"\n"
+                          ".SH NAME\ndarkroom \\- pictures from words, with SDXL\n"
+                          ".SH SYNOPSIS\n.B darkroom\n.I VERB\n[\\fIOPTION\\fR]...\n"
+                          ".SH VERBS\n");
+    for (int i = 0; !r && (verb = cli_verb_at(i)); i++)
+        r = put_verb(out, verb);
+    if (!r)
+        r = buf_puts(out, ".SH CONFIGURATION\n");
+    if (!r)
+        r = put_text(out, help_configuration);
+    if (!r)
+        r = put_places(out, "FILES", help_files);
+    if (!r)
+        r = put_places(out, "ENVIRONMENT", help_variables);
+    return r ? r : put_places(out, "EXIT STATUS", help_statuses);
+}
+
+static int man(struct cli_call *call, struct dr_error *err)
+{
+    struct buf out;
+    (void)call;
+    buf_init(&out, DR_TAG_BASE, 0);
+    int r = put_page(&out);
+    r = r < 0 ? dr_fail(err, r, "out of memory for the manual page") : report_text(&out, err);
+    buf_free(&out);
+    return r;
+}
+
+const struct cli_verb cli_man = {
+    .name = "man",
+    .synopsis = "",
+    .summary = "print the manual page (darkroom man | man -l -)",
+    .run = man,
+};

@@ -1,0 +1,41 @@
+/* output.h - where pictures go, and what they are called.
+ *
+ *     -o picture.png       that file; a batch becomes picture-0.png, picture-1.png ...
+ *     -o 'p-%03d.png'      a pattern: %d and %03d are the picture's number in the batch, {seed} is its seed
+ *     -o folder/           darkroom-SEED.png in it; made if missing; names in use get -1, -2 ...
+ *     -o -                 the bytes on stdout (also a pipe or a device that exists)
+ *     (none)               ./darkroom-SEED.png
+ */
+#ifndef DR_CLI_OUTPUT_H
+#define DR_CLI_OUTPUT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/fs.h"
+
+enum output_kind { OUTPUT_FILE, OUTPUT_PATTERN, OUTPUT_FOLDER, OUTPUT_STREAM };
+
+struct output {
+    enum output_kind kind;
+    int batch;
+    char folder[DR_PATH_MAX]; /* where files go; "." */
+    char name[DR_PATH_MAX];   /* the file or pattern in it; STREAM: the path, "-" for stdout */
+    char format[8];           /* png, jpeg or webp */
+};
+
+/* `to` is the option's value, NULL when it was not given; `format` likewise. Looks at the file system, changes
+ * nothing but making the folder. DR_EINVAL with path "--output" for what makes no sense, DR_ENOENT for a missing folder. */
+int output_plan(const char *to, const char *format, int batch, struct output *ret,
+                struct dr_error *err);
+
+/* The path of picture `index` with that seed, before any -1, -2. */
+int output_path(const struct output *o, int index, int64_t seed, char *dst, size_t n,
+                struct dr_error *err);
+
+/* Moves a finished file to its place (same file system) and says what it is called there. In a folder nothing is
+ * overwritten; a file or pattern replaces what is there. */
+int output_place(const struct output *o, const char *from, int index, int64_t seed, char *dst,
+                 size_t n, struct dr_error *err);
+
+#endif

@@ -1,0 +1,31 @@
+/* report.h - what the program says: errors and notes on stderr, results on stdout. */
+#ifndef DR_CLI_REPORT_H
+#define DR_CLI_REPORT_H
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/json.h"
+
+/* "darkroom: TEXT". Control characters are shown as ?, since texts may quote hostile files. */
+void report_error(const char *text);
+
+/* One line on stderr. */
+void report_line(const char *fmt, ...) DR_PRINTF(1, 2);
+
+/* Writes all of it to stdout. A reader that went away (`| head`) is no error. */
+int report_text(const struct buf *text, struct dr_error *err);
+
+/* One line of JSON on stdout. */
+int report_json(const json_t *value, struct dr_error *err);
+
+/* Writes bytes to a descriptor; a reader that went away is DR_EIO. `name` is for the error. */
+int report_bytes(int fd, const char *name, const void *bytes, size_t n, struct dr_error *err);
+
+/* "12.3 MB" and the like (powers of 1000). */
+const char *report_size(double bytes, char dst[32]);
+
+/* Columns of the terminal on `fd`, at least 20; `otherwise` when it is none. */
+int report_columns(int fd, int otherwise);
+
+#endif

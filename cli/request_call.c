@@ -1,0 +1,21 @@
+/* request_call.c - see request_call.h. */
+#include "cli/request_call.h"
+
+#include "cli/session.h"
+
+int request_call(struct cli_call *call, enum verb verb, json_t **ret_answer, struct dr_error *err)
+{
+    struct session s;
+    struct session_options options = { .request = &call->request,
+                                       .threads = call->value[OPT_threads] };
+    int r = request_has(&call->request, FIELD_prompt)
+                ? 0
+                : request_set_text(&call->request, FIELD_prompt, "", err);
+    if (r < 0)
+        return r;
+    r = session_open(&s, &options, err);
+    if (!r)
+        r = session_call(&s, verb, request_json(&call->request), NULL, NULL, ret_answer, err);
+    session_close(&s);
+    return r;
+}

@@ -1,0 +1,274 @@
+/* session.c - see session.h. */
+#include "cli/session.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+
+enum { TICK_MS = 50, CANCEL_SECONDS = 15, ROOTS = 64, THREADS_MOST = 4096 };
+
+/* What the handler works on. */
+static volatile sig_atomic_t interrupts, answering;
+static struct session *volatile current;
+
+/* Before the worker listens, and from the second signal on, the only way to end it is by force. */
+static void on_signal(int number)
+{
+    (void)number;
+    struct session *s = current;
+    interrupts = interrupts + 1;
+    if (s && s->worker.pid > 0 && (!answering || interrupts > 1))
+        kill(-s->worker.pid, SIGKILL);
+}
+
+/* A shell starts background jobs with SIGINT ignored; who sends it to us all the same means it. nohup is obeyed. */
+static void catch_signals(struct session *s)
+{
+    struct sigaction action, before;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    sigemptyset(&action.sa_mask);
+    current = s;
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
+}
+
+static void release_signals(void)
+{
+    struct sigaction before;
+    current = NULL;
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler == on_signal)
+        signal(SIGHUP, SIG_DFL);
+}
+
+static int fail_interrupted(struct dr_error *err)
+{
+    return dr_fail(err, DR_ECANCELED, "interrupted");
+}
+
+/* Folders of a request's files. */
+struct roots_list {
+    const char *folder[ROOTS];
+    int n;
+};
+
+static int add_root(struct roots_list *list, const char *path, size_t len, struct dr_error *err)
+{
+    for (int i = 0; i < list->n; i++)
+        if (strlen(list->folder[i]) == len && !memcmp(list->folder[i], path, len))
+            return 0;
+    if (list->n == ROOTS)
+        return dr_fail(err, DR_ELIMIT, "files in more than %d folders", ROOTS);
+    char *copy = dr_strndup(DR_TAG_BASE, path, len);
+    if (!copy)
+        return dr_fail(err, DR_ENOMEM, "out of memory");
+    list->folder[list->n++] = copy;
+    return 0;
+}
+
+static int add_request(struct roots_list *list, const struct request *q, struct dr_error *err)
+{
+    const char *name;
+    json_t *file;
+    int r = 0;
+    if (request_has(q, FIELD_dump_stages)) {
+        const char *folder = request_text(q, FIELD_dump_stages);
+        r = dr_mkdirs(folder, err);
+        if (!r)
+            r = add_root(list, folder, strlen(folder), err);
+    }
+    json_object_foreach(q->value[FIELD_load_stage].map, name, file)
+    {
+        const char *path = json_string_value(file);
+        size_t len = (size_t)(dr_path_base(path) - path);
+        if (!r && !dr_is_file(path))
+            r = dr_fail(err, DR_ENOENT, "--load-stage %s: %s: no such file", name, path);
+        if (!r)
+            r = len ? add_root(list, path, len, err) : add_root(list, ".", 1, err);
+    }
+    return r;
+}
+
+static int make_folder(struct session *s, const char *beside, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    int r = dr_path_join(path, sizeof path, beside, ".darkroom-XXXXXX");
+    if (r < 0)
+        return dr_fail(err, r, "%s: path too long", beside);
+    if (!mkdtemp(path))
+        return dr_fail_errno(err, beside, "make a folder in");
+    memcpy(s->folder, path, sizeof path);
+    return 0;
+}
+
+/* It is flat: the worker writes pictures and their unfinished forerunners. */
+static void remove_folder(struct session *s)
+{
+    char path[DR_PATH_MAX];
+    DIR *dir = *s->folder ? opendir(s->folder) : NULL;
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir)))
+        if (!dr_path_join(path, sizeof path, s->folder, entry->d_name))
+            unlink(path); /* fails for . and .. */
+    if (dir)
+        closedir(dir);
+    if (*s->folder)
+        rmdir(s->folder);
+    s->folder[0] = '\0';
+}
+
+static int check_threads(const char *text, struct dr_error *err)
+{
+    char *end;
+    errno = 0;
+    long n = text ? strtol(text, &end, 10) : 0;
+    if (!text || (end != text && !*end && !errno && n >= 0 && n <= THREADS_MOST))
+        return 0;
+    return dr_fail_field(err, DR_EINVAL, "--threads", text, "an integer from 0 to 4096", NULL);
+}
+
+int session_open(struct session *s, const struct session_options *options, struct dr_error *err)
+{
+    struct roots_list roots = { .n = 0 };
+    memset(s, 0, sizeof *s);
+    s->worker.in = s->worker.out = -1;
+    catch_signals(s);
+    int r = check_threads(options->threads, err);
+    if (!r && options->request)
+        r = add_request(&roots, options->request, err);
+    if (!r && options->beside)
+        r = make_folder(s, options->beside, err);
+    if (!r && *s->folder)
+        r = add_root(&roots, s->folder, strlen(s->folder), err);
+    struct worker_options how = { .roots = roots.folder,
+                                  .n_roots = roots.n,
+                                  .threads = options->threads };
+    if (!r)
+        r = worker_start(&s->worker, &how, &s->ready, err);
+    answering = 1;
+    if (interrupts)
+        r = fail_interrupted(err);
+    for (int i = 0; i < roots.n; i++)
+        dr_free((void *)roots.folder[i]);
+    return r;
+}
+
+void session_close(struct session *s)
+{
+    if (interrupts > 1)
+        worker_kill(&s->worker);
+    else
+        worker_stop(&s->worker);
+    remove_folder(s);
+    json_decref(s->ready);
+    s->ready = NULL;
+    release_signals();
+}
+
+/* Is the event the answer to `id`? A failure without an id is the answer to whatever was sent. */
+static bool is_answer(const json_t *event, const char *id)
+{
+    const char *to = json_string_value(json_object_get(event, "request_id"));
+    if (!to || !*to)
+        return json_is_false(json_object_get(event, "success"));
+    return !strcmp(to, id);
+}
+
+static bool is_progress(const json_t *event)
+{
+    const char *type = json_string_value(json_object_get(json_object_get(event, "data"), "type"));
+    return type && !strcmp(type, "progress");
+}
+
+static int send_cancel(struct session *s, const char *id, struct dr_error *err)
+{
+    return worker_send(
+        &s->worker, message_request(VERB_cancel, "cancel", json_pack("{s:s}", "target", id)), err);
+}
+
+/* The answer itself, whole. */
+static int await(struct session *s, const char *id, session_event_fn on_progress, void *ctx,
+                 json_t **ret_event, struct dr_error *err)
+{
+    double deadline = 0; /* for the answer to a cancelled call */
+    for (;;) {
+        json_t *event;
+        if (interrupts && !deadline) {
+            deadline = dr_now() + CANCEL_SECONDS;
+            if (send_cancel(s, id, err) < 0)
+                return fail_interrupted(err);
+        }
+        int r = worker_receive(&s->worker, TICK_MS, &event, err);
+        if (r == DR_ESTATE && (!deadline || dr_now() < deadline))
+            continue;
+        if (r < 0)
+            return interrupts ? fail_interrupted(err) : r;
+        bool progress = is_progress(event);
+        if (is_answer(event, id) && !progress) {
+            *ret_event = event;
+            return 0;
+        }
+        if (progress && on_progress && !interrupts)
+            on_progress(ctx, json_object_get(event, "data"));
+        json_decref(event);
+    }
+}
+
+int session_exchange(struct session *s, json_t *message, const char *id,
+                     session_event_fn on_progress, void *ctx, json_t **ret_data,
+                     struct dr_error *err)
+{
+    json_t *event, *data = NULL;
+    int r = worker_send(&s->worker, message, err);
+    if (r < 0) /* how it ended says more than a broken pipe */
+        r = s->worker.pid && r == DR_EIO ? worker_receive(&s->worker, TICK_MS, &event, err) : r;
+    if (r < 0)
+        return interrupts ? fail_interrupted(err) : r;
+    r = await(s, id, on_progress, ctx, &event, err);
+    if (r < 0)
+        return r;
+    r = message_answer(event, &data, err);
+    if (interrupts)
+        r = fail_interrupted(err);
+    else if (!r)
+        *ret_data = json_incref(data);
+    json_decref(event);
+    return r;
+}
+
+int session_call(struct session *s, enum verb verb, json_t *data, session_event_fn on_progress,
+                 void *ctx, json_t **ret_data, struct dr_error *err)
+{
+    char id[32];
+    snprintf(id, sizeof id, "darkroom-%d", ++s->calls);
+    json_t *message = data ? message_request(verb, id, data) : NULL;
+    if (!message)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a request");
+    return session_exchange(s, message, id, on_progress, ctx, ret_data, err);
+}
+
+int session_ask(const char *threads, enum verb verb, json_t *data, json_t **ret_data,
+                struct dr_error *err)
+{
+    struct session s;
+    struct session_options options = { .threads = threads };
+    int r = session_open(&s, &options, err);
+    if (!r)
+        r = session_call(&s, verb, data, NULL, NULL, ret_data, err);
+    else
+        json_decref(data);
+    session_close(&s);
+    return r;
+}

@@ -1,0 +1,260 @@
+/* verbs.c - see cli.h: the tables of verbs and options, and a command line from arguments to exit status. */
+#include "cli/cli.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/json.h"
+#include "base/nearest.h"
+#include "cli/report.h"
+#include "cli/settings.h"
+
+static const struct cli_verb *const verbs[] = {
+#define VERB(name) &cli_##name,
+#include "cli/verbs.def"
+#undef VERB
+};
+
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
+static const struct option_info own[OPT_COUNT] = {
+#define OPTION(name_, letter_, value_, choices_, help_)                                            \
+    [OPT_##name_] = { .name = #name_,                                                              \
+                      .letter = letter_,                                                           \
+                      .value = value_,                                                             \
+                      .choices = choices_,                                                         \
+                      .dflt = "",                                                                  \
+                      .help = help_,                                                               \
+                      .id = FIELD_COUNT + OPT_##name_ },
+#include "cli/options.def"
+#undef OPTION
+};
+
+/* "no-metadata": how a flag that is on by default is turned off. */
+static const struct {
+    const char *name, *help;
+} negated[FIELD_COUNT] = {
+#define FIELD(name, type, option, letter, aliases, lo, hi, dflt, choices, unit, help)              \
+    [FIELD_##name] = { "no-" option, "do not " help },
+#include "core/communication/request.def"
+#undef FIELD
+};
+
+const struct cli_verb *cli_verb_at(int i)
+{
+    return i < VERBS ? verbs[i] : NULL;
+}
+
+int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_error *err)
+{
+    const char *names[VERBS];
+    for (int i = 0; i < VERBS; i++) {
+        names[i] = verbs[i]->name;
+        if (!strcmp(names[i], name)) {
+            *ret_verb = verbs[i];
+            return 0;
+        }
+    }
+    const char *near = dr_nearest(name, names, VERBS);
+    return dr_fail(err, DR_EINVAL, "%s: no such verb (%s%s)", name, near ? "nearest: " : "see ",
+                   near ? near : "darkroom help");
+}
+
+static const char *value_name(const struct field_info *f)
+{
+    switch (f->type) {
+    case FIELD_TYPE_TEXT:
+        return !strcmp(f->unit, "path") ? "PATH" : "TEXT";
+    case FIELD_TYPE_INT:
+        return "N";
+    case FIELD_TYPE_REAL:
+        return "X";
+    case FIELD_TYPE_FLAG:
+        return NULL;
+    case FIELD_TYPE_SIZE:
+        return "WxH";
+    case FIELD_TYPE_PAIR:
+        return "TOP,LEFT";
+    case FIELD_TYPE_MAP:
+        return "NAME=FILE";
+    default:
+        return "NAME";
+    }
+}
+
+static struct option_info field_option(enum field_id id)
+{
+    const struct field_info *f = field_info(id);
+    bool off = f->type == FIELD_TYPE_FLAG && !strcmp(f->dflt, "true");
+    return (struct option_info){ .name = off ? negated[id].name : f->option,
+                                 .letter = f->letter,
+                                 .value = value_name(f),
+                                 .choices = f->choices,
+                                 .dflt = f->type == FIELD_TYPE_FLAG ? "" : f->dflt,
+                                 .help = off ? negated[id].help : f->help,
+                                 .id = (int)id };
+}
+
+int cli_options(const struct cli_verb *verb, struct option_info *ret_options)
+{
+    int n = 0;
+    for (int i = 0; verb->request && i < FIELD_COUNT; i++)
+        if (*field_info((enum field_id)i)->option)
+            ret_options[n++] = field_option((enum field_id)i);
+    for (int i = 0; i < OPT_COUNT; i++) {
+        if (!(verb->takes & (1u << i)) && i != OPT_help)
+            continue;
+        ret_options[n] = own[i];
+        if (!*own[i].value)
+            ret_options[n].value = NULL;
+        n++;
+    }
+    return n;
+}
+
+/* A value of an option of ours that has choices. */
+static int check_choice(const struct option_info *o, const char *value, struct dr_error *err)
+{
+    const char *rest = o->choices, *name;
+    char option[32];
+    int n;
+    while ((n = option_choice(&rest, &name)))
+        if (strlen(value) == (size_t)n && !memcmp(name, value, (size_t)n))
+            return 0;
+    snprintf(option, sizeof option, "--%s", o->name);
+    return dr_fail_field(err, DR_EINVAL, option, value, o->choices, NULL);
+}
+
+static int take_option(void *ctx, const struct option_info *o, const char *value,
+                       struct dr_error *err)
+{
+    struct cli_call *call = ctx;
+    if (!o) {
+        if (call->arguments == call->verb->most)
+            return dr_fail(err, DR_EINVAL, "%s: expected no such argument (see darkroom help %s)",
+                           value, call->verb->name);
+        call->argument[call->arguments++] = value;
+        return 0;
+    }
+    if (o->id >= FIELD_COUNT) {
+        call->value[o->id - FIELD_COUNT] = value ? value : "";
+        return value && *o->choices ? check_choice(o, value, err) : 0;
+    }
+    const char *off = o->value ? value : "false";
+    bool on = !o->value && strncmp(o->name, "no-", 3);
+    return request_set_text(&call->request, (enum field_id)o->id, on ? "true" : off, err);
+}
+
+static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_error *err)
+{
+    struct option_info options[CLI_OPTIONS];
+    if (call->verb->raw) {
+        call->raw = argv;
+        call->raw_count = argc;
+        return 0;
+    }
+    int n = cli_options(call->verb, options);
+    int r = options_parse(options, n, argc, argv, take_option, call, err);
+    if (r < 0 || call->value[OPT_help])
+        return r;
+    if (call->arguments < call->verb->least)
+        return dr_fail_field(err, DR_EINVAL, call->verb->name, "nothing", call->verb->synopsis,
+                             NULL);
+    return settings_apply(call, err);
+}
+
+/* The options of the worker's error are fields: "width: got ..." becomes "--width: got ...". True when it is about one. */
+static bool name_option(struct dr_error *err)
+{
+    const char *path = err->path;
+    char text[sizeof err->text];
+    if (path[0] == '-')
+        return true;
+    size_t skip = strncmp(path, "data.", 5) ? 0 : 5;
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        const struct field_info *f = field_info((enum field_id)i);
+        if (strcmp(f->name, path + skip) || !*f->option)
+            continue;
+        size_t n = strlen(path);
+        if (!strncmp(err->text, path, n)) {
+            snprintf(text, sizeof text, "--%s%s", f->option, err->text + n);
+            memcpy(err->text, text, sizeof text);
+        }
+        return true;
+    }
+    return false;
+}
+
+static int finish(struct cli_call *call, int r, struct dr_error *err)
+{
+    if (r >= 0)
+        return call->status;
+    if (!err->code)
+        dr_fail(err, r, "%s", dr_code_meaning(r));
+    bool option = name_option(err);
+    if (!call->value[OPT_quiet] || r != DR_ECANCELED)
+        report_error(err->text);
+    if (r == DR_ECANCELED)
+        return CLI_EXIT_INTERRUPTED;
+    return call->usage || (option && r == DR_EINVAL) ? CLI_EXIT_USAGE : 1;
+}
+
+static int run_verb(const struct cli_verb *verb, int argc, char **argv)
+{
+    struct dr_error err = { 0 };
+    struct cli_call call = { .verb = verb }, help = { .verb = &cli_help, .arguments = 1 };
+    int status;
+    request_init(&call.request);
+    int r = parse(&call, argc, argv, &err);
+    help.argument[0] = verb->name;
+    if (r < 0) {
+        report_error(err.text);
+        status = r == DR_EIO || r == DR_ENOMEM ? 1 : CLI_EXIT_USAGE;
+    } else if (call.value[OPT_help]) {
+        status = finish(&help, cli_help.run(&help, &err), &err);
+    } else {
+        status = finish(&call, verb->run(&call, &err), &err);
+    }
+    request_free(&call.request);
+    dr_free(call.threads);
+    dr_free(call.output);
+    return status;
+}
+
+/* Descriptors 0, 1 and 2 that the caller closed would be given to our pipes. */
+static void open_standard(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
+            return;
+}
+
+int cli_main(int argc, char **argv)
+{
+    const struct cli_verb *verb;
+    struct dr_error err = { 0 };
+    open_standard();
+    signal(SIGPIPE, SIG_IGN);
+    jx_init();
+    const char *word = argc > 1 ? argv[1] : "help";
+    if (!strcmp(word, "-h") || !strcmp(word, "--help"))
+        word = "help";
+    if (!strcmp(word, "-V") || !strcmp(word, "--version"))
+        word = "version";
+    if (word[0] == '-') {
+        dr_fail(&err, DR_EINVAL, "%s: expected a verb first, such as generate (see darkroom help)",
+                word);
+        report_error(err.text);
+        return CLI_EXIT_USAGE;
+    }
+    if (cli_find_verb(word, &verb, &err) < 0) {
+        report_error(err.text);
+        return CLI_EXIT_USAGE;
+    }
+    return run_verb(verb, argc > 2 ? argc - 2 : 0, argv + 2);
+}
