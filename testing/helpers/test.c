@@ -26,9 +26,9 @@ static void oom_end(void)
     _exit(dr_alloc_fail_hit() ? 0 : EXIT_NOT_HIT);
 }
 
-/* The child of one run: the test with its k-th allocation failing, silent. The test function is called
- * without cmocka's runner, which would catch the signal of a crash and call it a failed assertion; a
- * failed assertion ends the process by exit(). */
+/* The child of one run: the test with its k-th allocation failing, silent. The test function is
+ * called without cmocka's runner, which would catch the signal of a crash and call it a failed
+ * assertion; a failed assertion ends the process by exit(). */
 static void oom_child(const struct CMUnitTest *test, uint64_t k)
 {
     int null = open("/dev/null", O_WRONLY);

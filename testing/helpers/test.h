@@ -2,7 +2,10 @@
  *
  *     static void halves_a_circle(void **state) { ... assert_int_equal(...) ... }
  *     static const struct CMUnitTest tests[] = { cmocka_unit_test(halves_a_circle) };
- *     int main(int argc, char **argv) { return test_main(argc, argv, tests, sizeof tests / sizeof *tests); }
+ *     int main(int argc, char **argv)
+ *     {
+ *         return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+ *     }
  *
  * `program NAME` runs one test, `program` all of them, `program --oom` each of them again and again
  * in a child process with the 1st, 2nd, 3rd ... allocation failing: an assertion may then fail, a
@@ -31,7 +34,8 @@ void test_oom_walk(int (*scenario)(void *ctx, struct dr_error *err), void *ctx);
 /* Live blocks now; a test takes it first and compares last. */
 uint64_t test_blocks(void);
 
-/* Path of a file of the source tree ("testing/golden/...") in a static buffer of 4, used in turn. */
+/* Path of a file of the source tree ("testing/golden/...") in a static buffer of 4, used in
+ * turn. */
 const char *test_source(const char *relative);
 
 /* A fresh directory under TMPDIR, removed with its contents when the process ends. Static, one a

@@ -9,8 +9,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "common"))
 import tree  # noqa: E402
 
-ENGINE = re.compile(r"^(?:unet|op|sched|schedule|backend|weight|vae|clip|tensor|kernel|cpu|gemm|safetensors|guidance"
-                    r"|checkpoint|pipeline|denoise|model|engine)_\w+$")
+ENGINE = re.compile(r"^(?:unet|op|sched|backend|weight|vae|clip|gemm|safetensors|guidance|workspace)_\w+$|^cpu_\w+__\w+$")
 OURS = re.compile(r"^(?:dr|jx|buf|cli|main|request)_?\w*$")  # shows that the binary was not stripped
 
 

@@ -15,11 +15,13 @@ import tree  # noqa: E402
 DESCRIPTORS = {
     "schedulers/schedulers.def": ("X", "schedulers/", r"^const struct sched_info sched_(\w+) =", "schedulers/{}.c"),
     "schedulers/schedules.def": ("X", "schedulers/", r"^const struct schedule_info schedule_(\w+) =", None),
+    "cli/verbs.def": ("VERB", "cli/", r"^const struct cli_verb cli_(\w+) =", "cli/{}.c"),
     "backend/ops/ops.def": ("OP", "backend/ops/", r"^const struct op_info op_info_(\w+) =", "backend/ops/{}.c"),
 }
 # table: (macro, how a use of a name looks, folders of the uses)
 USES = {
     "base/errors.def": ("X", r"\bDR_{}\b", ("",)),
+    "cli/options.def": ("OPTION", r"\b(?:OPTION_{0}|TAKES\({0}\))", ("cli/",)),
     "core/communication/verbs.def": ("VERB", r"\bVERB_{}\b", ("core/", "coordination/")),
 }
 KERNELS = "backend/cpu/kernels.def"
