@@ -21,7 +21,7 @@ DESCRIPTORS = {
 # table: (macro, how a use of a name looks, folders of the uses)
 USES = {
     "base/errors.def": ("X", r"\bDR_{}\b", ("",)),
-    "cli/options.def": ("OPTION", r"\b(?:OPTION_{0}|TAKES\({0}\))", ("cli/",)),
+    "cli/options.def": ("OPTION", r"\b(?:OPT_{0}|TAKES\({0}\))", ("cli/",)),
     "core/communication/verbs.def": ("VERB", r"\bVERB_{}\b", ("core/", "coordination/")),
 }
 KERNELS = "backend/cpu/kernels.def"
