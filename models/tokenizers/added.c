@@ -257,7 +257,7 @@ int added_cut(const struct added *a, enum added_stage stage, const struct uni *u
             stop = strip_right(uni, text, len, stop);
         if (done < start)
             r = piece(ctx, text + done, start - done, err);
-        if (!r)
+        if (!r && start < stop) /* else the token before has stripped it away */
             r = token(ctx, t->id, err);
         done = stop;
     }

@@ -25,6 +25,7 @@ struct added_spec {
     const char *content; /* lent */
     bool plain;
     bool single_word, lstrip, rstrip, normalized, special;
+    bool unsaid; /* nobody said whether it is normalized: it is unless it is special */
 };
 
 struct added_token {

@@ -32,7 +32,7 @@ static int parse_spec(const json_t *value, const char *where, bool special_by_pl
     int r = jx_get_string(value, where, "content", &spec.content, err);
     if (!r && !special_by_place)
         r = jx_opt_bool(value, where, "special", &spec.special, err);
-    spec.normalized = !spec.special;
+    spec.unsaid = !json_is_boolean(json_object_get(value, "normalized"));
     if (!r)
         r = jx_opt_bool(value, where, "normalized", &spec.normalized, err);
     if (!r)
@@ -44,6 +44,11 @@ static int parse_spec(const json_t *value, const char *where, bool special_by_pl
     if (!r)
         *ret_spec = spec;
     return r;
+}
+
+static bool is_normalized(const struct added_spec *spec)
+{
+    return spec->unsaid ? !spec->special : spec->normalized;
 }
 
 static int add_numbered(struct special *s, int64_t number, const struct added_spec *spec,
@@ -98,11 +103,28 @@ static int numbered_from_decoder(struct special *s, const json_t *decoder, struc
     return 0;
 }
 
+/* Whether the named and extra tokens, as far as the reference knows them when it reads
+ * added_tokens.json, have this content. */
 static bool names_special(const struct special *s, const char *content)
 {
-    for (size_t i = 0; i < s->n_named; i++)
-        if (s->named[i].spec.content && !strcmp(s->named[i].spec.content, content))
+    size_t i;
+    json_t *value;
+    for (i = 0; i < s->n_named; i++)
+        if (s->named[i].known && s->named[i].spec.content &&
+            !strcmp(s->named[i].spec.content, content))
             return true;
+    json_array_foreach(s->extra[0], i, value)
+    {
+        if (json_is_string(value) && !strcmp(json_string_value(value), content))
+            return true;
+    }
+    json_array_foreach(s->extra[1], i, value)
+    {
+        const char *text = json_string_value(
+            json_is_object(value) ? json_object_get(value, "content") : value);
+        if (text && !strcmp(text, content))
+            return true;
+    }
     return false;
 }
 
@@ -152,7 +174,7 @@ static int numbered_from_whole(struct special *s, const struct special_files *fi
     return 0;
 }
 
-static int set_named(struct special *s, const char *key, const struct added_spec *spec,
+static int set_named(struct special *s, const char *key, const struct added_spec *spec, bool known,
                      struct dr_error *err)
 {
     size_t i = 0;
@@ -160,8 +182,7 @@ static int set_named(struct special *s, const char *key, const struct added_spec
         i++;
     if (i == SPECIAL_MAX_NAMED)
         return dr_fail(err, DR_ELIMIT, "more than %d named special tokens", SPECIAL_MAX_NAMED);
-    s->named[i].key = key;
-    s->named[i].spec = *spec;
+    s->named[i] = (struct special_named){ key, *spec, known };
     if (i == s->n_named)
         s->n_named++;
     return 0;
@@ -175,33 +196,71 @@ static bool is_fixed(const char *key)
     return false;
 }
 
-/* Members "*_token" of an object: the seven known names, and others that a model brings (those
- * only when they are tokens at all: add_bos_token is a flag). */
-static int collect_named(struct special *s, const json_t *object, const char *file, bool special,
-                         struct dr_error *err)
+static bool ends_in_token(const char *key)
 {
     static const char ending[] = "_token";
+    size_t n = strlen(key);
+    return n >= sizeof ending && !strcmp(key + n - (sizeof ending - 1), ending);
+}
+
+/* Which members "*_token" of a file to take. Those beyond the seven known names are tokens that a
+ * model brings, when they are tokens at all (add_bos_token is a flag). */
+enum take { TAKE_FIXED, TAKE_STRINGS, TAKE_OBJECTS, TAKE_OTHERS };
+
+static bool takes(enum take take, const char *key, const json_t *value)
+{
+    if (!ends_in_token(key) || (take == TAKE_FIXED) != is_fixed(key))
+        return false;
+    return take == TAKE_FIXED || (json_is_string(value) && take != TAKE_OBJECTS) ||
+           (json_is_object(value) && take != TAKE_STRINGS);
+}
+
+static int collect_named(struct special *s, const json_t *object, enum take take, const char *file,
+                         bool special, struct dr_error *err)
+{
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)object, key, value)
     {
-        size_t n = strlen(key);
         struct added_spec spec = { 0 };
-        bool token = json_is_string(value) || json_is_object(value);
-        if (n < sizeof ending || strcmp(key + n - (sizeof ending - 1), ending))
-            continue;
-        if (!token && !is_fixed(key))
+        if (!takes(take, key, value))
             continue;
         int r = json_is_null(value) ? 0 : parse_spec(value, file, special, &spec, err);
+        bool known = take == TAKE_FIXED && (special || json_is_string(value));
         if (!r)
-            r = set_named(s, key, &spec, err);
+            r = set_named(s, key, &spec, known, err);
         if (r)
             return r;
     }
     return 0;
 }
 
-/* Defaults, then tokenizer_config.json, then special_tokens_map.json if it is heard. */
+/* An object of extra special tokens: its members are named tokens. */
+static int collect_extra_object(struct special *s, const json_t *object, const char *file,
+                                struct dr_error *err)
+{
+    const char *key;
+    json_t *value;
+    if (!json_is_object(object))
+        return 0;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        struct added_spec spec;
+        int r = parse_spec(value, file, false, &spec, err);
+        if (!r)
+            r = set_named(s, key, &spec, false, err);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+static const char config_name[] = "tokenizer_config.json";
+static const char special_name[] = "special_tokens_map.json";
+
+/* The seven: defaults, then tokenizer_config.json, then special_tokens_map.json if it is heard. The
+ * model's own: first those that the reference meets as keywords of the constructor, then those that
+ * it has set apart before. */
 static int name_tokens(struct special *s, const struct special_files *files, struct dr_error *err)
 {
     static const char start[] = "<|startoftext|>", end[] = "<|endoftext|>";
@@ -209,10 +268,51 @@ static int name_tokens(struct special *s, const struct special_files *files, str
         struct added_spec spec = { .plain = true, .special = true };
         if (i == SPECIAL_BOS || i == SPECIAL_EOS || i == SPECIAL_UNK || i == SPECIAL_PAD)
             spec.content = i == SPECIAL_BOS ? start : end;
-        set_named(s, named_keys[i], &spec, NULL);
+        set_named(s, named_keys[i], &spec, false, NULL);
     }
-    int r = collect_named(s, files->config, "tokenizer_config.json", false, err);
-    return r ? r : collect_named(s, files->special, "special_tokens_map.json", true, err);
+    int r = collect_named(s, files->config, TAKE_FIXED, config_name, false, err);
+    if (!r)
+        r = collect_named(s, files->special, TAKE_FIXED, special_name, true, err);
+    if (!r)
+        r = collect_named(s, files->config, TAKE_OBJECTS, config_name, false, err);
+    if (!r)
+        r = collect_named(s, files->special, TAKE_OTHERS, special_name, true, err);
+    if (!r)
+        r = collect_named(s, files->config, TAKE_STRINGS, config_name, false, err);
+    json_t *extra = json_object_get(files->config, "extra_special_tokens");
+    if (!r)
+        r = collect_extra_object(s, extra, config_name, err);
+    extra = json_object_get(files->special, "extra_special_tokens");
+    return r ? r : collect_extra_object(s, extra, special_name, err);
+}
+
+/* The lists under "extra_special_tokens", which older files call "additional_special_tokens". The
+ * old name counts where the new one is absent or empty; that of special_tokens_map.json only when
+ * no list is left. */
+static void find_extra(struct special *s, const struct special_files *files)
+{
+    json_t *extra = json_object_get(files->config, "extra_special_tokens");
+    json_t *old = json_object_get(files->config, "additional_special_tokens");
+    json_t *more = json_object_get(files->special, "extra_special_tokens");
+    json_t *late = json_object_get(files->special, "additional_special_tokens");
+    bool listed = false;
+    if (old && !json_array_size(extra) && !json_object_size(extra)) {
+        s->extra[0] = old;
+        listed = true;
+        old = NULL;
+    } else if (extra && !json_is_object(extra)) {
+        s->extra[0] = extra;
+        listed = true;
+    }
+    if (json_is_array(more)) {
+        s->extra[1] = more;
+        listed = true;
+    } else if (json_is_object(more)) {
+        s->extra[0] = NULL;
+        listed = false;
+    }
+    if (!listed)
+        s->late_extra = late ? late : old;
 }
 
 static int by_number(const void *a, const void *b)
@@ -267,7 +367,7 @@ static bool same_spec(const struct added_spec *a, const struct added_spec *b)
 {
     return !strcmp(a->content, b->content) && a->plain == b->plain &&
            a->single_word == b->single_word && a->lstrip == b->lstrip && a->rstrip == b->rstrip &&
-           a->normalized == b->normalized && a->special == b->special;
+           is_normalized(a) == is_normalized(b) && a->special == b->special;
 }
 
 /* Adds a special token unless a numbered one has its content or the very same entry is there. */
@@ -282,26 +382,17 @@ static int add_special(struct special *s, const struct added_spec *spec, struct 
     return add_spec(s, spec, err);
 }
 
-/* The tokens of a list, or the values of an object. Anything else holds none. */
-static int add_all(struct special *s, json_t *list, const char *file, struct dr_error *err)
+/* The tokens of a list. Anything else holds none. */
+static int add_list(struct special *s, json_t *list, const char *file, bool special,
+                    struct dr_error *err)
 {
     size_t i;
-    const char *key;
     json_t *value;
     struct added_spec spec;
-    int r = 0;
     json_array_foreach(list, i, value)
     {
-        if (!(r = parse_spec(value, file, false, &spec, err)))
-            r = add_special(s, &spec, err);
-        if (r)
-            return r;
-    }
-    if (!json_is_object(list))
-        return 0;
-    json_object_foreach(list, key, value)
-    {
-        if (!(r = parse_spec(value, file, false, &spec, err)))
+        int r = parse_spec(value, file, special, &spec, err);
+        if (!r)
             r = add_special(s, &spec, err);
         if (r)
             return r;
@@ -309,23 +400,17 @@ static int add_all(struct special *s, json_t *list, const char *file, struct dr_
     return 0;
 }
 
-/* "extra_special_tokens", which older files call "additional_special_tokens". The old name counts
- * in special_tokens_map.json only when nothing else has spoken. */
-static int add_extra(struct special *s, const struct special_files *files, struct dr_error *err)
+/* A token with the content of a named one is special, whatever its own entry says. */
+static void settle(struct special *s, struct added_spec *spec)
 {
-    json_t *extra = json_object_get(files->config, "extra_special_tokens");
-    json_t *old = json_object_get(files->config, "additional_special_tokens");
-    bool said = extra || old;
-    if (!json_array_size(extra) && !json_object_size(extra) && old)
-        extra = old;
-    int r = add_all(s, extra, "tokenizer_config.json", err);
-    extra = json_object_get(files->special, "extra_special_tokens");
-    if (!extra && !said)
-        extra = json_object_get(files->special, "additional_special_tokens");
-    return r ? r : add_all(s, extra, "special_tokens_map.json", err);
+    for (size_t i = 0; i < s->n_named; i++)
+        if (s->named[i].spec.content && !strcmp(s->named[i].spec.content, spec->content))
+            spec->special = true;
+    spec->normalized = is_normalized(spec);
+    spec->unsaid = false;
 }
 
-static int order_tokens(struct special *s, const struct special_files *files, struct dr_error *err)
+static int order_tokens(struct special *s, struct dr_error *err)
 {
     int r = 0;
     for (size_t i = 0; i < s->n_numbered && !r; i++)
@@ -333,7 +418,15 @@ static int order_tokens(struct special *s, const struct special_files *files, st
     for (size_t i = 0; i < s->n_named && !r; i++)
         if (s->named[i].spec.content)
             r = add_special(s, &s->named[i].spec, err);
-    return r ? r : add_extra(s, files, err);
+    if (!r)
+        r = add_list(s, s->extra[0], config_name, false, err);
+    if (!r)
+        r = add_list(s, s->extra[1], special_name, true, err);
+    if (!r)
+        r = add_list(s, s->late_extra, "additional_special_tokens", false, err);
+    for (size_t i = 0; i < s->n_specs && !r; i++)
+        settle(s, &s->specs[i]);
+    return r;
 }
 
 int special_collect(struct special *s, const struct special_files *files, struct dr_error *err)
@@ -341,10 +434,11 @@ int special_collect(struct special *s, const struct special_files *files, struct
     static const enum special_name needed[] = { SPECIAL_BOS, SPECIAL_EOS, SPECIAL_UNK,
                                                 SPECIAL_PAD };
     int r = name_tokens(s, files, err);
+    find_extra(s, files);
     if (!r)
         r = number_tokens(s, files, err);
     if (!r)
-        r = order_tokens(s, files, err);
+        r = order_tokens(s, err);
     for (size_t i = 0; i < sizeof needed / sizeof *needed && !r; i++)
         if (!s->named[needed[i]].spec.content)
             r = dr_fail(err, DR_EFORMAT, "%s is null, expected a token", named_keys[needed[i]]);

@@ -9,6 +9,7 @@
 #ifndef DR_MODELS_TOKENIZERS_CLIP_SPECIAL_H
 #define DR_MODELS_TOKENIZERS_CLIP_SPECIAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -48,6 +49,7 @@ struct special_numbered {
 struct special_named {
     const char *key;
     struct added_spec spec; /* content NULL: none */
+    bool known;             /* makes entries of added_tokens.json with its content special */
 };
 
 /* Zero to start. Lends strings of the files. */
@@ -57,6 +59,8 @@ struct special {
     struct special_named
         named[SPECIAL_MAX_NAMED]; /* the first SPECIAL_NAMES by enum special_name */
     size_t n_named;
+    json_t *extra[2];         /* lists of extra special tokens, lent; NULL: none */
+    json_t *late_extra;       /* one more, which added_tokens.json does not know of */
     struct added_spec *specs; /* [n_specs] all of them, in the order of adding */
     size_t n_specs, specs_cap;
 };
