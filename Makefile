@@ -60,8 +60,9 @@ fuzz: deps
 format:
 	@git ls-files '*.c' '*.h' '*.inc' | xargs clang-format -i
 
-tidy: build
-	@git ls-files '*.c' | xargs clang-tidy -p $(BUILD) --quiet
+tidy:
+	@$(MAKE) --no-print-directory build MODE=clang
+	@git ls-files '*.c' ':!testing' | xargs -P $(JOBS) -n 4 clang-tidy -p build/clang --quiet
 
 install: build
 	@$(ROOT) cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
