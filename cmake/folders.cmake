@@ -50,3 +50,10 @@ if(EXISTS ${CMAKE_SOURCE_DIR}/coordination/main/darkroom_worker.c)
     add_executable(darkroom-worker coordination/main/darkroom_worker.c)
     target_link_libraries(darkroom-worker PRIVATE dr_coordination)
 endif()
+
+add_executable(draw examples/draw.c)
+target_link_libraries(draw PRIVATE dr_coordination)
+
+install(TARGETS darkroom darkroom-worker RUNTIME DESTINATION bin)
+install(FILES include/darkroom.h DESTINATION include)
+install(DIRECTORY share/ DESTINATION share/darkroom)
