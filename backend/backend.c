@@ -73,8 +73,8 @@ static int act_check(const struct backend *be, const char *op, const char *what,
     if (!a->buf)
         return 0;
     if (!act_extent(a, &bytes))
-        return dr_fail(err, DR_EINVAL, "%s: %s [%lld, %lld, %lld, %lld], ld %lld: no such shape", op,
-                       what, (long long)a->n, (long long)a->h, (long long)a->w, (long long)a->c,
+        return dr_fail(err, DR_EINVAL, "%s: %s [%lld, %lld, %lld, %lld], ld %lld: no such shape",
+                       op, what, (long long)a->n, (long long)a->h, (long long)a->w, (long long)a->c,
                        (long long)a->ld);
     if (a->buf->be != be)
         return dr_fail(err, DR_EINVAL, "%s: %s is on another backend", op, what);
@@ -99,9 +99,8 @@ static int op_check(const struct exec *x, const struct op *op, const struct op_i
         const char *name;
         const struct act *act;
     } acts[] = {
-        { "dst", &op->dst },           { "src", &op->src },
-        { "k", &op->k },               { "v", &op->v },
-        { "residual", &op->residual }, { "channel_add", &op->channel_add },
+        { "dst", &op->dst }, { "src", &op->src },           { "k", &op->k },
+        { "v", &op->v },     { "residual", &op->residual }, { "channel_add", &op->channel_add },
     };
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
         int r = act_check(x->be, info->name, acts[i].name, acts[i].act, err);
@@ -112,6 +111,11 @@ static int op_check(const struct exec *x, const struct op *op, const struct op_i
     if (!r)
         r = weight_on(x->be, info->name, op->position, err);
     return r ? r : info->check(op, err);
+}
+
+struct op_need backend_need(struct backend *be, const struct op *op)
+{
+    return be->v->need(be, op);
 }
 
 static bool stopped(const struct exec *x)
@@ -131,7 +135,7 @@ int op_run(struct exec *x, const struct op *op, struct dr_error *err)
         return r;
     if (stopped(x))
         return dr_fail(err, DR_ECANCELED, "stopped");
-    size_t scratch = x->be->v->scratch(x->be, op);
+    size_t scratch = x->be->v->need(x->be, op).scratch;
     if (scratch) {
         r = workspace_take(x->ws, scratch, "an op's scratch", &at, err);
         if (r)

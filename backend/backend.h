@@ -1,18 +1,20 @@
 /* backend.h - what the networks see of the machine: buffers, weights, ops.
  *
- * A network is host code that calls a few dozen coarse ops on activations. It never looks inside a buffer or a
- * weight: a backend keeps them where and how it likes, and only code under backend/ dereferences either.
- * Three backends share this header: `cpu`; `plan`, which wraps another one, computes nothing and adds up what
- * would have been used; and `guarded`, the CPU one with its buffers inaccessible outside op calls (for tests).
+ * A network is host code that calls a few dozen coarse ops on activations. It never looks inside a
+ * buffer or a weight: a backend keeps them where and how it likes, and only code under backend/
+ * dereferences either. Three backends share this header: `cpu`; `plan`, which wraps another one,
+ * computes nothing and adds up what would have been used; and `guarded`, the CPU one with its
+ * buffers inaccessible outside op calls (for tests).
  *
  *     struct exec x = { .be = be, .ws = ws, .stop = &stop };
  *     struct act y;
  *     r = act_new(&x, DTYPE_F32, n, h, w, 320, &y, err);
- *     r = op_run(&x, &(struct op){ .kind = OP_CONV2D, .dst = y, .src = in, .weight = conv, .stride = 1 }, err);
+ *     struct op conv = { .kind = OP_CONV2D, .dst = y, .src = in, .weight = w, .stride = 1, ... };
+ *     r = op_run(&x, &conv, err);
  *     act_free(&x, &in);
  *
- * Layout: activations are NHWC, i.e. [n samples, h rows, w columns, c channels]; a sequence of tokens is h = 1,
- * w = tokens. So a picture is a sequence of its pixels without moving a byte.
+ * Layout: activations are NHWC, i.e. [n samples, h rows, w columns, c channels]; a sequence of
+ * tokens is h = 1, w = tokens. So a picture is a sequence of its pixels without moving a byte.
  */
 #ifndef DR_BACKEND_BACKEND_H
 #define DR_BACKEND_BACKEND_H
@@ -35,7 +37,7 @@ struct op;
 
 /* ---- activations ---- */
 
-/* A view of a buffer: element (n, h, w, c) is at offset + ((n*H*W + h*W + w) * ld + c) * sizeof(dtype).
+/* A view of a buffer: element (n, h, w, c) is at offset + ((n*H*W + h*W + w) * ld + c) * size.
  * ld > c makes a view of some channels (concatenation without copying). buf NULL: absent. */
 struct act {
     struct buffer *buf;
@@ -45,7 +47,8 @@ struct act {
     int64_t ld; /* elements from one column to the next, >= c */
 };
 
-/* Channels [first, first + count) of a; the samples [first, first + count) of a; the same elements as tokens. */
+/* Channels [first, first + count) of a; the samples [first, first + count) of a; the same elements
+ * as tokens. */
 struct act act_channels(struct act a, int64_t first, int64_t count);
 struct act act_samples(struct act a, int64_t first, int64_t count);
 struct act act_tokens(struct act a); /* [n, 1, h*w, c] */
@@ -59,7 +62,8 @@ enum weight_kind {
     WEIGHT_TABLE,  /* rows [rows, c]: embeddings */
 };
 
-/* A parameter where it lies: usually in a mapped file, in the file's dtype. The memory outlives the weight. */
+/* A parameter where it lies: usually in a mapped file, in the file's dtype. The memory outlives the
+ * weight. */
 struct weight_source {
     const char *name; /* for errors and receipts; outlives the weight; NULL is allowed */
     const void *data; /* any alignment; NULL under plan, when only sizes are known */
@@ -76,15 +80,17 @@ struct weight_desc {
     bool bias;       /* sources [parts .. 2*parts) are the biases */
 };
 
-/* Packs the sources for this backend. Pure: same desc and sources, same weight. The weight keeps the source list,
- * so that the packed form can be made again. A linear's weight may have trailing dimensions of 1 (a 1x1
- * convolution's) and vice versa. DR_EINVAL when the sources do not fit the desc (names the tensor). */
+/* Packs the sources for this backend. Pure: same desc and sources, same weight. The weight keeps
+ * the source list, so that the packed form can be made again. A linear's weight may have trailing
+ * dimensions of 1 (a 1x1 convolution's) and vice versa. DR_EINVAL when the sources do not fit the
+ * desc (names the tensor). */
 int weight_prepare(struct backend *be, const struct weight_desc *desc,
                    const struct weight_source *sources, int n, struct weight **ret,
                    struct dr_error *err);
 void weight_free(struct weight *w);
-/* Around use: acquire brings it where ops can use it (and may start reading ahead), release says it is not
- * needed for now; with `drop`, memory that can be had again from the file is given back to the system. */
+/* Around use: acquire brings it where ops can use it (and may start reading ahead), release says it
+ * is not needed for now; with `drop`, memory that can be had again from the file is given back to
+ * the system. */
 int weight_acquire(struct weight *w, struct dr_error *err);
 void weight_prefetch(struct weight *w);
 void weight_release(struct weight *w, bool drop);
@@ -96,38 +102,46 @@ const struct weight_desc *weight_desc(const struct weight *w);
 struct exec {
     struct backend *be;
     struct workspace *ws;
-    const atomic_int *stop; /* polled at least every 20 ms of work; nonzero: DR_ECANCELED. NULL: never */
+    const atomic_int *stop; /* nonzero: DR_ECANCELED within 20 ms of work. NULL: never */
 };
 
 struct op_need {
     size_t scratch; /* bytes of workspace while the op runs */
-    double flops;   /* nominal: 2 per multiply-accumulate of matrix products and convolutions, else 0 */
+    double flops;   /* nominal: 2 per multiply-accumulate of products and convolutions, else 0 */
 };
 
-/* Checks the op against its contract (ops/), takes its scratch from the workspace, runs it. Outputs are undefined
- * after an error; DR_ECANCELED after a stop. */
+/* What running the op takes on this backend; the op must be within its contract. */
+struct op_need backend_need(struct backend *be, const struct op *op);
+
+/* Checks the op against its contract (ops/), takes its scratch from the workspace, runs it. Outputs
+ * are undefined after an error; DR_ECANCELED after a stop. */
 int op_run(struct exec *x, const struct op *op, struct dr_error *err);
 
 /* ---- workspace: one block, many activations ---- */
 
-/* A block of `capacity` bytes on the backend from which activations are cut, first fit by lowest offset, so that the same
- * calls give the same layout and the highest byte used is known beforehand. Nothing is allocated after
- * workspace_new. Under `plan` the capacity is not allocated and SIZE_MAX is allowed. */
-int workspace_new(struct backend *be, size_t capacity, struct workspace **ret, struct dr_error *err);
+/* A block of `capacity` bytes on the backend from which activations are cut, first fit by lowest
+ * offset, so that the same calls give the same layout and the highest byte used is known
+ * beforehand. Nothing is allocated after workspace_new. Under `plan` the capacity is not allocated
+ * and SIZE_MAX is allowed. */
+int workspace_new(struct backend *be, size_t capacity, struct workspace **ret,
+                  struct dr_error *err);
 void workspace_free(struct workspace *ws);
 size_t workspace_peak(const struct workspace *ws); /* highest byte ever used */
-size_t workspace_used(const struct workspace *ws); /* bytes in live activations now; 0 after a balanced pass */
-void workspace_reset(struct workspace *ws);        /* forget all activations (after an error or a stop) and the peak */
+/* Bytes in live activations now; 0 after a balanced pass. */
+size_t workspace_used(const struct workspace *ws);
+/* Forgets all activations (after an error or a stop) and the peak. */
+void workspace_reset(struct workspace *ws);
 
-/* DR_ENOMEM when the workspace is too small (says by how much). ld = c. act_free(NULL buf) does nothing and
- * clears a->buf; freeing a view frees the activation it was cut from only if it starts at its offset. */
+/* DR_ENOMEM when the workspace is too small (says by how much). ld = c. act_free(NULL buf) does
+ * nothing and clears a->buf; freeing a view frees the activation it was cut from only if it starts
+ * at its offset. */
 int act_new(struct exec *x, enum dtype dtype, int64_t n, int64_t h, int64_t w, int64_t c,
             struct act *ret, struct dr_error *err);
 void act_free(struct exec *x, struct act *a);
 
-/* Explicit traffic with the host. act_write/act_read: rows of c elements in the act's dtype, host side dense
- * [n, h, w, c]. The _nchw forms take and give float32 [n, c, h, w] and convert.
- * Under plan the host side may be NULL. */
+/* Explicit traffic with the host. act_write/act_read: rows of c elements in the act's dtype, host
+ * side dense [n, h, w, c]. The _nchw forms take and give float32 [n, c, h, w] and convert. Under
+ * plan the host side may be NULL. */
 int act_write(struct exec *x, struct act a, const void *src, struct dr_error *err);
 int act_read(struct exec *x, struct act a, void *dst, struct dr_error *err);
 int act_write_nchw(struct exec *x, struct act a, const float *src, struct dr_error *err);
@@ -141,14 +155,17 @@ struct backend_options {
 };
 
 int backend_open_cpu(const struct backend_options *opt, struct backend **ret, struct dr_error *err);
-/* Wraps `inner` (borrowed, must outlive it): same weights' needs, same op needs, nothing computed. */
+/* Wraps `inner` (borrowed, must outlive it); takes its weights too. Nothing is computed. */
 int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_error *err);
-int backend_open_guarded(const struct backend_options *opt, struct backend **ret, struct dr_error *err);
+int backend_open_guarded(const struct backend_options *opt, struct backend **ret,
+                         struct dr_error *err);
 void backend_close(struct backend *be);
 
-bool backend_is_plan(const struct backend *be); /* host code may then skip reading files and drawing noise */
+/* Host code may then skip reading files and drawing noise. */
+bool backend_is_plan(const struct backend *be);
 const char *backend_kernel_set(const struct backend *be); /* "avx512"; plan: the inner one's */
-int backend_layout_version(const struct backend *be);     /* of packed weights and algorithms, for receipts */
+/* Of packed weights and algorithms, for receipts. */
+int backend_layout_version(const struct backend *be);
 int backend_threads(const struct backend *be);
 
 /* Names of the kernel sets compiled in, best last, and whether this machine can run them. */
@@ -158,8 +175,8 @@ const char *backend_kernel_set_name(int i, bool *ret_usable); /* NULL past the e
 struct plan_totals {
     double flops;
     uint64_t ops;
-    size_t packed_bytes;         /* private memory of prepared weights, all that exist */
-    size_t mapped_bytes;         /* source bytes of weights used by ops since the last reset, each once */
+    size_t packed_bytes; /* private memory of prepared weights, all that exist */
+    size_t mapped_bytes; /* source bytes of weights used by ops since the last reset, each once */
     size_t scratch_peak;
 };
 struct plan_totals backend_plan_totals(const struct backend *plan);

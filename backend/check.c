@@ -29,13 +29,13 @@ struct checker {
     check_report report;
     void *ctx;
     int failed;
-    struct backend *scalar;                         /* all threads, for references */
+    struct backend *scalar;                            /* all threads, for references */
     struct backend *backends[SETS_MAX][THREAD_COUNTS]; /* 1, 2, 3 threads; NULL: set not wanted */
     /* The case at hand. */
     const struct op_info *info;
     struct check_data data;
-    struct check_weights weights;  /* on scalar */
-    float *full;                   /* the reference's output, guarded, or NULL */
+    struct check_weights weights; /* on scalar */
+    float *full;                  /* the reference's output, guarded, or NULL */
     struct sample *samples;
     int n_samples;
 };
@@ -44,6 +44,16 @@ static double case_flops(const struct checker *k)
 {
     struct op op = check_dense_op(&k->data, &k->weights);
     return k->info->flops ? k->info->flops(&op) : 0;
+}
+
+/* What a case costs, in flops: an output of an op that has none counts for 40. */
+static bool too_costly(const struct checker *k)
+{
+    const struct act *dst = &k->data.setup.op.dst;
+    double cost = case_flops(k);
+    if (!cost)
+        cost = 40.0 * (double)(dst->n * dst->h * dst->w * dst->c);
+    return k->opt->most_flops > 0 && cost > k->opt->most_flops;
 }
 
 /* ---- references ---- */
@@ -102,8 +112,8 @@ static int sample_reference(struct checker *k, struct dr_error *err)
 
 static int full_reference(struct checker *k, struct dr_error *err)
 {
-    return check_data_run(k->scalar, &k->data, &k->weights, 0, k->data.setup.op.dst.n,
-                          k->opt->stop, &k->full, err);
+    return check_data_run(k->scalar, &k->data, &k->weights, 0, k->data.setup.op.dst.n, k->opt->stop,
+                          &k->full, err);
 }
 
 /* ---- comparisons ---- */
@@ -284,11 +294,12 @@ static int check_case(struct checker *k, enum op_kind kind, const struct op_case
     int r = check_data_new(k->info, kind, c, k->opt->seed, &k->data, err);
     if (!r)
         r = check_weights_new(k->scalar, &k->data, &k->weights, err);
-    if (!r && k->info->at)
+    bool wanted = !r && !too_costly(k);
+    if (wanted && k->info->at)
         r = sample_reference(k, err);
-    if (!r && (!k->info->at || case_flops(k) <= SAMPLE_ABOVE))
+    if (wanted && !r && (!k->info->at || case_flops(k) <= SAMPLE_ABOVE))
         r = full_reference(k, err);
-    for (int set = 0; set < SETS_MAX && !r; set++)
+    for (int set = 0; set < SETS_MAX && wanted && !r; set++)
         if (set_wanted(k, kind, set))
             r = check_set(k, set, c, err);
     dr_free(k->samples);
@@ -306,8 +317,8 @@ static int check_case(struct checker *k, enum op_kind kind, const struct op_case
 static int open_backends(struct checker *k, struct dr_error *err)
 {
     int only = -1;
-    int (*open)(const struct backend_options *, struct backend **, struct dr_error *) =
-        k->opt->open ? k->opt->open : backend_open_cpu;
+    int (*open)(const struct backend_options *, struct backend **,
+                struct dr_error *) = k->opt->open ? k->opt->open : backend_open_cpu;
     int r = backend_open_cpu(&(struct backend_options){ "scalar", cpu_count() }, &k->scalar, err);
     if (!r && k->opt->kernels)
         r = kernel_set_find(k->opt->kernels, &only, err);
@@ -333,8 +344,8 @@ static int op_named(const char *name, struct dr_error *err)
                          dr_nearest(name, names, OP_KIND_COUNT));
 }
 
-int backend_check(const struct check_options *opt, check_report report, void *ctx,
-                  int *ret_failed, struct dr_error *err)
+int backend_check(const struct check_options *opt, check_report report, void *ctx, int *ret_failed,
+                  struct dr_error *err)
 {
     struct checker *k = dr_calloc(DR_TAG_TEST, 1, sizeof *k);
     if (!k)

@@ -1,5 +1,5 @@
-/* check_data.c - see check_data.h. Values depend on seed, role and index only, so a sample alone has the values it has
- * in a batch. */
+/* check_data.c - see check_data.h. Values depend on seed, role and index only, so a sample alone
+ * has the values it has in a batch. */
 #include "backend/check_data.h"
 
 #include <math.h>
@@ -58,8 +58,7 @@ static int values_new(struct check_data *d, enum check_role role, uint64_t seed,
     }
     if (src && d->setup.ids)
         for (int64_t i = 0; i < count; i++)
-            ((int32_t *)v)[i] =
-                (int32_t)(check_random(seed, (uint64_t)i) % (uint64_t)d->setup.ids);
+            ((int32_t *)v)[i] = (int32_t)(check_random(seed, (uint64_t)i) % (uint64_t)d->setup.ids);
     return 0;
 }
 
@@ -196,10 +195,10 @@ static size_t guarded_bytes(const struct act *a)
     return (size_t)((act_rows(a) + 2 * CHECK_GUARD) * a->ld) * sizeof(float);
 }
 
-/* The activation with guard rows around it: writes `values` (NULL: none) into a new one and narrows *a to the inner view.
- * Gaps of inputs are NaN, so that reading one shows. */
-static int place(struct exec *x, struct act *a, const float *values, int fill, struct act *ret_whole,
-                 struct dr_error *err)
+/* The activation with guard rows around it: writes `values` (NULL: none) into a new one and narrows
+ * *a to the inner view. Gaps of inputs are NaN, so that reading one shows. */
+static int place(struct exec *x, struct act *a, const float *values, int fill,
+                 struct act *ret_whole, struct dr_error *err)
 {
     int64_t rows = act_rows(a), whole_rows = rows + 2 * CHECK_GUARD;
     struct act whole;
@@ -275,7 +274,7 @@ int check_data_run(struct backend *be, const struct check_data *d, const struct 
 {
     struct op op = narrowed(d, w, count);
     struct exec x = { .be = be, .stop = stop };
-    size_t capacity = backend_align(be->v->scratch(be, &op));
+    size_t capacity = backend_align(be->v->need(be, &op).scratch);
     for (int role = 0; role < ROLE_COUNT; role++) {
         const struct act *a = check_act(&op, (enum check_role)role);
         if (a->c)

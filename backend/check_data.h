@@ -33,8 +33,8 @@ void check_weights_free(struct check_weights *w);
 /* Around dst lie GUARD rows and, when ld > c, gaps; an untouched one holds GUARD_BYTE. */
 enum { CHECK_GUARD = 3, CHECK_GUARD_BYTE = 0xaa };
 
-/* Runs the op for the samples [first, first + count). ret_out: CHECK_GUARD rows, the rows of dst, CHECK_GUARD rows, each
- * of dst.ld elements; release with dr_free. */
+/* Runs the op for the samples [first, first + count). ret_out: CHECK_GUARD rows, the rows of dst,
+ * CHECK_GUARD rows, each of dst.ld elements; release with dr_free. */
 int check_data_run(struct backend *be, const struct check_data *d, const struct check_weights *w,
                    int64_t first, int64_t count, const atomic_int *stop, float **ret_out,
                    struct dr_error *err);

@@ -1,7 +1,8 @@
 /* vtable.h - what a backend is made of; for files under backend/ only.
  *
- * The generic half (backend.c, workspace.c, weight.c) checks arguments, cuts the workspace and keeps weights'
- * source lists; a backend supplies memory, copies and the running of an op that has been checked.
+ * The generic half (backend.c, workspace.c, weight.c) checks arguments, cuts the workspace and
+ * keeps weights' source lists; a backend supplies memory, copies and the running of an op that has
+ * been checked.
  */
 #ifndef DR_BACKEND_VTABLE_H
 #define DR_BACKEND_VTABLE_H
@@ -39,12 +40,14 @@ struct backend_vtable {
     int (*buffer_init)(struct backend *be, struct buffer *b, struct dr_error *err);
     void (*buffer_release)(struct buffer *b);
     void (*copy)(struct backend *be, const struct transfer *t);
-    /* Private bytes that a weight with this desc and these sources takes; fill them from the sources; forget. */
+    /* Private bytes that a weight with this desc and these sources takes; fill them from the
+     * sources; forget. */
     size_t (*weight_bytes)(struct backend *be, const struct cpu_weight *w);
     int (*weight_fill)(struct backend *be, struct weight *w, struct dr_error *err);
     void (*weight_gone)(struct backend *be, struct weight *w); /* NULL: nothing to do */
-    size_t (*scratch)(struct backend *be, const struct op *op);
-    /* The op has passed its check; scratch lies at scratch_offset of scratch_buf (NULL: none needed). */
+    struct op_need (*need)(struct backend *be, const struct op *op);
+    /* The op has passed its check; scratch lies at scratch_offset of scratch_buf (NULL: none
+     * needed). */
     int (*run)(struct backend *be, const struct op *op, struct buffer *scratch_buf,
                size_t scratch_offset, const atomic_int *stop, struct dr_error *err);
 };

@@ -1,7 +1,8 @@
 /* weight.c - weights: what fits a desc, private memory, acquire and release.
  *
- * Matrices and convolutions are read by the kernels where they lie, in the file's dtype; only vectors (biases, scales and
- * shifts of norms) get a private float32 copy. So a model costs its file, mapped, and little more.
+ * Matrices and convolutions are read by the kernels where they lie, in the file's dtype; only
+ * vectors (biases, scales and shifts of norms) get a private float32 copy. So a model costs its
+ * file, mapped, and little more.
  */
 #include <string.h>
 #include <sys/mman.h>
@@ -163,8 +164,8 @@ const struct cpu_weight *weight_cpu(const struct weight *w)
     return &w->cpu;
 }
 
-/* Advice about the pages that hold the mapped sources. Whole pages around them: in a read-only mapping of a file that
- * loses nothing, the neighbours' bytes come back from the page cache. */
+/* Advice about the pages that hold the mapped sources. Whole pages around them: in a read-only
+ * mapping of a file that loses nothing, the neighbours' bytes come back from the page cache. */
 static void advise(const struct weight *w, int advice)
 {
     uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);

@@ -1,7 +1,8 @@
 /* workspace.c - first fit over one block.
  *
- * Live blocks are kept sorted by offset in a table made with the workspace. The gap searched from the bottom makes the
- * layout a function of the calls alone, so a plan run and a real one have the same peak.
+ * Live blocks are kept sorted by offset in a table made with the workspace. The gap searched from
+ * the bottom makes the layout a function of the calls alone, so a plan run and a real one have the
+ * same peak.
  */
 #include <string.h>
 
@@ -115,6 +116,5 @@ void workspace_give(struct workspace *ws, size_t offset)
         return;
     ws->used -= ws->blocks[low].size;
     ws->n--;
-    memmove(&ws->blocks[low], &ws->blocks[low + 1],
-            (size_t)(ws->n - low) * sizeof ws->blocks[0]);
+    memmove(&ws->blocks[low], &ws->blocks[low + 1], (size_t)(ws->n - low) * sizeof ws->blocks[0]);
 }

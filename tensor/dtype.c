@@ -52,8 +52,9 @@ static float from_bits(uint32_t u)
     return f;
 }
 
-/* A small float of e exponent and m mantissa bits (after the sign) with the given bias, widened exactly.
- * `special` is the all-ones exponent: infinities and NaN, but for E4M3, where only the top code is NaN. */
+/* A small float of e exponent and m mantissa bits (after the sign) with the given bias, widened
+ * exactly. `special` is the all-ones exponent: infinities and NaN, but for E4M3, where only the top
+ * code is NaN. */
 static float widen(uint32_t x, int e, int m, int bias, bool infinities)
 {
     uint32_t sign = (x >> (e + m)) << 31;

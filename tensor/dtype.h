@@ -1,7 +1,8 @@
 /* dtype.h - element types of files and activations, and their scalar conversions.
  *
- * The conversions are the definition (round to nearest even; F8 by the OCP 8-bit floating point specification:
- * E4M3 has no infinities, 0x7f and 0xff are NaN); kernels have faster ones that must agree bit for bit.
+ * The conversions are the definition (round to nearest even; F8 by the OCP 8-bit floating point
+ * specification: E4M3 has no infinities, 0x7f and 0xff are NaN); kernels have faster ones that must
+ * agree bit for bit.
  */
 #ifndef DR_TENSOR_DTYPE_H
 #define DR_TENSOR_DTYPE_H

@@ -1,4 +1,5 @@
-/* shape.h - dimensions of a tensor, outermost first, row-major. n = 0 is a scalar of one element. */
+/* shape.h - dimensions of a tensor, outermost first, row-major. n = 0 is a scalar of one element.
+ */
 #ifndef DR_TENSOR_SHAPE_H
 #define DR_TENSOR_SHAPE_H
 

@@ -1,4 +1,5 @@
-/* cpu.c - the cpu backend: memory is memory, an op is its kernel's phases run tile by tile on the pool. */
+/* cpu.c - the cpu backend: memory is memory, an op is its kernel's phases run tile by tile on the
+ * pool. */
 #include "backend/cpu/cpu.h"
 
 #include <string.h>
@@ -93,10 +94,14 @@ static struct layout scratch_layout(const struct cpu_backend *cpu, const struct 
     return l;
 }
 
-size_t cpu_scratch(struct backend *be, const struct op *op)
+struct op_need cpu_need(struct backend *be, const struct op *op)
 {
     struct cpu_backend *cpu = (struct cpu_backend *)be;
-    return scratch_layout(cpu, kernel_of(op->kind, cpu->set), op).total;
+    double (*flops)(const struct op *) = op_info(op->kind)->flops;
+    return (struct op_need){
+        .scratch = scratch_layout(cpu, kernel_of(op->kind, cpu->set), op).total,
+        .flops = flops ? flops(op) : 0,
+    };
 }
 
 struct run {
@@ -184,7 +189,7 @@ int backend_open_cpu(const struct backend_options *opt, struct backend **ret, st
         .copy = cpu_copy,
         .weight_bytes = cpu_weight_bytes,
         .weight_fill = cpu_weight_fill,
-        .scratch = cpu_scratch,
+        .need = cpu_need,
         .run = cpu_run,
     };
     return cpu_backend_open(opt, &vtable, ret, err);

@@ -1,7 +1,7 @@
 /* guarded.c - the cpu backend with its buffers out of reach.
  *
- * Buffers are mapped PROT_NONE and opened only while an op runs or an explicit copy is made, so host code that keeps a
- * pointer into one dies at once. For tests.
+ * Buffers are mapped PROT_NONE and opened only while an op runs or an explicit copy is made, so
+ * host code that keeps a pointer into one dies at once. For tests.
  */
 #include <sys/mman.h>
 
@@ -39,7 +39,7 @@ static void guarded_copy(struct backend *be, const struct transfer *t)
 static int guarded_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
                        size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
 {
-    struct buffer *used[] = { op->dst.buf, op->src.buf,      op->k.buf,  op->v.buf,
+    struct buffer *used[] = { op->dst.buf,      op->src.buf,         op->k.buf,  op->v.buf,
                               op->residual.buf, op->channel_add.buf, scratch_buf };
     int count = (int)(sizeof used / sizeof *used);
     for (int i = 0; i < count; i++)
@@ -60,7 +60,7 @@ int backend_open_guarded(const struct backend_options *opt, struct backend **ret
         .copy = guarded_copy,
         .weight_bytes = cpu_weight_bytes,
         .weight_fill = cpu_weight_fill,
-        .scratch = cpu_scratch,
+        .need = cpu_need,
         .run = guarded_run,
     };
     return cpu_backend_open(opt, &vtable, ret, err);

@@ -7,8 +7,9 @@
 #include "base/error.h"
 #include "backend/ops/op.h"
 
-/* Number of a set; name NULL or "auto": the best that this machine can run. DR_EINVAL for an unknown name (the error
- * lists the known ones), DR_EUNSUPPORTED when the processor lacks what the set needs. */
+/* Number of a set; name NULL or "auto": the best that this machine can run. DR_EINVAL for an
+ * unknown name (the error lists the known ones), DR_EUNSUPPORTED when the processor lacks what the
+ * set needs. */
 int kernel_set_find(const char *name, int *ret_set, struct dr_error *err);
 const char *kernel_set_name(int set); /* NULL past the end */
 bool kernel_set_usable(int set);

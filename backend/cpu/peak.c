@@ -1,5 +1,5 @@
-/* peak.c - see peak.h. A round is a few tiles for every thread of the pool, timed together, so that one that starts late or
- * is held up for a moment does not count against the machine. */
+/* peak.c - see peak.h. A round is a few tiles for every thread of the pool, timed together, so that
+ * one that starts late or is held up for a moment does not count against the machine. */
 #include "backend/cpu/peak.h"
 
 #include <string.h>

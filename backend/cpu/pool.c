@@ -1,8 +1,9 @@
 /* pool.c - see pool.h.
  *
- * A run is published in one atomic word: generation, open, number of threads inside. A thread that wakes late finds the run
- * closed and goes back to sleep, so the caller waits only for threads that hold a tile; that matters on a machine that is
- * not ours alone. Threads spin for a moment before they sleep, since ops follow each other within microseconds.
+ * A run is published in one atomic word: generation, open, number of threads inside. A thread that
+ * wakes late finds the run closed and goes back to sleep, so the caller waits only for threads that
+ * hold a tile; that matters on a machine that is not ours alone. Threads spin for a moment before
+ * they sleep, since ops follow each other within microseconds.
  */
 #include "backend/cpu/pool.h"
 
@@ -198,8 +199,7 @@ int pool_new(int threads, struct pool **ret, struct dr_error *err)
 {
     if (threads < 1 || threads > THREADS_MAX)
         return dr_fail(err, DR_EINVAL, "threads: got %d, expected 1 to %d", threads, THREADS_MAX);
-    struct pool *p =
-        dr_calloc(DR_TAG_BASE, 1, sizeof *p + (size_t)threads * sizeof p->members[0]);
+    struct pool *p = dr_calloc(DR_TAG_BASE, 1, sizeof *p + (size_t)threads * sizeof p->members[0]);
     if (!p)
         return dr_fail(err, DR_ENOMEM, "no memory for threads");
     p->threads = threads;

@@ -1,8 +1,9 @@
 /* pool.h - threads that share out the tiles of an op.
  *
- * The caller works too, as thread 0. Tiles are handed out from one atomic counter, so a thread that is late or slow simply
- * gets fewer; which thread computes a tile never shows in the bits. Before each tile the stop flag is read. Every thread
- * computes with the default floating-point environment (round to nearest, denormals kept) whatever the caller's is.
+ * The caller works too, as thread 0. Tiles are handed out from one atomic counter, so a thread that
+ * is late or slow simply gets fewer; which thread computes a tile never shows in the bits. Before
+ * each tile the stop flag is read. Every thread computes with the default floating-point
+ * environment (round to nearest, denormals kept) whatever the caller's is.
  */
 #ifndef DR_BACKEND_CPU_POOL_H
 #define DR_BACKEND_CPU_POOL_H
@@ -21,8 +22,9 @@ int pool_threads(const struct pool *p);
 
 typedef void (*pool_fn)(void *ctx, int64_t tile, int thread);
 
-/* Runs fn for the tiles 0 .. tiles-1 and returns when all are done; DR_ECANCELED when *stop became nonzero before the last
- * was handed out. Calls from several threads are served one after another. */
+/* Runs fn for the tiles 0 .. tiles-1 and returns when all are done; DR_ECANCELED when *stop became
+ * nonzero before the last was handed out. Calls from several threads are served one after another.
+ */
 int pool_run(struct pool *p, pool_fn fn, void *ctx, int64_t tiles, const atomic_int *stop);
 
 #endif

@@ -1,7 +1,8 @@
 /* add.c - dst = act(src + residual).
  *
- * Contract. All [n, h, w, c] float32; residual may be absent (then dst = act(src)); activation NONE, SILU, GELU or
- * QUICK_GELU, after the addition, unlike elsewhere. dst may be src or residual. flops 0.
+ * Contract. All [n, h, w, c] float32; residual may be absent (then dst = act(src)); activation
+ * NONE, SILU, GELU or QUICK_GELU, after the addition, unlike elsewhere. dst may be src or residual.
+ * flops 0.
  */
 #include "backend/ops/common.h"
 

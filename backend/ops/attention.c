@@ -1,10 +1,11 @@
 /* attention.c - dst = softmax(scale q k^T) v, head by head.
  *
- * Contract (Vaswani et al. 2017; torch's scaled_dot_product_attention). src (the queries) and dst [n, 1, Lq, c], k and v
- * [n, 1, Lk, c] float32, each with its own ld, so that slices of a fused projection are views; h x w counts as tokens. Head i
- * is channels [i c / heads, (i + 1) c / heads), at most 512 wide. causal: query i sees keys 0 .. i (Lq = Lk). n of k and v
- * may be 1: all samples share them. dst overlaps nothing. flops = 4 n Lq Lk c.
- * Order: scores and their sums in double in order of the keys, the largest score subtracted first. Kernels may work by blocks of
+ * Contract (Vaswani et al. 2017; torch's scaled_dot_product_attention). src (the queries) and dst
+ * [n, 1, Lq, c], k and v [n, 1, Lk, c] float32, each with its own ld, so that slices of a fused
+ * projection are views; h x w counts as tokens. Head i is channels [i c / heads, (i + 1) c /
+ * heads), at most 512 wide. causal: query i sees keys 0 .. i (Lq = Lk). n of k and v may be 1: all
+ * samples share them. dst overlaps nothing. flops = 4 n Lq Lk c. Order: scores and their sums in
+ * double in order of the keys, the largest score subtracted first. Kernels may work by blocks of
  * keys in rising order with a running maximum.
  */
 #include "backend/ops/common.h"
@@ -104,7 +105,8 @@ static double score(const struct op_args *a, int64_t n, int64_t query, int64_t k
 }
 
 /* Fills weights[i] = exp(score i - largest score); returns their sum. */
-static double weigh(const struct op_args *a, int64_t n, int64_t query, int64_t first, double *weights)
+static double weigh(const struct op_args *a, int64_t n, int64_t query, int64_t first,
+                    double *weights)
 {
     const struct op *op = a->op;
     int64_t keys = keys_seen(op, query);
@@ -208,8 +210,9 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->scale = c->variant & SHARP ? 4.0 : 0.125;
 }
 
-static const struct kernel reference = { .phases = 1, .per_thread = per_thread, .tiles = tiles,
-                                         .run = run };
+static const struct kernel reference = {
+    .phases = 1, .per_thread = per_thread, .tiles = tiles, .run = run
+};
 
 const struct op_info op_info_attention = {
     .name = "attention",

@@ -1,4 +1,5 @@
-/* common.h - what the references share: checks of activations, the epilogue, a blocked dot product in double. */
+/* common.h - what the references share: checks of activations, the epilogue, a blocked dot product
+ * in double. */
 #ifndef DR_BACKEND_OPS_COMMON_H
 #define DR_BACKEND_OPS_COMMON_H
 
@@ -44,13 +45,14 @@ void ref_elements(float *dst, const struct weight_source *s, int64_t first, int6
 
 double ref_activate(enum activation act, double x);
 
-/* From the sum of products to the stored value, for pixel p (over all samples) and channel c of dst: bias, channel_add,
- * activation (gate: the second sum of GEGLU), residual, rounding. */
+/* From the sum of products to the stored value, for pixel p (over all samples) and channel c of
+ * dst: bias, channel_add, activation (gate: the second sum of GEGLU), residual, rounding. */
 double ref_finish(const struct op_args *a, int64_t p, int64_t c, double sum, double gate);
 
 enum { REF_BLOCK = 4 };
 
-/* sums[i][j] += dot(x[i], column j of w), i, j < REF_BLOCK; w is [k][REF_BLOCK]. One chain in order of k per sum. */
+/* sums[i][j] += dot(x[i], column j of w), i, j < REF_BLOCK; w is [k][REF_BLOCK]. One chain in order
+ * of k per sum. */
 void ref_multiply(double sums[REF_BLOCK][REF_BLOCK], const float *const x[REF_BLOCK],
                   const float *w, int64_t k);
 

@@ -1,11 +1,11 @@
 /* conv2d.c - dst = act(conv(src, W) + b + channel_add) + residual.
  *
- * Contract. src [n, h, w, in], dst [n, H, W, out] float32 NHWC, H = (h + pad_low + pad_high - kernel) / stride + 1, the same
- * for W; weight WEIGHT_CONV [out, in, kernel, kernel] as in torch, kernel 1 or 3; outside src there are zeros. channel_add
- * [n, 1, 1, out] is added before the activation (NONE or SILU). residual: dst's shape, may be dst itself; src
- * may not. flops = 2 n H W in out kernel^2.
- * Order: one sum per output in double, over rows, columns, then channels of the window. Kernels may take the channels in
- * blocks, each in that order.
+ * Contract. src [n, h, w, in], dst [n, H, W, out] float32 NHWC, H = (h + pad_low + pad_high -
+ * kernel) / stride + 1, the same for W; weight WEIGHT_CONV [out, in, kernel, kernel] as in torch,
+ * kernel 1 or 3; outside src there are zeros. channel_add [n, 1, 1, out] is added before the
+ * activation (NONE or SILU). residual: dst's shape, may be dst itself; src may not. flops = 2 n H W
+ * in out kernel^2. Order: one sum per output in double, over rows, columns, then channels of the
+ * window. Kernels may take the channels in blocks, each in that order.
  */
 #include "backend/ops/common.h"
 #include "backend/ops/window.h"
@@ -33,8 +33,8 @@ static int check(const struct op *op, struct dr_error *err)
         return dr_fail(err, DR_EINVAL, "conv2d: activation must be none or silu");
     r = ref_shape("conv2d", "src", &op->src, op->dst.n, -1, -1, d->in, err);
     if (!r)
-        r = ref_shape("conv2d", "dst", &op->dst, -1, extent(op, op->src.h),
-                      extent(op, op->src.w), d->out, err);
+        r = ref_shape("conv2d", "dst", &op->dst, -1, extent(op, op->src.h), extent(op, op->src.w),
+                      d->out, err);
     if (r || !op->channel_add.buf)
         return r;
     r = ref_need("conv2d", "channel_add", &op->channel_add, DTYPE_F32, err);
@@ -60,8 +60,20 @@ static double at(const struct op_args *a, int64_t n, int64_t h, int64_t w, int64
     return window_at(a, source, n, h, w, c);
 }
 
-enum { F16 = 1, BF16 = 2, F8 = 3, DTYPES = 3, VIEW = 4, CHANNEL_ADD = 8, ADD = 16, IN_PLACE = 32,
-       SILU = 64, PAD_HIGH = 128, NO_PAD = 256, NO_BIAS = 512 };
+enum {
+    F16 = 1,
+    BF16 = 2,
+    F8 = 3,
+    DTYPES = 3,
+    VIEW = 4,
+    CHANNEL_ADD = 8,
+    ADD = 16,
+    IN_PLACE = 32,
+    SILU = 64,
+    PAD_HIGH = 128,
+    NO_PAD = 256,
+    NO_BIAS = 512
+};
 
 static const struct op_case cases[] = {
     { "one value", .n = 1, .h = 1, .w = 1, .cin = 1, .cout = 1, .kernel = 3, .stride = 1 },
@@ -92,8 +104,8 @@ static const struct op_case cases[] = {
       .variant = F16 },
     { "conv_out", .n = 1, .h = 64, .w = 64, .cin = 320, .cout = 4, .kernel = 3, .stride = 1,
       .variant = F16 },
-    { "unet resnet", .n = 1, .h = 16, .w = 16, .cin = 1280, .cout = 1280, .kernel = 3,
-      .stride = 1, .variant = F16 | CHANNEL_ADD | IN_PLACE },
+    { "unet resnet", .n = 1, .h = 16, .w = 16, .cin = 1280, .cout = 1280, .kernel = 3, .stride = 1,
+      .variant = F16 | CHANNEL_ADD | IN_PLACE },
     { "unet concatenation", .n = 1, .h = 13, .w = 9, .cin = 2560, .cout = 1280, .kernel = 3,
       .stride = 1, .variant = F16 | CHANNEL_ADD },
     { "unet downsampler", .n = 1, .h = 64, .w = 64, .cin = 320, .cout = 320, .kernel = 3,
@@ -134,8 +146,9 @@ static void setup(const struct op_case *c, struct op_setup *ret)
                                         .bias = !(c->variant & NO_BIAS) };
 }
 
-static const struct kernel reference = { .phases = 1, .per_thread = window_per_thread,
-                                         .tiles = window_tiles, .run = run };
+static const struct kernel reference = {
+    .phases = 1, .per_thread = window_per_thread, .tiles = window_tiles, .run = run
+};
 
 const struct op_info op_info_conv2d = {
     .name = "conv2d",

@@ -1,8 +1,9 @@
 /* embedding.c - dst[n, token] = table[id] + position[token].
  *
- * Contract. src [n, 1, tokens, 1] I32 ids, dst [n, 1, tokens, c] float32; weight and the optional position are
- * WEIGHT_TABLE [rows, c], position with at least `tokens` rows. An id outside the table gives a row of NaN: the caller
- * checks ids, and a mistake must not look like a picture. flops 0. Exact: one addition in float32.
+ * Contract. src [n, 1, tokens, 1] I32 ids, dst [n, 1, tokens, c] float32; weight and the optional
+ * position are WEIGHT_TABLE [rows, c], position with at least `tokens` rows. An id outside the
+ * table gives a row of NaN: the caller checks ids, and a mistake must not look like a picture.
+ * flops 0. Exact: one addition in float32.
  */
 #include "backend/ops/common.h"
 
@@ -29,10 +30,9 @@ static int check(const struct op *op, struct dr_error *err)
         return r;
     const struct weight_desc *d = weight_desc(op->position);
     if (d->out != op->dst.c || d->in < op->dst.w)
-        return dr_fail(err, DR_EINVAL,
-                       "embedding: %lld positions of %lld channels for %lld tokens of %lld",
-                       (long long)d->in, (long long)d->out, (long long)op->dst.w,
-                       (long long)op->dst.c);
+        return dr_fail(
+            err, DR_EINVAL, "embedding: %lld positions of %lld channels for %lld tokens of %lld",
+            (long long)d->in, (long long)d->out, (long long)op->dst.w, (long long)op->dst.c);
     return 0;
 }
 
@@ -90,15 +90,16 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->dst = (struct act){ .n = c->n, .h = 1, .w = c->w, .c = c->cin, .ld = c->cin + gap };
     ret->ids = c->kv;
     ret->weight_dtype = c->variant & F16 ? DTYPE_F16 : DTYPE_F32;
-    ret->weight = (struct weight_desc){ .kind = WEIGHT_TABLE, .in = c->kv, .out = c->cin,
-                                        .parts = 1 };
+    ret->weight =
+        (struct weight_desc){ .kind = WEIGHT_TABLE, .in = c->kv, .out = c->cin, .parts = 1 };
     if (c->variant & POSITION)
-        ret->position = (struct weight_desc){ .kind = WEIGHT_TABLE, .in = c->w + 2,
-                                              .out = c->cin, .parts = 1 };
+        ret->position =
+            (struct weight_desc){ .kind = WEIGHT_TABLE, .in = c->w + 2, .out = c->cin, .parts = 1 };
 }
 
-static const struct kernel reference = { .phases = 1, .per_thread = per_thread, .tiles = tiles,
-                                         .run = run };
+static const struct kernel reference = {
+    .phases = 1, .per_thread = per_thread, .tiles = tiles, .run = run
+};
 
 const struct op_info op_info_embedding = {
     .name = "embedding",

@@ -1,8 +1,10 @@
-/* group_norm.c - dst = act((src - mean) / sqrt(variance + eps) * scale + shift), statistics per sample and group.
+/* group_norm.c - dst = act((src - mean) / sqrt(variance + eps) * scale + shift), statistics per
+ * sample and group.
  *
- * Contract (Wu and He 2018; torch's GroupNorm). src and dst [n, h, w, c] float32, c a multiple of `groups`; weight
- * WEIGHT_NORM [c], shift optional; biased variance; activation NONE or SILU; dst may be src. flops 0.
- * Order: sums of values and squares in double over fixed runs of pixels of a sample, the runs then combined in rising order.
+ * Contract (Wu and He 2018; torch's GroupNorm). src and dst [n, h, w, c] float32, c a multiple of
+ * `groups`; weight WEIGHT_NORM [c], shift optional; biased variance; activation NONE or SILU; dst
+ * may be src. flops 0. Order: sums of values and squares in double over fixed runs of pixels of a
+ * sample, the runs then combined in rising order.
  */
 #include "backend/ops/common.h"
 
@@ -25,8 +27,9 @@ static int check(const struct op *op, struct dr_error *err)
         return dr_fail(err, DR_EINVAL,
                        "group_norm: eps above 0, activation none or silu, nothing added");
     r = ref_shape("group_norm", "src", &op->src, op->dst.n, op->dst.h, op->dst.w, op->dst.c, err);
-    return r ? r : ref_shape("group_norm", "dst", &op->dst, -1, -1, -1,
-                             weight_desc(op->weight)->out, err);
+    return r ? r
+             : ref_shape("group_norm", "dst", &op->dst, -1, -1, -1, weight_desc(op->weight)->out,
+                         err);
 }
 
 static int64_t run_pixels(const struct op *op)
@@ -39,7 +42,8 @@ static int64_t runs(const struct op *op)
     return ref_ceil(ref_pixels(&op->src), run_pixels(op));
 }
 
-/* Sum and sum of squares of each run and group; then mean and 1 / deviation of each sample and group. */
+/* Sum and sum of squares of each run and group; then mean and 1 / deviation of each sample and
+ * group. */
 static size_t shared(const struct op *op)
 {
     return (size_t)(op->src.n * (runs(op) + 1) * op->groups) * 2 * sizeof(double);
@@ -155,12 +159,14 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     ret->mean = c->variant & FAR ? 100 : 0;
     ret->constant = c->kv == 1;
     ret->weight_dtype = c->variant & F16 ? DTYPE_F16 : DTYPE_F32;
-    ret->weight = (struct weight_desc){ .kind = WEIGHT_NORM, .in = c->cin, .out = c->cin,
-                                        .parts = 1, .bias = true };
+    ret->weight = (struct weight_desc){
+        .kind = WEIGHT_NORM, .in = c->cin, .out = c->cin, .parts = 1, .bias = true
+    };
 }
 
-static const struct kernel reference = { .phases = 3, .shared = shared, .tiles = tiles,
-                                         .run = run };
+static const struct kernel reference = {
+    .phases = 3, .shared = shared, .tiles = tiles, .run = run
+};
 
 const struct op_info op_info_group_norm = {
     .name = "group_norm",

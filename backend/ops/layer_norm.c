@@ -1,8 +1,9 @@
 /* layer_norm.c - dst = (src - mean) / sqrt(variance + eps) * scale + shift, statistics per token.
  *
- * Contract (Ba, Kiros and Hinton 2016; torch's LayerNorm over the last dimension). src and dst [n, h, w, c] float32; weight
- * WEIGHT_NORM [c], shift optional; biased variance; no activation; dst may be src. flops 0.
- * Order: the mean in double over the channels in rising order, then the squared distances from it.
+ * Contract (Ba, Kiros and Hinton 2016; torch's LayerNorm over the last dimension). src and dst [n,
+ * h, w, c] float32; weight WEIGHT_NORM [c], shift optional; biased variance; no activation; dst may
+ * be src. flops 0. Order: the mean in double over the channels in rising order, then the squared
+ * distances from it.
  */
 #include "backend/ops/common.h"
 
@@ -20,8 +21,9 @@ static int check(const struct op *op, struct dr_error *err)
     if (!(op->eps > 0) || op->residual.buf || op->channel_add.buf || op->activation != ACT_NONE)
         return dr_fail(err, DR_EINVAL, "layer_norm: eps above 0, no activation, nothing added");
     r = ref_shape("layer_norm", "src", &op->src, op->dst.n, op->dst.h, op->dst.w, op->dst.c, err);
-    return r ? r : ref_shape("layer_norm", "dst", &op->dst, -1, -1, -1,
-                             weight_desc(op->weight)->out, err);
+    return r ? r
+             : ref_shape("layer_norm", "dst", &op->dst, -1, -1, -1, weight_desc(op->weight)->out,
+                         err);
 }
 
 static int64_t tiles(const struct op *op, int phase)
@@ -76,8 +78,11 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     ret->mean = c->variant & FAR ? 100 : 0;
     ret->constant = c->kv == 1;
     ret->weight_dtype = c->variant & F16 ? DTYPE_F16 : DTYPE_F32;
-    ret->weight = (struct weight_desc){ .kind = WEIGHT_NORM, .in = c->cin, .out = c->cin,
-                                        .parts = 1, .bias = !(c->variant & NO_SHIFT) };
+    ret->weight = (struct weight_desc){ .kind = WEIGHT_NORM,
+                                        .in = c->cin,
+                                        .out = c->cin,
+                                        .parts = 1,
+                                        .bias = !(c->variant & NO_SHIFT) };
 }
 
 static const struct kernel reference = { .phases = 1, .tiles = tiles, .run = run };

@@ -1,11 +1,11 @@
 /* linear.c - dst = act(src . W^T + b) + residual.
  *
- * Contract. src [n, h, w, in], dst [n, h, w, out] float32 (h x w may be cut differently: a picture or its tokens);
- * weight WEIGHT_LINEAR [out, in], its parts stacked on out. GEGLU: dst has out / 2 channels, value rows first, then gate
- * rows; dst = (value + b) * gelu(gate + b'), as in diffusers' GEGLU. residual: dst's shape, may be dst itself; src
- * may not. flops = 2 n h w in out.
- * Order: one sum per output over the inputs in rising order, in double, rounded once at the end. Kernels may block the sum
- * by in, never by anything else.
+ * Contract. src [n, h, w, in], dst [n, h, w, out] float32 (h x w may be cut differently: a picture
+ * or its tokens); weight WEIGHT_LINEAR [out, in], its parts stacked on out. GEGLU: dst has out / 2
+ * channels, value rows first, then gate rows; dst = (value + b) * gelu(gate + b'), as in diffusers'
+ * GEGLU. residual: dst's shape, may be dst itself; src may not. flops = 2 n h w in out. Order: one
+ * sum per output over the inputs in rising order, in double, rounded once at the end. Kernels may
+ * block the sum by in, never by anything else.
  */
 #include "backend/ops/common.h"
 
@@ -128,8 +128,23 @@ static double at(const struct op_args *a, int64_t n, int64_t h, int64_t w, int64
     return ref_finish(a, p, c, dot(a, p, c), gate);
 }
 
-enum { PLAIN, F16 = 1, BF16 = 2, F8 = 3, DTYPES = 3, VIEW = 4, PARTS = 8, ADD = 16, IN_PLACE = 32,
-       SILU = 64, GELU = 128, QUICK = 192, GEGLU = 256, ACTS = 448, NO_BIAS = 512 };
+enum {
+    PLAIN,
+    F16 = 1,
+    BF16 = 2,
+    F8 = 3,
+    DTYPES = 3,
+    VIEW = 4,
+    PARTS = 8,
+    ADD = 16,
+    IN_PLACE = 32,
+    SILU = 64,
+    GELU = 128,
+    QUICK = 192,
+    GEGLU = 256,
+    ACTS = 448,
+    NO_BIAS = 512
+};
 
 /* h, w: rows; cin, cout (of dst). */
 static const struct op_case cases[] = {
@@ -180,8 +195,9 @@ static void setup(const struct op_case *c, struct op_setup *ret)
                                         .bias = !(c->variant & NO_BIAS) };
 }
 
-static const struct kernel reference = { .phases = 1, .per_thread = per_thread, .tiles = tiles,
-                                         .run = run };
+static const struct kernel reference = {
+    .phases = 1, .per_thread = per_thread, .tiles = tiles, .run = run
+};
 
 const struct op_info op_info_linear = {
     .name = "linear",

@@ -1,9 +1,10 @@
 /* op.h - a call of an op, and what an op is.
  *
- * One flat call structure for all ops: the fields an op does not use stay zero, and what walks calls (plan,
- * guarded, checker) needs no case per op. Each op's file begins with its contract: which fields it reads, shapes,
- * order of operations, tolerance; then a scalar reference with double accumulation that is also the `scalar`
- * kernel set; then the list of cases on which every kernel is compared with it.
+ * One flat call structure for all ops: the fields an op does not use stay zero, and what walks
+ * calls (plan, guarded, checker) needs no case per op. Each op's file begins with its contract:
+ * which fields it reads, shapes, order of operations, tolerance; then a scalar reference with
+ * double accumulation that is also the `scalar` kernel set; then the list of cases on which every
+ * kernel is compared with it.
  */
 #ifndef DR_BACKEND_OPS_OP_H
 #define DR_BACKEND_OPS_OP_H
@@ -27,8 +28,9 @@ enum op_kind {
 #define OP_RESIZE OP_KIND_resize
 #define OP_ADD OP_KIND_add
 
-/* Applied to a value before the residual is added. GEGLU: the weight has 2c outputs, value half first; the
- * result is value * gelu(gate) with c channels. GELU is the exact one, x * Phi(x); QUICK_GELU x * sigmoid(1.702 x). */
+/* Applied to a value before the residual is added. GEGLU: the weight has 2c outputs, value half
+ * first; the result is value * gelu(gate) with c channels. GELU is the exact one, x * Phi(x);
+ * QUICK_GELU x * sigmoid(1.702 x). */
 enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_GEGLU };
 
 struct op {
@@ -41,13 +43,13 @@ struct op {
     const struct weight *weight;
     const struct weight *position; /* embedding: second table, row = index of the token */
     enum activation activation;
-    int stride;             /* conv2d: 1 or 2 */
-    int pad_low, pad_high;  /* conv2d: zero rows/columns before and after (SDXL: 1,1; VAE downsampling: 0,1) */
-    int groups;             /* group_norm */
-    double eps;             /* norms */
-    int heads;              /* attention: c = heads * head width */
-    double scale;           /* attention: factor on q.k, before softmax */
-    bool causal;            /* attention: token i sees tokens 0..i */
+    int stride;            /* conv2d: 1 or 2 */
+    int pad_low, pad_high; /* conv2d: zero rows and columns before, after (VAE going down: 0, 1) */
+    int groups;            /* group_norm */
+    double eps;            /* norms */
+    int heads;             /* attention: c = heads * head width */
+    double scale;          /* attention: factor on q.k, before softmax */
+    bool causal;           /* attention: token i sees tokens 0..i */
 };
 
 /* Everything resolved to memory, for references and kernels. Strides come from op's acts. */
@@ -58,10 +60,11 @@ struct op_args {
     char *shared; /* scratch shared by the threads, 64-byte aligned */
 };
 
-/* A kernel: the work of one op cut into tiles that may run in any order on any thread. Phases run one after
- * another (all tiles of one before the next). The cut depends on the op's per-sample shape only, never on the number of threads
- * or on other samples, and a tile writes only its own outputs: that is what keeps the bits. One tile takes 20 ms at most on a
- * slow core. Leaves: no allocation, no errors, no logging. */
+/* A kernel: the work of one op cut into tiles that may run in any order on any thread. Phases run
+ * one after another (all tiles of one before the next). The cut depends on the op's per-sample
+ * shape only, never on the number of threads or on other samples, and a tile writes only its own
+ * outputs: that is what keeps the bits. One tile takes 20 ms at most on a slow core. Leaves: no
+ * allocation, no errors, no logging. */
 struct kernel {
     int phases;
     size_t (*shared)(const struct op *op);     /* bytes; NULL: none */
@@ -78,8 +81,8 @@ struct op_case {
     int variant; /* op-specific: activation, residual, dtype of weights, view with ld > c ... */
 };
 
-/* What the checker makes of a case. In `op`, an activation with c > 0 is present (buf NULL, ld 0: dense); the checker
- * gives it memory and random values. */
+/* What the checker makes of a case. In `op`, an activation with c > 0 is present (buf NULL, ld 0:
+ * dense); the checker gives it memory and random values. */
 struct op_setup {
     struct op op;
     struct weight_desc weight, position; /* out = 0: none */
@@ -111,14 +114,15 @@ const struct op_info *op_info(enum op_kind kind); /* NULL: no such op */
 #include "backend/ops/ops.def"
 #undef OP
 
-/* What kernels may know of a weight on the CPU: its sources and, when the set packs, the packed form. */
+/* What kernels may know of a weight on the CPU: its sources and, when the set packs, the packed
+ * form. */
 struct cpu_weight {
     struct weight_desc desc;
     struct weight_source source[6]; /* parts, then biases */
     int n_sources;
-    const float *bias;   /* [out] float32, NULL if none; norm: shift */
-    const float *scale;  /* norm: [c] float32 */
-    void *packed;        /* the kernel set's own layout, or NULL: kernels read the sources */
+    const float *bias;  /* [out] float32, NULL if none; norm: shift */
+    const float *scale; /* norm: [c] float32 */
+    void *packed;       /* the kernel set's own layout, or NULL: kernels read the sources */
 };
 const struct cpu_weight *weight_cpu(const struct weight *w);
 

@@ -1,7 +1,8 @@
 /* resize.c - nearest neighbour: dst[i, j] = src[floor(i h / H), floor(j w / W)].
  *
- * Contract (torch's interpolate, mode nearest, given a size). src [n, h, w, c], dst [n, H, W, c], the same dtype of 4 bytes;
- * any H and W. Equal sizes: a copy, e.g. into some channels of a concatenation. dst and src share nothing. flops 0. Exact.
+ * Contract (torch's interpolate, mode nearest, given a size). src [n, h, w, c], dst [n, H, W, c],
+ * the same dtype of 4 bytes; any H and W. Equal sizes: a copy, e.g. into some channels of a
+ * concatenation. dst and src share nothing. flops 0. Exact.
  */
 #include "backend/ops/common.h"
 
@@ -65,8 +66,7 @@ static const struct op_case cases[] = {
     { "double", .n = 2, .h = 8, .w = 10, .kv = 4, .groups = 5, .cin = 33 },
     { "7 to 13, 5 to 9", .n = 2, .h = 13, .w = 9, .kv = 7, .groups = 5, .cin = 17 },
     { "smaller", .n = 1, .h = 4, .w = 3, .kv = 11, .groups = 8, .cin = 5, .variant = VIEW },
-    { "unet skip", .n = 1, .h = 64, .w = 64, .kv = 64, .groups = 64, .cin = 320,
-      .variant = VIEW },
+    { "unet skip", .n = 1, .h = 64, .w = 64, .kv = 64, .groups = 64, .cin = 320, .variant = VIEW },
 };
 
 static void setup(const struct op_case *c, struct op_setup *ret)

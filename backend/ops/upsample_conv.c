@@ -1,8 +1,9 @@
 /* upsample_conv.c - a 3x3 convolution of the nearest-resized picture, which is never made.
  *
- * Contract. src [n, h, w, in], dst [n, H, W, out] float32, any H and W; weight WEIGHT_CONV, kernel 3. The picture that is
- * convolved is U[i, j] = src[floor(i h / H), floor(j w / W)] (torch's interpolate, mode nearest, given a size), with one
- * zero around it: diffusers' Upsample2D. dst = conv(U) + b, then residual. flops and order as conv2d.
+ * Contract. src [n, h, w, in], dst [n, H, W, out] float32, any H and W; weight WEIGHT_CONV, kernel
+ * 3. The picture that is convolved is U[i, j] = src[floor(i h / H), floor(j w / W)] (torch's
+ * interpolate, mode nearest, given a size), with one zero around it: diffusers' Upsample2D. dst =
+ * conv(U) + b, then residual. flops and order as conv2d.
  */
 #include "backend/ops/common.h"
 #include "backend/ops/window.h"
@@ -16,8 +17,7 @@ static int check(const struct op *op, struct dr_error *err)
         return r;
     const struct weight_desc *d = weight_desc(op->weight);
     if (d->kernel != 3 || op->activation != ACT_NONE || op->channel_add.buf)
-        return dr_fail(err, DR_EINVAL,
-                       "upsample_conv: kernel 3, no activation, no channel_add");
+        return dr_fail(err, DR_EINVAL, "upsample_conv: kernel 3, no activation, no channel_add");
     r = ref_shape("upsample_conv", "src", &op->src, op->dst.n, -1, -1, d->in, err);
     return r ? r : ref_shape("upsample_conv", "dst", &op->dst, -1, -1, -1, d->out, err);
 }
@@ -53,29 +53,30 @@ static const struct op_case cases[] = {
     { "smaller", .n = 1, .h = 4, .w = 3, .kv = 9, .groups = 7, .cin = 8, .cout = 8 },
     { "views", .n = 2, .h = 10, .w = 6, .kv = 5, .groups = 3, .cin = 24, .cout = 20,
       .variant = VIEW | F16 | ADD },
-    { "unet upsampler", .n = 1, .h = 32, .w = 32, .kv = 16, .groups = 16, .cin = 640,
-      .cout = 640, .variant = F16 },
-    { "vae upsampler", .n = 1, .h = 128, .w = 96, .kv = 64, .groups = 48, .cin = 128,
-      .cout = 128, .variant = F16 },
+    { "unet upsampler", .n = 1, .h = 32, .w = 32, .kv = 16, .groups = 16, .cin = 640, .cout = 640,
+      .variant = F16 },
+    { "vae upsampler", .n = 1, .h = 128, .w = 96, .kv = 64, .groups = 48, .cin = 128, .cout = 128,
+      .variant = F16 },
 };
 
 static void setup(const struct op_case *c, struct op_setup *ret)
 {
     int64_t gap = c->variant & VIEW ? 3 : 0;
     struct op *op = &ret->op;
-    op->src = (struct act){
-        .n = c->n, .h = c->kv, .w = c->groups, .c = c->cin, .ld = c->cin + gap
-    };
+    op->src =
+        (struct act){ .n = c->n, .h = c->kv, .w = c->groups, .c = c->cin, .ld = c->cin + gap };
     op->dst = (struct act){ .n = c->n, .h = c->h, .w = c->w, .c = c->cout, .ld = c->cout + gap };
     if (c->variant & ADD)
         op->residual = op->dst;
     ret->weight_dtype = c->variant & F16 ? DTYPE_F16 : DTYPE_F32;
-    ret->weight = (struct weight_desc){ .kind = WEIGHT_CONV, .in = c->cin, .out = c->cout,
-                                        .kernel = 3, .parts = 1, .bias = true };
+    ret->weight = (struct weight_desc){
+        .kind = WEIGHT_CONV, .in = c->cin, .out = c->cout, .kernel = 3, .parts = 1, .bias = true
+    };
 }
 
-static const struct kernel reference = { .phases = 1, .per_thread = window_per_thread,
-                                         .tiles = window_tiles, .run = run };
+static const struct kernel reference = {
+    .phases = 1, .per_thread = window_per_thread, .tiles = window_tiles, .run = run
+};
 
 const struct op_info op_info_upsample_conv = {
     .name = "upsample_conv",

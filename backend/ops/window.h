@@ -1,4 +1,5 @@
-/* window.h - the reference of everything that slides a kernel over a picture: conv2d and upsample_conv.
+/* window.h - the reference of everything that slides a kernel over a picture: conv2d and
+ * upsample_conv.
  *
  * They differ only in which row (and column) of src lies under tap `tap` of output row `out`.
  */

@@ -1,7 +1,7 @@
 /* plan.c - the backend that computes nothing.
  *
- * It asks the wrapped backend what each op and each weight would take and adds up. Networks run through it unchanged, so
- * what it says of memory is what the run will use, by construction.
+ * It asks the wrapped backend what each op and each weight would take and adds up. Networks run
+ * through it unchanged, so what it says of memory is what the run will use, by construction.
  */
 #include <stdatomic.h>
 #include <string.h>
@@ -66,9 +66,9 @@ static void plan_weight_gone(struct backend *be, struct weight *w)
     ((struct plan_backend *)be)->totals.packed_bytes -= w->bytes;
 }
 
-static size_t plan_scratch(struct backend *be, const struct op *op)
+static struct op_need plan_need(struct backend *be, const struct op *op)
 {
-    return be->inner->v->scratch(be->inner, op);
+    return be->inner->v->need(be->inner, op);
 }
 
 /* The mark of use is the one field of a weight that running an op changes. */
@@ -88,17 +88,16 @@ static void use_weight(struct plan_backend *plan, const struct weight *used)
 static int plan_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
                     size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
 {
+    (void)scratch_buf;
     (void)scratch_offset;
     (void)stop;
     (void)err;
     struct plan_backend *plan = (struct plan_backend *)be;
-    const struct op_info *info = op_info(op->kind);
-    size_t scratch = scratch_buf ? plan_scratch(be, op) : 0;
+    struct op_need need = plan_need(be, op);
     plan->totals.ops++;
-    if (info->flops)
-        plan->totals.flops += info->flops(op);
-    if (scratch > plan->totals.scratch_peak)
-        plan->totals.scratch_peak = scratch;
+    plan->totals.flops += need.flops;
+    if (need.scratch > plan->totals.scratch_peak)
+        plan->totals.scratch_peak = need.scratch;
     use_weight(plan, op->weight);
     use_weight(plan, op->position);
     return 0;
@@ -114,7 +113,7 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
         .weight_bytes = plan_weight_bytes,
         .weight_fill = plan_weight_fill,
         .weight_gone = plan_weight_gone,
-        .scratch = plan_scratch,
+        .need = plan_need,
         .run = plan_run,
     };
     struct plan_backend *plan = dr_calloc(DR_TAG_BASE, 1, sizeof *plan);

@@ -1,4 +1,5 @@
-/* test_backend_ops.c - the references against values worked out by hand, and the calls that contracts forbid.
+/* test_backend_ops.c - the references against values worked out by hand, and the calls that
+ * contracts forbid.
  *
  * The checker holds kernels against references; this holds references against something else. */
 #include "testing/helpers/test.h"
@@ -84,7 +85,8 @@ static void refuse(const struct op *op, const char *text)
 static void linear_by_hand(void **state)
 {
     (void)state;
-    const float in[] = { 1, 2, -1, 0.5f }, w[] = { 1, 10, 2, 20, 3, 30, 4, 40 }, b[] = { 0, 1, 2, 3 };
+    const float in[] = { 1, 2, -1, 0.5f }, w[] = { 1, 10, 2, 20, 3, 30, 4, 40 },
+                b[] = { 0, 1, 2, 3 };
     struct op op = { .kind = OP_LINEAR, .src = act_of(1, 1, 2, 2, in) };
     op.weight = weight_of((struct weight_desc){ WEIGHT_LINEAR, .in = 2, .out = 4 }, w, b);
     op.dst = act_of(1, 1, 2, 4, NULL);
@@ -116,7 +118,8 @@ static void geglu_by_hand(void **state)
 {
     (void)state;
     const float w[] = { 1, 0, 0, 1, 2, 0, 0, -2 }, b[] = { 0, 1, 1, 0 };
-    struct op op = { .kind = OP_LINEAR, .activation = ACT_GEGLU,
+    struct op op = { .kind = OP_LINEAR,
+                     .activation = ACT_GEGLU,
                      .src = act_of(1, 1, 1, 2, (float[]){ 1, -0.5f }) };
     op.weight = weight_of((struct weight_desc){ WEIGHT_LINEAR, .in = 2, .out = 4 }, w, b);
     op.dst = act_of(1, 1, 1, 2, NULL);
@@ -129,16 +132,22 @@ static void conv_by_hand(void **state)
     /* 1..6 in 2 x 3; the window's left and lower neighbours, told apart by weight. */
     const float in[] = { 1, 2, 3, 4, 5, 6 };
     const float w[] = { 0, 0, 0, 100, 1, 0, 0, 10, 0 }, b[] = { 0.5f };
-    struct op op = { .kind = OP_CONV2D, .stride = 1, .pad_low = 1, .pad_high = 1,
-                     .src = act_of(1, 2, 3, 1, in) };
-    op.weight = weight_of((struct weight_desc){ WEIGHT_CONV, .in = 1, .out = 1, .kernel = 3 }, w, b);
+    struct op op = {
+        .kind = OP_CONV2D, .stride = 1, .pad_low = 1, .pad_high = 1, .src = act_of(1, 2, 3, 1, in)
+    };
+    op.weight = weight_of((struct weight_desc){ WEIGHT_CONV, .in = 1, .out = 1, .kernel = 3 }, w,
+                          b);
     op.dst = act_of(1, 2, 3, 1, NULL);
     expect(&op, (float[]){ 41.5f, 152.5f, 263.5f, 4.5f, 405.5f, 506.5f }, 6);
     op.channel_add = act_of(1, 1, 1, 1, (float[]){ -0.5f });
     op.residual = act_of(1, 2, 3, 1, in);
     expect(&op, (float[]){ 42, 154, 266, 8, 410, 512 }, 6);
-    struct op half = { .kind = OP_CONV2D, .stride = 2, .pad_high = 1, .weight = op.weight,
-                       .src = op.src, .dst = act_of(1, 1, 1, 1, NULL) };
+    struct op half = { .kind = OP_CONV2D,
+                       .stride = 2,
+                       .pad_high = 1,
+                       .weight = op.weight,
+                       .src = op.src,
+                       .dst = act_of(1, 1, 1, 1, NULL) };
     /* Padded below only, the window's middle lies on row 1, column 1. */
     expect(&half, (float[]){ 405.5f }, 1);
     half.pad_low = 1;
@@ -166,7 +175,8 @@ static void norms_by_hand(void **state)
 {
     (void)state;
     const float scale[] = { 1, 2 }, shift[] = { 0, 10 };
-    struct op op = { .kind = OP_LAYER_NORM, .eps = 3,
+    struct op op = { .kind = OP_LAYER_NORM,
+                     .eps = 3,
                      .src = act_of(1, 1, 2, 2, (float[]){ 1, 3, -2, 0 }) };
     op.weight = weight_of((struct weight_desc){ WEIGHT_NORM, .out = 2 }, scale, shift);
     op.dst = act_of(1, 1, 2, 2, NULL);
@@ -186,7 +196,9 @@ static void attention_by_hand(void **state)
 {
     (void)state;
     const float log3 = 1.098612289f;
-    struct op op = { .kind = OP_ATTENTION, .heads = 2, .scale = 0.5,
+    struct op op = { .kind = OP_ATTENTION,
+                     .heads = 2,
+                     .scale = 0.5,
                      .src = act_of(1, 1, 2, 2, (float[]){ 2, 0, 2, 4 }) };
     op.k = act_of(1, 1, 2, 2, (float[]){ 0, 1, log3, 1 });
     op.v = act_of(1, 1, 2, 2, (float[]){ 4, 10, 8, 20 });
@@ -237,8 +249,9 @@ static void shapes_are_checked(void **state)
     op.residual = act_channels(d, 0, 8);
     op.residual.offset += 4;
     refuse(&op, "residual");
-    op = (struct op){ .kind = OP_GROUP_NORM, .weight = n, .src = a8, .dst = d, .groups = 3,
-                      .eps = 1 };
+    op = (struct op){
+        .kind = OP_GROUP_NORM, .weight = n, .src = a8, .dst = d, .groups = 3, .eps = 1
+    };
     refuse(&op, "3 groups");
     op.groups = 4;
     op.eps = 0;
@@ -266,7 +279,8 @@ static void slices_do_not_overlap(void **state)
     (void)state;
     const float in[] = { 1, 2, 3, 4, 5, 6, 7, 8 };
     struct act whole = act_of(1, 1, 2, 4, in);
-    struct op op = { .kind = OP_RESIZE, .src = act_channels(whole, 0, 2),
+    struct op op = { .kind = OP_RESIZE,
+                     .src = act_channels(whole, 0, 2),
                      .dst = act_channels(whole, 2, 2) };
     expect(&op, (float[]){ 1, 2, 5, 6 }, 4);
     op.dst = act_channels(whole, 1, 2);

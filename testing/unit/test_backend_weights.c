@@ -1,4 +1,5 @@
-/* test_backend_weights.c - which sources make a weight, and what the plan and the system get to know of it. */
+/* test_backend_weights.c - which sources make a weight, and what the plan and the system get to
+ * know of it. */
 #include "testing/helpers/test.h"
 
 #include <fcntl.h>
@@ -34,7 +35,8 @@ struct misfit {
 static void misfits_name_the_tensor(void **state)
 {
     (void)state;
-    const struct weight_desc linear = { WEIGHT_LINEAR, .in = 4, .out = 6, .parts = 2, .bias = true };
+    const struct weight_desc linear = { WEIGHT_LINEAR, .in = 4, .out = 6, .parts = 2,
+                                        .bias = true };
     const struct weight_desc conv = { WEIGHT_CONV, .in = 4, .out = 6, .kernel = 3, .parts = 1 };
     const struct weight_desc norm = { WEIGHT_NORM, .out = 6, .parts = 1, .bias = true };
     const struct weight_desc table = { WEIGHT_TABLE, .in = 9, .out = 6, .parts = 1 };
@@ -107,8 +109,9 @@ static void trailing_ones_do_not_matter(void **state)
     const struct {
         const struct weight_desc *desc;
         const struct weight_source *source;
-    } fits[] = { { &linear, &four }, { &linear, &two }, { &conv, &four }, { &conv, &two },
-                 { &thin, &one } };
+    } fits[] = {
+        { &linear, &four }, { &linear, &two }, { &conv, &four }, { &conv, &two }, { &thin, &one }
+    };
     for (size_t i = 0; i < sizeof fits / sizeof *fits; i++) {
         assert_int_equal(weight_prepare(be, fits[i].desc, fits[i].source, 1, &w, NULL), 0);
         assert_int_equal(weight_desc(w)->parts, 1);
@@ -122,7 +125,8 @@ static void vectors_are_widened(void **state)
     (void)state;
     struct backend *be = open_cpu();
     const uint16_t q[2] = { 0x3c00, 0x4000 }, k[1] = { 0xc200 }; /* 1, 2 and -3 in F16 */
-    struct weight_source s[4] = { source("q", SHAPE2(2, 4)), source("k", SHAPE2(1, 4)),
+    struct weight_source s[4] = { source("q", SHAPE2(2, 4)),
+                                  source("k", SHAPE2(1, 4)),
                                   { "qb", q, DTYPE_F16, SHAPE1(2), false },
                                   { "kb", k, DTYPE_F16, SHAPE1(1), false } };
     const struct weight_desc desc = { WEIGHT_LINEAR, .in = 4, .out = 3, .parts = 2, .bias = true };

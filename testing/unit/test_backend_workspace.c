@@ -1,4 +1,5 @@
-/* test_backend_workspace.c - the workspace, its copies to and from the host, and what a plan knows of it. */
+/* test_backend_workspace.c - the workspace, its copies to and from the host, and what a plan knows
+ * of it. */
 #include "testing/helpers/test.h"
 
 #include <string.h>
@@ -224,12 +225,9 @@ static void survives_short_memory(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(first_fit_by_lowest_offset),
-    cmocka_unit_test(too_small_says_so),
-    cmocka_unit_test(views_free_what_they_begin),
-    cmocka_unit_test(plan_has_the_same_peak),
-    cmocka_unit_test(plan_allocates_nothing),
-    cmocka_unit_test(host_copies),
+    cmocka_unit_test(first_fit_by_lowest_offset), cmocka_unit_test(too_small_says_so),
+    cmocka_unit_test(views_free_what_they_begin), cmocka_unit_test(plan_has_the_same_peak),
+    cmocka_unit_test(plan_allocates_nothing),     cmocka_unit_test(host_copies),
     cmocka_unit_test(survives_short_memory),
 };
 

@@ -1,4 +1,5 @@
-/* test_tensor_dtype.c - conversions against values computed from the definition, for every code of the small types. */
+/* test_tensor_dtype.c - conversions against values computed from the definition, for every code of
+ * the small types. */
 #include "testing/helpers/test.h"
 
 #include <math.h>
