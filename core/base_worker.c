@@ -33,6 +33,8 @@ struct base_worker {
     double opened;
 };
 
+static _Thread_local bool emitting; /* inside the owner's emit: no second event now */
+
 int base_worker_emit(struct base_worker *w, json_t *event)
 {
     if (!event) {
@@ -40,7 +42,9 @@ int base_worker_emit(struct base_worker *w, json_t *event)
         return DR_ENOMEM;
     }
     pthread_mutex_lock(&w->emit_lock);
+    emitting = true;
     w->config.emit(w->config.user, event);
+    emitting = false;
     pthread_mutex_unlock(&w->emit_lock);
     json_decref(event);
     return 0;
@@ -191,13 +195,42 @@ static struct job *find_job(struct base_worker *w, const char *id)
     return NULL;
 }
 
+/* Takes a waiting job out of the queue; the lock is held. */
+static void unlink_job(struct base_worker *w, struct job *j)
+{
+    struct job *before = NULL;
+    for (struct job *k = w->first; k != j; k = k->next)
+        before = k;
+    if (before)
+        before->next = j->next;
+    else
+        w->first = j->next;
+    if (w->last == j)
+        w->last = before;
+    w->waiting--;
+}
+
 bool base_worker_cancel(struct base_worker *w, const char *id)
 {
+    struct dr_error error;
     pthread_mutex_lock(&w->lock);
     struct job *j = find_job(w, id);
     if (j)
         atomic_store(&j->stop, 1);
+    /* a waiting job is answered now, unless this is called from inside an event: then in its turn */
+    bool now = j && j != w->running && !emitting;
+    if (now) {
+        unlink_job(w, j);
+        w->failed++;
+        if (!w->first && !w->running)
+            pthread_cond_broadcast(&w->idle);
+    }
     pthread_mutex_unlock(&w->lock);
+    if (now) {
+        dr_fail(&error, DR_ECANCELED, "cancelled before it began");
+        emit_failure(w, &j->message.ids, &error);
+        job_free(j);
+    }
     return j != NULL;
 }
 
