@@ -17,7 +17,7 @@
 #include "base/sha256.h"
 
 struct digest_options {
-    atomic_int *stop;             /* polled about every 10 ms: DR_ECANCELED. NULL: never */
+    const atomic_int *stop;       /* polled about every 10 ms: DR_ECANCELED. NULL: never */
     sha256_progress_fn *progress; /* bytes done and in all, may be NULL */
     void *ctx;
     const char *cache; /* file to remember in; NULL: digests in the user's cache folder; "": none */

@@ -32,7 +32,7 @@ void checkpoint_close(struct checkpoint *c);
 /* All pointers below are the checkpoint's own. */
 const char *checkpoint_path(const struct checkpoint *c);
 bool checkpoint_is_folder(const struct checkpoint *c);
-/* "sdxl-base", "sdxl-refiner", "sdxl-inpaint", "ssd-1b" ...: for people; nothing may depend on it. */
+/* "sdxl-base", "sdxl-refiner", "ssd-1b" ...: for people; nothing may depend on it. */
 const char *checkpoint_kind(const struct checkpoint *c);
 bool checkpoint_has(const struct checkpoint *c, enum component component);
 

@@ -27,7 +27,7 @@ struct layer {
     struct param weight[LAYER_PARTS]; /* norm: scale in [0] */
     struct param bias[LAYER_PARTS];   /* norm: shift in [0] */
     int64_t part_out[LAYER_PARTS];
-    struct weight *packed;            /* owned; made by params_prepare */
+    struct weight *packed; /* owned; made by params_prepare */
 };
 
 struct visitor {
@@ -54,7 +54,7 @@ int visit_raw(const struct visitor *v, struct layer *l, const char *param_name);
 /* Common visitors over anything with a visit function. */
 typedef int (*visit_fn)(void *network, const struct visitor *v);
 
-int64_t params_count(void *network, visit_fn visit);  /* elements, from the shapes alone */
+int64_t params_count(void *network, visit_fn visit); /* elements, from the shapes alone */
 /* Packs every layer on be; on error what was packed is freed. */
 int params_prepare(void *network, visit_fn visit, struct backend *be, const atomic_int *stop,
                    struct dr_error *err);

@@ -1,5 +1,6 @@
-/* fuzz_safetensors.c - libFuzzer target: any bytes as a file. Beyond not crashing, a header that is accepted must
- * keep what st_parse promises: tensors sorted, in the data, sized as their shapes say, tiling it exactly. */
+/* fuzz_safetensors.c - libFuzzer target: any bytes as a file. Beyond not crashing, a header that is
+ * accepted must keep what st_parse promises: tensors sorted, in the data, sized as their shapes
+ * say, tiling it exactly. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,6 +1,7 @@
 /* sgm_maker.h - single files in the key layout of the public SDXL release, of any shape.
  *
- * Written from that layout, independently of the loader's tables, so that the two check each other. */
+ * Written from that layout, independently of the loader's tables, so that the two check each
+ * other. */
 #ifndef DR_TESTING_HELPERS_SGM_MAKER_H
 #define DR_TESTING_HELPERS_SGM_MAKER_H
 
