@@ -76,6 +76,14 @@ void dr_map_close(struct dr_map *m)
     *m = (struct dr_map){ .fd = -1 };
 }
 
+bool dr_map_current(const struct dr_map *m, const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && (uint64_t)st.st_dev == m->device &&
+           (uint64_t)st.st_ino == m->inode && (size_t)st.st_size == m->size &&
+           nanoseconds(st.st_mtim) == m->mtime_ns;
+}
+
 int dr_map_check(const struct dr_map *m, const char *path, struct dr_error *err)
 {
     struct stat st;

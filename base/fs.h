@@ -28,6 +28,9 @@ void dr_map_close(struct dr_map *m);
 /* DR_EIO when the file's size or modification time is no longer what it was. */
 int dr_map_check(const struct dr_map *m, const char *path, struct dr_error *err);
 
+/* Whether `path` still leads to the file that was mapped, unchanged. */
+bool dr_map_current(const struct dr_map *m, const char *path);
+
 /* Appends a whole regular file; DR_ELIMIT when it is larger than `maximum`. */
 int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_error *err);
 

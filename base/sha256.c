@@ -69,7 +69,7 @@ void sha256_hex(const uint8_t digest[SHA256_BYTES], char ret_hex[SHA256_HEX])
 }
 
 static int hash_open_file(struct sha256 *s, int fd, uint64_t total, uint8_t *piece,
-                          const char *path, atomic_int *stop, sha256_progress_fn *progress,
+                          const char *path, const atomic_int *stop, sha256_progress_fn *progress,
                           void *ctx, struct dr_error *err)
 {
     uint64_t done = 0;
@@ -91,7 +91,7 @@ static int hash_open_file(struct sha256 *s, int fd, uint64_t total, uint8_t *pie
     }
 }
 
-int sha256_file(const char *path, atomic_int *stop, sha256_progress_fn *progress, void *ctx,
+int sha256_file(const char *path, const atomic_int *stop, sha256_progress_fn *progress, void *ctx,
                 char ret_hex[SHA256_HEX], struct dr_error *err)
 {
     int r;

@@ -26,7 +26,7 @@ typedef void sha256_progress_fn(void *ctx, uint64_t done, uint64_t total);
 
 /* Digest of a file as lower-case hex. Polls *stop (may be NULL) every 4 MiB (about 10 ms):
  * DR_ECANCELED when it is not 0. progress may be NULL. */
-int sha256_file(const char *path, atomic_int *stop, sha256_progress_fn *progress, void *ctx,
+int sha256_file(const char *path, const atomic_int *stop, sha256_progress_fn *progress, void *ctx,
                 char ret_hex[SHA256_HEX], struct dr_error *err);
 
 #endif

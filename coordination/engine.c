@@ -91,7 +91,8 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
         r = jx_opt_string(job->data, "data", keys[i], &model, err);
     if (!r)
         r = model_path(engine, model, path, sizeof path, err);
-    return r < 0 ? r : inspect_file(path, job->stop, ret_data, err);
+    struct digest_options digest = { .stop = job->stop };
+    return r < 0 ? r : inspect_model(path, &digest, ret_data, err);
 }
 
 static int ids_json(const struct tok *tok, const char *text, size_t len, json_t **ret,

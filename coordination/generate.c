@@ -44,7 +44,8 @@ struct digest_thread {
 static void *digest_main(void *arg)
 {
     struct digest_thread *d = arg;
-    d->result = model_digest(d->path, &d->stop, d->hex, &d->error);
+    struct digest_options options = { .stop = &d->stop };
+    d->result = digest_path(d->path, &options, d->hex, &d->error);
     return NULL;
 }
 

@@ -244,8 +244,6 @@ int denoise_run(const struct denoise *d, const struct job_events *events, float 
         goto out;
     }
     if (!r)
-        r = stages_check(&d->job->stages, sched_evaluations(l->sched[0]), err);
-    if (!r)
         r = settle_times(l, err);
     if (!r)
         r = begin(l, err);

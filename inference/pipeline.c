@@ -52,6 +52,12 @@ static void stage_end(struct walk *k, enum job_stage stage, double repeats)
     k->timing.seconds[stage] = dr_now() - k->started;
 }
 
+/* Of the model: a second-order sampler asks twice a step, but for the last. */
+static int evaluations_of(const struct job *job)
+{
+    return job->sched.sampler->second_order ? 2 * job->sched.steps - 1 : job->sched.steps;
+}
+
 static bool drops(const struct walk *k, enum job_stage stage)
 {
     return !k->planning && k->plan->drop[stage];
@@ -172,13 +178,11 @@ static int denoise(struct walk *k, struct dr_error *err)
                          .h = k->h,
                          .w = k->w };
     int total = guidance_rows(&d.guidance) * job->batch;
-    int evaluations = job->sched.steps * (job->sched.sampler->second_order ? 2 : 1) -
-                      job->sched.sampler->second_order;
     if (!r)
         r = stage_begin(k, STAGE_DENOISE, err);
     if (!r)
         r = denoise_run(&d, k->events, k->latents, err);
-    stage_end(k, STAGE_DENOISE, (double)evaluations * total / d.rows);
+    stage_end(k, STAGE_DENOISE, (double)evaluations_of(job) * total / d.rows);
     for (int i = 0; i < PROMPT_ROWS; i++) {
         unet_context_free(k->context[i]);
         k->context[i] = NULL;
@@ -278,7 +282,9 @@ static int walk(struct walk *k, struct dr_error *err)
 {
     const struct stages *stages = &k->job->stages;
     bool image_given = !k->planning && stage_loads(stages, "image");
-    int r = allocate(k, err);
+    int r = k->planning ? 0 : stages_check(stages, evaluations_of(k->job), err);
+    if (!r)
+        r = allocate(k, err);
     if (!r)
         r = text(k, err);
     if (!r && !image_given)

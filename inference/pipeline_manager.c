@@ -168,7 +168,7 @@ int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct ba
                          const atomic_int *stop, struct pipeline **ret, struct dr_error *err)
 {
     if (m->loaded && m->loaded->backend == be && !strcmp(m->path, path) &&
-        !checkpoint_check(m->loaded->checkpoint, NULL)) {
+        checkpoint_current(m->loaded->checkpoint)) {
         *ret = m->loaded;
         return 0;
     }

@@ -232,6 +232,14 @@ const char *checkpoint_warning(const struct checkpoint *c, size_t i)
     return i < c->n_warnings ? c->warnings[i] : NULL;
 }
 
+bool checkpoint_current(const struct checkpoint *c)
+{
+    for (size_t i = 0; i < c->n_files; i++)
+        if (!st_current(c->files[i]))
+            return false;
+    return true;
+}
+
 int checkpoint_check(const struct checkpoint *c, struct dr_error *err)
 {
     int r = 0;

@@ -70,4 +70,7 @@ const char *checkpoint_warning(const struct checkpoint *c, size_t i);
  * failed (see base/mapguard.h): what was computed since is not to be trusted. Cheap. */
 int checkpoint_check(const struct checkpoint *c, struct dr_error *err);
 
+/* Whether its path still leads to the same weights: false when a file was changed or replaced. */
+bool checkpoint_current(const struct checkpoint *c);
+
 #endif

@@ -1,6 +1,7 @@
 /* request.c - see request.h. */
 #include "core/communication/request.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -402,7 +403,7 @@ static int number_from_text(const struct field_info *f, const char *path, const 
         i = strtoll(text, &end, 10);
     else
         d = strtod(text, &end);
-    if (end == text || *end || errno || *text == ' ') {
+    if (end == text || *end || errno || isspace((unsigned char)*text)) {
         range_text(f, range, sizeof range);
         return dr_fail_field(err, DR_EINVAL, path, text, range, NULL);
     }

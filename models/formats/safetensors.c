@@ -106,6 +106,11 @@ const void *st_data(const struct safetensors *st, const struct st_tensor *t)
     return st->map.data + st->header.data_at + t->begin;
 }
 
+bool st_current(const struct safetensors *st)
+{
+    return dr_map_current(&st->map, st->path) && !mapguard_damaged(st->guard);
+}
+
 int st_check(const struct safetensors *st, struct dr_error *err)
 {
     if (mapguard_damaged(st->guard))

@@ -69,4 +69,7 @@ const void *st_data(const struct safetensors *st, const struct st_tensor *t);
 /* DR_EIO when the file was changed since it was opened. */
 int st_check(const struct safetensors *st, struct dr_error *err);
 
+/* Whether its path still leads to the same file, unchanged. */
+bool st_current(const struct safetensors *st);
+
 #endif

@@ -8,6 +8,7 @@ Made with torch 2.15.0, diffusers 0.42.1, transformers 5.23.0, numpy 2.4.6, scip
 the names and in the shapes of inference/stages.h. The model runs in float32 on the CPU; image i of a batch has its own
 generator, seeded with seed + i. Every file is written by numpy.save.
 """
+import functools
 import json
 import os
 import sys
@@ -57,6 +58,7 @@ class Recorder:
             self.keep("model_input_%03d" % self.count, out[:half])
             return out
 
+        @functools.wraps(step)  # the pipeline looks at its parameters
         def recorded_step(pred, t, sample, *args, **kwargs):
             self.keep("pred_%03d" % self.count, pred)
             out = step(pred, t, sample, *args, **kwargs)
