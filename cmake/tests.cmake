@@ -16,13 +16,13 @@ function(dr_test_program file prefix label timeout)
         "DARKROOM_BIN=${CMAKE_BINARY_DIR}/darkroom" "DARKROOM_WORKER=${CMAKE_BINARY_DIR}/darkroom-worker"
         "DARKROOM_SOURCE=${CMAKE_SOURCE_DIR}" "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"
         "XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/test-config")
-    foreach(line ${lines})
-        if(line MATCHES "^ *cmocka_unit_test(_setup_teardown)?\\(([a-z0-9_]+)")
-            set(test ${prefix}.${short}.${CMAKE_MATCH_2})
-            add_test(NAME ${test} COMMAND ${program} ${CMAKE_MATCH_2})
-            set_tests_properties(${test} PROPERTIES TIMEOUT ${timeout} LABELS ${label}
-                ENVIRONMENT "${environment}" SKIP_RETURN_CODE 77)
-        endif()
+    string(REGEX MATCHALL "cmocka_unit_test(_setup_teardown)?\\([a-z0-9_]+" found "${lines}")
+    foreach(one ${found})
+        string(REGEX REPLACE "^.*\\(" "" one ${one})
+        set(test ${prefix}.${short}.${one})
+        add_test(NAME ${test} COMMAND ${program} ${one})
+        set_tests_properties(${test} PROPERTIES TIMEOUT ${timeout} LABELS ${label}
+            ENVIRONMENT "${environment}" SKIP_RETURN_CODE 77)
     endforeach()
     if(label STREQUAL unit)
         add_test(NAME oom.${short} COMMAND ${program} --oom)
