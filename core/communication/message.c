@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/nearest.h"
+#include "core/communication/words.h"
 
 enum { VERB_NOW, VERB_QUEUED };
 
@@ -41,25 +42,10 @@ const char *message_id(const struct message_ids *ids)
     return *ids->request_id ? ids->request_id : ids->correlation_id;
 }
 
-static bool spelled(const struct verb_info *info, const char *word)
-{
-    size_t n = strlen(word);
-    if (!strcmp(info->name, word))
-        return true;
-    for (const char *p = info->spellings; *p;) {
-        size_t len = strcspn(p, " ");
-        if (len == n && !memcmp(p, word, n))
-            return true;
-        p += len;
-        p += *p == ' ';
-    }
-    return false;
-}
-
 static int find_verb(const char *word)
 {
     for (int v = 0; v < VERB_COUNT; v++)
-        if (spelled(&verbs[v], word))
+        if (!strcmp(verbs[v].name, word) || word_in(verbs[v].spellings, word))
             return v;
     return -1;
 }

@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/nearest.h"
 #include "base/utf8.h"
+#include "core/communication/words.h"
 
 static const struct field_info fields[FIELD_COUNT] = {
 #define FIELD(name_, type_, option_, letter_, aliases_, lo_, hi_, dflt_, choices_, unit_, help_)   \
@@ -57,23 +58,10 @@ void request_free(struct request *r)
         value_clear(&r->value[i]);
 }
 
-/* Is the word [word, word+n) among the space-separated ones of `list`? */
-static bool word_in(const char *list, const char *word, size_t n)
-{
-    for (const char *p = list; *p;) {
-        size_t len = strcspn(p, " ");
-        if (len == n && !memcmp(p, word, n))
-            return true;
-        p += len;
-        p += *p == ' ';
-    }
-    return false;
-}
-
 static int find_field(const char *name)
 {
     for (int i = 0; i < FIELD_COUNT; i++)
-        if (!strcmp(fields[i].name, name) || word_in(fields[i].aliases, name, strlen(name)))
+        if (!strcmp(fields[i].name, name) || word_in(fields[i].aliases, name))
             return i;
     return -1;
 }
