@@ -176,7 +176,7 @@ static void generated_strings(void **state)
     cursor_end = data + size;
     assert_memory_equal(take(4), "DRTV", 4);
     uint32_t n_sets = take_u32();
-    assert_int_equal(n_sets, 8);
+    assert_int_equal(n_sets, 9);
     for (uint32_t i = 0; i < (brief ? 1 : n_sets); i++)
         check_set();
     if (!brief)

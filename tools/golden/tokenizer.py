@@ -187,6 +187,14 @@ FOLDERS = {
     "both": {"tokenizer.json": [token("<ignored>", id=901)],
              "tokenizer_config.json": {"added_tokens_decoder": {"7": token("<kept>", special=True)},
                                        "extra_special_tokens": {"boi_token": "<boi>"}, "cls_token": "<cls>"}},
+    "mixed": {"tokenizer_config.json": {
+        "bos_token": {"__type": "AddedToken", "content": "Fox"}, "image_token": "<one>",
+        "sep_token": {"__type": "AddedToken", "content": "ring", "rstrip": True},
+        "extra_special_tokens": {"q_token": "<Extra>"},
+        "additional_special_tokens": ["<two>", "  "], "model_max_length": 77},
+        "special_tokens_map.json": {"foo_token": {"content": "word", "single_word": True},
+                                    "pad_token": "!", "bar_token": "<mask>"},
+        "added_tokens.json": {"ring": 400, BOS: 401, "!": 402, "<Zed>": 403}},
 }
 FOLDER_WORDS = ["Fox", "fox", "FOX", "<fox>", "<Fox>", "<left>", "<right>", "<both>", "word", "words", "WORDY",
                 "wordy", "wordyé", "  ", "   ", "<le", "<left> <right>", "é", "É", "e\u0301", "E\u0301", "cat", "Cat",
