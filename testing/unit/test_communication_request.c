@@ -1,0 +1,382 @@
+/* test_communication_request.c - the table of fields: every alias, every bound, every wrong kind. */
+#include "core/communication/request.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "testing/helpers/test.h"
+
+/* A value that a field accepts, as JSON; new reference. */
+static json_t *sample(const struct field_info *f)
+{
+    switch (f->type) {
+    case FIELD_TYPE_INT:
+        return json_integer(f->lo > 0 ? f->lo : 1);
+    case FIELD_TYPE_REAL:
+        return json_real(0.25);
+    case FIELD_TYPE_FLAG:
+        return json_true();
+    case FIELD_TYPE_CHOICE:
+        return json_stringn(f->choices, strcspn(f->choices, "|="));
+    case FIELD_TYPE_SIZE:
+        return json_string("640x480");
+    case FIELD_TYPE_PAIR:
+        return json_string("3,4");
+    case FIELD_TYPE_MAP:
+        return json_pack("{s:s}", "latents_init", "a.npy");
+    default:
+        return json_string("text");
+    }
+}
+
+/* A value of a kind that the field refuses. */
+static json_t *wrong_kind(const struct field_info *f)
+{
+    return f->type == FIELD_TYPE_FLAG ? json_integer(1) : json_true();
+}
+
+/* {"a": {"b": value}} for "a.b". */
+static json_t *nested(const char *name, json_t *value)
+{
+    char group[64];
+    const char *dot = strchr(name, '.');
+    if (!dot)
+        return json_pack("{s:o}", name, value);
+    snprintf(group, sizeof group, "%.*s", (int)(dot - name), name);
+    return json_pack("{s:o}", group, nested(dot + 1, value));
+}
+
+static int parse(const char *text, struct request *r, struct dr_error *err)
+{
+    json_t *data;
+    int code = jx_parse(text, strlen(text), NULL, "test", &data, err);
+    if (code < 0)
+        return code;
+    code = request_parse(data, "data", NULL, r, err);
+    json_decref(data);
+    return code;
+}
+
+static void must_refuse(const char *text, int code, const char *path, const char *words)
+{
+    struct request r;
+    struct dr_error err = { 0 };
+    if (parse(text, &r, &err) != code || strcmp(err.path, path) || !strstr(err.text, words))
+        fail_msg("%s: code %d, path \"%s\", text \"%s\"", text, err.code, err.path, err.text);
+    for (int i = 0; i < FIELD_COUNT; i++)
+        assert_false(request_has(&r, (enum field_id)i));
+}
+
+static void every_alias_is_its_field(void **state)
+{
+    (void)state;
+    int tried = 0;
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        const struct field_info *f = field_info((enum field_id)i);
+        for (const char *p = f->aliases; *p;) {
+            char alias[64];
+            struct request r;
+            struct dr_error err = { 0 };
+            size_t n = strcspn(p, " ");
+            snprintf(alias, sizeof alias, "%.*s", (int)n, p);
+            p += n + (p[n] == ' ');
+            json_t *data = nested(alias, sample(f));
+            if (request_parse(data, "", NULL, &r, &err))
+                fail_msg("%s: %s", alias, err.text);
+            assert_true(request_has(&r, (enum field_id)i));
+            json_t *canonical = request_json(&r);
+            json_t *expected = json_pack("{s:o}", f->name, sample(f));
+            assert_true(json_equal(canonical, expected));
+            json_decref(canonical);
+            json_decref(expected);
+            json_decref(data);
+            request_free(&r);
+            tried++;
+        }
+    }
+    assert_true(tried > 25);
+}
+
+static void two_spellings_must_agree(void **state)
+{
+    (void)state;
+    struct request r;
+    struct dr_error err = { 0 };
+    assert_int_equal(parse("{\"steps\":7,\"num_inference_steps\":7,\"hyperparameters\":{\"steps\":"
+                           "7.0}}",
+                           &r, &err),
+                     0);
+    assert_int_equal(request_int(&r, FIELD_steps), 7);
+    request_free(&r);
+    must_refuse("{\"steps\":7,\"num_inference_steps\":8}", DR_EINVAL, "data.num_inference_steps",
+                "steps");
+    must_refuse("{\"width\":64,\"dimensions\":{\"width\":72}}", DR_EINVAL, "data.dimensions.width",
+                "width");
+    must_refuse("{\"model\":\"a\",\"model_path\":\"b\"}", DR_EINVAL, "data.model_path", "model");
+    must_refuse("{\"seed\":7,\"seed\":8}", DR_EFORMAT, "", "seed");
+}
+
+static void unknown_fields_name_the_nearest(void **state)
+{
+    (void)state;
+    must_refuse("{\"widht\":64}", DR_EINVAL, "data.widht", "nearest field: width");
+    must_refuse("{\"hyperparameters\":{\"sampling\":1}}", DR_EINVAL,
+                "data.hyperparameters.sampling", "unknown");
+    must_refuse("{\"guidance-scale\":1}", DR_EINVAL, "data.guidance-scale", "guidance_scale");
+    must_refuse("{\"qqqqqqqqqqqq\":1}", DR_EINVAL, "data.qqqqqqqqqqqq", "unknown");
+    must_refuse("{\"dimensions\":5}", DR_EINVAL, "data.dimensions", "unknown");
+}
+
+static void somebody_elses_members_are_left_alone(void **state)
+{
+    (void)state;
+    static const char *const ignored[] = { "session_id", NULL };
+    struct request r;
+    struct dr_error err = { 0 };
+    json_t *data = json_pack("{s:s,s:n,s:i}", "session_id", "x", "width", "height", 64);
+    assert_int_equal(request_parse(data, "", ignored, &r, &err), 0);
+    assert_false(request_has(&r, FIELD_width)); /* null is absent */
+    assert_int_equal(request_int(&r, FIELD_height), 64);
+    request_free(&r);
+    assert_int_equal(request_parse(data, "", NULL, &r, &err), DR_EINVAL);
+    json_decref(data);
+}
+
+static int set_number(const struct field_info *f, json_t *value)
+{
+    struct request r;
+    json_t *data = json_pack("{s:o}", f->name, value);
+    int code = request_parse(data, "", NULL, &r, NULL);
+    json_decref(data);
+    request_free(&r);
+    return code;
+}
+
+static void bounds_are_inclusive_and_kept(void **state)
+{
+    (void)state;
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        const struct field_info *f = field_info((enum field_id)i);
+        if (f->type == FIELD_TYPE_INT) {
+            assert_int_equal(set_number(f, json_integer(f->lo)), 0);
+            assert_int_equal(set_number(f, json_integer(f->hi)), 0);
+            assert_int_equal(set_number(f, json_integer(f->lo - 1)), DR_EINVAL);
+            if (f->hi < INT64_MAX)
+                assert_int_equal(set_number(f, json_integer(f->hi + 1)), DR_EINVAL);
+            assert_int_equal(set_number(f, json_real(1.5)), DR_EINVAL);
+            assert_int_equal(set_number(f, json_real(1e300)), DR_EINVAL);
+        }
+        if (f->type == FIELD_TYPE_REAL) {
+            assert_int_equal(set_number(f, json_integer(f->lo)), 0);
+            assert_int_equal(set_number(f, json_real((double)f->hi)), 0);
+            assert_int_equal(set_number(f, json_real((double)f->lo - 1e-9)), DR_EINVAL);
+            assert_int_equal(set_number(f, json_real((double)f->hi + 1e-6)), DR_EINVAL);
+        }
+    }
+}
+
+static void wrong_kinds_are_refused(void **state)
+{
+    (void)state;
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        const struct field_info *f = field_info((enum field_id)i);
+        assert_int_equal(set_number(f, wrong_kind(f)), DR_EINVAL);
+        assert_int_equal(set_number(f, json_array()), DR_EINVAL);
+    }
+    must_refuse("[]", DR_EINVAL, "data", "an object");
+    must_refuse("{\"width\":\"64\"}", DR_EINVAL, "data.width", "an integer");
+    must_refuse("{\"load_stage\":{\"image\":1}}", DR_EINVAL, "data.load_stage", "image");
+}
+
+static int set_text(enum field_id id, const char *text)
+{
+    struct request r;
+    request_init(&r);
+    int code = request_set_text(&r, id, text, NULL);
+    assert_int_equal(request_has(&r, id), code == 0);
+    request_free(&r);
+    return code;
+}
+
+static void text_is_read_whole(void **state)
+{
+    (void)state;
+    static const struct {
+        enum field_id id;
+        const char *text;
+        int code;
+    } cases[] = {
+        { FIELD_width, "64", 0 },
+        { FIELD_width, "64px", DR_EINVAL },
+        { FIELD_width, "", DR_EINVAL },
+        { FIELD_width, " 64", DR_EINVAL },
+        { FIELD_width, "\t64", DR_EINVAL },
+        { FIELD_width, "1e2", DR_EINVAL },
+        { FIELD_width, "99999999999999999999", DR_EINVAL },
+        { FIELD_seed, "-1", 0 },
+        { FIELD_seed, "9223372036854775807", 0 },
+        { FIELD_seed, "9223372036854775808", DR_EINVAL },
+        { FIELD_guidance_scale, "7.5", 0 },
+        { FIELD_guidance_scale, "nan", DR_EINVAL },
+        { FIELD_guidance_scale, "inf", DR_EINVAL },
+        { FIELD_guidance_scale, "-inf", DR_EINVAL },
+        { FIELD_guidance_scale, "1e999", DR_EINVAL },
+        { FIELD_guidance_scale, "7,5", DR_EINVAL },
+        { FIELD_metadata, "true", 0 },
+        { FIELD_metadata, "yes", DR_EINVAL },
+        { FIELD_original_size, "1024x768", 0 },
+        { FIELD_original_size, "1024x", DR_EINVAL },
+        { FIELD_original_size, "x768", DR_EINVAL },
+        { FIELD_original_size, "1024x768x3", DR_EINVAL },
+        { FIELD_original_size, "1024x-768", DR_EINVAL },
+        { FIELD_original_size, "1024X768", DR_EINVAL },
+        { FIELD_original_size, "0x768", DR_EINVAL },
+        { FIELD_original_size, "65537x1", DR_EINVAL },
+        { FIELD_crop, "0,0", 0 },
+        { FIELD_crop, "0x0", DR_EINVAL },
+        { FIELD_crop, "5", DR_EINVAL },
+        { FIELD_format, "jpg", 0 },
+        { FIELD_format, "JPG", DR_EINVAL },
+        { FIELD_format, "jpeg=jpg", DR_EINVAL },
+        { FIELD_format, "", DR_EINVAL },
+        { FIELD_load_stage, "image=a=b.npy", 0 },
+        { FIELD_load_stage, "image", DR_EINVAL },
+        { FIELD_load_stage, "=a.npy", DR_EINVAL },
+        { FIELD_load_stage, "image=", DR_EINVAL },
+        { FIELD_prompt, "", 0 },
+        { FIELD_prompt, "\xc3\x28", DR_EINVAL },
+        { FIELD_prompt, "\xed\xa0\x80", DR_EINVAL },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (set_text(cases[i].id, cases[i].text) != cases[i].code)
+            fail_msg("%s '%s'", field_info(cases[i].id)->name, cases[i].text);
+}
+
+static void choices_become_canonical(void **state)
+{
+    (void)state;
+    struct request r;
+    request_init(&r);
+    assert_int_equal(request_set_text(&r, FIELD_precision, "float16", NULL), 0);
+    assert_string_equal(request_text(&r, FIELD_precision), "f16");
+    assert_int_equal(request_set_text(&r, FIELD_precision, "auto", NULL), 0);
+    assert_string_equal(request_text(&r, FIELD_precision), "auto");
+    request_free(&r);
+}
+
+static void a_map_collects(void **state)
+{
+    (void)state;
+    struct request r;
+    struct dr_error err = { 0 };
+    request_init(&r);
+    assert_int_equal(request_set_text(&r, FIELD_load_stage, "image=a.npy", &err), 0);
+    assert_int_equal(request_set_text(&r, FIELD_load_stage, "sigmas=b.npy", &err), 0);
+    assert_int_equal(request_set_text(&r, FIELD_load_stage, "image=c.npy", &err), DR_EINVAL);
+    assert_int_equal(json_object_size(r.value[FIELD_load_stage].map), 2);
+    request_free(&r);
+}
+
+static void long_text_is_a_limit(void **state)
+{
+    (void)state;
+    static char text[REQUEST_PROMPT_BYTES + 2];
+    struct request r;
+    request_init(&r);
+    memset(text, 'a', sizeof text - 1);
+    assert_int_equal(request_set_text(&r, FIELD_prompt, text, NULL), DR_ELIMIT);
+    text[REQUEST_PROMPT_BYTES] = '\0';
+    assert_int_equal(request_set_text(&r, FIELD_prompt, text, NULL), 0);
+    assert_int_equal(request_set_text(&r, FIELD_model, text, NULL), DR_ELIMIT);
+    request_free(&r);
+    json_t *data = json_pack("{s:s#}", "prompt", "a\0b", 3);
+    assert_int_equal(request_parse(data, "", NULL, &r, NULL), DR_EINVAL);
+    json_decref(data);
+}
+
+static void defaults_are_the_tables(void **state)
+{
+    (void)state;
+    struct request r;
+    request_init(&r);
+    assert_int_equal(request_int(&r, FIELD_steps), 30);
+    assert_int_equal(request_int(&r, FIELD_seed), -1);
+    assert_true(request_real(&r, FIELD_guidance_scale) == 5.0);
+    assert_true(request_flag(&r, FIELD_metadata));
+    assert_false(request_flag(&r, FIELD_stream));
+    assert_string_equal(request_text(&r, FIELD_format), "png");
+    assert_string_equal(request_text(&r, FIELD_model), "");
+    /* every default that is told is one that the field accepts */
+    for (int i = 0; i < FIELD_COUNT; i++)
+        if (*field_info((enum field_id)i)->dflt)
+            assert_int_equal(set_text((enum field_id)i, field_info((enum field_id)i)->dflt), 0);
+}
+
+static void the_schema_has_every_field(void **state)
+{
+    (void)state;
+    json_t *schema = request_schema();
+    const json_t *properties = json_object_get(schema, "properties");
+    assert_int_equal(json_object_size(properties), FIELD_COUNT);
+    const json_t *width = json_object_get(properties, "width");
+    assert_int_equal(json_integer_value(json_object_get(width, "minimum")), 8);
+    const json_t *format = json_object_get(properties, "format");
+    assert_int_equal(json_array_size(json_object_get(format, "enum")), 4);
+    assert_true(json_is_false(json_object_get(schema, "additionalProperties")));
+    json_decref(schema);
+}
+
+/* All fields at once, through JSON and back. */
+static int round_trip(void *ctx, struct dr_error *err)
+{
+    struct request r;
+    json_t *data = ctx;
+    int code = request_parse(data, "", NULL, &r, err);
+    if (code < 0)
+        return code;
+    json_t *back = request_json(&r);
+    json_t *schema = request_schema();
+    code = back && schema ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
+    if (back)
+        assert_true(json_equal(back, data));
+    json_decref(back);
+    json_decref(schema);
+    request_free(&r);
+    return code;
+}
+
+static void memory_may_end_anywhere(void **state)
+{
+    (void)state;
+    json_t *data = json_object();
+    for (int i = 0; i < FIELD_COUNT; i++)
+        assert_int_equal(
+            jx_set(data, field_info((enum field_id)i)->name, sample(field_info((enum field_id)i))),
+            0);
+    test_oom_walk(round_trip, data);
+    json_decref(data);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(every_alias_is_its_field),
+    cmocka_unit_test(two_spellings_must_agree),
+    cmocka_unit_test(unknown_fields_name_the_nearest),
+    cmocka_unit_test(somebody_elses_members_are_left_alone),
+    cmocka_unit_test(bounds_are_inclusive_and_kept),
+    cmocka_unit_test(wrong_kinds_are_refused),
+    cmocka_unit_test(text_is_read_whole),
+    cmocka_unit_test(choices_become_canonical),
+    cmocka_unit_test(a_map_collects),
+    cmocka_unit_test(long_text_is_a_limit),
+    cmocka_unit_test(defaults_are_the_tables),
+    cmocka_unit_test(the_schema_has_every_field),
+    cmocka_unit_test(memory_may_end_anywhere),
+};
+
+int main(int argc, char **argv)
+{
+    jx_init();
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
