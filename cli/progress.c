@@ -46,10 +46,9 @@ static void pace(const struct progress_state *at, char *dst, size_t n)
     if (at->rate <= 0)
         return;
     duration((at->total - at->step) / at->rate, left, sizeof left);
-    if (at->rate >= 1)
-        snprintf(dst, n, "%.2f it/s, %s left", at->rate, left);
-    else
-        snprintf(dst, n, "%.2f s/it, %s left", 1 / at->rate, left);
+    bool fast = at->rate >= 1, done = at->step >= at->total;
+    snprintf(dst, n, "%.2f %s%s%s%s", fast ? at->rate : 1 / at->rate, fast ? "it/s" : "s/it",
+             done ? "" : ", ", done ? "" : left, done ? "" : " left");
 }
 
 void progress_line(const struct progress_state *at, char *dst, size_t n)
@@ -81,7 +80,8 @@ void progress_bar(const struct progress_state *at, int width, char *dst, size_t 
     if (full && full < room)
         bar[full - 1] = '>';
     bar[room] = '\0';
-    snprintf(dst, n, "%s [%s] %s", count, bar, speed);
+    int used = snprintf(dst, n, "%s [%s] ", count, bar);
+    snprintf(dst + used, n - (size_t)used, "%.*s", width - used, speed);
 }
 
 /* Replaces the line that the cursor is on. */

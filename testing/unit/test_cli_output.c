@@ -1,0 +1,224 @@
+/* test_cli_output.c - names of pictures, and what may be overwritten. */
+#include "cli/output.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "testing/helpers/test.h"
+
+/* Inside the test's own folder. */
+static const char *at(const char *name)
+{
+    static char paths[4][600];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", test_dir(), name);
+    return path;
+}
+
+static void enter(void)
+{
+    assert_int_equal(chdir(test_dir()), 0);
+}
+
+static void put(const char *path, const char *text)
+{
+    assert_int_equal(dr_write_file(path, text, strlen(text), NULL), 0);
+}
+
+static void must_hold(const char *path, const char *text)
+{
+    struct buf b;
+    buf_init(&b, DR_TAG_TEST, 0);
+    assert_int_equal(dr_read_file(path, 1000, &b, NULL), 0);
+    assert_string_equal(buf_text(&b), text);
+    buf_free(&b);
+}
+
+static void must_name(const char *to, int batch, int index, const char *expected)
+{
+    struct output o;
+    struct dr_error err = { 0 };
+    char path[DR_PATH_MAX];
+    if (output_plan(to, NULL, batch, &o, &err) ||
+        output_path(&o, index, 42, path, sizeof path, &err))
+        fail_msg("%s: %s", to ? to : "(none)", err.text);
+    if (strcmp(path, expected))
+        fail_msg("%s: %s, expected %s", to ? to : "(none)", path, expected);
+}
+
+static void names_follow_the_option(void **state)
+{
+    (void)state;
+    enter();
+    must_name(NULL, 1, 0, "./darkroom-42.png");
+    must_name(NULL, 3, 2, "./darkroom-42.png"); /* each has a seed of its own */
+    must_name("a.png", 1, 0, "a.png");
+    must_name("./a.png", 1, 0, "a.png");
+    must_name("a.png", 3, 2, "a-2.png");
+    must_name("a", 3, 2, "a-2");
+    must_name("a.b.png", 2, 1, "a.b-1.png");
+    must_name("p-%d.png", 3, 2, "p-2.png");
+    must_name("p-%03d.png", 3, 2, "p-002.png");
+    must_name("p-%3d.png", 3, 2, "p-002.png");
+    must_name("p-{seed}.png", 3, 2, "p-42.png");
+    must_name("p-{seed}-%d%d.png", 3, 2, "p-42-22.png");
+    must_name("100%.png", 1, 0, "100%.png");
+    must_name("100%s.png", 2, 1, "100%s-1.png");
+    must_name("%99999999999d.png", 1, 0, "%99999999999d.png");
+    must_name("{seed.png", 1, 0, "{seed.png");
+    must_name("new/", 1, 0, "new/darkroom-42.png");
+    assert_true(dr_is_dir("new"));
+    must_name("new", 1, 0, "new/darkroom-42.png");
+    must_name("new/deep/er/", 1, 0, "new/deep/er/darkroom-42.png");
+    must_name("new/x.png", 1, 0, "new/x.png");
+    must_name("/tmp", 1, 0, "/tmp/darkroom-42.png");
+}
+
+static void must_format(const char *to, const char *format, const char *expected)
+{
+    struct output o;
+    struct dr_error err = { 0 };
+    if (output_plan(to, format, 1, &o, &err))
+        fail_msg("%s: %s", to, err.text);
+    assert_string_equal(o.format, expected);
+}
+
+static void formats_follow_the_name(void **state)
+{
+    (void)state;
+    enter();
+    must_format("a.png", NULL, "png");
+    must_format("a.jpg", NULL, "jpeg");
+    must_format("a.JPEG", NULL, "jpeg");
+    must_format("a.webp", NULL, "webp");
+    must_format("a.jpg", "webp", "webp");
+    must_format("a", NULL, "png");
+    must_format("a.v2", NULL, "png");
+    must_format("%d.webp", NULL, "webp");
+    must_format("-", NULL, "png");
+    must_format("-", "jpeg", "jpeg");
+    must_format(NULL, "jpeg", "jpeg");
+    struct output o;
+    char path[DR_PATH_MAX];
+    assert_int_equal(output_plan("f/", "jpeg", 1, &o, NULL), 0);
+    assert_int_equal(output_path(&o, 0, 1, path, sizeof path, NULL), 0);
+    assert_string_equal(path, "f/darkroom-1.jpg");
+}
+
+static void must_refuse(const char *to, int batch, int code, const char *words)
+{
+    struct output o;
+    struct dr_error err = { 0 };
+    int r = output_plan(to, NULL, batch, &o, &err);
+    if (r != code || !strstr(err.text, words))
+        fail_msg("%s: %d, %s", to, r, err.text);
+}
+
+static void what_makes_no_sense_is_refused(void **state)
+{
+    (void)state;
+    static char longest[DR_PATH_MAX + 10];
+    enter();
+    must_refuse("", 1, DR_EINVAL, "--output");
+    must_refuse("a\xff.png", 1, DR_EINVAL, "UTF-8");
+    must_refuse("-", 2, DR_EINVAL, "only one picture");
+    must_refuse("/dev/null", 2, DR_EINVAL, "only one picture");
+    must_refuse("missing/a.png", 1, DR_ENOENT, "missing: no such folder");
+    must_refuse("{seed}/a.png", 1, DR_EINVAL, "file's name");
+    must_refuse("a.gif", 1, DR_EINVAL, ".png, .jpg or .webp");
+    put(at("plain"), "x");
+    must_refuse("plain/", 1, DR_EIO, "plain");
+    must_refuse("plain/a.png", 1, DR_ENOENT, "plain: no such folder");
+    memset(longest, 'a', sizeof longest - 1);
+    assert_true(output_plan(longest, NULL, 1, &(struct output){ 0 }, NULL) < 0);
+    assert_false(dr_is_dir("missing"));
+}
+
+static void devices_are_streams(void **state)
+{
+    (void)state;
+    struct output o;
+    assert_int_equal(output_plan("/dev/null", NULL, 1, &o, NULL), 0);
+    assert_int_equal(o.kind, OUTPUT_STREAM);
+    assert_string_equal(o.name, "/dev/null");
+}
+
+static void place(const char *to, const char *text, const char *expected)
+{
+    struct output o;
+    struct dr_error err = { 0 };
+    char path[DR_PATH_MAX];
+    put(at("finished"), text);
+    if (output_plan(to, NULL, 1, &o, &err) ||
+        output_place(&o, at("finished"), 0, 7, path, sizeof path, &err))
+        fail_msg("%s: %s", to, err.text);
+    assert_string_equal(path, expected);
+    must_hold(expected, text);
+    assert_false(dr_is_file(at("finished")));
+}
+
+static void folders_keep_what_they_have(void **state)
+{
+    (void)state;
+    enter();
+    place("keep/", "first", "keep/darkroom-7.png");
+    place("keep/", "second", "keep/darkroom-7-1.png");
+    place("keep/", "third", "keep/darkroom-7-2.png");
+    must_hold("keep/darkroom-7.png", "first");
+}
+
+static void files_are_replaced(void **state)
+{
+    (void)state;
+    enter();
+    place("mine.png", "first", "mine.png");
+    place("mine.png", "second", "mine.png");
+    place("n-%d.png", "first", "n-0.png");
+    place("n-%d.png", "second", "n-0.png");
+}
+
+static void links_are_written_through(void **state)
+{
+    (void)state;
+    struct stat st;
+    char path[DR_PATH_MAX];
+    struct output o;
+    enter();
+    put(at("target.png"), "old");
+    unlink("link.png");
+    assert_int_equal(symlink("target.png", "link.png"), 0);
+    put(at("finished"), "new");
+    assert_int_equal(output_plan("link.png", NULL, 1, &o, NULL), 0);
+    assert_int_equal(output_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
+    must_hold("target.png", "new");
+    assert_int_equal(lstat("link.png", &st), 0);
+    assert_true(S_ISLNK(st.st_mode));
+}
+
+static void a_failed_move_is_told(void **state)
+{
+    (void)state;
+    struct output o;
+    struct dr_error err = { 0 };
+    char path[DR_PATH_MAX];
+    enter();
+    assert_int_equal(output_plan("x.png", NULL, 1, &o, &err), 0);
+    assert_true(output_place(&o, at("nothing"), 0, 7, path, sizeof path, &err) < 0);
+    assert_non_null(strstr(err.text, "x.png"));
+    assert_true(output_place(&o, at("nothing"), 0, 7, path, 3, &err) < 0);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(names_follow_the_option),        cmocka_unit_test(formats_follow_the_name),
+    cmocka_unit_test(what_makes_no_sense_is_refused), cmocka_unit_test(devices_are_streams),
+    cmocka_unit_test(folders_keep_what_they_have),    cmocka_unit_test(files_are_replaced),
+    cmocka_unit_test(links_are_written_through),      cmocka_unit_test(a_failed_move_is_told),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}

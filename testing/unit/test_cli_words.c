@@ -1,0 +1,239 @@
+/* test_cli_words.c - what is not drawn: the configuration, help, the manual page, progress. */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "cli/help_text.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/settings.h"
+#include "testing/helpers/test.h"
+
+static void call_init(struct cli_call *call)
+{
+    memset(call, 0, sizeof *call);
+    call->verb = &cli_generate;
+    request_init(&call->request);
+}
+
+static void call_free(struct cli_call *call)
+{
+    request_free(&call->request);
+    dr_free(call->threads);
+    dr_free(call->output);
+}
+
+static int take(struct cli_call *call, const char *text, struct dr_error *err)
+{
+    struct config config;
+    int r = config_parse(text, strlen(text), "/etc/dr/config.yaml", &config, err);
+    if (r < 0)
+        return r;
+    r = settings_take(call, &config, err);
+    config_free(&config);
+    return r;
+}
+
+static void the_configuration_fills_gaps(void **state)
+{
+    (void)state;
+    struct cli_call call;
+    struct dr_error err = { 0 };
+    call_init(&call);
+    setenv("HOME", "/home/me", 1);
+    assert_int_equal(request_set_text(&call.request, FIELD_steps, "5", NULL), 0);
+    if (take(&call,
+             "model: ~/m.safetensors\nsteps: 9\nthreads: 4\noutput: pictures/\ncfg: 7.5\n"
+             "kernels: scalar\nformat: jpg\n",
+             &err))
+        fail_msg("%s", err.text);
+    assert_string_equal(request_text(&call.request, FIELD_model), "/home/me/m.safetensors");
+    assert_int_equal(request_int(&call.request, FIELD_steps), 5);
+    assert_true(request_real(&call.request, FIELD_guidance_scale) == 7.5);
+    assert_string_equal(request_text(&call.request, FIELD_kernels), "scalar");
+    assert_string_equal(request_text(&call.request, FIELD_format), "jpeg");
+    assert_string_equal(call.value[OPT_threads], "4");
+    assert_string_equal(call.value[OPT_output], "/etc/dr/pictures/");
+    call_free(&call);
+}
+
+static void the_command_line_wins(void **state)
+{
+    (void)state;
+    struct cli_call call;
+    call_init(&call);
+    call.value[OPT_threads] = "2";
+    call.value[OPT_output] = "here.png";
+    assert_int_equal(take(&call, "threads: 4\noutput: /there/\n", NULL), 0);
+    assert_string_equal(call.value[OPT_threads], "2");
+    assert_string_equal(call.value[OPT_output], "here.png");
+    call_free(&call);
+}
+
+static void verbs_take_what_is_theirs(void **state)
+{
+    (void)state;
+    struct cli_call call;
+    call_init(&call);
+    call.verb = &cli_devices;
+    assert_int_equal(take(&call, "threads: 4\noutput: x/\nsteps: 3\n", NULL), 0);
+    assert_string_equal(call.value[OPT_threads], "4");
+    assert_null(call.value[OPT_output]);
+    assert_false(request_has(&call.request, FIELD_steps));
+    call_free(&call);
+}
+
+static void bad_settings_have_a_line(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *words;
+    } cases[] = {
+        { "model: a\nstesp: 3\n", "config.yaml:2: stesp: no such key (nearest: steps)" },
+        { "threds: 3\n", "nearest: threads" },
+        { "prompt: x\n", "prompt: no such key" },
+        { "generate:\n  steps: 3\n", "no such key" },
+        { "\n\nsteps: many\n", "config.yaml:3: steps: got many, expected an integer" },
+        { "format: gif\n", "png, jpeg, webp" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct cli_call call;
+        struct dr_error err = { 0 };
+        call_init(&call);
+        if (take(&call, cases[i].text, &err) != DR_EINVAL || !strstr(err.text, cases[i].words))
+            fail_msg("%s: %s", cases[i].text, err.text);
+        call_free(&call);
+    }
+}
+
+/* Columns of the longest line, characters not bytes. */
+static int widest(const char *text)
+{
+    int most = 0, column = 0;
+    for (const char *p = text; *p; p++) {
+        column = *p == '\n' ? 0 : column + (((unsigned char)*p & 0xc0) != 0x80);
+        most = column > most ? column : most;
+    }
+    return most;
+}
+
+static void help_fits_its_width(void **state)
+{
+    (void)state;
+    static const int widths[] = { 80, 100 };
+    const struct cli_verb *verb;
+    for (int w = 0; w < 2; w++) {
+        struct buf out;
+        buf_init(&out, DR_TAG_TEST, 0);
+        assert_int_equal(help_overview(widths[w], &out), 0);
+        assert_true(widest(buf_text(&out)) <= widths[w]);
+        for (int i = 0; (verb = cli_verb_at(i)); i++) {
+            assert_non_null(strstr(buf_text(&out), verb->name));
+            struct buf one;
+            buf_init(&one, DR_TAG_TEST, 0);
+            assert_int_equal(help_verb(verb, widths[w], &one), 0);
+            if (widest(buf_text(&one)) > widths[w])
+                fail_msg("%s", buf_text(&one));
+            buf_free(&one);
+        }
+        buf_free(&out);
+    }
+}
+
+static void help_has_every_option(void **state)
+{
+    (void)state;
+    struct option_info options[CLI_OPTIONS];
+    int n = cli_options(&cli_generate, options);
+    struct buf out;
+    buf_init(&out, DR_TAG_TEST, 0);
+    assert_int_equal(help_verb(&cli_generate, 80, &out), 0);
+    for (int i = 0; i < n; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "--%s", options[i].name);
+        if (!strstr(buf_text(&out), name))
+            fail_msg("%s", name);
+    }
+    assert_non_null(strstr(buf_text(&out), "do not write the parameters"));
+    assert_non_null(strstr(buf_text(&out), "(default: 30)"));
+    buf_free(&out);
+}
+
+static void a_bar_fits_its_width(void **state)
+{
+    (void)state;
+    char text[256];
+    struct progress_state at = { .step = 12, .total = 30, .rate = 1.5 };
+    for (int width = 1; width < 200; width++) {
+        progress_bar(&at, width, text, sizeof text);
+        assert_true((int)strlen(text) <= width);
+    }
+    progress_bar(&at, 80, text, sizeof text);
+    assert_non_null(strstr(text, "12/30 ["));
+    assert_non_null(strstr(text, "] 1.50 it/s, 0:12 left"));
+    at = (struct progress_state){ .step = 1000, .total = 1000, .rate = 1e-9 };
+    progress_bar(&at, 60, text, sizeof text);
+    assert_true(strlen(text) <= 60);
+}
+
+static void lines_tell_the_pace(void **state)
+{
+    (void)state;
+    char text[128];
+    static const struct {
+        struct progress_state at;
+        const char *expected;
+    } cases[] = {
+        { { 1, 30, 0 }, "step 1/30" },
+        { { 12, 30, 1.5 }, "step 12/30, 1.50 it/s, 0:12 left" },
+        { { 2, 30, 0.01 }, "step 2/30, 100.00 s/it, 46:40 left" },
+        { { 2, 1000, 0.1 }, "step 2/1000, 10.00 s/it, 2:46:20 left" },
+        { { 30, 30, 1.5 }, "step 30/30, 1.50 it/s" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        progress_line(&cases[i].at, text, sizeof text);
+        assert_string_equal(text, cases[i].expected);
+    }
+}
+
+static void sizes_are_readable(void **state)
+{
+    (void)state;
+    char text[32];
+    assert_string_equal(report_size(0, text), "0 B");
+    assert_string_equal(report_size(999, text), "999 B");
+    assert_string_equal(report_size(1000, text), "1.0 kB");
+    assert_string_equal(report_size(12345678, text), "12.3 MB");
+    assert_string_equal(report_size(999999, text), "1.0 MB");
+    assert_string_equal(report_size(6.9e9, text), "6.9 GB");
+    assert_string_equal(report_size(5e15, text), "5000 TB");
+}
+
+static void a_verb_is_found_or_a_near_one(void **state)
+{
+    (void)state;
+    const struct cli_verb *verb;
+    struct dr_error err = { 0 };
+    assert_int_equal(cli_find_verb("generate", &verb, &err), 0);
+    assert_ptr_equal(verb, &cli_generate);
+    assert_int_equal(cli_find_verb("genrate", &verb, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "nearest: generate"));
+    assert_int_equal(cli_find_verb("", &verb, &err), DR_EINVAL);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(the_configuration_fills_gaps), cmocka_unit_test(the_command_line_wins),
+    cmocka_unit_test(verbs_take_what_is_theirs),    cmocka_unit_test(bad_settings_have_a_line),
+    cmocka_unit_test(help_fits_its_width),          cmocka_unit_test(help_has_every_option),
+    cmocka_unit_test(a_bar_fits_its_width),         cmocka_unit_test(lines_tell_the_pace),
+    cmocka_unit_test(sizes_are_readable),           cmocka_unit_test(a_verb_is_found_or_a_near_one),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
