@@ -38,7 +38,7 @@ set(folders base tensor backend communication core schedulers models conditionin
 foreach(folder ${folders})
     file(GLOB files CONFIGURE_DEPENDS testing/unit/test_${folder}_*.c)
     foreach(file ${files})
-        dr_test_program(${file} unit unit 60 dr_${folder})
+        dr_test_program(${file} unit unit 180 dr_${folder})
     endforeach()
 endforeach()
 
@@ -49,7 +49,7 @@ endforeach()
 
 file(GLOB files CONFIGURE_DEPENDS testing/fidelity/test_*.c)
 foreach(file ${files})
-    dr_test_program(${file} fidelity fidelity 300 dr_coordination)
+    dr_test_program(${file} fidelity fidelity 300 dr_coordination dr_supervisor)
 endforeach()
 
 file(GLOB lints CONFIGURE_DEPENDS testing/lint/*.py)
