@@ -13,7 +13,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-enum { TICK_MS = 50, CANCEL_SECONDS = 15, ROOTS = 64, THREADS_MOST = 4096 };
+enum { TICK_MS = 50, CANCEL_SECONDS = 15, ROOTS = 64 };
 
 /* What the handler works on. */
 static volatile sig_atomic_t interrupts, answering;
@@ -129,24 +129,14 @@ static void remove_folder(struct session *s)
     s->folder[0] = '\0';
 }
 
-static int check_threads(const char *text, struct dr_error *err)
-{
-    char *end;
-    errno = 0;
-    long n = text ? strtol(text, &end, 10) : 0;
-    if (!text || (end != text && !*end && !errno && n >= 0 && n <= THREADS_MOST))
-        return 0;
-    return dr_fail_field(err, DR_EINVAL, "--threads", text, "an integer from 0 to 4096", NULL);
-}
-
 int session_open(struct session *s, const struct session_options *options, struct dr_error *err)
 {
     struct roots_list roots = { .n = 0 };
     memset(s, 0, sizeof *s);
     s->worker.in = s->worker.out = -1;
     catch_signals(s);
-    int r = check_threads(options->threads, err);
-    if (!r && options->request)
+    int r = 0;
+    if (options->request)
         r = add_request(&roots, options->request, err);
     if (!r && options->beside)
         r = make_folder(s, options->beside, err);
@@ -155,6 +145,8 @@ int session_open(struct session *s, const struct session_options *options, struc
     struct worker_options how = { .roots = roots.folder,
                                   .n_roots = roots.n,
                                   .threads = options->threads };
+    if (!r && interrupts)
+        r = fail_interrupted(err);
     if (!r)
         r = worker_start(&s->worker, &how, &s->ready, err);
     answering = 1;

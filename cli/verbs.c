@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,7 +21,7 @@ static const struct cli_verb *const verbs[] = {
 #undef VERB
 };
 
-enum { VERBS = sizeof verbs / sizeof *verbs };
+enum { VERBS = sizeof verbs / sizeof *verbs, THREADS_MOST = 4096 };
 
 static const struct option_info own[OPT_COUNT] = {
 #define OPTION(name_, letter_, value_, choices_, help_)                                            \
@@ -150,6 +151,16 @@ static int take_option(void *ctx, const struct option_info *o, const char *value
     return request_set_text(&call->request, (enum field_id)o->id, on ? "true" : off, err);
 }
 
+static int check_threads(const char *text, struct dr_error *err)
+{
+    char *end;
+    errno = 0;
+    long n = text ? strtol(text, &end, 10) : 0;
+    if (!text || (end != text && !*end && !errno && n >= 0 && n <= THREADS_MOST))
+        return 0;
+    return dr_fail_field(err, DR_EINVAL, "--threads", text, "an integer from 0 to 4096", NULL);
+}
+
 static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_error *err)
 {
     struct option_info options[CLI_OPTIONS];
@@ -165,7 +176,8 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
     if (call->arguments < call->verb->least)
         return dr_fail_field(err, DR_EINVAL, call->verb->name, "nothing", call->verb->synopsis,
                              NULL);
-    return settings_apply(call, err);
+    r = settings_apply(call, err);
+    return r < 0 ? r : check_threads(call->value[OPT_threads], err);
 }
 
 /* The options of the worker's error are fields: "width: got ..." becomes "--width: got ...". True when it is about one. */

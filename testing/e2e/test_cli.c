@@ -1,0 +1,476 @@
+/* test_cli.c - the program from outside: statuses, words, files. */
+#include "testing/helpers/program.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fs.h"
+#include "base/image/image.h"
+#include "base/json.h"
+
+/* The options of a quick picture, then the test's own. */
+#define QUICK                                                                                      \
+    "generate", "-m", program_model(), "-p", "a red circle", "-W", "64", "-H", "48", "--steps", "2"
+
+static void read_whole(const char *path, struct buf *ret)
+{
+    struct dr_error err = { 0 };
+    buf_init(ret, DR_TAG_TEST, 0);
+    if (dr_read_file(path, 64 << 20, ret, &err))
+        fail_msg("%s", err.text);
+}
+
+static void must_be_picture(const char *path, enum img_format format)
+{
+    struct buf bytes;
+    int64_t width, height;
+    read_whole(path, &bytes);
+    assert_int_equal(img_sniff(bytes.data, bytes.len), format);
+    assert_int_equal(img_probe(bytes.data, bytes.len, &width, &height, NULL), 0);
+    assert_int_equal(width, 64);
+    assert_int_equal(height, 48);
+    buf_free(&bytes);
+}
+
+static json_t *parse_out(const struct program *p)
+{
+    json_t *value;
+    struct dr_error err = { 0 };
+    if (jx_parse(p->out.data, p->out.len, NULL, "stdout", &value, &err))
+        fail_msg("%s: %s", err.text, program_out(p));
+    assert_ptr_equal(strchr(program_out(p), '\n'), p->out.data + p->out.len - 1); /* one line */
+    return value;
+}
+
+static void must_say(int status, const char *words, const char *a, const char *b, const char *c)
+{
+    struct program p;
+    program_run(&p, -1, a, b, c, NULL);
+    if (p.status != status || !strstr(program_err(&p), words) || p.out.len)
+        fail_msg("%s %s %s: status %d: %s", a, b ? b : "", c ? c : "", p.status, program_err(&p));
+    /* one line */
+    assert_non_null(strchr(program_err(&p), '\n'));
+    assert_string_equal(strchr(program_err(&p), '\n'), "\n");
+    assert_memory_equal(program_err(&p), "darkroom: ", 10);
+    program_free(&p);
+}
+
+static void mistakes_are_one_line_and_status_2(void **state)
+{
+    (void)state;
+    program_folder();
+    must_say(2, "genrate: no such verb (nearest: generate)", "genrate", NULL, NULL);
+    must_say(2, "--widht: no such option (nearest: --width)", "generate", "--widht", "3");
+    must_say(2, "--prompt: got nothing", "generate", NULL, NULL);
+    must_say(2, "--steps: got 0, expected an integer from 1 to 1000", "generate", "--steps", "0");
+    must_say(2, "--cfg: got nan", "generate", "--cfg", "nan");
+    must_say(2, "--format: got gif, expected one of png, jpeg, webp", "generate", "--format",
+             "gif");
+    must_say(2, "--original-size: got 5", "generate", "--original-size", "5");
+    must_say(2, "what: expected no such argument", "generate", "what", NULL);
+    must_say(2, "--quiet: got yes", "generate", "--quiet=yes", NULL);
+    must_say(2, "-Z: no such option", "plan", "-Z", NULL);
+    must_say(2, "--threads: got many", "generate", "-pthreads", "--threads=many");
+    must_say(2, "expected a verb first", "-p", "x", NULL);
+    must_say(2, "frob: no such verb", "help", "frob", NULL);
+    must_say(2, "tokens: got nothing, expected TEXT", "tokens", NULL, NULL);
+    must_say(2, "--encoder: got 3, expected 1|2", "tokens", "--encoder=3", "x");
+    must_say(2, "bash, zsh or fish", "completion", "tcsh", NULL);
+    must_say(1, "no/such/file", "inspect", "no/such/file", NULL);
+}
+
+static void refused(int status, const char *words, const char *option, const char *value)
+{
+    struct program p;
+    program_run(&p, -1, QUICK, "-q", option, value, NULL);
+    if (p.status != status || !strstr(program_err(&p), words) || p.out.len)
+        fail_msg("%s %s: status %d: %s", option, value, p.status, program_err(&p));
+    program_free(&p);
+}
+
+static void the_engines_refusals_name_the_option(void **state)
+{
+    (void)state;
+    const char *folder = program_folder();
+    refused(2, "darkroom: --width: got 1001, expected a multiple of 8 (nearest: 1000)\n", "-W",
+            "1001");
+    refused(2, "darkroom: --height: got 4095, expected a multiple of 8 (nearest: 4096)\n", "-H",
+            "4095");
+    refused(2, "--sampler: got eular", "--sampler", "eular");
+    refused(2, "nearest: euler", "--sampler", "eular");
+    refused(2, "--schedule: got nothing_such", "--schedule", "nothing_such");
+    refused(2, "--kernels: got mmx", "--kernels", "mmx");
+    refused(2, "--preset: got comfy", "--preset", "comfy");
+    refused(2, "--clip-skip", "--clip-skip", "12");
+    refused(1, "no/such/model", "-m", "no/such/model");
+    refused(1, "missing: no such folder", "-o", "missing/a.png");
+    refused(1, "no.npy: no such file", "--load-stage", "image=no.npy");
+    refused(2, "--output", "-o", "a.gif");
+    assert_int_equal(program_entries(folder), 0);
+}
+
+static void a_picture_goes_where_it_is_told(void **state)
+{
+    (void)state;
+    struct program p;
+    const char *folder = program_folder();
+    program_run(&p, 0, QUICK, "-s", "5", "-o", "a.png", NULL);
+    assert_int_equal(p.out.len, 0);
+    assert_non_null(strstr(program_err(&p), "seed 5\n"));
+    assert_non_null(strstr(program_err(&p), "step 2/2"));
+    assert_non_null(strstr(program_err(&p), "wrote a.png (seed 5)\n"));
+    assert_null(strchr(program_err(&p), '\r'));
+    assert_null(strchr(program_err(&p), '\033'));
+    program_free(&p);
+    must_be_picture("a.png", IMG_PNG);
+    program_run(&p, 0, QUICK, "-s", "5", "-o", "a.jpg", "-q", NULL);
+    assert_int_equal(p.out.len + p.err.len, 0);
+    program_free(&p);
+    must_be_picture("a.jpg", IMG_JPEG);
+    program_run(&p, 0, QUICK, "-s", "5", "-q", "-o", "w", "--format", "webp", NULL);
+    program_free(&p);
+    must_be_picture("w", IMG_WEBP);
+    program_run(&p, 0, QUICK, "-s", "5", "-q", NULL);
+    program_free(&p);
+    must_be_picture("darkroom-5.png", IMG_PNG);
+    program_run(&p, 0, QUICK, "-s", "5", "-q", NULL);
+    program_free(&p);
+    must_be_picture("darkroom-5-1.png", IMG_PNG);
+    program_run(&p, 0, QUICK, "-s", "5", "-q", "-o", "in/here/", NULL);
+    program_free(&p);
+    must_be_picture("in/here/darkroom-5.png", IMG_PNG);
+    assert_int_equal(program_entries(folder), 6);
+    assert_int_equal(program_entries("in/here"), 1);
+}
+
+static void a_batch_counts_its_seeds(void **state)
+{
+    (void)state;
+    struct program p;
+    struct buf one, of_batch;
+    program_folder();
+    program_run(&p, 0, QUICK, "-s", "7", "-b", "3", "-q", "-o", "b.png", NULL);
+    program_free(&p);
+    program_run(&p, 0, QUICK, "-s", "8", "-q", "-o", "b-%03d-{seed}.png", NULL);
+    program_free(&p);
+    assert_int_equal(program_entries("."), 4);
+    must_be_picture("b-0.png", IMG_PNG);
+    must_be_picture("b-2.png", IMG_PNG);
+    read_whole("b-1.png", &of_batch);
+    read_whole("b-000-8.png", &one);
+    assert_int_equal(of_batch.len, one.len);
+    assert_memory_equal(of_batch.data, one.data, one.len);
+    buf_free(&one);
+    buf_free(&of_batch);
+}
+
+static void the_same_request_gives_the_same_bytes(void **state)
+{
+    (void)state;
+    struct program p, q;
+    program_folder();
+    program_run(&p, 0, QUICK, "-s", "9", "-t", "1", "-o", "-", NULL);
+    program_run(&q, 0, QUICK, "-s", "9", "-t", "2", "-o", "-", NULL);
+    assert_int_equal(img_sniff(p.out.data, p.out.len), IMG_PNG);
+    assert_int_equal(p.out.len, q.out.len);
+    assert_memory_equal(p.out.data, q.out.data, p.out.len);
+    program_free(&q);
+    program_run(&q, 0, QUICK, "-s", "10", "-o", "-", NULL);
+    assert_false(p.out.len == q.out.len && !memcmp(p.out.data, q.out.data, p.out.len));
+    program_free(&p);
+    program_free(&q);
+    assert_int_equal(program_entries("."), 0);
+}
+
+static void streams_hold_one_picture(void **state)
+{
+    (void)state;
+    struct program p;
+    program_folder();
+    refused(2, "only one picture", "-b2", "-o-");
+    refused(2, "--json has stdout", "--json", "-o-");
+    program_run(&p, 0, QUICK, "-q", "-o", "/dev/null", NULL);
+    program_free(&p);
+    struct stat st;
+    assert_int_equal(stat("/dev/null", &st), 0);
+    assert_true(S_ISCHR(st.st_mode));
+}
+
+static void a_png_tells_how_it_was_made(void **state)
+{
+    (void)state;
+    struct program p;
+    struct buf bytes;
+    struct dr_image image;
+    struct img_texts texts;
+    json_t *receipt;
+    program_folder();
+    program_run(&p, 0, QUICK, "-s", "11", "-n", "blur", "-q", "-o", "a.png", NULL);
+    program_free(&p);
+    read_whole("a.png", &bytes);
+    assert_int_equal(img_decode(bytes.data, bytes.len, 3, &image, &texts, NULL), 0);
+    const char *infotext = img_texts_find(&texts, "parameters");
+    const char *json = img_texts_find(&texts, "darkroom");
+    assert_non_null(infotext);
+    assert_memory_equal(infotext, "a red circle\nNegative prompt: blur\nSteps: 2, ", 45);
+    assert_non_null(strstr(infotext, "Seed: 11, Size: 64x48"));
+    assert_int_equal(jx_parse(json, strlen(json), NULL, "receipt", &receipt, NULL), 0);
+    assert_int_equal(json_integer_value(json_object_get(receipt, "seed")), 11);
+    assert_int_equal(json_string_length(json_object_get(receipt, "model_sha256")), 64);
+    assert_true(json_is_string(json_object_get(receipt, "kernels")));
+    json_decref(receipt);
+    img_texts_free(&texts);
+    img_free(&image);
+    buf_free(&bytes);
+    program_run(&p, 0, QUICK, "-s", "11", "--no-metadata", "-q", "-o", "b.png", NULL);
+    program_free(&p);
+    read_whole("b.png", &bytes);
+    assert_int_equal(img_decode(bytes.data, bytes.len, 3, &image, &texts, NULL), 0);
+    assert_int_equal(texts.count, 0);
+    img_texts_free(&texts);
+    img_free(&image);
+    buf_free(&bytes);
+}
+
+static void json_is_one_object(void **state)
+{
+    (void)state;
+    struct program p;
+    program_folder();
+    program_run(&p, 0, QUICK, "-b", "2", "-s", "3", "--json", "-o", "j/", NULL);
+    json_t *o = parse_out(&p);
+    const json_t *images = json_object_get(o, "images");
+    assert_int_equal(json_array_size(images), 2);
+    for (int i = 0; i < 2; i++) {
+        const json_t *one = json_array_get(images, (size_t)i);
+        assert_int_equal(json_integer_value(json_object_get(one, "seed")), 3 + i);
+        must_be_picture(json_string_value(json_object_get(one, "path")), IMG_PNG);
+        const json_t *receipt = json_object_get(one, "receipt");
+        assert_int_equal(json_integer_value(json_object_get(receipt, "seed")), 3 + i);
+    }
+    assert_true(json_is_object(json_object_get(o, "seconds")));
+    assert_true(json_is_array(json_object_get(o, "warnings")));
+    assert_true(json_integer_value(json_object_get(o, "peak_bytes")) > 0);
+    json_decref(o);
+    program_free(&p);
+}
+
+static void a_random_seed_is_told_and_repeats(void **state)
+{
+    (void)state;
+    struct program p;
+    long long first, second;
+    char seed[32];
+    struct buf a, b;
+    program_folder();
+    program_run(&p, 0, QUICK, "-o", "a.png", NULL);
+    assert_int_equal(sscanf(program_err(&p), "seed %lld", &first), 1);
+    program_free(&p);
+    program_run(&p, 0, QUICK, "-s", "-1", "-o", "b.png", NULL);
+    assert_int_equal(sscanf(program_err(&p), "seed %lld", &second), 1);
+    program_free(&p);
+    assert_true(first != second);
+    snprintf(seed, sizeof seed, "%lld", first);
+    program_run(&p, 0, QUICK, "-s", seed, "-q", "-o", "c.png", NULL);
+    program_free(&p);
+    read_whole("a.png", &a);
+    read_whole("c.png", &b);
+    assert_int_equal(a.len, b.len);
+    assert_memory_equal(a.data, b.data, a.len);
+    buf_free(&a);
+    buf_free(&b);
+}
+
+static void stages_are_dumped_and_loaded(void **state)
+{
+    (void)state;
+    struct program p;
+    struct buf a, b;
+    program_folder();
+    program_run(&p, 0, QUICK, "-s", "1", "-q", "-o", "a.png", "--dump-stages", "new/dump", NULL);
+    program_free(&p);
+    assert_true(dr_is_file("new/dump/latents_init.npy"));
+    assert_true(dr_is_file("new/dump/image.npy"));
+    /* another seed with the first one's noise */
+    program_run(&p, 0, QUICK, "-s", "2", "-q", "-o", "b.png", "--no-metadata", "--load-stage",
+                "latents_init=new/dump/latents_init.npy", NULL);
+    program_free(&p);
+    program_run(&p, 0, QUICK, "-s", "1", "-q", "-o", "c.png", "--no-metadata", NULL);
+    program_free(&p);
+    read_whole("b.png", &a);
+    read_whole("c.png", &b);
+    assert_int_equal(a.len, b.len);
+    assert_memory_equal(a.data, b.data, a.len);
+    buf_free(&a);
+    buf_free(&b);
+}
+
+static void other_verbs_answer(void **state)
+{
+    (void)state;
+    struct program p;
+    json_t *o;
+    program_folder();
+    program_run(&p, 0, "tokens", "a red circle", "--json", NULL);
+    assert_string_equal(program_out(&p), "{\"ids\":[320,736,7117]}\n");
+    program_free(&p);
+    program_run(&p, 0, "tokens", "a red circle", NULL);
+    assert_string_equal(program_out(&p), "320 736 7117\n");
+    program_free(&p);
+    program_run(&p, 0, "tokens", "", "--json", NULL);
+    assert_string_equal(program_out(&p), "{\"ids\":[]}\n");
+    program_free(&p);
+    program_run(&p, 0, "tokens", "-m", program_model(), "--encoder", "2", "a", "--json", NULL);
+    o = parse_out(&p);
+    assert_int_equal(json_object_size(o), 1);
+    json_decref(o);
+    program_free(&p);
+    program_run(&p, 0, "inspect", program_model(), "--json", NULL);
+    o = parse_out(&p);
+    assert_true(json_is_string(json_object_get(o, "kind")));
+    json_decref(o);
+    program_free(&p);
+    program_run(&p, 0, "inspect", program_model(), NULL);
+    assert_non_null(strstr(program_out(&p), "sha256"));
+    program_free(&p);
+    program_run(&p, 0, "plan", "-m", program_model(), "-W64", "-H64", "--json", NULL);
+    o = parse_out(&p);
+    assert_true(json_integer_value(json_object_get(o, "peak_bytes")) > 0);
+    json_decref(o);
+    program_free(&p);
+    program_run(&p, 0, "plan", "-m", program_model(), "-W64", "-H64", NULL);
+    assert_non_null(strstr(program_out(&p), "denoise"));
+    assert_non_null(strstr(program_out(&p), "peak "));
+    program_free(&p);
+    program_run(&p, 0, "devices", "--json", NULL);
+    o = parse_out(&p);
+    assert_true(json_array_size(json_object_get(o, "devices")) > 0);
+    json_decref(o);
+    program_free(&p);
+    program_run(&p, 0, "validate", "-m", program_model(), "-p", "x", NULL);
+    assert_string_equal(program_out(&p), "valid\n");
+    program_free(&p);
+    program_run(&p, 2, "validate", "-m", program_model(), "-W", "1001", NULL);
+    program_free(&p);
+}
+
+static void words_come_from_the_tables(void **state)
+{
+    (void)state;
+    struct program p;
+    program_run(&p, 0, NULL);
+    assert_non_null(strstr(program_out(&p), "generate"));
+    program_free(&p);
+    program_run(&p, 0, "--help", NULL);
+    program_free(&p);
+    program_run(&p, 0, "generate", "--help", NULL);
+    assert_non_null(strstr(program_out(&p), "--cfg-rescale"));
+    program_free(&p);
+    program_run(&p, 0, "help", "plan", NULL);
+    assert_memory_equal(program_out(&p), "usage: darkroom plan", 20);
+    program_free(&p);
+    program_run(&p, 0, "--version", NULL);
+    assert_memory_equal(program_out(&p), "darkroom ", 9);
+    program_free(&p);
+    program_run(&p, 0, "man", NULL);
+    assert_non_null(strstr(program_out(&p), ".TH DARKROOM 1"));
+    program_free(&p);
+    static const char *const shells[] = { "bash", "zsh", "fish" };
+    for (int i = 0; i < 3; i++) {
+        program_run(&p, 0, "completion", shells[i], NULL);
+        assert_non_null(strstr(program_out(&p), "cfg-rescale"));
+        assert_non_null(strstr(program_out(&p), "dpmpp_2m")); /* from the worker */
+        program_free(&p);
+    }
+    program_run(&p, 0, "worker", "--version", NULL);
+    assert_memory_equal(program_out(&p), "darkroom-worker", 15);
+    program_free(&p);
+}
+
+/* Runs a shell line with the program as $DARKROOM_BIN; its exit status. */
+static int shell(const char *line)
+{
+    int status = system(line);
+    return status == -1 ? -1 : status >> 8;
+}
+
+static void a_closed_stdout_is_no_crash(void **state)
+{
+    (void)state;
+    program_folder();
+    assert_int_equal(
+        shell("{ sleep 0.1; \"$DARKROOM_BIN\" help generate; echo $? >status; } | true"), 0);
+    assert_int_equal(shell("grep -qx 0 status"), 0);
+    assert_int_equal(shell("\"$DARKROOM_BIN\" help generate >&-"), 0);
+    assert_int_equal(shell("\"$DARKROOM_BIN\" version >/dev/full 2>err"), 1);
+    assert_int_equal(shell("grep -q 'stdout: cannot write' err"), 0);
+    assert_int_equal(shell("\"$DARKROOM_BIN\" tokens x <&- >&- 2>&-"), 0);
+}
+
+static void the_configuration_is_read(void **state)
+{
+    (void)state;
+    struct program p;
+    char text[1200], path[300];
+    const char *folder = program_folder();
+    snprintf(path, sizeof path, "%s/config", folder);
+    setenv("XDG_CONFIG_HOME", path, 1);
+    assert_int_equal(dr_mkdirs("config/darkroom", NULL), 0);
+    snprintf(text, sizeof text, "model: %s\nwidth: 64\nheight: 48\nsteps: 2\n", program_model());
+    assert_int_equal(dr_write_file("config/darkroom/config.yaml", text, strlen(text), NULL), 0);
+    program_run(&p, 0, "generate", "-p", "x", "-o", "a.png", NULL);
+    assert_null(strstr(program_err(&p), "shipped"));
+    program_free(&p);
+    must_be_picture("a.png", IMG_PNG);
+    assert_int_equal(dr_write_file("config/darkroom/config.yaml", "modle: x\n", 9, NULL), 0);
+    program_run(&p, 2, "generate", "-p", "x", NULL);
+    assert_non_null(strstr(program_err(&p), "config.yaml:1: modle: no such key (nearest: model)"));
+    program_free(&p);
+    program_run(&p, 0, "version", NULL); /* which needs none */
+    program_free(&p);
+    unsetenv("XDG_CONFIG_HOME");
+}
+
+static void without_a_model_the_small_one_draws(void **state)
+{
+    (void)state;
+    struct program p;
+    if (!dr_is_file(test_source("share/models/tiny/model_index.json")))
+        skip();
+    program_folder();
+    program_run(&p, 0, "generate", "-p", "a red circle", "--steps", "2", "-o", "a.png", NULL);
+    assert_non_null(strstr(program_err(&p), "shipped"));
+    program_free(&p);
+    program_run(&p, 0, "generate", "-p", "a red circle", "--steps", "2", "-o", "a.png", "-q", NULL);
+    assert_int_equal(p.err.len, 0);
+    program_free(&p);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(mistakes_are_one_line_and_status_2),
+    cmocka_unit_test(the_engines_refusals_name_the_option),
+    cmocka_unit_test(a_picture_goes_where_it_is_told),
+    cmocka_unit_test(a_batch_counts_its_seeds),
+    cmocka_unit_test(the_same_request_gives_the_same_bytes),
+    cmocka_unit_test(streams_hold_one_picture),
+    cmocka_unit_test(a_png_tells_how_it_was_made),
+    cmocka_unit_test(json_is_one_object),
+    cmocka_unit_test(a_random_seed_is_told_and_repeats),
+    cmocka_unit_test(stages_are_dumped_and_loaded),
+    cmocka_unit_test(other_verbs_answer),
+    cmocka_unit_test(words_come_from_the_tables),
+    cmocka_unit_test(a_closed_stdout_is_no_crash),
+    cmocka_unit_test(the_configuration_is_read),
+    cmocka_unit_test(without_a_model_the_small_one_draws),
+};
+
+int main(int argc, char **argv)
+{
+    jx_init();
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}

@@ -1,0 +1,145 @@
+/* program.c - see program.h. */
+#include "testing/helpers/program.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fs.h"
+
+extern char **environ;
+
+enum { ARGUMENTS = 40, OUTPUT_BYTES = 64 << 20, TICK_US = 2000 };
+
+void program_start(struct program *p, const char *const *argv)
+{
+    static int turn;
+    const char *program = getenv("DARKROOM_BIN");
+    const char *words[ARGUMENTS + 2] = { program };
+    assert_non_null(program);
+    for (int i = 0; argv[i]; i++) {
+        assert_true(i < ARGUMENTS);
+        words[i + 1] = argv[i];
+    }
+    memset(p, 0, sizeof *p);
+    buf_init(&p->out, DR_TAG_TEST, OUTPUT_BYTES);
+    buf_init(&p->err, DR_TAG_TEST, OUTPUT_BYTES);
+    turn++;
+    snprintf(p->out_path, sizeof p->out_path, "%.80s/.out-%d", test_dir(), turn);
+    snprintf(p->err_path, sizeof p->err_path, "%.80s/.err-%d", test_dir(), turn);
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 1, p->out_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    posix_spawn_file_actions_addopen(&files, 2, p->err_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    int failed = posix_spawn(&p->pid, program, &files, NULL, (char *const *)words, environ);
+    posix_spawn_file_actions_destroy(&files);
+    if (failed)
+        fail_msg("%s: %s", program, strerror(failed));
+}
+
+void program_finish(struct program *p)
+{
+    double deadline = dr_now() + PROGRAM_SECONDS;
+    int status;
+    pid_t got;
+    while (!(got = waitpid(p->pid, &status, WNOHANG)) && dr_now() < deadline)
+        usleep(TICK_US);
+    if (got != p->pid) {
+        kill(p->pid, SIGKILL);
+        fail_msg("the program did not end within %d seconds", PROGRAM_SECONDS);
+    }
+    p->status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+    assert_int_equal(dr_read_file(p->out_path, OUTPUT_BYTES, &p->out, NULL), 0);
+    assert_int_equal(dr_read_file(p->err_path, OUTPUT_BYTES, &p->err, NULL), 0);
+    unlink(p->out_path);
+    unlink(p->err_path);
+}
+
+void program_free(struct program *p)
+{
+    buf_free(&p->out);
+    buf_free(&p->err);
+}
+
+void program_run(struct program *p, int expected, ...)
+{
+    const char *argv[ARGUMENTS + 1];
+    int n = 0;
+    va_list ap;
+    va_start(ap, expected);
+    while ((argv[n] = va_arg(ap, const char *)))
+        assert_true(++n <= ARGUMENTS);
+    va_end(ap);
+    program_start(p, argv);
+    program_finish(p);
+    if (expected >= 0 && p->status != expected)
+        fail_msg("%s: status %d, expected %d: %s", argv[0] ? argv[0] : "", p->status, expected,
+                 program_err(p));
+}
+
+const char *program_out(const struct program *p)
+{
+    return buf_text(&p->out);
+}
+
+const char *program_err(const struct program *p)
+{
+    return buf_text(&p->err);
+}
+
+const char *program_folder(void)
+{
+    static int turn;
+    static char folder[4][160];
+    char *path = folder[turn % 4];
+    snprintf(path, sizeof folder[0], "%.80s/folder-%d", test_dir(), ++turn);
+    assert_int_equal(mkdir(path, 0700), 0);
+    assert_int_equal(chdir(path), 0);
+    return path;
+}
+
+int program_entries(const char *folder)
+{
+    int n = 0;
+    struct dirent *entry;
+    DIR *dir = opendir(folder);
+    assert_non_null(dir);
+    while ((entry = readdir(dir)))
+        n += strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..");
+    closedir(dir);
+    return n;
+}
+
+const char *program_model(void)
+{
+    return test_source("testing/golden/odd/model");
+}
+
+void program_adopt(void)
+{
+    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+}
+
+bool program_alone(void)
+{
+    double deadline = dr_now() + 1;
+    do {
+        pid_t got = waitpid(-1, NULL, WNOHANG);
+        if (got < 0 && errno == ECHILD)
+            return true;
+        if (!got)
+            usleep(TICK_US);
+    } while (dr_now() < deadline);
+    return false;
+}
