@@ -33,6 +33,7 @@ struct check_result {
     double worst;                /* largest distance over the root mean square of the reference */
     double tolerance;            /* of error; 0: equal bits */
     int64_t compared;            /* outputs */
+    uint64_t digest;             /* FNV-1a of the bits of dst, the same for any compiler */
     double seconds;              /* of all runs of the case in this set */
     bool passed;
     char why[200]; /* what failed, "" when passed */

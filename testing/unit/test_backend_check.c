@@ -2,6 +2,7 @@
  * can fail. */
 #include "testing/helpers/test.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -174,9 +175,25 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(resize_kernels),        cmocka_unit_test(add_kernels),
 };
 
+static void print_digest(void *ctx, const struct check_result *r)
+{
+    (void)ctx;
+    printf("%s %s %016" PRIx64 " %s\n", r->op, r->set, r->digest, r->name);
+}
+
+/* `--digests`: bits of every case, for comparing builds of two compilers. */
+static int print_digests(void)
+{
+    struct check_options opt = { .most_flops = 1.5e8, .seed = 7 };
+    int failed = 0;
+    return backend_check(&opt, print_digest, NULL, &failed, NULL) || failed;
+}
+
 /* The walk over failing allocations is for the checker; the kernels behind it allocate nothing. */
 int main(int argc, char **argv)
 {
     size_t n = sizeof tests / sizeof *tests;
+    if (argc > 1 && !strcmp(argv[1], "--digests"))
+        return print_digests();
     return test_main(argc, argv, tests, argc > 1 && !strcmp(argv[1], "--oom") ? CHECKER_TESTS : n);
 }
