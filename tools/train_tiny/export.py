@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 
+import safetensors.torch
 import torch
 from diffusers import AutoencoderKL, EulerDiscreteScheduler, StableDiffusionXLPipeline, UNet2DConditionModel
 from transformers import CLIPTokenizer
@@ -22,9 +23,6 @@ def pipeline(work):
     """The whole model as a StableDiffusionXLPipeline, its weights rounded to float16."""
     model, step = train_unet.load(work)
     vae = train_vae.load(work)
-    decoder = os.path.join(work, "decoder.pt")
-    if os.path.exists(decoder):
-        vae.load_state_dict(torch.load(decoder)["vae"])
     scale = torch.load(os.path.join(work, "latents.pt"))["scale"]
     vae.register_to_config(scaling_factor=scale)
     tokenizers = [CLIPTokenizer.from_pretrained(os.path.join(work, n)) for n in ("tokenizer", "tokenizer_2")]
@@ -45,19 +43,30 @@ def run(work, folder):
     for name in ("tokenizer", "tokenizer_2"):  # as CLIP's own folders are: vocabulary and merges, no tokenizer.json
         shutil.rmtree(os.path.join(folder, name))
         shutil.copytree(os.path.join(work, name), os.path.join(folder, name))
+    published_names(os.path.join(folder, "text_encoder", "model.safetensors"))
     for base, _, files in os.walk(folder):
-        for name in (f for f in files if f.endswith(".json")):
-            tidy(os.path.join(base, name))
+        for name in files:
+            os.chmod(os.path.join(base, name), 0o644)
+            if name.endswith(".json"):
+                tidy(os.path.join(base, name))
     counts = {n: sum(p.numel() for p in getattr(pipe, n).parameters())
               for n in ("unet", "vae", "text_encoder", "text_encoder_2")}
     print("exported", folder, "from step", step, counts, flush=True)
 
 
+def published_names(path):
+    """The first encoder's tensors under "text_model.", as in SDXL's own folders; newer transformers drop the prefix."""
+    tensors = safetensors.torch.load_file(path)
+    named = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in tensors.items()}
+    safetensors.torch.save_file(named, path, metadata={"format": "pt"})
+
+
 def tidy(path):
-    """Takes out what would name this machine's folders."""
+    """Takes out what would name this machine's folders; encoders compute in float32 unless they are told otherwise."""
     with open(path, encoding="utf-8") as f:
         doc = json.load(f)
-    if "_name_or_path" in doc:
-        del doc["_name_or_path"]
+    if "_name_or_path" in doc or "dtype" in doc:
+        doc.pop("_name_or_path", None)
+        doc["dtype"] = "float32"
         with open(path, "w", encoding="utf-8") as f:
             f.write(json.dumps(doc, indent=2) + "\n")

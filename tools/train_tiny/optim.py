@@ -18,7 +18,11 @@ def orthogonal(m, steps=5):
 
 
 class Muon:
-    """matrices: parameters for Muon; others: parameters for AdamW.  Rates are set at each step by scale."""
+    """matrices: parameters for Muon; others: parameters for AdamW.  Rates are set at each step by scale.
+
+    With torch.distributed set up, every process holds the same parameters: step averages the gradients, and
+    each process orthogonalises its share of the matrices for all.
+    """
 
     def __init__(self, matrices, others, rate, other_rate, momentum=0.95, decay=0.01):
         self.groups = {}
@@ -28,6 +32,40 @@ class Muon:
         self.rate, self.beta, self.decay = rate, momentum, decay
         self.adam = torch.optim.AdamW(others, other_rate, betas=(0.9, 0.99), weight_decay=0.0, foreach=True)
         self.other_rate = other_rate
+        self.all = [*matrices, *others]
+        self.shared = torch.distributed.is_initialized()
+
+    def clip(self, largest=1.0):
+        """Averages the gradients of all processes and bounds their norm."""
+        for p in self.all:
+            if p.grad is None:  # the first encoder's last layer and norm, which no one looks at
+                p.grad = torch.zeros_like(p)
+        if self.shared:
+            flat = torch.cat([p.grad.reshape(-1) for p in self.all])
+            torch.distributed.all_reduce(flat)
+            flat /= torch.distributed.get_world_size()
+            for p, part in zip(self.all, flat.split([p.numel() for p in self.all])):
+                p.grad.copy_(part.view(p.shape))
+        torch.nn.utils.clip_grad_norm_(self.all, largest)
+
+    def updates(self):
+        """The orthogonalised update of each group, in the order of the groups."""
+        out = {}
+        mine, of = (torch.distributed.get_rank(), torch.distributed.get_world_size()) if self.shared else (0, 1)
+        for shape, members in self.groups.items():
+            grad = torch.stack([p.grad.reshape(shape) for p in members])
+            m = self.momentum[shape]
+            m.lerp_(grad, 1 - self.beta)
+            out[shape] = torch.zeros_like(grad)
+            own = slice(mine, None, of)
+            if len(members[own]) > 0:
+                out[shape][own] = orthogonal(grad[own].lerp(m[own], self.beta))
+        if self.shared:
+            flat = torch.cat([u.reshape(-1) for u in out.values()])
+            torch.distributed.all_reduce(flat)
+            parts = flat.split([u.numel() for u in out.values()])
+            out = {k: part.view(u.shape) for (k, u), part in zip(out.items(), parts)}
+        return out
 
     def step(self, scale):
         for g in self.adam.param_groups:
@@ -35,13 +73,9 @@ class Muon:
         self.adam.step()
         rate = self.rate * scale
         with torch.no_grad():
-            for shape, members in self.groups.items():
-                grad = torch.stack([p.grad.reshape(shape) for p in members])
-                m = self.momentum[shape]
-                m.lerp_(grad, 1 - self.beta)
-                update = orthogonal(grad.lerp(m, self.beta))
+            for shape, update in self.updates().items():
                 gain = max(1.0, shape[0] / shape[1]) ** 0.5
-                for p, u in zip(members, update):
+                for p, u in zip(self.groups[shape], update):
                     p.mul_(1 - rate * self.decay).add_(u.reshape(p.shape), alpha=-rate * gain)
 
     def state_dict(self):

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Trains the small SDXL that ships in share/models/tiny.
 
-usage: train.py WORK_FOLDER [--export MODEL_FOLDER] [--only STAGE] [--vae-steps N] [--unet-steps N] [--decoder-steps N]
+usage: train.py WORK_FOLDER [--export MODEL_FOLDER] [--only STAGE] [--vae-steps N] [--unet-steps N]
 
-Stages: vae, latents, unet, decoder, export.  Each leaves checkpoints in WORK_FOLDER and goes on from them when it is
+Stages: vae, latents, unet, export.  Each leaves checkpoints in WORK_FOLDER and goes on from them when it is
 started again; the numbers of a step depend on its number alone, so a run cut short and resumed is the same
 run.  `--only export` makes a model of whatever checkpoints there are.
 """
@@ -17,10 +17,9 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("work")
     parser.add_argument("--export", default=None)
-    parser.add_argument("--only", choices=("vae", "latents", "unet", "decoder", "export"))
-    parser.add_argument("--vae-steps", type=int, default=2400)
-    parser.add_argument("--unet-steps", type=int, default=2400)
-    parser.add_argument("--decoder-steps", type=int, default=800)
+    parser.add_argument("--only", choices=("vae", "latents", "unet", "export"))
+    parser.add_argument("--vae-steps", type=int, default=1800)
+    parser.add_argument("--unet-steps", type=int, default=3000)
     args = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(2)
@@ -28,7 +27,6 @@ def main():
 
     import common
     import export
-    import train_decoder
     import train_unet
     import train_vae
 
@@ -37,7 +35,6 @@ def main():
         "vae": lambda: train_vae.run(args.work, args.vae_steps),
         "latents": lambda: train_unet.make_latents(args.work),
         "unet": lambda: train_unet.run(args.work, args.unet_steps),
-        "decoder": lambda: train_decoder.run(args.work, args.decoder_steps),
         "export": lambda: export.run(args.work, args.export or os.path.join(args.work, "model")),
     }
     for name, stage in stages.items():

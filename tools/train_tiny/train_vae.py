@@ -78,7 +78,7 @@ def run(work, steps):
         for p in vae.parameters():
             p.grad = None
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        opt.clip()
         opt.step(common.rate_scale(step, steps))
         ema.update()
         shown = 0.98 * shown + 0.02 * F.mse_loss(y.float(), x).item()
