@@ -41,7 +41,7 @@ static int tokens(struct cli_call *call, struct dr_error *err)
     if (!r && model)
         r = jx_set(data, "model", json_string(model));
     if (!r && encoder)
-        r = jx_set(data, "encoder", json_integer(atol(encoder)));
+        r = jx_set(data, "encoder", json_integer(encoder[0] - '0'));
     if (r < 0) {
         json_decref(data);
         return dr_fail(err, r, "out of memory for a request");
