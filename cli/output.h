@@ -1,7 +1,7 @@
 /* output.h - where pictures go, and what they are called.
  *
  *     -o picture.png       that file; a batch becomes picture-0.png, picture-1.png ...
- *     -o 'p-%03d.png'      a pattern: %d and %03d are the picture's number in the batch, {seed} is its seed
+ *     -o 'p-%03d.png'      a pattern: %d or %03d is the picture's number, {seed} its seed
  *     -o folder/           darkroom-SEED.png in it; made if missing; names in use get -1, -2 ...
  *     -o -                 the bytes on stdout (also a pipe or a device that exists)
  *     (none)               ./darkroom-SEED.png
@@ -24,8 +24,9 @@ struct output {
     char format[8];           /* png, jpeg or webp */
 };
 
-/* `to` is the option's value, NULL when it was not given; `format` likewise. Looks at the file system, changes
- * nothing but making the folder. DR_EINVAL with path "--output" for what makes no sense, DR_ENOENT for a missing folder. */
+/* `to` is the option's value, NULL when it was not given; `format` likewise. Looks at the file
+ * system, changes nothing but making the folder. DR_EINVAL with path "--output" for what makes no
+ * sense, DR_ENOENT for a missing folder. */
 int output_plan(const char *to, const char *format, int batch, struct output *ret,
                 struct dr_error *err);
 
@@ -33,8 +34,8 @@ int output_plan(const char *to, const char *format, int batch, struct output *re
 int output_path(const struct output *o, int index, int64_t seed, char *dst, size_t n,
                 struct dr_error *err);
 
-/* Moves a finished file to its place (same file system) and says what it is called there. In a folder nothing is
- * overwritten; a file or pattern replaces what is there. */
+/* Moves a finished file to its place (same file system) and says what it is called there. In a
+ * folder nothing is overwritten; a file or pattern replaces what is there. */
 int output_place(const struct output *o, const char *from, int index, int64_t seed, char *dst,
                  size_t n, struct dr_error *err);
 

@@ -103,7 +103,8 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
     return 0;
 }
 
-/* One encoder on one row: its hidden states go to columns [column, column + its width) of the row's text. */
+/* One encoder on one row: its hidden states go to columns [column, column + its width) of the row's
+ * text. */
 static int encode_row(struct clip_text *t, struct exec *x, struct prompt_embeds *m, int row,
                       int which, int64_t column, int skip, float *hidden, struct dr_error *err)
 {

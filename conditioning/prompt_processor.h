@@ -1,9 +1,9 @@
 /* prompt_processor.h - from the words of a request to what the UNet is conditioned on.
  *
- * Two CLIP encoders read the prompt (the second one its own, if there is one); their hidden states side by side
- * are the text context, the second one's projection is the pooled embedding. Row 0 is the negative prompt when
- * there is guidance, the last row the positive one.
- * Reference: diffusers StableDiffusionXLPipeline.encode_prompt and _get_add_time_ids.
+ * Two CLIP encoders read the prompt (the second one its own, if there is one); their hidden states
+ * side by side are the text context, the second one's projection is the pooled embedding. Row 0 is
+ * the negative prompt when there is guidance, the last row the positive one. Reference: diffusers
+ * StableDiffusionXLPipeline.encode_prompt and _get_add_time_ids.
  */
 #ifndef DR_CONDITIONING_PROMPT_PROCESSOR_H
 #define DR_CONDITIONING_PROMPT_PROCESSOR_H
@@ -17,7 +17,8 @@ struct tok;
 
 enum { PROMPT_ENCODERS = 2, PROMPT_ROWS = 2, PROMPT_TIME_IDS = 6, PROMPT_WARNINGS = 6 };
 
-/* What the encoders and tokenizers are; text[0] and tokens[0] are NULL where a model has the second only. */
+/* What the encoders and tokenizers are; text[0] and tokens[0] are NULL where a model has the second
+ * only. */
 struct prompt_encoders {
     struct clip_text *text[PROMPT_ENCODERS];
     const struct tok *tokens[PROMPT_ENCODERS];
@@ -48,8 +49,9 @@ struct prompt_embeds {
     char warning[PROMPT_WARNINGS][200];
 };
 
-/* Allocates everything and fills ids and time_ids (an empty text where the negative is zeroed). Warns of prompts
- * that were cut. DR_EINVAL for text that is not UTF-8. prompt_release takes half-made ones. */
+/* Allocates everything and fills ids and time_ids (an empty text where the negative is zeroed).
+ * Warns of prompts that were cut. DR_EINVAL for text that is not UTF-8. prompt_release takes
+ * half-made ones. */
 int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request *request,
                     struct prompt_embeds *ret, struct dr_error *err);
 

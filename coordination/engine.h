@@ -1,4 +1,5 @@
-/* engine.h - what the verbs of a worker work on, and the verbs themselves. Internal to coordination/. */
+/* engine.h - what the verbs of a worker work on, and the verbs themselves. Internal to
+ * coordination/. */
 #ifndef DR_COORDINATION_ENGINE_H
 #define DR_COORDINATION_ENGINE_H
 
@@ -38,7 +39,8 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
                     const atomic_int *stop, struct pipeline **ret, struct dr_error *err);
 
-/* What a worker can do: part of `ready` and the whole of `capabilities`. New reference, NULL when memory is short. */
+/* What a worker can do: part of `ready` and the whole of `capabilities`. New reference, NULL when
+ * memory is short. */
 json_t *engine_capabilities_json(const struct engine *e);
 json_t *engine_limits_json(const struct engine *e);
 

@@ -1,7 +1,8 @@
-/* ml_worker_direct.c - see ml_worker_direct.h. Uses the public header only, as any host program would.
+/* ml_worker_direct.c - see ml_worker_direct.h. Uses the public header only, as any host program
+ * would.
  *
- * stdout is protocol only: its descriptor is duplicated and 1 pointed at stderr, so that nothing a library prints
- * can come between two lines.
+ * stdout is protocol only: its descriptor is duplicated and 1 pointed at stderr, so that nothing a
+ * library prints can come between two lines.
  */
 #include "coordination/ml_worker_direct.h"
 
@@ -69,7 +70,8 @@ static void report_failure(struct output *out, const char *text)
     dr_log_line(DR_LOG_ERROR, "worker", "%s", text);
 }
 
-/* Input until it ends, the host goes or a shutdown message comes. True when what is left should be finished. */
+/* Input until it ends, the host goes or a shutdown message comes. True when what is left should be
+ * finished. */
 static bool read_messages(struct darkroom *engine, struct output *out)
 {
     struct line_reader reader;

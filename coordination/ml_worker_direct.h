@@ -1,9 +1,11 @@
-/* ml_worker_direct.h - the worker's main loop: lines from stdin into the engine, events to stdout. */
+/* ml_worker_direct.h - the worker's main loop: lines from stdin into the engine, events to stdout.
+ */
 #ifndef DR_COORDINATION_ML_WORKER_DIRECT_H
 #define DR_COORDINATION_ML_WORKER_DIRECT_H
 
-/* Runs until the end of input or a shutdown message, drains, returns the process's exit status: 0, or 1 when the
- * engine could not be opened (the reason is the only line on stdout and the last on stderr). `options` as darkroom_open's. */
+/* Runs until the end of input or a shutdown message, drains, returns the process's exit status: 0,
+ * or 1 when the engine could not be opened (the reason is the only line on stdout and the last on
+ * stderr). `options` as darkroom_open's. */
 int ml_worker_direct(const char *options);
 
 #endif

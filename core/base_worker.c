@@ -217,7 +217,8 @@ bool base_worker_cancel(struct base_worker *w, const char *id)
     struct job *j = find_job(w, id);
     if (j)
         atomic_store(&j->stop, 1);
-    /* a waiting job is answered now, unless this is called from inside an event: then in its turn */
+    /* a waiting job is answered now, unless this is called from inside an event: then in its turn
+     */
     bool now = j && j != w->running && !emitting;
     if (now) {
         unlink_job(w, j);
@@ -247,7 +248,8 @@ bool base_worker_shutting_down(const struct base_worker *w)
     return atomic_load(&w->shutting_down);
 }
 
-/* The job a cancel or status message speaks of: named in its data, else by its own id. "" if none. */
+/* The job a cancel or status message speaks of: named in its data, else by its own id. "" if none.
+ */
 static int target_of(const struct message *m, const char **ret_id, struct dr_error *err)
 {
     static const char *const keys[] = { "target", "request_id", "session_id", "correlationId" };

@@ -1,11 +1,13 @@
-/* base_worker.h - what every worker does besides its work: take messages, queue jobs, answer, cancel.
+/* base_worker.h - what every worker does besides its work: take messages, queue jobs, answer,
+ * cancel.
  *
- * One engine thread runs queued jobs in the order they came; messages that can be answered at once are answered by
- * the thread that submits them, while a job runs. Each message gets exactly one answer. cancel, health, status and
- * shutdown are handled here; all other verbs by the handlers of the worker's owner (coordination).
+ * One engine thread runs queued jobs in the order they came; messages that can be answered at once
+ * are answered by the thread that submits them, while a job runs. Each message gets exactly one
+ * answer. cancel, health, status and shutdown are handled here; all other verbs by the handlers of
+ * the worker's owner (coordination).
  *
- * Threads: submit, cancel, drain from any thread. `emit` is called by one thread at a time. Lock order: queue lock,
- * never held while a handler or emit runs.
+ * Threads: submit, cancel, drain from any thread. `emit` is called by one thread at a time. Lock
+ * order: queue lock, never held while a handler or emit runs.
  */
 #ifndef DR_CORE_BASE_WORKER_H
 #define DR_CORE_BASE_WORKER_H
@@ -52,11 +54,13 @@ bool base_worker_cancel(struct base_worker *w, const char *id);
 void base_worker_drain(struct base_worker *w);
 bool base_worker_shutting_down(const struct base_worker *w);
 
-/* For handlers: a progress event of the running job. `stream` decides whether it is emitted; status always learns of it.
- * `data` (taken over; may be NULL when stream is false) gets step, total_steps, percentage. */
+/* For handlers: a progress event of the running job. `stream` decides whether it is emitted; status
+ * always learns of it. `data` (taken over; may be NULL when stream is false) gets step,
+ * total_steps, percentage. */
 void worker_progress(struct worker_job *job, int step, int total, bool stream, json_t *data);
 
-/* For the owner: an event that answers nothing (the ready line). Takes over the value; NULL: DR_ENOMEM. */
+/* For the owner: an event that answers nothing (the ready line). Takes over the value; NULL:
+ * DR_ENOMEM. */
 int base_worker_emit(struct base_worker *w, json_t *event);
 
 #endif

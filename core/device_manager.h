@@ -1,4 +1,5 @@
-/* device_manager.h - the machine as the engine sees it: kernel sets, threads, memory, and backends opened on demand.
+/* device_manager.h - the machine as the engine sees it: kernel sets, threads, memory, and backends
+ * opened on demand.
  *
  * One backend a kernel set, kept open once made. Not thread-safe but for device_manager_json.
  */
@@ -12,7 +13,8 @@
 struct backend;
 struct device_manager;
 
-/* kernels: the set that "auto" means, NULL for the best of this machine; threads 0: all this process may use. */
+/* kernels: the set that "auto" means, NULL for the best of this machine; threads 0: all this
+ * process may use. */
 int device_manager_new(const char *kernels, int threads, struct device_manager **ret,
                        struct dr_error *err);
 void device_manager_free(struct device_manager *m);
@@ -21,8 +23,8 @@ void device_manager_free(struct device_manager *m);
 int device_manager_backend(struct device_manager *m, const char *kernels, struct backend **ret,
                            struct dr_error *err);
 
-/* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable"}],"default_kernels","layout", "memory_bytes"}]};
- * new reference, NULL when memory is short. */
+/* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable"}],"default_kernels","layout",
+ * "memory_bytes"}]}; new reference, NULL when memory is short. */
 json_t *device_manager_json(const struct device_manager *m);
 
 #endif

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -58,6 +59,7 @@ static int deepest_existing(const char *path, char *real, size_t size, const cha
                             struct dr_error *err)
 {
     char part[DR_PATH_MAX], resolved[PATH_MAX];
+    struct stat link;
     size_t n = strlen(path);
     if (n >= sizeof part)
         return dr_fail(err, DR_ELIMIT, "a path is longer than %d bytes", DR_PATH_MAX - 1);
@@ -68,6 +70,8 @@ static int deepest_existing(const char *path, char *real, size_t size, const cha
             break;
         if (errno != ENOENT || !n)
             return dr_fail_errno(err, path, "resolve");
+        if (!lstat(part, &link)) /* a link to nowhere: writing would make its target */
+            return dr_fail(err, DR_EINVAL, "%s: a link that leads nowhere", path);
         while (n && part[n - 1] == '/')
             n--;
         while (n && part[n - 1] != '/')

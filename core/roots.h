@@ -19,8 +19,9 @@ struct roots {
 int roots_add(struct roots *r, const char *folder, struct dr_error *err);
 void roots_free(struct roots *r);
 
-/* 0 when `path`, after all links are followed, lies in one of the roots. What does not exist yet is judged by
- * the deepest folder that does; ".." past that point is refused. `field` names the request's field in errors. */
+/* 0 when `path`, after all links are followed, lies in one of the roots. What does not exist yet is
+ * judged by the deepest folder that does; ".." past that point is refused. `field` names the
+ * request's field in errors. */
 int roots_check(const struct roots *r, const char *field, const char *path, struct dr_error *err);
 
 #endif

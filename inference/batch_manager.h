@@ -1,7 +1,7 @@
 /* batch_manager.h - rows of any jobs, through the network in forwards of at most so many.
  *
- * What goes together changes memory and speed, never bits (see unet.h), so the cut is free: the most rows that the
- * memory decided on for the run can hold.
+ * What goes together changes memory and speed, never bits (see unet.h), so the cut is free: the
+ * most rows that the memory decided on for the run can hold.
  */
 #ifndef DR_INFERENCE_BATCH_MANAGER_H
 #define DR_INFERENCE_BATCH_MANAGER_H

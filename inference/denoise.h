@@ -1,7 +1,9 @@
-/* denoise.h - the one loop: the scheduler is asked where to look, the model looks, the scheduler is told what it saw.
+/* denoise.h - the one loop: the scheduler is asked where to look, the model looks, the scheduler is
+ * told what it saw.
  *
- * All pictures of a batch go in step, each with its own scheduler object and generator. Guidance makes rows out
- * of questions and predictions out of rows; cancel, progress and stages hang on the loop here and nowhere else.
+ * All pictures of a batch go in step, each with its own scheduler object and generator. Guidance
+ * makes rows out of questions and predictions out of rows; cancel, progress and stages hang on the
+ * loop here and nowhere else.
  */
 #ifndef DR_INFERENCE_DENOISE_H
 #define DR_INFERENCE_DENOISE_H
@@ -21,9 +23,9 @@ struct denoise {
     int64_t channels, h, w; /* of the latents */
 };
 
-/* Draws the initial noise and runs all evaluations; ret_latents [batch, channels, h, w]: the last latents, in the
- * sampler's own parametrisation. DR_EFORMAT when a prediction is not finite. On a plan backend: allocates the
- * same, runs one forward of `rows` rows. */
+/* Draws the initial noise and runs all evaluations; ret_latents [batch, channels, h, w]: the last
+ * latents, in the sampler's own parametrisation. DR_EFORMAT when a prediction is not finite. On a
+ * plan backend: allocates the same, runs one forward of `rows` rows. */
 int denoise_run(const struct denoise *d, const struct job_events *events, float *ret_latents,
                 struct dr_error *err);
 

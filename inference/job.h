@@ -1,5 +1,6 @@
-/* job.h - one generation with everything decided: what the worker kinds translate their requests into, what a
- * receipt records, and what the pipeline runs. There is one job path for all of them. */
+/* job.h - one generation with everything decided: what the worker kinds translate their requests
+ * into, what a receipt records, and what the pipeline runs. There is one job path for all of them.
+ */
 #ifndef DR_INFERENCE_JOB_H
 #define DR_INFERENCE_JOB_H
 

@@ -1,7 +1,9 @@
-/* pipeline_manager.h - models that are loaded and ready: checkpoint, networks, tokenizers, on a backend.
+/* pipeline_manager.h - models that are loaded and ready: checkpoint, networks, tokenizers, on a
+ * backend.
  *
- * A pipeline is read-only after opening. The manager keeps the last one used, so that a worker which draws one picture after another
- * with one model loads it once; a file that changed on disk, another path or another kernel set opens anew.
+ * A pipeline is read-only after opening. The manager keeps the last one used, so that a worker
+ * which draws one picture after another with one model loads it once; a file that changed on disk,
+ * another path or another kernel set opens anew.
  */
 #ifndef DR_INFERENCE_PIPELINE_MANAGER_H
 #define DR_INFERENCE_PIPELINE_MANAGER_H
@@ -24,7 +26,8 @@ struct pipeline {
     int64_t latent_factor; /* pixels per latent along an edge: 8 */
 };
 
-/* Opens the files, binds the weights, prepares them on the backend. `stop` ends it with DR_ECANCELED. */
+/* Opens the files, binds the weights, prepares them on the backend. `stop` ends it with
+ * DR_ECANCELED. */
 int pipeline_open(const char *path, struct backend *be, const atomic_int *stop,
                   struct pipeline **ret, struct dr_error *err);
 void pipeline_close(struct pipeline *p);

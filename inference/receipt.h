@@ -1,5 +1,5 @@
-/* receipt.h - what a picture says of its making: infotext that AUTOMATIC1111's readers parse, and a JSON receipt
- * with every effective parameter, enough to make the same bits again. */
+/* receipt.h - what a picture says of its making: infotext that AUTOMATIC1111's readers parse, and a
+ * JSON receipt with every effective parameter, enough to make the same bits again. */
 #ifndef DR_INFERENCE_RECEIPT_H
 #define DR_INFERENCE_RECEIPT_H
 

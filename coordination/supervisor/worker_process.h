@@ -1,7 +1,7 @@
 /* worker_process.h - a darkroom-worker as a child: started, spoken to in lines, ended.
  *
- * It gets a process group of its own, so that a terminal's Ctrl-C reaches the parent only, which then decides. Its
- * stderr is the parent's.
+ * It gets a process group of its own, so that a terminal's Ctrl-C reaches the parent only, which
+ * then decides. Its stderr is the parent's.
  */
 #ifndef DR_COORDINATION_SUPERVISOR_WORKER_PROCESS_H
 #define DR_COORDINATION_SUPERVISOR_WORKER_PROCESS_H
@@ -35,12 +35,13 @@ int worker_start(struct worker_process *w, const struct worker_options *options,
 int worker_send(struct worker_process *w, json_t *message,
                 struct dr_error *err); /* takes it over */
 
-/* The next event as a new reference. DR_ESTATE when timeout_ms pass without one, DR_EIO when the worker is gone
- * (says how it ended). */
+/* The next event as a new reference. DR_ESTATE when timeout_ms pass without one, DR_EIO when the
+ * worker is gone (says how it ended). */
 int worker_receive(struct worker_process *w, int timeout_ms, json_t **ret_event,
                    struct dr_error *err);
 
-/* Ends it: politely (end of input, up to two seconds), then by force. Takes a zeroed or ended one. */
+/* Ends it: politely (end of input, up to two seconds), then by force. Takes a zeroed or ended one.
+ */
 void worker_stop(struct worker_process *w);
 void worker_kill(struct worker_process *w); /* by force at once */
 

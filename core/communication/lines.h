@@ -1,4 +1,5 @@
-/* lines.h - whole lines over file descriptors: a reader with a longest line, a writer that never interleaves. */
+/* lines.h - whole lines over file descriptors: a reader with a longest line, a writer that never
+ * interleaves. */
 #ifndef DR_CORE_COMMUNICATION_LINES_H
 #define DR_CORE_COMMUNICATION_LINES_H
 
@@ -19,9 +20,10 @@ struct line_reader {
 void line_reader_init(struct line_reader *r, int fd, size_t longest);
 void line_reader_free(struct line_reader *r);
 
-/* 1 and a line (without newline or carriage return; valid until the next call; empty lines are skipped); 0 at the
- * end of input; DR_ELIMIT once for a line that is too long (it is skipped, reading may go on); DR_EIO. A last line
- * without newline counts. timeout_ms -1: wait; DR_ESTATE when it passes without a line. EINTR is retried. */
+/* 1 and a line (without newline or carriage return; valid until the next call; empty lines are
+ * skipped); 0 at the end of input; DR_ELIMIT once for a line that is too long (it is skipped,
+ * reading may go on); DR_EIO. A last line without newline counts. timeout_ms -1: wait; DR_ESTATE
+ * when it passes without a line. EINTR is retried. */
 int line_read(struct line_reader *r, int timeout_ms, const char **ret_line, size_t *ret_n,
               struct dr_error *err);
 
@@ -34,7 +36,8 @@ struct line_writer {
 int line_writer_init(struct line_writer *w, int fd);
 void line_writer_free(struct line_writer *w);
 
-/* Writes the value on one line, whole, whichever thread calls. DR_EIO when the other side is gone. */
+/* Writes the value on one line, whole, whichever thread calls. DR_EIO when the other side is gone.
+ */
 int line_write(struct line_writer *w, const json_t *value, struct dr_error *err);
 
 #endif

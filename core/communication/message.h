@@ -1,13 +1,16 @@
 /* message.h - one line of the worker protocol, read and written.
  *
- * A request is {"type": VERB, "request_id": ID, "data": {...}}. The spellings of older hosts are accepted: the
- * verb under message_type, command or action (with workerType before it: "inference" + "text2img"), the id under
- * correlationId or in data. Answers echo every id that was given, under the name it came by.
+ * A request is {"type": VERB, "request_id": ID, "data": {...}}. The spellings of older hosts are
+ * accepted: the verb under message_type, command or action (with workerType before it: "inference"
+ * + "text2img"), the id under correlationId or in data. Answers echo every id that was given, under
+ * the name it came by.
  *
  *     ready     {"success":true,"status":"ready","protocol":1, ...}
- *     progress  {"success":true,"request_id":ID,"data":{"type":"progress","step":3,"total_steps":30, ...}}
+ *     progress  {"success":true,"request_id":ID,
+ *                "data":{"type":"progress","step":3,"total_steps":30, ...}}
  *     result    {"success":true,"request_id":ID,"data":{...}}
- *     failure   {"success":false,"request_id":ID,"error":TEXT,"error_code":CODE,"details":[{path,got,expected,hint}]}
+ *     failure   {"success":false,"request_id":ID,"error":TEXT,"error_code":CODE,
+ *                "details":[{path,got,expected,hint}]}
  */
 #ifndef DR_CORE_COMMUNICATION_MESSAGE_H
 #define DR_CORE_COMMUNICATION_MESSAGE_H
@@ -44,19 +47,22 @@ struct message {
     json_t *data; /* object, owned; an empty one when absent */
 };
 
-/* One line without its newline. On failure ret->ids holds what could be read (for the answer) and data is NULL. */
+/* One line without its newline. On failure ret->ids holds what could be read (for the answer) and
+ * data is NULL. */
 int message_parse(const char *line, size_t n, struct message *ret, struct dr_error *err);
 void message_free(struct message *m);
 
 /* A request line for the other side; new reference, takes over data. NULL when memory is short. */
 json_t *message_request(enum verb verb, const char *request_id, json_t *data);
 
-/* Answers; new references, `data` taken over; NULL when memory is short. The envelope carries worker_info and timestamp. */
+/* Answers; new references, `data` taken over; NULL when memory is short. The envelope carries
+ * worker_info and timestamp. */
 json_t *message_result(const struct message_ids *ids, json_t *data);
 json_t *message_progress(const struct message_ids *ids, json_t *data);
 json_t *message_failure(const struct message_ids *ids, const struct dr_error *error);
 
-/* Reads an answer: 0 and *ret_data lent when success is true; else the dr_code of error_code, err filled. */
+/* Reads an answer: 0 and *ret_data lent when success is true; else the dr_code of error_code, err
+ * filled. */
 int message_answer(const json_t *answer, json_t **ret_data, struct dr_error *err);
 
 #endif

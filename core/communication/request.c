@@ -249,7 +249,8 @@ static int fail_kind(const struct field_info *f, const char *path, const json_t 
     return dr_fail_field(err, DR_EINVAL, path, jx_kind(value), kinds[f->type], NULL);
 }
 
-/* A value from JSON. Integers with a zero fraction (30.0) count as integers: some JSON writers make them. */
+/* A value from JSON. Integers with a zero fraction (30.0) count as integers: some JSON writers make
+ * them. */
 static int value_from_json(const struct field_info *f, const char *path, const json_t *value,
                            struct field_value *v, struct dr_error *err)
 {

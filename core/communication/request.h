@@ -1,8 +1,9 @@
 /* request.h - a generation request: the table of fields, and values for some of them.
  *
- * Both sides share it: the command line fills a request from options and sends it as JSON; the worker parses the
- * JSON. A field that was not given stays unset, so defaults that depend on the model are applied where the model is known;
- * fixed defaults come from the table. Values of NAME fields are checked by the worker.
+ * Both sides share it: the command line fills a request from options and sends it as JSON; the
+ * worker parses the JSON. A field that was not given stays unset, so defaults that depend on the
+ * model are applied where the model is known; fixed defaults come from the table. Values of NAME
+ * fields are checked by the worker.
  */
 #ifndef DR_CORE_COMMUNICATION_REQUEST_H
 #define DR_CORE_COMMUNICATION_REQUEST_H
@@ -62,13 +63,15 @@ const struct field_info *field_info(enum field_id id);
 void request_init(struct request *r);
 void request_free(struct request *r);
 
-/* `data` as the protocol has it: canonical names and aliases, nested groups. Unknown field: an error with the
- * nearest name. Two spellings of one field with different values: an error. `path` ("data") begins the paths in errors.
- * On failure *ret is empty. `ignored` lists member names that are somebody else's (NULL-terminated; NULL: none). */
+/* `data` as the protocol has it: canonical names and aliases, nested groups. Unknown field: an
+ * error with the nearest name. Two spellings of one field with different values: an error. `path`
+ * ("data") begins the paths in errors. On failure *ret is empty. `ignored` lists member names that
+ * are somebody else's (NULL-terminated; NULL: none). */
 int request_parse(const json_t *data, const char *path, const char *const *ignored,
                   struct request *ret, struct dr_error *err);
 
-/* One value from text, as an option gives it. MAP takes NAME=VALUE and adds. FLAG takes true and false. */
+/* One value from text, as an option gives it. MAP takes NAME=VALUE and adds. FLAG takes true and
+ * false. */
 int request_set_text(struct request *r, enum field_id id, const char *text, struct dr_error *err);
 
 /* The set fields as canonical JSON; new reference, NULL when memory is short. */

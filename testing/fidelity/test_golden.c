@@ -1,9 +1,10 @@
 /* test_golden.c - agreement with the reference, stage by stage and run by run.
  *
- * The vectors were made by tools/golden/pipeline.py. Each case is drawn three ways: whole; with every model input taken
- * from the reference, so that each prediction is measured by itself; and with every prediction and the last
- * latents taken from it, so that each sampler step and the decoder are. The limits are those of float32: 1e-5 a
- * stage, 1e-4 after a whole run, pictures within one level and equal for 999 bytes of 1000.
+ * The vectors were made by tools/golden/pipeline.py. Each case is drawn three ways: whole; with
+ * every model input taken from the reference, so that each prediction is measured by itself; and
+ * with every prediction and the last latents taken from it, so that each sampler step and the
+ * decoder are. The limits are those of float32: 1e-5 a stage, 1e-4 after a whole run, pictures
+ * within one level and equal for 999 bytes of 1000.
  */
 #include "testing/helpers/test.h"
 
@@ -110,7 +111,8 @@ static void same_tokens(const char *ours, const char *theirs)
     npy_free(&b);
 }
 
-/* Pictures after rounding: at most one level apart, nearly all bytes equal. Returns the share of equal bytes. */
+/* Pictures after rounding: at most one level apart, nearly all bytes equal. Returns the share of
+ * equal bytes. */
 static double same_picture(const char *ours, const char *theirs)
 {
     struct npy a = load(ours), b = load(theirs);
@@ -143,7 +145,8 @@ struct one {
     int evaluations;
 };
 
-/* The request with a dump folder; stages named in `from` (NULL-terminated) come from the reference. */
+/* The request with a dump folder; stages named in `from` (NULL-terminated) come from the reference.
+ */
 static json_t *request_of(const struct one *c, const char *const *from)
 {
     json_t *data = json_deep_copy(c->request), *loads = json_object();
