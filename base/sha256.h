@@ -24,7 +24,7 @@ void sha256_hex(const uint8_t digest[SHA256_BYTES], char ret_hex[SHA256_HEX]);
 /* Called after each 4 MiB with bytes done and in all. */
 typedef void sha256_progress_fn(void *ctx, uint64_t done, uint64_t total);
 
-/* Digest of a file as lower-case hex. Polls *stop (may be NULL) every 4 MiB (about 10 ms):
+/* Digest of a file as lower-case hex. Polls *stop (may be NULL) every 256 KiB:
  * DR_ECANCELED when it is not 0. progress may be NULL. */
 int sha256_file(const char *path, const atomic_int *stop, sha256_progress_fn *progress, void *ctx,
                 char ret_hex[SHA256_HEX], struct dr_error *err);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
@@ -57,15 +58,21 @@ static void digest_start(struct digest_thread *d, const char *path)
     d->running = !pthread_create(&d->thread, NULL, digest_main, d);
 }
 
-/* Waits for it; a job that is over (stopped or failed) ends it. A digest that failed is "" and a log line. */
-static const char *digest_join(struct digest_thread *d, bool abandon)
+/* Waits for it; a job that is over (failed, or stopped also meanwhile) ends it. A digest that
+ * failed is "" and a log line. */
+static const char *digest_join(struct digest_thread *d, bool abandon, const atomic_int *stop)
 {
-    if (abandon)
-        atomic_store(&d->stop, 1);
-    if (d->running)
-        pthread_join(d->thread, NULL);
-    d->running = false;
-    if (d->result < 0 && !abandon)
+    while (d->running) {
+        struct timespec until;
+        if (abandon || atomic_load(stop))
+            atomic_store(&d->stop, 1);
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 20 * 1000 * 1000;
+        until.tv_sec += until.tv_nsec / 1000000000;
+        until.tv_nsec %= 1000000000;
+        d->running = pthread_timedjoin_np(d->thread, NULL, &until) != 0;
+    }
+    if (d->result < 0 && d->result != DR_ECANCELED)
         dr_log_line(DR_LOG_WARN, "engine", "no digest of the model: %s", d->error.text);
     return d->result < 0 ? "" : d->hex;
 }
@@ -165,12 +172,19 @@ static int add_images(struct generation *g, const struct receipt_facts *facts,
     char name[64];
     const char *id = message_id(g->worker->ids);
     snprintf(name, sizeof name, "%.60s", *id ? id : "picture");
-    struct output out = { .job = &g->job, .request = &g->request, .facts = facts, .name = name };
+    struct output out = { .job = &g->job,
+                          .request = &g->request,
+                          .facts = facts,
+                          .name = name,
+                          .stop = g->worker->stop };
     json_t *list = json_array(), *seeds = json_array(), *receipts = json_array();
     int r = list && seeds && receipts ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     for (int i = 0; !r && i < g->job.batch; i++) {
         json_t *entry = NULL;
-        r = output_image(&out, &images[i], i, &entry, err);
+        if (atomic_load(g->worker->stop))
+            r = dr_fail(err, DR_ECANCELED, "cancelled");
+        else
+            r = output_image(&out, &images[i], i, &entry, err);
         if (!r && (jx_add(list, entry) < 0 ||
                    jx_add(seeds, json_integer((json_int_t)(g->job.seed + (uint64_t)i))) < 0 ||
                    jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
@@ -180,6 +194,20 @@ static int add_images(struct generation *g, const struct receipt_facts *facts,
     int a = jx_set(data, "images", list), b = jx_set(data, "seed_used", seeds);
     int c = jx_set(data, "receipts", receipts);
     return r < 0 ? r : a < 0 || b < 0 || c < 0 ? dr_fail(err, DR_ENOMEM, "out of memory") : 0;
+}
+
+static json_t *tags_json(const size_t tagged[DR_TAG_COUNT], size_t *ret_total)
+{
+    json_t *tags = json_object();
+    *ret_total = 0;
+    for (int t = 0; tags && t < DR_TAG_COUNT; t++) {
+        *ret_total += tagged[t];
+        if (jx_set(tags, dr_tag_name((enum dr_tag)t), json_integer((json_int_t)tagged[t])) < 0) {
+            json_decref(tags);
+            return NULL;
+        }
+    }
+    return tags;
 }
 
 static int add_summary(struct generation *g, const struct job_timing *timing, json_t *data)
@@ -215,7 +243,12 @@ static int add_summary(struct generation *g, const struct job_timing *timing, js
         json_decref(stages);
         return r;
     }
+    size_t tagged;
     r = jx_set(data, "seconds", stages);
+    if (!r)
+        r = jx_set(data, "tagged", tags_json(timing->tagged, &tagged));
+    if (!r)
+        r = jx_set(data, "tagged_bytes", json_integer((json_int_t)tagged));
     if (!r)
         r = jx_set(data, "peak_bytes", json_integer((json_int_t)memory_resident_peak()));
     return r ? r : jx_set(data, "warnings", json_incref(g->warnings));
@@ -239,7 +272,7 @@ static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
     announce(g);
     digest_start(&digest, path);
     int r = job_run(g->pipeline, &g->job, &g->plan, &events, g->worker->stop, images, &timing, err);
-    const char *hex = digest_join(&digest, r < 0);
+    const char *hex = digest_join(&digest, r < 0, g->worker->stop);
     if (r < 0)
         return r;
     model_name(path, name, sizeof name);
@@ -316,28 +349,13 @@ static json_t *stages_json(const struct memory_plan *plan)
     return list;
 }
 
-static json_t *tags_json(const struct memory_plan *plan, size_t *ret_total)
-{
-    json_t *tags = json_object();
-    *ret_total = 0;
-    for (int t = 0; tags && t < DR_TAG_COUNT; t++) {
-        *ret_total += plan->tagged[t];
-        if (jx_set(tags, dr_tag_name((enum dr_tag)t), json_integer((json_int_t)plan->tagged[t])) <
-            0) {
-            json_decref(tags);
-            return NULL;
-        }
-    }
-    return tags;
-}
-
 int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, struct dr_error *err)
 {
     struct generation g;
     size_t tagged;
     int r = prepare(&g, engine, worker, err);
     if (!r) {
-        json_t *stages = stages_json(&g.plan), *tags = tags_json(&g.plan, &tagged);
+        json_t *stages = stages_json(&g.plan), *tags = tags_json(g.plan.tagged, &tagged);
         *ret_data = json_pack(
             "{s:o*,s:o*,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s}", "stages", stages, "tagged",
             tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes", (json_int_t)g.plan.baseline,

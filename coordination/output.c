@@ -30,7 +30,8 @@ static int encode(const struct output *o, const struct dr_image *image, int inde
     struct buf infotext, receipt;
     json_t *json = NULL;
     struct img_text texts[2];
-    struct img_encode_options options = { .quality = (int)request_int(o->request, FIELD_quality) };
+    struct img_encode_options options = { .quality = (int)request_int(o->request, FIELD_quality),
+                                          .stop = o->stop };
     int format = img_format_of(request_text(o->request, FIELD_format)), r = 0;
     buf_init(&infotext, DR_TAG_JOB, TEXT_BYTES);
     buf_init(&receipt, DR_TAG_JOB, TEXT_BYTES);

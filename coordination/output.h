@@ -2,6 +2,8 @@
 #ifndef DR_COORDINATION_OUTPUT_H
 #define DR_COORDINATION_OUTPUT_H
 
+#include <stdatomic.h>
+
 #include <jansson.h>
 
 #include "core/communication/request.h"
@@ -11,12 +13,13 @@ struct output {
     const struct job *job;
     const struct request *request;
     const struct receipt_facts *facts;
-    const char *
-        name; /* files are NAME_000.png ...; characters that do not belong in a file name become '_' */
+    const char *name; /* files are NAME_000.png ...; what no file name should hold becomes '_' */
+    const atomic_int *stop; /* nonzero ends the encoding */
 };
 
-/* Encodes picture `index` and writes it into save_path, or appends base64 to the result. *ret_entry: its path, or
- * its base64 text, as a JSON string. A file is whole or not there. */
+/* Encodes picture `index` and writes it into save_path, or appends base64 to the result.
+ * *ret_entry: its path, or its base64 text, as a JSON string. A file is whole or not there.
+ * DR_ECANCELED after a stop. */
 int output_image(const struct output *o, const struct dr_image *image, int index,
                  json_t **ret_entry, struct dr_error *err);
 

@@ -121,7 +121,8 @@ static int begin(struct loop *l, struct dr_error *err)
     return r;
 }
 
-/* Asks every picture's scheduler; the questions' inputs stand together in l->input. False at the end. */
+/* Asks every picture's scheduler; the questions' inputs stand together in l->input. False at the
+ * end. */
 static bool ask_all(struct loop *l)
 {
     for (int i = 0; i < l->d->job->batch; i++) {
@@ -158,8 +159,8 @@ static int predict(struct loop *l, struct dr_error *err)
     return 0;
 }
 
-/* One evaluation. What is loaded is not computed: a loaded prediction needs no model, nor do loaded latents where
- * the sampler keeps no history of predictions. */
+/* One evaluation. What is loaded is not computed: a loaded prediction needs no model, nor do loaded
+ * latents where the sampler keeps no history of predictions. */
 static int evaluate(struct loop *l, struct dr_error *err)
 {
     const struct job *job = l->d->job;

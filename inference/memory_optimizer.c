@@ -70,6 +70,8 @@ static size_t peak_of(const struct memory_plan *plan)
     for (int s = 0; s < STAGE_COUNT; s++) {
         const struct stage_use *u = &plan->stage[s];
         size_t now = plan->baseline + other + kept_weights + u->mapped + u->kept + u->workspace;
+        if (s != STAGE_DECODE)
+            now -= plan->pictures;
         peak = now > peak ? now : peak;
         /* the context stage reads weights of the UNet, which the next one reads again */
         if (s != STAGE_CONTEXT && !plan->drop[s])

@@ -1,8 +1,9 @@
 /* memory_optimizer.h - what a job will use, before it starts, and what to do about it.
  *
- * A job is run on the plan backend: the same code path, nothing computed. That gives each stage's workspace to the byte and the
- * weights it reads. From it follow the decisions that change memory but no bits: how many rows go through the
- * UNet together, and whether weights of a finished stage are given back to the system.
+ * A job is run on the plan backend: the same code path, nothing computed. That gives each stage's
+ * workspace to the byte and the weights it reads. From it follow the decisions that change memory
+ * but no bits: how many rows go through the UNet together, and whether weights of a finished stage
+ * are given back to the system.
  */
 #ifndef DR_INFERENCE_MEMORY_OPTIMIZER_H
 #define DR_INFERENCE_MEMORY_OPTIMIZER_H
@@ -27,16 +28,18 @@ struct memory_plan {
     int rows;                    /* most rows of one forward */
     bool drop[STAGE_COUNT];      /* give the stage's weights back when it is done */
     size_t tagged[DR_TAG_COUNT]; /* peak bytes by allocation tag */
-    size_t baseline;             /* resident before the job: program, libraries, what is loaded */
-    size_t peak;                 /* resident at the highest moment, all together */
+    size_t pictures; /* of tagged: pixels of the results, touched by the last stage only */
+    size_t baseline; /* resident before the job: program, libraries, what is loaded */
+    size_t peak;     /* resident at the highest moment, all together */
     double flops;
     size_t limit; /* what it was planned against */
 };
 
 const char *job_stage_name(enum job_stage stage);
 
-/* Fills in drop and peak from the stages, tagged and baseline, against limit (bytes; 0: three quarters of what is
- * available now): nothing is dropped that fits. Pure but for reading the available memory. */
+/* Fills in drop and peak from the stages, tagged and baseline, against limit (bytes; 0: three
+ * quarters of what is available now): nothing is dropped that fits. Pure but for reading the
+ * available memory. */
 void memory_decide(struct memory_plan *plan);
 
 /* DR_ENOMEM when the planned peak is over the limit: says what is needed and what there is. */
@@ -45,7 +48,8 @@ int memory_admit(const struct memory_plan *plan, struct dr_error *err);
 /* Resident bytes of this process now, and their high-water mark (VmRSS, VmHWM). */
 size_t memory_resident(void);
 size_t memory_resident_peak(void);
-/* Bytes that could be had without swapping: MemAvailable, or what the cgroup leaves, whichever is less. */
+/* Bytes that could be had without swapping: MemAvailable, or what the cgroup leaves, whichever is
+ * less. */
 size_t memory_available(void);
 
 #endif

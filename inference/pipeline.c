@@ -28,6 +28,7 @@ struct walk {
     int shown;              /* pictures held as floats: all when stages ask for them, else one */
     struct dr_image *images;
     double started;
+    size_t pixel_bytes, image_bytes, tile_bytes; /* planning: what a run would allocate */
 };
 
 static int stage_begin(struct walk *k, enum job_stage stage, struct dr_error *err)
@@ -108,7 +109,8 @@ static int encode_prompts(struct walk *k, struct dr_error *err)
     return r;
 }
 
-/* Loads what is asked for among the text's results; encodes if anything is left to compute; dumps. */
+/* Loads what is asked for among the text's results; encodes if anything is left to compute; dumps.
+ */
 static int text(struct walk *k, struct dr_error *err)
 {
     const struct stages *stages = &k->job->stages;
@@ -216,14 +218,19 @@ static int decode_all(struct walk *k, struct dr_error *err)
     struct vae_tiling how = { .mode = k->job->vae_tiling ? VAE_TILING_ON : VAE_TILING_OFF };
     int64_t size = k->channels * k->h * k->w, plane = 3 * k->job->width * k->job->height;
     int r = params_acquire(k->p->vae, vae_visit, err);
+    if (k->planning)
+        k->tile_bytes = dr_alloc_stats(DR_TAG_JOB).bytes +
+                        vae_manager_bytes(k->p->vae, how, k->h, k->w);
     if (!r)
         r = stage_begin(k, STAGE_DECODE, err);
     for (int i = 0; !r && i < (k->planning ? 1 : k->job->batch); i++) {
-        float *pixels = k->pixels + (k->shown > 1 ? i * plane : 0);
+        float *pixels = k->pixels ? k->pixels + (k->shown > 1 ? i * plane : 0) : NULL;
         r = vae_manager_decode(k->p->vae, &k->x, how, k->latents + i * size, 1, k->h, k->w, pixels,
                                err);
         if (r < 0 || k->planning)
             break;
+        if (k->x.stop && atomic_load(k->x.stop))
+            r = dr_fail(err, DR_ECANCELED, "cancelled");
         to_unit(pixels, plane);
         to_bytes(pixels, &k->images[i]);
     }
@@ -238,7 +245,9 @@ static int decode(struct walk *k, struct dr_error *err)
     int64_t shape[4] = { job->batch, 3, job->height, job->width };
     int64_t plane = 3 * job->width * job->height;
     bool loaded = false;
-    int r = stage_load(&job->stages, "image", NPY_F32, shape, 4, k->pixels, &loaded, err);
+    int r = 0;
+    if (!k->planning)
+        r = stage_load(&job->stages, "image", NPY_F32, shape, 4, k->pixels, &loaded, err);
     if (!r && !loaded)
         r = decode_all(k, err);
     for (int i = 0; !r && loaded && i < job->batch; i++) {
@@ -267,8 +276,15 @@ static int allocate(struct walk *k, struct dr_error *err)
     size_t pixels = (size_t)(3 * job->width * job->height);
     k->latents = dr_calloc(DR_TAG_JOB, (size_t)job->batch * (size_t)(k->channels * k->h * k->w),
                            sizeof *k->latents);
+    if (!k->latents)
+        return dr_fail(err, DR_ENOMEM, "out of memory for %d latents", job->batch);
+    if (k->planning) {
+        k->pixel_bytes = (size_t)k->shown * pixels * sizeof *k->pixels;
+        k->image_bytes = (size_t)job->batch * pixels;
+        return 0;
+    }
     k->pixels = dr_malloc(DR_TAG_JOB, (size_t)k->shown * pixels * sizeof *k->pixels);
-    if (!k->latents || !k->pixels)
+    if (!k->pixels)
         return dr_fail(err, DR_ENOMEM, "out of memory for %d pictures", job->batch);
     for (int i = 0; i < job->batch; i++) {
         int r = img_new(job->width, job->height, 3, &k->images[i], err);
@@ -326,7 +342,12 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
     }
     for (int t = 0; t < DR_TAG_COUNT; t++)
         plan->tagged[t] = dr_alloc_stats((enum dr_tag)t).peak;
-    plan->tagged[DR_TAG_ACTIVATION] = activation;
+    plan->tagged[DR_TAG_ACTIVATION] += activation; /* to the workspaces' tables */
+    if (plan->tagged[DR_TAG_JOB] < k.tile_bytes)
+        plan->tagged[DR_TAG_JOB] = k.tile_bytes;
+    plan->tagged[DR_TAG_JOB] += k.pixel_bytes;
+    plan->tagged[DR_TAG_IMAGE] += k.image_bytes;
+    plan->pictures = k.pixel_bytes + k.image_bytes;
     memory_decide(plan);
     return 0;
 }
@@ -368,6 +389,7 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
                       .events = events,
                       .images = images };
     memset(images, 0, (size_t)job->batch * sizeof *images);
+    dr_alloc_reset_peak();
     int r = walk(&k, err);
     if (!r)
         r = checkpoint_check(p->checkpoint, err);
@@ -376,6 +398,8 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
             img_free(&images[i]);
         return r;
     }
+    for (int t = 0; t < DR_TAG_COUNT; t++)
+        k.timing.tagged[t] = dr_alloc_stats((enum dr_tag)t).peak;
     *ret_timing = k.timing;
     return 0;
 }

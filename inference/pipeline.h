@@ -1,10 +1,11 @@
 /* pipeline.h - a job from words to pictures: text, context, denoise, decode.
  *
- *     job_plan(p, &job, baseline, limit, &plan, err);      what it will use, and the decisions that follow
+ *     job_plan(p, &job, baseline, limit, &plan, err);         what it will use, what follows
  *     job_run(p, &job, &plan, &events, &stop, images, err);
  *
- * Both walk the same code; planning walks it on the plan backend. Each stage has one workspace of the planned size,
- * made before and given back after it.
+ * Both walk the same code; planning walks it on the plan backend. Each stage has one workspace of
+ * the planned size, made before and given back after it. Planning takes no memory of the size of a
+ * picture.
  */
 #ifndef DR_INFERENCE_PIPELINE_H
 #define DR_INFERENCE_PIPELINE_H
@@ -13,12 +14,14 @@
 #include "inference/memory_optimizer.h"
 #include "inference/pipeline_manager.h"
 
-/* baseline: resident bytes that are neither tagged allocations nor weights. limit: bytes, 0 for what is free. */
+/* baseline: resident bytes that are neither tagged allocations nor weights. limit: bytes, 0 for
+ * what is free. */
 int job_plan(struct pipeline *p, const struct job *job, size_t baseline, size_t limit,
              struct memory_plan *ret_plan, struct dr_error *err);
 
 struct job_timing {
     double seconds[STAGE_COUNT];
+    size_t tagged[DR_TAG_COUNT]; /* peak bytes by allocation tag while it ran */
 };
 
 /* images[batch] are made (img_free them); none is on failure. DR_ECANCELED when *stop was set. */

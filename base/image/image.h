@@ -8,6 +8,7 @@
 #ifndef DR_BASE_IMAGE_IMAGE_H
 #define DR_BASE_IMAGE_IMAGE_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -74,6 +75,7 @@ struct img_encode_options {
     int lossless; /* webp: 1 ignores quality */
     const struct img_text *texts;
     size_t text_count;
+    const atomic_int *stop; /* polled by the row: DR_ECANCELED when it is not 0; NULL: never */
 };
 
 /* Appends the file's bytes. options may be NULL. Jpeg: RGBA and grey are accepted, alpha is

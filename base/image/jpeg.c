@@ -241,12 +241,14 @@ static void destination_term(j_compress_ptr j)
         give_up(c, r, "no room for the file");
 }
 
-static void write_rows(struct coder *c, const struct dr_image *image)
+static void write_rows(struct coder *c, const struct dr_image *image, const atomic_int *stop)
 {
     size_t width = (size_t)image->width, stride = width * (size_t)image->channels;
     for (int64_t y = 0; y < image->height; y++) {
         const uint8_t *s = image->pixels + (size_t)y * stride;
         JSAMPROW row = (JSAMPROW)s;
+        if (stop && atomic_load(stop))
+            give_up(c, DR_ECANCELED, "stopped");
         if (image->channels == 4) {
             for (size_t x = 0; x < width; x++)
                 memcpy(c->row + 3 * x, s + 4 * x, 3);
@@ -256,12 +258,13 @@ static void write_rows(struct coder *c, const struct dr_image *image)
     }
 }
 
-static int run_writer(struct coder *c, const struct dr_image *image, int quality,
-                      struct dr_error *err)
+static int run_writer(struct coder *c, const struct dr_image *image,
+                      const struct img_encode_options *o, struct dr_error *err)
 {
     if (setjmp(c->back))
         return report(c, err);
     struct jpeg_compress_struct *j = &c->j.c;
+    int quality = o->quality ? o->quality : USUAL_QUALITY;
     jpeg_create_compress(j);
     c->destination.init_destination = destination_init;
     c->destination.empty_output_buffer = destination_empty;
@@ -280,7 +283,7 @@ static int run_writer(struct coder *c, const struct dr_image *image, int quality
     jpeg_start_compress(j, TRUE);
     if (c->exif.len)
         jpeg_write_marker(j, EXIF_MARKER, (const JOCTET *)c->exif.data, (unsigned)c->exif.len);
-    write_rows(c, image);
+    write_rows(c, image, o->stop);
     jpeg_finish_compress(j);
     return 0;
 }
@@ -315,7 +318,7 @@ int jpeg_encode(const struct dr_image *image, const struct img_encode_options *o
     if (!r && !c->row)
         r = dr_fail(err, DR_ENOMEM, "jpeg: no memory to encode it");
     if (!r) {
-        r = run_writer(c, image, options->quality ? options->quality : USUAL_QUALITY, err);
+        r = run_writer(c, image, options, err);
         jpeg_destroy_compress(&c->j.c);
     }
     dr_free(c->row);

@@ -288,14 +288,14 @@ static int prepare_texts(struct coder *c, const struct img_encode_options *o, st
     return 0;
 }
 
-static int run_writer(struct coder *c, const struct dr_image *image, int level,
-                      struct dr_error *err)
+static int run_writer(struct coder *c, const struct dr_image *image,
+                      const struct img_encode_options *o, struct dr_error *err)
 {
     if (setjmp(png_jmpbuf(c->png)))
         return report(c, err);
     png_set_write_fn(c->png, c, on_write, on_flush);
     png_set_user_limits(c->png, IMG_MAX_EDGE, IMG_MAX_EDGE);
-    png_set_compression_level(c->png, level ? level : 6);
+    png_set_compression_level(c->png, o->level ? o->level : 6);
     int type = image->channels == 1   ? PNG_COLOR_TYPE_GRAY
                : image->channels == 3 ? PNG_COLOR_TYPE_RGB
                                       : PNG_COLOR_TYPE_RGBA;
@@ -305,8 +305,13 @@ static int run_writer(struct coder *c, const struct dr_image *image, int level,
         png_set_text(c->png, c->info, c->texts, c->text_count);
     png_write_info(c->png, c->info);
     size_t row = (size_t)image->width * (size_t)image->channels;
-    for (int64_t y = 0; y < image->height; y++)
+    for (int64_t y = 0; y < image->height; y++) {
+        if (o->stop && atomic_load(o->stop)) {
+            c->code = DR_ECANCELED;
+            png_error(c->png, "stopped");
+        }
         png_write_row(c->png, image->pixels + (size_t)y * row);
+    }
     png_write_end(c->png, NULL);
     return c->code ? report(c, err) : 0;
 }
@@ -321,7 +326,7 @@ int png_encode(const struct dr_image *image, const struct img_encode_options *op
                                           on_malloc, on_free);
         c.info = c.png ? png_create_info_struct(c.png) : NULL;
         if (c.info)
-            r = run_writer(&c, image, options->level, err);
+            r = run_writer(&c, image, options, err);
         else
             r = dr_fail(err, DR_ENOMEM, "png: no memory to encode it");
         png_destroy_write_struct(&c.png, &c.info);

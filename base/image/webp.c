@@ -93,6 +93,14 @@ int webp_size(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_heig
     return 0;
 }
 
+/* 0 ends the encoding. */
+static int on_progress(int percent, const WebPPicture *picture)
+{
+    (void)percent;
+    const atomic_int *stop = picture->user_data;
+    return !stop || !atomic_load(stop);
+}
+
 /* Encodes RGB or RGBA through the picture's writer. */
 static int encode_picture(WebPPicture *picture, const struct dr_image *image,
                           const WebPConfig *config, struct dr_error *err)
@@ -104,6 +112,8 @@ static int encode_picture(WebPPicture *picture, const struct dr_image *image,
         return dr_fail(err, DR_ENOMEM, "webp: no memory to encode it");
     if (WebPEncode(config, picture))
         return 0;
+    if (picture->error_code == VP8_ENC_ERROR_USER_ABORT)
+        return dr_fail(err, DR_ECANCELED, "webp: stopped");
     bool memory = picture->error_code == VP8_ENC_ERROR_OUT_OF_MEMORY ||
                   picture->error_code == VP8_ENC_ERROR_BITSTREAM_OUT_OF_MEMORY ||
                   picture->error_code == VP8_ENC_ERROR_BAD_WRITE;
@@ -163,6 +173,8 @@ static int encode_colour(const struct dr_image *image, const struct img_encode_o
     picture.height = (int)image->height;
     picture.writer = on_write;
     picture.custom_ptr = &stream;
+    picture.progress_hook = on_progress;
+    picture.user_data = (void *)o->stop;
     int r = encode_picture(&picture, image, &config, err);
     WebPPictureFree(&picture);
     const char *comment = NULL;

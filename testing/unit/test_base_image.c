@@ -242,10 +242,29 @@ static void bad_requests_are_refused(void **state)
     assert_string_equal(img_format_name(IMG_JPEG), "jpeg");
 }
 
+static void a_stop_ends_the_encoding(void **state)
+{
+    (void)state;
+    atomic_int stop = 1;
+    struct img_encode_options o = { .stop = &stop };
+    struct dr_image image = make_picture(64, 64, 3);
+    for (int f = 0; f < IMG_FORMAT_COUNT; f++) {
+        struct dr_error err;
+        struct buf file;
+        buf_init(&file, DR_TAG_TEST, 0);
+        assert_int_equal(buf_puts(&file, "before"), 0);
+        assert_int_equal(img_encode(&image, (enum img_format)f, &o, &file, &err), DR_ECANCELED);
+        assert_string_equal(buf_text(&file), "before");
+        buf_free(&file);
+    }
+    img_free(&image);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(pictures_go_round),        cmocka_unit_test(lossy_is_close),
     cmocka_unit_test(others_pictures_are_read), cmocka_unit_test(others_texts_are_read),
     cmocka_unit_test(channels_are_converted),   cmocka_unit_test(bad_requests_are_refused),
+    cmocka_unit_test(a_stop_ends_the_encoding),
 };
 
 int main(int argc, char **argv)
