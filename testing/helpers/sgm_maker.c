@@ -74,24 +74,24 @@ const struct sgm_spec sgm_refiner = {
     .context = 1280,
     .added = 2560,
 };
-const struct sgm_spec sgm_small = {
+const struct sgm_spec sgm_tiny = {
     .dtype = "F16",
     .in_channels = 4,
-    .levels = 3,
-    .channels = { 64, 64, 128 },
-    .layers = 2,
-    .depth = { 0, 0, 1, 1, 2, 2 },
-    .up_depth = { 2, 2, 2, 1, 1, 1, 0, 0, 0 },
-    .mid = 2,
-    .context = 192,
-    .added = 128 + 6 * 256,
-    .clip_l = { .width = 64, .mlp = 96, .layers = 3 },
-    .clip_g = { .width = 128, .mlp = 160, .layers = 4, .projection = 128 },
-    .vocab = 49408 / 32,
+    .levels = 2,
+    .channels = { 64, 64 },
+    .layers = 1,
+    .depth = { 0, 2 },
+    .up_depth = { 1, 1, 0, 0 },
+    .mid = 1,
+    .context = 128,
+    .added = 64 + 6 * 256,
+    .clip_l = { .width = 64, .mlp = 96, .layers = 1 },
+    .clip_g = { .width = 64, .mlp = 96, .layers = 1, .projection = 64 },
+    .vocab = 50,
     .positions = 77,
-    .vae_levels = 4,
+    .vae_levels = 2,
     .vae_layers = 1,
-    .vae_channels = { 32, 32, 64, 64 },
+    .vae_channels = { 32, 32 },
 };
 
 /* Adds PREFIX.NAME where NAME is made as by printf. */

@@ -35,7 +35,7 @@ struct sgm_spec {
 
 extern const struct sgm_spec sgm_base, sgm_inpaint, sgm_refiner, sgm_ssd_1b, sgm_vega,
     sgm_koala_700m;
-extern const struct sgm_spec sgm_small; /* a few MB, with data that fit a forward pass */
+extern const struct sgm_spec sgm_tiny; /* two levels, one layer of everything */
 
 void sgm_add(struct st_writer *w, const struct sgm_spec *s);
 void sgm_add_unet(struct st_writer *w, const struct sgm_spec *s);

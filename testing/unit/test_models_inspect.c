@@ -147,13 +147,8 @@ static int inspect_it(void *path, struct dr_error *err)
 static void short_of_memory(void **state)
 {
     (void)state;
-    struct sgm_spec s = sgm_small;
-    s.levels = 1;
-    s.layers = 1;
-    s.depth[0] = s.up_depth[0] = s.up_depth[1] = s.mid = 1;
-    s.clip_l.layers = s.clip_g.layers = 1;
     struct st_writer *w = st_writer_new();
-    sgm_add(w, &s);
+    sgm_add(w, &sgm_tiny);
     st_writer_add_text(w, "stray", "F32", "1");
     st_writer_metadata(w, "a", "b");
     const char *path = temporary("oom");
