@@ -21,9 +21,11 @@ static const char *text_of(const struct prompt_request *q, int rows, int row, in
 {
     if (row == rows - 1)
         return e && given(q->prompt_2) ? q->prompt_2 : q->prompt;
-    if (!q->negative)
+    if (!q->negative && q->zero_negative)
         return "";
-    return e && given(q->negative_2) ? q->negative_2 : q->negative;
+    if (e && given(q->negative_2))
+        return q->negative_2;
+    return q->negative ? q->negative : "";
 }
 
 static DR_PRINTF(2, 3) void warn(struct prompt_embeds *m, const char *fmt, ...)

@@ -1,4 +1,5 @@
-/* capabilities.c - what this worker can do, from the tables: the service learns it here and nowhere else. */
+/* capabilities.c - what this worker can do, from the tables: the service learns it here and nowhere
+ * else. */
 #include "coordination/engine.h"
 
 #include "core/communication/request.h"
@@ -64,11 +65,12 @@ static json_t *verbs_json(void)
 
 json_t *engine_limits_json(const struct engine *e)
 {
-    return json_pack(
-        "{s:i,s:i,s:I,s:I,s:I,s:I,s:i}", "line_bytes", MESSAGE_LINE_BYTES, "prompt_bytes",
-        REQUEST_PROMPT_BYTES, "width", (json_int_t)field_info(FIELD_width)->hi, "height",
-        (json_int_t)field_info(FIELD_height)->hi, "steps", (json_int_t)field_info(FIELD_steps)->hi,
-        "batch_size", (json_int_t)field_info(FIELD_batch_size)->hi, "queue", e->queue);
+    return json_pack("{s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:i}", "line_bytes", MESSAGE_LINE_BYTES,
+                     "prompt_bytes", REQUEST_PROMPT_BYTES, "prompt_tokens", PIPELINE_TOKENS - 2,
+                     "width", (json_int_t)field_info(FIELD_width)->hi, "height",
+                     (json_int_t)field_info(FIELD_height)->hi, "steps",
+                     (json_int_t)field_info(FIELD_steps)->hi, "batch_size",
+                     (json_int_t)field_info(FIELD_batch_size)->hi, "queue", e->queue);
 }
 
 json_t *engine_capabilities_json(const struct engine *e)

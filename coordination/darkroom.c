@@ -33,6 +33,8 @@ static void emit(void *user, const json_t *event)
         const char *id = json_string_value(json_object_get(event, "request_id"));
         char last[MESSAGE_ID_BYTES + 128];
         bool plain = id && !strpbrk(id, "\"\\");
+        for (const char *c = id; plain && *c; c++)
+            plain = (unsigned char)*c >= ' ';
         dr_log_line(DR_LOG_ERROR, "engine", "an event cannot be written: %s", dr_code_meaning(r));
         snprintf(last, sizeof last,
                  "{\"success\":false,\"request_id\":\"%s\",\"error\":\"out of memory\","
@@ -75,6 +77,8 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
             return dr_fail_field(err, DR_EINVAL, key, NULL,
                                  "threads, kernels, roots, models, queue or memory_limit", NULL);
     }
+    if (!json_is_object(o))
+        return dr_fail_field(err, DR_EINVAL, "options", jx_kind(o), "an object", NULL);
     int r = jx_opt_int(o, "", "threads", 0, 4096, &ret->threads, err);
     if (!r)
         r = jx_opt_int(o, "", "queue", 0, 100000, &ret->queue, err);

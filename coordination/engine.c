@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "base/utf8.h"
 #include "core/communication/request.h"
 #include "models/inspect.h"
 #include "models/tokenizers/clip_tokenizer.h"
@@ -19,7 +20,10 @@ static int model_path(const struct engine *e, const char *model, char *dst, size
     if (!*model)
         return dr_share_path(dst, n, small_model, err);
     int r = e->models.n ? roots_check(&e->models, "model", model, err) : 0;
-    return r < 0 ? r : dr_realpath(dst, n, model, err);
+    if (!r)
+        r = dr_realpath(dst, n, model, err);
+    /* answers name it, and they are UTF-8 */
+    return r < 0 ? r : utf8_check(dst, strlen(dst), "model: the path", err);
 }
 
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
@@ -52,14 +56,31 @@ static int only(const json_t *data, const char *const *names, struct dr_error *e
     return 0;
 }
 
+/* The first n keys are spellings of one member; two that differ are an error. */
+static int one_of(const json_t *data, const char *const *keys, int n, const char **ret_text,
+                  struct dr_error *err)
+{
+    for (int i = 0; i < n; i++) {
+        const char *text = NULL;
+        int r = jx_opt_string(data, "data", keys[i], &text, err);
+        if (!r && text && **ret_text && strcmp(text, *ret_text))
+            r = dr_fail_field(err, DR_EINVAL, keys[i], text, "the same as under its other name",
+                              *ret_text);
+        if (r < 0)
+            return r;
+        *ret_text = text ? text : *ret_text;
+    }
+    return 0;
+}
+
 int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { "model", "model_path", "model_name", "kernels", NULL };
     const char *model = "", *kernels = "auto";
     struct pipeline *p;
     int r = only(job->data, keys, err);
-    for (int i = 0; !r && i < 3; i++)
-        r = jx_opt_string(job->data, "data", keys[i], &model, err);
+    if (!r)
+        r = one_of(job->data, keys, 3, &model, err);
     if (!r)
         r = jx_opt_string(job->data, "data", "kernels", &kernels, err);
     if (!r)
@@ -87,8 +108,8 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
     const char *model = "";
     char path[DR_PATH_MAX];
     int r = only(job->data, keys, err);
-    for (int i = 0; !r && keys[i]; i++)
-        r = jx_opt_string(job->data, "data", keys[i], &model, err);
+    if (!r)
+        r = one_of(job->data, keys, 2, &model, err);
     if (!r)
         r = model_path(engine, model, path, sizeof path, err);
     struct digest_options digest = { .stop = job->stop };

@@ -93,7 +93,7 @@ static void generation_release(struct generation *g)
     json_decref(g->warnings);
 }
 
-/* Files of the request lie inside the roots. */
+/* Files of the request lie inside the roots, and its pictures go where a folder can be. */
 static int check_paths(const struct generation *g, struct dr_error *err)
 {
     static const enum field_id fields[] = { FIELD_save_path, FIELD_dump_stages };
@@ -104,6 +104,10 @@ static int check_paths(const struct generation *g, struct dr_error *err)
                             request_text(&g->request, fields[i]), err);
         if (r < 0)
             return r;
+        if (dr_is_file(request_text(&g->request, fields[i])))
+            return dr_fail_field(err, DR_EINVAL, field_info(fields[i])->name,
+                                 request_text(&g->request, fields[i]), "a folder, not a file",
+                                 NULL);
     }
     const char *name;
     json_t *file;
@@ -166,6 +170,17 @@ static void announce(struct generation *g)
                                   "height", (json_int_t)g->job.height));
 }
 
+/* A job that fails leaves no pictures behind. */
+static void remove_written(const struct generation *g, const json_t *paths)
+{
+    size_t i;
+    json_t *path;
+    if (!request_has(&g->request, FIELD_save_path) ||
+        request_flag(&g->request, FIELD_return_base64))
+        return;
+    json_array_foreach(paths, i, path)(void) remove(json_string_value(path));
+}
+
 static int add_images(struct generation *g, const struct receipt_facts *facts,
                       const struct dr_image *images, json_t *data, struct dr_error *err)
 {
@@ -190,6 +205,8 @@ static int add_images(struct generation *g, const struct receipt_facts *facts,
                    jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
             r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }
+    if (r < 0)
+        remove_written(g, list);
     /* each of these takes its list over, also when it fails */
     int a = jx_set(data, "images", list), b = jx_set(data, "seed_used", seeds);
     int c = jx_set(data, "receipts", receipts);
@@ -266,7 +283,7 @@ static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
     struct dr_image images[JOB_BATCH];
     struct job_timing timing;
     struct digest_thread digest;
-    char name[128];
+    char name[DR_PATH_MAX];
     struct job_events events = { .step = on_step, .warning = add_warning, .ctx = g };
     const char *path = checkpoint_path(g->pipeline->checkpoint);
     announce(g);
@@ -357,7 +374,7 @@ int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, stru
     if (!r) {
         json_t *stages = stages_json(&g.plan), *tags = tags_json(g.plan.tagged, &tagged);
         *ret_data = json_pack(
-            "{s:o*,s:o*,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s}", "stages", stages, "tagged",
+            "{s:o,s:o,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s}", "stages", stages, "tagged",
             tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes", (json_int_t)g.plan.baseline,
             "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes", (json_int_t)g.plan.limit, "flops",
             g.plan.flops, "rows_per_forward", g.plan.rows, "admitted", g.plan.peak <= g.plan.limit,

@@ -6,8 +6,9 @@
 
 #include "base/base64.h"
 #include "base/fs.h"
+#include "base/log.h"
 
-enum { NAME_BYTES = 100, FILE_BYTES = 512 << 20, TEXT_BYTES = 256 << 10 };
+enum { NAME_BYTES = 100, FILE_BYTES = 512 << 20, TEXT_BYTES = 1 << 20 };
 
 /* Letters, digits, '-', '.' inside; anything else '_', so that an id can name no other folder. */
 static void file_name(const char *name, int index, const char *extension, char *dst, size_t n)
@@ -49,6 +50,12 @@ static int encode(const struct output *o, const struct dr_image *image, int inde
         dr_fail(err, r, "cannot describe the picture: %s", dr_code_meaning(r));
     else
         r = img_encode(image, (enum img_format)format, &options, file, err);
+    if (r == DR_ELIMIT && options.text_count) { /* a picture is worth more than its words */
+        dr_log_line(DR_LOG_WARN, "engine", "written without metadata: %s", err->text);
+        options.text_count = 0;
+        buf_clear(file);
+        r = img_encode(image, (enum img_format)format, &options, file, err);
+    }
     json_decref(json);
     buf_free(&infotext);
     buf_free(&receipt);

@@ -15,6 +15,7 @@ struct job {
     struct job *next;
     struct message message;
     atomic_int stop;
+    bool answered; /* under the queue's lock: its id is free again, a cancel comes too late */
     atomic_int step, total;
     double submitted, started; /* dr_now */
 };
@@ -104,14 +105,15 @@ static void run_job(struct base_worker *w, struct job *j)
                                   : call_handler(w, &job, &data, &error);
     if (r < 0 && !error.code)
         dr_fail(&error, r, "%s", dr_code_meaning(r));
+    pthread_mutex_lock(&w->lock);
+    j->answered = true;
+    w->done += r >= 0;
+    w->failed += r < 0;
+    pthread_mutex_unlock(&w->lock);
     if (r < 0)
         emit_failure(w, &j->message.ids, &error);
     else
         emit_result(w, &j->message.ids, data);
-    pthread_mutex_lock(&w->lock);
-    w->done += r >= 0;
-    w->failed += r < 0;
-    pthread_mutex_unlock(&w->lock);
 }
 
 static void *engine_thread(void *arg)
@@ -187,7 +189,7 @@ void base_worker_free(struct base_worker *w)
 /* The job of that id, running or waiting; the lock is held. */
 static struct job *find_job(struct base_worker *w, const char *id)
 {
-    if (w->running && !strcmp(message_id(&w->running->message.ids), id))
+    if (w->running && !w->running->answered && !strcmp(message_id(&w->running->message.ids), id))
         return w->running;
     for (struct job *j = w->first; j; j = j->next)
         if (!strcmp(message_id(&j->message.ids), id))

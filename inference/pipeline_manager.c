@@ -8,8 +8,6 @@
 #include "models/unet.h"
 #include "models/vae.h"
 
-enum { PROMPT_LENGTH = 77 };
-
 static int open_tokenizers(struct pipeline *p, struct dr_error *err)
 {
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
@@ -28,7 +26,7 @@ static int open_tokenizers(struct pipeline *p, struct dr_error *err)
                            checkpoint_path(p->checkpoint), i ? "_2" : "",
                            tok_info(p->tokenizers[i]).id_limit - 1, (long long)vocab);
     }
-    p->encoders.length = PROMPT_LENGTH;
+    p->encoders.length = PIPELINE_TOKENS;
     return 0;
 }
 
@@ -84,6 +82,10 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
         return dr_fail(
             err, DR_EUNSUPPORTED,
             "%s: a refiner, which continues a base model's picture; expected a base model", path);
+    if (v->out_channels != 3)
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: the VAE gives %lld channels; expected 3, red, green and blue", path,
+                       (long long)v->out_channels);
     int64_t width = 0;
     for (int i = 0; i < PROMPT_ENCODERS; i++)
         if (checkpoint_clip_arch(p->checkpoint, i))

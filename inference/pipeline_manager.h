@@ -16,6 +16,8 @@
 struct unet;
 struct vae;
 
+enum { PIPELINE_TOKENS = 77 }; /* of a row of text, begin and end included */
+
 struct pipeline {
     struct checkpoint *checkpoint;
     struct backend *backend; /* borrowed */

@@ -8,11 +8,18 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
 
-/* ", Name: value"; a value with a comma, colon, quote or newline is written as a JSON string. */
+/* Would a reader of infotext take the bare value for something else? Space at its ends is lost. */
+static bool needs_quotes(const char *value)
+{
+    size_t n = strlen(value);
+    return strpbrk(value, ",:\"\r\n\\") || (n && (value[0] <= ' ' || value[n - 1] <= ' '));
+}
+
+/* ", Name: value"; a value that could be misread is written as a JSON string. */
 static int pair(struct buf *dst, const char *name, const char *value)
 {
     int r = buf_printf(dst, ", %s: ", name);
-    if (r < 0 || !strpbrk(value, ",:\"\n\\"))
+    if (r < 0 || !needs_quotes(value))
         return r < 0 ? r : buf_puts(dst, value);
     json_t *s = json_string(value);
     char *quoted = s ? json_dumps(s, JSON_ENCODE_ANY) : NULL;
@@ -49,6 +56,8 @@ static int infotext_extras(const struct job *job, struct buf *dst)
     int r = 0;
     if (p->prompt_2 && *p->prompt_2)
         r = pair(dst, "Prompt 2", p->prompt_2);
+    if (!r && p->guidance && p->negative_2 && *p->negative_2)
+        r = pair(dst, "Negative prompt 2", p->negative_2);
     if (!r && job->guidance_rescale > 0)
         r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
     if (!r && job->sched.sampler->takes_eta)

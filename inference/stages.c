@@ -15,7 +15,7 @@ static const char *const counted[] = { "model_input", "pred", "latents" };
 
 enum { N_PLAIN = sizeof plain / sizeof *plain, N_COUNTED = sizeof counted / sizeof *counted };
 
-/* The number of a counted stage's name; -1 when it is none. */
+/* The number of a counted stage's name, spelled as stage_name does; -1 when it is none. */
 static int evaluation_of(const char *name)
 {
     for (int i = 0; i < N_COUNTED; i++) {
@@ -24,7 +24,7 @@ static int evaluation_of(const char *name)
         if (strncmp(name, counted[i], n) || name[n] != '_')
             continue;
         size_t count = strspn(digits, "0123456789");
-        if (count >= 3 && count <= 6 && !digits[count])
+        if (count >= 3 && count <= 6 && !digits[count] && (count == 3 || *digits != '0'))
             return (int)strtol(digits, NULL, 10);
     }
     return -1;
