@@ -1,7 +1,7 @@
 /* check.c - `darkroom check`: comprehensive testing on this machine.
  *
- * The protocol is tried from this side; kernels and the golden picture are the worker's to check. Everything is
- * tried even when something before it failed, and the report says what did.
+ * The protocol is tried from this side; kernels and the golden picture are the worker's to check.
+ * Everything is tried even when something before it failed, and the report says what did.
  */
 #include "cli/cli.h"
 
@@ -126,7 +126,8 @@ static const char *text(const json_t *o, const char *key)
     return s ? s : "";
 }
 
-/* One line for the cases of an op in a kernel set that stand together; failed cases get lines of their own. */
+/* One line for the cases of an op in a kernel set that stand together; failed cases get lines of
+ * their own. */
 static int put_kernels(struct buf *out, const json_t *cases)
 {
     size_t n = json_array_size(cases);

@@ -1,7 +1,7 @@
 /* cli.h - a verb of the `darkroom` program: what it takes and the call it gets.
  *
- * verbs.def names the verbs; each is one file with one descriptor. From the descriptors and the tables of
- * options come parsing, help, completion and the man page.
+ * verbs.def names the verbs; each is one file with one descriptor. From the descriptors and the
+ * tables of options come parsing, help, completion and the man page.
  */
 #ifndef DR_CLI_CLI_H
 #define DR_CLI_CLI_H
@@ -63,7 +63,8 @@ const struct cli_verb *cli_verb_at(int i);
 /* By name; an error with the nearest name. */
 int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_error *err);
 
-/* The options of a verb, into room for CLI_OPTIONS; returns how many. id is a field_id, or FIELD_COUNT + a cli_option. */
+/* The options of a verb, into room for CLI_OPTIONS; returns how many. id is a field_id, or
+ * FIELD_COUNT + a cli_option. */
 int cli_options(const struct cli_verb *verb, struct option_info *ret_options);
 
 /* The program: runs a command line, returns the exit status. */

@@ -1,7 +1,8 @@
 /* generate.c - `darkroom generate`: a request from options, pictures to files.
  *
- * The worker writes into a private folder beside the output; a finished picture is renamed to its place, so that
- * an interrupted run leaves nothing half-written. A stream gets its bytes over the pipe instead.
+ * The worker writes into a private folder beside the output; a finished picture is renamed to its
+ * place, so that an interrupted run leaves nothing half-written. A stream gets its bytes over the
+ * pipe instead.
  */
 #include "cli/cli.h"
 

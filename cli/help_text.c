@@ -34,7 +34,8 @@ const char help_configuration[] = "The keys of the configuration are the long na
                                   "~/models/sdxl.safetensors\", \"threads: 4\", \"output: "
                                   "~/pictures/\", \"steps: 25\". The command line wins.";
 
-/* Appends words from column `at` on, broken before `width`; further lines are indented. Ends the line. */
+/* Appends words from column `at` on, broken before `width`; further lines are indented. Ends the
+ * line. */
 static int put_wrapped(struct buf *out, const char *text, int at, int indent, int width)
 {
     int column = at, r = 0;

@@ -1,4 +1,5 @@
-/* man.c - `darkroom man`: the manual page in roff (man(7) macros), from the same tables as the help. */
+/* man.c - `darkroom man`: the manual page in roff (man(7) macros), from the same tables as the
+ * help. */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -6,8 +7,8 @@
 #include "cli/help_text.h"
 #include "cli/report.h"
 
-/* Text for roff: backslashes and dashes escaped, and no line begins with a dot or quote. Empty lines become
- * paragraphs. */
+/* Text for roff: backslashes and dashes escaped, and no line begins with a dot or quote. Empty
+ * lines become paragraphs. */
 static int put_text(struct buf *out, const char *text)
 {
     int r = 0;

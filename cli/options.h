@@ -1,9 +1,9 @@
 /* options.h - a command line read by a table.
  *
- * --name=value, --name value, -xVALUE, -x VALUE, -abc for flags a, b and c (the last may take a value), -- ends the
- * options, a lone - is an argument. An option that takes a value takes whatever comes next, so `--seed -1` is
- * what it looks like; elsewhere a negative number is an argument. getopt is not used since it knows neither
- * tables with help in them nor nearest names.
+ * --name=value, --name value, -xVALUE, -x VALUE, -abc for flags a, b and c (the last may take a
+ * value), -- ends the options, a lone - is an argument. An option that takes a value takes whatever
+ * comes next, so `--seed -1` is what it looks like; elsewhere a negative number is an argument.
+ * getopt is not used since it knows neither tables with help in them nor nearest names.
  */
 #ifndef DR_CLI_OPTIONS_H
 #define DR_CLI_OPTIONS_H
@@ -20,8 +20,8 @@ struct option_info {
     int id; /* the owner's */
 };
 
-/* Called for each option and each argument (option NULL) in order; value is NULL for a flag and lives as long as
- * argv. A negative result ends the parsing and is returned. */
+/* Called for each option and each argument (option NULL) in order; value is NULL for a flag and
+ * lives as long as argv. A negative result ends the parsing and is returned. */
 typedef int (*option_fn)(void *ctx, const struct option_info *option, const char *value,
                          struct dr_error *err);
 

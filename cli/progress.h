@@ -1,7 +1,7 @@
 /* progress.h - how far a picture is, on stderr: a bar on a terminal, else a line a second.
  *
- * The rate is the mean since the first step was done, so that what only the first step does (packing weights) is
- * not in it.
+ * The rate is the mean since the first step was done, so that what only the first step does
+ * (packing weights) is not in it.
  */
 #ifndef DR_CLI_PROGRESS_H
 #define DR_CLI_PROGRESS_H
@@ -35,7 +35,8 @@ void progress_event(void *p, const json_t *data);
 /* Takes the bar away, before anything else is written and at the end. */
 void progress_clear(struct progress *p);
 
-/* "12/30 [=========>          ] 1.52 it/s, 0:12 left" in at most `width` columns; below 40 without the bar. */
+/* "12/30 [=========>          ] 1.52 it/s, 0:12 left" in at most `width` columns; below 40 without
+ * the bar. */
 void progress_bar(const struct progress_state *at, int width, char *dst, size_t n);
 
 /* "step 12/30, 1.52 it/s, 0:12 left"; seconds a step when those are more than one. */

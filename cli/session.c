@@ -29,7 +29,8 @@ static void on_signal(int number)
         kill(-s->worker.pid, SIGKILL);
 }
 
-/* A shell starts background jobs with SIGINT ignored; who sends it to us all the same means it. nohup is obeyed. */
+/* A shell starts background jobs with SIGINT ignored; who sends it to us all the same means it.
+ * nohup is obeyed. */
 static void catch_signals(struct session *s)
 {
     struct sigaction action, before;

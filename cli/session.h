@@ -4,9 +4,9 @@
  *     session_call(&s, VERB_generate, data, on_progress, ctx, &answer, err);
  *     session_close(&s);                                  also after a failure of either
  *
- * The first interrupt (SIGINT, SIGTERM, SIGHUP) cancels the running call and waits for its answer; the second
- * kills the worker. Either way the call returns DR_ECANCELED and session_close leaves nothing behind.
- * One session a process: signal handlers know no other way.
+ * The first interrupt (SIGINT, SIGTERM, SIGHUP) cancels the running call and waits for its answer;
+ * the second kills the worker. Either way the call returns DR_ECANCELED and session_close leaves
+ * nothing behind. One session a process: signal handlers know no other way.
  */
 #ifndef DR_CLI_SESSION_H
 #define DR_CLI_SESSION_H
@@ -39,8 +39,8 @@ void session_close(struct session *s);
 
 typedef void (*session_event_fn)(void *ctx, const json_t *data);
 
-/* Sends a request and waits for its answer; *ret_data is a new reference. `data` is taken over; NULL: memory is
- * short. on_progress may be NULL. */
+/* Sends a request and waits for its answer; *ret_data is a new reference. `data` is taken over;
+ * NULL: memory is short. on_progress may be NULL. */
 int session_call(struct session *s, enum verb verb, json_t *data, session_event_fn on_progress,
                  void *ctx, json_t **ret_data, struct dr_error *err);
 

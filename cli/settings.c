@@ -9,7 +9,8 @@
 #include "base/fs.h"
 #include "base/nearest.h"
 
-/* Every field with an option, then threads and output. A picture's own words are no configuration. */
+/* Every field with an option, then threads and output. A picture's own words are no configuration.
+ */
 static bool configurable(enum field_id id)
 {
     const struct field_info *f = field_info(id);

@@ -6,8 +6,8 @@
  *     output: ~/pictures/
  *     steps: 25
  *
- * Keys are the long names of the options of generate; the command line wins. "~/" is the home folder; other
- * relative paths of model and output begin at the folder of the file.
+ * Keys are the long names of the options of generate; the command line wins. "~/" is the home
+ * folder; other relative paths of model and output begin at the folder of the file.
  */
 #ifndef DR_CLI_SETTINGS_H
 #define DR_CLI_SETTINGS_H
@@ -15,8 +15,8 @@
 #include "base/config.h"
 #include "cli/cli.h"
 
-/* Fills what the call leaves open, for verbs that take a request or threads; no file: nothing. DR_EINVAL names file, line and
- * the nearest key. */
+/* Fills what the call leaves open, for verbs that take a request or threads; no file: nothing.
+ * DR_EINVAL names file, line and the nearest key. */
 int settings_apply(struct cli_call *call, struct dr_error *err);
 
 /* The same from a configuration in memory. */

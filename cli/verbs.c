@@ -1,4 +1,5 @@
-/* verbs.c - see cli.h: the tables of verbs and options, and a command line from arguments to exit status. */
+/* verbs.c - see cli.h: the tables of verbs and options, and a command line from arguments to exit
+ * status. */
 #include "cli/cli.h"
 
 #include <errno.h>
@@ -180,7 +181,8 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
     return r < 0 ? r : check_threads(call->value[OPT_threads], err);
 }
 
-/* The options of the worker's error are fields: "width: got ..." becomes "--width: got ...". True when it is about one. */
+/* The options of the worker's error are fields: "width: got ..." becomes "--width: got ...". True
+ * when it is about one. */
 static bool name_option(struct dr_error *err)
 {
     const char *path = err->path;

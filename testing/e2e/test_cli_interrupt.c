@@ -1,4 +1,5 @@
-/* test_cli_interrupt.c - Ctrl-C at any moment, and workers that die: nothing is left, and the status says so. */
+/* test_cli_interrupt.c - Ctrl-C at any moment, and workers that die: nothing is left, and the
+ * status says so. */
 #include "testing/helpers/program.h"
 
 #include <signal.h>
@@ -171,9 +172,11 @@ static void a_dead_worker_is_one_line(void **state)
     must_end(READY "read line\necho '{\"success\":true,\"request_id\":\"darkroom-1\",\"data\":{"
                    "\"images\":[\"/nonexistent/x\"]}}'\n",
              "No such file");
-    must_end(READY "read line\nprintf '%s\\n' '{\"success\":false,\"request_id\":\"darkroom-1\",\"error\":"
-                   "\"a\\u001b[2Jb\\nc\",\"error_code\":\"IO_ERROR\"}'\n",
-             "darkroom: a?[2Jb?c\n");
+    must_end(
+        READY
+        "read line\nprintf '%s\\n' '{\"success\":false,\"request_id\":\"darkroom-1\",\"error\":"
+        "\"a\\u001b[2Jb\\nc\",\"error_code\":\"IO_ERROR\"}'\n",
+        "darkroom: a?[2Jb?c\n");
     unsetenv("DARKROOM_WORKER");
 }
 

@@ -6,7 +6,8 @@
  *     ... program_out(&p), program_err(&p) ...
  *     program_free(&p);
  *
- * The program is $DARKROOM_BIN. It runs in the test's own folder; nothing is read from the terminal.
+ * The program is $DARKROOM_BIN. It runs in the test's own folder; nothing is read from the
+ * terminal.
  */
 #ifndef DR_TESTING_HELPERS_PROGRAM_H
 #define DR_TESTING_HELPERS_PROGRAM_H
@@ -33,7 +34,8 @@ void program_start(struct program *p, const char *const *argv);
 void program_finish(struct program *p);
 void program_free(struct program *p);
 
-/* Both, with up to 40 arguments. A status other than `expected` fails the test and shows what was said; -1: any. */
+/* Both, with up to 40 arguments. A status other than `expected` fails the test and shows what was
+ * said; -1: any. */
 void program_run(struct program *p, int expected, ...);
 
 const char *program_out(const struct program *p);
@@ -48,7 +50,8 @@ int program_entries(const char *folder);
 /* The random-weight model of the golden vectors. */
 const char *program_model(void);
 
-/* Orphans of programs become children of the test (call it first); whether none is left, within a second. */
+/* Orphans of programs become children of the test (call it first); whether none is left, within a
+ * second. */
 void program_adopt(void);
 bool program_alone(void);
 

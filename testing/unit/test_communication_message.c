@@ -1,4 +1,5 @@
-/* test_communication_message.c - one line of the protocol, in the spellings of every generation of hosts. */
+/* test_communication_message.c - one line of the protocol, in the spellings of every generation of
+ * hosts. */
 #include "core/communication/message.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* test_communication_request.c - the table of fields: every alias, every bound, every wrong kind. */
+/* test_communication_request.c - the table of fields: every alias, every bound, every wrong kind.
+ */
 #include "core/communication/request.h"
 
 #include <inttypes.h>

@@ -1,4 +1,5 @@
-/* test_core_base_worker.c - messages in, exactly one answer each out, whatever happens in between. */
+/* test_core_base_worker.c - messages in, exactly one answer each out, whatever happens in between.
+ */
 #include "core/base_worker.h"
 
 #include <pthread.h>

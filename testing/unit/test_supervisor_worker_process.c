@@ -1,4 +1,5 @@
-/* test_supervisor_worker_process.c - a child that behaves, and children that do not, as shell scripts. */
+/* test_supervisor_worker_process.c - a child that behaves, and children that do not, as shell
+ * scripts. */
 #include "coordination/supervisor/worker_process.h"
 
 #include <errno.h>
