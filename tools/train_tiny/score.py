@@ -2,6 +2,7 @@
 """Does a picture show what its caption says?  Looks at pixels only.
 
 usage: score.py MODEL_FOLDER [--steps N] [--cfg S] [--sheet FILE.png] [--first N]
+       score.py --check         judges drawings of the generator instead
 
 Every pixel takes the palette colour nearest to it; shapes are the large connected pieces of one colour.
 A piece's shape is the nearest of the ideal shapes by rotation- and scale-free complex moments (Flusser, 2000),
@@ -10,6 +11,7 @@ and by its hole.
 import argparse
 import json
 import math
+import sys
 
 import numpy as np
 
@@ -160,6 +162,10 @@ def test_drawings():
 
 
 def main():
+    if sys.argv[1:] == ["--check"]:
+        wrong, mixed = test_drawings()
+        sys.exit(f"refused: {wrong}; shuffled and passed: {mixed}" if wrong or mixed else 0)
+
     import torch
     from diffusers import StableDiffusionXLPipeline
     from PIL import Image
