@@ -274,12 +274,19 @@ static void odd_model_with_avx2_kernels(void **state)
     run_set("odd", "avx2");
 }
 
+static void shipped_model(void **state)
+{
+    (void)state;
+    run_set("tiny", "auto");
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(odd_model_with_the_best_kernels),
         cmocka_unit_test(odd_model_with_scalar_kernels),
         cmocka_unit_test(odd_model_with_avx2_kernels),
+        cmocka_unit_test(shipped_model),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
