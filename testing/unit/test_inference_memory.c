@@ -1,0 +1,93 @@
+/* test_inference_memory.c - what is given back when a job is large, and when a job is refused. */
+#include "testing/helpers/test.h"
+
+#include <string.h>
+
+#include "inference/memory_optimizer.h"
+
+enum { MB = 1 << 20 };
+
+/* Weights of 100, 400 and 50 MB, workspaces of 10, 20 and 30, 5 of everything else. */
+static struct memory_plan example(size_t limit)
+{
+    struct memory_plan p;
+    memset(&p, 0, sizeof p);
+    p.stage[STAGE_TEXT] = (struct stage_use){ .mapped = 100 * MB, .workspace = 10 * MB };
+    p.stage[STAGE_CONTEXT] = (struct stage_use){ .mapped = 400 * MB, .workspace = MB };
+    p.stage[STAGE_DENOISE] = (struct stage_use){ .mapped = 400 * MB, .workspace = 20 * MB };
+    p.stage[STAGE_DECODE] = (struct stage_use){ .mapped = 50 * MB, .workspace = 30 * MB };
+    p.tagged[DR_TAG_JOB] = 3 * MB;
+    p.tagged[DR_TAG_ACTIVATION] = 30 * MB; /* in the stages already */
+    p.baseline = 2 * MB;
+    p.limit = limit;
+    return p;
+}
+
+static void nothing_is_dropped_that_fits(void **state)
+{
+    (void)state;
+    struct memory_plan p = example((size_t)4000 * MB);
+    p.drop[STAGE_TEXT] = true; /* of an earlier decision */
+    memory_decide(&p);
+    for (int s = 0; s < STAGE_COUNT; s++)
+        assert_false(p.drop[s]);
+    assert_int_equal(p.peak, (5 + 100 + 400 + 50 + 30) * (size_t)MB);
+}
+
+static void weights_go_in_the_order_of_the_stages(void **state)
+{
+    (void)state;
+    struct memory_plan p = example((size_t)2 * 500 * MB);
+    memory_decide(&p);
+    assert_true(p.drop[STAGE_TEXT]);
+    assert_false(p.drop[STAGE_DENOISE]);
+    assert_int_equal(p.peak, (5 + 400 + 50 + 30) * (size_t)MB);
+
+    p = example((size_t)2 * 430 * MB);
+    memory_decide(&p);
+    assert_true(p.drop[STAGE_TEXT] && p.drop[STAGE_DENOISE]);
+    assert_int_equal(p.peak, (5 + 400 + 20) * (size_t)MB);
+}
+
+static void pictures_count_when_they_are_touched(void **state)
+{
+    (void)state;
+    struct memory_plan p = example((size_t)2 * 430 * MB);
+    p.pictures = 2 * MB; /* of the job's three */
+    memory_decide(&p);
+    assert_int_equal(p.peak, (5 - 2 + 400 + 20) * (size_t)MB);
+}
+
+static void admits_up_to_the_limit(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct memory_plan p = example((size_t)425 * MB);
+    memory_decide(&p);
+    assert_int_equal(p.peak, p.limit);
+    assert_int_equal(memory_admit(&p, &err), 0);
+    p.limit--;
+    assert_int_equal(memory_admit(&p, &err), DR_ENOMEM);
+    assert_non_null(strstr(err.text, "needs 0.45 GB"));
+}
+
+static void without_a_limit_the_machine_is_asked(void **state)
+{
+    (void)state;
+    struct memory_plan p = example(0);
+    memory_decide(&p);
+    assert_true(p.limit > 0 && p.limit <= memory_available() * 2);
+    assert_true(memory_resident() > 0 && memory_resident_peak() >= memory_resident() / 2);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_dropped_that_fits),
+        cmocka_unit_test(weights_go_in_the_order_of_the_stages),
+        cmocka_unit_test(pictures_count_when_they_are_touched),
+        cmocka_unit_test(admits_up_to_the_limit),
+        cmocka_unit_test(without_a_limit_the_machine_is_asked),
+    };
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
