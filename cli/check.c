@@ -126,32 +126,43 @@ static const char *text(const json_t *o, const char *key)
     return s ? s : "";
 }
 
-/* One line for the cases of an op in a kernel set that stand together; failed cases get lines of
- * their own. */
+static bool alike(const json_t *a, const json_t *b)
+{
+    return !strcmp(text(a, "op"), text(b, "op")) && !strcmp(text(a, "kernels"), text(b, "kernels"));
+}
+
+/* One line for all cases of an op in a kernel set, told at the first of them. */
+static int put_group(struct buf *out, const json_t *cases, size_t first)
+{
+    const json_t *op = json_array_get(cases, first);
+    double worst = 0;
+    int passed = 0, count = 0;
+    char name[64], detail[96];
+    for (size_t i = 0; i < json_array_size(cases); i++) {
+        const json_t *one = json_array_get(cases, i);
+        if (!alike(one, op))
+            continue;
+        if (i < first)
+            return 0;
+        double tolerance = json_number_value(json_object_get(one, "tolerance"));
+        double error = json_number_value(json_object_get(one, "error"));
+        worst = tolerance > 0 && error / tolerance > worst ? error / tolerance : worst;
+        passed += json_is_true(json_object_get(one, "passed"));
+        count++;
+    }
+    snprintf(name, sizeof name, "%s %s", text(op, "op"), text(op, "kernels"));
+    snprintf(detail, sizeof detail, "%d of %d cases, largest error %.0f %% of the tolerance",
+             passed, count, 100 * worst);
+    return put_line(out, passed == count, name, detail);
+}
+
+/* Ops and kernel sets, then the cases that failed. */
 static int put_kernels(struct buf *out, const json_t *cases)
 {
     size_t n = json_array_size(cases);
     int r = 0;
-    for (size_t i = 0; !r && i < n;) {
-        const json_t *first = json_array_get(cases, i);
-        double worst = 0;
-        size_t passed = 0, count = 0;
-        char name[64], detail[96];
-        for (; i < n; i++, count++) {
-            const json_t *one = json_array_get(cases, i);
-            if (strcmp(text(one, "op"), text(first, "op")) ||
-                strcmp(text(one, "kernels"), text(first, "kernels")))
-                break;
-            double tolerance = json_number_value(json_object_get(one, "tolerance"));
-            double error = json_number_value(json_object_get(one, "error"));
-            worst = tolerance > 0 && error / tolerance > worst ? error / tolerance : worst;
-            passed += json_is_true(json_object_get(one, "passed"));
-        }
-        snprintf(name, sizeof name, "%s %s", text(first, "op"), text(first, "kernels"));
-        snprintf(detail, sizeof detail, "%zu of %zu cases, largest error %.0f %% of the tolerance",
-                 passed, count, 100 * worst);
-        r = put_line(out, passed == count, name, detail);
-    }
+    for (size_t i = 0; !r && i < n; i++)
+        r = put_group(out, cases, i);
     for (size_t i = 0; !r && i < n; i++) {
         const json_t *one = json_array_get(cases, i);
         if (!json_is_true(json_object_get(one, "passed")))
@@ -163,17 +174,17 @@ static int put_kernels(struct buf *out, const json_t *cases)
 
 static int put_picture(struct buf *out, const json_t *picture)
 {
-    char detail[96];
+    char detail[DETAIL_BYTES];
     json_int_t largest = json_integer_value(json_object_get(picture, "largest_difference"));
     if (largest < 0)
         snprintf(detail, sizeof detail, "the sizes differ");
     else
         snprintf(detail, sizeof detail,
                  "largest difference %" JSON_INTEGER_FORMAT " of 255, in %" JSON_INTEGER_FORMAT
-                 " values",
-                 largest, json_integer_value(json_object_get(picture, "bytes_differing")));
-    return put_line(out, json_is_true(json_object_get(picture, "passed")), text(picture, "prompt"),
-                    detail);
+                 " values (%s)",
+                 largest, json_integer_value(json_object_get(picture, "bytes_differing")),
+                 text(picture, "prompt"));
+    return put_line(out, json_is_true(json_object_get(picture, "passed")), "picture", detail);
 }
 
 static int put_report(struct buf *out, const struct report *p)

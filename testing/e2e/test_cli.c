@@ -451,6 +451,58 @@ static void without_a_model_the_small_one_draws(void **state)
     program_free(&p);
 }
 
+/* A worker whose kernels are wrong in one case, as a shell script: the whole check takes minutes. */
+static void check_tells_what_failed(void **state)
+{
+    (void)state;
+    static const char script[] =
+        "#!/bin/sh\n"
+        "answer() { printf '{\"success\":true,\"request_id\":\"%s\",\"data\":%s}\\n' \"$1\" "
+        "\"$2\"; }\n"
+        "one() { printf '{\"op\":\"%s\",\"kernels\":\"avx2\",\"case\":\"%s\",\"error\":1e-6,"
+        "\"tolerance\":1e-5,\"passed\":%s,\"why\":\"so\"}' $1 $2 $3; }\n"
+        "printf '{\"success\":true,\"status\":\"ready\",\"protocol\":1,\"version\":\"%s\"}\\n' "
+        "\"$VERSION\"\n"
+        "read line; answer darkroom-1 '{\"status\":\"healthy\"}'\n"
+        "read line; printf '{\"success\":false,\"request_id\":\"unknown\",\"error\":\"no\","
+        "\"error_code\":\"PROTOCOL_ERROR\"}\\n'\n"
+        "read line; answer darkroom-2 '{\"cancelled\":false}'\n"
+        "read line; answer darkroom-3 '{\"ids\":[320,736,7117]}'\n"
+        "read line; answer darkroom-4 '{\"kernels\":['$(one linear a true),$(one add a true),"
+        "$(one linear b $LINEAR)'],\"picture\":{\"prompt\":\"x\",\"largest_difference\":0,"
+        "\"bytes_differing\":0,\"passed\":true},\"failed\":'$FAILED'}'\n";
+    struct program p;
+    char path[300], before[600];
+    const char *worker = getenv("DARKROOM_WORKER");
+    snprintf(before, sizeof before, "%s", worker ? worker : "");
+    snprintf(path, sizeof path, "%s/worker", program_folder());
+    assert_int_equal(dr_write_file(path, script, sizeof script - 1, NULL), 0);
+    assert_int_equal(chmod(path, 0755), 0);
+    setenv("DARKROOM_WORKER", path, 1);
+    setenv("VERSION", DR_VERSION, 1);
+    setenv("LINEAR", "true", 1);
+    setenv("FAILED", "0", 1);
+    program_run(&p, 0, "check", NULL);
+    assert_non_null(strstr(program_out(&p), "✓ linear avx2                2 of 2 cases"));
+    assert_non_null(strstr(program_out(&p), "9 checks, 0 failed\n"));
+    assert_null(strstr(program_out(&p), "✗"));
+    program_free(&p);
+    setenv("LINEAR", "false", 1);
+    setenv("FAILED", "1", 1);
+    program_run(&p, 1, "check", NULL);
+    assert_non_null(strstr(program_out(&p), "✗ linear avx2                1 of 2 cases"));
+    assert_non_null(strstr(program_out(&p), "linear avx2, case b: so\n"));
+    assert_non_null(strstr(program_out(&p), "9 checks, 1 failed\n"));
+    program_free(&p);
+    program_run(&p, 1, "check", "--json", NULL);
+    json_t *o = parse_out(&p);
+    assert_true(json_is_false(json_object_get(o, "passed")));
+    assert_int_equal(json_array_size(json_object_get(o, "protocol")), 5);
+    json_decref(o);
+    program_free(&p);
+    setenv("DARKROOM_WORKER", before, 1);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(mistakes_are_one_line_and_status_2),
     cmocka_unit_test(the_engines_refusals_name_the_option),
@@ -467,6 +519,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_closed_stdout_is_no_crash),
     cmocka_unit_test(the_configuration_is_read),
     cmocka_unit_test(without_a_model_the_small_one_draws),
+    cmocka_unit_test(check_tells_what_failed),
 };
 
 int main(int argc, char **argv)
