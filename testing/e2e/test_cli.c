@@ -451,7 +451,7 @@ static void without_a_model_the_small_one_draws(void **state)
     program_free(&p);
 }
 
-/* A worker whose kernels are wrong in one case, as a shell script: the whole check takes minutes. */
+/* A worker whose kernels fail in one case, as a shell script: the whole check takes minutes. */
 static void check_tells_what_failed(void **state)
 {
     (void)state;
