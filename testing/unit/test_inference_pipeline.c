@@ -1,0 +1,376 @@
+/* test_inference_pipeline.c - models kept and opened anew, failing loads, and which stages a run
+ * computes when some are given. On the model of the golden vectors. */
+#include "testing/helpers/odd_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fs.h"
+#include "base/json.h"
+#include "inference/batch_manager.h"
+#include "inference/pipeline.h"
+#include "inference/sdxl_worker.h"
+
+static struct backend *open_backend(void)
+{
+    struct dr_error err = { 0 };
+    struct backend *be;
+    struct backend_options options = { .kernels = "scalar", .threads = 1 };
+    if (backend_open_cpu(&options, &be, &err))
+        fail_msg("%s", err.text);
+    return be;
+}
+
+/* ---- the manager ---- */
+
+static const char *const files[] = {
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
+    "text_encoder/model.safetensors",
+    "text_encoder_2/config.json",
+    "text_encoder_2/model.safetensors",
+    "tokenizer/merges.txt",
+    "tokenizer/special_tokens_map.json",
+    "tokenizer/tokenizer_config.json",
+    "tokenizer/vocab.json",
+    "tokenizer_2/merges.txt",
+    "tokenizer_2/special_tokens_map.json",
+    "tokenizer_2/tokenizer_config.json",
+    "tokenizer_2/vocab.json",
+    "unet/config.json",
+    "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+};
+
+/* A copy of one file of the model; text of it may be replaced by as much. */
+static void copy_file(const char *folder, const char *name, const char *from, const char *to)
+{
+    char path[600], source[200];
+    struct buf bytes;
+    struct dr_error err = { 0 };
+    snprintf(source, sizeof source, "testing/golden/odd/model/%s", name);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    buf_init(&bytes, DR_TAG_TEST, 0);
+    if (dr_read_file(test_source(source), 64 << 20, &bytes, &err))
+        fail_msg("%s", err.text);
+    if (from) {
+        char *at = strstr(bytes.data, from);
+        assert_non_null(at);
+        memcpy(at, to, strlen(to));
+    }
+    char *slash = strrchr(path, '/');
+    *slash = '\0';
+    assert_int_equal(dr_mkdirs(path, &err), 0);
+    *slash = '/';
+    if (dr_write_file(path, bytes.data, bytes.len, &err))
+        fail_msg("%s", err.text);
+    buf_free(&bytes);
+}
+
+static const char *copy_model(void)
+{
+    static char folder[200];
+    snprintf(folder, sizeof folder, "%s/model", test_dir());
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        copy_file(folder, files[i], NULL, NULL);
+    return folder;
+}
+
+static void a_model_is_kept_until_it_changes(void **state)
+{
+    (void)state;
+    struct backend *be = open_backend();
+    struct pipeline_manager *m;
+    struct pipeline *p;
+    struct dr_error err = { 0 };
+    const char *folder = copy_model();
+    assert_int_equal(pipeline_manager_new(&m, &err), 0);
+    if (pipeline_manager_get(m, folder, be, NULL, &p, &err))
+        fail_msg("%s", err.text);
+    uint64_t made = dr_alloc_stats_all().total;
+    const struct unet *unet = p->unet;
+    assert_int_equal(pipeline_manager_get(m, folder, be, NULL, &p, &err), 0);
+    assert_ptr_equal(p->unet, unet);
+    uint64_t kept = dr_alloc_stats_all().total - made;
+
+    copy_file(folder, "unet/diffusion_pytorch_model.safetensors", NULL, NULL); /* renamed over */
+    made = dr_alloc_stats_all().total;
+    assert_int_equal(pipeline_manager_get(m, folder, be, NULL, &p, &err), 0);
+    assert_true(dr_alloc_stats_all().total - made > kept + 100);
+    pipeline_manager_free(m);
+    backend_close(be);
+}
+
+static void a_failing_load_leaves_nothing_loaded(void **state)
+{
+    (void)state;
+    struct backend *be = open_backend();
+    struct pipeline_manager *m;
+    struct pipeline *p;
+    struct dr_error err = { 0 };
+    uint64_t blocks = test_blocks();
+    assert_int_equal(pipeline_manager_new(&m, &err), 0);
+    uint64_t empty = test_blocks();
+    if (pipeline_manager_get(m, test_source("testing/golden/odd/model"), be, NULL, &p, &err))
+        fail_msg("%s", err.text);
+    assert_true(test_blocks() > empty);
+    assert_int_equal(pipeline_manager_get(m, "/nonexistent/model", be, NULL, &p, &err), DR_ENOENT);
+    assert_true(test_blocks() == empty);
+    atomic_int stop = 1;
+    assert_int_equal(
+        pipeline_manager_get(m, test_source("testing/golden/odd/model"), be, &stop, &p, &err),
+        DR_ECANCELED);
+    assert_true(test_blocks() == empty);
+    pipeline_manager_free(m);
+    assert_true(test_blocks() == blocks);
+    backend_close(be);
+}
+
+/* The decoder would write a plane more than a picture has. */
+static void a_vae_of_four_colours_is_refused(void **state)
+{
+    (void)state;
+    struct backend *be = open_backend();
+    struct pipeline *p;
+    struct dr_error err = { 0 };
+    const char *folder = copy_model();
+    copy_file(folder, "vae/config.json", "\"out_channels\": 3", "\"out_channels\": 4");
+    assert_true(pipeline_open(folder, be, NULL, &p, &err) < 0);
+    assert_non_null(strstr(err.text, "VAE gives 4 channels"));
+    backend_close(be);
+}
+
+static int open_scenario(void *ctx, struct dr_error *err)
+{
+    struct pipeline *p;
+    int r = pipeline_open(test_source("testing/golden/odd/model"), ctx, NULL, &p, err);
+    if (!r)
+        pipeline_close(p);
+    return r;
+}
+
+static void opening_survives_failing_allocations(void **state)
+{
+    (void)state;
+    struct backend *be = open_backend();
+    test_oom_walk(open_scenario, be);
+    backend_close(be);
+}
+
+/* ---- runs ---- */
+
+struct run {
+    struct backend *be;
+    struct pipeline *p;
+    struct request q;
+    struct job job;
+    struct memory_plan plan;
+    struct dr_image images[JOB_BATCH];
+    struct job_timing timing;
+    int steps, warnings;
+};
+
+static void on_step(void *ctx, int evaluation, int evaluations, double seconds)
+{
+    struct run *r = ctx;
+    (void)seconds;
+    r->steps++;
+    assert_true(evaluation == r->steps && evaluation <= evaluations);
+}
+
+static void on_warning(void *ctx, const char *text)
+{
+    struct run *r = ctx;
+    (void)text;
+    r->warnings++;
+}
+
+static void run_open(struct run *r)
+{
+    struct dr_error err = { 0 };
+    memset(r, 0, sizeof *r);
+    r->be = open_backend();
+    if (pipeline_open(test_source("testing/golden/odd/model"), r->be, NULL, &r->p, &err))
+        fail_msg("%s", err.text);
+}
+
+/* 32x16, two steps of Euler, with these stages. Returns job_run's code. */
+static int run_job(struct run *r, const char *dump, const json_t *load, struct dr_error *err)
+{
+    json_t *data = json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:s}", "prompt", "a red circle",
+                             "negative_prompt", "dog", "width", 32, "height", 16, "steps", 2,
+                             "seed", 5, "sampler", "euler");
+    assert_non_null(data);
+    if (dump)
+        assert_int_equal(jx_set(data, "dump_stages", json_string(dump)), 0);
+    if (load)
+        assert_int_equal(jx_set(data, "load_stage", json_deep_copy(load)), 0);
+    int code = request_parse(data, "", NULL, &r->q, err);
+    json_decref(data);
+    if (code || (code = sdxl_job(&r->q, r->p, &r->job, err)))
+        fail_msg("%s", err->text);
+    if (job_plan(r->p, &r->job, 0, 0, &r->plan, err))
+        fail_msg("%s", err->text);
+    struct job_events events = { .step = on_step, .warning = on_warning, .ctx = r };
+    atomic_int stop = 0;
+    r->steps = 0;
+    code = job_run(r->p, &r->job, &r->plan, &events, &stop, r->images, &r->timing, err);
+    job_release(&r->job);
+    request_free(&r->q);
+    return code;
+}
+
+static void run_close(struct run *r)
+{
+    for (int i = 0; i < JOB_BATCH; i++)
+        img_free(&r->images[i]);
+    pipeline_close(r->p);
+    backend_close(r->be);
+}
+
+static const char *stage_file(const char *name)
+{
+    static char path[4][300];
+    static unsigned turn;
+    char *dst = path[turn++ % 4];
+    snprintf(dst, sizeof path[0], "%s/dump/%s.npy", test_dir(), name);
+    return dst;
+}
+
+/* A stage that was not computed leaves no new file. */
+static void a_given_image_needs_no_model(void **state)
+{
+    (void)state;
+    struct run r;
+    struct dr_error err = { 0 };
+    char dump[200], again[200];
+    snprintf(dump, sizeof dump, "%s/dump", test_dir());
+    snprintf(again, sizeof again, "%s/again", test_dir());
+    run_open(&r);
+    assert_int_equal(run_job(&r, dump, NULL, &err), 0);
+    assert_int_equal(r.steps, 2);
+    struct dr_image first = r.images[0];
+    memset(r.images, 0, sizeof r.images);
+
+    json_t *load = json_pack("{s:s}", "image", stage_file("image"));
+    assert_non_null(load);
+    if (run_job(&r, again, load, &err))
+        fail_msg("%s", err.text);
+    json_decref(load);
+    assert_int_equal(r.steps, 0);
+    char path[300];
+    snprintf(path, sizeof path, "%s/latents_000.npy", again);
+    assert_false(dr_is_file(path));
+    assert_memory_equal(r.images[0].pixels, first.pixels, 3 * 32 * 16);
+    img_free(&first);
+    run_close(&r);
+}
+
+/* Predictions given: their bits decide, whatever the text would have said. */
+static void given_predictions_replace_the_model(void **state)
+{
+    (void)state;
+    struct run r;
+    struct dr_error err = { 0 };
+    char dump[200];
+    const int64_t shape[4] = { 1, 4, 2, 4 };
+    float zeros[32] = { 0 };
+    struct npy init, last;
+    snprintf(dump, sizeof dump, "%s/dump", test_dir());
+    run_open(&r);
+    assert_int_equal(run_job(&r, dump, NULL, &err), 0);
+    img_free(&r.images[0]);
+    char zero[300];
+    snprintf(zero, sizeof zero, "%s/zero.npy", test_dir());
+    assert_int_equal(npy_save(zero, NPY_F32, shape, 4, zeros, &err), 0);
+    json_t *load = json_pack("{s:s,s:s}", "pred_000", zero, "pred_001", zero);
+    assert_non_null(load);
+    if (run_job(&r, dump, load, &err))
+        fail_msg("%s", err.text);
+    json_decref(load);
+    assert_int_equal(r.steps, 2);
+    /* Euler with no noise predicted moves nothing */
+    assert_int_equal(npy_load(stage_file("latents_init"), &init, &err), 0);
+    assert_int_equal(npy_load(stage_file("latents_001"), &last, &err), 0);
+    assert_true(test_rel_l2(last.data, init.data, 32) < 1e-6);
+    npy_free(&init);
+    npy_free(&last);
+    run_close(&r);
+}
+
+static void a_prediction_that_is_not_finite_is_an_error(void **state)
+{
+    (void)state;
+    struct run r;
+    struct dr_error err = { 0 };
+    char file[300];
+    const int64_t shape[4] = { 1, 4, 2, 4 };
+    float latents[32] = { 0 };
+    latents[7] = NAN;
+    snprintf(file, sizeof file, "%s/nan.npy", test_dir());
+    run_open(&r);
+    assert_int_equal(npy_save(file, NPY_F32, shape, 4, latents, &err), 0);
+    json_t *load = json_pack("{s:s}", "latents_init", file);
+    assert_non_null(load);
+    int code = run_job(&r, NULL, load, &err);
+    json_decref(load);
+    assert_int_equal(code, DR_EFORMAT);
+    assert_non_null(strstr(err.text, "not finite at evaluation 0"));
+    assert_null(r.images[0].pixels);
+    run_close(&r);
+}
+
+/* However the rows are cut, each gets the bits it has alone. */
+static void forwards_are_cut_without_a_trace(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, N = 4 * 6 * 8 };
+    struct odd m;
+    struct dr_error err = { 0 };
+    static float latent[ROWS][N], whole[ROWS][N], cut[ROWS][N];
+    struct unet_row rows[ROWS];
+    struct unet_context *c;
+    odd_must(&m, ODD_CPU, "scalar", 1);
+    struct npy text = odd_vector("unet_text"), pooled = odd_vector("unet_pooled"),
+               ids = odd_vector("unet_time_ids");
+    if (unet_context_new(m.unet, &m.x, text.data, 77, pooled.data, ids.data, &c, &err))
+        fail_msg("%s", err.text);
+    for (int i = 0; i < ROWS; i++) {
+        for (int k = 0; k < N; k++)
+            latent[i][k] = (float)((i * N + k) * 37 % 101) / 50 - 1;
+        rows[i] = (struct unet_row){
+            .latent = latent[i], .timestep = 900 - 200 * i, .context = c, .pred = whole[i]
+        };
+    }
+    assert_int_equal(batch_forward(m.unet, &m.x, rows, ROWS, ROWS, 6, 8, &err), 0);
+    for (int most = 1; most < ROWS + 3; most++) {
+        memset(cut, 0, sizeof cut);
+        for (int i = 0; i < ROWS; i++)
+            rows[i].pred = cut[i];
+        assert_int_equal(batch_forward(m.unet, &m.x, rows, ROWS, most, 6, 8, &err), 0);
+        assert_memory_equal(cut, whole, sizeof whole);
+    }
+    npy_free(&text);
+    npy_free(&pooled);
+    npy_free(&ids);
+    unet_context_free(c);
+    odd_close(&m);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_model_is_kept_until_it_changes),
+        cmocka_unit_test(a_failing_load_leaves_nothing_loaded),
+        cmocka_unit_test(a_vae_of_four_colours_is_refused),
+        cmocka_unit_test(opening_survives_failing_allocations),
+        cmocka_unit_test(a_given_image_needs_no_model),
+        cmocka_unit_test(given_predictions_replace_the_model),
+        cmocka_unit_test(a_prediction_that_is_not_finite_is_an_error),
+        cmocka_unit_test(forwards_are_cut_without_a_trace),
+    };
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
