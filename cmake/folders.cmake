@@ -35,12 +35,14 @@ dr_folder(coordination DIRS coordination LINKS inference)
 dr_folder(supervisor DIRS coordination/supervisor LINKS communication)
 dr_folder(cli DIRS cli LINKS supervisor communication)
 
-# Kernels get their instruction set from the file's suffix and from nowhere else.
+# Kernels get their instruction set from the file's suffix and from nowhere else. Their inner loops begin on a cache
+# line: one that straddles two loses a third of its speed on some processors.
 file(GLOB avx2 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx2.c)
 file(GLOB avx512 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512.c)
-set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mf16c;-O3")
+set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS
+    "-mavx2;-mfma;-mf16c;-O3;-falign-loops=64")
 set_source_files_properties(${avx512} PROPERTIES
-    COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3")
+    COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;-falign-loops=64")
 
 if(EXISTS ${CMAKE_SOURCE_DIR}/cli/main/darkroom.c)
     add_executable(darkroom cli/main/darkroom.c)
