@@ -63,8 +63,9 @@ struct op_args {
 /* A kernel: the work of one op cut into tiles that may run in any order on any thread. Phases run
  * one after another (all tiles of one before the next). The cut depends on the op's per-sample
  * shape only, never on the number of threads or on other samples, and a tile writes only its own
- * outputs: that is what keeps the bits. One tile takes 20 ms at most on a slow core. Leaves: no
- * allocation, no errors, no logging. */
+ * outputs: that is what keeps the bits. (Rows may be cut across samples where each output is the
+ * same chain of operations whatever the cut: matrix products.) One tile takes 20 ms at most on a
+ * slow core. Leaves: no allocation, no errors, no logging. */
 struct kernel {
     int phases;
     size_t (*shared)(const struct op *op);     /* bytes; NULL: none */
