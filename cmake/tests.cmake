@@ -14,7 +14,8 @@ function(dr_test_program file prefix label timeout)
     string(REGEX REPLACE "^test_" "" short ${program})
     set(environment "DARKROOM_SHARE=${CMAKE_SOURCE_DIR}/share"
         "DARKROOM_BIN=${CMAKE_BINARY_DIR}/darkroom" "DARKROOM_WORKER=${CMAKE_BINARY_DIR}/darkroom-worker"
-        "DARKROOM_SOURCE=${CMAKE_SOURCE_DIR}" "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"
+        "DARKROOM_DRAW=${CMAKE_BINARY_DIR}/draw" "DARKROOM_SOURCE=${CMAKE_SOURCE_DIR}"
+        "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"
         "XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/test-config")
     string(REGEX MATCHALL "cmocka_unit_test(_setup_teardown)?\\([a-z0-9_]+" found "${lines}")
     foreach(one ${found})
