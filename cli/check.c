@@ -176,7 +176,9 @@ static int put_picture(struct buf *out, const json_t *picture)
 {
     char detail[DETAIL_BYTES];
     json_int_t largest = json_integer_value(json_object_get(picture, "largest_difference"));
-    if (largest < 0)
+    if (json_object_get(picture, "error"))
+        snprintf(detail, sizeof detail, "%s", text(picture, "error"));
+    else if (largest < 0)
         snprintf(detail, sizeof detail, "the sizes differ");
     else
         snprintf(detail, sizeof detail,

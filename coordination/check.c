@@ -1,5 +1,5 @@
-/* check.c - comprehensive testing on the user's machine: every kernel against its reference, and a picture against
- * the one the reference implementation drew from the same weights and seed. */
+/* check.c - comprehensive testing on the user's machine: every kernel against its reference, and a
+ * picture against the one the reference implementation drew from the same weights and seed. */
 #include "coordination/engine.h"
 
 #include <stdlib.h>
@@ -124,13 +124,18 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
 {
     struct findings f = { .list = json_array() };
     struct check_options options = { .scalar_flops = SCALAR_FLOPS, .seed = 1, .stop = job->stop };
+    struct dr_error found = { 0 };
     json_t *picture = NULL;
     int failed = 0;
     int r = f.list ? backend_check(&options, on_result, &f, &failed, err)
                    : dr_fail(err, DR_ENOMEM, "out of memory");
-    if (!r)
-        r = check_picture(engine, job->stop, &picture, err);
-    if (!r && f.lost)
+    if (!r && check_picture(engine, job->stop, &picture, &found) < 0) {
+        /* no picture to show is a finding like any other; only a stop ends the check */
+        r = atomic_load(job->stop) ? DR_ECANCELED : 0;
+        if (!r)
+            picture = json_pack("{s:s,s:b}", "error", found.text, "passed", 0);
+    }
+    if (!r && (f.lost || !picture))
         r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     if (r < 0) {
         json_decref(f.list);

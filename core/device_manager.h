@@ -23,8 +23,8 @@ void device_manager_free(struct device_manager *m);
 int device_manager_backend(struct device_manager *m, const char *kernels, struct backend **ret,
                            struct dr_error *err);
 
-/* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable"}],"default_kernels","layout",
- * "memory_bytes"}]}; new reference, NULL when memory is short. */
+/* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable"}],"default_kernels",
+ * "layout","memory_bytes"}]}; new reference, NULL when memory is short. */
 json_t *device_manager_json(const struct device_manager *m);
 
 #endif

@@ -1,7 +1,7 @@
 /* test_tiny_captions.c - the shipped model draws what captions it has never seen say.
  *
- * 90 captions, each with seeds 0 and 1, are drawn by the program and judged by their pixels. The same pictures
- * judged by each other's captions must fail, or the judge would be worth nothing.
+ * 90 captions, each with seeds 0 and 1, are drawn by the program and judged by their pixels. The
+ * same pictures judged by each other's captions must fail, or the judge would be worth nothing.
  */
 #include <fcntl.h>
 #include <spawn.h>
@@ -105,7 +105,8 @@ static void shows_what_captions_say(void **state)
     assert_true(shuffled * 100 < total * 20);
 }
 
-/* A blue square left of a red disc on white, by hand: the judge itself must tell right from wrong. */
+/* A blue square left of a red disc on white, by hand: the judge itself must tell right from wrong.
+ */
 static void judge_tells_pictures_apart(void **state)
 {
     (void)state;

@@ -199,6 +199,7 @@ static const struct CMUnitTest tests[] = {
 
 int main(int argc, char **argv)
 {
+    signal(SIGPIPE, SIG_IGN);
     jx_init();
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
