@@ -186,8 +186,8 @@ static void sync_folder(const char *path)
     close(fd);
 }
 
-int dr_write_pieces(const char *path, const struct dr_piece *pieces, size_t count,
-                    struct dr_error *err)
+static int write_pieces(const char *path, const struct dr_piece *pieces, size_t count, bool durable,
+                        struct dr_error *err)
 {
     char temporary[DR_PATH_MAX];
     int fd = open_temporary(path, temporary);
@@ -197,7 +197,7 @@ int dr_write_pieces(const char *path, const struct dr_piece *pieces, size_t coun
     for (size_t i = 0; i < count && !failed; i++)
         failed = write_all(fd, pieces[i].bytes, pieces[i].n);
     int r = 0;
-    if (failed || fsync(fd))
+    if (failed || (durable && fsync(fd)))
         r = dr_fail_errno(err, path, "write");
     if (close(fd) && !r)
         r = dr_fail_errno(err, path, "write");
@@ -205,15 +205,21 @@ int dr_write_pieces(const char *path, const struct dr_piece *pieces, size_t coun
         r = dr_fail_errno(err, path, "replace");
     if (r)
         unlink(temporary);
-    else
+    else if (durable)
         sync_folder(path);
     return r;
+}
+
+int dr_write_pieces(const char *path, const struct dr_piece *pieces, size_t count,
+                    struct dr_error *err)
+{
+    return write_pieces(path, pieces, count, false, err);
 }
 
 int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error *err)
 {
     struct dr_piece piece = { bytes, n };
-    return dr_write_pieces(path, &piece, 1, err);
+    return write_pieces(path, &piece, 1, true, err);
 }
 
 int dr_mkdirs(const char *path, struct dr_error *err)

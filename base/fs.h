@@ -38,7 +38,8 @@ int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_er
  * umask. */
 int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error *err);
 
-/* The same with the bytes in pieces, written one after another. */
+/* The same with the bytes in pieces, written one after another, and without the fsync: for what can
+ * be made again (stages by the dozen), as a power cut may then leave an empty file. */
 struct dr_piece {
     const void *bytes;
     size_t n;

@@ -36,7 +36,7 @@ size_t npy_size_of(enum npy_dtype dtype);
 int npy_load(const char *path, struct npy *ret_array, struct dr_error *err);
 void npy_free(struct npy *a);
 
-/* Replaces the file whole (dr_write_file's way). */
+/* Replaces the file whole (dr_write_pieces' way). */
 int npy_save(const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
              const void *data, struct dr_error *err);
 

@@ -17,6 +17,9 @@ struct darkroom {
     struct buf line; /* under the worker's emit lock */
 };
 
+/* Code, stacks and heap of libraries that are resident once a job has run, measured: 3.6 to 3.9 MB. */
+enum { FIRST_JOB_BYTES = 3700000 };
+
 struct options {
     int64_t threads, queue, memory_limit;
     const char *kernels;
@@ -103,7 +106,7 @@ static int open_engine(struct engine *e, const struct options *o, struct dr_erro
     e->memory_limit = (size_t)o->memory_limit;
     e->queue = o->queue ? (int)o->queue : 64;
     size_t resident = memory_resident(), tagged = dr_alloc_stats_all().bytes;
-    e->baseline = resident > tagged ? resident - tagged : resident;
+    e->baseline = (resident > tagged ? resident - tagged : resident) + FIRST_JOB_BYTES;
     return r;
 }
 

@@ -70,12 +70,13 @@ static size_t peak_of(const struct memory_plan *plan)
     for (int s = 0; s < STAGE_COUNT; s++) {
         const struct stage_use *u = &plan->stage[s];
         size_t now = plan->baseline + other + kept_weights + u->mapped + u->kept + u->workspace;
-        if (s != STAGE_DECODE)
-            now -= plan->pictures;
+        now -= s == STAGE_DECODE ? plan->never_both : plan->pictures;
         peak = now > peak ? now : peak;
-        /* the context stage reads weights of the UNet, which the next one reads again */
-        if (s != STAGE_CONTEXT && !plan->drop[s])
+        /* what the context stage reads is the UNet's: it stays until the next one is over */
+        if (s == STAGE_CONTEXT || !plan->drop[s])
             kept_weights += u->mapped;
+        else if (s == STAGE_DENOISE)
+            kept_weights -= plan->stage[STAGE_CONTEXT].mapped;
     }
     return peak;
 }

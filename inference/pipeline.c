@@ -45,6 +45,7 @@ static void stage_end(struct walk *k, enum job_stage stage, double repeats)
     if (k->planning && k->x.ws) {
         struct plan_totals t = backend_plan_totals(k->x.be);
         k->plan->stage[stage].workspace = workspace_peak(k->x.ws);
+        k->plan->stage[stage].kept += dr_alloc_stats(DR_TAG_ACTIVATION).bytes; /* tables */
         k->plan->stage[stage].mapped = t.mapped_bytes;
         k->plan->stage[stage].flops = t.flops * repeats;
     }
@@ -156,9 +157,8 @@ static int make_contexts(struct walk *k, struct dr_error *err)
                              m->pooled + i * m->pooled_width, m->time_ids + i * m->n_time_ids,
                              &k->context[i], err);
     stage_end(k, STAGE_CONTEXT, 1);
-    if (k->planning)
-        k->plan->stage[STAGE_CONTEXT].kept = k->plan->stage[STAGE_DENOISE].kept =
-            unet_context_bytes(k->p->unet, m->length) * (size_t)m->rows;
+    for (int s = STAGE_CONTEXT; k->planning && s <= STAGE_DENOISE; s++)
+        k->plan->stage[s].kept += unet_context_bytes(k->p->unet, m->length) * (size_t)m->rows;
     return r;
 }
 
@@ -326,6 +326,7 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
     struct dr_image images[JOB_BATCH];
     memset(images, 0, sizeof images);
     plan->rows = rows;
+    memset(plan->stage, 0, sizeof plan->stage);
     struct walk k = {
         .p = p, .job = job, .x = { .be = be }, .plan = plan, .planning = true, .images = images
     };
@@ -342,12 +343,14 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
     }
     for (int t = 0; t < DR_TAG_COUNT; t++)
         plan->tagged[t] = dr_alloc_stats((enum dr_tag)t).peak;
-    plan->tagged[DR_TAG_ACTIVATION] += activation; /* to the workspaces' tables */
-    if (plan->tagged[DR_TAG_JOB] < k.tile_bytes)
-        plan->tagged[DR_TAG_JOB] = k.tile_bytes;
-    plan->tagged[DR_TAG_JOB] += k.pixel_bytes;
+    plan->tagged[DR_TAG_ACTIVATION] = activation;
+    size_t job_bytes = plan->tagged[DR_TAG_JOB];
+    size_t tiles = k.tile_bytes > job_bytes ? k.tile_bytes - job_bytes : 0;
+    plan->tagged[DR_TAG_JOB] += tiles + k.pixel_bytes;
     plan->tagged[DR_TAG_IMAGE] += k.image_bytes;
-    plan->pictures = k.pixel_bytes + k.image_bytes;
+    plan->pictures = tiles + k.pixel_bytes + k.image_bytes;
+    size_t last = k.image_bytes / (size_t)job->batch; /* made when its tiles are gone */
+    plan->never_both = tiles < last ? tiles : last;
     memory_decide(plan);
     return 0;
 }

@@ -71,8 +71,8 @@ static struct op_need plan_need(struct backend *be, const struct op *op)
     return be->inner->v->need(be->inner, op);
 }
 
-/* The mark of use is the one field of a weight that running an op changes. */
-static void use_weight(struct plan_backend *plan, const struct weight *used)
+/* The mark of use is the one field of a weight that running an op changes. Of a table only `rows` are read. */
+static void use_weight(struct plan_backend *plan, const struct weight *used, int64_t rows)
 {
     struct weight *w = (struct weight *)used;
     if (!w || w->epoch == plan->epoch)
@@ -80,8 +80,11 @@ static void use_weight(struct plan_backend *plan, const struct weight *used)
     w->epoch = plan->epoch;
     for (int i = 0; i < w->cpu.n_sources; i++) {
         int64_t count;
-        if (shape_count(&w->cpu.source[i].shape, &count))
-            plan->totals.mapped_bytes += (size_t)count * dtype_size(w->cpu.source[i].dtype);
+        if (!shape_count(&w->cpu.source[i].shape, &count))
+            continue;
+        if (w->cpu.desc.kind == WEIGHT_TABLE && rows < w->cpu.desc.in)
+            count = rows * w->cpu.desc.out;
+        plan->totals.mapped_bytes += (size_t)count * dtype_size(w->cpu.source[i].dtype);
     }
 }
 
@@ -98,8 +101,9 @@ static int plan_run(struct backend *be, const struct op *op, struct buffer *scra
     plan->totals.flops += need.flops;
     if (need.scratch > plan->totals.scratch_peak)
         plan->totals.scratch_peak = need.scratch;
-    use_weight(plan, op->weight);
-    use_weight(plan, op->position);
+    int64_t tokens = op->dst.n * op->dst.w;
+    use_weight(plan, op->weight, tokens);
+    use_weight(plan, op->position, op->dst.w);
     return 0;
 }
 

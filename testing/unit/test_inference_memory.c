@@ -7,14 +7,14 @@
 
 enum { MB = 1 << 20 };
 
-/* Weights of 100, 400 and 50 MB, workspaces of 10, 20 and 30, 5 of everything else. */
+/* Weights of 100, 60 + 340 (one network's) and 50 MB, workspaces of 10, 20 and 30, 5 of everything else. */
 static struct memory_plan example(size_t limit)
 {
     struct memory_plan p;
     memset(&p, 0, sizeof p);
     p.stage[STAGE_TEXT] = (struct stage_use){ .mapped = 100 * MB, .workspace = 10 * MB };
-    p.stage[STAGE_CONTEXT] = (struct stage_use){ .mapped = 400 * MB, .workspace = MB };
-    p.stage[STAGE_DENOISE] = (struct stage_use){ .mapped = 400 * MB, .workspace = 20 * MB };
+    p.stage[STAGE_CONTEXT] = (struct stage_use){ .mapped = 60 * MB, .workspace = MB };
+    p.stage[STAGE_DENOISE] = (struct stage_use){ .mapped = 340 * MB, .workspace = 20 * MB };
     p.stage[STAGE_DECODE] = (struct stage_use){ .mapped = 50 * MB, .workspace = 30 * MB };
     p.tagged[DR_TAG_JOB] = 3 * MB;
     p.tagged[DR_TAG_ACTIVATION] = 30 * MB; /* in the stages already */

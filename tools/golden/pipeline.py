@@ -166,4 +166,5 @@ def main():
         print(case["name"], len(stages), "stages; last latents", float(np.abs(stages["image"]).mean()), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

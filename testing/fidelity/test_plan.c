@@ -1,0 +1,133 @@
+/* test_plan.c - what the plan says of memory is what the run takes.
+ *
+ * Tagged bytes to one percent, and the resident peak of a fresh worker process to three, for jobs large enough to
+ * stand out of the program itself. The limits decide: what is over them is refused with the figure that it
+ * needs, and nothing else happens.
+ */
+#include "testing/helpers/session.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/clock.h"
+
+static json_t *job_of(int width, int height, int batch, double guidance)
+{
+    json_t *data = session_case("odd", "euler_a_batch_unguided", NULL);
+    json_object_set_new(data, "width", json_integer(width));
+    json_object_set_new(data, "height", json_integer(height));
+    json_object_set_new(data, "batch_size", json_integer(batch));
+    json_object_set_new(data, "guidance_scale", json_real(guidance));
+    json_object_set_new(data, "steps", json_integer(1));
+    json_object_set_new(data, "format", json_string("jpeg"));
+    return data;
+}
+
+static void near_to(const char *what, double planned, double measured, double tolerance)
+{
+    double off = planned / measured - 1;
+    printf("  %-18s planned %12.0f measured %12.0f  %+.2f %%\n", what, planned, measured,
+           100 * off);
+    if (!(fabs(off) <= tolerance))
+        fail_msg("%s: planned %.0f, measured %.0f: off by %+.2f %%", what, planned, measured,
+                 100 * off);
+}
+
+static void plan_and_run(int width, int height, int batch, double guidance)
+{
+    struct session s;
+    printf("%dx%d, batch %d, guidance %g\n", width, height, batch, guidance);
+    session_start(&s, "2", "auto");
+    double start = dr_now();
+    json_t *plan = session_must(&s, "plan", job_of(width, height, batch, guidance));
+    assert_true(dr_now() - start < 1);
+    double tagged = session_number(plan, "tagged_bytes"), peak = session_number(plan, "peak_bytes");
+    double activation = session_number(plan, "tagged.activation");
+    json_t *run = session_must(&s, "generate", job_of(width, height, batch, guidance));
+    near_to("activation", activation, session_number(run, "tagged.activation"), 0);
+    near_to("tagged", tagged, session_number(run, "tagged_bytes"), 0.01);
+    near_to("resident peak", peak, session_number(run, "peak_bytes"), 0.03);
+    session_close(&s);
+}
+
+static void small_pictures_in_a_batch(void **state)
+{
+    (void)state;
+    plan_and_run(384, 320, 4, 3);
+}
+
+static void one_large_picture(void **state)
+{
+    (void)state;
+    plan_and_run(768, 768, 1, 3);
+}
+
+static void a_long_one_in_tiles(void **state)
+{
+    (void)state;
+    plan_and_run(2048, 1040, 1, 1);
+}
+
+/* The plan itself takes nothing that grows with the picture. */
+static void planning_is_small_and_quick(void **state)
+{
+    (void)state;
+    struct session s;
+    session_open(&s, "{\"threads\":1}");
+    session_must(&s, "plan", job_of(64, 64, 1, 3));
+    dr_alloc_reset_peak();
+    size_t before = dr_alloc_stats_all().bytes;
+    double start = dr_now();
+    json_t *plan = session_must(&s, "plan", job_of(4096, 4096, 4, 3));
+    assert_true(dr_now() - start < 1);
+    double planned = session_number(plan, "tagged_bytes");
+    assert_true(planned > 5e8);
+    double taken = (double)(dr_alloc_stats_all().peak - before);
+    printf("planning %.0f MB took %.1f MB\n", planned / 1e6, taken / 1e6);
+    assert_true(taken < planned / 8); /* the latents */
+    session_close(&s);
+}
+
+static void too_large_is_refused_and_nothing_else(void **state)
+{
+    (void)state;
+    struct session s;
+    char options[100];
+    session_open(&s, "{\"threads\":1}");
+    double small = session_number(session_must(&s, "plan", job_of(64, 64, 1, 1)), "peak_bytes");
+    session_close(&s);
+    snprintf(options, sizeof options, "{\"threads\":1,\"memory_limit\":%.0f}", small + 128e6);
+    session_open(&s, options);
+    const json_t *plan = session_must(&s, "plan", job_of(1024, 1024, 1, 3));
+    assert_true(json_is_false(json_object_get(plan, "admitted")));
+    uint64_t blocks = 0;
+    for (int i = 0; i < 3; i++) {
+        json_t *answer = session_ask(&s, "generate", job_of(1024, 1024, 1, 3));
+        const char *words = json_string_value(json_object_get(answer, "error"));
+        assert_true(json_is_false(json_object_get(answer, "success")));
+        assert_string_equal(json_string_value(json_object_get(answer, "error_code")),
+                            "OUT_OF_MEMORY");
+        assert_non_null(strstr(words, "needs"));
+        assert_non_null(strstr(words, "GB"));
+        if (i == 1)
+            blocks = test_blocks();
+    }
+    assert_int_equal(test_blocks(), blocks);
+    session_must(&s, "generate", job_of(64, 64, 1, 1));
+    session_close(&s);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(small_pictures_in_a_batch),
+        cmocka_unit_test(one_large_picture),
+        cmocka_unit_test(a_long_one_in_tiles),
+        cmocka_unit_test(planning_is_small_and_quick),
+        cmocka_unit_test(too_large_is_refused_and_nothing_else),
+    };
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
