@@ -15,6 +15,8 @@ struct darkroom {
     darkroom_event_fn on_event;
     void *user;
     struct buf line; /* under the worker's emit lock */
+    bool ready;      /* the ready line is out */
+    int lost;        /* why it could not be written */
 };
 
 /* Code, stacks and heap of libraries that are resident once a job has run, measured: 3.6 to 3.9 MB. */
@@ -26,12 +28,23 @@ struct options {
     json_t *roots, *models;
 };
 
+static bool is_progress(const json_t *event)
+{
+    const json_t *data = json_object_get(event, "data");
+    const char *type = json_string_value(json_object_get(data, "type"));
+    return type && !strcmp(type, "progress");
+}
+
 static void emit(void *user, const json_t *event)
 {
     struct darkroom *d = user;
     buf_clear(&d->line);
     int r = jx_dump(event, &d->line);
     if (r < 0) {
+        if (!d->ready || is_progress(event)) { /* no answer: opening fails, a step goes untold */
+            d->lost = d->ready ? 0 : r;
+            return;
+        }
         /* an answer must come, even when there is no room for its words */
         const char *id = json_string_value(json_object_get(event, "request_id"));
         char last[MESSAGE_ID_BYTES + 128];
@@ -159,7 +172,11 @@ static int send_ready(struct darkroom *d, struct dr_error *err)
         json_decref(event);
         return dr_fail(err, DR_ENOMEM, "out of memory for the ready line");
     }
-    return base_worker_emit(d->worker, event);
+    r = base_worker_emit(d->worker, event);
+    if (!r && d->lost)
+        r = dr_fail(err, d->lost, "cannot write the ready line: %s", dr_code_meaning(d->lost));
+    d->ready = !r;
+    return r;
 }
 
 int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,

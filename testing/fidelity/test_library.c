@@ -396,6 +396,46 @@ static void two_engines_beside_each_other(void **state)
     host_close(&b);
 }
 
+/* Counts answers to messages without allocating. */
+static void on_counted(void *user, const char *json)
+{
+    int *answers = user;
+    *answers += !strstr(json, "\"status\":\"ready\"");
+}
+
+static int talk_scenario(void *ctx, struct dr_error *err)
+{
+    static const char *const messages[] = {
+        "{\"type\":\"capabilities\",\"request_id\":\"a\"}",
+        "{\"type\":\"health\",\"request_id\":\"b\"}",
+        "{\"type\":\"unload_model\",\"request_id\":\"c\"}",
+        "{\"type\":\"load_model\",\"request_id\":\"d\",\"data\":{\"model\":\"/nonexistent\"}}",
+    };
+    enum { N = sizeof messages / sizeof *messages };
+    struct darkroom *engine;
+    char error[512] = "";
+    int answers = 0;
+    (void)ctx;
+    int r = darkroom_open("{\"threads\":1}", on_counted, &answers, &engine, error, sizeof error);
+    if (r < 0)
+        return error[0] ? dr_fail(err, r, "%s", error) : r;
+    for (int i = 0; i < N; i++)
+        (void)darkroom_submit(engine, messages[i]);
+    darkroom_drain(engine);
+    darkroom_close(engine);
+    if (answers != N)
+        fail_msg("%d answers to %d messages", answers, N);
+    return 0;
+}
+
+/* Whichever allocation fails, each message has its answer. */
+static void answers_come_even_without_memory(void **state)
+{
+    (void)state;
+    jx_init();
+    test_oom_walk(talk_scenario, NULL);
+}
+
 /* The program in examples/, as a reader would run it. */
 static void the_example_draws(void **state)
 {
@@ -447,6 +487,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(an_id_is_used_by_one_job_at_a_time),
         cmocka_unit_test(closing_answers_every_waiting_job),
         cmocka_unit_test(two_engines_beside_each_other),
+        cmocka_unit_test(answers_come_even_without_memory),
         cmocka_unit_test(the_example_draws),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
