@@ -4,6 +4,13 @@
 # the built binaries.
 enable_testing()
 
+# The build of the other compiler, which test_compilers compares with.
+if(CMAKE_C_COMPILER_ID STREQUAL Clang)
+    set(other release)
+else()
+    set(other clang)
+endif()
+
 function(dr_test_program file prefix label timeout)
     get_filename_component(program ${file} NAME_WE)
     set(libs ${ARGN})
@@ -14,6 +21,7 @@ function(dr_test_program file prefix label timeout)
     string(REGEX REPLACE "^test_" "" short ${program})
     set(environment "DARKROOM_SHARE=${CMAKE_SOURCE_DIR}/share"
         "DARKROOM_BIN=${CMAKE_BINARY_DIR}/darkroom" "DARKROOM_WORKER=${CMAKE_BINARY_DIR}/darkroom-worker"
+        "DARKROOM_OTHER_WORKER=${CMAKE_SOURCE_DIR}/build/${other}/darkroom-worker"
         "DARKROOM_DRAW=${CMAKE_BINARY_DIR}/draw" "DARKROOM_SOURCE=${CMAKE_SOURCE_DIR}"
         "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"
         "XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/test-config")
@@ -59,3 +67,9 @@ foreach(lint ${lints})
     add_test(NAME lint.${name} COMMAND python3 ${lint} ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
     set_tests_properties(lint.${name} PROPERTIES TIMEOUT 240 LABELS lint)
 endforeach()
+
+# Tools of `make check-fullsize`, which is no test: it needs a checkpoint of 7 GB.
+add_executable(compare_stages testing/fullsize/compare_stages.c)
+target_link_libraries(compare_stages PRIVATE dr_base)
+add_executable(unet_fraction testing/fullsize/unet_fraction.c)
+target_link_libraries(unet_fraction PRIVATE dr_coordination)

@@ -2,7 +2,7 @@
  *
  * Jobs are cancelled after random times that reach from the loading of the model to the writing of the picture.
  * Each gets exactly one answer, CANCELED or a success that was faster; the engine is idle right after; the next
- * job draws the same bits as ever. tools/cancel_fullsize.py does the same at SDXL's real size.
+ * job draws the same bits as ever. tools/check_fullsize.sh does the same at SDXL's real size.
  */
 #include "testing/helpers/session.h"
 
