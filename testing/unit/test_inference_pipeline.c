@@ -336,7 +336,7 @@ static void forwards_are_cut_without_a_trace(void **state)
     odd_must(&m, ODD_CPU, "scalar", 1);
     struct npy text = odd_vector("unet_text"), pooled = odd_vector("unet_pooled"),
                ids = odd_vector("unet_time_ids");
-    if (unet_context_new(m.unet, &m.x, text.data, 77, pooled.data, ids.data, &c, &err))
+    if (unet_context_new(m.unet, &m.x, text.data, text.shape[1], pooled.data, ids.data, &c, &err))
         fail_msg("%s", err.text);
     for (int i = 0; i < ROWS; i++) {
         for (int k = 0; k < N; k++)
