@@ -7,7 +7,8 @@
 
 enum { MB = 1 << 20 };
 
-/* Weights of 100, 60 + 340 (one network's) and 50 MB, workspaces of 10, 20 and 30, 5 of everything else. */
+/* Weights of 100, 60 + 340 (one network's) and 50 MB, workspaces of 10, 20 and 30, 5 of everything
+ * else. */
 static struct memory_plan example(size_t limit)
 {
     struct memory_plan p;
