@@ -19,7 +19,8 @@ struct darkroom {
     int lost;        /* why it could not be written */
 };
 
-/* Code, stacks and heap of libraries that are resident once a job has run, measured: 3.6 to 3.9 MB. */
+/* Code, stacks and heap of libraries that are resident once a job has run, measured: 3.6 to 3.9 MB.
+ */
 enum { FIRST_JOB_BYTES = 3700000 };
 
 struct options {

@@ -71,7 +71,8 @@ static struct op_need plan_need(struct backend *be, const struct op *op)
     return be->inner->v->need(be->inner, op);
 }
 
-/* The mark of use is the one field of a weight that running an op changes. Of a table only `rows` are read. */
+/* The mark of use is the one field of a weight that running an op changes. Of a table only `rows`
+ * are read. */
 static void use_weight(struct plan_backend *plan, const struct weight *used, int64_t rows)
 {
     struct weight *w = (struct weight *)used;

@@ -1,8 +1,9 @@
 /* test_cancel.c - a job that is stopped at any moment ends at once, and only that job.
  *
- * Jobs are cancelled after random times that reach from the loading of the model to the writing of the picture.
- * Each gets exactly one answer, CANCELED or a success that was faster; the engine is idle right after; the next
- * job draws the same bits as ever. tools/check_fullsize.sh does the same at SDXL's real size.
+ * Jobs are cancelled after random times that reach from the loading of the model to the writing of
+ * the picture. Each gets exactly one answer, CANCELED or a success that was faster; the engine is
+ * idle right after; the next job draws the same bits as ever. tools/check_fullsize.sh does the same
+ * at SDXL's real size.
  */
 #include "testing/helpers/session.h"
 

@@ -1,8 +1,9 @@
 /* test_compilers.c - gcc's build and clang's draw the same bits.
  *
- * Two workers, $DARKROOM_WORKER and $DARKROOM_OTHER_WORKER, run the same requests with each kernel set that the machine
- * has; all their stages are compared byte by byte. `make test` builds both. Where there is no other build the test is
- * skipped, but not in continuous integration (CI is set there).
+ * Two workers, $DARKROOM_WORKER and $DARKROOM_OTHER_WORKER, run the same requests with each kernel
+ * set that the machine has; all their stages are compared byte by byte. `make test` builds both.
+ * Where there is no other build the test is skipped, but not in continuous integration (CI is set
+ * there).
  */
 #include "testing/helpers/session.h"
 

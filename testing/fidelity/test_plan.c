@@ -1,8 +1,8 @@
 /* test_plan.c - what the plan says of memory is what the run takes.
  *
- * Tagged bytes to one percent, and the resident peak of a fresh worker process to three, for jobs large enough to
- * stand out of the program itself. The limits decide: what is over them is refused with the figure that it
- * needs, and nothing else happens.
+ * Tagged bytes to one percent, and the resident peak of a fresh worker process to three, for jobs
+ * large enough to stand out of the program itself. The limits decide: what is over them is refused
+ * with the figure that it needs, and nothing else happens.
  */
 #include "testing/helpers/session.h"
 

@@ -1,7 +1,8 @@
 /* compare_stages.c - folders of stages side by side: compare_stages OURS THEIRS [LIMIT]
  *
- * Prints the relative L2 distance of every .npy of THEIRS from the file of that name in OURS, and ends with 1 when
- * one is missing, has another shape, or is farther than LIMIT (1e-3). Ids must be equal.
+ * Prints the relative L2 distance of every .npy of THEIRS from the file of that name in OURS, and
+ * ends with 1 when one is missing, has another shape, or is farther than LIMIT (1e-3). Ids must be
+ * equal.
  */
 #include <dirent.h>
 #include <math.h>

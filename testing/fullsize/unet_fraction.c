@@ -2,9 +2,9 @@
  *
  *     unet_fraction CHECKPOINT [EDGE [KERNELS [LEAST]]]
  *
- * One row of EDGE x EDGE pixels (512), twice: the first pass brings the weights in, the second counts. The peak is
- * measured before and after in the same process, on the same threads, and the better is taken. Ends with 1 when the
- * fraction is under LEAST (0.25).
+ * One row of EDGE x EDGE pixels (512), twice: the first pass brings the weights in, the second
+ * counts. The peak is measured before and after in the same process, on the same threads, and the
+ * better is taken. Ends with 1 when the fraction is under LEAST (0.25).
  */
 #include <stdio.h>
 #include <stdlib.h>
