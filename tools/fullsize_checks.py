@@ -63,6 +63,12 @@ class Worker:
         self.process.wait()
 
 
+def cold(path):
+    """Forgets what the system has of the file in memory, as after a start of the machine."""
+    with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
 def sha256(path):
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -86,9 +92,10 @@ def agree(programs, model, vectors, folder):
 
 
 def memory(programs, model, vectors, folder):
-    """The resident peak at 1024x1024, guided, at a first start and at a second, against the plan."""
+    """The resident peak at 1024x1024, guided, with the file on disk only and with it cached, against the plan."""
     good = True
     request = {"prompt": PROMPT, "width": 1024, "height": 1024, "steps": 1, "seed": 1, "model": model}
+    cold(model)
     for start in ("first", "second"):
         worker = Worker(programs, folder)
         planned = worker.must("plan", request)["peak_bytes"]
@@ -111,7 +118,7 @@ def fraction(programs, model, vectors, folder):
 
 
 def cancel(programs, model, vectors, folder):
-    """Random moments of 1024x1024 in float32; decoding is reached by injecting the latents."""
+    """Random moments of 1024x1024 in float32: from a cold file, later, and in decoding, reached with injected latents."""
     latents = os.path.join(folder, "latents.npy")
     shape = (1, 4, 128, 128)
     with open(latents, "wb") as file:
@@ -127,8 +134,9 @@ def cancel(programs, model, vectors, folder):
         kind = ("loading", "denoise", "decode")[moment % 3]
         if kind == "loading":
             worker.must("unload_model", {})
+            cold(model)
         name = worker.send("generate", decoding if kind == "decode" else request)
-        time.sleep(chance.uniform(0.01, 0.6) if kind == "loading" else chance.uniform(2, 25))
+        time.sleep(chance.uniform(0.01, 6) if kind == "loading" else chance.uniform(2, 25))
         asked = time.monotonic()
         worker.send("cancel", {"target": name}, "cancel")
         answer = worker.wait(name)
