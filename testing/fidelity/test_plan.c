@@ -14,7 +14,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 
-/* Below this the program itself, which differs from system to system, is too large a part of the peak. */
+/* Below this the program itself, which differs between systems, is too much of the peak. */
 static const double DOMINATES = 150e6;
 
 /* Sanitizers have memory of their own. */
