@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/alloc.h"
 #include "base/fs.h"
@@ -108,7 +109,8 @@ int settings_apply(struct cli_call *call, struct dr_error *err)
     struct config config;
     if (!call->verb->request && !(call->verb->takes & TAKES(threads)))
         return 0;
-    if (dr_config_path(path, sizeof path, "config.yaml", NULL) < 0 || !dr_is_file(path))
+    struct stat st; /* what is there must be readable: only absence is silent */
+    if (dr_config_path(path, sizeof path, "config.yaml", NULL) < 0 || lstat(path, &st))
         return 0;
     int r = config_load(path, &config, err);
     if (r < 0)

@@ -237,6 +237,11 @@ void darkroom_drain(struct darkroom *d)
     base_worker_drain(d->worker);
 }
 
+int darkroom_wait(struct darkroom *d, int timeout_ms)
+{
+    return base_worker_wait(d->worker, timeout_ms);
+}
+
 int darkroom_shutting_down(const struct darkroom *d)
 {
     return base_worker_shutting_down(d->worker);

@@ -7,6 +7,7 @@
 #include "coordination/ml_worker_direct.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -70,6 +71,15 @@ static void report_failure(struct output *out, const char *text)
     dr_log_line(DR_LOG_ERROR, "worker", "%s", text);
 }
 
+/* Whether nobody reads the output any more: a pipe whose reading end is closed says so. */
+static bool host_gone(struct output *out)
+{
+    struct pollfd p = { .fd = out->fd };
+    if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL)))
+        atomic_store(&out->broken, true);
+    return atomic_load(&out->broken);
+}
+
 /* Input until it ends, the host goes or a shutdown message comes. True when what is left should be
  * finished. */
 static bool read_messages(struct darkroom *engine, struct output *out)
@@ -82,7 +92,7 @@ static bool read_messages(struct darkroom *engine, struct output *out)
         const char *line;
         size_t n;
         int r = line_read(&reader, POLL_MS, &line, &n, &error);
-        if (atomic_load(&out->broken)) {
+        if (host_gone(out)) {
             drain = false;
             break;
         }
@@ -118,7 +128,7 @@ int ml_worker_direct(const char *options)
         return 1;
     }
     if (read_messages(engine, &out))
-        darkroom_drain(engine);
+        while (!darkroom_wait(engine, POLL_MS) && !host_gone(&out)) {}
     darkroom_close(engine);
     close(out.fd);
     return 0;

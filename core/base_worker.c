@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -243,6 +244,25 @@ void base_worker_drain(struct base_worker *w)
     while (w->first || w->running)
         pthread_cond_wait(&w->idle, &w->lock);
     pthread_mutex_unlock(&w->lock);
+}
+
+bool base_worker_wait(struct base_worker *w, int timeout_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += timeout_ms % 1000 * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000L;
+    }
+    pthread_mutex_lock(&w->lock);
+    int timeout = 0;
+    while ((w->first || w->running) && !timeout)
+        timeout = pthread_cond_timedwait(&w->idle, &w->lock, &until);
+    bool idle = !w->first && !w->running;
+    pthread_mutex_unlock(&w->lock);
+    return idle;
 }
 
 bool base_worker_shutting_down(const struct base_worker *w)

@@ -52,6 +52,8 @@ void base_worker_free(struct base_worker *w);
 int base_worker_submit(struct base_worker *w, const char *line, size_t n);
 bool base_worker_cancel(struct base_worker *w, const char *id);
 void base_worker_drain(struct base_worker *w);
+/* The same for timeout_ms at most; whether nothing is left. */
+bool base_worker_wait(struct base_worker *w, int timeout_ms);
 bool base_worker_shutting_down(const struct base_worker *w);
 
 /* For handlers: a progress event of the running job. `stream` decides whether it is emitted; status

@@ -60,6 +60,9 @@ DARKROOM_API int darkroom_cancel(struct darkroom *engine, const char *request_id
 /* Waits until nothing is running or waiting. */
 DARKROOM_API void darkroom_drain(struct darkroom *engine);
 
+/* The same for timeout_ms at most. 1: nothing is left, 0: time is up. */
+DARKROOM_API int darkroom_wait(struct darkroom *engine, int timeout_ms);
+
 /* 1 after a shutdown message: take no more input, drain, close. */
 DARKROOM_API int darkroom_shutting_down(const struct darkroom *engine);
 

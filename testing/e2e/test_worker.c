@@ -505,6 +505,25 @@ static void a_host_that_goes_ends_it(void **state)
     json_decref(h.kept);
 }
 
+/* A host that is killed: its ends close, input first. A job without progress lines must end too. */
+static void a_host_that_is_killed_ends_it(void **state)
+{
+    (void)state;
+    struct host h;
+    int status;
+    begin(&h, NULL, NULL);
+    ask_picture(&h, "long", json_pack("{s:i,s:i,s:i}", "width", 512, "height", 512, "steps", 500));
+    close(h.in);
+    usleep(300000); /* it has seen the end of input and drains */
+    close(h.out);
+    double closed = dr_now();
+    assert_int_equal(waitpid(h.pid, &status, 0), h.pid);
+    assert_true(dr_now() - closed < 5);
+    line_reader_free(&h.reader);
+    json_decref(h.ready);
+    json_decref(h.kept);
+}
+
 static void a_bad_start_is_one_line(void **state)
 {
     (void)state;
@@ -535,6 +554,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(fields_are_checked),
     cmocka_unit_test(shutdown_drains_and_ends),
     cmocka_unit_test(a_host_that_goes_ends_it),
+    cmocka_unit_test(a_host_that_is_killed_ends_it),
     cmocka_unit_test(a_bad_start_is_one_line),
 };
 
