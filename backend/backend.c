@@ -255,6 +255,27 @@ const char *backend_kernel_set(const struct backend *be)
     return be->set;
 }
 
+enum precision backend_precision(const struct backend *be)
+{
+    return be->precision;
+}
+
+const char *precision_name(enum precision p)
+{
+    static const char *const names[PRECISION_COUNT] = { "auto", "f32", "f16", "bf16" };
+    return (unsigned)p < PRECISION_COUNT ? names[p] : "?";
+}
+
+int precision_find(const char *name, enum precision *ret, struct dr_error *err)
+{
+    for (int p = 0; p < PRECISION_COUNT; p++)
+        if (!strcmp(name, precision_name((enum precision)p))) {
+            *ret = (enum precision)p;
+            return 0;
+        }
+    return dr_fail_field(err, DR_EINVAL, "precision", name, "auto, f32, f16 or bf16", NULL);
+}
+
 int backend_layout_version(const struct backend *be)
 {
     (void)be;
@@ -272,4 +293,9 @@ const char *backend_kernel_set_name(int i, bool *ret_usable)
     if (name && ret_usable)
         *ret_usable = kernel_set_usable(i);
     return name;
+}
+
+enum precision backend_kernel_set_precision(int i)
+{
+    return kernel_set_precision(i);
 }

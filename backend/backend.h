@@ -78,6 +78,7 @@ struct weight_desc {
     int kernel;      /* WEIGHT_CONV: 1 or 3 */
     int parts;       /* WEIGHT_LINEAR: sources stacked on out (fused q, k, v); else 1 */
     bool bias;       /* sources [parts .. 2*parts) are the biases */
+    bool gated;      /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
 };
 
 /* Packs the sources for this backend. Pure: same desc and sources, same weight. The weight keeps
@@ -149,9 +150,16 @@ int act_read_nchw(struct exec *x, struct act a, float *dst, struct dr_error *err
 
 /* ---- backends ---- */
 
+/* What the operands of products may be rounded to; sums are float32 or wider always. F32 also
+ * forbids algorithms that are faster and looser than the plain sum of products. */
+enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_F16, PRECISION_BF16, PRECISION_COUNT };
+const char *precision_name(enum precision p); /* "auto", "f32", "f16", "bf16" */
+int precision_find(const char *name, enum precision *ret, struct dr_error *err); /* DR_EINVAL */
+
 struct backend_options {
     const char *kernels; /* a kernel set's name, or NULL / "auto": the best this machine runs */
     int threads;         /* 0: all the cores this process may use (affinity and cgroup) */
+    enum precision precision;
 };
 
 int backend_open_cpu(const struct backend_options *opt, struct backend **ret, struct dr_error *err);
@@ -164,12 +172,17 @@ void backend_close(struct backend *be);
 /* Host code may then skip reading files and drawing noise. */
 bool backend_is_plan(const struct backend *be);
 const char *backend_kernel_set(const struct backend *be); /* "avx512"; plan: the inner one's */
+/* With the kernel set, what fixes the bits: F32, AUTO (float32 operands, faster algorithms), or the
+ * set's 16-bit type. */
+enum precision backend_precision(const struct backend *be);
 /* Of packed weights and algorithms, for receipts. */
 int backend_layout_version(const struct backend *be);
 int backend_threads(const struct backend *be);
 
 /* Names of the kernel sets compiled in, best last, and whether this machine can run them. */
 const char *backend_kernel_set_name(int i, bool *ret_usable); /* NULL past the end */
+
+enum precision backend_kernel_set_precision(int i);
 
 /* What a plan backend has seen since it was opened or last reset. */
 struct plan_totals {

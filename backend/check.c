@@ -208,7 +208,8 @@ static void judge(const struct checker *k, const float *out, bool sampled, struc
     r->compared = d.count;
     r->error = d.reference > 0 ? sqrt(d.difference / d.reference) : sqrt(d.difference);
     r->worst = rms > 0 ? d.largest / rms : d.largest;
-    r->tolerance = k->info->tolerance;
+    if (!(r->tolerance > 0))
+        r->tolerance = k->info->tolerance;
     if (r->tolerance > 0 ? !(r->error <= r->tolerance) : d.unequal)
         snprintf(r->why, sizeof r->why, "relative error %.3g, allowed %.3g", r->error,
                  r->tolerance);
@@ -273,7 +274,10 @@ static int check_set(struct checker *k, int set, const struct op_case *c, struct
     float *first = NULL;
     int e = 0;
     struct dr_error broken = { 0 };
-    struct check_result r = { .op = k->info->name, .set = kernel_set_name(set), .name = c->name };
+    struct check_result r = { .op = k->info->name,
+                              .set = kernel_set_name(set),
+                              .name = c->name,
+                              .tolerance = kernel_of(k->data.setup.op.kind, set)->tolerance };
     bool sampled = k->n_samples && (set == 0 || !k->full);
     for (int t = 0; t < THREAD_COUNTS && !e; t++)
         e = check_threads(k, k->backends[set][t], sampled, &first, &r, &broken);
@@ -331,15 +335,17 @@ static int open_backends(struct checker *k, struct dr_error *err)
     int only = -1;
     int (*open)(const struct backend_options *, struct backend **,
                 struct dr_error *) = k->opt->open ? k->opt->open : backend_open_cpu;
-    int r = backend_open_cpu(&(struct backend_options){ "scalar", cpu_count() }, &k->scalar, err);
+    int r = backend_open_cpu(
+        &(struct backend_options){ .kernels = "scalar", .threads = cpu_count() }, &k->scalar, err);
     if (!r && k->opt->kernels)
-        r = kernel_set_find(k->opt->kernels, &only, err);
+        r = kernel_set_find(k->opt->kernels, PRECISION_AUTO, &only, err);
     for (int set = 0; set < SETS_MAX && !r; set++) {
         const char *name = kernel_set_name(set);
         if (!name || !kernel_set_usable(set) || (only >= 0 && set != only))
             continue;
         for (int t = 0; t < THREAD_COUNTS && !r; t++)
-            r = open(&(struct backend_options){ name, t + 1 }, &k->backends[set][t], err);
+            r = open(&(struct backend_options){ .kernels = name, .threads = t + 1 },
+                     &k->backends[set][t], err);
     }
     return r;
 }

@@ -19,9 +19,10 @@ struct buffer {
 struct weight {
     struct backend *be;
     struct cpu_weight cpu;
-    void *memory;   /* private bytes, DR_TAG_WEIGHTS; NULL under plan */
-    size_t bytes;   /* of memory, also under plan */
-    uint64_t epoch; /* of the plan backend that last saw it used */
+    void *memory;        /* private bytes, DR_TAG_WEIGHTS; NULL under plan */
+    size_t bytes;        /* of memory, also under plan */
+    size_t packed_bytes; /* of the kernel set's own form, also under plan; 0: none */
+    uint64_t epoch;      /* of the plan backend that last saw it used */
 };
 
 /* Rows of `width` bytes, `stride` apart in the buffer and `host_stride` apart in host memory. */
@@ -44,6 +45,9 @@ struct backend_vtable {
      * sources; forget. */
     size_t (*weight_bytes)(struct backend *be, const struct cpu_weight *w);
     int (*weight_fill)(struct backend *be, struct weight *w, struct dr_error *err);
+    /* Bytes of the kernel set's own form of a weight, 0 for none; make it. */
+    size_t (*packed_bytes)(struct backend *be, const struct cpu_weight *w);
+    void (*pack)(struct backend *be, const struct cpu_weight *w, void *dst);
     void (*weight_gone)(struct backend *be, struct weight *w); /* NULL: nothing to do */
     struct op_need (*need)(struct backend *be, const struct op *op);
     /* The op has passed its check; scratch lies at scratch_offset of scratch_buf (NULL: none
@@ -57,6 +61,7 @@ struct backend {
     const struct backend_vtable *v;
     struct backend *inner; /* plan: the one it wraps; else NULL */
     const char *set;
+    enum precision precision; /* as backend_precision says */
     int threads;
 };
 

@@ -99,6 +99,8 @@ static int desc_check(const struct weight_desc *d, int n, struct dr_error *err)
     if (d->parts < 1 || d->parts > (linear ? PARTS_MAX : 1))
         return dr_fail(err, DR_EINVAL, "weight: %d parts, expected 1 to %d", d->parts,
                        linear ? PARTS_MAX : 1);
+    if (d->gated && (!linear || d->out % 2))
+        return dr_fail(err, DR_EINVAL, "weight: gates of %lld outputs", (long long)d->out);
     if (d->kind == WEIGHT_TABLE && d->bias)
         return dr_fail(err, DR_EINVAL, "weight: a table has no bias");
     if (n != d->parts * (d->bias ? 2 : 1))
@@ -134,7 +136,16 @@ int weight_prepare(struct backend *be, const struct weight_desc *desc,
         dr_free(w);
         return dr_fail(err, DR_ENOMEM, "no memory for a weight");
     }
+    w->packed_bytes = be->v->packed_bytes(be, &w->cpu);
     r = be->v->weight_fill(be, w, err);
+    if (!r && w->packed_bytes && !backend_is_plan(be)) {
+        void *packed = dr_malloc(DR_TAG_WEIGHTS, w->packed_bytes);
+        if (packed)
+            be->v->pack(be, &w->cpu, packed);
+        else
+            r = dr_fail(err, DR_ENOMEM, "no memory for a weight of %zu bytes", w->packed_bytes);
+        w->cpu.packed = packed;
+    }
     if (r) {
         dr_free(w->memory);
         dr_free(w);
@@ -150,6 +161,7 @@ void weight_free(struct weight *w)
         return;
     if (w->be->v->weight_gone)
         w->be->v->weight_gone(w->be, w);
+    dr_free((void *)w->cpu.packed);
     dr_free(w->memory);
     dr_free(w);
 }

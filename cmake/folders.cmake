@@ -39,10 +39,12 @@ dr_folder(cli DIRS cli LINKS supervisor communication)
 # line: one that straddles two loses a third of its speed on some processors.
 file(GLOB avx2 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx2.c)
 file(GLOB avx512 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512.c)
+file(GLOB avx512_bf16 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_bf16.c)
 set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS
     "-mavx2;-mfma;-mf16c;-O3;-falign-loops=64")
-set_source_files_properties(${avx512} PROPERTIES
-    COMPILE_OPTIONS "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;-falign-loops=64")
+set(options_avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;-falign-loops=64")
+set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS "${options_avx512}")
+set_source_files_properties(${avx512_bf16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16")
 
 if(EXISTS ${CMAKE_SOURCE_DIR}/cli/main/darkroom.c)
     add_executable(darkroom cli/main/darkroom.c)

@@ -73,6 +73,23 @@ json_t *engine_limits_json(const struct engine *e)
                      (json_int_t)field_info(FIELD_batch_size)->hi, "queue", e->queue);
 }
 
+/* What the kernel sets of this machine compute in. */
+static json_t *precisions_json(void)
+{
+    json_t *list = json_pack("[s]", precision_name(PRECISION_AUTO));
+    for (int p = PRECISION_F32; list && p < PRECISION_COUNT; p++) {
+        bool found = false, usable;
+        const char *name;
+        for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++)
+            found |= usable && backend_kernel_set_precision(i) == (enum precision)p;
+        if (found && jx_add(list, json_string(precision_name((enum precision)p))) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
 json_t *engine_capabilities_json(const struct engine *e)
 {
     struct {
@@ -82,7 +99,7 @@ json_t *engine_capabilities_json(const struct engine *e)
         { "worker_types", json_pack("[s]", "sdxl_worker") },
         { "capabilities", json_pack("[s]", "text2img") },
         { "supported_inference_types", json_pack("[s]", "text2img") },
-        { "supported_precisions", json_pack("[s]", "f32") },
+        { "supported_precisions", precisions_json() },
         { "presets", json_pack("[s]", "diffusers") },
         { "verbs", verbs_json() },
         { "samplers", samplers_json() },

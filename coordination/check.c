@@ -79,7 +79,7 @@ static int draw(struct engine *e, const struct request *q, const atomic_int *sto
     struct job job;
     struct memory_plan plan;
     struct job_timing timing;
-    int r = engine_pipeline(e, "", request_text(q, FIELD_kernels), stop, &p, err);
+    int r = engine_pipeline(e, "", request_text(q, FIELD_kernels), PRECISION_F32, stop, &p, err);
     if (!r)
         r = sdxl_job(q, p, &job, err);
     if (r < 0)

@@ -27,13 +27,14 @@ static int model_path(const struct engine *e, const char *model, char *dst, size
 }
 
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
-                    const atomic_int *stop, struct pipeline **ret, struct dr_error *err)
+                    enum precision precision, const atomic_int *stop, struct pipeline **ret,
+                    struct dr_error *err)
 {
     char path[DR_PATH_MAX];
     struct backend *be;
     int r = model_path(e, model, path, sizeof path, err);
     if (!r)
-        r = device_manager_backend(e->devices, kernels, &be, err);
+        r = device_manager_backend(e->devices, kernels, precision, &be, err);
     return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, stop, ret, err);
 }
 
@@ -75,8 +76,10 @@ static int one_of(const json_t *data, const char *const *keys, int n, const char
 
 int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
-    static const char *const keys[] = { "model", "model_path", "model_name", "kernels", NULL };
-    const char *model = "", *kernels = "auto";
+    static const char *const keys[] = { "model",   "model_path", "model_name",
+                                        "kernels", "precision",  NULL };
+    const char *model = "", *kernels = "auto", *precision = "auto";
+    enum precision wanted;
     struct pipeline *p;
     int r = only(job->data, keys, err);
     if (!r)
@@ -84,7 +87,11 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
     if (!r)
         r = jx_opt_string(job->data, "data", "kernels", &kernels, err);
     if (!r)
-        r = engine_pipeline(engine, model, kernels, job->stop, &p, err);
+        r = jx_opt_string(job->data, "data", "precision", &precision, err);
+    if (!r)
+        r = precision_find(precision, &wanted, err);
+    if (!r)
+        r = engine_pipeline(engine, model, kernels, wanted, job->stop, &p, err);
     if (r < 0)
         return r;
     *ret_data = json_pack("{s:s,s:s,s:s}", "model_name", checkpoint_path(p->checkpoint), "kind",

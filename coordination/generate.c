@@ -131,13 +131,16 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     g->warnings = json_array();
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
+    enum precision precision;
     int r = request_parse(worker->data, "", engine_envelope_members, &g->request, err);
     if (!r)
         r = check_paths(g, err);
     if (!r)
+        r = precision_find(request_text(&g->request, FIELD_precision), &precision, err);
+    if (!r)
         r = engine_pipeline(e, request_text(&g->request, FIELD_model),
-                            request_text(&g->request, FIELD_kernels), worker->stop, &g->pipeline,
-                            err);
+                            request_text(&g->request, FIELD_kernels), precision, worker->stop,
+                            &g->pipeline, err);
     if (!r)
         r = sdxl_job(&g->request, g->pipeline, &g->job, err);
     if (r < 0)

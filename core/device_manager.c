@@ -11,11 +11,18 @@
 
 enum { SETS = 16 };
 
+/* A backend and what was asked for when it was opened. */
+struct slot {
+    char kernels[32];
+    enum precision precision;
+    struct backend *be;
+};
+
 struct device_manager {
     char processor[96];
     int threads;          /* as asked */
     struct backend *best; /* what auto means; one of open */
-    struct backend *open[SETS];
+    struct slot open[SETS];
     int n_open;
 };
 
@@ -37,17 +44,22 @@ static void processor_name(char *dst, size_t n)
         fclose(f);
 }
 
-static int open_set(struct device_manager *m, const char *kernels, struct backend **ret,
-                    struct dr_error *err)
+static int open_set(struct device_manager *m, const char *kernels, enum precision precision,
+                    struct backend **ret, struct dr_error *err)
 {
-    struct backend_options options = { .kernels = kernels, .threads = m->threads };
+    struct backend_options options = { .kernels = kernels,
+                                       .threads = m->threads,
+                                       .precision = precision };
     struct backend *be;
     if (m->n_open == SETS)
         return dr_fail(err, DR_ELIMIT, "too many backends are open");
     int r = backend_open_cpu(&options, &be, err);
     if (r < 0)
         return r;
-    m->open[m->n_open++] = be;
+    struct slot *slot = &m->open[m->n_open++];
+    snprintf(slot->kernels, sizeof slot->kernels, "%s", kernels ? kernels : "auto");
+    slot->precision = precision;
+    slot->be = be;
     *ret = be;
     return 0;
 }
@@ -60,7 +72,7 @@ int device_manager_new(const char *kernels, int threads, struct device_manager *
         return dr_fail(err, DR_ENOMEM, "out of memory for the device manager");
     m->threads = threads;
     processor_name(m->processor, sizeof m->processor);
-    int r = open_set(m, kernels, &m->best, err);
+    int r = open_set(m, kernels, PRECISION_AUTO, &m->best, err);
     if (r < 0) {
         device_manager_free(m);
         return r;
@@ -74,24 +86,24 @@ void device_manager_free(struct device_manager *m)
     if (!m)
         return;
     for (int i = 0; i < m->n_open; i++)
-        backend_close(m->open[i]);
+        backend_close(m->open[i].be);
     dr_free(m);
 }
 
-int device_manager_backend(struct device_manager *m, const char *kernels, struct backend **ret,
-                           struct dr_error *err)
+int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
+                           struct backend **ret, struct dr_error *err)
 {
-    if (!strcmp(kernels, "auto")) {
+    if (!strcmp(kernels, "auto") && precision == PRECISION_AUTO) {
         *ret = m->best;
         return 0;
     }
     for (int i = 0; i < m->n_open; i++) {
-        if (!strcmp(backend_kernel_set(m->open[i]), kernels)) {
-            *ret = m->open[i];
+        if (!strcmp(m->open[i].kernels, kernels) && m->open[i].precision == precision) {
+            *ret = m->open[i].be;
             return 0;
         }
     }
-    return open_set(m, kernels, ret, err);
+    return open_set(m, kernels, precision, ret, err);
 }
 
 static json_t *sets_json(void)

@@ -1,16 +1,15 @@
 /* device_manager.h - the machine as the engine sees it: kernel sets, threads, memory, and backends
  * opened on demand.
  *
- * One backend a kernel set, kept open once made. Not thread-safe but for device_manager_json.
+ * One backend a kernel set and precision, kept open once made. Not thread-safe but for device_manager_json.
  */
 #ifndef DR_CORE_DEVICE_MANAGER_H
 #define DR_CORE_DEVICE_MANAGER_H
 
 #include <jansson.h>
 
-#include "base/error.h"
+#include "backend/backend.h"
 
-struct backend;
 struct device_manager;
 
 /* kernels: the set that "auto" means, NULL for the best of this machine; threads 0: all this
@@ -19,9 +18,10 @@ int device_manager_new(const char *kernels, int threads, struct device_manager *
                        struct dr_error *err);
 void device_manager_free(struct device_manager *m);
 
-/* The backend of a kernel set by name or "auto", lent. DR_EINVAL names those there are. */
-int device_manager_backend(struct device_manager *m, const char *kernels, struct backend **ret,
-                           struct dr_error *err);
+/* The backend of a kernel set by name or "auto" that computes in that precision, lent. DR_EINVAL
+ * names those there are. */
+int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
+                           struct backend **ret, struct dr_error *err);
 
 /* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable"}],"default_kernels",
  * "layout","memory_bytes"}]}; new reference, NULL when memory is short. */

@@ -134,17 +134,14 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
     return r;
 }
 
-static int take_conventions(const struct request *q, struct job *job, struct dr_error *err)
+static int take_conventions(const struct request *q, const struct pipeline *p, struct job *job,
+                            struct dr_error *err)
 {
-    const char *preset = request_text(q, FIELD_preset),
-               *precision = request_text(q, FIELD_precision);
+    const char *preset = request_text(q, FIELD_preset);
     if (strcmp(preset, presets[0]))
         return dr_fail_field(err, DR_EINVAL, "preset", preset, presets[0], NULL);
-    if (strcmp(precision, "auto") && strcmp(precision, "f32"))
-        return dr_fail_field(err, DR_EUNSUPPORTED, "precision", precision, "auto or f32",
-                             "the kernel sets of this build compute in float32");
     job->preset = presets[0];
-    job->precision = "f32";
+    job->precision = precision_name(backend_precision(p->backend));
     return 0;
 }
 
@@ -173,7 +170,7 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
     arena_init(&job.arena, DR_TAG_JOB, 0, JOB_TEXT_BYTES);
     job.guidance_scale = request_real(q, FIELD_guidance_scale);
     job.guidance_rescale = request_real(q, FIELD_guidance_rescale);
-    int r = take_conventions(q, &job, err);
+    int r = take_conventions(q, p, &job, err);
     if (!r)
         r = take_size(q, p, &job, err);
     if (!r)

@@ -237,6 +237,7 @@ static void tblock_init(struct tblock *b, int64_t c, int64_t context)
     b->out2 = layer_linear(c, c, true);
     b->norm3 = layer_norm_of(c);
     b->ff_in = layer_linear(c, 8 * c, true);
+    b->ff_in.desc.gated = true;
     b->ff_out = layer_linear(4 * c, c, true);
 }
 

@@ -76,6 +76,32 @@ int cpu_weight_fill(struct backend *be, struct weight *w, struct dr_error *err)
     return 0;
 }
 
+size_t cpu_packed_bytes(struct backend *be, const struct cpu_weight *w)
+{
+    const struct packing *p = kernel_set_packing(((struct cpu_backend *)be)->set);
+    return p ? p->bytes(&w->desc) : 0;
+}
+
+struct pack_run {
+    const struct packing *packing;
+    const struct cpu_weight *weight;
+    void *dst;
+};
+
+static void pack_piece(void *ctx, int64_t piece, int thread)
+{
+    struct pack_run *r = ctx;
+    (void)thread;
+    r->packing->piece(r->weight, piece, r->dst);
+}
+
+void cpu_pack(struct backend *be, const struct cpu_weight *w, void *dst)
+{
+    struct cpu_backend *cpu = (struct cpu_backend *)be;
+    struct pack_run run = { kernel_set_packing(cpu->set), w, dst };
+    pool_run(cpu->pool, pack_piece, &run, run.packing->pieces(&w->desc), NULL);
+}
+
 /* ---- ops ---- */
 
 struct layout {
@@ -157,11 +183,11 @@ int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
 int cpu_backend_open(const struct backend_options *opt, const struct backend_vtable *v,
                      struct backend **ret, struct dr_error *err)
 {
-    static const struct backend_options defaults = { NULL, 0 };
+    static const struct backend_options defaults = { .kernels = NULL };
     int set;
     if (!opt)
         opt = &defaults;
-    int r = kernel_set_find(opt->kernels, &set, err);
+    int r = kernel_set_find(opt->kernels, opt->precision, &set, err);
     if (r)
         return r;
     struct cpu_backend *cpu = dr_calloc(DR_TAG_BASE, 1, sizeof *cpu);
@@ -170,6 +196,9 @@ int cpu_backend_open(const struct backend_options *opt, const struct backend_vta
     cpu->set = set;
     cpu->base.v = v;
     cpu->base.set = kernel_set_name(set);
+    cpu->base.precision = kernel_set_precision(set);
+    if (opt->precision == PRECISION_AUTO && cpu->base.precision == PRECISION_F32)
+        cpu->base.precision = PRECISION_AUTO;
     cpu->base.threads = opt->threads ? opt->threads : cpu_count();
     r = pool_new(cpu->base.threads, &cpu->pool, err);
     if (r) {
@@ -189,6 +218,8 @@ int backend_open_cpu(const struct backend_options *opt, struct backend **ret, st
         .copy = cpu_copy,
         .weight_bytes = cpu_weight_bytes,
         .weight_fill = cpu_weight_fill,
+        .packed_bytes = cpu_packed_bytes,
+        .pack = cpu_pack,
         .need = cpu_need,
         .run = cpu_run,
     };

@@ -17,6 +17,8 @@ void cpu_close(struct backend *be);
 void cpu_copy(struct backend *be, const struct transfer *t);
 size_t cpu_weight_bytes(struct backend *be, const struct cpu_weight *w);
 int cpu_weight_fill(struct backend *be, struct weight *w, struct dr_error *err);
+size_t cpu_packed_bytes(struct backend *be, const struct cpu_weight *w);
+void cpu_pack(struct backend *be, const struct cpu_weight *w, void *dst);
 struct op_need cpu_need(struct backend *be, const struct op *op);
 int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
             size_t scratch_offset, const atomic_int *stop, struct dr_error *err);

@@ -31,6 +31,8 @@ unsigned cpu_features(void)
     if ((saved & 0xe6) == 0xe6 && (b & bit_AVX512F) && (b & bit_AVX512BW) && (b & bit_AVX512DQ) &&
         (b & bit_AVX512VL))
         found |= CPU_AVX512;
+    if ((found & CPU_AVX512) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & bit_AVX512BF16))
+        found |= CPU_AVX512_BF16;
     return found;
 }
 #else

@@ -5,6 +5,7 @@
 enum cpu_feature {
     CPU_AVX2 = 1,   /* AVX2, FMA and F16C, registers saved by the system */
     CPU_AVX512 = 2, /* AVX-512 F, BW, DQ and VL, registers saved by the system */
+    CPU_AVX512_BF16 = 4,
 };
 
 unsigned cpu_features(void); /* or-ed cpu_feature flags */

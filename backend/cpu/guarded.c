@@ -60,6 +60,8 @@ int backend_open_guarded(const struct backend_options *opt, struct backend **ret
         .copy = guarded_copy,
         .weight_bytes = cpu_weight_bytes,
         .weight_fill = cpu_weight_fill,
+        .packed_bytes = cpu_packed_bytes,
+        .pack = cpu_pack,
         .need = cpu_need,
         .run = guarded_run,
     };

@@ -5,9 +5,10 @@
 #include <string.h>
 
 #include "backend/cpu/features.h"
+#include "backend/cpu/panel.h"
 
 enum set {
-#define SET(name, needs) SET_##name,
+#define SET(name, needs, precision, packing) SET_##name,
 #include "backend/cpu/kernels.def"
     SET_COUNT
 };
@@ -15,8 +16,10 @@ enum set {
 static const struct {
     const char *name;
     unsigned needs;
+    enum precision precision;
+    const struct packing *packing;
 } sets[] = {
-#define SET(name, needs) { #name, needs },
+#define SET(name, needs, precision, packing) { #name, needs, PRECISION_##precision, packing },
 #include "backend/cpu/kernels.def"
 };
 
@@ -39,24 +42,61 @@ bool kernel_set_usable(int set)
     return set >= 0 && set < SET_COUNT && !(sets[set].needs & ~cpu_features());
 }
 
-int kernel_set_find(const char *name, int *ret_set, struct dr_error *err)
+enum precision kernel_set_precision(int set)
 {
-    char known[128] = "auto";
-    bool any = !name || !strcmp(name, "auto");
-    for (int i = SET_COUNT - 1; i >= 0; i--) {
-        if (any ? kernel_set_usable(i) : !strcmp(name, sets[i].name)) {
-            if (!kernel_set_usable(i))
-                return dr_fail_field(err, DR_EUNSUPPORTED, "kernels", name,
-                                     "a kernel set that this processor can run", NULL);
+    return sets[set].precision;
+}
+
+const struct packing *kernel_set_packing(int set)
+{
+    return sets[set].packing;
+}
+
+/* The set may compute with what was asked for. */
+static bool fits(int set, enum precision precision)
+{
+    return precision == PRECISION_AUTO || sets[set].precision == precision;
+}
+
+static int find_best(enum precision precision, int *ret_set, struct dr_error *err)
+{
+    for (int i = SET_COUNT - 1; i >= 0; i--)
+        if (kernel_set_usable(i) && fits(i, precision)) {
             *ret_set = i;
             return 0;
         }
-    }
+    return dr_fail_field(err, DR_EUNSUPPORTED, "precision", precision_name(precision),
+                         "one that a kernel set of this processor computes in", "f32");
+}
+
+static int unknown(const char *name, struct dr_error *err)
+{
+    char known[160] = "auto";
     for (int i = 0; i < SET_COUNT; i++) {
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, ", %s", sets[i].name);
     }
     return dr_fail_field(err, DR_EINVAL, "kernels", name, known, NULL);
+}
+
+int kernel_set_find(const char *name, enum precision precision, int *ret_set, struct dr_error *err)
+{
+    int set = SET_COUNT - 1;
+    if (!name || !strcmp(name, "auto"))
+        return find_best(precision, ret_set, err);
+    while (set >= 0 && strcmp(name, sets[set].name))
+        set--;
+    if (set < 0)
+        return unknown(name, err);
+    if (!kernel_set_usable(set))
+        return dr_fail_field(err, DR_EUNSUPPORTED, "kernels", name,
+                             "a kernel set that this processor can run", NULL);
+    if (!fits(set, precision))
+        return dr_fail_field(err, DR_EINVAL, "precision", precision_name(precision),
+                             "what the kernel set computes in",
+                             precision_name(sets[set].precision));
+    *ret_set = set;
+    return 0;
 }
 
 const struct kernel *kernel_of(enum op_kind op, int set)

@@ -7,12 +7,14 @@
 #include "base/error.h"
 #include "backend/ops/op.h"
 
-/* Number of a set; name NULL or "auto": the best that this machine can run. DR_EINVAL for an
- * unknown name (the error lists the known ones), DR_EUNSUPPORTED when the processor lacks what the
- * set needs. */
-int kernel_set_find(const char *name, int *ret_set, struct dr_error *err);
+/* Number of a set; name NULL or "auto": the best that this machine can run in that precision.
+ * DR_EINVAL for an unknown name (the error lists the known ones) and for a set of another precision,
+ * DR_EUNSUPPORTED when the processor lacks what is needed. */
+int kernel_set_find(const char *name, enum precision precision, int *ret_set, struct dr_error *err);
 const char *kernel_set_name(int set); /* NULL past the end */
 bool kernel_set_usable(int set);
+enum precision kernel_set_precision(int set);
+const struct packing *kernel_set_packing(int set); /* NULL: weights stay as they are */
 
 const struct kernel *kernel_of(enum op_kind op, int set);
 

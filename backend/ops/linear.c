@@ -20,8 +20,8 @@ static int check(const struct op *op, struct dr_error *err)
         return r;
     const struct weight_desc *d = weight_desc(op->weight);
     bool geglu = op->activation == ACT_GEGLU;
-    if (geglu && d->out % 2)
-        return dr_fail(err, DR_EINVAL, "linear: GEGLU of an odd number of outputs");
+    if (geglu != d->gated)
+        return dr_fail(err, DR_EINVAL, "linear: GEGLU goes with a weight that has gates");
     if ((unsigned)op->activation > ACT_GEGLU)
         return dr_fail(err, DR_EINVAL, "linear: no such activation");
     if (op->channel_add.buf)
@@ -192,7 +192,8 @@ static void setup(const struct op_case *c, struct op_setup *ret)
                                         .in = c->cin,
                                         .out = op->activation == ACT_GEGLU ? 2 * c->cout : c->cout,
                                         .parts = c->variant & PARTS ? 3 : 1,
-                                        .bias = !(c->variant & NO_BIAS) };
+                                        .bias = !(c->variant & NO_BIAS),
+                                        .gated = op->activation == ACT_GEGLU };
 }
 
 static const struct kernel reference = {

@@ -72,6 +72,7 @@ struct kernel {
     size_t (*per_thread)(const struct op *op); /* bytes; NULL: none */
     int64_t (*tiles)(const struct op *op, int phase);
     void (*run)(const struct op_args *a, int phase, int64_t tile, void *own);
+    double tolerance; /* of its results where the op's own is too tight for its operands; 0: not */
 };
 
 /* One case of the checker. Dimensions as the op's file says; unused ones 0. */
@@ -123,7 +124,16 @@ struct cpu_weight {
     int n_sources;
     const float *bias;  /* [out] float32, NULL if none; norm: shift */
     const float *scale; /* norm: [c] float32 */
-    void *packed;       /* the kernel set's own layout, or NULL: kernels read the sources */
+    const void *packed; /* the kernel set's own layout, or NULL: kernels read the sources */
+};
+
+/* How a kernel set keeps the weights of matrix products. Pure functions of desc and sources; the
+ * pieces of a weight are written independently of each other. */
+struct packing {
+    size_t (*bytes)(const struct weight_desc *d); /* 0: such a weight stays as it is */
+    int64_t (*pieces)(const struct weight_desc *d);
+    /* Fills its part of the `bytes` at dst; all parts together fill them all. */
+    void (*piece)(const struct cpu_weight *w, int64_t piece, void *dst);
 };
 const struct cpu_weight *weight_cpu(const struct weight *w);
 

@@ -54,6 +54,11 @@ static size_t plan_weight_bytes(struct backend *be, const struct cpu_weight *w)
     return be->inner->v->weight_bytes(be->inner, w);
 }
 
+static size_t plan_packed_bytes(struct backend *be, const struct cpu_weight *w)
+{
+    return be->inner->v->packed_bytes(be->inner, w);
+}
+
 static int plan_weight_fill(struct backend *be, struct weight *w, struct dr_error *err)
 {
     (void)err;
@@ -117,6 +122,7 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
         .copy = plan_copy,
         .weight_bytes = plan_weight_bytes,
         .weight_fill = plan_weight_fill,
+        .packed_bytes = plan_packed_bytes,
         .weight_gone = plan_weight_gone,
         .need = plan_need,
         .run = plan_run,
@@ -124,9 +130,9 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
     struct plan_backend *plan = dr_calloc(DR_TAG_BASE, 1, sizeof *plan);
     if (!plan)
         return dr_fail(err, DR_ENOMEM, "no memory for a backend");
-    plan->base = (struct backend){
-        .v = &vtable, .inner = inner, .set = inner->set, .threads = inner->threads
-    };
+    plan->base = *inner;
+    plan->base.v = &vtable;
+    plan->base.inner = inner;
     plan->epoch = new_epoch();
     *ret = &plan->base;
     return 0;

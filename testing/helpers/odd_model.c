@@ -48,7 +48,8 @@ int odd_open(struct odd *m, enum odd_kind kind, const char *kernels, int threads
     int r;
     memset(m, 0, sizeof *m);
     if ((r = checkpoint_open(test_source("testing/golden/odd/model"), &m->ckpt, err)) ||
-        (r = open_backend(m, kind, &(struct backend_options){ kernels, threads }, err)) ||
+        (r = open_backend(
+             m, kind, &(struct backend_options){ .kernels = kernels, .threads = threads }, err)) ||
         (r = workspace_new(m->be, kind == ODD_PLAN ? SIZE_MAX : BLOCK, &m->ws, err)))
         return r;
     m->x = (struct exec){ .be = m->be, .ws = m->ws, .stop = &m->stop };

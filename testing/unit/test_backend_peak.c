@@ -65,7 +65,8 @@ static void reaches(const char *set, int64_t channels, int64_t size, int kernel,
     struct weight *w;
     struct act in, out;
     size_t elements = (size_t)(channels * channels * kernel * kernel);
-    assert_int_equal(backend_open_cpu(&(struct backend_options){ set, 1 }, &be, NULL), 0);
+    assert_int_equal(
+        backend_open_cpu(&(struct backend_options){ .kernels = set, .threads = 1 }, &be, NULL), 0);
     x.be = be;
     assert_int_equal(workspace_new(be, (size_t)1 << 26, &x.ws, NULL), 0);
     float *weight = noise(elements), *pixels = noise((size_t)(channels * size * size));

@@ -135,7 +135,8 @@ static struct backend *open_cpu(const char *set, int threads)
 {
     struct backend *be;
     struct dr_error err = { 0 };
-    if (backend_open_cpu(&(struct backend_options){ set, threads }, &be, &err))
+    if (backend_open_cpu(&(struct backend_options){ .kernels = set, .threads = threads }, &be,
+                         &err))
         fail_msg("%s", err.text);
     return be;
 }
@@ -402,8 +403,9 @@ static void sets_by_name(void **state)
     (void)state;
     struct dr_error err = { 0 };
     struct backend *be = NULL;
-    assert_int_equal(backend_open_cpu(&(struct backend_options){ "avx3", 1 }, &be, &err),
-                     DR_EINVAL);
+    assert_int_equal(
+        backend_open_cpu(&(struct backend_options){ .kernels = "avx3", .threads = 1 }, &be, &err),
+        DR_EINVAL);
     assert_non_null(strstr(err.text, "scalar, avx2, avx512"));
     assert_null(be);
     be = open_cpu("auto", 0);

@@ -14,7 +14,9 @@
 static struct backend *open_cpu(void)
 {
     struct backend *be;
-    assert_int_equal(backend_open_cpu(&(struct backend_options){ "scalar", 1 }, &be, NULL), 0);
+    assert_int_equal(
+        backend_open_cpu(&(struct backend_options){ .kernels = "scalar", .threads = 1 }, &be, NULL),
+        0);
     return be;
 }
 

@@ -1,0 +1,58 @@
+/* panel.h - how packed weights lie in memory, for those who write them and the kernels that read.
+ *
+ * Outputs are cut into panels of 64 (of a gated weight: 32 values, then their 32 gates), the last
+ * as narrow as 16, 32 or 64 columns allow. Within a panel K runs over blocks of input channels,
+ * within a block over the taps of the kernel, within a tap over groups of channels: two 16-bit
+ * values, or four of 8 bits, fill 32 bits, and the groups of the panel's columns lie side by side.
+ * That is the operand of the dot-product instructions of AVX-512 and AMX alike. Channels beyond the
+ * end and columns beyond the last are zeros.
+ */
+#ifndef DR_BACKEND_CPU_PANEL_H
+#define DR_BACKEND_CPU_PANEL_H
+
+#include "backend/ops/op.h"
+
+enum {
+    PANEL_COLUMNS = 64,
+    PANEL_VECTOR = 16,      /* columns of 32 bits in 512 */
+    PANEL_CHANNELS_1 = 640, /* of a block of K, at most; with pairs 80 KiB */
+    PANEL_CHANNELS_9 = 64,  /* times 9 taps: 72 KiB */
+};
+
+/* Channels of each block of K but the last: about equal, a multiple of 16 unless there is but one. */
+static inline int64_t panel_block(int64_t in, int64_t most)
+{
+    int64_t blocks = (in + most - 1) / most;
+    int64_t channels = ((in + blocks - 1) / blocks + 15) / 16 * 16;
+    return channels > in ? in : channels;
+}
+
+struct panel_layout {
+    int64_t in, taps, outputs;
+    bool gated;
+    int64_t channels; /* of a block */
+    int group;        /* channels in 32 bits */
+    int64_t groups;   /* of a column, over all of K */
+    int64_t panels;
+};
+
+struct panel_layout panel_layout(const struct weight_desc *d, int group);
+
+/* Columns of a panel, padding included: 16, 32 or 64. */
+int64_t panel_width(const struct panel_layout *l, int64_t panel);
+
+/* 32-bit words before a panel; before a block of a panel `width` wide. */
+static inline int64_t panel_at(const struct panel_layout *l, int64_t panel)
+{
+    return panel * l->groups * PANEL_COLUMNS;
+}
+
+static inline int64_t panel_block_at(const struct panel_layout *l, int64_t channel, int64_t width)
+{
+    return channel / l->group * l->taps * width;
+}
+
+/* The packings of kernels.def. */
+extern const struct packing packing_bf16_pairs;
+
+#endif
