@@ -98,12 +98,24 @@ static int op_check(const struct exec *x, const struct op *op, const struct op_i
     const struct {
         const char *name;
         const struct act *act;
+        enum op_role role;
     } acts[] = {
-        { "dst", &op->dst }, { "src", &op->src },           { "k", &op->k },
-        { "v", &op->v },     { "residual", &op->residual }, { "channel_add", &op->channel_add },
+        { "dst", &op->dst, OP_DST },
+        { "src", &op->src, OP_SRC },
+        { "k", &op->k, OP_K },
+        { "v", &op->v, OP_V },
+        { "residual", &op->residual, OP_RESIDUAL },
+        { "channel_add", &op->channel_add, OP_CHANNEL_ADD },
     };
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
         int r = act_check(x->be, info->name, acts[i].name, acts[i].act, err);
+        enum dtype t = acts[i].act->dtype;
+        bool narrow = acts[i].act->buf && (t == DTYPE_F16 || t == DTYPE_BF16);
+        bool wide = op->weight && weight_desc(op->weight)->wide;
+        if (!r && narrow &&
+            (wide || !(info->operands & acts[i].role) || t != backend_operand(x->be)))
+            r = dr_fail(err, DR_EINVAL, "%s: %s is %s, expected F32", info->name, acts[i].name,
+                        dtype_name(t));
         if (r)
             return r;
     }
@@ -258,6 +270,13 @@ const char *backend_kernel_set(const struct backend *be)
 enum precision backend_precision(const struct backend *be)
 {
     return be->precision;
+}
+
+enum dtype backend_operand(const struct backend *be)
+{
+    return be->precision == PRECISION_BF16  ? DTYPE_BF16
+           : be->precision == PRECISION_F16 ? DTYPE_F16
+                                            : DTYPE_F32;
 }
 
 const char *precision_name(enum precision p)

@@ -78,6 +78,7 @@ struct weight_desc {
     int kernel;      /* WEIGHT_CONV: 1 or 3 */
     int parts;       /* WEIGHT_LINEAR: sources stacked on out (fused q, k, v); else 1 */
     bool bias;       /* sources [parts .. 2*parts) are the biases */
+    bool wide;       /* a product whose operands stay float32 whatever the kernel set */
     bool gated;      /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
 };
 
@@ -175,6 +176,9 @@ const char *backend_kernel_set(const struct backend *be); /* "avx512"; plan: the
 /* With the kernel set, what fixes the bits: F32, AUTO (float32 operands, faster algorithms), or the
  * set's 16-bit type. */
 enum precision backend_precision(const struct backend *be);
+/* The type that products take without a copy: what lies between a norm and a product, or between
+ * two products, is best kept in it. F32 for sets that round nothing. */
+enum dtype backend_operand(const struct backend *be);
 /* Of packed weights and algorithms, for receipts. */
 int backend_layout_version(const struct backend *be);
 int backend_threads(const struct backend *be);

@@ -112,8 +112,8 @@ static int sample_reference(struct checker *k, struct dr_error *err)
 
 static int full_reference(struct checker *k, struct dr_error *err)
 {
-    return check_data_run(k->scalar, &k->data, &k->weights, 0, k->data.setup.op.dst.n, k->opt->stop,
-                          &k->full, err);
+    struct check_part all = { .count = k->data.setup.op.dst.n };
+    return check_data_run(k->scalar, &k->data, &k->weights, all, k->opt->stop, &k->full, err);
 }
 
 /* ---- comparisons ---- */
@@ -208,8 +208,6 @@ static void judge(const struct checker *k, const float *out, bool sampled, struc
     r->compared = d.count;
     r->error = d.reference > 0 ? sqrt(d.difference / d.reference) : sqrt(d.difference);
     r->worst = rms > 0 ? d.largest / rms : d.largest;
-    if (!(r->tolerance > 0))
-        r->tolerance = k->info->tolerance;
     if (r->tolerance > 0 ? !(r->error <= r->tolerance) : d.unequal)
         snprintf(r->why, sizeof r->why, "relative error %.3g, allowed %.3g", r->error,
                  r->tolerance);
@@ -220,13 +218,15 @@ static void judge(const struct checker *k, const float *out, bool sampled, struc
 
 /* Each sample alone has the bits it has among the others. */
 static int check_alone(const struct checker *k, struct backend *be, const struct check_weights *w,
-                       const float *together, struct check_result *r, struct dr_error *err)
+                       bool narrow, const float *together, struct check_result *r,
+                       struct dr_error *err)
 {
     const struct act *dst = &k->data.setup.op.dst;
     int64_t rows = dst->h * dst->w;
     for (int64_t i = 0; i < dst->n && dst->n > 1; i++) {
         float *alone;
-        int e = check_data_run(be, &k->data, w, i, 1, k->opt->stop, &alone, err);
+        struct check_part one = { .first = i, .count = 1, .narrow = narrow };
+        int e = check_data_run(be, &k->data, w, one, k->opt->stop, &alone, err);
         if (e)
             return e;
         if (!same_bits(dst, together, alone, i * rows, rows) && !r->why[0])
@@ -237,8 +237,8 @@ static int check_alone(const struct checker *k, struct backend *be, const struct
 }
 
 /* One backend (a set and a thread count): *first is the output of the first thread count. */
-static int check_threads(const struct checker *k, struct backend *be, bool sampled, float **first,
-                         struct check_result *r, struct dr_error *err)
+static int check_threads(const struct checker *k, struct backend *be, bool narrow, bool sampled,
+                         float **first, struct check_result *r, struct dr_error *err)
 {
     const struct act *dst = &k->data.setup.op.dst;
     struct check_weights w;
@@ -246,11 +246,12 @@ static int check_threads(const struct checker *k, struct backend *be, bool sampl
     int e = check_weights_new(be, &k->data, &w, err);
     if (e)
         return e;
-    e = check_data_run(be, &k->data, &w, 0, dst->n, k->opt->stop, &out, err);
+    struct check_part all = { .count = dst->n, .narrow = narrow };
+    e = check_data_run(be, &k->data, &w, all, k->opt->stop, &out, err);
     if (!e && !*first) {
         judge(k, out, sampled, r);
         r->digest = digest_bits(dst, out);
-        e = check_alone(k, be, &w, out, r, err);
+        e = check_alone(k, be, &w, narrow, out, r, err);
     }
     check_weights_free(&w);
     if (e) {
@@ -268,7 +269,19 @@ static int check_threads(const struct checker *k, struct backend *be, bool sampl
     return 0;
 }
 
-static int check_set(struct checker *k, int set, const struct op_case *c, struct dr_error *err)
+/* What results of a kernel may be off by; `narrow`: they, or what they were made of, were rounded.
+ * */
+static double tolerance_of(const struct checker *k, int set, bool narrow)
+{
+    static const double rounding = 6e-3; /* of 8 bits of mantissa, thrice */
+    double t = kernel_of(k->data.setup.op.kind, set)->tolerance;
+    if (!(t > 0))
+        t = k->info->tolerance;
+    return narrow && t < rounding ? rounding : t;
+}
+
+static int check_set(struct checker *k, int set, bool narrow, const struct op_case *c,
+                     struct dr_error *err)
 {
     double start = dr_now();
     float *first = NULL;
@@ -277,10 +290,11 @@ static int check_set(struct checker *k, int set, const struct op_case *c, struct
     struct check_result r = { .op = k->info->name,
                               .set = kernel_set_name(set),
                               .name = c->name,
-                              .tolerance = kernel_of(k->data.setup.op.kind, set)->tolerance };
+                              .narrow = narrow,
+                              .tolerance = tolerance_of(k, set, narrow) };
     bool sampled = k->n_samples && (set == 0 || !k->full);
     for (int t = 0; t < THREAD_COUNTS && !e; t++)
-        e = check_threads(k, k->backends[set][t], sampled, &first, &r, &broken);
+        e = check_threads(k, k->backends[set][t], narrow, sampled, &first, &r, &broken);
     dr_free(first);
     if (e == DR_ENOMEM || e == DR_ECANCELED)
         return dr_fail(err, e, "%s", broken.text);
@@ -291,6 +305,12 @@ static int check_set(struct checker *k, int set, const struct op_case *c, struct
     k->failed += !r.passed;
     k->report(k->ctx, &r);
     return 0;
+}
+
+/* The set's operands are of 16 bits, and the op has activations of them. */
+static bool narrows(const struct checker *k, int set)
+{
+    return k->info->operands && backend_operand(k->backends[set][0]) != DTYPE_F32;
 }
 
 /* A set that takes another's kernel for this op has nothing of its own to check. */
@@ -316,8 +336,11 @@ static int check_case(struct checker *k, enum op_kind kind, const struct op_case
     if (wanted && !r && (!k->info->at || case_flops(k) <= SAMPLE_ABOVE))
         r = full_reference(k, err);
     for (int set = 0; set < SETS_MAX && wanted && !r; set++)
-        if (set_wanted(k, kind, set))
-            r = check_set(k, set, c, err);
+        if (set_wanted(k, kind, set)) {
+            r = check_set(k, set, false, c, err);
+            if (!r && narrows(k, set))
+                r = check_set(k, set, true, c, err);
+        }
     dr_free(k->samples);
     dr_free(k->full);
     k->samples = NULL;

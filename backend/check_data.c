@@ -190,9 +190,14 @@ void check_weights_free(struct check_weights *w)
 
 /* ---- a run ---- */
 
-static size_t guarded_bytes(const struct act *a)
+static size_t guarded_count(const struct act *a)
 {
-    return (size_t)((act_rows(a) + 2 * CHECK_GUARD) * a->ld) * sizeof(float);
+    return (size_t)((act_rows(a) + 2 * CHECK_GUARD) * a->ld);
+}
+
+static bool is_narrow(const struct act *a)
+{
+    return a->dtype == DTYPE_F16 || a->dtype == DTYPE_BF16;
 }
 
 /* The activation with guard rows around it: writes `values` (NULL: none) into a new one and narrows
@@ -201,29 +206,44 @@ static int place(struct exec *x, struct act *a, const float *values, int fill,
                  struct act *ret_whole, struct dr_error *err)
 {
     int64_t rows = act_rows(a), whole_rows = rows + 2 * CHECK_GUARD;
+    size_t size = dtype_size(a->dtype), bytes = guarded_count(a) * size;
     struct act whole;
     int r = act_new(x, a->dtype, 1, 1, whole_rows, a->ld, &whole, err);
     if (r)
         return r;
-    float *image = dr_malloc(DR_TAG_TEST, guarded_bytes(a));
+    char *image = dr_malloc(DR_TAG_TEST, bytes);
     if (!image)
         return dr_fail(err, DR_ENOMEM, "no memory for a case");
-    memset(image, fill, guarded_bytes(a));
-    for (int64_t i = 0; values && i < rows; i++)
-        memcpy(image + (CHECK_GUARD + i) * a->ld, values + i * a->c, (size_t)a->c * sizeof *image);
+    memset(image, fill, bytes);
+    for (int64_t i = 0; values && i < rows; i++) {
+        char *row = image + (size_t)((CHECK_GUARD + i) * a->ld) * size;
+        if (is_narrow(a))
+            dtype_from_f32(row, a->dtype, values + i * a->c, a->c);
+        else
+            memcpy(row, values + i * a->c, (size_t)a->c * size);
+    }
     r = act_write(x, whole, image, err);
     dr_free(image);
     a->buf = whole.buf;
-    a->offset = whole.offset + (size_t)(CHECK_GUARD * a->ld) * sizeof(float);
+    a->offset = whole.offset + (size_t)(CHECK_GUARD * a->ld) * size;
     *ret_whole = whole;
     return r;
+}
+
+/* Which activation's memory dst is in. */
+static enum check_role memory_of_dst(const struct op_setup *s, const struct op *op)
+{
+    enum check_role role = s->src_in_place        ? ROLE_SRC
+                           : s->residual_in_place ? ROLE_RESIDUAL
+                                                  : ROLE_DST;
+    return check_act((struct op *)op, role)->dtype == op->dst.dtype ? role : ROLE_DST;
 }
 
 static int place_all(struct exec *x, const struct check_data *d, struct op *op, int64_t first,
                      struct act *ret_dst, struct dr_error *err)
 {
     const struct op_setup *s = &d->setup;
-    int same = s->src_in_place ? ROLE_SRC : s->residual_in_place ? ROLE_RESIDUAL : ROLE_DST;
+    enum check_role same = memory_of_dst(s, op);
     for (int role = 0; role < ROLE_COUNT; role++) {
         struct act *a = check_act(op, (enum check_role)role), whole;
         if (!a->c || (role == ROLE_DST && same != ROLE_DST))
@@ -231,16 +251,31 @@ static int place_all(struct exec *x, const struct check_data *d, struct op *op, 
         const struct act *all = check_act((struct op *)&s->op, (enum check_role)role);
         int64_t skip = all->n == s->op.dst.n ? first * a->h * a->w * a->c : 0;
         const float *values = d->values[role] ? (const float *)d->values[role] + skip : NULL;
-        int r = place(x, a, values, role == same ? CHECK_GUARD_BYTE : 0xff, &whole, err);
+        int r = place(x, a, values, role == (int)same ? CHECK_GUARD_BYTE : 0xff, &whole, err);
         if (r)
             return r;
-        if (role == same) {
+        if (role == (int)same) {
             *ret_dst = whole;
             op->dst.buf = a->buf;
             op->dst.offset = a->offset;
         }
     }
     return 0;
+}
+
+/* n values of 16 bits at the front of `out` to float32, guards to guards. */
+static void widen_out(float *out, enum dtype t, size_t n)
+{
+    uint16_t guard;
+    memset(&guard, CHECK_GUARD_BYTE, sizeof guard);
+    const uint16_t *from = (const uint16_t *)(const void *)out;
+    for (size_t i = n; i-- > 0;) { /* from the end: the values are where the results go */
+        uint16_t v = from[i];
+        if (v == guard)
+            memset(&out[i], CHECK_GUARD_BYTE, sizeof out[i]);
+        else
+            dtype_to_f32(&out[i], &v, t, 1);
+    }
 }
 
 static int run_placed(struct exec *x, const struct check_data *d, struct op *op, int64_t first,
@@ -250,10 +285,14 @@ static int run_placed(struct exec *x, const struct check_data *d, struct op *op,
     int r = place_all(x, d, op, first, &whole, err);
     if (!r)
         r = op_run(x, op, err);
-    return r ? r : act_read(x, whole, out, err);
+    if (!r)
+        r = act_read(x, whole, out, err);
+    if (!r && is_narrow(&whole))
+        widen_out(out, whole.dtype, guarded_count(&op->dst));
+    return r;
 }
 
-/* Samples [first, first + count) of every batched activation. */
+/* Some samples of every batched activation. */
 static struct op narrowed(const struct check_data *d, const struct check_weights *w, int64_t count)
 {
     struct op op = d->setup.op;
@@ -269,23 +308,26 @@ static struct op narrowed(const struct check_data *d, const struct check_weights
 }
 
 int check_data_run(struct backend *be, const struct check_data *d, const struct check_weights *w,
-                   int64_t first, int64_t count, const atomic_int *stop, float **ret_out,
+                   struct check_part part, const atomic_int *stop, float **ret_out,
                    struct dr_error *err)
 {
-    struct op op = narrowed(d, w, count);
+    struct op op = narrowed(d, w, part.count);
     struct exec x = { .be = be, .stop = stop };
-    size_t capacity = backend_align(be->v->need(be, &op).scratch);
+    size_t capacity = 0;
     for (int role = 0; role < ROLE_COUNT; role++) {
-        const struct act *a = check_act(&op, (enum check_role)role);
+        struct act *a = check_act(&op, (enum check_role)role);
+        if (part.narrow && a->c && (op_info(op.kind)->operands & 1u << role))
+            a->dtype = backend_operand(be);
         if (a->c)
-            capacity += backend_align(guarded_bytes(a));
+            capacity += backend_align(guarded_count(a) * dtype_size(a->dtype));
     }
-    float *out = dr_malloc(DR_TAG_TEST, guarded_bytes(&op.dst));
+    capacity += backend_align(be->v->need(be, &op).scratch);
+    float *out = dr_malloc(DR_TAG_TEST, guarded_count(&op.dst) * sizeof *out);
     if (!out)
         return dr_fail(err, DR_ENOMEM, "no memory for a case");
     int r = workspace_new(be, capacity, &x.ws, err);
     if (!r)
-        r = run_placed(&x, d, &op, first, out, err);
+        r = run_placed(&x, d, &op, part.first, out, err);
     workspace_free(x.ws);
     if (r)
         dr_free(out);

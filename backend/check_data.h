@@ -4,6 +4,7 @@
 
 #include "backend/ops/op.h"
 
+/* In the order of enum op_role's flags. */
 enum check_role { ROLE_SRC, ROLE_K, ROLE_V, ROLE_RESIDUAL, ROLE_CHANNEL_ADD, ROLE_DST, ROLE_COUNT };
 
 struct act *check_act(struct op *op, enum check_role role);
@@ -33,10 +34,16 @@ void check_weights_free(struct check_weights *w);
 /* Around dst lie GUARD rows and, when ld > c, gaps; an untouched one holds GUARD_BYTE. */
 enum { CHECK_GUARD = 3, CHECK_GUARD_BYTE = 0xaa };
 
-/* Runs the op for the samples [first, first + count). ret_out: CHECK_GUARD rows, the rows of dst,
- * CHECK_GUARD rows, each of dst.ld elements; release with dr_free. */
+/* What to run of a case. */
+struct check_part {
+    int64_t first, count; /* samples */
+    bool narrow;          /* activations that may be of the backend's operand type are */
+};
+
+/* Runs the op. ret_out: CHECK_GUARD rows, the rows of dst, CHECK_GUARD rows, each of dst.ld
+ * elements, as float32; release with dr_free. */
 int check_data_run(struct backend *be, const struct check_data *d, const struct check_weights *w,
-                   int64_t first, int64_t count, const atomic_int *stop, float **ret_out,
+                   struct check_part part, const atomic_int *stop, float **ret_out,
                    struct dr_error *err);
 
 /* The arguments of `at` over the dense values. */

@@ -35,8 +35,8 @@ int engine_capabilities(void *engine, struct worker_job *job, json_t **ret_data,
                         struct dr_error *err);
 int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
-/* The model of a request, loaded for a kernel set and precision; the shipped small one when it names
- * none. */
+/* The model of a request, loaded for a kernel set and precision; the shipped small one when it
+ * names none. */
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
                     enum precision precision, const atomic_int *stop, struct pipeline **ret,
                     struct dr_error *err);

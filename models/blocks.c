@@ -26,6 +26,18 @@ int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct a
     return act_new(x, DTYPE_F32, n, h, w, c, ret, err);
 }
 
+int blk_operand(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
+                struct dr_error *err)
+{
+    return act_new(x, backend_operand(x->be), n, h, w, c, ret, err);
+}
+
+/* A product takes float32 activations as they are. */
+static bool takes_f32(const struct exec *x)
+{
+    return backend_operand(x->be) == DTYPE_F32;
+}
+
 static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_error *err)
 {
     if (!l->packed)
@@ -75,6 +87,21 @@ int blk_group_norm(struct exec *x, const struct layer *l, struct act src, int gr
         .activation = activation,
     };
     return run(x, l, &op, err);
+}
+
+int blk_normed(struct exec *x, const struct layer *l, int groups, double eps,
+               enum activation activation, struct act *y, struct dr_error *err)
+{
+    struct act in = *y, out = in;
+    int e;
+    if (!takes_f32(x) && (e = blk_operand(x, in.n, in.h, in.w, in.c, &out, err)))
+        return e;
+    if ((e = blk_group_norm(x, l, in, groups, eps, activation, out, err)))
+        return e;
+    if (!takes_f32(x))
+        act_free(x, &in);
+    *y = out;
+    return 0;
 }
 
 int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double eps,
@@ -149,7 +176,7 @@ void resnet_init(struct resnet *r, int64_t in, int64_t out, int64_t time, int gr
     r->norm1 = layer_norm_of(in);
     r->conv1 = layer_conv(in, out, 3);
     if (time)
-        r->time_emb_proj = layer_linear(time, out, true);
+        r->time_emb_proj = layer_wide(layer_linear(time, out, true));
     r->norm2 = layer_norm_of(out);
     r->conv2 = layer_conv(out, out, 3);
     if (in != out)
@@ -177,10 +204,14 @@ static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, 
 {
     struct act h = *in, t = { 0 }, y;
     int e;
-    if (!use_up && (e = blk_new(x, in->n, in->h, in->w, in->c, &h, err)))
+    if (use_up) {
+        if ((e = blk_normed(x, &r->norm1, r->groups, r->eps, ACT_SILU, &h, err)))
+            return e;
+        in->buf = NULL;
+    } else if ((e = blk_operand(x, in->n, in->h, in->w, in->c, &h, err)) ||
+               (e = blk_group_norm(x, &r->norm1, *in, r->groups, r->eps, ACT_SILU, h, err))) {
         return e;
-    if ((e = blk_group_norm(x, &r->norm1, *in, r->groups, r->eps, ACT_SILU, h, err)))
-        return e;
+    }
     if (r->time && ((e = blk_new(x, in->n, 1, 1, r->out, &t, err)) ||
                     (e = blk_linear(x, &r->time_emb_proj, emb, (struct blk_linear){ 0 }, t, err))))
         return e;
@@ -188,8 +219,8 @@ static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, 
         (e = blk_conv(x, &r->conv1, h, (struct blk_conv){ .channel_add = t }, y, err)))
         return e;
     act_free(x, &t);
-    act_free(x, use_up ? in : &h);
-    if ((e = blk_group_norm(x, &r->norm2, y, r->groups, r->eps, ACT_SILU, y, err)))
+    act_free(x, &h);
+    if ((e = blk_normed(x, &r->norm2, r->groups, r->eps, ACT_SILU, &y, err)))
         return e;
     *ret = y;
     return 0;
@@ -330,7 +361,7 @@ static int self_attention(const struct spatial *s, const struct tblock *b, struc
     struct act qkv;
     int e;
     if ((e = blk_layer_norm(x, &b->norm1, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_new(x, t.n, 1, t.w, 3 * c, &qkv, err)) ||
+        (e = blk_operand(x, t.n, 1, t.w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &b->qkv, a, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), s->heads, false, a, err)))
@@ -348,7 +379,7 @@ static int text_attention(const struct spatial *s, const struct tblock *b, struc
     struct act q;
     int e;
     if ((e = blk_layer_norm(x, &b->norm2, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_new(x, t.n, 1, t.w, c, &q, err)) ||
+        (e = blk_operand(x, t.n, 1, t.w, c, &q, err)) ||
         (e = blk_linear(x, &b->q2, a, (struct blk_linear){ 0 }, q, err)))
         return e;
     for (int64_t i = 0; i < t.n; i++) {
@@ -368,7 +399,7 @@ static int feed_forward(const struct tblock *b, struct exec *x, struct act t, st
     struct act f;
     int e;
     if ((e = blk_layer_norm(x, &b->norm3, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_new(x, t.n, 1, t.w, 4 * t.c, &f, err)) ||
+        (e = blk_operand(x, t.n, 1, t.w, 4 * t.c, &f, err)) ||
         (e = blk_linear(x, &b->ff_in, a, (struct blk_linear){ .activation = ACT_GEGLU }, f, err)) ||
         (e = blk_linear(x, &b->ff_out, f, (struct blk_linear){ .residual = t }, t, err)))
         return e;
@@ -382,7 +413,7 @@ int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *c
     struct act tokens = act_tokens(io), t, a;
     int e;
     if ((e = blk_new(x, tokens.n, 1, tokens.w, tokens.c, &t, err)) ||
-        (e = blk_new(x, tokens.n, 1, tokens.w, tokens.c, &a, err)) ||
+        (e = blk_operand(x, tokens.n, 1, tokens.w, tokens.c, &a, err)) ||
         (e = blk_group_norm(x, &s->norm, tokens, s->groups, SPATIAL_NORM_EPS, ACT_NONE, a, err)) ||
         (e = blk_linear(x, &s->proj_in, a, (struct blk_linear){ 0 }, t, err)))
         return e;
@@ -427,9 +458,9 @@ int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct 
     int64_t c = a->channels;
     struct act tokens = act_tokens(io), h, qkv;
     int e;
-    if ((e = blk_new(x, tokens.n, 1, tokens.w, c, &h, err)) ||
+    if ((e = blk_operand(x, tokens.n, 1, tokens.w, c, &h, err)) ||
         (e = blk_group_norm(x, &a->norm, tokens, a->groups, a->eps, ACT_NONE, h, err)) ||
-        (e = blk_new(x, tokens.n, 1, tokens.w, 3 * c, &qkv, err)) ||
+        (e = blk_operand(x, tokens.n, 1, tokens.w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &a->qkv, h, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), 1, false, h, err)))

@@ -2,7 +2,7 @@
  * attention.
  *
  * Each block is a value: init says its shape, visit names its parameters, run computes it.
- * Activations are [n, h, w, c] float32. A run that fails leaves its activations to
+ * Activations are [n, h, w, c], float32 between blocks. A run that fails leaves its activations to
  * workspace_reset; one that succeeds has freed all but what it returns.
  * Reference: diffusers ResnetBlock2D, Transformer2DModel with BasicTransformerBlock, Attention (He
  * et al. 2016; Vaswani et al. 2017; Shazeer 2020 for GEGLU).
@@ -17,6 +17,14 @@
 
 int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
             struct dr_error *err);
+
+/* The same, of the type that products take: for what a norm, an attention or a product gives to the
+ * next product. What is added to stays float32. */
+int blk_operand(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
+                struct dr_error *err);
+/* *y = act(group_norm(*y)) of the type that products take: in place where that is float32. */
+int blk_normed(struct exec *x, const struct layer *l, int groups, double eps,
+               enum activation activation, struct act *y, struct dr_error *err);
 
 struct blk_linear {
     enum activation activation;

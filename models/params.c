@@ -49,6 +49,12 @@ struct layer layer_table(int64_t rows, int64_t channels)
     };
 }
 
+struct layer layer_wide(struct layer l)
+{
+    l.desc.wide = true;
+    return l;
+}
+
 static struct shape weight_shape(const struct layer *l, int part)
 {
     const struct weight_desc *d = &l->desc;

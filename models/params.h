@@ -43,6 +43,8 @@ struct layer layer_linears(int64_t in, const int64_t *outs, int parts, bool bias
 struct layer layer_conv(int64_t in, int64_t out, int kernel);
 struct layer layer_norm_of(int64_t channels);
 struct layer layer_table(int64_t rows, int64_t channels);
+/* The same layer with operands that stay float32 whatever the kernel set. */
+struct layer layer_wide(struct layer l);
 
 /* `name` is the layer's; parameters are NAME.weight and NAME.bias. visit_layers names the parts.
  * visit_raw is for tables that are not called ".weight" ("text_projection",

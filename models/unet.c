@@ -185,15 +185,16 @@ int unet_new(const struct unet_arch *arch, struct unet **ret, struct dr_error *e
         return dr_fail(err, DR_ENOMEM, "no memory for the UNet's structure");
     const struct unet_arch *a = &u->arch;
     u->arch = *arch;
-    u->conv_in = layer_conv(a->in_channels, a->channels[0], 3);
-    u->time1 = layer_linear(a->channels[0], a->time_dim, true);
-    u->time2 = layer_linear(a->time_dim, a->time_dim, true);
+    u->conv_in = layer_wide(layer_conv(a->in_channels, a->channels[0], 3));
+    u->time1 = layer_wide(layer_linear(a->channels[0], a->time_dim, true));
+    u->time2 = layer_wide(layer_linear(a->time_dim, a->time_dim, true));
     if (a->addition_time_dim) {
-        u->add1 = layer_linear(a->pooled + a->n_time_ids * a->addition_time_dim, a->time_dim, true);
-        u->add2 = layer_linear(a->time_dim, a->time_dim, true);
+        u->add1 = layer_wide(
+            layer_linear(a->pooled + a->n_time_ids * a->addition_time_dim, a->time_dim, true));
+        u->add2 = layer_wide(layer_linear(a->time_dim, a->time_dim, true));
     }
     u->norm_out = layer_norm_of(a->channels[0]);
-    u->conv_out = layer_conv(a->channels[0], a->out_channels, 3);
+    u->conv_out = layer_wide(layer_conv(a->channels[0], a->out_channels, 3));
     if ((e = init_down(u, skips, &n_skips, err)) || (e = init_mid(u, err)) ||
         (e = init_up(u, skips, n_skips, err))) {
         unet_free(u);

@@ -252,7 +252,7 @@ static int run_pointwise(const struct layer *l, struct exec *x, struct act *y, s
 static int run_out(const struct vae_half *h, int groups, struct exec *x, struct act *y,
                    struct dr_error *err)
 {
-    int e = blk_group_norm(x, &h->norm_out, *y, groups, VAE_EPS, ACT_SILU, *y, err);
+    int e = blk_normed(x, &h->norm_out, groups, VAE_EPS, ACT_SILU, y, err);
     return e ? e : run_conv(&h->conv_out, x, y, err);
 }
 

@@ -79,7 +79,7 @@ int cpu_weight_fill(struct backend *be, struct weight *w, struct dr_error *err)
 size_t cpu_packed_bytes(struct backend *be, const struct cpu_weight *w)
 {
     const struct packing *p = kernel_set_packing(((struct cpu_backend *)be)->set);
-    return p ? p->bytes(&w->desc) : 0;
+    return p && !w->desc.wide ? p->bytes(&w->desc) : 0;
 }
 
 struct pack_run {
@@ -125,7 +125,7 @@ struct op_need cpu_need(struct backend *be, const struct op *op)
     struct cpu_backend *cpu = (struct cpu_backend *)be;
     double (*flops)(const struct op *) = op_info(op->kind)->flops;
     return (struct op_need){
-        .scratch = scratch_layout(cpu, kernel_of(op->kind, cpu->set), op).total,
+        .scratch = scratch_layout(cpu, kernel_for(op, cpu->set), op).total,
         .flops = flops ? flops(op) : 0,
     };
 }
@@ -154,7 +154,7 @@ int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
             size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
 {
     struct cpu_backend *cpu = (struct cpu_backend *)be;
-    const struct kernel *k = kernel_of(op->kind, cpu->set);
+    const struct kernel *k = kernel_for(op, cpu->set);
     struct layout l = scratch_layout(cpu, k, op);
     char *scratch = scratch_buf ? scratch_buf->base + scratch_offset : NULL;
     struct run run = {

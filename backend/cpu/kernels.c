@@ -106,3 +106,12 @@ const struct kernel *kernel_of(enum op_kind op, int set)
             return kernels[set][op];
     return op_info(op)->reference;
 }
+
+const struct kernel *kernel_for(const struct op *op, int set)
+{
+    bool wide = op->kind == OP_KIND_attention ? op->src.dtype == DTYPE_F32
+                                              : op->weight && weight_desc(op->weight)->wide;
+    while (wide && sets[set].precision != PRECISION_F32)
+        set--;
+    return kernel_of(op->kind, set);
+}

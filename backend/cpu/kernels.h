@@ -8,8 +8,8 @@
 #include "backend/ops/op.h"
 
 /* Number of a set; name NULL or "auto": the best that this machine can run in that precision.
- * DR_EINVAL for an unknown name (the error lists the known ones) and for a set of another precision,
- * DR_EUNSUPPORTED when the processor lacks what is needed. */
+ * DR_EINVAL for an unknown name (the error lists the known ones) and for a set of another
+ * precision, DR_EUNSUPPORTED when the processor lacks what is needed. */
 int kernel_set_find(const char *name, enum precision precision, int *ret_set, struct dr_error *err);
 const char *kernel_set_name(int set); /* NULL past the end */
 bool kernel_set_usable(int set);
@@ -17,5 +17,8 @@ enum precision kernel_set_precision(int set);
 const struct packing *kernel_set_packing(int set); /* NULL: weights stay as they are */
 
 const struct kernel *kernel_of(enum op_kind op, int set);
+/* The kernel of this call: that of the set, or in a set that rounds operands, for a weight that is
+ * `wide` and for an attention of float32, that of the nearest set that does not. */
+const struct kernel *kernel_for(const struct op *op, int set);
 
 #endif

@@ -19,7 +19,8 @@ enum {
     PANEL_CHANNELS_9 = 64,  /* times 9 taps: 72 KiB */
 };
 
-/* Channels of each block of K but the last: about equal, a multiple of 16 unless there is but one. */
+/* Channels of each block of K but the last: about equal, a multiple of 16 unless there is but one.
+ * */
 static inline int64_t panel_block(int64_t in, int64_t most)
 {
     int64_t blocks = (in + most - 1) / most;

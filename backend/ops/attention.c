@@ -216,6 +216,7 @@ static const struct kernel reference = {
 
 const struct op_info op_info_attention = {
     .name = "attention",
+    .operands = OP_SRC | OP_K | OP_V | OP_DST,
     .check = check,
     .flops = flops,
     .reference = &reference,

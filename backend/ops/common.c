@@ -11,7 +11,8 @@ int ref_need(const char *op, const char *what, const struct act *a, enum dtype d
 {
     if (!a->buf)
         return dr_fail(err, DR_EINVAL, "%s: no %s", op, what);
-    if (a->dtype != dtype)
+    bool narrow = dtype == DTYPE_F32 && (a->dtype == DTYPE_F16 || a->dtype == DTYPE_BF16);
+    if (a->dtype != dtype && !narrow)
         return dr_fail(err, DR_EINVAL, "%s: %s is %s, expected %s", op, what, dtype_name(a->dtype),
                        dtype_name(dtype));
     return 0;

@@ -5,7 +5,8 @@
 
 #include "backend/ops/op.h"
 
-/* The activation is present and of that type; or absent is allowed. */
+/* The activation is present and of that type. Where F32 is asked for, 16-bit floats pass: which op
+ * and backend take them is checked for all ops in one place, before. */
 int ref_need(const char *op, const char *what, const struct act *a, enum dtype dtype,
              struct dr_error *err);
 /* [n, h, w, c] as expected; -1 matches anything. */

@@ -152,6 +152,7 @@ static const struct kernel reference = {
 
 const struct op_info op_info_conv2d = {
     .name = "conv2d",
+    .operands = OP_SRC | OP_DST,
     .check = check,
     .flops = window_flops,
     .reference = &reference,

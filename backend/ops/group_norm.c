@@ -170,6 +170,7 @@ static const struct kernel reference = {
 
 const struct op_info op_info_group_norm = {
     .name = "group_norm",
+    .operands = OP_DST,
     .check = check,
     .reference = &reference,
     .setup = setup,

@@ -89,6 +89,7 @@ static const struct kernel reference = { .phases = 1, .tiles = tiles, .run = run
 
 const struct op_info op_info_layer_norm = {
     .name = "layer_norm",
+    .operands = OP_DST,
     .check = check,
     .reference = &reference,
     .setup = setup,

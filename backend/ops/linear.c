@@ -202,6 +202,7 @@ static const struct kernel reference = {
 
 const struct op_info op_info_linear = {
     .name = "linear",
+    .operands = OP_SRC | OP_DST,
     .check = check,
     .flops = flops,
     .reference = &reference,

@@ -96,8 +96,12 @@ struct op_setup {
     int64_t ids;            /* src is I32: numbers in 0 .. ids-1 */
 };
 
+/* An op's activations, as a set of flags. */
+enum op_role { OP_SRC = 1, OP_K = 2, OP_V = 4, OP_RESIDUAL = 8, OP_CHANNEL_ADD = 16, OP_DST = 32 };
+
 struct op_info {
     const char *name;
+    unsigned operands; /* op_role flags: may be of the backend's operand type instead of float32 */
     /* DR_EINVAL with words when the call breaks the contract. */
     int (*check)(const struct op *op, struct dr_error *err);
     double (*flops)(const struct op *op); /* NULL: 0 */

@@ -80,6 +80,7 @@ static const struct kernel reference = {
 
 const struct op_info op_info_upsample_conv = {
     .name = "upsample_conv",
+    .operands = OP_SRC | OP_DST,
     .check = check,
     .flops = window_flops,
     .reference = &reference,

@@ -152,6 +152,7 @@ static json_t *request_of(const struct one *c, const char *const *from)
     json_t *data = json_deep_copy(c->request), *loads = json_object();
     json_object_set_new(data, "model", json_string(c->bench->model));
     json_object_set_new(data, "dump_stages", json_string(c->ours));
+    json_object_set_new(data, "precision", json_string("f32"));
     for (; from && *from; from++) {
         bool counted = !strcmp(*from, "model_input") || !strcmp(*from, "pred");
         for (int at = 0; counted && at < c->evaluations; at++) {

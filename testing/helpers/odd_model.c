@@ -49,7 +49,11 @@ int odd_open(struct odd *m, enum odd_kind kind, const char *kernels, int threads
     memset(m, 0, sizeof *m);
     if ((r = checkpoint_open(test_source("testing/golden/odd/model"), &m->ckpt, err)) ||
         (r = open_backend(
-             m, kind, &(struct backend_options){ .kernels = kernels, .threads = threads }, err)) ||
+             m, kind,
+             &(struct backend_options){ .kernels = kernels,
+                                        .threads = threads,
+                                        .precision = kernels ? PRECISION_AUTO : PRECISION_F32 },
+             err)) ||
         (r = workspace_new(m->be, kind == ODD_PLAN ? SIZE_MAX : BLOCK, &m->ws, err)))
         return r;
     m->x = (struct exec){ .be = m->be, .ws = m->ws, .stop = &m->stop };

@@ -23,9 +23,9 @@ static void print_result(void *ctx, const struct check_result *r)
     int *count = ctx;
     ++*count;
     if (!r->passed || r->seconds > 3)
-        printf("%-14s %-7s %-24s error %.2e worst %.2e of %.0e, %lld outputs, %.2f s %s\n", r->op,
-               r->set, r->name, r->error, r->worst, r->tolerance, (long long)r->compared,
-               r->seconds, r->why);
+        printf("%-14s %-7s %-24s%s error %.2e worst %.2e of %.0e, %lld outputs, %.2f s %s\n", r->op,
+               r->set, r->name, r->narrow ? " (16 bit)" : "", r->error, r->worst, r->tolerance,
+               (long long)r->compared, r->seconds, r->why);
 }
 
 static void check_op(enum op_kind kind)

@@ -121,7 +121,8 @@ static void geglu_by_hand(void **state)
     struct op op = { .kind = OP_LINEAR,
                      .activation = ACT_GEGLU,
                      .src = act_of(1, 1, 1, 2, (float[]){ 1, -0.5f }) };
-    op.weight = weight_of((struct weight_desc){ WEIGHT_LINEAR, .in = 2, .out = 4 }, w, b);
+    op.weight = weight_of((struct weight_desc){ WEIGHT_LINEAR, .in = 2, .out = 4, .gated = true },
+                          w, b);
     op.dst = act_of(1, 1, 1, 2, NULL);
     expect(&op, (float[]){ 2.995950306f, 0.5f * 0.841344746f }, 2);
 }

@@ -83,7 +83,6 @@ static void errors_name_the_field_and_the_nearest(void **state)
     refused("{\"prompt\":\"\",\"schedule\":\"karas\"}", DR_EINVAL, "schedule", "karras");
     refused("{\"prompt\":\"\",\"schedule\":\"sgm_uniform\",\"spacing\":\"linspace\"}", DR_EINVAL,
             "spacing", "");
-    refused("{\"prompt\":\"\",\"precision\":\"f16\"}", DR_EUNSUPPORTED, "precision", "float32");
     refused("{\"prompt\":\"\",\"preset\":\"a1111\"}", DR_EINVAL, "preset", "diffusers");
     refused("{\"prompt\":\"\",\"clip_skip\":4}", DR_EINVAL, "clip_skip", "1 to 3");
     refused("{\"prompt\":\"\",\"clip_skip\":0}", DR_EINVAL, "clip_skip", "");
