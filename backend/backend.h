@@ -108,8 +108,9 @@ struct exec {
 };
 
 struct op_need {
-    size_t scratch; /* bytes of workspace while the op runs */
-    double flops;   /* nominal: 2 per multiply-accumulate of products and convolutions, else 0 */
+    size_t scratch;  /* bytes of workspace while the op runs */
+    double flops;    /* nominal: 2 per multiply-accumulate of products and convolutions, else 0 */
+    double executed; /* what is really multiplied */
 };
 
 /* What running the op takes on this backend; the op must be within its contract. */

@@ -29,8 +29,9 @@ struct checker {
     check_report report;
     void *ctx;
     int failed;
-    struct backend *scalar;                            /* all threads, for references */
-    struct backend *backends[SETS_MAX][THREAD_COUNTS]; /* 1, 2, 3 threads; NULL: set not wanted */
+    struct backend *scalar; /* all threads, for references */
+    /* Fast or exact; 1, 2, 3 threads; NULL: set not wanted, or never exact. */
+    struct backend *backends[SETS_MAX][2][THREAD_COUNTS];
     /* The case at hand. */
     const struct op_info *info;
     struct check_data data;
@@ -269,32 +270,42 @@ static int check_threads(const struct checker *k, struct backend *be, bool narro
     return 0;
 }
 
-/* What results of a kernel may be off by; `narrow`: they, or what they were made of, were rounded.
- * */
-static double tolerance_of(const struct checker *k, int set, bool narrow)
+/* One way of running a case: a set, exact or fast, with 16-bit activations or without. */
+struct way {
+    int set;
+    bool exact, narrow;
+};
+
+/* What results may be off by. */
+static double tolerance_of(const struct checker *k, struct way way)
 {
     static const double rounding = 6e-3; /* of 8 bits of mantissa, thrice */
-    double t = kernel_of(k->data.setup.op.kind, set)->tolerance;
+    double t = kernel_of(k->data.setup.op.kind, way.set, way.exact)->tolerance;
     if (!(t > 0))
-        t = k->info->tolerance;
-    return narrow && t < rounding ? rounding : t;
+        t = way.exact || !(k->info->fast_tolerance > 0) ? k->info->tolerance
+                                                        : k->info->fast_tolerance;
+    return way.narrow && t < rounding ? rounding : t;
 }
 
-static int check_set(struct checker *k, int set, bool narrow, const struct op_case *c,
+static int check_way(struct checker *k, struct way way, const struct op_case *c,
                      struct dr_error *err)
 {
     double start = dr_now();
     float *first = NULL;
     int e = 0;
+    char name[48];
     struct dr_error broken = { 0 };
     struct check_result r = { .op = k->info->name,
-                              .set = kernel_set_name(set),
+                              .set = name,
                               .name = c->name,
-                              .narrow = narrow,
-                              .tolerance = tolerance_of(k, set, narrow) };
-    bool sampled = k->n_samples && (set == 0 || !k->full);
+                              .narrow = way.narrow,
+                              .tolerance = tolerance_of(k, way) };
+    bool only = !k->backends[way.set][true][0]; /* such a set has one way */
+    snprintf(name, sizeof name, "%s%s", kernel_set_name(way.set), way.exact || only ? "" : " fast");
+    bool sampled = k->n_samples && (way.set == 0 || !k->full);
     for (int t = 0; t < THREAD_COUNTS && !e; t++)
-        e = check_threads(k, k->backends[set][t], narrow, sampled, &first, &r, &broken);
+        e = check_threads(k, k->backends[way.set][way.exact][t], way.narrow, sampled, &first, &r,
+                          &broken);
     dr_free(first);
     if (e == DR_ENOMEM || e == DR_ECANCELED)
         return dr_fail(err, e, "%s", broken.text);
@@ -307,20 +318,18 @@ static int check_set(struct checker *k, int set, bool narrow, const struct op_ca
     return 0;
 }
 
-/* The set's operands are of 16 bits, and the op has activations of them. */
-static bool narrows(const struct checker *k, int set)
-{
-    return k->info->operands && backend_operand(k->backends[set][0]) != DTYPE_F32;
-}
-
 /* A set that takes another's kernel for this op has nothing of its own to check. */
-static bool set_wanted(const struct checker *k, enum op_kind kind, int set)
+static bool wanted(const struct checker *k, enum op_kind kind, struct way way)
 {
-    if (!k->backends[set][0])
+    struct backend *be = k->backends[way.set][way.exact][0];
+    if (!be || (way.narrow && (!k->info->operands || backend_operand(be) == DTYPE_F32)))
         return false;
-    if (set == 0)
-        return !(k->opt->scalar_flops > 0 && case_flops(k) > k->opt->scalar_flops);
-    return kernel_of(kind, set) != kernel_of(kind, set - 1);
+    if (way.set == 0)
+        return way.exact && !(k->opt->scalar_flops > 0 && case_flops(k) > k->opt->scalar_flops);
+    const struct kernel *kernel = kernel_of(kind, way.set, way.exact);
+    bool same = !way.exact && k->backends[way.set][true][0] &&
+                kernel == kernel_of(kind, way.set, true);
+    return !same && kernel != kernel_of(kind, way.set - 1, way.exact);
 }
 
 static int check_case(struct checker *k, enum op_kind kind, const struct op_case *c,
@@ -330,17 +339,16 @@ static int check_case(struct checker *k, enum op_kind kind, const struct op_case
     int r = check_data_new(k->info, kind, c, k->opt->seed, &k->data, err);
     if (!r)
         r = check_weights_new(k->scalar, &k->data, &k->weights, err);
-    bool wanted = !r && !too_costly(k);
-    if (wanted && k->info->at)
+    bool affordable = !r && !too_costly(k);
+    if (affordable && k->info->at)
         r = sample_reference(k, err);
-    if (wanted && !r && (!k->info->at || case_flops(k) <= SAMPLE_ABOVE))
+    if (affordable && !r && (!k->info->at || case_flops(k) <= SAMPLE_ABOVE))
         r = full_reference(k, err);
-    for (int set = 0; set < SETS_MAX && wanted && !r; set++)
-        if (set_wanted(k, kind, set)) {
-            r = check_set(k, set, false, c, err);
-            if (!r && narrows(k, set))
-                r = check_set(k, set, true, c, err);
-        }
+    for (int i = 0; i < 4 * SETS_MAX && affordable && !r; i++) {
+        struct way way = { .set = i / 4, .exact = i / 2 % 2 == 0, .narrow = i % 2 };
+        if (wanted(k, kind, way))
+            r = check_way(k, way, c, err);
+    }
     dr_free(k->samples);
     dr_free(k->full);
     k->samples = NULL;
@@ -366,9 +374,14 @@ static int open_backends(struct checker *k, struct dr_error *err)
         const char *name = kernel_set_name(set);
         if (!name || !kernel_set_usable(set) || (only >= 0 && set != only))
             continue;
-        for (int t = 0; t < THREAD_COUNTS && !r; t++)
-            r = open(&(struct backend_options){ .kernels = name, .threads = t + 1 },
-                     &k->backends[set][t], err);
+        for (int i = 0; i < 2 * THREAD_COUNTS && !r; i++) {
+            bool exact = i % 2;
+            struct backend_options o = { .kernels = name,
+                                         .threads = i / 2 + 1,
+                                         .precision = exact ? PRECISION_F32 : PRECISION_AUTO };
+            if (!exact || kernel_set_precision(set) == PRECISION_F32)
+                r = open(&o, &k->backends[set][exact][i / 2], err);
+        }
     }
     return r;
 }
@@ -402,8 +415,8 @@ int backend_check(const struct check_options *opt, check_report report, void *ct
             r = check_case(k, (enum op_kind)kind, &info->cases[i], err);
     }
     for (int set = 0; set < SETS_MAX; set++)
-        for (int t = 0; t < THREAD_COUNTS; t++)
-            backend_close(k->backends[set][t]);
+        for (int i = 0; i < 2 * THREAD_COUNTS; i++)
+            backend_close(k->backends[set][i % 2][i / 2]);
     backend_close(k->scalar);
     if (!r)
         *ret_failed = k->failed;

@@ -28,7 +28,7 @@ struct check_options {
 };
 
 struct check_result {
-    const char *op, *set, *name; /* name: of the case */
+    const char *op, *set, *name; /* set: "avx2", "avx2 fast"; name: of the case */
     bool narrow;                 /* with activations of the set's 16-bit type */
     double error;                /* relative L2 distance over the outputs compared */
     double worst;                /* largest distance over the root mean square of the reference */

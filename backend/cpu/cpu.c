@@ -124,9 +124,12 @@ struct op_need cpu_need(struct backend *be, const struct op *op)
 {
     struct cpu_backend *cpu = (struct cpu_backend *)be;
     double (*flops)(const struct op *) = op_info(op->kind)->flops;
+    const struct kernel *k = kernel_for(op, cpu->set, cpu->exact);
+    double nominal = flops ? flops(op) : 0;
     return (struct op_need){
-        .scratch = scratch_layout(cpu, kernel_for(op, cpu->set), op).total,
-        .flops = flops ? flops(op) : 0,
+        .scratch = scratch_layout(cpu, k, op).total,
+        .flops = nominal,
+        .executed = k->executed ? k->executed(op) : nominal,
     };
 }
 
@@ -154,7 +157,7 @@ int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
             size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
 {
     struct cpu_backend *cpu = (struct cpu_backend *)be;
-    const struct kernel *k = kernel_for(op, cpu->set);
+    const struct kernel *k = kernel_for(op, cpu->set, cpu->exact);
     struct layout l = scratch_layout(cpu, k, op);
     char *scratch = scratch_buf ? scratch_buf->base + scratch_offset : NULL;
     struct run run = {
@@ -170,7 +173,8 @@ int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
         .own = l.per_thread ? scratch + l.shared : NULL,
         .per_thread = l.per_thread,
     };
-    for (run.phase = 0; run.phase < k->phases; run.phase++) {
+    int phases = k->phases_of ? k->phases_of(op) : k->phases;
+    for (run.phase = 0; run.phase < phases; run.phase++) {
         int r = pool_run(cpu->pool, run_tile, &run, k->tiles(op, run.phase), stop);
         if (r)
             return dr_fail(err, r, "stopped");
@@ -194,6 +198,7 @@ int cpu_backend_open(const struct backend_options *opt, const struct backend_vta
     if (!cpu)
         return dr_fail(err, DR_ENOMEM, "no memory for a backend");
     cpu->set = set;
+    cpu->exact = opt->precision == PRECISION_F32;
     cpu->base.v = v;
     cpu->base.set = kernel_set_name(set);
     cpu->base.precision = kernel_set_precision(set);

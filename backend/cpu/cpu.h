@@ -9,6 +9,7 @@ struct cpu_backend {
     struct backend base;
     struct pool *pool;
     int set;
+    bool exact;
 };
 
 int cpu_backend_open(const struct backend_options *opt, const struct backend_vtable *v,

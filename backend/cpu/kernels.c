@@ -24,6 +24,7 @@ static const struct {
 };
 
 #define KERNEL(op, set) extern const struct kernel cpu_##op##__##set;
+#define FAST(op, set) extern const struct kernel cpu_##op##_fast__##set;
 #include "backend/cpu/kernels.def"
 
 static const struct kernel *const kernels[SET_COUNT][OP_KIND_COUNT] = {
@@ -99,19 +100,30 @@ int kernel_set_find(const char *name, enum precision precision, int *ret_set, st
     return 0;
 }
 
-const struct kernel *kernel_of(enum op_kind op, int set)
+static const struct kernel *const fast[SET_COUNT][OP_KIND_COUNT] = {
+    [SET_scalar] = { NULL },
+#define FAST(op, set) [SET_##set][OP_KIND_##op] = &cpu_##op##_fast__##set,
+#include "backend/cpu/kernels.def"
+};
+
+const struct kernel *kernel_of(enum op_kind op, int set, bool exact)
 {
-    for (; set > 0; set--)
+    for (; set > 0; set--) {
+        if (!exact && fast[set][op])
+            return fast[set][op];
         if (kernels[set][op])
             return kernels[set][op];
+    }
     return op_info(op)->reference;
 }
 
-const struct kernel *kernel_for(const struct op *op, int set)
+const struct kernel *kernel_for(const struct op *op, int set, bool exact)
 {
     bool wide = op->kind == OP_KIND_attention ? op->src.dtype == DTYPE_F32
                                               : op->weight && weight_desc(op->weight)->wide;
-    while (wide && sets[set].precision != PRECISION_F32)
+    while (wide && sets[set].precision != PRECISION_F32) {
+        exact = true;
         set--;
-    return kernel_of(op->kind, set);
+    }
+    return kernel_of(op->kind, set, exact);
 }

@@ -68,6 +68,8 @@ struct op_args {
  * slow core. Leaves: no allocation, no errors, no logging. */
 struct kernel {
     int phases;
+    int (*phases_of)(const struct op *op);     /* for this op, instead; NULL: phases */
+    double (*executed)(const struct op *op);   /* flops really done; NULL: the op's */
     size_t (*shared)(const struct op *op);     /* bytes; NULL: none */
     size_t (*per_thread)(const struct op *op); /* bytes; NULL: none */
     int64_t (*tiles)(const struct op *op, int phase);
@@ -113,6 +115,7 @@ struct op_info {
     int n_cases;
     /* Largest allowed relative L2 distance from the reference for f32 kernels; 0: equal. */
     double tolerance;
+    double fast_tolerance; /* of FAST kernels (cpu/kernels.def); 0: as tolerance */
 };
 
 const struct op_info *op_info(enum op_kind kind); /* NULL: no such op */

@@ -42,18 +42,27 @@ static int open_backend(struct odd *m, enum odd_kind kind, const struct backend_
     return r ? r : backend_open_plan(m->inner, &m->be, err);
 }
 
+/* Exact arithmetic, unless the set has none. */
+static enum precision precision_of(const char *kernels)
+{
+    const char *name;
+    for (int i = 0; kernels && (name = backend_kernel_set_name(i, NULL)); i++)
+        if (!strcmp(name, kernels))
+            return backend_kernel_set_precision(i);
+    return PRECISION_F32;
+}
+
 int odd_open(struct odd *m, enum odd_kind kind, const char *kernels, int threads,
              struct dr_error *err)
 {
     int r;
     memset(m, 0, sizeof *m);
     if ((r = checkpoint_open(test_source("testing/golden/odd/model"), &m->ckpt, err)) ||
-        (r = open_backend(
-             m, kind,
-             &(struct backend_options){ .kernels = kernels,
-                                        .threads = threads,
-                                        .precision = kernels ? PRECISION_AUTO : PRECISION_F32 },
-             err)) ||
+        (r = open_backend(m, kind,
+                          &(struct backend_options){ .kernels = kernels,
+                                                     .threads = threads,
+                                                     .precision = precision_of(kernels) },
+                          err)) ||
         (r = workspace_new(m->be, kind == ODD_PLAN ? SIZE_MAX : BLOCK, &m->ws, err)))
         return r;
     m->x = (struct exec){ .be = m->be, .ws = m->ws, .stop = &m->stop };

@@ -78,11 +78,12 @@ def check_kernels(path, present):
             messages.append(f"{p}:1: its suffix is no kernel set of {path}")
             continue
         whole = text + "".join(present.get(i, "") for i in re.findall(r'#include "(backend/cpu/kernels/\w+\.inc)"', text))
-        for op in re.findall(r"^const struct kernel KERNEL_NAME\((\w+),", whole, re.M):
+        for op in re.findall(r"^const struct kernel KERNEL_NAME\((\w+),", whole, re.M):  # fast ones: OP_fast
             defined[(op, kernel_set)] = p
         for op, s in re.findall(r"^const struct kernel cpu_(\w+?)__(\w+) =", whole, re.M):
             defined[(op, s)] = p
     listed = {(op, s): line for op, s, line in lines_of(present[path], "KERNEL")}
+    listed |= {(op + "_fast", s): line for op, s, line in lines_of(present[path], "FAST")}
     messages += [f"{path}:{line}: cpu_{op}__{s} is listed and not defined"
                  for (op, s), line in listed.items() if (op, s) not in defined]
     messages += [f"{p}:1: cpu_{op}__{s} has no line in {path}" for (op, s), p in defined.items() if (op, s) not in listed]
@@ -116,6 +117,8 @@ tree.proof("tables", [
     ({"schedulers/schedulers.def": "X(euler)\n", "schedulers/other.c": EULER},),
     ({"schedulers/schedulers.def": "X(euler)\nX(euler)\n", "schedulers/euler.c": EULER},),
     ({KERNELS: TABLE + "KERNEL(linear, avx2)\n"},),
+    ({KERNELS: TABLE + "KERNEL(linear, avx2)\nFAST(linear, avx2)\n", "backend/cpu/kernels/gemm_avx2.c": AVX2,
+      "backend/cpu/kernels/gemm.inc": GEMM},),
     ({KERNELS: TABLE, "backend/cpu/kernels/gemm_avx2.c": AVX2, "backend/cpu/kernels/gemm.inc": GEMM},),
     ({KERNELS: TABLE, "backend/cpu/kernels/gemm_sse9.c": ""},),
     ({"base/errors.def": 'X(EINVAL, -1, "a", "b")\n', "base/a.c": "int x;\n"},),

@@ -426,9 +426,9 @@ static void sets_fall_back_to_the_set_below(void **state)
     (void)state;
     for (int kind = 0; kind < OP_KIND_COUNT; kind++) {
         const struct op_info *info = op_info((enum op_kind)kind);
-        assert_ptr_equal(kernel_of((enum op_kind)kind, 0), info->reference);
+        assert_ptr_equal(kernel_of((enum op_kind)kind, 0, true), info->reference);
         for (int set = 1; kernel_set_name(set); set++)
-            assert_non_null(kernel_of((enum op_kind)kind, set));
+            assert_non_null(kernel_of((enum op_kind)kind, set, true));
         assert_true(info->n_cases > 0 && info->check && info->setup);
     }
     assert_null(op_info(OP_KIND_COUNT));
