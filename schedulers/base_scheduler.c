@@ -211,18 +211,20 @@ out:
 }
 
 /* Equal sigmas are fine only where the second look of a step shares its level with the next step,
- * and at the end, where ddim may stay. */
+ * and at the end, where ddim may stay. What the schedule itself has is fine. */
 static int check_replacement(const struct sched *s, const float *timesteps, const float *sigmas,
                              struct dr_error *err)
 {
     for (int e = 0; timesteps && e < s->evaluations; e++) {
-        if (!(timesteps[e] >= 0 && timesteps[e] <= (float)(s->config.train_steps - 1)))
+        bool own = timesteps[e] == s->timesteps[e];
+        if (!own && !(timesteps[e] >= 0 && timesteps[e] <= (float)(s->config.train_steps - 1)))
             return dr_fail(err, DR_EINVAL, "timesteps: entry %d is %g, expected 0 to %d", e,
                            (double)timesteps[e], s->config.train_steps - 1);
     }
     for (int e = 0; sigmas && e < s->evaluations; e++) {
         float now = sigmas[e], next = sigmas[e + 1];
-        bool shared = (s->config.sampler->second_order && e % 2) || e == s->evaluations - 1;
+        bool own = now == s->sigmas[e] && next == s->sigmas[e + 1];
+        bool shared = own || (s->config.sampler->second_order && e % 2) || e == s->evaluations - 1;
         if (!(now > 0 && now < INFINITY && next >= 0 && (next < now || (shared && next == now))))
             return dr_fail(err, DR_EINVAL,
                            "sigmas: entries %d and %d are %g and %g, expected positive and falling",

@@ -89,8 +89,8 @@ const float *sched_sigmas(const struct sched *s);
 
 /* Puts other timesteps [evaluations] or sigmas [evaluations + 1] in place (NULL: stays), for
  * injected stages; before sched_begin. Its own arrays change no bit. DR_EINVAL for values no run
- * can have: timesteps outside the training range, sigmas that are not finite, positive (the last: 0
- * or more) and falling. */
+ * has: timesteps outside the training range, sigmas that are not finite, positive (the last: 0 or
+ * more) and falling. */
 int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
                   struct dr_error *err);
 

@@ -34,5 +34,6 @@ const struct sched_info sched_euler = {
     .rule = SCHED_RULE_EULER,
     .sigma_flags = true,
     .zero_snr = true,
+    .repeats = true,
     .feed = feed,
 };

@@ -35,6 +35,7 @@ const struct sched_info sched_euler_a = {
     .rule = SCHED_RULE_EULER,
     .zero_snr = true,
     .no_sample = true,
+    .repeats = true,
     .takes_eta = true,
     .eta = 1,
     .feed = feed,

@@ -48,6 +48,7 @@ const struct sched_info sched_heun = {
     .rule = SCHED_RULE_EULER,
     .second_order = true,
     .sigma_flags = true,
+    .repeats = true,
     .vectors = VECTORS,
     .feed = feed,
 };

@@ -41,6 +41,7 @@ struct sched_info {
     bool sigma_flags;  /* the class has use_karras_sigmas and use_exponential_sigmas */
     bool zero_snr;     /* the class has rescale_betas_zero_snr */
     bool no_sample;    /* the class refuses prediction type sample */
+    bool repeats;      /* a step between equal levels leaves the latents as they are */
     bool takes_eta;
     double eta;  /* default where it takes one */
     int vectors; /* history kept in the state, in arrays of n floats */

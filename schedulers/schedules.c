@@ -228,7 +228,8 @@ static int check(const struct sched_config *c, const float *timesteps, const flo
     if (c->sampler->rule == SCHED_RULE_DDIM && timesteps[0] > (float)(c->train_steps - 1))
         return steps_error(c, "the first timestep would lie beyond the model's last", err);
     for (int i = 0; i < c->steps; i++) {
-        if (!(sigmas[i] > 0) || (i && sigmas[i] >= sigmas[i - 1]))
+        bool again = i && sigmas[i] == sigmas[i - 1] && c->sampler->repeats;
+        if (!(sigmas[i] > 0) || (i && sigmas[i] >= sigmas[i - 1] && !again))
             return steps_error(c, "two steps would share a noise level", err);
     }
     return 0;
@@ -245,10 +246,11 @@ int schedule_make(const struct sched_config *config, const struct noise_table *t
         return dr_fail(err, DR_ENOMEM, "no memory for a schedule of %d steps", n);
     double *spaced = work, *spaced_sigmas = work + n;
     double *sigmas = work + 2 * (size_t)n, *timesteps = work + 3 * (size_t)n;
-    int r = space(config, spaced, err);
+    bool uses = schedule_uses_spacing(config->schedule, config->sampler);
+    int r = uses ? space(config, spaced, err) : 0;
     if (r)
         goto out;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; uses && i < n; i++)
         spaced_sigmas[i] = noise_table_sigma(table, spaced[i]);
     struct schedule_job job = { table, config, spaced, spaced_sigmas, n };
     config->schedule->fill(&job, sigmas, timesteps);

@@ -336,6 +336,39 @@ static void impossible_arrays_are_refused(void **state)
     sched_free(s);
 }
 
+/* As many steps as the model has timesteps: the first two are of one level, and the step between
+ * them leads nowhere. */
+static void steps_between_equal_levels_lead_nowhere(void **state)
+{
+    (void)state;
+    static const char *const samplers[] = { "euler", "euler_a", "heun" };
+    for (size_t i = 0; i < sizeof samplers / sizeof *samplers; i++) {
+        struct dr_error err = { 0 };
+        struct sched_ask ask;
+        struct dr_rng rng;
+        float x[VALUES], before[VALUES], pred[VALUES];
+        struct sched *s = make(NULL, samplers[i], NULL, NULL, 1000, NAN);
+        assert_true(sched_sigmas(s)[0] == sched_sigmas(s)[1]);
+        assert_true(sched_timesteps(s)[0] == 1000);
+        assert_int_equal(sched_replace(s, sched_timesteps(s), sched_sigmas(s), &err), 0);
+        fill(x, 4);
+        for (int k = 0; k < VALUES; k++)
+            x[k] = (float)(x[k] * sched_init_noise_scale(s));
+        dr_rng_seed(&rng, DR_RNG_CPU, 1);
+        assert_int_equal(sched_begin(s, x, 0, &err), 0);
+        memcpy(before, sched_latents(s), sizeof before);
+        for (int e = 0; sched_next(s, &ask); e++) {
+            model(&ask, pred);
+            assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+            if (!e)
+                assert_memory_equal(before, sched_latents(s), sizeof before);
+        }
+        for (int k = 0; k < VALUES; k++)
+            assert_true(isfinite(sched_latents(s)[k]));
+        sched_free(s);
+    }
+}
+
 static void nothing_is_allocated_in_a_step(void **state)
 {
     (void)state;
@@ -554,6 +587,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(its_own_arrays_change_no_bit),
     cmocka_unit_test(arrays_of_another_run_make_that_run),
     cmocka_unit_test(impossible_arrays_are_refused),
+    cmocka_unit_test(steps_between_equal_levels_lead_nowhere),
     cmocka_unit_test(nothing_is_allocated_in_a_step),
     cmocka_unit_test(questions_and_answers_alternate),
     cmocka_unit_test(generators_stand_where_the_reference_leaves_them),

@@ -117,21 +117,36 @@ def write(folder, name, lines, arrays):
         f.write("".join(lines))
 
 
-def main(folder):
-    warnings.simplefilter("ignore")
-    os.makedirs(folder, exist_ok=True)
-    lines, arrays, offset = [], [], 0
+# As many steps as the model has timesteps, where the classes go through with it: the first two
+# levels of leading are one, the DPM solvers' own ranges have no need of the spacing.
+WHOLE = [("euler", "leading", "normal"), ("euler", "leading", "karras"),
+         ("euler_a", "leading", "normal"), ("heun", "leading", "normal"),
+         ("ddim", "trailing", "normal"), ("dpmpp_2m", "leading", "karras"),
+         ("dpmpp_2m", "leading", "exponential"), ("unipc", "leading", "karras")]
+
+
+def schedule_cases():
     for sampler in SAMPLERS:
         for spacing in SPACINGS:
             for schedule in schedules_of(sampler):
                 for steps in (1, 2, 7, 20, 50):
-                    scheduler = make(sampler, spacing, schedule)
-                    scheduler.set_timesteps(steps)
-                    t, s = scheduler.timesteps.numpy(), sigmas_of(sampler, scheduler)
-                    lines.append(f"{sampler} {spacing} {schedule} {steps} {offset} "
-                                 f"{len(t)} {len(s)} {float(scheduler.init_noise_sigma):.9g}\n")
-                    arrays += [t, s]
-                    offset += len(t) + len(s)
+                    yield sampler, spacing, schedule, steps
+    for case in WHOLE:
+        yield *case, 1000
+
+
+def main(folder):
+    warnings.simplefilter("ignore")
+    os.makedirs(folder, exist_ok=True)
+    lines, arrays, offset = [], [], 0
+    for sampler, spacing, schedule, steps in schedule_cases():
+        scheduler = make(sampler, spacing, schedule)
+        scheduler.set_timesteps(steps)
+        t, s = scheduler.timesteps.numpy(), sigmas_of(sampler, scheduler)
+        lines.append(f"{sampler} {spacing} {schedule} {steps} {offset} "
+                     f"{len(t)} {len(s)} {float(scheduler.init_noise_sigma):.9g}\n")
+        arrays += [t, s]
+        offset += len(t) + len(s)
     write(folder, "schedules", lines, arrays)
     lines, arrays, offset = [], [], 0
     for case in trajectory_cases():
