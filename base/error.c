@@ -6,9 +6,20 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
+/* A text that filled its array may end inside a character: that one goes. */
+static void trim(char *text, size_t size)
+{
+    size_t n = strlen(text), valid = utf8_valid_prefix(text, n);
+    if (n + 1 == size && n - valid < 4)
+        text[valid] = '\0';
+}
+
 static void copy(char *dst, size_t size, const char *src)
 {
     snprintf(dst, size, "%s", src ? src : "");
+    trim(dst, size);
 }
 
 int dr_fail(struct dr_error *err, int code, const char *fmt, ...)
@@ -21,6 +32,7 @@ int dr_fail(struct dr_error *err, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
+    trim(err->text, sizeof err->text);
     return code;
 }
 
@@ -47,7 +59,7 @@ int dr_while(struct dr_error *err, int code, const char *fmt, ...)
     size_t used = strlen(err->text);
     int n = snprintf(err->text + used, sizeof err->text - used, " (while ");
     if (n < 0 || used + (size_t)n >= sizeof err->text)
-        return err->code;
+        return err->code; /* it is ASCII: cut, it ends well */
     used += (size_t)n;
     va_list ap;
     va_start(ap, fmt);
@@ -55,6 +67,7 @@ int dr_while(struct dr_error *err, int code, const char *fmt, ...)
     va_end(ap);
     if (n >= 0 && used + (size_t)n < sizeof err->text - 1)
         snprintf(err->text + used + (size_t)n, sizeof err->text - used - (size_t)n, ")");
+    trim(err->text, sizeof err->text);
     return err->code;
 }
 

@@ -216,28 +216,6 @@ json_t *message_progress(const struct message_ids *ids, json_t *data)
     return message_result(ids, data);
 }
 
-static json_t *details_json(const struct dr_error *e)
-{
-    json_t *detail = json_object(), *list = json_array();
-    int r = jx_set(detail, "path", json_string(e->path));
-    if (!r && *e->got)
-        r = jx_set(detail, "got", json_string(e->got));
-    if (!r && *e->expected)
-        r = jx_set(detail, "expected", json_string(e->expected));
-    if (!r && *e->hint)
-        r = jx_set(detail, "hint", json_string(e->hint));
-    if (r < 0) {
-        json_decref(detail);
-        json_decref(list);
-        return NULL;
-    }
-    if (jx_add(list, detail) < 0) {
-        json_decref(list);
-        return NULL;
-    }
-    return list;
-}
-
 /* Error texts may quote bytes of a hostile file; jansson takes valid UTF-8 only. */
 static json_t *text_json(const char *text)
 {
@@ -252,9 +230,31 @@ static json_t *text_json(const char *text)
     return json_string(clean);
 }
 
-json_t *message_failure(const struct message_ids *ids, const struct dr_error *error)
+static json_t *details_json(const struct dr_error *e)
 {
-    json_t *o = envelope(ids, false);
+    json_t *detail = json_object(), *list = json_array();
+    int r = jx_set(detail, "path", text_json(e->path));
+    if (!r && *e->got)
+        r = jx_set(detail, "got", text_json(e->got));
+    if (!r && *e->expected)
+        r = jx_set(detail, "expected", text_json(e->expected));
+    if (!r && *e->hint)
+        r = jx_set(detail, "hint", text_json(e->hint));
+    if (r < 0) {
+        json_decref(detail);
+        json_decref(list);
+        return NULL;
+    }
+    if (jx_add(list, detail) < 0) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
+/* Takes `o` over. */
+static json_t *add_error(json_t *o, const struct dr_error *error)
+{
     int r = jx_set(o, "error", text_json(error->text));
     if (!r)
         r = jx_set(o, "error_code", json_string(dr_code_wire(error->code)));
@@ -265,6 +265,16 @@ json_t *message_failure(const struct message_ids *ids, const struct dr_error *er
         return NULL;
     }
     return o;
+}
+
+json_t *message_failure(const struct message_ids *ids, const struct dr_error *error)
+{
+    return add_error(envelope(ids, false), error);
+}
+
+json_t *message_error(const struct dr_error *error)
+{
+    return add_error(json_pack("{s:b}", "success", 0), error);
 }
 
 static int code_from_wire(const char *wire)

@@ -61,6 +61,9 @@ json_t *message_result(const struct message_ids *ids, json_t *data);
 json_t *message_progress(const struct message_ids *ids, json_t *data);
 json_t *message_failure(const struct message_ids *ids, const struct dr_error *error);
 
+/* A failure without the envelope, as `darkroom --json` prints it. */
+json_t *message_error(const struct dr_error *error);
+
 /* Reads an answer: 0 and *ret_data lent when success is true; else the dr_code of error_code, err
  * filled. */
 int message_answer(const json_t *answer, json_t **ret_data, struct dr_error *err);

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/utf8.h"
 
 static void words_and_fields(void **state)
 {
@@ -51,6 +52,34 @@ static void long_words_are_cut(void **state)
     memset(&err, 0, sizeof err);
     assert_int_equal(dr_while(&err, DR_ENOMEM, "loading"), DR_ENOMEM);
     assert_string_equal(err.text, "memory could not be had (while loading)");
+}
+
+/* An answer in JSON takes whole characters only. */
+static void words_are_cut_between_characters(void **state)
+{
+    (void)state;
+    static const char *const letters[] = { "\xc3\xa9", "\xe6\x97\xa5", "\xf0\x9f\x8e\xa8" };
+    struct dr_error err;
+    char many[2000];
+    for (size_t k = 0; k < sizeof letters / sizeof *letters; k++) {
+        size_t n = strlen(letters[k]);
+        for (size_t ahead = 0; ahead < 4; ahead++) {
+            memset(many, 'a', ahead);
+            size_t used = ahead;
+            for (; used + n < sizeof many; used += n)
+                memcpy(many + used, letters[k], n);
+            many[used] = '\0';
+            dr_fail_field(&err, DR_EINVAL, many, many, many, many);
+            const char *const texts[] = { err.text, err.path, err.got, err.expected, err.hint };
+            for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+                assert_true(strlen(texts[i]) > 150);
+                assert_int_equal(utf8_valid_prefix(texts[i], strlen(texts[i])), strlen(texts[i]));
+            }
+            dr_fail(&err, DR_EIO, "disk");
+            dr_while(&err, DR_EIO, "%s", many);
+            assert_int_equal(utf8_valid_prefix(err.text, strlen(err.text)), strlen(err.text));
+        }
+    }
 }
 
 static void every_code_has_words(void **state)
@@ -135,9 +164,13 @@ static void the_kth_fails(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(words_and_fields),        cmocka_unit_test(long_words_are_cut),
-    cmocka_unit_test(every_code_has_words),    cmocka_unit_test(sizes_do_not_wrap),
-    cmocka_unit_test(allocations_are_counted), cmocka_unit_test(the_kth_fails),
+    cmocka_unit_test(words_and_fields),
+    cmocka_unit_test(long_words_are_cut),
+    cmocka_unit_test(words_are_cut_between_characters),
+    cmocka_unit_test(every_code_has_words),
+    cmocka_unit_test(sizes_do_not_wrap),
+    cmocka_unit_test(allocations_are_counted),
+    cmocka_unit_test(the_kth_fails),
 };
 
 int main(int argc, char **argv)

@@ -181,6 +181,17 @@ static void failures_read_back(void **state)
     assert_int_equal(message_answer(line, &data, &heard), DR_EFORMAT);
     assert_string_equal(heard.text, "bad ? byte");
     json_decref(line);
+    dr_fail_field(&said, DR_EFORMAT, "a\xff", "b\xff", "c\xff", "d\xff");
+    line = message_failure(&ids, &said);
+    assert_int_equal(message_answer(line, &data, &heard), DR_EFORMAT);
+    assert_string_equal(heard.path, "a?");
+    assert_string_equal(heard.hint, "d?");
+    json_decref(line);
+    line = message_error(&said); /* without the envelope */
+    assert_int_equal(message_answer(line, &data, &heard), DR_EFORMAT);
+    assert_string_equal(heard.got, "b?");
+    assert_int_equal(json_object_size(line), 4);
+    json_decref(line);
     /* an answer of another program */
     line = json_pack("{s:s}", "hello", "world");
     assert_int_equal(message_answer(line, &data, &heard), DR_EPROTO);
