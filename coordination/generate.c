@@ -187,13 +187,10 @@ static void remove_written(const struct generation *g, const json_t *paths)
 static int add_images(struct generation *g, const struct receipt_facts *facts,
                       const struct dr_image *images, json_t *data, struct dr_error *err)
 {
-    char name[64];
-    const char *id = message_id(g->worker->ids);
-    snprintf(name, sizeof name, "%.60s", *id ? id : "picture");
     struct output out = { .job = &g->job,
                           .request = &g->request,
                           .facts = facts,
-                          .name = name,
+                          .name = message_id(g->worker->ids),
                           .stop = g->worker->stop };
     json_t *list = json_array(), *seeds = json_array(), *receipts = json_array();
     int r = list && seeds && receipts ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");

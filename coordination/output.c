@@ -7,22 +7,43 @@
 #include "base/base64.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/sha256.h"
 
-enum { NAME_BYTES = 100, FILE_BYTES = 512 << 20, TEXT_BYTES = 1 << 20 };
+enum {
+    NAME_BYTES = 100,
+    PREFIX_BYTES = 60,
+    DIGEST_LETTERS = 16,
+    FILE_BYTES = 512 << 20,
+    TEXT_BYTES = 1 << 20
+};
 
-/* Letters, digits, '-', '.' inside; anything else '_', so that an id can name no other folder. */
-static void file_name(const char *name, int index, const char *extension, char *dst, size_t n)
+/* Letters, digits, '_', '-', '.' inside; anything else becomes '_', so that an id can name no other
+ * folder. What is not the whole id then has a digest of it behind: two ids never share a file. */
+static int file_name(const char *id, int index, const char *extension, char *dst, size_t n)
 {
-    char safe[NAME_BYTES];
+    uint8_t digest[SHA256_BYTES];
+    char safe[NAME_BYTES], hex[SHA256_HEX];
     size_t i = 0;
-    for (; name[i] && i + 1 < sizeof safe; i++) {
-        char c = name[i];
+    bool whole = true;
+    for (; id[i] && i + 1 < sizeof safe; i++) {
+        char c = id[i];
         bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                  c == '-' || (c == '.' && i);
+                  c == '_' || c == '-' || (c == '.' && i);
         safe[i] = ok ? c : '_';
+        whole = whole && ok;
     }
     safe[i] = '\0';
-    snprintf(dst, n, "%s_%03d.%s", i ? safe : "picture", index, extension);
+    if (whole && !id[i]) {
+        snprintf(dst, n, "%s_%03d.%s", i ? safe : "picture", index, extension);
+        return 0;
+    }
+    int r = sha256_bytes(id, strlen(id), digest);
+    if (r < 0)
+        return r;
+    sha256_hex(digest, hex);
+    snprintf(dst, n, "%.*s-%.*s_%03d.%s", PREFIX_BYTES, safe, DIGEST_LETTERS, hex, index,
+             extension);
+    return 0;
 }
 
 static int encode(const struct output *o, const struct dr_image *image, int index, struct buf *file,
@@ -67,8 +88,8 @@ static int to_file(const struct output *o, const struct buf *file, int index, js
 {
     char name[NAME_BYTES + 32], path[DR_PATH_MAX];
     const char *folder = request_text(o->request, FIELD_save_path);
-    file_name(o->name, index, request_text(o->request, FIELD_format), name, sizeof name);
-    int r = dr_mkdirs(folder, err);
+    int r = file_name(o->name, index, request_text(o->request, FIELD_format), name, sizeof name);
+    r = r < 0 ? dr_fail(err, r, "out of memory for a file's name") : dr_mkdirs(folder, err);
     if (!r && dr_path_join(path, sizeof path, folder, name) < 0)
         r = dr_fail_field(err, DR_ELIMIT, "save_path", folder, "a shorter path", NULL);
     if (!r)

@@ -13,7 +13,7 @@ struct output {
     const struct job *job;
     const struct request *request;
     const struct receipt_facts *facts;
-    const char *name; /* files are NAME_000.png ...; what no file name should hold becomes '_' */
+    const char *name; /* files are NAME_000.png ...; another name for each that cannot be one */
     const atomic_int *stop; /* nonzero ends the encoding */
 };
 

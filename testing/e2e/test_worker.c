@@ -157,7 +157,8 @@ static void must_fail(struct host *h, const char *id, const char *code, const ch
     json_t *event = answer(h, id);
     const json_t *detail = json_array_get(json_object_get(event, "details"), 0);
     if (!json_is_false(json_object_get(event, "success")) ||
-        strcmp(text_of(event, "error_code"), code) || strcmp(text_of(detail, "path"), path))
+        strcmp(text_of(event, "error_code"), code) ||
+        (path && strcmp(text_of(detail, "path"), path)))
         fail_msg("%s: %s %s: %s", id, text_of(event, "error_code"), text_of(detail, "path"),
                  text_of(event, "error"));
     json_decref(event);
@@ -378,6 +379,46 @@ static void paths_stay_in_the_roots(void **state)
     assert_int_equal(end(&h), 0);
 }
 
+/* Two ids never share a file, whatever is in them. */
+static void files_are_called_by_their_id(void **state)
+{
+    (void)state;
+    struct host h;
+    char ids[6][256] = { "a_b", "a/b", "a b", "\xe6\x97\xa5" }, path[400];
+    for (int i = 4; i < 6; i++) {
+        memset(ids[i], 'x', 200);
+        ids[i][200] = (char)('0' + i);
+    }
+    const char *folder = program_folder();
+    begin(&h, "--root", folder);
+    for (int i = 0; i < 6; i++) {
+        ask_picture(&h, ids[i], json_pack("{s:s}", "save_path", folder));
+        json_t *event = answer(&h, ids[i]);
+        assert_true(json_is_true(json_object_get(event, "success")));
+        json_decref(event);
+        assert_int_equal(program_entries(folder), i + 1);
+    }
+    snprintf(path, sizeof path, "%s/a_b_000.png", folder);
+    assert_true(dr_is_file(path));
+    assert_int_equal(end(&h), 0);
+}
+
+/* An error that quotes more than there is room for is cut between characters. */
+static void long_values_are_quoted(void **state)
+{
+    (void)state;
+    struct host h;
+    char value[401] = "";
+    for (size_t i = 0; i < 400; i += 2)
+        memcpy(value + i, "\xc3\xa9", 3);
+    begin(&h, NULL, NULL);
+    ask_picture(&h, "a", json_pack("{s:s}", "sampler", value));
+    must_fail(&h, "a", "INVALID_VALUE", "sampler");
+    ask_picture(&h, "b", json_pack("{s:i}", value, 1));
+    must_fail(&h, "b", "INVALID_VALUE", NULL);
+    assert_int_equal(end(&h), 0);
+}
+
 static void without_a_root_there_is_base64(void **state)
 {
     (void)state;
@@ -548,6 +589,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(deep_json_is_refused),
     cmocka_unit_test(a_line_that_never_ends_is_refused),
     cmocka_unit_test(paths_stay_in_the_roots),
+    cmocka_unit_test(files_are_called_by_their_id),
+    cmocka_unit_test(long_values_are_quoted),
     cmocka_unit_test(without_a_root_there_is_base64),
     cmocka_unit_test(every_id_is_echoed),
     cmocka_unit_test(progress_comes_when_asked_for),
