@@ -8,8 +8,8 @@
 #include "base/alloc.h"
 #include "base/mapguard.h"
 
-/* What people hand over instead. Looked at only after the header was found to be no header, since
- * eight bytes of length may by chance look like anything. */
+/* What people hand over instead. Looked at only after the header was found to be no good one, and
+ * where none begins at all: eight bytes of length may by chance look like anything. */
 static const struct {
     const char *magic;
     size_t n;
@@ -35,6 +35,8 @@ static const struct {
 
 static const char *impostor(const uint8_t *bytes, size_t n)
 {
+    if (n > 8 && bytes[8] == '{')
+        return NULL;
     for (size_t i = 0; i < sizeof impostors / sizeof *impostors; i++)
         if (n >= impostors[i].n && !memcmp(bytes, impostors[i].magic, impostors[i].n))
             return impostors[i].meaning;

@@ -265,6 +265,9 @@ static void impostors(void **state)
         { "version https://git-lfs.github.com/spec/v1\noid", 46, "not downloaded" },
         { "<!DOCTYPE html><html>", 21, "HTML" },
         { "{\"weight_map\": {}}", 18, "JSON" },
+        /* a length of 123 begins like JSON, of 0x280 like a pickle */
+        { "{\0\0\0\0\0\0\0{\"a\":{", 14, "header of 123 bytes" },
+        { "\x80\2\0\0\0\0\0\0{\"a\":{", 14, "header of 640 bytes" },
     };
     const char *path = temporary("model.safetensors");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
