@@ -1,7 +1,6 @@
 /* request.c - see request.h. */
 #include "core/communication/request.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -392,7 +391,8 @@ static int number_from_text(const struct field_info *f, const char *path, const 
         i = strtoll(text, &end, 10);
     else
         d = strtod(text, &end);
-    if (end == text || *end || errno || isspace((unsigned char)*text)) {
+    /* neither blanks nor the hexadecimal that strtod knows */
+    if (end == text || *end || errno || text[strspn(text, "0123456789+-.eE")]) {
         range_text(f, range, sizeof range);
         return dr_fail_field(err, DR_EINVAL, path, text, range, NULL);
     }

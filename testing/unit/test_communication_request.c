@@ -222,6 +222,8 @@ static void text_is_read_whole(void **state)
         { FIELD_guidance_scale, "7.5", 0 },
         { FIELD_guidance_scale, "nan", DR_EINVAL },
         { FIELD_guidance_scale, "inf", DR_EINVAL },
+        { FIELD_guidance_scale, "0x10", DR_EINVAL },
+        { FIELD_guidance_scale, " 5", DR_EINVAL },
         { FIELD_guidance_scale, "-inf", DR_EINVAL },
         { FIELD_guidance_scale, "1e999", DR_EINVAL },
         { FIELD_guidance_scale, "7,5", DR_EINVAL },
