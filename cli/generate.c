@@ -40,8 +40,10 @@ static json_t *request_data(const struct request *q, const struct session *s)
 {
     json_t *data = request_json(q);
     int r = jx_set(data, "stream", json_true());
-    if (!r && *s->folder)
-        r = jx_set(data, "save_path", json_string(s->folder));
+    if (!r && *s->pictures.path)
+        r = jx_set(data, "save_path", json_string(s->pictures.path));
+    if (!r && *s->stages.path)
+        r = jx_set(data, "dump_stages", json_string(s->stages.path));
     if (r < 0) {
         json_decref(data);
         return NULL;
@@ -182,9 +184,13 @@ static int generate(struct cli_call *call, struct dr_error *err)
     int r = plan_output(call, &o, err);
     if (r < 0)
         return r;
-    if (!quiet && !request_has(&call->request, FIELD_model))
+    if (!quiet && !*request_text(&call->request, FIELD_model))
         report_line("using the small model shipped with darkroom (-m PATH for another)");
-    struct session_options options = { .beside = o.kind == OUTPUT_STREAM ? NULL : o.folder,
+    const char *stages = request_has(&call->request, FIELD_dump_stages)
+                             ? request_text(&call->request, FIELD_dump_stages)
+                             : NULL;
+    struct session_options options = { .pictures = o.kind == OUTPUT_STREAM ? NULL : o.folder,
+                                       .stages = stages,
                                        .request = &call->request,
                                        .threads = call->value[OPT_threads] };
     progress_init(&progress, quiet);
@@ -195,6 +201,11 @@ static int generate(struct cli_call *call, struct dr_error *err)
                          &progress, &answer, err);
     }
     progress_clear(&progress);
+    /* how far a run that failed has come is worth looking at; one that was called off is not */
+    if (stages && r != DR_ECANCELED) {
+        int kept = private_keep(&s.stages, stages, r < 0 ? NULL : err);
+        r = r < 0 ? r : kept;
+    }
     if (!r)
         r = deliver(call, &o, answer, err);
     json_decref(answer);

@@ -94,7 +94,7 @@ static int plan_folder(struct output *o, const char *to, struct dr_error *err)
     if (strlen(to) >= sizeof o->folder)
         return dr_fail_field(err, DR_EINVAL, option, "a path", "a shorter path", NULL);
     memcpy(o->folder, to, strlen(to) + 1);
-    return dr_mkdirs(to, err);
+    return 0;
 }
 
 static int plan_stream(struct output *o, const char *to, struct dr_error *err)
@@ -125,6 +125,17 @@ static int plan_file(struct output *o, const char *to, struct dr_error *err)
     return 0;
 }
 
+/* The longest name of all pictures is one the file system takes, before hours go into them. */
+static int check_name(const struct output *o, struct dr_error *err)
+{
+    struct stat st;
+    char path[DR_PATH_MAX];
+    int r = output_path(o, o->batch - 1, INT64_MAX, path, sizeof path, err);
+    if (!r && lstat(path, &st) && errno == ENAMETOOLONG)
+        r = dr_fail_field(err, DR_EINVAL, option, "a long name", "a shorter name", NULL);
+    return r;
+}
+
 int output_plan(const char *to, const char *format, int batch, struct output *ret,
                 struct dr_error *err)
 {
@@ -145,6 +156,8 @@ int output_plan(const char *to, const char *format, int batch, struct output *re
         r = plan_file(&o, to, err);
     if (!r)
         r = set_format(&o, to, format, err);
+    if (!r && o.kind != OUTPUT_STREAM)
+        r = check_name(&o, err);
     if (!r)
         *ret = o;
     return r;
@@ -222,6 +235,8 @@ int output_place(const struct output *o, const char *from, int index, int64_t se
     if (r < 0)
         return r;
     snprintf(dst, n, "%s", first);
+    if (o->kind == OUTPUT_FOLDER && (r = dr_mkdirs(o->folder, err)) < 0)
+        return r;
     if (o->kind != OUTPUT_FOLDER)
         return rename(from, dst) ? dr_fail_errno(err, dst, "write") : 0;
     for (int i = 1; rename_new(from, dst); i++) {

@@ -25,7 +25,7 @@ struct output {
 };
 
 /* `to` is the option's value, NULL when it was not given; `format` likewise. Looks at the file
- * system, changes nothing but making the folder. DR_EINVAL with path "--output" for what makes no
+ * system, changes nothing. DR_EINVAL with path "--output" for what makes no
  * sense, DR_ENOENT for a missing folder. */
 int output_plan(const char *to, const char *format, int batch, struct output *ret,
                 struct dr_error *err);
@@ -34,8 +34,8 @@ int output_plan(const char *to, const char *format, int batch, struct output *re
 int output_path(const struct output *o, int index, int64_t seed, char *dst, size_t n,
                 struct dr_error *err);
 
-/* Moves a finished file to its place (same file system) and says what it is called there. In a
- * folder nothing is overwritten; a file or pattern replaces what is there. */
+/* Moves a finished file to its place (same file system) and says what it is called there. A folder
+ * is made if missing and nothing in it is overwritten; a file or pattern replaces what is there. */
 int output_place(const struct output *o, const char *from, int index, int64_t seed, char *dst,
                  size_t n, struct dr_error *err);
 

@@ -1,12 +1,8 @@
 /* session.c - see session.h. */
 #include "cli/session.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -81,12 +77,15 @@ static int add_root(struct roots_list *list, const char *path, size_t len, struc
 
 static int add_request(struct roots_list *list, const struct request *q, struct dr_error *err)
 {
+    char folder[DR_PATH_MAX];
     const char *name;
     json_t *file;
     int r = 0;
     if (request_has(q, FIELD_dump_stages)) {
-        const char *folder = request_text(q, FIELD_dump_stages);
-        r = dr_mkdirs(folder, err);
+        const char *dump = request_text(q, FIELD_dump_stages);
+        r = dr_is_file(dump)
+                ? dr_fail_field(err, DR_EINVAL, "--dump-stages", dump, "a folder, not a file", NULL)
+                : private_place(dump, folder, err);
         if (!r)
             r = add_root(list, folder, strlen(folder), err);
     }
@@ -95,39 +94,19 @@ static int add_request(struct roots_list *list, const struct request *q, struct 
         const char *path = json_string_value(file);
         size_t len = (size_t)(dr_path_base(path) - path);
         if (!r && !dr_is_file(path))
-            r = dr_fail(err, DR_ENOENT, "--load-stage %s: %s: no such file", name, path);
+            r = dr_fail(err, DR_ENOENT, "--load-stage %s: %s: %s", name, path,
+                        access(path, F_OK) ? "no such file" : "not a file");
         if (!r)
             r = len ? add_root(list, path, len, err) : add_root(list, ".", 1, err);
     }
     return r;
 }
 
-static int make_folder(struct session *s, const char *beside, struct dr_error *err)
+static int add_private(struct roots_list *list, struct private_folder *p, const char *place,
+                       struct dr_error *err)
 {
-    char path[DR_PATH_MAX];
-    int r = dr_path_join(path, sizeof path, beside, ".darkroom-XXXXXX");
-    if (r < 0)
-        return dr_fail(err, r, "%s: path too long", beside);
-    if (!mkdtemp(path))
-        return dr_fail_errno(err, beside, "make a folder in");
-    memcpy(s->folder, path, sizeof path);
-    return 0;
-}
-
-/* It is flat: the worker writes pictures and their unfinished forerunners. */
-static void remove_folder(struct session *s)
-{
-    char path[DR_PATH_MAX];
-    DIR *dir = *s->folder ? opendir(s->folder) : NULL;
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir)))
-        if (!dr_path_join(path, sizeof path, s->folder, entry->d_name))
-            unlink(path); /* fails for . and .. */
-    if (dir)
-        closedir(dir);
-    if (*s->folder)
-        rmdir(s->folder);
-    s->folder[0] = '\0';
+    int r = private_make(p, place, err);
+    return r < 0 ? r : add_root(list, p->path, strlen(p->path), err);
 }
 
 int session_open(struct session *s, const struct session_options *options, struct dr_error *err)
@@ -139,10 +118,10 @@ int session_open(struct session *s, const struct session_options *options, struc
     int r = 0;
     if (options->request)
         r = add_request(&roots, options->request, err);
-    if (!r && options->beside)
-        r = make_folder(s, options->beside, err);
-    if (!r && *s->folder)
-        r = add_root(&roots, s->folder, strlen(s->folder), err);
+    if (!r && options->pictures)
+        r = add_private(&roots, &s->pictures, options->pictures, err);
+    if (!r && options->stages)
+        r = add_private(&roots, &s->stages, options->stages, err);
     struct worker_options how = { .roots = roots.folder,
                                   .n_roots = roots.n,
                                   .threads = options->threads };
@@ -164,7 +143,8 @@ void session_close(struct session *s)
         worker_kill(&s->worker);
     else
         worker_stop(&s->worker);
-    remove_folder(s);
+    private_remove(&s->pictures);
+    private_remove(&s->stages);
     json_decref(s->ready);
     s->ready = NULL;
     release_signals();

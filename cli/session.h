@@ -13,25 +13,24 @@
 
 #include <stdbool.h>
 
-#include "base/fs.h"
+#include "cli/private_folder.h"
 #include "coordination/supervisor/worker_process.h"
 #include "core/communication/message.h"
 #include "core/communication/request.h"
 
 struct session {
     struct worker_process worker;
-    char folder[DR_PATH_MAX]; /* private, removed by session_close; "": none */
-    json_t *ready;            /* the worker's first line; owned */
+    struct private_folder pictures, stages; /* removed by session_close */
+    json_t *ready;                          /* the worker's first line; owned */
     int calls;
 };
 
 /* Zero is a session without files. */
 struct session_options {
-    const char *
-        beside; /* where the private folder is made (its file system is the output's); NULL: none */
-    const struct request
-        *request; /* its dump_stages (made if missing) and load_stage become roots; NULL: none */
-    const char *threads; /* as text; NULL: all */
+    const char *pictures, *stages; /* folders that get them; NULL: none. The worker writes into
+                                      private ones for them */
+    const struct request *request; /* folders of its files become roots; NULL: none */
+    const char *threads;           /* as text; NULL: all */
 };
 
 int session_open(struct session *s, const struct session_options *options, struct dr_error *err);

@@ -298,7 +298,7 @@ static int walk(struct walk *k, struct dr_error *err)
 {
     const struct stages *stages = &k->job->stages;
     bool image_given = !k->planning && stage_loads(stages, "image");
-    int r = k->planning ? 0 : stages_check(stages, evaluations_of(k->job), err);
+    int r = stages_check(stages, evaluations_of(k->job), err);
     if (!r)
         r = allocate(k, err);
     if (!r)

@@ -67,7 +67,7 @@ int stages_check(const struct stages *s, int evaluations, struct dr_error *err)
         if (r < 0)
             return r;
     }
-    return s->dump && *s->dump ? dr_mkdirs(s->dump, err) : 0;
+    return 0;
 }
 
 const char *stage_name(const char *base, int evaluation, char dst[32])
@@ -130,6 +130,8 @@ int stage_dump(const struct stages *s, const char *name, enum npy_dtype dtype, c
     snprintf(file, sizeof file, "%s.npy", name);
     if (dr_path_join(path, sizeof path, s->dump, file) < 0)
         return dr_fail_field(err, DR_ELIMIT, "dump_stages", s->dump, "a shorter path", NULL);
-    int r = npy_save(path, dtype, shape, ndim, data, err);
+    int r = dr_mkdirs(s->dump, err);
+    if (!r)
+        r = npy_save(path, dtype, shape, ndim, data, err);
     return r < 0 ? dr_while(err, r, "dumping stage %s", name) : 0;
 }

@@ -17,12 +17,11 @@
 #include "base/npy.h"
 
 struct stages {
-    const char *dump;   /* folder, made by stages_check; NULL or "": nothing is written */
+    const char *dump;   /* folder, made if missing; NULL or "": nothing is written */
     const json_t *load; /* name to file; NULL: nothing is replaced */
 };
 
-/* Makes the dump folder; DR_EINVAL for a name that is no stage (names the nearest) or counts past
- * `evaluations`. */
+/* DR_EINVAL for a name that is no stage (names the nearest) or counts past `evaluations`. */
 int stages_check(const struct stages *s, int evaluations, struct dr_error *err);
 
 /* "pred", 7 -> "pred_007". Returns dst. */

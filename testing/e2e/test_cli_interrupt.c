@@ -16,8 +16,8 @@
 
 enum { SOON = 5 /* seconds, on a machine that does other things as well */ };
 
-/* Long enough for any delay below. */
-static const char *const *long_job(void)
+/* Long enough for any delay below. `more`: further options, NULL at the end. */
+static const char *const *long_job_with(const char *const *more)
 {
     static const char *argv[24];
     int n = 0;
@@ -33,15 +33,24 @@ static const char *const *long_job(void)
     argv[n++] = "-b4";
     argv[n++] = "-o";
     argv[n++] = "out.png";
+    while (*more)
+        argv[n++] = *more++;
     argv[n] = NULL;
     return argv;
 }
 
-static void interrupt_after(int delay_ms, int number)
+static const char *const nothing_more[] = { NULL };
+
+static const char *const *long_job(void)
+{
+    return long_job_with(nothing_more);
+}
+
+static void interrupt_after(int delay_ms, int number, const char *const *more)
 {
     struct program p;
     const char *folder = program_folder();
-    program_start(&p, long_job());
+    program_start(&p, long_job_with(more));
     usleep((useconds_t)delay_ms * 1000);
     double sent = dr_now();
     assert_int_equal(kill(p.pid, number), 0);
@@ -66,22 +75,50 @@ static void an_interrupt_leaves_nothing(void **state)
     static const int delays[] = { 0, 1, 2, 4, 7, 11, 16, 25, 40, 60, 90, 150, 300, 600, 1100 };
     program_adopt();
     for (size_t i = 0; i < sizeof delays / sizeof *delays; i++)
-        interrupt_after(delays[i], SIGINT);
-    interrupt_after(400, SIGTERM);
-    interrupt_after(400, SIGHUP);
+        interrupt_after(delays[i], SIGINT, nothing_more);
+    interrupt_after(400, SIGTERM, nothing_more);
+    interrupt_after(400, SIGHUP, nothing_more);
+}
+
+/* Neither folders that were to be made nor stages. */
+static void an_interrupt_leaves_no_folders(void **state)
+{
+    (void)state;
+    static const char *const more[] = { "-o", "new/folder/", "--dump-stages", "stages/here", NULL };
+    program_adopt();
+    interrupt_after(0, SIGINT, more);
+    interrupt_after(400, SIGINT, more);
+    interrupt_after(1100, SIGINT, more);
+}
+
+/* A killed run can tidy nothing; the next one does it. */
+static void the_next_run_tidies_up_after_a_killed_one(void **state)
+{
+    (void)state;
+    static const char *const more[] = { "--dump-stages", "stages", NULL };
+    struct program p;
+    program_adopt();
+    const char *folder = program_folder();
+    program_start(&p, long_job_with(more));
+    usleep(600000);
+    assert_int_equal(kill(p.pid, SIGKILL), 0);
+    program_finish(&p);
+    assert_true(program_alone()); /* the worker goes with it */
+    program_free(&p);
+    assert_int_equal(program_entries(folder), 2);
+    program_run(&p, 0, "generate", "-m", program_model(), "-px", "-W64", "-H64", "--steps=1",
+                "-oa.png", NULL);
+    program_free(&p);
+    assert_int_equal(program_entries(folder), 1);
 }
 
 static void quiet_is_quiet_when_interrupted(void **state)
 {
     (void)state;
     struct program p;
-    static const char *argv[32];
-    int n = 0;
+    static const char *const quiet[] = { "-q", NULL };
     program_folder();
-    for (; long_job()[n]; n++)
-        argv[n] = long_job()[n];
-    argv[n] = "-q";
-    program_start(&p, argv);
+    program_start(&p, long_job_with(quiet));
     usleep(500000);
     assert_int_equal(kill(p.pid, SIGINT), 0);
     program_finish(&p);
@@ -182,6 +219,8 @@ static void a_dead_worker_is_one_line(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(an_interrupt_leaves_nothing),
+    cmocka_unit_test(an_interrupt_leaves_no_folders),
+    cmocka_unit_test(the_next_run_tidies_up_after_a_killed_one),
     cmocka_unit_test(quiet_is_quiet_when_interrupted),
     cmocka_unit_test(a_second_interrupt_kills),
     cmocka_unit_test(an_interrupt_during_the_start_kills),

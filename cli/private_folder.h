@@ -1,0 +1,31 @@
+/* private_folder.h - where a worker writes before the results go to their place by renaming.
+ *
+ * It lies in the folder that the results will lie in, or, while that one is still to be made, in
+ * the nearest one above: the same file system, and nothing is made for a run that fails. Its name
+ * begins with a dot. A run that was killed leaves one behind; the next run there removes it: the
+ * kernel gives the lock on it back when its owner ends, however it ends.
+ */
+#ifndef DR_CLI_PRIVATE_FOLDER_H
+#define DR_CLI_PRIVATE_FOLDER_H
+
+#include "base/fs.h"
+
+struct private_folder {
+    char path[DR_PATH_MAX]; /* "": none */
+    int lock;               /* descriptor that holds the lock; below 0: none */
+};
+
+/* `place`, or the nearest folder above it that is there. */
+int private_place(const char *place, char dst[DR_PATH_MAX], struct dr_error *err);
+
+/* For results in `place`, which need not exist. private_remove also after a failure; on zeroed
+ * memory it does nothing. */
+int private_make(struct private_folder *p, const char *place, struct dr_error *err);
+
+/* Moves what is finished in it to `place`, which is made if need be; names in use are replaced. */
+int private_keep(const struct private_folder *p, const char *place, struct dr_error *err);
+
+/* With the files in it. It is flat. */
+void private_remove(struct private_folder *p);
+
+#endif
