@@ -7,20 +7,11 @@
 
 #include <string.h>
 
+#include "cli/lists.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
-/* Where `capabilities` keeps the values of a field. */
-static const struct {
-    enum field_id field;
-    const char *list;
-} known_lists[] = {
-    { FIELD_sampler, "samplers" },
-    { FIELD_schedule, "schedules" },
-    { FIELD_preset, "presets" },
-};
-
-/* Names in an array of texts or of objects with "name", a blank before each. */
+/* Names of a list, a blank before each. */
 static int put_names(struct buf *out, const json_t *array)
 {
     size_t i;
@@ -28,18 +19,11 @@ static int put_names(struct buf *out, const json_t *array)
     int r = 0;
     json_array_foreach(array, i, item)
     {
-        const char *name = json_string_value(json_is_string(item) ? item
-                                                                  : json_object_get(item, "name"));
+        const char *name = list_item_name(item);
         if (!r && name)
             r = buf_printf(out, " %s", name);
     }
     return r;
-}
-
-static int put_kernel_sets(struct buf *out, const json_t *abilities)
-{
-    const json_t *list = json_object_get(json_object_get(abilities, "device_info"), "devices");
-    return put_names(out, json_object_get(json_array_get(list, 0), "kernel_sets"));
 }
 
 /* The values of an option, a blank before each; nothing when they are free. */
@@ -49,11 +33,10 @@ static int put_values(struct buf *out, const struct option_info *o, const json_t
     int n, r = 0;
     while (!r && (n = option_choice(&rest, &name)))
         r = buf_printf(out, " %.*s", n, name);
-    for (size_t i = 0; !r && i < sizeof known_lists / sizeof *known_lists; i++)
-        if ((int)known_lists[i].field == o->id)
-            r = put_names(out, json_object_get(abilities, known_lists[i].list));
-    if (!r && o->id == FIELD_kernels)
-        r = put_kernel_sets(out, abilities);
+    const struct list_info *list;
+    for (int i = 0; !r && (list = list_at(i)); i++)
+        if ((int)list->field == o->id)
+            r = put_names(out, list_items(list, abilities));
     return r;
 }
 
@@ -107,6 +90,16 @@ static int bash_verb(struct buf *out, const struct cli_verb *verb, const json_t 
     return r ? r : buf_puts(out, "' ;;\n");
 }
 
+/* What help takes: verbs and lists. */
+static int put_topics(struct buf *out)
+{
+    const struct list_info *list;
+    int r = put_verbs(out);
+    for (int i = 0; !r && (list = list_at(i)); i++)
+        r = buf_printf(out, " %s", list->name);
+    return r;
+}
+
 static int put_bash(struct buf *out, const json_t *abilities)
 {
     const struct cli_verb *verb;
@@ -126,7 +119,7 @@ static int put_bash(struct buf *out, const json_t *abilities)
     if (!r)
         r = buf_puts(out, "    help) options='");
     if (!r)
-        r = put_verbs(out);
+        r = put_topics(out);
     return r ? r
              : buf_puts(out, "' ;;\n    completion) options='bash zsh fish' ;;\n    esac\n"
                              "    case $word in\n"
@@ -191,7 +184,7 @@ static int put_zsh(struct buf *out, const json_t *abilities)
         if (!r && (verb == &cli_help || verb == &cli_completion)) {
             r = buf_puts(out, " \\\n            '1:what:(");
             if (!r)
-                r = verb == &cli_help ? put_verbs(out) : buf_puts(out, "bash zsh fish");
+                r = verb == &cli_help ? put_topics(out) : buf_puts(out, "bash zsh fish");
             if (!r)
                 r = buf_puts(out, ")'");
         } else if (!r) {
@@ -247,7 +240,7 @@ static int put_fish(struct buf *out, const json_t *abilities)
                           "'bash zsh fish'\n"
                           "complete -c darkroom -n '__fish_seen_subcommand_from help' -f -a '");
     if (!r)
-        r = put_verbs(out);
+        r = put_topics(out);
     return r ? r : buf_puts(out, "'\n");
 }
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/lists.h"
+
 enum { OPTION_COLUMN = 27, VERB_COLUMN = 14, LEFT_BYTES = 64 };
 
 const struct help_place help_files[] = {
@@ -127,6 +129,41 @@ int help_verb(const struct cli_verb *verb, int width, struct buf *out)
     if (!r && verb->notes)
         r = buf_putc(out, '\n');
     return r || !verb->notes ? r : put_paragraphs(out, verb->notes, width);
+}
+
+/* "DPM++ 2M; also dpm++2m, DPMSolverMultistep" */
+static int put_item_words(const json_t *item, struct buf *out)
+{
+    size_t i;
+    json_t *alias;
+    const char *title = json_string_value(json_object_get(item, "title"));
+    bool unusable = json_is_false(json_object_get(item, "usable"));
+    int r = title ? buf_puts(out, title) : unusable ? buf_puts(out, "not on this processor") : 0;
+    json_array_foreach(json_object_get(item, "aliases"), i, alias)
+    {
+        if (!r)
+            r = buf_printf(out, "%s%s", i ? ", " : "; also ", json_string_value(alias));
+    }
+    return r;
+}
+
+int help_list(const json_t *items, int width, struct buf *out)
+{
+    size_t i;
+    json_t *item;
+    int r = 0;
+    json_array_foreach(items, i, item)
+    {
+        struct buf words;
+        buf_init(&words, DR_TAG_BASE, 0);
+        const char *name = list_item_name(item);
+        if (!r && name)
+            r = put_item_words(item, &words);
+        if (!r && name)
+            r = put_row(out, name, buf_text(&words), VERB_COLUMN, width);
+        buf_free(&words);
+    }
+    return r;
 }
 
 int help_overview(int width, struct buf *out)

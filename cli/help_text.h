@@ -2,12 +2,17 @@
 #ifndef DR_CLI_HELP_TEXT_H
 #define DR_CLI_HELP_TEXT_H
 
+#include <jansson.h>
+
 #include "base/buf.h"
 #include "cli/cli.h"
 
 /* 0 or what appending gives. */
 int help_overview(int width, struct buf *out);
 int help_verb(const struct cli_verb *verb, int width, struct buf *out);
+
+/* A row for each name of a list that the worker gave (lists.h). */
+int help_list(const json_t *items, int width, struct buf *out);
 
 /* "width, a multiple of 8 (default: 30)": an option's help with its choices and default. */
 int help_option(const struct option_info *option, struct buf *out);

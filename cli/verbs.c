@@ -15,6 +15,7 @@
 #include "base/nearest.h"
 #include "cli/report.h"
 #include "cli/settings.h"
+#include "core/communication/message.h"
 
 static const struct cli_verb *const verbs[] = {
 #define VERB(name) &cli_##name,
@@ -22,7 +23,7 @@ static const struct cli_verb *const verbs[] = {
 #undef VERB
 };
 
-enum { VERBS = sizeof verbs / sizeof *verbs, THREADS_MOST = 4096 };
+enum { VERBS = sizeof verbs / sizeof *verbs, THREADS_MOST = 1024 };
 
 static const struct option_info own[OPT_COUNT] = {
 #define OPTION(name_, letter_, value_, choices_, help_)                                            \
@@ -159,7 +160,7 @@ static int check_threads(const char *text, struct dr_error *err)
     long n = text ? strtol(text, &end, 10) : 0;
     if (!text || (end != text && !*end && !errno && n >= 0 && n <= THREADS_MOST))
         return 0;
-    return dr_fail_field(err, DR_EINVAL, "--threads", text, "an integer from 0 to 4096", NULL);
+    return dr_fail_field(err, DR_EINVAL, "--threads", text, "an integer from 0 to 1024", NULL);
 }
 
 static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_error *err)
@@ -181,8 +182,8 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
     return r < 0 ? r : check_threads(call->value[OPT_threads], err);
 }
 
-/* The options of the worker's error are fields: "width: got ..." becomes "--width: got ...". True
- * when it is about one. */
+/* The options of the worker's error are fields: "width: got ..." becomes "--width: got ...",
+ * "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it is about one. */
 static bool name_option(struct dr_error *err)
 {
     const char *path = err->path;
@@ -192,16 +193,29 @@ static bool name_option(struct dr_error *err)
     size_t skip = strncmp(path, "data.", 5) ? 0 : 5;
     for (int i = 0; i < FIELD_COUNT; i++) {
         const struct field_info *f = field_info((enum field_id)i);
-        if (strcmp(f->name, path + skip) || !*f->option)
+        size_t n = strlen(f->name);
+        const char *member = path + skip + n;
+        if (strncmp(f->name, path + skip, n) || !*f->option ||
+            (*member && !(*member == '.' && f->type == FIELD_TYPE_MAP)))
             continue;
-        size_t n = strlen(path);
+        n += skip;
         if (!strncmp(err->text, path, n)) {
-            snprintf(text, sizeof text, "--%s%s", f->option, err->text + n);
+            snprintf(text, sizeof text, "--%s%s%s", f->option, *member ? " " : "",
+                     err->text + n + (*member ? 1 : 0));
             memcpy(err->text, text, sizeof text);
         }
         return true;
     }
     return false;
+}
+
+/* Who asked for JSON reads stdout: the failure stands there too, as the worker would word it. */
+static void print_failure(const struct dr_error *err)
+{
+    struct dr_error unheard;
+    json_t *failure = message_error(err);
+    (void)report_json(failure, &unheard);
+    json_decref(failure);
 }
 
 static int finish(struct cli_call *call, int r, struct dr_error *err)
@@ -213,9 +227,20 @@ static int finish(struct cli_call *call, int r, struct dr_error *err)
     bool option = name_option(err);
     if (!call->value[OPT_quiet] || r != DR_ECANCELED)
         report_error(err->text);
+    if (call->value[OPT_json])
+        print_failure(err);
     if (r == DR_ECANCELED)
         return CLI_EXIT_INTERRUPTED;
     return call->usage || (option && r == DR_EINVAL) ? CLI_EXIT_USAGE : 1;
+}
+
+/* Whether --json is there, read or not: a mistake may stand before it. */
+static bool wants_json(const struct cli_verb *verb, int argc, char *const *argv)
+{
+    for (int i = 0; (verb->takes & TAKES(json)) && i < argc && strcmp(argv[i], "--"); i++)
+        if (!strcmp(argv[i], "--json"))
+            return true;
+    return false;
 }
 
 static int run_verb(const struct cli_verb *verb, int argc, char **argv)
@@ -228,6 +253,8 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
     help.argument[0] = verb->name;
     if (r < 0) {
         report_error(err.text);
+        if (wants_json(verb, argc, argv))
+            print_failure(&err);
         status = r == DR_EIO || r == DR_ENOMEM ? 1 : CLI_EXIT_USAGE;
     } else if (call.value[OPT_help]) {
         status = finish(&help, cli_help.run(&help, &err), &err);

@@ -97,6 +97,10 @@ static void the_engines_refusals_name_the_option(void **state)
 {
     (void)state;
     const char *folder = program_folder();
+    char file[300], wrong_stage[320], no_stage[320];
+    snprintf(file, sizeof file, "%s", test_source("testing/golden/odd/unet_text.npy"));
+    snprintf(wrong_stage, sizeof wrong_stage, "image=%s", file);
+    snprintf(no_stage, sizeof no_stage, "imag=%s", file);
     refused(2, "darkroom: --width: got 1001, expected a multiple of 8 (nearest: 1000)\n", "-W",
             "1001");
     refused(2, "darkroom: --height: got 4095, expected a multiple of 8 (nearest: 4096)\n", "-H",
@@ -110,6 +114,9 @@ static void the_engines_refusals_name_the_option(void **state)
     refused(1, "no/such/model", "-m", "no/such/model");
     refused(1, "missing: no such folder", "-o", "missing/a.png");
     refused(1, "no.npy: no such file", "--load-stage", "image=no.npy");
+    refused(2, "--load-stage: got imag", "--load-stage", no_stage);
+    refused(2, "--load-stage image: got float32 [", "--load-stage", wrong_stage);
+    refused(2, "unet_text.npy, expected a folder, not a file", "--dump-stages", file);
     refused(2, "--output", "-o", "a.gif");
     assert_int_equal(program_entries(folder), 0);
 }
@@ -193,7 +200,6 @@ static void streams_hold_one_picture(void **state)
     struct program p;
     program_folder();
     refused(2, "only one picture", "-b2", "-o-");
-    refused(2, "--json has stdout", "--json", "-o-");
     program_run(&p, 0, QUICK, "-q", "-o", "/dev/null", NULL);
     program_free(&p);
     struct stat st;
@@ -235,6 +241,40 @@ static void a_png_tells_how_it_was_made(void **state)
     img_texts_free(&texts);
     img_free(&image);
     buf_free(&bytes);
+}
+
+/* Runs it, and looks at what stands on stdout. */
+static void must_fail_in_json(int status, const char *code, const char *path, const char *verb,
+                              const char *option, const char *value)
+{
+    struct program p;
+    program_run(&p, status, verb, "-m", program_model(), option, value, "--json", NULL);
+    json_t *o = parse_out(&p);
+    const json_t *detail = json_array_get(json_object_get(o, "details"), 0);
+    const char *found = json_string_value(json_object_get(detail, "path"));
+    assert_true(json_is_false(json_object_get(o, "success")));
+    assert_string_equal(json_string_value(json_object_get(o, "error_code")), code);
+    assert_non_null(strstr(program_err(&p), json_string_value(json_object_get(o, "error"))));
+    if (path)
+        assert_string_equal(found ? found : "nothing", path);
+    json_decref(o);
+    program_free(&p);
+}
+
+static void json_tells_of_failures_too(void **state)
+{
+    (void)state;
+    struct program p;
+    program_folder();
+    must_fail_in_json(2, "INVALID_VALUE", "width", "plan", "-W", "1001");
+    must_fail_in_json(2, "INVALID_VALUE", NULL, "plan", "--widht", "8");
+    must_fail_in_json(2, "INVALID_VALUE", "--threads", "plan", "--threads", "x");
+    must_fail_in_json(1, "NOT_FOUND", NULL, "plan", "-m", "no/such/model");
+    must_fail_in_json(2, "INVALID_VALUE", "--prompt", "generate", "--steps", "2");
+    must_fail_in_json(2, "INVALID_VALUE", "--output", "generate", "-px", "-o-");
+    program_run(&p, 2, "generate", "--", "--json", NULL); /* no option there */
+    assert_int_equal(p.out.len, 0);
+    program_free(&p);
 }
 
 static void json_is_one_object(void **state)
@@ -291,7 +331,11 @@ static void stages_are_dumped_and_loaded(void **state)
     (void)state;
     struct program p;
     struct buf a, b;
-    program_folder();
+    const char *folder = program_folder();
+    program_run(&p, 0, "plan", "-m", program_model(), "-W64", "-H48", "--dump-stages", "new/dump",
+                NULL);
+    program_free(&p);
+    assert_int_equal(program_entries(folder), 0); /* a plan makes nothing */
     program_run(&p, 0, QUICK, "-s", "1", "-q", "-o", "a.png", "--dump-stages", "new/dump", NULL);
     program_free(&p);
     assert_true(dr_is_file("new/dump/latents_init.npy"));
@@ -308,6 +352,39 @@ static void stages_are_dumped_and_loaded(void **state)
     assert_memory_equal(a.data, b.data, a.len);
     buf_free(&a);
     buf_free(&b);
+}
+
+/* Names come from the worker. */
+static void help_lists_what_the_worker_knows(void **state)
+{
+    (void)state;
+    static const char *const lists[][3] = { { "samplers", "DPM++ 2M; also", "UniPC" },
+                                            { "schedules", "karras", "sgm_uniform" },
+                                            { "presets", "diffusers", "" },
+                                            { "kernels", "scalar", "avx2" } };
+    struct program p;
+    program_folder();
+    program_run(&p, 0, "help", "generate", NULL);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        char words[64];
+        snprintf(words, sizeof words, "`darkroom help %s`", lists[i][0]);
+        struct buf *out = &p.out; /* broken into lines: compare without what breaks them */
+        char flat[20000];
+        size_t n = 0;
+        for (size_t k = 0; k < out->len && n + 1 < sizeof flat; k++)
+            if (out->data[k] != '\n' && !(out->data[k] == ' ' && n && flat[n - 1] == ' '))
+                flat[n++] = out->data[k];
+        flat[n] = '\0';
+        if (!strstr(flat, words))
+            fail_msg("%s is not in %s", words, flat);
+    }
+    program_free(&p);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        program_run(&p, 0, "help", lists[i][0], NULL);
+        assert_non_null(strstr(program_out(&p), lists[i][1]));
+        assert_non_null(strstr(program_out(&p), lists[i][2]));
+        program_free(&p);
+    }
 }
 
 static void other_verbs_answer(void **state)
@@ -512,8 +589,10 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(streams_hold_one_picture),
     cmocka_unit_test(a_png_tells_how_it_was_made),
     cmocka_unit_test(json_is_one_object),
+    cmocka_unit_test(json_tells_of_failures_too),
     cmocka_unit_test(a_random_seed_is_told_and_repeats),
     cmocka_unit_test(stages_are_dumped_and_loaded),
+    cmocka_unit_test(help_lists_what_the_worker_knows),
     cmocka_unit_test(other_verbs_answer),
     cmocka_unit_test(words_come_from_the_tables),
     cmocka_unit_test(a_closed_stdout_is_no_crash),

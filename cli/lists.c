@@ -1,0 +1,28 @@
+/* lists.c - see lists.h. */
+#include "cli/lists.h"
+
+static const struct list_info lists[] = {
+    { "samplers", FIELD_sampler },
+    { "schedules", FIELD_schedule },
+    { "presets", FIELD_preset },
+    { "kernels", FIELD_kernels },
+};
+
+const struct list_info *list_at(int i)
+{
+    return i < (int)(sizeof lists / sizeof *lists) ? &lists[i] : NULL;
+}
+
+const json_t *list_items(const struct list_info *list, const json_t *capabilities)
+{
+    if (list->field != FIELD_kernels)
+        return json_object_get(capabilities, list->name);
+    const json_t *devices = json_object_get(json_object_get(capabilities, "device_info"),
+                                            "devices");
+    return json_object_get(json_array_get(devices, 0), "kernel_sets");
+}
+
+const char *list_item_name(const json_t *item)
+{
+    return json_string_value(json_is_string(item) ? item : json_object_get(item, "name"));
+}

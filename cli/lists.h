@@ -1,0 +1,25 @@
+/* lists.h - names that only the worker knows: samplers, schedules, presets, kernel sets. They are
+ * read from its capabilities; this program compiles none in. */
+#ifndef DR_CLI_LISTS_H
+#define DR_CLI_LISTS_H
+
+#include <jansson.h>
+
+#include "core/communication/request.h"
+
+struct list_info {
+    const char *name; /* "samplers", as `darkroom help` takes it */
+    enum field_id field;
+};
+
+/* In the order of help; NULL past the end. */
+const struct list_info *list_at(int i);
+
+/* The array in the answer to `capabilities`: texts, or objects with name, title and aliases where
+ * there are any. Lent; NULL when it is not there. */
+const json_t *list_items(const struct list_info *list, const json_t *capabilities);
+
+/* The name of an item of it. */
+const char *list_item_name(const json_t *item);
+
+#endif
