@@ -61,7 +61,8 @@ void jx_init(void)
 
 static struct jx_limits with_defaults(const struct jx_limits *given)
 {
-    struct jx_limits l = given ? *given : (struct jx_limits){ 0, 0, 0 };
+    static const struct jx_limits none;
+    struct jx_limits l = given ? *given : none;
     l.bytes = l.bytes ? l.bytes : DEFAULT_BYTES;
     l.depth = l.depth ? l.depth : DEFAULT_DEPTH;
     l.members = l.members ? l.members : DEFAULT_MEMBERS;
@@ -154,6 +155,38 @@ static json_t *parse(const char *text, size_t n, size_t longest, json_error_t *w
     return value;
 }
 
+/* Overwrites infinities outside of strings by null. */
+static void replace_infinity(char *text, size_t n)
+{
+    static const char word[] = "Infinity";
+    enum { LENGTH = sizeof word - 1 };
+    bool inside = false;
+    for (size_t i = 0; i < n; i++) {
+        if (inside && text[i] == '\\') {
+            i++;
+        } else if (text[i] == '"') {
+            inside = !inside;
+        } else if (!inside && n - i >= LENGTH && !memcmp(text + i, word, LENGTH)) {
+            memcpy(text + i, "null    ", LENGTH);
+            if (i && text[i - 1] == '-')
+                text[i - 1] = ' ';
+        }
+    }
+}
+
+static int parse_python(const char *text, size_t n, struct jx_limits limits, const char *what,
+                        json_t **ret_value, struct dr_error *err)
+{
+    char *copy = dr_strndup(DR_TAG_BASE, text, n);
+    if (!copy)
+        return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
+    limits.python = false;
+    replace_infinity(copy, n);
+    int r = jx_parse(copy, n, &limits, what, ret_value, err);
+    dr_free(copy);
+    return r;
+}
+
 int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const char *what,
              json_t **ret_value, struct dr_error *err)
 {
@@ -162,6 +195,8 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     if (n > l.bytes)
         return dr_fail(err, DR_ELIMIT, "%s: %zu bytes of JSON, at most %zu accepted", what, n,
                        l.bytes);
+    if (l.python)
+        return parse_python(text, n, l, what, ret_value, err);
     size_t longest = 0;
     int r = scan(text, n, &l, what, &longest, err);
     if (r)

@@ -22,6 +22,7 @@ struct jx_limits {
     size_t bytes;   /* length of the text; 0: 16 MiB */
     size_t depth;   /* nesting; 0: 32 */
     size_t members; /* object members and array elements, all together; 0: 1,000,000 */
+    bool python;    /* bare Infinity and -Infinity, which Python's json module writes, are null */
 };
 
 /* Must precede direct jansson calls in programs that use nothing else of this header.

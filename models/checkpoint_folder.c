@@ -16,7 +16,7 @@
 #include "models/formats/config_arch.h"
 #include "models/formats/key_map.h"
 
-static const struct jx_limits config_limits = { .bytes = 1 << 20 };
+static const struct jx_limits config_limits = { .bytes = 1 << 20, .python = true };
 static const struct jx_limits index_limits = { .bytes = 16 << 20 };
 
 static int join(struct checkpoint *c, char dst[DR_PATH_MAX], const char *relative,

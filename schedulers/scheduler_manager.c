@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/alloc.h"
 #include "base/json.h"
 #include "base/nearest.h"
 #include "schedulers/scheduler_impl.h"
@@ -194,37 +193,10 @@ static int read_class(const json_t *file, struct sched_config *c, struct dr_erro
     return sched_lookup(path, name, &c->sampler, NULL, err);
 }
 
-/* Python's json module writes bare Infinity and -Infinity (lambda_min_clipped has one). Overwrites
- * them outside of strings by null. */
-static void replace_infinity(char *text, size_t n)
-{
-    static const char word[] = "Infinity";
-    enum { LENGTH = sizeof word - 1 };
-    bool inside = false;
-    for (size_t i = 0; i < n; i++) {
-        if (inside && text[i] == '\\') {
-            i++;
-        } else if (text[i] == '"') {
-            inside = !inside;
-        } else if (!inside && n - i >= LENGTH && !memcmp(text + i, word, LENGTH)) {
-            memcpy(text + i, "null    ", LENGTH);
-            if (i && text[i - 1] == '-')
-                text[i - 1] = ' ';
-        }
-    }
-}
-
 static int parse(const char *json, size_t n_json, json_t **ret_file, struct dr_error *err)
 {
-    if (n_json > MAX_BYTES)
-        return dr_fail(err, DR_ELIMIT, "%s: %zu bytes, expected at most %d", FILE_NAME, n_json,
-                       MAX_BYTES);
-    char *text = dr_strndup(DR_TAG_JOB, json, n_json);
-    if (!text)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory", FILE_NAME);
-    replace_infinity(text, n_json);
-    int r = jx_parse(text, n_json, NULL, FILE_NAME, ret_file, err);
-    dr_free(text);
+    static const struct jx_limits limits = { .bytes = MAX_BYTES, .python = true };
+    int r = jx_parse(json, n_json, &limits, FILE_NAME, ret_file, err);
     if (!r && !json_is_object(*ret_file)) {
         r = dr_fail(err, DR_EFORMAT, "%s: got %s, expected an object", FILE_NAME,
                     jx_kind(*ret_file));

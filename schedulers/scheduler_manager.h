@@ -21,8 +21,8 @@ struct sched_request {
     int steps; /* 1 .. */
 };
 
-/* json: text of scheduler_config.json, NULL for models without one (single files). Bare Infinity
- * and NaN, which Python writes, are taken as null. DR_EINVAL names the request's field or
+/* json: text of scheduler_config.json, NULL for models without one (single files). Bare
+ * infinities, which Python writes, are null. DR_EINVAL names the request's field or
  * "scheduler_config.json: KEY"; DR_EFORMAT for text that is not JSON; DR_EUNSUPPORTED for a valid
  * value that is not done. */
 int sched_configure(const char *json, size_t n_json, const struct sched_request *request,

@@ -179,6 +179,23 @@ static void doubles_go_round(void **state)
     buf_free(&b);
 }
 
+/* As json.dump of Python writes it. */
+static void infinities_of_python_are_null(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"a\":-Infinity,\"b\":[Infinity],\"c\":\"\\\"Infinity\"}";
+    struct jx_limits python = { .python = true };
+    json_t *v = NULL;
+    assert_int_equal(jx_parse(text, sizeof text - 1, NULL, "t", &v, NULL), DR_EFORMAT);
+    assert_int_equal(jx_parse(text, sizeof text - 1, &python, "t", &v, NULL), 0);
+    assert_true(json_is_null(json_object_get(v, "a")));
+    assert_true(json_is_null(json_array_get(json_object_get(v, "b"), 0)));
+    assert_string_equal(json_string_value(json_object_get(v, "c")), "\"Infinity");
+    json_decref(v);
+    assert_int_equal(jx_parse("[NaN]", 5, &python, "t", &v, NULL), DR_EFORMAT);
+    assert_int_equal(jx_parse("Infinit", 7, &python, "t", &v, NULL), DR_EFORMAT);
+}
+
 static void building_chains(void **state)
 {
     (void)state;
@@ -229,8 +246,8 @@ static void survives_no_memory(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bad_json_is_refused), cmocka_unit_test(bombs_are_refused),
     cmocka_unit_test(members_are_typed),   cmocka_unit_test(printing_goes_round),
-    cmocka_unit_test(doubles_go_round),    cmocka_unit_test(building_chains),
-    cmocka_unit_test(survives_no_memory),
+    cmocka_unit_test(doubles_go_round),    cmocka_unit_test(infinities_of_python_are_null),
+    cmocka_unit_test(building_chains),     cmocka_unit_test(survives_no_memory),
 };
 
 int main(int argc, char **argv)

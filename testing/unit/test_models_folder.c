@@ -200,7 +200,8 @@ static void make_folder(void)
     write_object("vae/config.json", VAE, NULL);
     write_object("text_encoder/config.json", CLIP1, NULL);
     write_object("text_encoder_2/config.json", CLIP2, NULL);
-    write_object("scheduler/scheduler_config.json", "\"_class_name\":\"EulerDiscreteScheduler\"",
+    write_object("scheduler/scheduler_config.json",
+                 "\"_class_name\":\"EulerDiscreteScheduler\",\"lambda_min_clipped\":-Infinity",
                  NULL);
     test_make_dirs(in_root("tokenizer"));
     test_make_dirs(in_root("tokenizer_2"));
@@ -286,6 +287,8 @@ static void good_folder(void **state)
     assert_string_equal(checkpoint_tokenizer_dir(c, 0), in_root("tokenizer"));
     assert_string_equal(checkpoint_tokenizer_dir(c, 1), in_root("tokenizer_2"));
     assert_non_null(json_object_get(checkpoint_scheduler_config(c), "_class_name"));
+    assert_true(
+        json_is_null(json_object_get(checkpoint_scheduler_config(c), "lambda_min_clipped")));
     checkpoint_close(c);
     write_object("model_index.json", INDEX, "\"force_zeros_for_empty_prompt\":false");
     unlink(in_root("scheduler/scheduler_config.json"));
