@@ -20,11 +20,12 @@ void guidance_expand(const struct guidance *g, const struct sched_ask *ask, floa
                      size_t n, struct unet_row *rows)
 {
     int count = guidance_rows(g);
-    for (int i = 0; i < count; i++)
+    for (int i = 0; i < count; i++) {
         rows[i] = (struct unet_row){ .latent = ask->x,
                                      .timestep = ask->timestep,
-                                     .context = i == count - 1 ? g->positive : g->negative,
-                                     .pred = predictions + (size_t)i * n };
+                                     .context = i == count - 1 ? g->positive : g->negative };
+        rows[i].pred = predictions + (size_t)i * n;
+    }
 }
 
 static double deviation(const float *v, size_t n)

@@ -114,7 +114,7 @@ void digest_cache_add(const char *cache, const struct digest_key *key, const cha
         r = buf_printf(&text, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRId64 " %s\n",
                        key->device, key->inode, key->size, key->mtime_ns, key->ctime_ns, hex);
     if (!r)
-        r = dr_write_file(cache, buf_text(&text), text.len, NULL);
+        (void)dr_write_file(cache, buf_text(&text), text.len, NULL); /* it is only a cache */
     buf_free(&old);
     buf_free(&text);
 }

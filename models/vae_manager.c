@@ -126,7 +126,8 @@ static void blend_right(const struct tiler *t, struct picture left, struct pictu
 static struct picture tail(const struct tiler *t, struct picture from, int64_t h, int64_t w,
                            float *data)
 {
-    struct picture to = { data, h, w };
+    struct picture to = { .h = h, .w = w };
+    to.data = data;
     for (int64_t c = 0; c < t->channels; c++)
         for (int64_t y = 0; y < h; y++)
             memcpy(to.data + (c * h + y) * w,

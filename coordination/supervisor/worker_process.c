@@ -15,8 +15,6 @@
 #include "base/fs.h"
 #include "core/communication/message.h"
 
-extern char **environ;
-
 enum { ARGUMENTS = 160, READY_MS = 60000, POLITE_MS = 2000, TICK_US = 5000 };
 
 int worker_program(char *dst, size_t n, struct dr_error *err)

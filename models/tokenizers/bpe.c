@@ -214,7 +214,7 @@ void bpe_finish(struct bpe *b, const char *unk)
         char s[8];
         size_t n = bpe_byte_char((uint8_t)byte, s);
         b->byte_id[0][byte] = bpe_find(b, s, n);
-        memcpy(s + n, "</w>", 4);
+        memcpy(s + n, "</w>", 5);
         b->byte_id[1][byte] = bpe_find(b, s, n + 4);
     }
     b->unk = unk ? bpe_find(b, unk, strlen(unk)) : -1;

@@ -157,6 +157,28 @@ static void wait_begun(struct bench *b, int n)
     assert_int_equal(late, 0);
 }
 
+/* Jobs end as soon as they begin. */
+static void start_open(struct bench *b)
+{
+    start(b, 0);
+    open_gate(b);
+}
+
+/* Job `id` runs, and goes on running. */
+static void start_busy(struct bench *b, int queue, const char *id)
+{
+    start(b, queue);
+    assert_int_equal(generate(b, id), 0);
+    wait_begun(b, 1);
+}
+
+/* Lets all jobs end. */
+static void finish(struct bench *b)
+{
+    open_gate(b);
+    base_worker_drain(b->worker);
+}
+
 /* The only answer to `id`. */
 static struct event answer(struct bench *b, const char *id)
 {
@@ -188,8 +210,7 @@ static void every_message_has_one_answer(void **state)
 {
     (void)state;
     static struct bench b;
-    start(&b, 0);
-    open_gate(&b);
+    start_open(&b);
     assert_int_equal(generate(&b, "job"), 0);
     assert_int_equal(send(&b, "{\"type\":\"health\",\"request_id\":\"health\"}"), 0);
     assert_int_equal(send(&b, "{\"type\":\"devices\",\"request_id\":\"devices\"}"), 0);
@@ -218,8 +239,7 @@ static void jobs_run_in_order(void **state)
 {
     (void)state;
     static struct bench b;
-    start(&b, 0);
-    open_gate(&b);
+    start_open(&b);
     for (int i = 0; i < 20; i++) {
         char id[2] = { (char)('a' + i), '\0' };
         assert_int_equal(generate(&b, id), 0);
@@ -234,15 +254,12 @@ static void a_full_queue_refuses(void **state)
 {
     (void)state;
     static struct bench b;
-    start(&b, 2);
-    assert_int_equal(generate(&b, "running"), 0);
-    wait_begun(&b, 1);
+    start_busy(&b, 2, "running");
     assert_int_equal(generate(&b, "first"), 0);
     assert_int_equal(generate(&b, "second"), 0);
     assert_int_equal(generate(&b, "third"), DR_ELIMIT);
     assert_string_equal(answer(&b, "third").code, "LIMIT_EXCEEDED");
-    open_gate(&b);
-    base_worker_drain(b.worker);
+    finish(&b);
     assert_true(answer(&b, "second").success);
     assert_int_equal(generate(&b, "third"), 0);
     base_worker_drain(b.worker);
@@ -254,16 +271,13 @@ static void an_id_in_use_is_refused(void **state)
 {
     (void)state;
     static struct bench b;
-    start(&b, 0);
-    assert_int_equal(generate(&b, "same"), 0);
-    wait_begun(&b, 1);
+    start_busy(&b, 0, "same");
     assert_int_equal(generate(&b, "same"), DR_ESTATE);
     assert_int_equal(generate(&b, "waiting"), 0);
     assert_int_equal(generate(&b, "waiting"), DR_ESTATE);
     assert_int_equal(send(&b, "{\"type\":\"generate\"}"), 0); /* no id is no name */
     assert_int_equal(send(&b, "{\"type\":\"generate\"}"), 0);
-    open_gate(&b);
-    base_worker_drain(b.worker);
+    finish(&b);
     assert_int_equal(generate(&b, "same"), 0);
     base_worker_drain(b.worker);
     assert_int_equal(answers(&b, "same"), 3);
@@ -277,9 +291,7 @@ static void cancel_ends_what_runs_and_what_waits(void **state)
 {
     (void)state;
     static struct bench b;
-    start(&b, 0);
-    assert_int_equal(generate(&b, "running"), 0);
-    wait_begun(&b, 1);
+    start_busy(&b, 0, "running");
     assert_int_equal(generate(&b, "waiting"), 0);
     assert_int_equal(generate(&b, "kept"), 0);
     send(&b, "{\"type\":\"cancel\",\"request_id\":\"c1\",\"data\":{\"target\":\"waiting\"}}");
@@ -291,8 +303,7 @@ static void cancel_ends_what_runs_and_what_waits(void **state)
     assert_true(answer(&b, "c3").cancelled);
     assert_string_equal(answer(&b, "").code, "INVALID_VALUE");
     wait_begun(&b, 2); /* the kept one */
-    open_gate(&b);
-    base_worker_drain(b.worker);
+    finish(&b);
     assert_string_equal(answer(&b, "running").code, "CANCELED");
     assert_string_equal(answer(&b, "waiting").code, "CANCELED");
     assert_true(answer(&b, "kept").success);
@@ -305,9 +316,7 @@ static void status_is_answered_beside_a_job(void **state)
 {
     (void)state;
     static struct bench b;
-    start(&b, 0);
-    assert_int_equal(generate(&b, "running"), 0);
-    wait_begun(&b, 1);
+    start_busy(&b, 0, "running");
     assert_int_equal(generate(&b, "waiting"), 0);
     send(&b, "{\"type\":\"status\",\"request_id\":\"s1\",\"data\":{\"target\":\"running\"}}");
     send(&b, "{\"type\":\"status\",\"request_id\":\"s2\",\"data\":{\"target\":\"waiting\"}}");
@@ -333,8 +342,7 @@ static void shutdown_finishes_what_was_taken(void **state)
     assert_int_equal(send(&b, "{\"type\":\"shutdown\",\"request_id\":\"end\"}"), 0);
     assert_true(base_worker_shutting_down(b.worker));
     assert_int_equal(generate(&b, "late"), DR_ESTATE);
-    open_gate(&b);
-    base_worker_drain(b.worker);
+    finish(&b);
     assert_true(answer(&b, "running").success);
     assert_true(answer(&b, "waiting").success);
     assert_string_equal(answer(&b, "late").code, "BAD_STATE");
@@ -345,9 +353,7 @@ static void closing_answers_what_is_left(void **state)
 {
     (void)state;
     static struct bench b;
-    start(&b, 0);
-    assert_int_equal(generate(&b, "running"), 0);
-    wait_begun(&b, 1);
+    start_busy(&b, 0, "running");
     assert_int_equal(generate(&b, "waiting"), 0);
     base_worker_free(b.worker);
     assert_string_equal(answer(&b, "running").code, "CANCELED");
@@ -360,8 +366,7 @@ static void progress_is_for_those_who_ask(void **state)
     (void)state;
     static struct bench b;
     int told = 0;
-    start(&b, 0);
-    open_gate(&b);
+    start_open(&b);
     send(&b, "{\"type\":\"generate\",\"request_id\":\"a\",\"data\":{\"stream\":true}}");
     send(&b, "{\"type\":\"generate\",\"request_id\":\"b\",\"data\":{\"stream\":false}}");
     base_worker_drain(b.worker);
@@ -389,8 +394,7 @@ static void many_may_speak_at_once(void **state)
     (void)state;
     static struct bench b;
     pthread_t thread[4];
-    start(&b, 0);
-    open_gate(&b);
+    start_open(&b);
     for (int i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&thread[i], NULL, send_many, &b), 0);
     for (int i = 0; i < 20; i++)
