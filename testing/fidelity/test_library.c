@@ -211,7 +211,7 @@ static void requests_that_reach_too_far(void **state)
                               "\"model\":\"/dev/zero\"}}");
     darkroom_submit(h.engine, "{\"type\":\"load_model\",\"request_id\":\"two\",\"data\":{"
                               "\"model\":\"/a\",\"model_name\":\"/b\"}}");
-    send(&h, "generate", "steps", ",\"steps\":1000,\"spacing\":\"leading\",\"sampler\":\"euler\"");
+    send(&h, "generate", "steps", ",\"steps\":1000,\"spacing\":\"leading\",\"sampler\":\"lms\"");
     darkroom_drain(h.engine);
     failed(&h, "steps", "INVALID_VALUE", "fewer steps");
     failed(&h, "file", "INVALID_VALUE", "not a file");
