@@ -46,6 +46,17 @@ set(options_avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;
 set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS "${options_avx512}")
 set_source_files_properties(${avx512_bf16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16")
 
+# The loops of backend/cpu/peaks.def: peak_FAMILY.c with its family's own instructions.
+function(dr_peak family)
+    set_source_files_properties(backend/cpu/kernels/peak_${family}.c PROPERTIES COMPILE_OPTIONS
+        "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;-falign-loops=64;${ARGN}")
+endfunction()
+dr_peak(bf16_avx512 -mavx512bf16)
+dr_peak(fp16_avx512 -mavx512fp16)
+dr_peak(int8_vnni -mavx512vnni)
+dr_peak(amx_bf16 -mamx-tile -mamx-bf16)
+dr_peak(amx_int8 -mamx-tile -mamx-int8)
+
 if(EXISTS ${CMAKE_SOURCE_DIR}/cli/main/darkroom.c)
     add_executable(darkroom cli/main/darkroom.c)
     target_link_libraries(darkroom PRIVATE dr_cli)
