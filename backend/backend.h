@@ -191,7 +191,7 @@ enum precision backend_kernel_set_precision(int i);
 
 /* What a plan backend has seen since it was opened or last reset. */
 struct plan_totals {
-    double flops;
+    double flops, executed; /* sums of op_need */
     uint64_t ops;
     size_t packed_bytes; /* private memory of prepared weights, all that exist */
     size_t mapped_bytes; /* source bytes of weights used by ops since the last reset, each once */

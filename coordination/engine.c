@@ -13,8 +13,7 @@ const char *const engine_envelope_members[] = { "request_id", "correlationId", "
 
 static const char small_model[] = "models/tiny";
 
-/* The path of a request's model, resolved; "" means the shipped one. */
-static int model_path(const struct engine *e, const char *model, char *dst, size_t n,
+int engine_model_path(const struct engine *e, const char *model, char *dst, size_t n,
                       struct dr_error *err)
 {
     if (!*model)
@@ -32,14 +31,13 @@ int engine_pipeline(struct engine *e, const char *model, const char *kernels,
 {
     char path[DR_PATH_MAX];
     struct backend *be;
-    int r = model_path(e, model, path, sizeof path, err);
+    int r = engine_model_path(e, model, path, sizeof path, err);
     if (!r)
         r = device_manager_backend(e->devices, kernels, precision, &be, err);
     return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, stop, ret, err);
 }
 
-/* Members of `data` other than these are an error. */
-static int only(const json_t *data, const char *const *names, struct dr_error *err)
+int engine_only(const json_t *data, const char *const *names, struct dr_error *err)
 {
     const char *key;
     json_t *value;
@@ -81,7 +79,7 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
     const char *model = "", *kernels = "auto", *precision = "auto";
     enum precision wanted;
     struct pipeline *p;
-    int r = only(job->data, keys, err);
+    int r = engine_only(job->data, keys, err);
     if (!r)
         r = one_of(job->data, keys, 3, &model, err);
     if (!r)
@@ -114,11 +112,11 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
     static const char *const keys[] = { "path", "model", NULL };
     const char *model = "";
     char path[DR_PATH_MAX];
-    int r = only(job->data, keys, err);
+    int r = engine_only(job->data, keys, err);
     if (!r)
         r = one_of(job->data, keys, 2, &model, err);
     if (!r)
-        r = model_path(engine, model, path, sizeof path, err);
+        r = engine_model_path(engine, model, path, sizeof path, err);
     struct digest_options digest = { .stop = job->stop };
     return r < 0 ? r : inspect_model(path, &digest, ret_data, err);
 }
@@ -151,7 +149,7 @@ static int open_tokenizer(struct engine *e, const char *model, int which, struct
         return tok_open_builtin(which ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
     char path[DR_PATH_MAX];
     struct checkpoint *c;
-    int r = model_path(e, model, path, sizeof path, err);
+    int r = engine_model_path(e, model, path, sizeof path, err);
     if (!r)
         r = checkpoint_open(path, &c, err);
     if (r < 0)
@@ -170,7 +168,7 @@ int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struc
     const char *model = "";
     int64_t encoder = 1;
     struct tok *tok;
-    int r = only(job->data, keys, err);
+    int r = engine_only(job->data, keys, err);
     if (!r)
         r = jx_get(job->data, "data", "text", &text, err);
     if (!r && !json_is_string(text))

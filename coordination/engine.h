@@ -34,12 +34,18 @@ int engine_devices(void *engine, struct worker_job *job, json_t **ret_data, stru
 int engine_capabilities(void *engine, struct worker_job *job, json_t **ret_data,
                         struct dr_error *err);
 int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
 /* The model of a request, loaded for a kernel set and precision; the shipped small one when it
  * names none. */
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
                     enum precision precision, const atomic_int *stop, struct pipeline **ret,
                     struct dr_error *err);
+/* The path of a request's model, resolved; "" means the shipped one. */
+int engine_model_path(const struct engine *e, const char *model, char *dst, size_t n,
+                      struct dr_error *err);
+/* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
+int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 
 /* What a worker can do: part of `ready` and the whole of `capabilities`. New reference, NULL when
  * memory is short. */

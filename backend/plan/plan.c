@@ -105,6 +105,7 @@ static int plan_run(struct backend *be, const struct op *op, struct buffer *scra
     struct op_need need = plan_need(be, op);
     plan->totals.ops++;
     plan->totals.flops += need.flops;
+    plan->totals.executed += need.executed;
     if (need.scratch > plan->totals.scratch_peak)
         plan->totals.scratch_peak = need.scratch;
     int64_t tokens = op->dst.n * op->dst.w;

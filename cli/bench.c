@@ -1,0 +1,198 @@
+/* bench.c - `darkroom bench`: what this machine reaches, as a table or as JSON.
+ *
+ * The worker measures; rows are printed as they come. Loading is measured in workers of their own,
+ * with a cache folder that is empty for the first and left to the second.
+ */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/session.h"
+
+static const char *const loads[] = { "load_first", "load_second" };
+
+enum { LOADS = 2 };
+
+struct bench {
+    const struct cli_call *call;
+    struct progress progress;
+    json_t *answer; /* of the first session; cases of the others are added */
+    bool headed;
+};
+
+static double number(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
+/* ---- the table ---- */
+
+static int put_machine(struct buf *out, const json_t *machine)
+{
+    const char *family;
+    json_t *peak;
+    int r = buf_printf(
+        out,
+        "kernels %s, %" JSON_INTEGER_FORMAT " threads; fractions are of %s\n"
+        "%-24s %9s %6s %12s %12s\n",
+        text(machine, "kernel_set"), json_integer_value(json_object_get(machine, "threads")),
+        text(machine, "family"), "peak", "TFLOP/s", "GHz", "instr/cycle", "FLOP/cycle");
+    json_object_foreach(json_object_get(machine, "peaks"), family, peak)
+    {
+        const json_t *clock = json_object_get(json_object_get(machine, "clocks"), family);
+        if (!r)
+            r = buf_printf(out, "%-24s %9.4f %6.2f %12.3f %12.1f\n", family,
+                           json_number_value(peak), number(clock, "ghz"),
+                           number(clock, "instructions_per_cycle"),
+                           number(clock, "flops_per_cycle"));
+    }
+    return r ? r
+             : buf_printf(out, "\n%-24s %11s %9s %9s %9s\n", "case", "seconds", "TFLOP/s",
+                          "executed", "of peak");
+}
+
+static int put_case(struct buf *out, const json_t *row)
+{
+    int r = buf_printf(out, "%-24s %11.6f", text(row, "name"), number(row, "seconds"));
+    if (!r && number(row, "flops") > 0)
+        r = buf_printf(out, " %9.4f %9.4f %7.1f %%", number(row, "tflops"),
+                       number(row, "executed_tflops"), 100 * number(row, "fraction_of_peak"));
+    if (!r && json_is_true(json_object_get(row, "noisy")))
+        r = buf_puts(out, "  noisy");
+    return r ? r : buf_putc(out, '\n');
+}
+
+static int print_event(struct bench *b, const json_t *data, struct buf *out)
+{
+    const json_t *machine = json_object_get(data, "machine"), *row = json_object_get(data, "case");
+    if (machine && !b->headed) {
+        b->headed = true;
+        return put_machine(out, machine);
+    }
+    return row ? put_case(out, row) : 0;
+}
+
+static void on_event(void *ctx, const json_t *data)
+{
+    struct bench *b = ctx;
+    struct buf out;
+    progress_clear(&b->progress);
+    if (!b->call->value[OPT_json]) {
+        buf_init(&out, DR_TAG_BASE, 0);
+        if (!print_event(b, data, &out) && out.len)
+            (void)report_text(&out, NULL);
+        buf_free(&out);
+    }
+    if (*text(data, "running"))
+        progress_say(&b->progress, text(data, "running"));
+}
+
+/* ---- the workers ---- */
+
+static json_t *request(const struct cli_call *call, const char *only)
+{
+    const struct {
+        const char *key, *value;
+    } fields[] = { { "only", only },
+                   { "model", call->value[OPT_model] },
+                   { "kernels", call->value[OPT_kernels] } };
+    json_t *data = json_pack("{s:b}", "stream", 1);
+    for (size_t i = 0; data && i < sizeof fields / sizeof *fields; i++)
+        if (fields[i].value && jx_set(data, fields[i].key, json_string(fields[i].value)) < 0) {
+            json_decref(data);
+            data = NULL;
+        }
+    return data;
+}
+
+static int keep(struct bench *b, json_t *answer, struct dr_error *err)
+{
+    json_t *rows = json_object_get(answer, "cases");
+    int r = 0;
+    if (!b->answer)
+        b->answer = json_incref(answer);
+    else if (json_array_extend(json_object_get(b->answer, "cases"), rows) < 0)
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the report");
+    json_decref(answer);
+    return r;
+}
+
+/* A mistake in a field is one in the option of that name. */
+static void name_option(struct dr_error *err)
+{
+    static const char *const options[] = { "only", "model", "kernels" };
+    char path[sizeof err->path];
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        size_t n = strlen(options[i]);
+        if (strcmp(err->path, options[i]) || strncmp(err->text, options[i], n))
+            continue;
+        char said[sizeof err->text];
+        snprintf(path, sizeof path, "--%s", options[i]);
+        snprintf(said, sizeof said, "%s%s", path, err->text + n);
+        memcpy(err->text, said, sizeof said);
+        memcpy(err->path, path, sizeof path);
+        return;
+    }
+}
+
+/* folder: the worker's cache, for loading; NULL: the usual one. */
+static int ask(struct bench *b, const char *only, const struct session_options *options,
+               struct dr_error *err)
+{
+    struct session s;
+    json_t *answer;
+    int r = session_open(&s, options, err);
+    if (!r)
+        r = session_call(&s, VERB_bench, request(b->call, only), on_event, b, &answer, err);
+    progress_clear(&b->progress);
+    session_close(&s);
+    if (r < 0)
+        name_option(err);
+    return r < 0 ? r : keep(b, answer, err);
+}
+
+static int bench(struct cli_call *call, struct dr_error *err)
+{
+    struct bench b = { .call = call };
+    struct session_options options = { .threads = call->value[OPT_threads] };
+    progress_init(&b.progress, call->value[OPT_quiet] != NULL);
+    int r = ask(&b, call->value[OPT_only], &options, err);
+    for (int i = 0; !r && !call->value[OPT_only] && call->value[OPT_model] && i < LOADS; i++)
+        r = ask(&b, loads[i], &options, err);
+    if (!r && call->value[OPT_json])
+        r = report_json(b.answer, err);
+    json_decref(b.answer);
+    return r;
+}
+
+const struct cli_verb cli_bench = {
+    .name = "bench",
+    .synopsis = "",
+    .summary = "how fast this machine is, and how much of it is used",
+    .notes = "First the most that each family of instructions does now, on all threads, on random "
+             "data, with the clock it was "
+             "measured at. Then operations at SDXL's shapes, then whole networks: seconds, TFLOP/s "
+             "by the definition's count, "
+             "TFLOP/s really multiplied, and the fraction of the peak of the kernel set's own "
+             "matrix instruction. The peak is "
+             "sampled before and after each case; where it moved by over a tenth the case is "
+             "repeated, and marked noisy if that "
+             "does not help.\n"
+             "Without a model the weights are random, of SDXL's size and 16 bits: up to 6 GB, and "
+             "several minutes for all cases. "
+             "With one, loading is measured too.\n"
+             "  darkroom bench --only unet_512 --json\n",
+    .takes = TAKES(threads) | TAKES(model) | TAKES(only) | TAKES(kernels) | TAKES(quiet) |
+             TAKES(json),
+    .run = bench,
+};

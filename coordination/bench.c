@@ -1,0 +1,286 @@
+/* bench.c - the verb that measures this machine: peaks of its instruction families, then ops and
+ * networks as fractions of the one that the kernel set uses.
+ *
+ * A case runs once uncounted, which brings in weights and workspace, then as often as fits into
+ * LEAST_SECONDS, at least once; the fastest run counts. See bench_rule.h for the peaks around it.
+ */
+#include "coordination/engine.h"
+
+#include <string.h>
+
+#include "backend/bench.h"
+#include "backend/cpu/peak.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/nearest.h"
+#include "coordination/bench_networks.h"
+#include "coordination/bench_rule.h"
+
+enum { NAMES_MOST = 128, RUNS_MOST = 200, LOADS = 2 };
+
+static const double LEAST_SECONDS = 1;
+
+/* Both open the model from nothing; what differs is what the host kept from an opening before. They
+ * run only when asked for by name. */
+static const char *const load_names[LOADS] = { "load_first", "load_second" };
+
+struct bench {
+    struct engine *engine;
+    struct worker_job *job;
+    struct backend *be;
+    const char *only, *kernels, *path; /* only: "" is all */
+    bool stream;
+    int family; /* of the kernel set */
+    int done, total;
+    json_t *rows;
+    struct bench_model model;
+    /* The case at hand: one of these, or a load. */
+    struct bench_op *op;
+    struct bench_network *network;
+};
+
+/* ---- what is told ---- */
+
+static int tell(struct bench *b, const char *key, json_t *value, struct dr_error *err)
+{
+    json_t *data = value ? json_pack("{s:o}", key, value) : NULL;
+    if (!data)
+        return dr_fail(err, DR_ENOMEM, "out of memory for progress");
+    worker_progress(b->job, b->done, b->total, b->stream, data);
+    return 0;
+}
+
+/* {"peaks": {family: TFLOP/s}, "clocks": {family: {ghz, instructions and FLOPs a cycle}}, ...} */
+static json_t *machine_json(const struct bench *b)
+{
+    const char *name, *own = cpu_peak_family(b->family);
+    json_t *peaks = json_object(), *clocks = json_object();
+    int r = 0;
+    for (int i = 0; (name = cpu_peak_family(i)) && !r; i++) {
+        struct cpu_peak p = cpu_peak_measure(b->be, i);
+        if (!(p.flops > 0))
+            continue;
+        r = jx_set(peaks, name, json_real(p.flops * 1e-12));
+        if (!r)
+            r = jx_set(clocks, name,
+                       json_pack("{s:f,s:f,s:f}", "ghz", p.hz * 1e-9, "instructions_per_cycle",
+                                 p.instructions, "flops_per_cycle", p.per_cycle));
+    }
+    json_t *o = json_pack("{s:s,s:s,s:i,s:o,s:o}", "kernel_set", backend_kernel_set(b->be),
+                          "family", own ? own : "", "threads", backend_threads(b->be), "peaks",
+                          peaks, "clocks", clocks);
+    if (r < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+/* ---- one case ---- */
+
+static int run_once(struct bench *b, double *ret_seconds, struct dr_error *err)
+{
+    if (b->op)
+        return bench_op_run(b->op, b->job->stop, ret_seconds, err);
+    return bench_network_run(b->network, ret_seconds, err);
+}
+
+static double peak_now(const struct bench *b)
+{
+    return cpu_peak_measure(b->be, b->family).flops;
+}
+
+static int attempt(struct bench *b, struct bench_attempt *a, int *runs, struct dr_error *err)
+{
+    double total = 0, seconds;
+    *a = (struct bench_attempt){ .before = peak_now(b) };
+    for (*runs = 0; !*runs || (total < LEAST_SECONDS && *runs < RUNS_MOST); ++*runs) {
+        int r = run_once(b, &seconds, err);
+        if (r)
+            return r;
+        total += seconds;
+        if (!*runs || seconds < a->seconds)
+            a->seconds = seconds;
+    }
+    a->after = peak_now(b);
+    return 0;
+}
+
+static int measure(struct bench *b, struct bench_row *row, struct dr_error *err)
+{
+    struct bench_attempt attempts[BENCH_ATTEMPTS];
+    int runs[BENCH_ATTEMPTS], n = 0;
+    double first;
+    int r = run_once(b, &first, err);
+    while (!r && n < BENCH_ATTEMPTS) {
+        r = attempt(b, &attempts[n], &runs[n], err);
+        if (!r && bench_steady(&attempts[n++]))
+            break;
+    }
+    if (r)
+        return r;
+    int chosen = bench_choose(attempts, n);
+    row->attempt = attempts[chosen];
+    row->runs = runs[chosen];
+    row->attempts = n;
+    return 0;
+}
+
+static int measure_op(struct bench *b, int i, struct bench_row *row, struct dr_error *err)
+{
+    int r = bench_op_new(b->be, i, &b->op, err);
+    if (r)
+        return r;
+    row->flops = bench_op_need(b->op).flops;
+    row->executed = bench_op_need(b->op).executed;
+    r = measure(b, row, err);
+    bench_op_free(b->op);
+    b->op = NULL;
+    return r;
+}
+
+static int measure_network(struct bench *b, int i, struct bench_row *row, struct dr_error *err)
+{
+    int r = bench_network_new(&b->model, i, b->job->stop, &b->network, err);
+    if (r)
+        return r;
+    row->flops = bench_network_need(b->network).flops;
+    row->executed = bench_network_need(b->network).executed;
+    r = measure(b, row, err);
+    bench_network_free(b->network);
+    b->network = NULL;
+    return r;
+}
+
+/* From a path to weights that the first forward of the UNet can use. */
+static int measure_load(struct bench *b, int i, struct bench_row *row, struct dr_error *err)
+{
+    struct pipeline *p;
+    if (!b->path)
+        return dr_fail_field(err, DR_EINVAL, "model", "nothing",
+                             "the model whose loading is measured", NULL);
+    (void)i;
+    pipeline_manager_drop(b->engine->pipelines);
+    double start = dr_now();
+    int r = engine_pipeline(b->engine, b->path, b->kernels, b->job->stop, &p, err);
+    if (!r)
+        r = params_acquire(p->unet, unet_visit, err);
+    if (r)
+        return r;
+    row->attempt.seconds = dr_now() - start;
+    row->attempts = row->runs = 1;
+    params_release(p->unet, unet_visit, false);
+    return 0;
+}
+
+/* ---- all cases ---- */
+
+static const char *load_name(int i)
+{
+    return i < LOADS ? load_names[i] : NULL;
+}
+
+static const struct group {
+    const char *(*name)(int i);
+    int (*measure)(struct bench *b, int i, struct bench_row *row, struct dr_error *err);
+    bool by_name_only;
+} groups[] = {
+    { bench_op_name, measure_op, false },
+    { bench_network_name, measure_network, false },
+    { load_name, measure_load, true },
+};
+enum { GROUPS = sizeof groups / sizeof *groups };
+
+static bool wanted(const struct bench *b, const struct group *g, const char *name)
+{
+    return *b->only ? !strcmp(b->only, name) : !g->by_name_only;
+}
+
+/* How many cases there will be; an unknown name is an error. */
+static int count_cases(struct bench *b, struct dr_error *err)
+{
+    const char *names[NAMES_MOST], *name;
+    size_t n = 0;
+    for (int g = 0; g < GROUPS; g++)
+        for (int i = 0; (name = groups[g].name(i)) && n < NAMES_MOST; i++) {
+            names[n++] = name;
+            b->total += wanted(b, &groups[g], name);
+        }
+    return b->total ? 0
+                    : dr_fail_field(err, DR_EINVAL, "only", b->only, "the name of a case",
+                                    dr_nearest(b->only, names, n));
+}
+
+static int run_case(struct bench *b, const struct group *g, int i, struct dr_error *err)
+{
+    struct bench_row row = { .name = g->name(i) };
+    int r = tell(b, "running", json_string(row.name), err);
+    if (!r)
+        r = g->measure(b, i, &row, err);
+    if (r)
+        return r;
+    json_t *json = bench_row_json(&row);
+    if (jx_add(b->rows, json_incref(json)) < 0)
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    b->done++;
+    if (!r)
+        return tell(b, "case", json, err);
+    json_decref(json);
+    return r;
+}
+
+static int run_all(struct bench *b, json_t **ret, struct dr_error *err)
+{
+    json_t *machine = machine_json(b);
+    int r = tell(b, "machine", json_incref(machine), err);
+    for (int g = 0; g < GROUPS && !r; g++)
+        for (int i = 0; groups[g].name(i) && !r; i++)
+            if (wanted(b, &groups[g], groups[g].name(i)))
+                r = run_case(b, &groups[g], i, err);
+    if (!r && jx_set(machine, "cases", json_incref(b->rows)) < 0)
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    if (r)
+        json_decref(machine);
+    else
+        *ret = machine;
+    return r;
+}
+
+static int read_fields(struct bench *b, const char **ret_model, struct dr_error *err)
+{
+    static const char *const keys[] = { "model", "kernels", "only", "stream", NULL };
+    const json_t *data = b->job->data;
+    int r = engine_only(data, keys, err);
+    if (!r)
+        r = jx_opt_string(data, "data", "model", ret_model, err);
+    if (!r)
+        r = jx_opt_string(data, "data", "kernels", &b->kernels, err);
+    if (!r)
+        r = jx_opt_string(data, "data", "only", &b->only, err);
+    return r ? r : jx_opt_bool(data, "data", "stream", &b->stream, err);
+}
+
+int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
+{
+    struct bench b = { .engine = engine, .job = job, .only = "", .kernels = "auto" };
+    const char *model = "";
+    char path[DR_PATH_MAX];
+    int r = read_fields(&b, &model, err);
+    if (!r)
+        r = count_cases(&b, err);
+    if (!r && *model)
+        r = engine_model_path(engine, model, path, sizeof path, err);
+    if (!r)
+        r = device_manager_backend(b.engine->devices, b.kernels, &b.be, err);
+    if (r)
+        return r;
+    b.path = *model ? path : NULL;
+    b.family = cpu_peak_family_of(backend_kernel_set(b.be));
+    bench_model_init(&b.model, b.be, b.path);
+    pipeline_manager_drop(b.engine->pipelines); /* a model that lies about is memory */
+    b.rows = json_array();
+    r = b.rows ? run_all(&b, ret_data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
+    bench_model_release(&b.model);
+    json_decref(b.rows);
+    return r;
+}

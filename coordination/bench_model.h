@@ -1,0 +1,35 @@
+/* bench_model.h - networks to time: a checkpoint's, or SDXL base's shapes with random weights.
+ *
+ * One part at a time is held, since all together are 7 GB: asking for another lets go of the one
+ * before.
+ */
+#ifndef DR_COORDINATION_BENCH_MODEL_H
+#define DR_COORDINATION_BENCH_MODEL_H
+
+#include "models/clip_text.h"
+#include "models/model_loader.h"
+#include "models/unet.h"
+#include "models/vae.h"
+
+enum bench_part { BENCH_UNET, BENCH_DECODER, BENCH_ENCODER, BENCH_TEXT, BENCH_NOTHING };
+
+enum { BENCH_ENCODERS = 2 };
+
+/* Zero but for be, and path (resolved; NULL: random weights) which the owner keeps. */
+struct bench_model {
+    struct backend *be;
+    const char *path;
+    struct checkpoint *checkpoint; /* NULL: random weights */
+    enum bench_part part;          /* what is there */
+    struct unet *unet;
+    struct vae *vae;
+    struct clip_text *text[BENCH_ENCODERS]; /* NULL where the model has none */
+};
+
+void bench_model_init(struct bench_model *m, struct backend *be, const char *path);
+/* Weights of 16 bits when random; ready to compute with. */
+int bench_model_need(struct bench_model *m, enum bench_part part, const atomic_int *stop,
+                     struct dr_error *err);
+void bench_model_release(struct bench_model *m);
+
+#endif

@@ -1,0 +1,48 @@
+/* bench_rule.c - see bench_rule.h. */
+#include "coordination/bench_rule.h"
+
+#include <math.h>
+
+static const double DIFFERENCE = 0.1;
+
+static double unsteadiness(const struct bench_attempt *a)
+{
+    double peak = bench_peak(a);
+    return peak > 0 ? fabs(a->before - a->after) / peak : 0;
+}
+
+bool bench_steady(const struct bench_attempt *a)
+{
+    return unsteadiness(a) <= DIFFERENCE;
+}
+
+double bench_peak(const struct bench_attempt *a)
+{
+    return a->before > a->after ? a->before : a->after;
+}
+
+int bench_choose(const struct bench_attempt *a, int n)
+{
+    int best = 0;
+    for (int i = 0; i < n; i++) {
+        if (bench_steady(&a[i]))
+            return i;
+        if (unsteadiness(&a[i]) < unsteadiness(&a[best]))
+            best = i;
+    }
+    return best;
+}
+
+json_t *bench_row_json(const struct bench_row *row)
+{
+    const struct bench_attempt *a = &row->attempt;
+    double seconds = a->seconds > 0 ? a->seconds : 1, peak = bench_peak(a);
+    double rate = row->flops / seconds, executed = row->executed / seconds;
+    return json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:b}", "name", row->name,
+                     "seconds", a->seconds, "flops", row->flops, "executed_flops", row->executed,
+                     "tflops", rate * 1e-12, "executed_tflops", executed * 1e-12,
+                     "fraction_of_peak", peak > 0 ? rate / peak : 0.0, "executed_fraction",
+                     peak > 0 ? executed / peak : 0.0, "peak_before", a->before * 1e-12,
+                     "peak_after", a->after * 1e-12, "runs", row->runs, "attempts", row->attempts,
+                     "noisy", !bench_steady(a));
+}
