@@ -105,7 +105,8 @@ static json_t *request(const struct cli_call *call, const char *only)
         const char *key, *value;
     } fields[] = { { "only", only },
                    { "model", call->value[OPT_model] },
-                   { "kernels", call->value[OPT_kernels] } };
+                   { "kernels", call->value[OPT_kernels] },
+                   { "precision", call->value[OPT_precision] } };
     json_t *data = json_pack("{s:b}", "stream", 1);
     for (size_t i = 0; data && i < sizeof fields / sizeof *fields; i++)
         if (fields[i].value && jx_set(data, fields[i].key, json_string(fields[i].value)) < 0) {
@@ -130,7 +131,7 @@ static int keep(struct bench *b, json_t *answer, struct dr_error *err)
 /* A mistake in a field is one in the option of that name. */
 static void name_option(struct dr_error *err)
 {
-    static const char *const options[] = { "only", "model", "kernels" };
+    static const char *const options[] = { "only", "model", "kernels", "precision" };
     char path[sizeof err->path];
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
         size_t n = strlen(options[i]);
@@ -192,7 +193,7 @@ const struct cli_verb cli_bench = {
              "several minutes for all cases. "
              "With one, loading is measured too.\n"
              "  darkroom bench --only unet_512 --json\n",
-    .takes = TAKES(threads) | TAKES(model) | TAKES(only) | TAKES(kernels) | TAKES(quiet) |
-             TAKES(json),
+    .takes = TAKES(threads) | TAKES(model) | TAKES(only) | TAKES(kernels) | TAKES(precision) |
+             TAKES(quiet) | TAKES(json),
     .run = bench,
 };

@@ -29,6 +29,7 @@ struct bench {
     struct worker_job *job;
     struct backend *be;
     const char *only, *kernels, *path; /* only: "" is all */
+    enum precision precision;
     bool stream;
     int family; /* of the kernel set */
     int done, total;
@@ -162,7 +163,7 @@ static int measure_load(struct bench *b, int i, struct bench_row *row, struct dr
     (void)i;
     pipeline_manager_drop(b->engine->pipelines);
     double start = dr_now();
-    int r = engine_pipeline(b->engine, b->path, b->kernels, b->job->stop, &p, err);
+    int r = engine_pipeline(b->engine, b->path, b->kernels, b->precision, b->job->stop, &p, err);
     if (!r)
         r = params_acquire(p->unet, unet_visit, err);
     if (r)
@@ -248,13 +249,18 @@ static int run_all(struct bench *b, json_t **ret, struct dr_error *err)
 
 static int read_fields(struct bench *b, const char **ret_model, struct dr_error *err)
 {
-    static const char *const keys[] = { "model", "kernels", "only", "stream", NULL };
+    static const char *const keys[] = { "model", "kernels", "precision", "only", "stream", NULL };
     const json_t *data = b->job->data;
+    const char *precision = "auto";
     int r = engine_only(data, keys, err);
     if (!r)
         r = jx_opt_string(data, "data", "model", ret_model, err);
     if (!r)
         r = jx_opt_string(data, "data", "kernels", &b->kernels, err);
+    if (!r)
+        r = jx_opt_string(data, "data", "precision", &precision, err);
+    if (!r)
+        r = precision_find(precision, &b->precision, err);
     if (!r)
         r = jx_opt_string(data, "data", "only", &b->only, err);
     return r ? r : jx_opt_bool(data, "data", "stream", &b->stream, err);
@@ -271,7 +277,7 @@ int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct
     if (!r && *model)
         r = engine_model_path(engine, model, path, sizeof path, err);
     if (!r)
-        r = device_manager_backend(b.engine->devices, b.kernels, &b.be, err);
+        r = device_manager_backend(b.engine->devices, b.kernels, b.precision, &b.be, err);
     if (r)
         return r;
     b.path = *model ? path : NULL;
