@@ -65,7 +65,7 @@ struct backend {
     int threads;
 };
 
-enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 1 };
+enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 2 };
 
 /* Rounded up to BACKEND_ALIGN; SIZE_MAX when that does not fit. */
 size_t backend_align(size_t bytes);

@@ -2,3 +2,5 @@
 #include "backend/cpu/kernels/vec_avx512.inc"
 
 #include "backend/cpu/kernels/gemm.inc"
+
+#include "backend/cpu/kernels/winograd.inc"
