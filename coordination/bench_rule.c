@@ -38,11 +38,11 @@ json_t *bench_row_json(const struct bench_row *row)
     const struct bench_attempt *a = &row->attempt;
     double seconds = a->seconds > 0 ? a->seconds : 1, peak = bench_peak(a);
     double rate = row->flops / seconds, executed = row->executed / seconds;
-    return json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:b}", "name", row->name,
+    return json_pack("{s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:i,s:i,s:b}", "name", row->name,
                      "seconds", a->seconds, "flops", row->flops, "executed_flops", row->executed,
                      "tflops", rate * 1e-12, "executed_tflops", executed * 1e-12,
                      "fraction_of_peak", peak > 0 ? rate / peak : 0.0, "executed_fraction",
                      peak > 0 ? executed / peak : 0.0, "peak_before", a->before * 1e-12,
-                     "peak_after", a->after * 1e-12, "runs", row->runs, "attempts", row->attempts,
-                     "noisy", !bench_steady(a));
+                     "peak_after", a->after * 1e-12, "cores", a->cores, "runs", row->runs,
+                     "attempts", row->attempts, "noisy", !bench_steady(a));
 }

@@ -14,6 +14,7 @@
 struct bench_attempt {
     double seconds;
     double before, after; /* peaks, FLOP/s */
+    double cores;         /* at work, on the mean: fewer than threads where others were on them */
 };
 
 enum { BENCH_ATTEMPTS = 4 };

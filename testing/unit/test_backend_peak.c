@@ -126,7 +126,43 @@ static void avx512_is_near_the_peak(void **state)
     set_reaches("avx512");
 }
 
+/* Every set says whose fraction it is, and a machine that runs the set has that family. */
+static void every_set_has_a_family(void **state)
+{
+    (void)state;
+    bool ok;
+    const char *name;
+    for (int i = 0; (name = backend_kernel_set_name(i, &ok)); i++) {
+        int family = cpu_peak_family_of(name);
+        assert_non_null(cpu_peak_family(family));
+        if (ok && strcmp(name, "scalar"))
+            assert_true(cpu_peak_usable(family));
+    }
+    assert_int_equal(cpu_peak_family_of("none"), -1);
+    assert_null(cpu_peak_family(-1));
+}
+
+/* An instruction is issued once or twice a cycle, a tile's product in 16; a loop that waits for its
+ * own results or for memory shows less. What a busy neighbour leaves is for people to look at. */
+static void families_are_measured(void **state)
+{
+    (void)state;
+    struct backend *be;
+    const char *name;
+    assert_int_equal(backend_open_cpu(NULL, &be, NULL), 0);
+    for (int i = 0; (name = cpu_peak_family(i)); i++) {
+        struct cpu_peak p = cpu_peak_measure(be, i);
+        print_message("%-12s %.4f TFLOP/s, %.2f GHz, %.3f instructions and %.1f FLOPs a cycle\n",
+                      name, p.flops * 1e-12, p.hz * 1e-9, p.instructions, p.per_cycle);
+        assert_true(cpu_peak_usable(i) ? p.flops > 1e8 && p.hz > 1e7 : p.flops == 0);
+        assert_true(p.instructions < 4);
+    }
+    backend_close(be);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(every_set_has_a_family),
+    cmocka_unit_test(families_are_measured),
     cmocka_unit_test(avx2_is_near_the_peak),
     cmocka_unit_test(avx512_is_near_the_peak),
 };
