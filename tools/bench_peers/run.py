@@ -1,0 +1,245 @@
+#!/usr/bin/env python3
+"""Darkroom against PyTorch with diffusers and OpenVINO, on this machine, in alternation; one table of medians of ratios.
+
+    tools/bench_peers/run.py                                    everything; hours
+    tools/bench_peers/run.py --cases unet_512 --peers torch_bf16,openvino_bf16 --rounds 5
+    tools/bench_peers/run.py --isa avx2                         all limited to AVX2
+
+Every measurement is a process of its own, one after another: Darkroom, a peer, Darkroom, the next peer, Darkroom ... A peer's ratio is its
+seconds over the mean of the two of Darkroom around it: above 1 Darkroom is faster. Networks are SDXL's at full size with random weights on both
+sides; nothing is quantised. A CFG pair of a peer is the faster of a batch of two and twice a batch of one. A peer that fails is told in the table.
+
+With --isa avx2, PyTorch is limited by the variables below and Darkroom by its kernel set; OpenVINO cannot be limited and is left out. The peers'
+packages come from requirements.txt into a virtual environment of their own (--venv for one that exists). Results go to OUT.json and OUT.md after
+every round; with --model Darkroom's weights come from a checkpoint.
+"""
+import argparse
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+CASES = ["unet_512", "unet_512_cfg", "unet_1024", "unet_1024_cfg", "vae_decode_512", "vae_decode_1024"]
+# name: (script, options)
+PEERS = {
+    "torch_f32": ("peer_torch.py", ["--type", "f32"]),
+    "torch_f16": ("peer_torch.py", ["--type", "f16"]),
+    "torch_bf16": ("peer_torch.py", ["--type", "bf16"]),
+    "torch_f32_compiled": ("peer_torch.py", ["--type", "f32", "--compile"]),
+    "torch_f16_compiled": ("peer_torch.py", ["--type", "f16", "--compile"]),
+    "torch_bf16_compiled": ("peer_torch.py", ["--type", "bf16", "--compile"]),
+    "openvino_f32": ("peer_openvino.py", ["--type", "f32"]),
+    "openvino_f16": ("peer_openvino.py", ["--type", "f16"]),
+    "openvino_bf16": ("peer_openvino.py", ["--type", "bf16"]),
+}
+ISAS = ["native", "avx2"]
+LIMITED = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"}
+
+
+def names(known):
+    def parse(text):
+        wanted = text.split(",")
+        for name in wanted:
+            if name not in known:
+                raise argparse.ArgumentTypeError(f"{name}: expected some of {', '.join(known)}")
+        return wanted
+
+    return parse
+
+
+def options():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--cases", type=names(CASES), default=CASES, help="comma between")
+    p.add_argument("--peers", type=names(list(PEERS)), default=list(PEERS), help="comma between")
+    p.add_argument("--isa", type=names(ISAS), default=ISAS, help="native, avx2 or both (default)")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--kernels", default="auto", help="Darkroom's kernel set where nothing is limited")
+    p.add_argument("--model", help="checkpoint for Darkroom (default: random weights)")
+    p.add_argument("--darkroom", default=os.path.join(ROOT, "build/release/darkroom"))
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--limit", type=int, default=1800, help="most seconds of one process")
+    p.add_argument("--under", default="", help="command to put before each timed process, such as 'taskset -c 0-3'")
+    p.add_argument("--venv", help="virtual environment with the packages of requirements.txt")
+    p.add_argument("--work", default=os.path.join(ROOT, "build/bench_peers"), help="environment and converted networks")
+    p.add_argument("--out", default=os.path.join(ROOT, "build/bench_peers/table"), help="results, without .json and .md")
+    return p.parse_args()
+
+
+def say(text):
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+def environment(o):
+    """The Python of the peers; the environment is made where there is none."""
+    venv = o.venv or os.path.join(o.work, "venv")
+    python = os.path.join(venv, "bin/python")
+    if not os.path.exists(python):
+        say(f"installing the peers into {venv}")
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", "-r", os.path.join(HERE, "requirements.txt")], check=True)
+    return python
+
+
+def run(o, command, extra=None, timed=True):
+    """(the last JSON line of its output or None, what went wrong)"""
+    command = (shlex.split(o.under) if timed else []) + command
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=o.limit, env={**os.environ, **(extra or {})})
+    except subprocess.TimeoutExpired:
+        return None, f"over {o.limit} s"
+    except OSError as error:
+        return None, str(error)
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode == 0 and lines:
+        return json.loads(lines[-1]), None
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    return None, f"status {done.returncode}: {said[-1][:200] if said else 'no words'}"
+
+
+class Darkroom:
+    """Darkroom's own measurements of a case."""
+
+    def __init__(self, o, isa):
+        self.o, self.isa = o, isa
+        self.answer, self.samples = {}, []
+
+    def measure(self, case):
+        o = self.o
+        kernels = "avx2" if self.isa == "avx2" else o.kernels
+        command = [o.darkroom, "bench", "--only", case, "--json", "--quiet", "--kernels", kernels, "--threads", str(o.threads)]
+        answer, error = run(o, command + (["--model", o.model] if o.model else []))
+        if error:
+            sys.exit(f"run.py: darkroom: {error}")
+        row = answer["cases"][0]
+        self.answer = answer
+        self.samples.append(row)
+        say(f"  darkroom {answer['kernel_set']}: {row['seconds']:.3f} s, {100 * row['fraction_of_peak']:.1f} % of its peak")
+        return row["seconds"]
+
+
+def peer(o, python, name, case, isa):
+    script, arguments = PEERS[name]
+    command = [python, os.path.join(HERE, script), "--case", case, "--threads", str(o.threads)] + arguments
+    if script == "peer_openvino.py":
+        command += ["--work", o.work]
+    answer, error = run(o, command, LIMITED if isa == "avx2" else None)
+    say(f"  {name}: {error}" if error else f"  {name}: {answer['seconds']:.3f} s")
+    return answer, error
+
+
+def convert(o, python):
+    """OpenVINO reads the networks from files that are made once."""
+    if "native" not in o.isa or not any(name.startswith("openvino") for name in o.peers):
+        return
+    for network in sorted({case.split("_")[0] for case in o.cases}):
+        if os.path.exists(os.path.join(o.work, f"{network}.xml")):
+            continue
+        say(f"converting the {network} for OpenVINO")
+        script = os.path.join(HERE, "peer_openvino.py")
+        subprocess.run([python, script, "--convert", network, "--work", o.work], check=False, stdout=subprocess.DEVNULL)
+
+
+def measure_row(o, python, row, darkroom):
+    """One round of a row: every peer between two measurements of Darkroom. One that failed is not asked again."""
+    before = None
+    for name in row["peers"]:
+        result = row["peers"][name]
+        if result.get("error"):
+            continue
+        if before is None:
+            before = darkroom.measure(row["case"])
+        answer, error = peer(o, python, name, row["case"], row["isa"])
+        if error:
+            result["error"] = error
+            continue
+        after = darkroom.measure(row["case"])
+        result["samples"].append(answer)
+        result["ratios"].append(answer["seconds"] / ((before + after) / 2))
+        before = after
+
+
+def summarise(row, darkroom):
+    row["kernel_set"] = darkroom.answer.get("kernel_set")
+    row["peaks"] = darkroom.answer.get("peaks")
+    row["darkroom"] = darkroom.samples
+    if darkroom.samples:
+        row["seconds"] = statistics.median(s["seconds"] for s in darkroom.samples)
+        row["fraction_of_peak"] = statistics.median(s["fraction_of_peak"] for s in darkroom.samples)
+    for result in row["peers"].values():
+        if result["ratios"]:
+            result["seconds"] = statistics.median(s["seconds"] for s in result["samples"])
+            result["ratio"] = statistics.median(result["ratios"])
+    there = [name for name, result in row["peers"].items() if result["ratios"]]
+    row["best_peer"] = min(there, key=lambda name: row["peers"][name]["ratio"]) if there else None
+
+
+def table(o, machine, rows):
+    text = [f"{machine['cpu']}, {o.threads} threads; {machine['versions']}. {o.rounds} rounds asked for. Ratios: a peer's seconds over Darkroom's,",
+            "medians (least to most), above 1 Darkroom is faster.", "",
+            "| case | instructions | Darkroom | of peak | best peer | ratio |", "|---|---|---|---|---|---|"]
+    for row in rows:
+        best = row["best_peer"]
+        if not best:
+            continue
+        result = row["peers"][best]
+        text.append(f"| {row['case']} | {row['isa']} ({row['kernel_set']}) | {row['seconds']:.2f} s | {100 * row['fraction_of_peak']:.0f} % "
+                    f"| {best} {result['seconds']:.2f} s | **{result['ratio']:.2f}** ({min(result['ratios']):.2f} to {max(result['ratios']):.2f}) |")
+    text += ["", "All peers: seconds, ratio.", "", "| case | instructions | " + " | ".join(o.peers) + " |",
+             "|---|---|" + "---|" * len(o.peers)]
+    for row in rows:
+        cells = []
+        for name in o.peers:
+            result = row["peers"].get(name)
+            cells.append("–" if result is None else f"{result['seconds']:.2f} s, {result['ratio']:.2f}" if result["ratios"]
+                         else result.get("error", "not yet").replace("|", "/"))
+        text.append(f"| {row['case']} | {row['isa']} | " + " | ".join(cells) + " |")
+    return "\n".join(text) + "\n"
+
+
+def write(o, machine, rows):
+    os.makedirs(os.path.dirname(os.path.abspath(o.out)), exist_ok=True)
+    for suffix, text in ((".json", json.dumps({"machine": machine, "rows": rows}, indent=1)), (".md", table(o, machine, rows))):
+        with open(o.out + suffix + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(o.out + suffix + ".new", o.out + suffix)
+
+
+def describe(python):
+    cpu = platform.processor()
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        cpu = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), cpu)
+    code = ("import importlib.metadata as m; print(', '.join(f'{p} {m.version(p)}' for p in "
+            "('torch', 'diffusers', 'transformers', 'openvino')))")
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True)
+    return {"cpu": cpu, "versions": done.stdout.strip(), "date": time.strftime("%Y-%m-%d")}
+
+
+def main():
+    o = options()
+    python = environment(o)
+    os.makedirs(o.work, exist_ok=True)
+    convert(o, python)
+    machine = describe(python)
+    rows, darkrooms = [], []
+    for isa in o.isa:
+        for case in o.cases:
+            peers = [name for name in o.peers if isa == "native" or name.startswith("torch")]
+            rows.append({"case": case, "isa": isa, "peers": {name: {"samples": [], "ratios": []} for name in peers}})
+            darkrooms.append(Darkroom(o, isa))
+    for number in range(o.rounds):
+        for row, darkroom in zip(rows, darkrooms):
+            say(f"round {number + 1} of {o.rounds}, {row['case']}, {row['isa']}")
+            measure_row(o, python, row, darkroom)
+            summarise(row, darkroom)
+            write(o, machine, rows)
+    print(table(o, machine, rows), end="")
+
+
+if __name__ == "__main__":
+    main()
