@@ -71,6 +71,21 @@ static const struct clip_arch sdxl_text[BENCH_ENCODERS] = {
       .bos_id = 49406 },
 };
 
+const struct unet_arch *bench_unet_arch(void)
+{
+    return &sdxl_unet;
+}
+
+const struct vae_arch *bench_vae_arch(void)
+{
+    return &sdxl_vae;
+}
+
+const struct clip_arch *bench_text_arch(int which)
+{
+    return &sdxl_text[which];
+}
+
 void bench_model_init(struct bench_model *m, struct backend *be, const char *path)
 {
     memset(m, 0, sizeof *m);
@@ -114,14 +129,25 @@ static int forget_param(void *ctx, struct param *p, const char *name, const stru
     return 0;
 }
 
+int bench_model_fill(void *network, visit_fn visit, const atomic_int *stop, struct dr_error *err)
+{
+    struct filling f = { stop, err };
+    struct visitor v = { .param = fill_param, .ctx = &f };
+    return visit(network, &v);
+}
+
+void bench_model_empty(void *network, visit_fn visit)
+{
+    struct visitor v = { .param = forget_param };
+    visit(network, &v);
+}
+
 /* Weights from the checkpoint or from nowhere, then prepared. */
 static int fill(struct bench_model *m, enum component component, void *network, visit_fn visit,
                 const atomic_int *stop, struct dr_error *err)
 {
-    struct filling f = { stop, err };
-    struct visitor v = { .param = fill_param, .ctx = &f };
     int r = m->checkpoint ? checkpoint_load(m->checkpoint, component, network, visit, err)
-                          : visit(network, &v);
+                          : bench_model_fill(network, visit, stop, err);
     if (!r)
         r = params_prepare(network, visit, m->be, stop, err);
     return r ? r : params_acquire(network, visit, err);
@@ -129,12 +155,11 @@ static int fill(struct bench_model *m, enum component component, void *network, 
 
 static void empty(const struct bench_model *m, void *network, visit_fn visit)
 {
-    struct visitor v = { .param = forget_param };
     if (!network)
         return;
     params_unprepare(network, visit);
     if (!m->checkpoint)
-        visit(network, &v);
+        bench_model_empty(network, visit);
 }
 
 /* ---- parts ---- */

@@ -14,6 +14,8 @@ import os
 import resource
 import time
 
+from watch import timed
+
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -78,14 +80,10 @@ def measure(core, o, network, size, batch):
     inputs = [random.standard_normal(s, numpy.float32) if s else numpy.array(500.0, numpy.float32) for s in shapes]
     if network == "unet":
         inputs[-1] = numpy.array([[size, size, 0, 0, size, size]] * batch, numpy.float32)
-    times = []
-    for _ in range(o.runs + 1):
-        start = time.perf_counter()
-        result = compiled(inputs)
-        times.append(time.perf_counter() - start)
+    first, best, result = timed(lambda: compiled(inputs), o.runs)
     assert bool(numpy.isfinite(result[0]).all()), "not finite"
     used = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
-    return {"seconds": min(times[1:]), "first": times[0], "compile": compiling, "type": used}
+    return {**best, "first": first, "compile": compiling, "type": used}
 
 
 def case(name):

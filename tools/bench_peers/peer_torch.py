@@ -10,11 +10,11 @@ import argparse
 import json
 import os
 import resource
-import time
 
 import torch
 
 from networks import TYPES, case, unet, unet_inputs, vae
+from watch import timed
 
 
 def options():
@@ -27,15 +27,10 @@ def options():
     return parser.parse_args()
 
 
-def timed(run, runs):
-    """(seconds of the first call, least seconds of the next ones)"""
-    times = []
-    for _ in range(runs + 1):
-        start = time.perf_counter()
-        result = run()
-        times.append(time.perf_counter() - start)
+def measure(run, runs):
+    first, best, result = timed(run, runs)
     assert bool(torch.isfinite(result).all()), "not finite"
-    return times[0], min(times[1:])
+    return {**best, "first": first}
 
 
 def runner(model, network, size, batch, dtype):
@@ -65,15 +60,14 @@ def main():
     with torch.no_grad():
         for name in o.case:
             _, size, batch = case(name)
-            first, seconds = timed(runner(model, network, size, batch, dtype), o.runs)
-            answer = {"case": name, "seconds": seconds, "first": first}
+            answer = {"case": name, **measure(runner(model, network, size, batch, dtype), o.runs)}
             if batch == 1:
-                alone[size] = seconds
+                alone[size] = answer["seconds"]
             else:
                 if size not in alone:
-                    alone[size] = timed(runner(model, network, size, 1, dtype), o.runs)[1]
-                answer.update(batch_2=seconds, twice_batch_1=2 * alone[size])
-                answer["seconds"] = min(seconds, 2 * alone[size])
+                    alone[size] = measure(runner(model, network, size, 1, dtype), o.runs)["seconds"]
+                answer.update(batch_2=answer["seconds"], twice_batch_1=2 * alone[size])
+                answer["seconds"] = min(answer["seconds"], 2 * alone[size])
             answer["rss_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
             print(json.dumps(answer), flush=True)
 

@@ -1,0 +1,12 @@
+/* bench_file.h - a model of SDXL base's size with random weights, on disk. */
+#ifndef DR_COORDINATION_BENCH_FILE_H
+#define DR_COORDINATION_BENCH_FILE_H
+
+#include <stdatomic.h>
+
+#include "base/error.h"
+
+/* Writes a diffusers folder, 7 GB of float16, unless it is there whole already. */
+int bench_file_write(const char *folder, const atomic_int *stop, struct dr_error *err);
+
+#endif
