@@ -15,7 +15,8 @@ mkdir -p "$place"
 if ! python3 -c 'import numpy' 2>/dev/null; then
     as_root=
     [ "$(id -u)" = 0 ] || as_root=sudo
-    $as_root apt-get install -y -q --no-install-recommends python3-numpy
+    $as_root apt-get update -q
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3-numpy
 fi
 if [ ! -f "$model" ]; then
     python3 "$here/make_sdxl_checkpoint.py" "$model.part"
