@@ -32,7 +32,7 @@ struct bench {
     struct backend *be;
     const char *only, *kernels, *path; /* only: "" is all */
     enum precision precision;
-    char made[DR_PATH_MAX];            /* the path of a random model */
+    char made[DR_PATH_MAX]; /* the path of a random model */
     bool stream;
     int family; /* of the kernel set */
     int done, total;
