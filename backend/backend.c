@@ -113,7 +113,7 @@ static int op_check(const struct exec *x, const struct op *op, const struct op_i
         bool narrow = acts[i].act->buf && (t == DTYPE_F16 || t == DTYPE_BF16);
         bool wide = op->weight && weight_desc(op->weight)->wide;
         if (!r && narrow &&
-            (wide || !(info->operands & acts[i].role) || t != backend_operand(x->be)))
+            (wide || !(info->operands & acts[i].role) || t != backend_operand(x->be, op->kind)))
             r = dr_fail(err, DR_EINVAL, "%s: %s is %s, expected F32", info->name, acts[i].name,
                         dtype_name(t));
         if (r)
@@ -272,11 +272,11 @@ enum precision backend_precision(const struct backend *be)
     return be->precision;
 }
 
-enum dtype backend_operand(const struct backend *be)
+enum dtype backend_operand(const struct backend *be, int op)
 {
-    return be->precision == PRECISION_BF16  ? DTYPE_BF16
-           : be->precision == PRECISION_F16 ? DTYPE_F16
-                                            : DTYPE_F32;
+    if (!(be->narrow_ops >> op & 1))
+        return DTYPE_F32;
+    return be->precision == PRECISION_F16 ? DTYPE_F16 : DTYPE_BF16;
 }
 
 const char *precision_name(enum precision p)

@@ -177,9 +177,10 @@ const char *backend_kernel_set(const struct backend *be); /* "avx512"; plan: the
 /* With the kernel set, what fixes the bits: F32, AUTO (float32 operands, faster algorithms), or the
  * set's 16-bit type. */
 enum precision backend_precision(const struct backend *be);
-/* The type that products take without a copy: what lies between a norm and a product, or between
- * two products, is best kept in it. F32 for sets that round nothing. */
-enum dtype backend_operand(const struct backend *be);
+/* The type that an op (of enum op_kind) takes and gives without a copy: what lies between a norm
+ * and a product, or between two products, is best kept in the product's. F32, or the 16-bit type of
+ * a kernel set whose kernel for that op rounds operands. */
+enum dtype backend_operand(const struct backend *be, int op);
 /* Of packed weights and algorithms, for receipts. */
 int backend_layout_version(const struct backend *be);
 int backend_threads(const struct backend *be);

@@ -322,7 +322,7 @@ static int check_way(struct checker *k, struct way way, const struct op_case *c,
 static bool wanted(const struct checker *k, enum op_kind kind, struct way way)
 {
     struct backend *be = k->backends[way.set][way.exact][0];
-    if (!be || (way.narrow && (!k->info->operands || backend_operand(be) == DTYPE_F32)))
+    if (!be || (way.narrow && (!k->info->operands || backend_operand(be, kind) == DTYPE_F32)))
         return false;
     if (way.set == 0)
         return way.exact && !(k->opt->scalar_flops > 0 && case_flops(k) > k->opt->scalar_flops);

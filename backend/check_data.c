@@ -317,7 +317,7 @@ int check_data_run(struct backend *be, const struct check_data *d, const struct 
     for (int role = 0; role < ROLE_COUNT; role++) {
         struct act *a = check_act(&op, (enum check_role)role);
         if (part.narrow && a->c && (op_info(op.kind)->operands & 1u << role))
-            a->dtype = backend_operand(be);
+            a->dtype = backend_operand(be, op.kind);
         if (a->c)
             capacity += backend_align(guarded_count(a) * dtype_size(a->dtype));
     }

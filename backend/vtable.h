@@ -62,6 +62,7 @@ struct backend {
     struct backend *inner; /* plan: the one it wraps; else NULL */
     const char *set;
     enum precision precision; /* as backend_precision says */
+    unsigned narrow_ops;      /* bit k: the kernel for op k meets 16-bit activations */
     int threads;
 };
 

@@ -26,16 +26,10 @@ int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct a
     return act_new(x, DTYPE_F32, n, h, w, c, ret, err);
 }
 
-int blk_operand(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
-                struct dr_error *err)
+int blk_operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
+                struct act *ret, struct dr_error *err)
 {
-    return act_new(x, backend_operand(x->be), n, h, w, c, ret, err);
-}
-
-/* A product takes float32 activations as they are. */
-static bool takes_f32(const struct exec *x)
-{
-    return backend_operand(x->be) == DTYPE_F32;
+    return act_new(x, backend_operand(x->be, product), n, h, w, c, ret, err);
 }
 
 static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_error *err)
@@ -93,12 +87,13 @@ int blk_normed(struct exec *x, const struct layer *l, int groups, double eps,
                enum activation activation, struct act *y, struct dr_error *err)
 {
     struct act in = *y, out = in;
+    bool in_place = backend_operand(x->be, OP_CONV2D) == in.dtype;
     int e;
-    if (!takes_f32(x) && (e = blk_operand(x, in.n, in.h, in.w, in.c, &out, err)))
+    if (!in_place && (e = blk_operand(x, OP_CONV2D, in.n, in.h, in.w, in.c, &out, err)))
         return e;
     if ((e = blk_group_norm(x, l, in, groups, eps, activation, out, err)))
         return e;
-    if (!takes_f32(x))
+    if (!in_place)
         act_free(x, &in);
     *y = out;
     return 0;
@@ -208,7 +203,7 @@ static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, 
         if ((e = blk_normed(x, &r->norm1, r->groups, r->eps, ACT_SILU, &h, err)))
             return e;
         in->buf = NULL;
-    } else if ((e = blk_operand(x, in->n, in->h, in->w, in->c, &h, err)) ||
+    } else if ((e = blk_operand(x, OP_CONV2D, in->n, in->h, in->w, in->c, &h, err)) ||
                (e = blk_group_norm(x, &r->norm1, *in, r->groups, r->eps, ACT_SILU, h, err))) {
         return e;
     }
@@ -361,7 +356,7 @@ static int self_attention(const struct spatial *s, const struct tblock *b, struc
     struct act qkv;
     int e;
     if ((e = blk_layer_norm(x, &b->norm1, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, t.n, 1, t.w, 3 * c, &qkv, err)) ||
+        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &b->qkv, a, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), s->heads, false, a, err)))
@@ -379,7 +374,7 @@ static int text_attention(const struct spatial *s, const struct tblock *b, struc
     struct act q;
     int e;
     if ((e = blk_layer_norm(x, &b->norm2, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, t.n, 1, t.w, c, &q, err)) ||
+        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, c, &q, err)) ||
         (e = blk_linear(x, &b->q2, a, (struct blk_linear){ 0 }, q, err)))
         return e;
     for (int64_t i = 0; i < t.n; i++) {
@@ -399,7 +394,7 @@ static int feed_forward(const struct tblock *b, struct exec *x, struct act t, st
     struct act f;
     int e;
     if ((e = blk_layer_norm(x, &b->norm3, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, t.n, 1, t.w, 4 * t.c, &f, err)) ||
+        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, 4 * t.c, &f, err)) ||
         (e = blk_linear(x, &b->ff_in, a, (struct blk_linear){ .activation = ACT_GEGLU }, f, err)) ||
         (e = blk_linear(x, &b->ff_out, f, (struct blk_linear){ .residual = t }, t, err)))
         return e;
@@ -413,7 +408,7 @@ int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *c
     struct act tokens = act_tokens(io), t, a;
     int e;
     if ((e = blk_new(x, tokens.n, 1, tokens.w, tokens.c, &t, err)) ||
-        (e = blk_operand(x, tokens.n, 1, tokens.w, tokens.c, &a, err)) ||
+        (e = blk_operand(x, OP_LINEAR, tokens.n, 1, tokens.w, tokens.c, &a, err)) ||
         (e = blk_group_norm(x, &s->norm, tokens, s->groups, SPATIAL_NORM_EPS, ACT_NONE, a, err)) ||
         (e = blk_linear(x, &s->proj_in, a, (struct blk_linear){ 0 }, t, err)))
         return e;
@@ -458,9 +453,9 @@ int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct 
     int64_t c = a->channels;
     struct act tokens = act_tokens(io), h, qkv;
     int e;
-    if ((e = blk_operand(x, tokens.n, 1, tokens.w, c, &h, err)) ||
+    if ((e = blk_operand(x, OP_LINEAR, tokens.n, 1, tokens.w, c, &h, err)) ||
         (e = blk_group_norm(x, &a->norm, tokens, a->groups, a->eps, ACT_NONE, h, err)) ||
-        (e = blk_operand(x, tokens.n, 1, tokens.w, 3 * c, &qkv, err)) ||
+        (e = blk_operand(x, OP_LINEAR, tokens.n, 1, tokens.w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &a->qkv, h, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), 1, false, h, err)))

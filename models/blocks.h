@@ -18,11 +18,11 @@
 int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
             struct dr_error *err);
 
-/* The same, of the type that products take: for what a norm, an attention or a product gives to the
- * next product. What is added to stays float32. */
-int blk_operand(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
-                struct dr_error *err);
-/* *y = act(group_norm(*y)) of the type that products take: in place where that is float32. */
+/* The same, of the type that this product takes: for what a norm, an attention or a product gives
+ * to it. What is added to stays float32. */
+int blk_operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
+                struct act *ret, struct dr_error *err);
+/* *y = act(group_norm(*y)) of the type that convolutions take: in place where that is y's. */
 int blk_normed(struct exec *x, const struct layer *l, int groups, double eps,
                enum activation activation, struct act *y, struct dr_error *err);
 

@@ -76,10 +76,13 @@ int cpu_weight_fill(struct backend *be, struct weight *w, struct dr_error *err)
     return 0;
 }
 
+/* Packed are the weights whose kernels round operands. */
 size_t cpu_packed_bytes(struct backend *be, const struct cpu_weight *w)
 {
-    const struct packing *p = kernel_set_packing(((struct cpu_backend *)be)->set);
-    return p && !w->desc.wide ? p->bytes(&w->desc) : 0;
+    struct cpu_backend *cpu = (struct cpu_backend *)be;
+    const struct packing *p = kernel_set_packing(cpu->set);
+    enum op_kind kind = w->desc.kind == WEIGHT_CONV ? OP_KIND_conv2d : OP_KIND_linear;
+    return p && !w->desc.wide && (be->narrow_ops >> kind & 1) ? p->bytes(&w->desc) : 0;
 }
 
 struct pack_run {
@@ -202,6 +205,9 @@ int cpu_backend_open(const struct backend_options *opt, const struct backend_vta
     cpu->base.v = v;
     cpu->base.set = kernel_set_name(set);
     cpu->base.precision = kernel_set_precision(set);
+    for (int kind = 0; kind < OP_KIND_COUNT; kind++)
+        cpu->base.narrow_ops |= (unsigned)kernel_of((enum op_kind)kind, set, cpu->exact)->narrow
+                                << kind;
     if (opt->precision == PRECISION_AUTO && cpu->base.precision == PRECISION_F32)
         cpu->base.precision = PRECISION_AUTO;
     cpu->base.threads = opt->threads ? opt->threads : cpu_count();

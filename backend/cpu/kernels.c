@@ -121,9 +121,7 @@ const struct kernel *kernel_for(const struct op *op, int set, bool exact)
 {
     bool wide = op->kind == OP_KIND_attention ? op->src.dtype == DTYPE_F32
                                               : op->weight && weight_desc(op->weight)->wide;
-    while (wide && sets[set].precision != PRECISION_F32) {
-        exact = true;
+    while (wide && sets[set].precision != PRECISION_F32)
         set--;
-    }
     return kernel_of(op->kind, set, exact);
 }

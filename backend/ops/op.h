@@ -74,6 +74,9 @@ struct kernel {
     size_t (*per_thread)(const struct op *op); /* bytes; NULL: none */
     int64_t (*tiles)(const struct op *op, int phase);
     void (*run)(const struct op_args *a, int phase, int64_t tile, void *own);
+    /* Rounds operands of products to the set's 16-bit type, reads their weights packed, and takes
+     * activations of that type; of an op without a weight: takes them. */
+    bool narrow;
     double tolerance; /* of its results where the op's own is too tight for its operands; 0: not */
 };
 

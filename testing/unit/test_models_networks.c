@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/ops/op.h"
 #include "base/alloc.h"
 #include "models/vae_manager.h"
 
@@ -88,7 +89,7 @@ static void for_each_set(void (*check)(struct odd *g, const char *kernels))
             continue;
         struct odd g;
         odd_must(&g, ODD_CPU, name, 2);
-        tolerance = backend_operand(g.be) == DTYPE_F32 ? TOLERANCE : TOLERANCE_16;
+        tolerance = backend_operand(g.be, OP_LINEAR) == DTYPE_F32 ? TOLERANCE : TOLERANCE_16;
         check(&g, name);
         assert_int_equal(workspace_used(g.ws), 0);
         odd_close(&g);
