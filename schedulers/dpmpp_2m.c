@@ -38,16 +38,10 @@ static const char *const aliases[] = { "dpm++2m", "DPMSolverMultistep", NULL };
 
 static const struct sched_fixed_key fixed[] = {
     { "algorithm_type", "dpmsolver++|deis" },
-    { "solver_order", "2" },
     { "solver_type", "midpoint|logrho|bh1|bh2" },
-    { "thresholding", "false" },
-    { "final_sigmas_type", "zero" },
     { "lambda_min_clipped", "null" },
     { "variance_type", "null" },
-    { "use_beta_sigmas", "false" },
     { "use_lu_lambdas", "false" },
-    { "use_flow_sigmas", "false" },
-    { "use_dynamic_shifting", "false" },
     { NULL, NULL },
 };
 

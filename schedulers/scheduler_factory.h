@@ -23,7 +23,8 @@ enum sched_rule {
     SCHED_RULE_COUNT
 };
 
-/* A key of the diffusers class whose other values are not done: `accepted` are the values that are,
+/* A key of the diffusers class whose other values are not done (those that all classes of the DPM
+ * rule have stand in scheduler_manager.c): `accepted` are the values that are,
  * as text, separated by '|' ("zero", "false", "2|3"). null and absence are always accepted. */
 struct sched_fixed_key {
     const char *key, *accepted;

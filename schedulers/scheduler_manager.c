@@ -167,7 +167,18 @@ static int read_schedule(const json_t *file, struct sched_config *c, struct dr_e
 static int read_file(const json_t *file, struct sched_config *c, struct dr_error *err)
 {
     static const struct sched_fixed_key common[] = { { "trained_betas", "null" }, { NULL, NULL } };
+    static const struct sched_fixed_key dpm[] = {
+        { "solver_order", "2" },
+        { "thresholding", "false" },
+        { "final_sigmas_type", "zero" },
+        { "use_beta_sigmas", "false" },
+        { "use_flow_sigmas", "false" },
+        { "use_dynamic_shifting", "false" },
+        { NULL, NULL },
+    };
     int r = check_fixed(file, common, err);
+    if (!r && c->sampler->rule == SCHED_RULE_DPM)
+        r = check_fixed(file, dpm, err);
     if (!r)
         r = check_fixed(file, c->sampler->fixed, err);
     if (!r)

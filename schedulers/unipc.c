@@ -101,17 +101,11 @@ static void feed(struct sched *s, const float *pred, const float *noise)
 static const char *const aliases[] = { "uni_pc_bh2", "UniPCMultistep", NULL };
 
 static const struct sched_fixed_key fixed[] = {
-    { "solver_order", "2" },
     { "solver_type", "bh2|midpoint|heun|logrho" },
     { "predict_x0", "true" },
     { "lower_order_final", "true" },
     { "disable_corrector", "[]" },
     { "solver_p", "null" },
-    { "thresholding", "false" },
-    { "final_sigmas_type", "zero" },
-    { "use_beta_sigmas", "false" },
-    { "use_flow_sigmas", "false" },
-    { "use_dynamic_shifting", "false" },
     { "sigma_min", "null" },
     { "sigma_max", "null" },
     { "shift_terminal", "null" },
