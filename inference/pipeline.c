@@ -2,6 +2,7 @@
 #include "inference/pipeline.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -67,6 +68,15 @@ static bool drops(const struct walk *k, enum job_stage stage)
 
 /* ---- text ---- */
 
+static int refuse_token(const struct walk *k, const char *name, int64_t id, int64_t vocab,
+                        struct dr_error *err)
+{
+    char got[40], expected[40];
+    snprintf(got, sizeof got, "id %lld", (long long)id);
+    snprintf(expected, sizeof expected, "0 to %lld", (long long)vocab - 1);
+    return stage_refuse(&k->job->stages, name, got, expected, err);
+}
+
 static int dump_tokens(const struct walk *k, struct dr_error *err)
 {
     static const char *const names[PROMPT_ENCODERS] = { "tokens", "tokens_2" };
@@ -84,8 +94,7 @@ static int dump_tokens(const struct walk *k, struct dr_error *err)
         int64_t vocab = clip_text_arch(k->p->encoders.text[e])->vocab;
         for (int64_t i = 0; !r && loaded && i < count; i++) {
             if (wide[i] < 0 || wide[i] >= vocab)
-                r = dr_fail(err, DR_EINVAL, "load_stage.%s: id %lld, expected 0 to %lld", names[e],
-                            (long long)wide[i], (long long)vocab - 1);
+                r = refuse_token(k, names[e], wide[i], vocab, err);
             m->ids[e][i] = (int32_t)wide[i];
         }
         if (!r)
@@ -253,7 +262,7 @@ static int decode(struct walk *k, struct dr_error *err)
     for (int i = 0; !r && loaded && i < job->batch; i++) {
         for (int64_t j = 0; !r && j < plane; j++)
             if (!(k->pixels[i * plane + j] >= 0 && k->pixels[i * plane + j] <= 1))
-                r = dr_fail(err, DR_EINVAL, "load_stage.image: a value outside 0..1");
+                r = stage_refuse(&job->stages, "image", "a value outside", "0 to 1", err);
         if (!r)
             to_bytes(k->pixels + i * plane, &k->images[i]);
     }

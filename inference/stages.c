@@ -95,6 +95,15 @@ static void shape_words(enum npy_dtype dtype, const int64_t *shape, int ndim, ch
         snprintf(dst + used, n - used, "]");
 }
 
+int stage_refuse(const struct stages *s, const char *name, const char *got, const char *expected,
+                 struct dr_error *err)
+{
+    char field[64];
+    snprintf(field, sizeof field, "load_stage.%s", name);
+    return dr_fail_field(err, DR_EINVAL, field, got, expected,
+                         json_string_value(json_object_get(s->load, name)));
+}
+
 int stage_load(const struct stages *s, const char *name, enum npy_dtype dtype, const int64_t *shape,
                int ndim, void *data, bool *ret_loaded, struct dr_error *err)
 {
@@ -108,11 +117,10 @@ int stage_load(const struct stages *s, const char *name, enum npy_dtype dtype, c
         return dr_while(err, r, "loading stage %s", name);
     if (a.dtype != dtype || a.ndim != ndim ||
         memcmp(a.shape, shape, (size_t)ndim * sizeof *shape)) {
-        char got[120], expected[120], field[64];
+        char got[120], expected[120];
         shape_words(a.dtype, a.shape, a.ndim, got, sizeof got);
         shape_words(dtype, shape, ndim, expected, sizeof expected);
-        snprintf(field, sizeof field, "load_stage.%s", name);
-        r = dr_fail_field(err, DR_EINVAL, field, got, expected, path);
+        r = stage_refuse(s, name, got, expected, err);
     } else {
         memcpy(data, a.data, (size_t)a.count * npy_size_of(dtype));
         *ret_loaded = true;

@@ -34,6 +34,10 @@ bool stage_loads(const struct stages *s, const char *name);
  * tokens. */
 int stage_load(const struct stages *s, const char *name, enum npy_dtype dtype, const int64_t *shape,
                int ndim, void *data, bool *ret_loaded, struct dr_error *err);
+/* DR_EINVAL about a loaded stage: names the field, what it has and its file. */
+int stage_refuse(const struct stages *s, const char *name, const char *got, const char *expected,
+                 struct dr_error *err);
+
 /* Writes the stage when there is a dump folder. */
 int stage_dump(const struct stages *s, const char *name, enum npy_dtype dtype, const int64_t *shape,
                int ndim, const void *data, struct dr_error *err);
