@@ -37,16 +37,6 @@ static void must_be_picture(const char *path, enum img_format format)
     buf_free(&bytes);
 }
 
-static json_t *parse_out(const struct program *p)
-{
-    json_t *value;
-    struct dr_error err = { 0 };
-    if (jx_parse(p->out.data, p->out.len, NULL, "stdout", &value, &err))
-        fail_msg("%s: %s", err.text, program_out(p));
-    assert_ptr_equal(strchr(program_out(p), '\n'), p->out.data + p->out.len - 1); /* one line */
-    return value;
-}
-
 static void must_say(int status, const char *words, const char *a, const char *b, const char *c)
 {
     struct program p;
@@ -243,47 +233,13 @@ static void a_png_tells_how_it_was_made(void **state)
     buf_free(&bytes);
 }
 
-/* Runs it, and looks at what stands on stdout. */
-static void must_fail_in_json(int status, const char *code, const char *path, const char *verb,
-                              const char *option, const char *value)
-{
-    struct program p;
-    program_run(&p, status, verb, "-m", program_model(), option, value, "--json", NULL);
-    json_t *o = parse_out(&p);
-    const json_t *detail = json_array_get(json_object_get(o, "details"), 0);
-    const char *found = json_string_value(json_object_get(detail, "path"));
-    assert_true(json_is_false(json_object_get(o, "success")));
-    assert_string_equal(json_string_value(json_object_get(o, "error_code")), code);
-    assert_non_null(strstr(program_err(&p), json_string_value(json_object_get(o, "error"))));
-    if (path)
-        assert_string_equal(found ? found : "nothing", path);
-    json_decref(o);
-    program_free(&p);
-}
-
-static void json_tells_of_failures_too(void **state)
-{
-    (void)state;
-    struct program p;
-    program_folder();
-    must_fail_in_json(2, "INVALID_VALUE", "width", "plan", "-W", "1001");
-    must_fail_in_json(2, "INVALID_VALUE", NULL, "plan", "--widht", "8");
-    must_fail_in_json(2, "INVALID_VALUE", "--threads", "plan", "--threads", "x");
-    must_fail_in_json(1, "NOT_FOUND", NULL, "plan", "-m", "no/such/model");
-    must_fail_in_json(2, "INVALID_VALUE", "--prompt", "generate", "--steps", "2");
-    must_fail_in_json(2, "INVALID_VALUE", "--output", "generate", "-px", "-o-");
-    program_run(&p, 2, "generate", "--", "--json", NULL); /* no option there */
-    assert_int_equal(p.out.len, 0);
-    program_free(&p);
-}
-
 static void json_is_one_object(void **state)
 {
     (void)state;
     struct program p;
     program_folder();
     program_run(&p, 0, QUICK, "-b", "2", "-s", "3", "--json", "-o", "j/", NULL);
-    json_t *o = parse_out(&p);
+    json_t *o = program_json(&p);
     const json_t *images = json_object_get(o, "images");
     assert_int_equal(json_array_size(images), 2);
     for (int i = 0; i < 2; i++) {
@@ -354,39 +310,6 @@ static void stages_are_dumped_and_loaded(void **state)
     buf_free(&b);
 }
 
-/* Names come from the worker. */
-static void help_lists_what_the_worker_knows(void **state)
-{
-    (void)state;
-    static const char *const lists[][3] = { { "samplers", "DPM++ 2M; also", "UniPC" },
-                                            { "schedules", "karras", "sgm_uniform" },
-                                            { "presets", "diffusers", "" },
-                                            { "kernels", "scalar", "avx2" } };
-    struct program p;
-    program_folder();
-    program_run(&p, 0, "help", "generate", NULL);
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        char words[64];
-        snprintf(words, sizeof words, "`darkroom help %s`", lists[i][0]);
-        struct buf *out = &p.out; /* broken into lines: compare without what breaks them */
-        char flat[20000];
-        size_t n = 0;
-        for (size_t k = 0; k < out->len && n + 1 < sizeof flat; k++)
-            if (out->data[k] != '\n' && !(out->data[k] == ' ' && n && flat[n - 1] == ' '))
-                flat[n++] = out->data[k];
-        flat[n] = '\0';
-        if (!strstr(flat, words))
-            fail_msg("%s is not in %s", words, flat);
-    }
-    program_free(&p);
-    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
-        program_run(&p, 0, "help", lists[i][0], NULL);
-        assert_non_null(strstr(program_out(&p), lists[i][1]));
-        assert_non_null(strstr(program_out(&p), lists[i][2]));
-        program_free(&p);
-    }
-}
-
 static void other_verbs_answer(void **state)
 {
     (void)state;
@@ -403,12 +326,12 @@ static void other_verbs_answer(void **state)
     assert_string_equal(program_out(&p), "{\"ids\":[]}\n");
     program_free(&p);
     program_run(&p, 0, "tokens", "-m", program_model(), "--encoder", "2", "a", "--json", NULL);
-    o = parse_out(&p);
+    o = program_json(&p);
     assert_int_equal(json_object_size(o), 1);
     json_decref(o);
     program_free(&p);
     program_run(&p, 0, "inspect", program_model(), "--json", NULL);
-    o = parse_out(&p);
+    o = program_json(&p);
     assert_true(json_is_string(json_object_get(o, "kind")));
     json_decref(o);
     program_free(&p);
@@ -416,7 +339,7 @@ static void other_verbs_answer(void **state)
     assert_non_null(strstr(program_out(&p), "sha256"));
     program_free(&p);
     program_run(&p, 0, "plan", "-m", program_model(), "-W64", "-H64", "--json", NULL);
-    o = parse_out(&p);
+    o = program_json(&p);
     assert_true(json_integer_value(json_object_get(o, "peak_bytes")) > 0);
     json_decref(o);
     program_free(&p);
@@ -425,7 +348,7 @@ static void other_verbs_answer(void **state)
     assert_non_null(strstr(program_out(&p), "peak "));
     program_free(&p);
     program_run(&p, 0, "devices", "--json", NULL);
-    o = parse_out(&p);
+    o = program_json(&p);
     assert_true(json_array_size(json_object_get(o, "devices")) > 0);
     json_decref(o);
     program_free(&p);
@@ -572,7 +495,7 @@ static void check_tells_what_failed(void **state)
     assert_non_null(strstr(program_out(&p), "9 checks, 1 failed\n"));
     program_free(&p);
     program_run(&p, 1, "check", "--json", NULL);
-    json_t *o = parse_out(&p);
+    json_t *o = program_json(&p);
     assert_true(json_is_false(json_object_get(o, "passed")));
     assert_int_equal(json_array_size(json_object_get(o, "protocol")), 5);
     json_decref(o);
@@ -589,10 +512,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(streams_hold_one_picture),
     cmocka_unit_test(a_png_tells_how_it_was_made),
     cmocka_unit_test(json_is_one_object),
-    cmocka_unit_test(json_tells_of_failures_too),
     cmocka_unit_test(a_random_seed_is_told_and_repeats),
     cmocka_unit_test(stages_are_dumped_and_loaded),
-    cmocka_unit_test(help_lists_what_the_worker_knows),
     cmocka_unit_test(other_verbs_answer),
     cmocka_unit_test(words_come_from_the_tables),
     cmocka_unit_test(a_closed_stdout_is_no_crash),

@@ -98,6 +98,16 @@ const char *program_err(const struct program *p)
     return buf_text(&p->err);
 }
 
+json_t *program_json(const struct program *p)
+{
+    json_t *value;
+    struct dr_error err = { 0 };
+    if (jx_parse(p->out.data, p->out.len, NULL, "stdout", &value, &err))
+        fail_msg("%s: %s", err.text, program_out(p));
+    assert_ptr_equal(strchr(program_out(p), '\n'), p->out.data + p->out.len - 1); /* one line */
+    return value;
+}
+
 const char *program_folder(void)
 {
     static int turn;

@@ -18,6 +18,7 @@
 #include "testing/helpers/test.h"
 
 #include "base/buf.h"
+#include "base/json.h"
 
 enum { PROGRAM_SECONDS = 120 };
 
@@ -40,6 +41,9 @@ void program_run(struct program *p, int expected, ...);
 
 const char *program_out(const struct program *p);
 const char *program_err(const struct program *p);
+
+/* Its stdout, which is one line of JSON; a new reference. */
+json_t *program_json(const struct program *p);
 
 /* Changes into a fresh empty folder of the test and returns its path. */
 const char *program_folder(void);

@@ -1,0 +1,82 @@
+/* test_cli_answers.c - what scripts and people are told: failures in JSON, names in help. */
+#include "testing/helpers/program.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Runs it, and looks at what stands on stdout. */
+static void must_fail_in_json(int status, const char *code, const char *path, const char *verb,
+                              const char *option, const char *value)
+{
+    struct program p;
+    program_run(&p, status, verb, "-m", program_model(), option, value, "--json", NULL);
+    json_t *o = program_json(&p);
+    const json_t *detail = json_array_get(json_object_get(o, "details"), 0);
+    const char *found = json_string_value(json_object_get(detail, "path"));
+    assert_true(json_is_false(json_object_get(o, "success")));
+    assert_string_equal(json_string_value(json_object_get(o, "error_code")), code);
+    assert_non_null(strstr(program_err(&p), json_string_value(json_object_get(o, "error"))));
+    if (path)
+        assert_string_equal(found ? found : "nothing", path);
+    json_decref(o);
+    program_free(&p);
+}
+
+static void json_tells_of_failures_too(void **state)
+{
+    (void)state;
+    struct program p;
+    program_folder();
+    must_fail_in_json(2, "INVALID_VALUE", "width", "plan", "-W", "1001");
+    must_fail_in_json(2, "INVALID_VALUE", NULL, "plan", "--widht", "8");
+    must_fail_in_json(2, "INVALID_VALUE", "--threads", "plan", "--threads", "x");
+    must_fail_in_json(1, "NOT_FOUND", NULL, "plan", "-m", "no/such/model");
+    must_fail_in_json(2, "INVALID_VALUE", "--prompt", "generate", "--steps", "2");
+    must_fail_in_json(2, "INVALID_VALUE", "--output", "generate", "-px", "-o-");
+    program_run(&p, 2, "generate", "--", "--json", NULL); /* no option there */
+    assert_int_equal(p.out.len, 0);
+    program_free(&p);
+}
+
+/* Names come from the worker. */
+static void help_lists_what_the_worker_knows(void **state)
+{
+    (void)state;
+    static const char *const lists[][3] = { { "samplers", "DPM++ 2M; also", "UniPC" },
+                                            { "schedules", "karras", "sgm_uniform" },
+                                            { "presets", "diffusers", "" },
+                                            { "kernels", "scalar", "avx2" } };
+    struct program p;
+    program_folder();
+    program_run(&p, 0, "help", "generate", NULL);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        char words[64];
+        snprintf(words, sizeof words, "`darkroom help %s`", lists[i][0]);
+        struct buf *out = &p.out; /* broken into lines: compare without what breaks them */
+        char flat[20000];
+        size_t n = 0;
+        for (size_t k = 0; k < out->len && n + 1 < sizeof flat; k++)
+            if (out->data[k] != '\n' && !(out->data[k] == ' ' && n && flat[n - 1] == ' '))
+                flat[n++] = out->data[k];
+        flat[n] = '\0';
+        if (!strstr(flat, words))
+            fail_msg("%s is not in %s", words, flat);
+    }
+    program_free(&p);
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        program_run(&p, 0, "help", lists[i][0], NULL);
+        assert_non_null(strstr(program_out(&p), lists[i][1]));
+        assert_non_null(strstr(program_out(&p), lists[i][2]));
+        program_free(&p);
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(json_tells_of_failures_too),
+    cmocka_unit_test(help_lists_what_the_worker_knows),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
