@@ -61,6 +61,7 @@ format:
 	@git ls-files '*.c' '*.h' '*.inc' | xargs clang-format -i
 
 tidy:
+	@$(MAKE) --no-print-directory deps PACKAGES=clang-tidy
 	@$(MAKE) --no-print-directory build MODE=clang
 	@git ls-files '*.c' ':!testing' | xargs -P $(JOBS) -n 4 clang-tidy -p build/clang --quiet
 
