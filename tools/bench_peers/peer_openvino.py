@@ -82,7 +82,7 @@ def measure(core, o, network, size, batch):
         inputs[-1] = numpy.array([[size, size, 0, 0, size, size]] * batch, numpy.float32)
     first, best, result = timed(lambda: compiled(inputs), o.runs)
     assert bool(numpy.isfinite(result[0]).all()), "not finite"
-    used = str(compiled.get_property("INFERENCE_PRECISION_HINT"))
+    used = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     return {**best, "first": first, "compile": compiling, "type": used}
 
 

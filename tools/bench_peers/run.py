@@ -188,6 +188,15 @@ def summarise(row, darkroom):
     row["best_peer"] = min(there, key=lambda name: row["peers"][name]["ratio"]) if there else None
 
 
+def cell(name, result):
+    if result is None:
+        return "–"
+    if not result["ratios"]:
+        return result.get("error", "not yet").replace("|", "/")
+    used = result["samples"][-1].get("type", "")  # OpenVINO computes in another type where the machine has no such instructions
+    return f"{result['seconds']:.2f} s, {result['ratio']:.2f}" + (f" (in {used})" if used and used not in name.split("_") else "")
+
+
 def table(o, machine, rows):
     text = [f"{machine['cpu']}, {o.threads} threads; {machine['versions']}. {o.rounds} rounds asked for. Ratios: a peer's seconds over Darkroom's,",
             "medians (least to most), above 1 Darkroom is faster.", "",
@@ -205,8 +214,7 @@ def table(o, machine, rows):
         cells = []
         for name in o.peers:
             result = row["peers"].get(name)
-            cells.append("–" if result is None else f"{result['seconds']:.2f} s, {result['ratio']:.2f}" if result["ratios"]
-                         else result.get("error", "not yet").replace("|", "/"))
+            cells.append(cell(name, result))
         text.append(f"| {row['case']} | {row['isa']} | " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
 
@@ -239,7 +247,7 @@ def main():
     for isa in o.isa:
         for case in o.cases:
             peers = [name for name in o.peers if isa == "native" or name.startswith("torch")]
-            rows.append({"case": case, "isa": isa, "peers": {name: {"samples": [], "ratios": []} for name in peers}})
+            rows.append({"case": case, "isa": isa, "best_peer": None, "peers": {name: {"samples": [], "ratios": []} for name in peers}})
             darkrooms.append(Darkroom(o, isa))
     for number in range(o.rounds):
         for row, darkroom in zip(rows, darkrooms):
