@@ -34,6 +34,7 @@ struct buffer;
 struct weight;
 struct workspace;
 struct op;
+struct pack;
 
 /* ---- activations ---- */
 
@@ -90,6 +91,21 @@ int weight_prepare(struct backend *be, const struct weight_desc *desc,
                    const struct weight_source *sources, int n, struct weight **ret,
                    struct dr_error *err);
 void weight_free(struct weight *w);
+
+/* What a backend makes of a weight: float32 vectors (biases, scales, shifts), and the kernel set's
+ * own form of its matrix, 0 for none. Together one blob of a pack. */
+struct weight_bytes {
+    size_t vectors, packed;
+};
+struct weight_bytes weight_bytes(struct backend *be, const struct weight_desc *desc);
+
+/* weight_prepare with what is made in a pack (backend/pack.h), found or put there by this name;
+ * the pack must outlive the weight. DR_EFORMAT when the pack is finished and has no such blob. With
+ * NULL for a pack it is made in private memory. */
+int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
+                      const struct weight_desc *desc, const struct weight_source *sources, int n,
+                      struct weight **ret, struct dr_error *err);
+
 /* Around use: acquire brings it where ops can use it (and may start reading ahead), release says it
  * is not needed for now; with `drop`, memory that can be had again from the file is given back to
  * the system. */
@@ -195,7 +211,9 @@ struct plan_totals {
     double flops, executed; /* sums of op_need */
     uint64_t ops;
     size_t packed_bytes; /* private memory of prepared weights, all that exist */
-    size_t mapped_bytes; /* source bytes of weights used by ops since the last reset, each once */
+    /* Of weights used by ops since the last reset, each once: in a pack, else the sources if ops
+     * read these. */
+    size_t mapped_bytes;
     size_t scratch_peak;
 };
 struct plan_totals backend_plan_totals(const struct backend *plan);

@@ -19,10 +19,10 @@ struct buffer {
 struct weight {
     struct backend *be;
     struct cpu_weight cpu;
-    void *memory;        /* private bytes, DR_TAG_WEIGHTS; NULL under plan */
-    size_t bytes;        /* of memory, also under plan */
-    size_t packed_bytes; /* of the kernel set's own form, also under plan; 0: none */
-    uint64_t epoch;      /* of the plan backend that last saw it used */
+    const char *made;          /* vectors, then the kernel set's own form; NULL under plan */
+    struct weight_bytes bytes; /* of both, also under plan */
+    bool in_pack;              /* made lies in a pack, else in private memory, DR_TAG_WEIGHTS */
+    uint64_t epoch;            /* of the plan backend that last saw it used */
 };
 
 /* Rows of `width` bytes, `stride` apart in the buffer and `host_stride` apart in host memory. */
@@ -41,14 +41,14 @@ struct backend_vtable {
     int (*buffer_init)(struct backend *be, struct buffer *b, struct dr_error *err);
     void (*buffer_release)(struct buffer *b);
     void (*copy)(struct backend *be, const struct transfer *t);
-    /* Private bytes that a weight with this desc and these sources takes; fill them from the
-     * sources; forget. */
-    size_t (*weight_bytes)(struct backend *be, const struct cpu_weight *w);
-    int (*weight_fill)(struct backend *be, struct weight *w, struct dr_error *err);
-    /* Bytes of the kernel set's own form of a weight, 0 for none; make it. */
-    size_t (*packed_bytes)(struct backend *be, const struct cpu_weight *w);
-    void (*pack)(struct backend *be, const struct cpu_weight *w, void *dst);
-    void (*weight_gone)(struct backend *be, struct weight *w); /* NULL: nothing to do */
+    /* Bytes that are made of a weight with this desc: multiples of BACKEND_ALIGN. Make them of its
+     * sources; point the weight to them. */
+    struct weight_bytes (*weight_bytes)(struct backend *be, const struct weight_desc *d);
+    void (*weight_make)(struct backend *be, const struct cpu_weight *w, void *dst);
+    void (*weight_bind)(struct backend *be, struct cpu_weight *w, const void *made);
+    /* One more, one less; NULL: nothing to do. */
+    void (*weight_new)(struct backend *be, const struct weight *w);
+    void (*weight_gone)(struct backend *be, const struct weight *w);
     struct op_need (*need)(struct backend *be, const struct op *op);
     /* The op has passed its check; scratch lies at scratch_offset of scratch_buf (NULL: none
      * needed). */
@@ -67,6 +67,9 @@ struct backend {
 };
 
 enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 2 };
+
+/* Whether what ops read of a weight lies in its i-th source. */
+bool weight_reads_source(const struct weight *w, int i);
 
 /* Rounded up to BACKEND_ALIGN; SIZE_MAX when that does not fit. */
 size_t backend_align(size_t bytes);

@@ -1,13 +1,15 @@
 /* weight.c - weights: what fits a desc, private memory, acquire and release.
  *
- * Matrices and convolutions are read by the kernels where they lie, in the file's dtype; only
- * vectors (biases, scales and shifts of norms) get a private float32 copy. So a model costs its
- * file, mapped, and little more.
+ * A kernel set without a form of its own reads matrices and convolutions where they lie, in the
+ * file's dtype; only vectors (biases, scales and shifts of norms) get a private float32 copy. So a
+ * model costs its file, mapped, and little more. A set that packs reads vectors and matrices from a
+ * pack, which takes the file's place, or from private memory when there is no pack.
  */
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backend/pack.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 #include "base/checked.h"
@@ -112,9 +114,76 @@ static int desc_check(const struct weight_desc *d, int n, struct dr_error *err)
     return 0;
 }
 
-int weight_prepare(struct backend *be, const struct weight_desc *desc,
-                   const struct weight_source *sources, int n, struct weight **ret,
-                   struct dr_error *err)
+struct weight_bytes weight_bytes(struct backend *be, const struct weight_desc *desc)
+{
+    struct weight_bytes none = { 0, 0 };
+    struct weight_desc d = *desc;
+    if (!d.parts)
+        d.parts = 1;
+    return desc_check(&d, d.parts * (d.bias ? 2 : 1), NULL) ? none : be->v->weight_bytes(be, &d);
+}
+
+/* Advice about the whole pages around a range. In a read-only mapping of a file that loses nothing,
+ * the neighbours' bytes come back from the page cache. */
+static void advise_range(const void *data, size_t bytes, int advice)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t first = (uintptr_t)data / page * page, last = (uintptr_t)data + bytes;
+    if (bytes)
+        madvise((void *)first, (last - first + page - 1) / page * page, advice);
+}
+
+static void advise_source(const struct weight_source *s, int advice)
+{
+    int64_t count;
+    if (s->mapped && s->data && shape_count(&s->shape, &count))
+        advise_range(s->data, (size_t)count * dtype_size(s->dtype), advice);
+}
+
+/* Into the pack, or from it. */
+static int make_in_pack(struct weight *w, struct pack *pack, const char *name, size_t bytes,
+                        struct dr_error *err)
+{
+    const void *made = NULL;
+    int r = 0;
+    if (pack_building(pack)) {
+        w->be->v->weight_make(w->be, &w->cpu, pack_stage(pack));
+        r = pack_add(pack, name, bytes, &made, err);
+    } else if (!(made = pack_find(pack, name, bytes))) {
+        r = dr_fail(err, DR_EFORMAT, "the packed weights have no %s of %zu bytes", name, bytes);
+    }
+    w->made = made;
+    w->in_pack = true;
+    return r;
+}
+
+static int make(struct weight *w, struct pack *pack, const char *name, struct dr_error *err)
+{
+    size_t bytes = w->bytes.vectors + w->bytes.packed;
+    int r = 0;
+    if (!bytes || backend_is_plan(w->be))
+        return 0;
+    if (pack) {
+        r = make_in_pack(w, pack, name, bytes, err);
+    } else {
+        void *memory = dr_malloc(DR_TAG_WEIGHTS, bytes);
+        if (!memory)
+            return dr_fail(err, DR_ENOMEM, "no memory for a weight of %zu bytes", bytes);
+        w->be->v->weight_make(w->be, &w->cpu, memory);
+        w->made = memory;
+    }
+    if (r)
+        return r;
+    w->be->v->weight_bind(w->be, &w->cpu, w->made);
+    for (int i = 0; i < w->cpu.n_sources; i++)
+        if (!weight_reads_source(w, i))
+            advise_source(&w->cpu.source[i], MADV_DONTNEED);
+    return 0;
+}
+
+int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
+                      const struct weight_desc *desc, const struct weight_source *sources, int n,
+                      struct weight **ret, struct dr_error *err)
 {
     struct weight_desc d = *desc;
     if (!d.parts)
@@ -131,28 +200,23 @@ int weight_prepare(struct backend *be, const struct weight_desc *desc,
     w->cpu.desc = d;
     w->cpu.n_sources = n;
     memcpy(w->cpu.source, sources, (size_t)n * sizeof *sources);
-    w->bytes = be->v->weight_bytes(be, &w->cpu);
-    if (w->bytes && !backend_is_plan(be) && !(w->memory = dr_malloc(DR_TAG_WEIGHTS, w->bytes))) {
-        dr_free(w);
-        return dr_fail(err, DR_ENOMEM, "no memory for a weight");
-    }
-    w->packed_bytes = be->v->packed_bytes(be, &w->cpu);
-    r = be->v->weight_fill(be, w, err);
-    if (!r && w->packed_bytes && !backend_is_plan(be)) {
-        void *packed = dr_malloc(DR_TAG_WEIGHTS, w->packed_bytes);
-        if (packed)
-            be->v->pack(be, &w->cpu, packed);
-        else
-            r = dr_fail(err, DR_ENOMEM, "no memory for a weight of %zu bytes", w->packed_bytes);
-        w->cpu.packed = packed;
-    }
+    w->bytes = be->v->weight_bytes(be, &d);
+    r = make(w, pack, name, err);
     if (r) {
-        dr_free(w->memory);
         dr_free(w);
         return r;
     }
+    if (be->v->weight_new)
+        be->v->weight_new(be, w);
     *ret = w;
     return 0;
+}
+
+int weight_prepare(struct backend *be, const struct weight_desc *desc,
+                   const struct weight_source *sources, int n, struct weight **ret,
+                   struct dr_error *err)
+{
+    return weight_prepare_in(be, NULL, NULL, desc, sources, n, ret, err);
 }
 
 void weight_free(struct weight *w)
@@ -161,9 +225,16 @@ void weight_free(struct weight *w)
         return;
     if (w->be->v->weight_gone)
         w->be->v->weight_gone(w->be, w);
-    dr_free((void *)w->cpu.packed);
-    dr_free(w->memory);
+    if (!w->in_pack)
+        dr_free((void *)w->made);
     dr_free(w);
+}
+
+bool weight_reads_source(const struct weight *w, int i)
+{
+    if (w->bytes.packed)
+        return false;
+    return !w->in_pack || (w->cpu.desc.kind != WEIGHT_NORM && i < w->cpu.desc.parts);
 }
 
 const struct weight_desc *weight_desc(const struct weight *w)
@@ -176,20 +247,13 @@ const struct cpu_weight *weight_cpu(const struct weight *w)
     return &w->cpu;
 }
 
-/* Advice about the pages that hold the mapped sources. Whole pages around them: in a read-only
- * mapping of a file that loses nothing, the neighbours' bytes come back from the page cache. */
 static void advise(const struct weight *w, int advice)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    for (int i = 0; i < w->cpu.n_sources; i++) {
-        const struct weight_source *s = &w->cpu.source[i];
-        int64_t count;
-        if (!s->mapped || !s->data || !shape_count(&s->shape, &count) || !count)
-            continue;
-        uintptr_t first = (uintptr_t)s->data / page * page;
-        uintptr_t last = (uintptr_t)s->data + (size_t)count * dtype_size(s->dtype);
-        madvise((void *)first, (last - first + page - 1) / page * page, advice);
-    }
+    if (w->in_pack)
+        advise_range(w->made, w->bytes.vectors + w->bytes.packed, advice);
+    for (int i = 0; i < w->cpu.n_sources; i++)
+        if (weight_reads_source(w, i))
+            advise_source(&w->cpu.source[i], advice);
 }
 
 int weight_acquire(struct weight *w, struct dr_error *err)

@@ -24,7 +24,7 @@ endfunction()
 dr_folder(base DIRS base base/image LINKS PkgConfig::JANSSON PkgConfig::PNG PkgConfig::JPEG PkgConfig::WEBP
     PkgConfig::CRYPTO PkgConfig::YAML PkgConfig::ZSTD Threads::Threads m)
 dr_folder(tensor DIRS tensor LINKS base)
-dr_folder(backend DIRS backend backend/ops backend/cpu backend/cpu/kernels backend/plan LINKS tensor)
+dr_folder(backend DIRS backend backend/ops backend/cpu backend/cpu/kernels backend/plan LINKS tensor PkgConfig::XXHASH)
 dr_folder(communication DIRS core/communication LINKS base)
 dr_folder(core DIRS core LINKS communication backend)
 dr_folder(schedulers DIRS schedulers LINKS base)
@@ -44,6 +44,7 @@ set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS
     "-mavx2;-mfma;-mf16c;-O3;-falign-loops=64")
 set(options_avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;-falign-loops=64")
 set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS "${options_avx512}")
+set_source_files_properties(backend/cpu/panel.c PROPERTIES COMPILE_OPTIONS "-O3") # packing is loops of conversions
 set_source_files_properties(${avx512_bf16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16")
 
 # The loops of backend/cpu/peaks.def: peak_FAMILY.c with its family's own instructions.

@@ -45,44 +45,16 @@ void cpu_copy(struct backend *be, const struct transfer *t)
 
 /* ---- weights ---- */
 
-size_t cpu_weight_bytes(struct backend *be, const struct cpu_weight *w)
-{
-    (void)be;
-    size_t vectors = (w->desc.bias ? 1u : 0u) + (w->desc.kind == WEIGHT_NORM ? 1u : 0u);
-    return vectors * backend_align((size_t)w->desc.out * sizeof(float));
-}
-
-int cpu_weight_fill(struct backend *be, struct weight *w, struct dr_error *err)
-{
-    (void)be;
-    (void)err;
-    struct cpu_weight *c = &w->cpu;
-    char *at = w->memory;
-    size_t vector = backend_align((size_t)c->desc.out * sizeof(float));
-    if (c->desc.kind == WEIGHT_NORM) {
-        dtype_to_f32((float *)at, c->source[0].data, c->source[0].dtype, c->desc.out);
-        c->scale = (const float *)at;
-        at += vector;
-    }
-    if (c->desc.bias) {
-        float *bias = (float *)at;
-        c->bias = bias;
-        for (int i = c->desc.parts; i < c->n_sources; i++) {
-            const struct weight_source *s = &c->source[i];
-            dtype_to_f32(bias, s->data, s->dtype, s->shape.d[0]);
-            bias += s->shape.d[0];
-        }
-    }
-    return 0;
-}
-
 /* Packed are the weights whose kernels round operands. */
-size_t cpu_packed_bytes(struct backend *be, const struct cpu_weight *w)
+struct weight_bytes cpu_weight_bytes(struct backend *be, const struct weight_desc *d)
 {
-    struct cpu_backend *cpu = (struct cpu_backend *)be;
-    const struct packing *p = kernel_set_packing(cpu->set);
-    enum op_kind kind = w->desc.kind == WEIGHT_CONV ? OP_KIND_conv2d : OP_KIND_linear;
-    return p && !w->desc.wide && (be->narrow_ops >> kind & 1) ? p->bytes(&w->desc) : 0;
+    const struct packing *p = kernel_set_packing(((struct cpu_backend *)be)->set);
+    enum op_kind kind = d->kind == WEIGHT_CONV ? OP_KIND_conv2d : OP_KIND_linear;
+    bool packs = p && !d->wide && (be->narrow_ops >> kind & 1);
+    size_t vectors = (d->bias ? 1u : 0u) + (d->kind == WEIGHT_NORM ? 1u : 0u);
+    return (struct weight_bytes){ .vectors = vectors *
+                                             backend_align((size_t)d->out * sizeof(float)),
+                                  .packed = packs ? backend_align(p->bytes(d)) : 0 };
 }
 
 struct pack_run {
@@ -98,11 +70,44 @@ static void pack_piece(void *ctx, int64_t piece, int thread)
     r->packing->piece(r->weight, piece, r->dst);
 }
 
-void cpu_pack(struct backend *be, const struct cpu_weight *w, void *dst)
+/* Scale, bias, the packed matrix; gaps are zeros. */
+void cpu_weight_make(struct backend *be, const struct cpu_weight *w, void *dst)
 {
     struct cpu_backend *cpu = (struct cpu_backend *)be;
-    struct pack_run run = { kernel_set_packing(cpu->set), w, dst };
+    struct weight_bytes bytes = cpu_weight_bytes(be, &w->desc);
+    struct cpu_weight at = { .desc = w->desc };
+    cpu_weight_bind(be, &at, dst);
+    memset(dst, 0, bytes.vectors);
+    if (at.scale)
+        dtype_to_f32((float *)at.scale, w->source[0].data, w->source[0].dtype, w->desc.out);
+    float *bias = (float *)at.bias;
+    for (int i = w->desc.parts; bias && i < w->n_sources; i++) {
+        const struct weight_source *s = &w->source[i];
+        dtype_to_f32(bias, s->data, s->dtype, s->shape.d[0]);
+        bias += s->shape.d[0];
+    }
+    if (!bytes.packed)
+        return;
+    struct pack_run run = { kernel_set_packing(cpu->set), w, (char *)dst + bytes.vectors };
+    size_t end = run.packing->bytes(&w->desc);
+    memset((char *)run.dst + end, 0, bytes.packed - end);
     pool_run(cpu->pool, pack_piece, &run, run.packing->pieces(&w->desc), NULL);
+}
+
+void cpu_weight_bind(struct backend *be, struct cpu_weight *w, const void *made)
+{
+    const char *at = made;
+    size_t vector = backend_align((size_t)w->desc.out * sizeof(float));
+    if (w->desc.kind == WEIGHT_NORM) {
+        w->scale = (const float *)at;
+        at += vector;
+    }
+    if (w->desc.bias) {
+        w->bias = (const float *)at;
+        at += vector;
+    }
+    if (cpu_weight_bytes(be, &w->desc).packed)
+        w->packed = at;
 }
 
 /* ---- ops ---- */
@@ -228,9 +233,8 @@ int backend_open_cpu(const struct backend_options *opt, struct backend **ret, st
         .buffer_release = cpu_buffer_release,
         .copy = cpu_copy,
         .weight_bytes = cpu_weight_bytes,
-        .weight_fill = cpu_weight_fill,
-        .packed_bytes = cpu_packed_bytes,
-        .pack = cpu_pack,
+        .weight_make = cpu_weight_make,
+        .weight_bind = cpu_weight_bind,
         .need = cpu_need,
         .run = cpu_run,
     };

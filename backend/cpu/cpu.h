@@ -16,10 +16,9 @@ int cpu_backend_open(const struct backend_options *opt, const struct backend_vta
                      struct backend **ret, struct dr_error *err);
 void cpu_close(struct backend *be);
 void cpu_copy(struct backend *be, const struct transfer *t);
-size_t cpu_weight_bytes(struct backend *be, const struct cpu_weight *w);
-int cpu_weight_fill(struct backend *be, struct weight *w, struct dr_error *err);
-size_t cpu_packed_bytes(struct backend *be, const struct cpu_weight *w);
-void cpu_pack(struct backend *be, const struct cpu_weight *w, void *dst);
+struct weight_bytes cpu_weight_bytes(struct backend *be, const struct weight_desc *d);
+void cpu_weight_make(struct backend *be, const struct cpu_weight *w, void *dst);
+void cpu_weight_bind(struct backend *be, struct cpu_weight *w, const void *made);
 struct op_need cpu_need(struct backend *be, const struct op *op);
 int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
             size_t scratch_offset, const atomic_int *stop, struct dr_error *err);

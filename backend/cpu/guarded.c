@@ -59,9 +59,8 @@ int backend_open_guarded(const struct backend_options *opt, struct backend **ret
         .buffer_release = guarded_buffer_release,
         .copy = guarded_copy,
         .weight_bytes = cpu_weight_bytes,
-        .weight_fill = cpu_weight_fill,
-        .packed_bytes = cpu_packed_bytes,
-        .pack = cpu_pack,
+        .weight_make = cpu_weight_make,
+        .weight_bind = cpu_weight_bind,
         .need = cpu_need,
         .run = guarded_run,
     };

@@ -60,45 +60,128 @@ static int64_t pairs_pieces(const struct weight_desc *d)
     return panel_layout(d, 2).panels;
 }
 
-enum { RUN = 576 }; /* values widened at once: PANEL_CHANNELS_9 * 9 */
+/* Float32 bits to the nearest bfloat16, ties to even; NaN to the quiet one: as dtype_from_f32. */
+static inline uint16_t narrow(uint32_t bits)
+{
+    uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1)) >> 16;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16 & 0x8000u) | 0x7fc0u
+                                                         : rounded);
+}
+
+/* As dtype_to_f32: below the normal numbers a float16 is its mantissa times 2^-24; exponents move
+ * by 112, that of infinities and NaN twice. Without branches, so that compilers take many at once.
+ */
+static inline uint32_t widen_f16(uint32_t h)
+{
+    const uint32_t move = 112u << 23;
+    uint32_t magnitude = h & 0x7fffu, bits;
+    uint32_t small = -(uint32_t)(magnitude < 0x400u), special = -(uint32_t)(magnitude >= 0x7c00u);
+    float f = (float)(int32_t)magnitude * 0x1p-24f;
+    memcpy(&bits, &f, sizeof bits);
+    uint32_t large = (magnitude << 13) + move + (move & special);
+    return (h & 0x8000u) << 16 | (bits & small) | (large & ~small);
+}
+
+enum { WIDE = 64 }; /* values of other types converted at once */
+
+void panel_narrow(uint16_t *dst, const void *src, enum dtype dtype, int64_t n)
+{
+    const char *from = src;
+    float wide[WIDE];
+    uint16_t h;
+    uint32_t u;
+    switch (dtype) {
+    case DTYPE_F16:
+        for (int64_t i = 0; i < n; i++) {
+            memcpy(&h, from + 2 * i, sizeof h);
+            dst[i] = narrow(widen_f16(h));
+        }
+        break;
+    case DTYPE_BF16:
+        for (int64_t i = 0; i < n; i++) {
+            memcpy(&h, from + 2 * i, sizeof h);
+            dst[i] = narrow((uint32_t)h << 16);
+        }
+        break;
+    case DTYPE_F32:
+        for (int64_t i = 0; i < n; i++) {
+            memcpy(&u, from + 4 * i, sizeof u);
+            dst[i] = narrow(u);
+        }
+        break;
+    default:
+        for (int64_t i = 0; i < n; i += WIDE) {
+            int64_t count = n - i < WIDE ? n - i : WIDE;
+            dtype_to_f32(wide, from + (size_t)i * dtype_size(dtype), dtype, count);
+            dtype_from_f32(dst + i, DTYPE_BF16, wide, count);
+        }
+    }
+}
 
 /* Values [first, first + n) of output `row`, all taps of a channel together, as bfloat16. */
 static void narrow_row(const struct cpu_weight *w, int64_t row, int64_t first, int64_t n, int64_t k,
                        uint16_t *dst)
 {
-    float wide[RUN];
     int part = 0;
     while (row >= w->source[part].shape.d[0])
         row -= w->source[part++].shape.d[0];
     const struct weight_source *s = &w->source[part];
-    for (int64_t i = 0; i < n; i += RUN) {
-        int64_t count = n - i < RUN ? n - i : RUN;
-        dtype_to_f32(wide,
-                     (const char *)s->data + (size_t)(row * k + first + i) * dtype_size(s->dtype),
-                     s->dtype, count);
-        dtype_from_f32(dst + i, DTYPE_BF16, wide, count);
+    const char *from = s->data;
+    panel_narrow(dst, from + (size_t)(row * k + first) * dtype_size(s->dtype), s->dtype, n);
+}
+
+enum {
+    TAPS = 9,
+    ROW = PANEL_CHANNELS_1 > PANEL_CHANNELS_9 *TAPS ? PANEL_CHANNELS_1 : PANEL_CHANNELS_9 *TAPS
+};
+
+static inline uint32_t pair_of(uint32_t low, uint32_t high)
+{
+    return low | high << 16;
+}
+
+/* A row of n channels as words of its pairs, tap after tap, to every width-th word at dst; a
+ * missing last channel is a zero. */
+static void spread_row(const uint16_t *row, int64_t n, int64_t taps, int64_t width, uint32_t *dst)
+{
+    int64_t pairs = (n + 1) / 2;
+    for (int64_t tap = 0; tap < taps; tap++) {
+        const uint16_t *from = row + tap;
+        uint32_t *to = dst + tap * pairs * width;
+        for (int64_t p = 0; p < n / 2; p++)
+            to[p * width] = pair_of(from[2 * p * taps], from[(2 * p + 1) * taps]);
+        if (n % 2)
+            to[(pairs - 1) * width] = from[(n - 1) * taps];
     }
 }
 
+static void zero_column(int64_t words, int64_t width, uint32_t *dst)
+{
+    for (int64_t i = 0; i < words; i++)
+        dst[i * width] = 0;
+}
+
+/* Sixteen columns after each other fill whole cache lines while these are near. */
 static void pairs_piece(const struct cpu_weight *w, int64_t panel, void *dst)
 {
     struct panel_layout l = panel_layout(&w->desc, 2);
     int64_t width = panel_width(&l, panel);
-    uint16_t *to = (uint16_t *)((uint32_t *)dst + panel_at(&l, panel));
-    uint16_t row[PANEL_CHANNELS_1];
-    memset(to, 0, (size_t)(l.groups * width) * sizeof(uint32_t));
-    for (int64_t column = 0; column < width; column++) {
-        int64_t output = output_at(&l, panel, column);
-        for (int64_t first = 0; output >= 0 && first < l.in; first += l.channels) {
+    uint32_t *to = (uint32_t *)dst + panel_at(&l, panel);
+    uint16_t row[ROW];
+    for (int64_t vector = 0; vector < width; vector += PANEL_VECTOR)
+        for (int64_t first = 0; first < l.in; first += l.channels) {
             int64_t n = l.in - first < l.channels ? l.in - first : l.channels;
-            uint16_t *block = to + 2 * panel_block_at(&l, first, width) + 2 * column;
-            int64_t tap_pairs = (n + 1) / 2;
-            narrow_row(w, output, first * l.taps, n * l.taps, l.in * l.taps, row);
-            for (int64_t c = 0; c < n; c++)
-                for (int64_t tap = 0; tap < l.taps; tap++)
-                    block[(tap * tap_pairs + c / 2) * 2 * width + c % 2] = row[c * l.taps + tap];
+            uint32_t *block = to + panel_block_at(&l, first, width) + vector;
+            for (int64_t column = 0; column < PANEL_VECTOR; column++) {
+                int64_t output = output_at(&l, panel, vector + column);
+                if (output < 0) {
+                    zero_column((n + 1) / 2 * l.taps, width, block + column);
+                    continue;
+                }
+                narrow_row(w, output, first * l.taps, n * l.taps, l.in * l.taps, row);
+                spread_row(row, n, l.taps, width, block + column);
+            }
         }
-    }
 }
 
 const struct packing packing_bf16_pairs = { .bytes = pairs_bytes,

@@ -53,6 +53,9 @@ static inline int64_t panel_block_at(const struct panel_layout *l, int64_t chann
     return channel / l->group * l->taps * width;
 }
 
+/* Values as bfloat16: what dtype_to_f32 and then dtype_from_f32 give, many at a time. */
+void panel_narrow(uint16_t *dst, const void *src, enum dtype dtype, int64_t n);
+
 /* The packings of kernels.def. */
 extern const struct packing packing_bf16_pairs;
 

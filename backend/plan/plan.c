@@ -49,26 +49,19 @@ static void plan_copy(struct backend *be, const struct transfer *t)
         memset(t->host + (size_t)i * t->host_stride, 0, t->width);
 }
 
-static size_t plan_weight_bytes(struct backend *be, const struct cpu_weight *w)
+static struct weight_bytes plan_weight_bytes(struct backend *be, const struct weight_desc *d)
 {
-    return be->inner->v->weight_bytes(be->inner, w);
+    return be->inner->v->weight_bytes(be->inner, d);
 }
 
-static size_t plan_packed_bytes(struct backend *be, const struct cpu_weight *w)
+static void plan_weight_new(struct backend *be, const struct weight *w)
 {
-    return be->inner->v->packed_bytes(be->inner, w);
+    ((struct plan_backend *)be)->totals.packed_bytes += w->bytes.vectors + w->bytes.packed;
 }
 
-static int plan_weight_fill(struct backend *be, struct weight *w, struct dr_error *err)
+static void plan_weight_gone(struct backend *be, const struct weight *w)
 {
-    (void)err;
-    ((struct plan_backend *)be)->totals.packed_bytes += w->bytes;
-    return 0;
-}
-
-static void plan_weight_gone(struct backend *be, struct weight *w)
-{
-    ((struct plan_backend *)be)->totals.packed_bytes -= w->bytes;
+    ((struct plan_backend *)be)->totals.packed_bytes -= w->bytes.vectors + w->bytes.packed;
 }
 
 static struct op_need plan_need(struct backend *be, const struct op *op)
@@ -84,9 +77,11 @@ static void use_weight(struct plan_backend *plan, const struct weight *used, int
     if (!w || w->epoch == plan->epoch)
         return;
     w->epoch = plan->epoch;
+    if (w->in_pack)
+        plan->totals.mapped_bytes += w->bytes.vectors + w->bytes.packed;
     for (int i = 0; i < w->cpu.n_sources; i++) {
         int64_t count;
-        if (!shape_count(&w->cpu.source[i].shape, &count))
+        if (!weight_reads_source(w, i) || !shape_count(&w->cpu.source[i].shape, &count))
             continue;
         if (w->cpu.desc.kind == WEIGHT_TABLE && rows < w->cpu.desc.in)
             count = rows * w->cpu.desc.out;
@@ -122,8 +117,7 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
         .buffer_release = plan_buffer_release,
         .copy = plan_copy,
         .weight_bytes = plan_weight_bytes,
-        .weight_fill = plan_weight_fill,
-        .packed_bytes = plan_packed_bytes,
+        .weight_new = plan_weight_new,
         .weight_gone = plan_weight_gone,
         .need = plan_need,
         .run = plan_run,

@@ -1,0 +1,78 @@
+/* pack.h - a file of packed weights: what a kernel set makes of a model, made once.
+ *
+ * A pack holds named blobs. It is written whole or not at all: into a temporary file of its full
+ * size beside its place, each blob read back and compared, then synced and renamed. Opened again it
+ * is mapped read-only; its header, size, index and format are checked then, its blobs by
+ * pack_verify only. A pack that is not exactly what is asked for is no error of the model's: it is
+ * made again.
+ *
+ *     r = pack_open(path, key, &p, err);           DR_ENOENT, DR_EFORMAT: make it
+ *     blob = pack_find(p, "unet/conv_in", bytes);
+ *
+ *     r = pack_create(path, &spec, &p, err);
+ *     memcpy(pack_stage(p), ...);
+ *     r = pack_add(p, "unet/conv_in", bytes, &blob, err);    blob: where it lies from now on
+ *     r = pack_finish(p, err);
+ *
+ * File, in the machine's byte order: a page of header, the blobs at multiples of 64 bytes in the
+ * order of pack_add, the index. Every byte is under one of the XXH3 sums. While it is made, the
+ * maker holds a lock on the temporary file, which goes with the process; a temporary file without
+ * one is litter.
+ */
+#ifndef DR_BACKEND_PACK_H
+#define DR_BACKEND_PACK_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+
+struct pack;
+
+enum { PACK_NAME = 192, PACK_KEY = 512, PACK_ALIGN = 64 };
+
+struct pack_spec {
+    const char *key; /* what it is of: model, kernel set, layout */
+    uint64_t blobs;  /* exactly so many will be added, of so many bytes together, each rounded up */
+    uint64_t bytes;  /* to PACK_ALIGN; */
+    uint64_t largest; /* the largest of them, likewise */
+};
+
+/* Of the whole file. */
+uint64_t pack_file_bytes(const struct pack_spec *spec);
+
+/* Marks the file as used now. DR_ENOENT: no such file; DR_EFORMAT: damaged, of another version or
+ * another key. */
+int pack_open(const char *path, const char *key, struct pack **ret, struct dr_error *err);
+
+/* DR_EIO and its like (a full disk, a folder that cannot be written) are no reason to do without
+ * the model. */
+int pack_create(const char *path, const struct pack_spec *spec, struct pack **ret,
+                struct dr_error *err);
+bool pack_building(const struct pack *p);
+void *pack_stage(struct pack *p); /* room for the next blob: spec.largest bytes */
+int pack_add(struct pack *p, const char *name, size_t bytes, const void **ret,
+             struct dr_error *err);
+int pack_finish(struct pack *p, struct dr_error *err);
+
+/* NULL when it has no blob of that name and size. Quick in the order of pack_add. */
+const void *pack_find(struct pack *p, const char *name, size_t bytes);
+
+/* DR_EIO when the file was cut since it was opened, or could not be read: results since then are
+ * not to be trusted. Cheap. */
+int pack_check(const struct pack *p, struct dr_error *err);
+
+/* Unmaps it; one that is not finished leaves nothing behind. NULL does nothing. */
+void pack_close(struct pack *p);
+
+/* Every byte of a file against its sums: DR_EFORMAT says which blob is damaged. */
+struct pack_facts {
+    char key[PACK_KEY];
+    uint64_t blobs, file_bytes;
+};
+int pack_verify(const char *path, const atomic_int *stop, struct pack_facts *ret,
+                struct dr_error *err);
+
+#endif

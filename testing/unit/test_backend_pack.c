@@ -1,0 +1,598 @@
+/* test_backend_pack.c - packs: whole or not at all, and nothing that was not written. */
+#include "testing/helpers/test.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <xxhash.h>
+
+#include "backend/cpu/panel.h"
+#include "backend/pack_store.h"
+#include "backend/pack.h"
+#include "backend/vtable.h"
+#include "base/alloc.h"
+#include "base/mapguard.h"
+
+enum { BLOBS = 3, HEADER = 4096, ENTRY = PACK_NAME + 24 };
+
+static const struct {
+    const char *name;
+    size_t bytes;
+} blobs[BLOBS] = { { "unet/conv_in", 100 }, { "unet/norm", 64 }, { "vae/conv_out", 70000 } };
+
+static const struct pack_spec spec = {
+    .key = "model a\nkernels b\n", .blobs = BLOBS, .bytes = 128 + 64 + 70016, .largest = 70016
+};
+
+static unsigned char value(int blob, size_t i)
+{
+    return (unsigned char)(i * 31 + i / 251 + (size_t)blob * 7 + 1);
+}
+
+/* An empty folder of its own for each test. */
+static const struct pack_store *store(void)
+{
+    static struct pack_store s;
+    static int turn;
+    char folder[DR_PATH_MAX];
+    snprintf(folder, sizeof folder, "%s/store%d", test_dir(), turn++);
+    assert_int_equal(dr_mkdirs(folder, NULL), 0);
+    assert_int_equal(pack_store_init(&s, folder, 1 << 20, NULL), 0);
+    return &s;
+}
+
+static const char *path_in(const struct pack_store *s, const char *name)
+{
+    static char paths[4][DR_PATH_MAX];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
+    assert_int_equal(pack_store_path(s, name, path, DR_PATH_MAX, NULL), 0);
+    return path;
+}
+
+static int entries(const struct pack_store *s)
+{
+    int n = 0;
+    DIR *dir = opendir(s->folder);
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+static int add(struct pack *p, int blob, const void **ret, struct dr_error *err)
+{
+    unsigned char *stage = pack_stage(p);
+    for (size_t i = 0; i < blobs[blob].bytes; i++)
+        stage[i] = value(blob, i);
+    return pack_add(p, blobs[blob].name, blobs[blob].bytes, ret, err);
+}
+
+static bool holds(const void *at, int blob)
+{
+    const unsigned char *bytes = at;
+    for (size_t i = 0; i < blobs[blob].bytes; i++)
+        if (bytes[i] != value(blob, i))
+            return false;
+    return true;
+}
+
+static int make(const char *path, struct dr_error *err)
+{
+    struct pack *p;
+    const void *at;
+    int r = pack_create(path, &spec, &p, err);
+    if (r)
+        return r;
+    for (int i = 0; !r && i < BLOBS; i++)
+        r = add(p, i, &at, err);
+    if (!r)
+        r = pack_finish(p, err);
+    pack_close(p);
+    return r;
+}
+
+static void must_make(const char *path)
+{
+    struct dr_error err = { 0 };
+    if (make(path, &err))
+        fail_msg("%s", err.text);
+}
+
+static void what_was_added_is_found(void **state)
+{
+    (void)state;
+    const struct pack_store *s = store();
+    const char *path = path_in(s, "one");
+    struct pack *p;
+    struct pack_facts facts;
+    const void *at[BLOBS];
+    uint64_t blocks = test_blocks();
+    assert_int_equal(pack_open(path, spec.key, &p, NULL), DR_ENOENT);
+    assert_int_equal(pack_create(path, &spec, &p, NULL), 0);
+    assert_true(pack_building(p));
+    for (int i = 0; i < BLOBS; i++)
+        assert_int_equal(add(p, i, &at[i], NULL), 0);
+    assert_null(pack_find(p, blobs[0].name, blobs[0].bytes)); /* not before it is whole */
+    assert_int_equal(pack_finish(p, NULL), 0);
+    for (int i = 0; i < BLOBS; i++)
+        assert_true(holds(at[i], i));
+    assert_int_equal(pack_check(p, NULL), 0);
+    pack_close(p);
+    assert_int_equal(entries(s), 1);
+
+    assert_int_equal(pack_open(path, spec.key, &p, NULL), 0);
+    assert_false(pack_building(p));
+    for (int turn = 0; turn < 2; turn++)
+        for (int i = 0; i < BLOBS; i++) {
+            int blob = turn ? BLOBS - 1 - i : i;
+            const void *found = pack_find(p, blobs[blob].name, blobs[blob].bytes);
+            assert_non_null(found);
+            assert_int_equal((uintptr_t)found % PACK_ALIGN, 0);
+            assert_true(holds(found, blob));
+        }
+    assert_null(pack_find(p, blobs[0].name, blobs[0].bytes + 1));
+    assert_null(pack_find(p, "unet/conv", 100));
+    pack_close(p);
+    assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
+    assert_string_equal(facts.key, spec.key);
+    assert_int_equal(facts.blobs, BLOBS);
+    assert_int_equal(facts.file_bytes, pack_file_bytes(&spec));
+    assert_int_equal(test_blocks(), blocks);
+}
+
+static void another_key_is_another_pack(void **state)
+{
+    (void)state;
+    const char *path = path_in(store(), "one");
+    struct pack *p;
+    must_make(path);
+    assert_int_equal(pack_open(path, "model a\nkernels c\n", &p, NULL), DR_EFORMAT);
+}
+
+static void a_cut_pack_is_refused(void **state)
+{
+    (void)state;
+    const char *path = path_in(store(), "one");
+    const long long size = (long long)pack_file_bytes(&spec), index = size - BLOBS * ENTRY;
+    const long long cuts[] = { 0,         1,     HEADER - 1, HEADER,   HEADER + 50,
+                               index - 1, index, index + 1,  size - 1, size + 1 };
+    struct pack *p;
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        must_make(path);
+        assert_int_equal(chmod(path, 0600), 0);
+        assert_int_equal(truncate(path, cuts[i]), 0);
+        if (pack_open(path, spec.key, &p, NULL) != DR_EFORMAT)
+            fail_msg("cut to %lld: accepted", cuts[i]);
+    }
+}
+
+/* Flips a bit, has a look, flips it back. */
+static void flipped(int fd, const char *path, long at, bool opens, bool verifies)
+{
+    unsigned char byte;
+    struct pack *p = NULL;
+    struct pack_facts facts;
+    struct dr_error err = { 0 };
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= (unsigned char)(1 << at % 8);
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    int r = pack_open(path, spec.key, &p, NULL);
+    if (r != (opens ? 0 : DR_EFORMAT))
+        fail_msg("byte %ld: pack_open gives %d", at, r);
+    if (!r)
+        pack_close(p);
+    r = pack_verify(path, NULL, &facts, &err);
+    if (r != (verifies ? 0 : DR_EFORMAT))
+        fail_msg("byte %ld: pack_verify gives %d", at, r);
+    if (opens)
+        assert_non_null(strstr(err.text, "is damaged"));
+    byte ^= (unsigned char)(1 << at % 8);
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+}
+
+static void no_byte_can_change_unseen(void **state)
+{
+    (void)state;
+    const char *path = path_in(store(), "one");
+    const long size = (long)pack_file_bytes(&spec), index = size - BLOBS * ENTRY;
+    must_make(path);
+    assert_int_equal(chmod(path, 0600), 0);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    for (long at = 0; at < HEADER; at += at < 700 || at > HEADER - 10 ? 1 : 97)
+        flipped(fd, path, at, false, false);
+    for (long at = index; at < size; at++)
+        flipped(fd, path, at, false, false);
+    for (long at = HEADER; at < index; at += at < HEADER + 200 ? 1 : 1009) /* gaps included */
+        flipped(fd, path, at, true, false);
+    close(fd);
+    struct pack_facts facts;
+    assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
+    atomic_int stop = 1;
+    assert_int_equal(pack_verify(path, &stop, &facts, NULL), DR_ECANCELED);
+}
+
+static void what_is_not_finished_is_not_there(void **state)
+{
+    (void)state;
+    const struct pack_store *s = store();
+    const char *path = path_in(s, "one");
+    struct pack *p;
+    const void *at;
+    uint64_t blocks = test_blocks();
+    assert_int_equal(pack_create(path, &spec, &p, NULL), 0);
+    assert_int_equal(add(p, 0, &at, NULL), 0);
+    assert_int_equal(pack_finish(p, NULL), DR_EINTERNAL);
+    assert_int_equal(pack_add(p, "more", 1 << 20, &at, NULL), DR_EINTERNAL);
+    pack_close(p);
+    assert_int_equal(entries(s), 0);
+    assert_int_equal(test_blocks(), blocks);
+
+    assert_int_equal(pack_create(path, &spec, &p, NULL), 0);
+    for (int i = 0; i < BLOBS; i++)
+        assert_int_equal(add(p, i, &at, NULL), 0);
+    assert_int_equal(add(p, 0, &at, NULL), DR_EINTERNAL);
+    pack_close(p);
+    assert_int_equal(entries(s), 0);
+    pack_close(NULL);
+}
+
+static void no_room_is_said_at_once(void **state)
+{
+    (void)state;
+    const struct pack_store *s = store();
+    struct pack *p;
+    struct rlimit before, small = { .rlim_cur = pack_file_bytes(&spec) - 1 };
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small.rlim_max = before.rlim_max;
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    int r = pack_create(path_in(s, "one"), &spec, &p, NULL);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(r, DR_ELIMIT);
+    assert_int_equal(entries(s), 0);
+    assert_true(pack_create("/nonexistent/folder/one", &spec, &p, NULL) < 0);
+    struct pack_spec huge = spec; /* larger than any disk */
+    huge.bytes = UINT64_C(1) << 59;
+    assert_true(pack_create(path_in(s, "one"), &huge, &p, NULL) < 0);
+    assert_int_equal(entries(s), 0);
+}
+
+static void two_makers_do_not_meet(void **state)
+{
+    (void)state;
+    const struct pack_store *s = store();
+    const char *path = path_in(s, "one");
+    struct pack *p[2];
+    const void *at[2][BLOBS];
+    for (int k = 0; k < 2; k++)
+        assert_int_equal(pack_create(path, &spec, &p[k], NULL), 0);
+    for (int i = 0; i < BLOBS; i++)
+        for (int k = 0; k < 2; k++)
+            assert_int_equal(add(p[k], i, &at[k][i], NULL), 0);
+    assert_int_equal(pack_store_room(s, 1, NULL), 0); /* takes neither for litter */
+    assert_int_equal(entries(s), 2);
+    for (int k = 0; k < 2; k++)
+        assert_int_equal(pack_finish(p[k], NULL), 0);
+    assert_int_equal(entries(s), 1);
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(pack_check(p[k], NULL), 0);
+        for (int i = 0; i < BLOBS; i++)
+            assert_true(holds(at[k][i], i));
+        pack_close(p[k]);
+    }
+    assert_int_equal(entries(s), 1);
+    assert_int_equal(pack_open(path, spec.key, &p[0], NULL), 0);
+    pack_close(p[0]);
+}
+
+static void a_dead_maker_leaves_litter_that_goes(void **state)
+{
+    (void)state;
+    const struct pack_store *s = store();
+    const char *path = path_in(s, "one");
+    pid_t child = fork();
+    if (!child) {
+        struct pack *p;
+        const void *at;
+        if (!pack_create(path, &spec, &p, NULL) && !add(p, 0, &at, NULL))
+            raise(SIGKILL);
+        _exit(1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(entries(s), 1);
+    struct pack *p;
+    assert_int_equal(pack_open(path, spec.key, &p, NULL), DR_ENOENT);
+    assert_int_equal(pack_store_room(s, 1, NULL), 0);
+    assert_int_equal(entries(s), 0);
+}
+
+static void used_at(const char *path, time_t when)
+{
+    struct timespec times[2] = { { when, 0 }, { when, 0 } };
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
+static int sum_bytes(void *ctx, const char *path, uint64_t bytes)
+{
+    (void)path;
+    *(uint64_t *)ctx += bytes;
+    return 0;
+}
+
+static void what_was_used_longest_ago_goes_first(void **state)
+{
+    (void)state;
+    struct pack_store s = *store();
+    const uint64_t each = pack_file_bytes(&spec);
+    const char *paths[3] = { path_in(&s, "a"), path_in(&s, "b"), path_in(&s, "c") };
+    struct pack *p;
+    uint64_t sum = 0;
+    for (int i = 0; i < 3; i++) {
+        must_make(paths[i]);
+        used_at(paths[i], 1000 + i);
+    }
+    assert_int_equal(pack_open(paths[0], spec.key, &p, NULL), 0); /* now the newest */
+    assert_int_equal(pack_store_each(&s, sum_bytes, &sum, NULL), 0);
+    assert_int_equal(sum, 3 * each);
+    s.limit = 4 * each;
+    assert_int_equal(pack_store_room(&s, each, NULL), 0);
+    assert_int_equal(entries(&s), 3);
+    s.limit = 3 * each;
+    assert_int_equal(pack_store_room(&s, each, NULL), 0);
+    assert_int_equal(entries(&s), 2);
+    assert_true(dr_is_file(paths[0]) && !dr_is_file(paths[1]) && dr_is_file(paths[2]));
+    assert_int_equal(pack_store_room(&s, 3 * each + 1, NULL), DR_ELIMIT); /* and nothing goes */
+    assert_int_equal(entries(&s), 2);
+    assert_int_equal(pack_store_room(&s, 3 * each, NULL), 0);
+    assert_int_equal(entries(&s), 0);
+    assert_true(holds(pack_find(p, blobs[2].name, blobs[2].bytes), 2)); /* in use all the same */
+    assert_int_equal(pack_check(p, NULL), 0);
+    pack_close(p);
+    s.limit = UINT64_MAX;
+    assert_int_equal(pack_store_room(&s, UINT64_C(1) << 60, NULL), DR_ELIMIT); /* half the disk */
+}
+
+static void a_pack_cut_in_use_is_noticed(void **state)
+{
+    (void)state;
+    const char *path = path_in(store(), "one");
+    struct pack *p;
+    assert_int_equal(mapguard_install(NULL), 0);
+    must_make(path);
+    assert_int_equal(pack_open(path, spec.key, &p, NULL), 0);
+    const volatile char *last = pack_find(p, blobs[2].name, blobs[2].bytes);
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(truncate(path, HEADER), 0);
+    assert_int_equal(last[65000], 0); /* and no signal */
+    assert_int_equal(pack_check(p, NULL), DR_EIO);
+    pack_close(p);
+}
+
+static int make_and_open(void *ctx, struct dr_error *err)
+{
+    struct pack *p;
+    unlink(ctx);
+    int r = make(ctx, err);
+    if (!r)
+        r = pack_open(ctx, spec.key, &p, err);
+    if (!r)
+        pack_close(p);
+    return r;
+}
+
+static void survives_short_memory(void **state)
+{
+    (void)state;
+    const struct pack_store *s = store();
+    test_oom_walk(make_and_open, (void *)path_in(s, "one"));
+    assert_int_equal(entries(s), 1);
+}
+
+/* ---- weights in packs ---- */
+
+static void a_weight_lives_in_its_pack(void **state)
+{
+    (void)state;
+    enum { C = 6 };
+    const float scale[C] = { 1, 2, 3, 4, 5, 6 }, shift[C] = { -1, -2, -3, -4, -5, -6 };
+    const struct weight_source s[2] = { { "scale", scale, DTYPE_F32, SHAPE1(C), false },
+                                        { "shift", shift, DTYPE_F32, SHAPE1(C), false } };
+    const struct weight_desc desc = { WEIGHT_NORM, .out = C, .bias = true, .parts = 1 };
+    const char *path = path_in(store(), "one");
+    struct backend *be;
+    struct pack *p;
+    struct weight *w;
+    assert_int_equal(
+        backend_open_cpu(&(struct backend_options){ .kernels = "scalar", .threads = 1 }, &be, NULL),
+        0);
+    struct weight_bytes bytes = weight_bytes(be, &desc);
+    assert_int_equal(bytes.vectors, 128);
+    assert_int_equal(bytes.packed, 0);
+    struct pack_spec norm = { .key = "k", .blobs = 1, .bytes = 128, .largest = 128 };
+    assert_int_equal(pack_create(path, &norm, &p, NULL), 0);
+    size_t before = dr_alloc_stats(DR_TAG_WEIGHTS).bytes;
+    for (int start = 0; start < 2; start++) { /* made, then found */
+        assert_int_equal(weight_prepare_in(be, p, "norm", &desc, s, 2, &w, NULL), 0);
+        assert_int_equal(dr_alloc_stats(DR_TAG_WEIGHTS).bytes, before);
+        assert_memory_equal(weight_cpu(w)->scale, scale, sizeof scale);
+        assert_memory_equal(weight_cpu(w)->bias, shift, sizeof shift);
+        assert_false(weight_reads_source(w, 0) || weight_reads_source(w, 1));
+        weight_release(w, true);
+        assert_memory_equal(weight_cpu(w)->bias, shift, sizeof shift);
+        weight_free(w);
+        if (!start)
+            assert_int_equal(pack_finish(p, NULL), 0);
+        pack_close(start ? NULL : p);
+        if (!start)
+            assert_int_equal(pack_open(path, "k", &p, NULL), 0);
+        before = dr_alloc_stats(DR_TAG_WEIGHTS).bytes;
+    }
+    w = NULL;
+    assert_int_equal(weight_prepare_in(be, p, "other", &desc, s, 2, &w, NULL), DR_EFORMAT);
+    assert_null(w);
+    pack_close(p);
+    backend_close(be);
+}
+
+/* Packs of earlier builds are used as long as the version is the same: whoever changes how a set
+ * packs raises BACKEND_LAYOUT_VERSION and writes the new sums here. */
+static void packed_forms_are_those_of_the_version(void **state)
+{
+    (void)state;
+    static const struct {
+        struct weight_desc desc;
+        uint64_t sum;
+    } cases[] = {
+        { { WEIGHT_LINEAR, .in = 70, .out = 150, .parts = 1 }, UINT64_C(0xb9283ea3a4dd86e7) },
+        { { WEIGHT_LINEAR, .in = 1300, .out = 128, .parts = 1, .gated = true },
+          UINT64_C(0xfea41e85e24f5571) },
+        { { WEIGHT_CONV, .in = 67, .out = 40, .kernel = 3, .parts = 1 },
+          UINT64_C(0xcf33cf17cac74043) },
+    };
+    static float values[1300 * 128];
+    int differing = 0;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        values[i] = (float)(int)(i * 2654435761u % 4001) / 2000 - 1;
+    assert_int_equal(BACKEND_LAYOUT_VERSION, 2);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct weight_desc *d = &cases[i].desc;
+        struct cpu_weight w = { .desc = *d, .n_sources = 1 };
+        w.source[0] = (struct weight_source){ .data = values,
+                                              .shape = d->kernel ? SHAPE4(d->out, d->in, 3, 3)
+                                                                 : SHAPE2(d->out, d->in) };
+        size_t bytes = packing_bf16_pairs.bytes(d);
+        void *dst = dr_malloc(DR_TAG_TEST, bytes);
+        assert_non_null(dst);
+        for (int64_t piece = 0; piece < packing_bf16_pairs.pieces(d); piece++)
+            packing_bf16_pairs.piece(&w, piece, dst);
+        uint64_t sum = XXH3_64bits(dst, bytes);
+        dr_free(dst);
+        if (sum != cases[i].sum)
+            print_error("case %zu: 0x%016llx\n", i, (unsigned long long)sum);
+        differing += sum != cases[i].sum;
+    }
+    assert_int_equal(differing, 0);
+}
+
+/* Every 16-bit value, and float32s of all exponents, against the conversions that define it. */
+static void narrowing_is_that_of_the_types(void **state)
+{
+    (void)state;
+    enum { N = 1 << 16 };
+    static uint16_t values[N], ours[N], theirs[N];
+    static uint32_t words[N];
+    static float wide[N];
+    static const enum dtype types[] = { DTYPE_F16, DTYPE_BF16, DTYPE_F32, DTYPE_F8_E4M3,
+                                        DTYPE_F8_E5M2 };
+    for (uint32_t i = 0; i < N; i++) {
+        values[i] = (uint16_t)i;
+        words[i] = i << 16 | (i * 40503u >> 3 & 0xffff);
+        if (i % 4 == 0)
+            words[i] = i << 16 | 0x8000; /* a tie */
+    }
+    for (size_t t = 0; t < sizeof types / sizeof *types; t++) {
+        const void *src = types[t] == DTYPE_F32 ? (const void *)words : values;
+        for (int64_t n = N; n > N - 3; n--) {
+            memset(ours, 0x55, sizeof ours);
+            dtype_to_f32(wide, src, types[t], n);
+            dtype_from_f32(theirs, DTYPE_BF16, wide, n);
+            panel_narrow(ours, src, types[t], n);
+            assert_memory_equal(ours, theirs, (size_t)n * 2);
+        }
+    }
+}
+
+/* Word by word from the description of the layout in panel.h. */
+static void packed_words_are_where_the_layout_says(void **state)
+{
+    (void)state;
+    static const struct weight_desc descs[] = {
+        { WEIGHT_LINEAR, .in = 37, .out = 150, .parts = 3 },
+        { WEIGHT_LINEAR, .in = 1300, .out = 66, .parts = 1, .gated = true },
+        { WEIGHT_CONV, .in = 131, .out = 40, .kernel = 3, .parts = 1 },
+        { WEIGHT_CONV, .in = 4, .out = 8, .kernel = 1, .parts = 1 },
+    };
+    static uint16_t values[1300 * 66];
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        values[i] = (uint16_t)(i * 2654435761u >> 7);
+    for (size_t c = 0; c < sizeof descs / sizeof *descs; c++) {
+        const struct weight_desc *d = &descs[c];
+        struct panel_layout l = panel_layout(d, 2);
+        struct cpu_weight w = { .desc = *d, .n_sources = d->parts };
+        int64_t k = d->in * l.taps, rows[3] = { d->out, 0, 0 }, before = 0;
+        if (d->parts == 3)
+            rows[0] = 30, rows[1] = 70, rows[2] = 50;
+        for (int i = 0; i < d->parts; i++) {
+            w.source[i] = (struct weight_source){ .data = values + before * k,
+                                                  .dtype = DTYPE_F16,
+                                                  .shape = SHAPE2(rows[i], k) };
+            before += rows[i];
+        }
+        size_t bytes = packing_bf16_pairs.bytes(d);
+        uint32_t *dst = dr_malloc(DR_TAG_TEST, bytes);
+        assert_non_null(dst);
+        memset(dst, 0x5a, bytes);
+        for (int64_t piece = 0; piece < packing_bf16_pairs.pieces(d); piece++)
+            packing_bf16_pairs.piece(&w, piece, dst);
+        for (int64_t panel = 0; panel < l.panels; panel++)
+            for (int64_t column = 0, width = panel_width(&l, panel); column < width; column++) {
+                int64_t output = panel * PANEL_COLUMNS + column, half = PANEL_COLUMNS / 2;
+                bool there = output < d->out;
+                if (d->gated) {
+                    output = panel * half + column % half;
+                    there = output < d->out / 2;
+                    output += column < half ? 0 : d->out / 2;
+                }
+                for (int64_t channel = 0; channel < d->in + d->in % 2; channel++)
+                    for (int64_t tap = 0; tap < l.taps; tap++) {
+                        int64_t first = channel / l.channels * l.channels;
+                        int64_t n = d->in - first < l.channels ? d->in - first : l.channels;
+                        int64_t at = panel_at(&l, panel) + panel_block_at(&l, first, width) +
+                                     (tap * ((n + 1) / 2) + (channel - first) / 2) * width + column;
+                        uint16_t expected = 0;
+                        if (there && channel < d->in)
+                            panel_narrow(&expected, values + output * k + channel * l.taps + tap,
+                                         DTYPE_F16, 1);
+                        uint16_t got = (uint16_t)(dst[at] >> (channel % 2 ? 16 : 0));
+                        if (got != expected)
+                            fail_msg("case %zu: channel %lld, tap %lld, column %lld", c,
+                                     (long long)channel, (long long)tap, (long long)column);
+                    }
+            }
+        dr_free(dst);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_was_added_is_found),
+        cmocka_unit_test(another_key_is_another_pack),
+        cmocka_unit_test(a_cut_pack_is_refused),
+        cmocka_unit_test(no_byte_can_change_unseen),
+        cmocka_unit_test(what_is_not_finished_is_not_there),
+        cmocka_unit_test(no_room_is_said_at_once),
+        cmocka_unit_test(two_makers_do_not_meet),
+        cmocka_unit_test(a_dead_maker_leaves_litter_that_goes),
+        cmocka_unit_test(what_was_used_longest_ago_goes_first),
+        cmocka_unit_test(a_pack_cut_in_use_is_noticed),
+        cmocka_unit_test(survives_short_memory),
+        cmocka_unit_test(a_weight_lives_in_its_pack),
+        cmocka_unit_test(packed_forms_are_those_of_the_version),
+        cmocka_unit_test(narrowing_is_that_of_the_types),
+        cmocka_unit_test(packed_words_are_where_the_layout_says),
+    };
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
