@@ -172,6 +172,7 @@ static int measure_network(struct bench *b, int i, struct bench_row *row, struct
 static int measure_load(struct bench *b, int i, struct bench_row *row, struct dr_error *err)
 {
     struct pipeline *p;
+    struct pipeline_options how = { .stop = b->job->stop };
     (void)i;
     if (!b->path) {
         int r = dr_cache_path(b->made, sizeof b->made, "random-model", err);
@@ -183,7 +184,7 @@ static int measure_load(struct bench *b, int i, struct bench_row *row, struct dr
     }
     pipeline_manager_drop(b->engine->pipelines);
     double start = dr_now();
-    int r = engine_pipeline(b->engine, b->path, b->kernels, b->precision, b->job->stop, &p, err);
+    int r = engine_pipeline(b->engine, b->path, b->kernels, b->precision, &how, &p, err);
     if (!r)
         r = params_acquire(p->unet, unet_visit, err);
     if (r)

@@ -79,7 +79,8 @@ static int draw(struct engine *e, const struct request *q, const atomic_int *sto
     struct job job;
     struct memory_plan plan;
     struct job_timing timing;
-    int r = engine_pipeline(e, "", request_text(q, FIELD_kernels), PRECISION_F32, stop, &p, err);
+    int r = engine_pipeline(e, "", request_text(q, FIELD_kernels), PRECISION_F32,
+                            &(struct pipeline_options){ .stop = stop }, &p, err);
     if (!r)
         r = sdxl_job(q, p, &job, err);
     if (r < 0)
@@ -127,6 +128,12 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
     struct dr_error found = { 0 };
     json_t *picture = NULL;
     int failed = 0;
+    bool cache = false;
+    int given = jx_opt_bool(job->data, "data", "cache", &cache, err);
+    if (given < 0 || cache) {
+        json_decref(f.list);
+        return given < 0 ? given : engine_check_cache(engine, job, ret_data, err);
+    }
     int r = f.list ? backend_check(&options, on_result, &f, &failed, err)
                    : dr_fail(err, DR_ENOMEM, "out of memory");
     if (!r && check_picture(engine, job->stop, &picture, &found) < 0) {

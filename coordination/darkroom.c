@@ -24,8 +24,8 @@ struct darkroom {
 enum { FIRST_JOB_BYTES = 3700000 };
 
 struct options {
-    int64_t threads, queue, memory_limit;
-    const char *kernels;
+    int64_t threads, queue, memory_limit, cache_limit;
+    const char *kernels, *cache;
     json_t *roots, *models;
 };
 
@@ -81,8 +81,8 @@ static int add_roots(struct roots *roots, const json_t *list, const char *field,
 
 static int read_options(const json_t *o, struct options *ret, struct dr_error *err)
 {
-    static const char *const names[] = { "threads", "kernels", "roots",
-                                         "models",  "queue",   "memory_limit" };
+    static const char *const names[] = { "threads", "kernels",      "roots", "models",
+                                         "queue",   "memory_limit", "cache", "cache_limit" };
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)o, key, value)
@@ -92,7 +92,9 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
             known |= !strcmp(key, names[i]);
         if (!known)
             return dr_fail_field(err, DR_EINVAL, key, NULL,
-                                 "threads, kernels, roots, models, queue or memory_limit", NULL);
+                                 "threads, kernels, roots, models, queue, memory_limit, cache or "
+                                 "cache_limit",
+                                 NULL);
     }
     if (!json_is_object(o))
         return dr_fail_field(err, DR_EINVAL, "options", jx_kind(o), "an object", NULL);
@@ -101,6 +103,10 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
         r = jx_opt_int(o, "", "queue", 0, 100000, &ret->queue, err);
     if (!r)
         r = jx_opt_int(o, "", "memory_limit", 0, INT64_MAX, &ret->memory_limit, err);
+    if (!r)
+        r = jx_opt_int(o, "", "cache_limit", 0, INT64_MAX, &ret->cache_limit, err);
+    if (!r)
+        r = jx_opt_string(o, "", "cache", &ret->cache, err);
     if (!r)
         r = jx_opt_string(o, "", "kernels", &ret->kernels, err);
     if (!r)
@@ -117,6 +123,8 @@ static int open_engine(struct engine *e, const struct options *o, struct dr_erro
         r = add_roots(&e->roots, o->roots, "roots", err);
     if (!r)
         r = add_roots(&e->models, o->models, "models", err);
+    if (!r)
+        r = pack_store_init(&e->store, o->cache, (uint64_t)o->cache_limit, err);
     e->memory_limit = (size_t)o->memory_limit;
     e->queue = o->queue ? (int)o->queue : 64;
     size_t resident = memory_resident(), tagged = dr_alloc_stats_all().bytes;
@@ -185,7 +193,7 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
                   struct darkroom **ret_engine, char *error, size_t error_size)
 {
     struct dr_error err;
-    struct options o = { .kernels = "auto" };
+    struct options o = { .kernels = "auto", .cache_limit = (int64_t)PACK_STORE_LIMIT };
     json_t *json = NULL;
     memset(&err, 0, sizeof err);
     jx_init();

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/utf8.h"
 #include "core/communication/request.h"
@@ -26,15 +27,30 @@ int engine_model_path(const struct engine *e, const char *model, char *dst, size
 }
 
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
-                    enum precision precision, const atomic_int *stop, struct pipeline **ret,
-                    struct dr_error *err)
+                    enum precision precision, const struct pipeline_options *how,
+                    struct pipeline **ret, struct dr_error *err)
 {
+    struct pipeline_options options = *how;
+    options.store = &e->store;
     char path[DR_PATH_MAX];
     struct backend *be;
     int r = engine_model_path(e, model, path, sizeof path, err);
     if (!r)
         r = device_manager_backend(e->devices, kernels, precision, &be, err);
-    return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, stop, ret, err);
+    return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, &options, ret, err);
+}
+
+void engine_loading(void *loading, const char *what, double fraction)
+{
+    struct loading *l = loading;
+    double now = dr_now();
+    if (!l->stream || now - l->last < 0.2)
+        return;
+    l->last = now;
+    worker_progress(l->job, 0, 0, true,
+                    json_pack("{s:s,s:s,s:f}", "message",
+                              strcmp(what, "hashing") ? "packing weights" : "hashing the model",
+                              "stage", "load", "fraction", fraction));
 }
 
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err)
@@ -74,9 +90,13 @@ static int one_of(const json_t *data, const char *const *keys, int n, const char
 
 int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
-    static const char *const keys[] = { "model",   "model_path", "model_name",
-                                        "kernels", "precision",  NULL };
+    static const char *const keys[] = { "model",     "model_path", "model_name", "kernels",
+                                        "precision", "stream",     NULL };
     const char *model = "", *kernels = "auto", *precision = "auto";
+    struct loading loading = { .job = job, .last = dr_now() };
+    struct pipeline_options how = { .stop = job->stop,
+                                    .progress = engine_loading,
+                                    .ctx = &loading };
     enum precision wanted;
     struct pipeline *p;
     int r = engine_only(job->data, keys, err);
@@ -87,9 +107,11 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
     if (!r)
         r = jx_opt_string(job->data, "data", "precision", &precision, err);
     if (!r)
+        r = jx_opt_bool(job->data, "data", "stream", &loading.stream, err);
+    if (!r)
         r = precision_find(precision, &wanted, err);
     if (!r)
-        r = engine_pipeline(engine, model, kernels, wanted, job->stop, &p, err);
+        r = engine_pipeline(engine, model, kernels, wanted, &how, &p, err);
     if (r < 0)
         return r;
     *ret_data = json_pack("{s:s,s:s,s:s}", "model_name", checkpoint_path(p->checkpoint), "kind",
@@ -194,5 +216,9 @@ int engine_devices(void *engine, struct worker_job *job, json_t **ret_data, stru
     struct engine *e = engine;
     (void)job;
     *ret_data = device_manager_json(e->devices);
+    if (*ret_data && jx_set(*ret_data, "cache", engine_cache_json(e)) < 0) {
+        json_decref(*ret_data);
+        *ret_data = NULL;
+    }
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }

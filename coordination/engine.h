@@ -13,10 +13,11 @@ struct request;
 struct engine {
     struct device_manager *devices;
     struct pipeline_manager *pipelines;
-    struct roots roots;  /* where files of requests may lie; none: nowhere */
-    struct roots models; /* where models may lie; none: anywhere */
-    size_t memory_limit; /* bytes, 0: what is free */
-    size_t baseline;     /* resident bytes at the start that are not tagged allocations */
+    struct roots roots;      /* where files of requests may lie; none: nowhere */
+    struct roots models;     /* where models may lie; none: anywhere */
+    struct pack_store store; /* where packed weights are kept */
+    size_t memory_limit;     /* bytes, 0: what is free */
+    size_t baseline;         /* resident bytes at the start that are not tagged allocations */
     int queue;
 };
 
@@ -37,15 +38,30 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
 int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
 /* The model of a request, loaded for a kernel set and precision; the shipped small one when it
- * names none. */
+ * names none. Packed weights are kept in the engine's store, whatever `how` says. */
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
-                    enum precision precision, const atomic_int *stop, struct pipeline **ret,
-                    struct dr_error *err);
+                    enum precision precision, const struct pipeline_options *how,
+                    struct pipeline **ret, struct dr_error *err);
 /* The path of a request's model, resolved; "" means the shipped one. */
 int engine_model_path(const struct engine *e, const char *model, char *dst, size_t n,
                       struct dr_error *err);
 /* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
+
+/* Tells the host of a running job how far the loading of its model is: pipeline_options.progress.
+ */
+struct loading {
+    struct worker_job *job;
+    bool stream;
+    double last; /* told; dr_now at first, so that what is quick is not worth a word */
+};
+void engine_loading(void *loading, const char *what, double fraction);
+
+/* The packed weights that are kept: folder, files, bytes, limit_bytes; new reference. */
+json_t *engine_cache_json(const struct engine *e);
+/* Verifies each of them; what is damaged is removed. */
+int engine_check_cache(struct engine *e, struct worker_job *job, json_t **ret_data,
+                       struct dr_error *err);
 
 /* What a worker can do: part of `ready` and the whole of `capabilities`. New reference, NULL when
  * memory is short. */

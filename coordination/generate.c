@@ -50,10 +50,13 @@ static void *digest_main(void *arg)
     return NULL;
 }
 
-static void digest_start(struct digest_thread *d, const char *path)
+static void digest_start(struct digest_thread *d, const struct pipeline *p)
 {
     memset(d, 0, sizeof *d);
-    d->path = path;
+    d->path = checkpoint_path(p->checkpoint);
+    snprintf(d->hex, sizeof d->hex, "%s", p->digest);
+    if (d->hex[0])
+        return;
     d->result = DR_ESTATE;
     d->running = !pthread_create(&d->thread, NULL, digest_main, d);
 }
@@ -132,15 +135,20 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
     enum precision precision;
+    struct loading loading = { .job = worker, .last = dr_now() };
+    struct pipeline_options how = { .stop = worker->stop,
+                                    .progress = engine_loading,
+                                    .ctx = &loading };
     int r = request_parse(worker->data, "", engine_envelope_members, &g->request, err);
     if (!r)
         r = check_paths(g, err);
     if (!r)
         r = precision_find(request_text(&g->request, FIELD_precision), &precision, err);
+    loading.stream = !r && request_flag(&g->request, FIELD_stream);
     if (!r)
         r = engine_pipeline(e, request_text(&g->request, FIELD_model),
-                            request_text(&g->request, FIELD_kernels), precision, worker->stop,
-                            &g->pipeline, err);
+                            request_text(&g->request, FIELD_kernels), precision, &how, &g->pipeline,
+                            err);
     if (!r)
         r = sdxl_job(&g->request, g->pipeline, &g->job, err);
     if (r < 0)
@@ -149,6 +157,8 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
+    if (g->pipeline->warning[0])
+        add_warning(g, g->pipeline->warning);
     return job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &g->plan, err);
 }
 
@@ -287,7 +297,7 @@ static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
     struct job_events events = { .step = on_step, .warning = add_warning, .ctx = g };
     const char *path = checkpoint_path(g->pipeline->checkpoint);
     announce(g);
-    digest_start(&digest, path);
+    digest_start(&digest, g->pipeline);
     int r = job_run(g->pipeline, &g->job, &g->plan, &events, g->worker->stop, images, &timing, err);
     const char *hex = digest_join(&digest, r < 0, g->worker->stop);
     if (r < 0)

@@ -44,6 +44,10 @@ typedef void (*darkroom_event_fn)(void *user, const char *json);
  *   "models"        folders in which models must lie; none: anywhere
  *   "queue"         most jobs waiting; default 64
  *   "memory_limit"  bytes a job may be planned to use; 0: three quarters of what is free
+ *   "cache"         folder in which packed weights are kept; default weights/ in the user's cache
+ *                   folder
+ *   "cache_limit"   bytes that they may take there, and half of what is free at most; default 32
+ *                   GiB; 0: none are kept
  * The first event is `ready`. Returns 0, or a negative code and one line of text in `error`. */
 DARKROOM_API int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
                                struct darkroom **ret_engine, char *error, size_t error_size);

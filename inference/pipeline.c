@@ -404,7 +404,7 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
     dr_alloc_reset_peak();
     int r = walk(&k, err);
     if (!r)
-        r = checkpoint_check(p->checkpoint, err);
+        r = pipeline_check(p, err);
     if (r < 0) {
         for (int i = 0; i < job->batch; i++)
             img_free(&images[i]);

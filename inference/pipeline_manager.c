@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "backend/pack.h"
+#include "inference/pipeline_weights.h"
 #include "models/clip_text.h"
 #include "models/tokenizers/clip_tokenizer.h"
 #include "models/unet.h"
@@ -31,13 +33,13 @@ static int open_tokenizers(struct pipeline *p, struct dr_error *err)
 }
 
 static int load(struct pipeline *p, enum component component, void *network, visit_fn visit,
-                const atomic_int *stop, struct dr_error *err)
+                struct dr_error *err)
 {
-    int r = checkpoint_load(p->checkpoint, component, network, visit, err);
-    return r < 0 ? r : params_prepare(network, visit, p->backend, stop, err);
+    p->networks[p->n_networks++] = (struct pipeline_network){ component, network, visit };
+    return checkpoint_load(p->checkpoint, component, network, visit, err);
 }
 
-static int open_networks(struct pipeline *p, const atomic_int *stop, struct dr_error *err)
+static int open_networks(struct pipeline *p, struct dr_error *err)
 {
     static const enum component text[PROMPT_ENCODERS] = { COMPONENT_TEXT_ENCODER,
                                                           COMPONENT_TEXT_ENCODER_2 };
@@ -48,16 +50,16 @@ static int open_networks(struct pipeline *p, const atomic_int *stop, struct dr_e
             continue;
         r = clip_text_new(arch, &p->encoders.text[i], err);
         if (!r)
-            r = load(p, text[i], p->encoders.text[i], clip_text_visit, stop, err);
+            r = load(p, text[i], p->encoders.text[i], clip_text_visit, err);
     }
     if (!r)
         r = unet_new(checkpoint_unet_arch(p->checkpoint), &p->unet, err);
     if (!r)
-        r = load(p, COMPONENT_UNET, p->unet, unet_visit, stop, err);
+        r = load(p, COMPONENT_UNET, p->unet, unet_visit, err);
     if (!r)
         r = vae_new(checkpoint_vae_arch(p->checkpoint), false, true, &p->vae, err);
     if (!r)
-        r = load(p, COMPONENT_VAE, p->vae, vae_visit, stop, err);
+        r = load(p, COMPONENT_VAE, p->vae, vae_visit, err);
     return r;
 }
 
@@ -99,9 +101,10 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
     return 0;
 }
 
-int pipeline_open(const char *path, struct backend *be, const atomic_int *stop,
+int pipeline_open(const char *path, struct backend *be, const struct pipeline_options *options,
                   struct pipeline **ret, struct dr_error *err)
 {
+    static const struct pipeline_options none;
     struct pipeline *p = dr_calloc(DR_TAG_MODEL, 1, sizeof *p);
     if (!p)
         return dr_fail(err, DR_ENOMEM, "out of memory for a pipeline");
@@ -112,7 +115,9 @@ int pipeline_open(const char *path, struct backend *be, const atomic_int *stop,
     if (!r)
         r = open_tokenizers(p, err);
     if (!r)
-        r = open_networks(p, stop, err);
+        r = open_networks(p, err);
+    if (!r)
+        r = pipeline_weights(p, options ? options : &none, err);
     if (r < 0) {
         pipeline_close(p);
         return r;
@@ -132,8 +137,15 @@ void pipeline_close(struct pipeline *p)
     }
     unet_free(p->unet);
     vae_free(p->vae);
+    pack_close(p->pack);
     checkpoint_close(p->checkpoint);
     dr_free(p);
+}
+
+int pipeline_check(const struct pipeline *p, struct dr_error *err)
+{
+    int r = checkpoint_check(p->checkpoint, err);
+    return r || !p->pack ? r : pack_check(p->pack, err);
 }
 
 struct pipeline_manager {
@@ -167,10 +179,11 @@ void pipeline_manager_free(struct pipeline_manager *m)
 }
 
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
-                         const atomic_int *stop, struct pipeline **ret, struct dr_error *err)
+                         const struct pipeline_options *options, struct pipeline **ret,
+                         struct dr_error *err)
 {
     if (m->loaded && m->loaded->backend == be && !strcmp(m->path, path) &&
-        checkpoint_current(m->loaded->checkpoint)) {
+        checkpoint_current(m->loaded->checkpoint) && !pipeline_check(m->loaded, NULL)) {
         *ret = m->loaded;
         return 0;
     }
@@ -178,7 +191,7 @@ int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct ba
     m->path = dr_strdup(DR_TAG_MODEL, path);
     if (!m->path)
         return dr_fail(err, DR_ENOMEM, "out of memory for a path");
-    int r = pipeline_open(path, be, stop, &m->loaded, err);
+    int r = pipeline_open(path, be, options, &m->loaded, err);
     if (r < 0) {
         pipeline_manager_drop(m);
         return r;

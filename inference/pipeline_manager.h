@@ -10,13 +10,24 @@
 
 #include <stdatomic.h>
 
+#include "backend/pack_store.h"
 #include "conditioning/prompt_processor.h"
+#include "base/sha256.h"
 #include "models/model_loader.h"
 
+struct pack;
 struct unet;
 struct vae;
 
 enum { PIPELINE_TOKENS = 77 }; /* of a row of text, begin and end included */
+enum { PIPELINE_NETWORKS = PROMPT_ENCODERS + 2 };
+
+/* A network of a pipeline, for what is done with each of them. */
+struct pipeline_network {
+    enum component component;
+    void *network;
+    visit_fn visit;
+};
 
 struct pipeline {
     struct checkpoint *checkpoint;
@@ -26,13 +37,30 @@ struct pipeline {
     struct prompt_encoders encoders;
     struct tok *tokenizers[PROMPT_ENCODERS];
     int64_t latent_factor; /* pixels per latent along an edge: 8 */
+    struct pipeline_network networks[PIPELINE_NETWORKS];
+    int n_networks;
+    struct pack *pack;       /* of the kernel set's weights; NULL: none, or they are private */
+    char digest[SHA256_HEX]; /* of the model, when it had to be known; else "" */
+    char warning[400];       /* why packed weights are private; "" */
 };
 
-/* Opens the files, binds the weights, prepares them on the backend. `stop` ends it with
- * DR_ECANCELED. */
-int pipeline_open(const char *path, struct backend *be, const atomic_int *stop,
+/* What loading is told and tells. Zero: no stop, nothing is kept or told. */
+struct pipeline_options {
+    const atomic_int *stop;         /* ends it with DR_ECANCELED */
+    const struct pack_store *store; /* where packed weights are kept; NULL: nowhere */
+    /* "hashing" or "packing", and how far it is, 0 to 1; only where there is much to do. */
+    void (*progress)(void *ctx, const char *what, double fraction);
+    void *ctx;
+};
+
+/* Opens the files, binds the weights, prepares them on the backend. options may be NULL. */
+int pipeline_open(const char *path, struct backend *be, const struct pipeline_options *options,
                   struct pipeline **ret, struct dr_error *err);
 void pipeline_close(struct pipeline *p);
+
+/* DR_EIO when a file that it reads was changed or cut since it was opened, or could not be read:
+ * what was computed since is not to be trusted. Cheap. */
+int pipeline_check(const struct pipeline *p, struct dr_error *err);
 
 struct pipeline_manager;
 
@@ -41,7 +69,8 @@ void pipeline_manager_free(struct pipeline_manager *m);
 
 /* The pipeline of that model on that backend, lent until the next call or pipeline_manager_drop. */
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
-                         const atomic_int *stop, struct pipeline **ret, struct dr_error *err);
+                         const struct pipeline_options *options, struct pipeline **ret,
+                         struct dr_error *err);
 void pipeline_manager_drop(struct pipeline_manager *m);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "backend/pack.h"
 #include "base/checked.h"
 
 struct layer layer_linear(int64_t in, int64_t out, bool bias)
@@ -133,16 +134,71 @@ int64_t params_count(void *network, visit_fn visit)
     return r ? r : total;
 }
 
+/* The layer's blob in a pack. */
+static int blob_name(char dst[PACK_NAME], const char *prefix, const char *layer,
+                     struct dr_error *err)
+{
+    int n = snprintf(dst, PACK_NAME, "%s/%s", prefix, layer);
+    return n < 0 || n >= PACK_NAME
+               ? dr_fail(err, DR_ELIMIT, "layer '%.100s...': name too long", layer)
+               : 0;
+}
+
+struct sizing {
+    struct backend *be;
+    const char *prefix;
+    struct params_bytes *sum;
+    struct dr_error *err;
+};
+
+/* FNV-1a. */
+static uint64_t mix(uint64_t sum, const char *bytes, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        sum = (sum ^ (unsigned char)bytes[i]) * UINT64_C(1099511628211);
+    return sum;
+}
+
+static int size_layer(void *ctx, struct layer *l, const char *name)
+{
+    struct sizing *s = ctx;
+    struct params_bytes *sum = s->sum;
+    struct weight_bytes b = weight_bytes(s->be, &l->desc);
+    char text[PACK_NAME + 32], blob[PACK_NAME];
+    uint64_t bytes = b.vectors + b.packed;
+    uint64_t whole = (bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
+    int r = blob_name(blob, s->prefix, name, s->err);
+    if (r || !bytes)
+        return r;
+    int n = snprintf(text, sizeof text, "%s %llu\n", blob, (unsigned long long)bytes);
+    sum->contents = mix(sum->contents ? sum->contents : UINT64_C(14695981039346656037), text,
+                        (size_t)n);
+    sum->blobs++;
+    sum->bytes += whole;
+    sum->packed += b.packed;
+    sum->largest = whole > sum->largest ? whole : sum->largest;
+    return 0;
+}
+
+int params_bytes(void *network, visit_fn visit, struct backend *be, const char *prefix,
+                 struct params_bytes *sum, struct dr_error *err)
+{
+    struct sizing s = { be, prefix, sum, err };
+    struct visitor v = { .layer = size_layer, .ctx = &s };
+    return visit(network, &v);
+}
+
 struct prepare {
     struct backend *be;
-    const atomic_int *stop;
+    const struct params_packing *how;
     struct dr_error *err;
 };
 
 static int prepare_layer(void *ctx, struct layer *l, const char *name)
 {
     struct prepare *p = ctx;
-    if (p->stop && atomic_load(p->stop))
+    const struct params_packing *how = p->how;
+    if (how->stop && atomic_load(how->stop))
         return dr_fail(p->err, DR_ECANCELED, "stopped while weights were prepared");
     if (l->packed)
         return dr_fail(p->err, DR_ESTATE, "layer '%s' is prepared already", name);
@@ -155,14 +211,28 @@ static int prepare_layer(void *ctx, struct layer *l, const char *name)
     for (int i = 0; i < n; i++)
         if (!sources[i].data && !backend_is_plan(p->be))
             return dr_fail(p->err, DR_ESTATE, "layer '%s' has no weights loaded", name);
-    int r = weight_prepare(p->be, &l->desc, sources, n, &l->packed, p->err);
-    return r ? dr_while(p->err, r, "preparing layer '%s'", name) : 0;
+    char blob[PACK_NAME];
+    int r = blob_name(blob, how->prefix ? how->prefix : "", name, p->err);
+    if (!r)
+        r = weight_prepare_in(p->be, how->pack, blob, &l->desc, sources, n, &l->packed, p->err);
+    if (r)
+        return dr_while(p->err, r, "preparing layer '%s'", name);
+    struct weight_bytes b = weight_bytes(p->be, &l->desc);
+    if (how->made)
+        how->made(how->ctx, b.vectors + b.packed);
+    return 0;
 }
 
 int params_prepare(void *network, visit_fn visit, struct backend *be, const atomic_int *stop,
                    struct dr_error *err)
 {
-    struct prepare p = { .be = be, .stop = stop, .err = err };
+    return params_prepare_in(network, visit, be, &(struct params_packing){ .stop = stop }, err);
+}
+
+int params_prepare_in(void *network, visit_fn visit, struct backend *be,
+                      const struct params_packing *how, struct dr_error *err)
+{
+    struct prepare p = { .be = be, .how = how, .err = err };
     struct visitor v = { .layer = prepare_layer, .ctx = &p };
     int r = visit(network, &v);
     if (r)

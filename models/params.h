@@ -60,6 +60,27 @@ int64_t params_count(void *network, visit_fn visit); /* elements, from the shape
 /* Packs every layer on be; on error what was packed is freed. */
 int params_prepare(void *network, visit_fn visit, struct backend *be, const atomic_int *stop,
                    struct dr_error *err);
+
+/* What be makes of the layers, as blobs of a pack: names are PREFIX/LAYER. */
+struct params_bytes {
+    uint64_t blobs, bytes, largest;
+    uint64_t packed;   /* of bytes, in the kernel set's own form */
+    uint64_t contents; /* of names and sizes: another list, another number */
+};
+/* Adds to *sum, which starts as zero. */
+int params_bytes(void *network, visit_fn visit, struct backend *be, const char *prefix,
+                 struct params_bytes *sum, struct dr_error *err);
+
+struct params_packing {
+    struct pack *pack; /* NULL: private memory */
+    const char *prefix;
+    const atomic_int *stop;
+    void (*made)(void *ctx, size_t bytes); /* after each layer; may be NULL */
+    void *ctx;
+};
+/* params_prepare with what is made in a pack. */
+int params_prepare_in(void *network, visit_fn visit, struct backend *be,
+                      const struct params_packing *how, struct dr_error *err);
 void params_unprepare(void *network, visit_fn visit);
 int params_acquire(void *network, visit_fn visit, struct dr_error *err);
 void params_release(void *network, visit_fn visit, bool drop);

@@ -20,11 +20,14 @@ static const char usage[] =
     "  -k, --kernels NAME      kernel set (default: the best of this machine)\n"
     "      --queue N           most requests waiting (default: 64)\n"
     "      --memory-limit N    bytes a job may be planned to use (default: what is free)\n"
+    "      --cache DIR         packed weights are kept in DIR (default: weights in the cache "
+    "folder)\n"
+    "      --cache-limit N     bytes they may take there (default: 32 GiB; 0: none are kept)\n"
     "      --log-json          log as JSON lines\n"
     "  -h, --help              this text\n"
     "  -V, --version           version\n";
 
-enum { OPT_QUEUE = 256, OPT_MEMORY, OPT_LOG_JSON };
+enum { OPT_QUEUE = 256, OPT_MEMORY, OPT_CACHE, OPT_CACHE_LIMIT, OPT_LOG_JSON };
 
 static const struct option options[] = {
     { "root", required_argument, NULL, 'r' },
@@ -33,6 +36,8 @@ static const struct option options[] = {
     { "kernels", required_argument, NULL, 'k' },
     { "queue", required_argument, NULL, OPT_QUEUE },
     { "memory-limit", required_argument, NULL, OPT_MEMORY },
+    { "cache", required_argument, NULL, OPT_CACHE },
+    { "cache-limit", required_argument, NULL, OPT_CACHE_LIMIT },
     { "log-json", no_argument, NULL, OPT_LOG_JSON },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
@@ -83,6 +88,10 @@ static int read_option(int c, json_t *o)
         return set_number(o, "queue", "queue", optarg) ? -1 : 2;
     case OPT_MEMORY:
         return set_number(o, "memory-limit", "memory_limit", optarg) ? -1 : 2;
+    case OPT_CACHE:
+        return jx_set(o, "cache", json_string(optarg)) < 0 ? 1 : -1;
+    case OPT_CACHE_LIMIT:
+        return set_number(o, "cache-limit", "cache_limit", optarg) ? -1 : 2;
     case OPT_LOG_JSON:
         dr_log_json(true);
         return -1;

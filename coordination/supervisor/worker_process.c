@@ -75,7 +75,7 @@ static int fill_arguments(const struct worker_options *o, const char *program, c
                           struct dr_error *err)
 {
     int n = 0;
-    if (2 * o->n_roots + 8 > ARGUMENTS)
+    if (2 * o->n_roots + 12 > ARGUMENTS)
         return dr_fail(err, DR_ELIMIT, "too many roots: %d", o->n_roots);
     argv[n++] = program;
     for (int i = 0; i < o->n_roots; i++) {
@@ -89,6 +89,14 @@ static int fill_arguments(const struct worker_options *o, const char *program, c
     if (o->kernels) {
         argv[n++] = "--kernels";
         argv[n++] = o->kernels;
+    }
+    if (o->cache) {
+        argv[n++] = "--cache";
+        argv[n++] = o->cache;
+    }
+    if (o->cache_limit) {
+        argv[n++] = "--cache-limit";
+        argv[n++] = o->cache_limit;
     }
     argv[n] = NULL;
     return 0;

@@ -22,7 +22,8 @@ struct worker_process {
 struct worker_options {
     const char *const *roots; /* folders for --root */
     int n_roots;
-    const char *threads, *kernels; /* as text; NULL: not given */
+    const char *threads, *kernels;   /* as text; NULL: not given */
+    const char *cache, *cache_limit; /* likewise */
 };
 
 /* Path of the worker program: $DARKROOM_WORKER, else darkroom-worker beside this binary. */

@@ -120,9 +120,9 @@ static void a_failing_load_leaves_nothing_loaded(void **state)
     assert_int_equal(pipeline_manager_get(m, "/nonexistent/model", be, NULL, &p, &err), DR_ENOENT);
     assert_true(test_blocks() == empty);
     atomic_int stop = 1;
-    assert_int_equal(
-        pipeline_manager_get(m, test_source("testing/golden/odd/model"), be, &stop, &p, &err),
-        DR_ECANCELED);
+    assert_int_equal(pipeline_manager_get(m, test_source("testing/golden/odd/model"), be,
+                                          &(struct pipeline_options){ .stop = &stop }, &p, &err),
+                     DR_ECANCELED);
     assert_true(test_blocks() == empty);
     pipeline_manager_free(m);
     assert_true(test_blocks() == blocks);

@@ -1,0 +1,169 @@
+/* pipeline_weights.c - see pipeline_weights.h.
+ *
+ * A pack is named after what fixes its bytes: the model's digest, the kernel set, the layout's
+ * version, and the list of its blobs. So there is nothing to keep in step: another model, set or
+ * version is another file, and the store forgets those that nobody asks for.
+ */
+#include "inference/pipeline_weights.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backend/pack.h"
+#include "base/log.h"
+#include "models/digest.h"
+
+struct making {
+    struct pipeline *p;
+    const struct pipeline_options *options;
+    struct params_bytes sum;
+    char key[PACK_KEY], path[DR_PATH_MAX];
+    uint64_t made; /* bytes of sum.bytes */
+};
+
+static void tell(const struct making *m, const char *what, double fraction)
+{
+    if (m->options->progress)
+        m->options->progress(m->options->ctx, what, fraction);
+}
+
+static void on_hashed(void *ctx, uint64_t done, uint64_t total)
+{
+    tell(ctx, "hashing", total ? (double)done / (double)total : 1);
+}
+
+static void on_packed(void *ctx, size_t bytes)
+{
+    struct making *m = ctx;
+    m->made += bytes;
+    if (m->sum.packed)
+        tell(m, "packing", (double)m->made / (double)m->sum.bytes);
+}
+
+static void unprepare(const struct pipeline *p)
+{
+    for (int i = 0; i < p->n_networks; i++)
+        params_unprepare(p->networks[i].network, p->networks[i].visit);
+}
+
+/* All networks, from a finished pack, into a new one or, without one, into private memory. */
+static int prepare(struct making *m, struct pack *pack, struct dr_error *err)
+{
+    struct pipeline *p = m->p;
+    bool makes = !pack || pack_building(pack);
+    int r = 0;
+    m->made = 0;
+    for (int i = 0; !r && i < p->n_networks; i++) {
+        struct params_packing how = { .pack = pack,
+                                      .prefix = component_name(p->networks[i].component),
+                                      .stop = m->options->stop,
+                                      .made = makes ? on_packed : NULL,
+                                      .ctx = m };
+        r = params_prepare_in(p->networks[i].network, p->networks[i].visit, p->backend, &how, err);
+    }
+    if (r)
+        unprepare(p);
+    return r;
+}
+
+/* The digest is of the files that are mapped, or the load fails. */
+static int name_pack(struct making *m, struct dr_error *err)
+{
+    char name[200];
+    struct pipeline *p = m->p;
+    const char *set = backend_kernel_set(p->backend);
+    struct digest_options digest = { .stop = m->options->stop, .progress = on_hashed, .ctx = m };
+    int r = digest_path(checkpoint_path(p->checkpoint), &digest, p->digest, err);
+    if (!r && !checkpoint_current(p->checkpoint))
+        r = dr_fail(err, DR_EIO, "%s: was changed while it was opened",
+                    checkpoint_path(p->checkpoint));
+    if (r) {
+        p->digest[0] = '\0';
+        return r;
+    }
+    snprintf(m->key, sizeof m->key,
+             "model %s\nkernels %s\nlayout %d\nblobs %" PRIu64 "\nbytes %" PRIu64
+             "\ncontents %016" PRIx64 "\n",
+             p->digest, set, backend_layout_version(p->backend), m->sum.blobs, m->sum.bytes,
+             m->sum.contents);
+    snprintf(name, sizeof name, "%.16s-%s-%d-%016" PRIx64, p->digest, set,
+             backend_layout_version(p->backend), m->sum.contents);
+    return pack_store_path(m->options->store, name, m->path, sizeof m->path, err);
+}
+
+/* The pack of an earlier start. DR_ENOENT: there is none that will do. */
+static int use_pack(struct making *m, struct dr_error *err)
+{
+    struct dr_error found = { 0 };
+    struct pipeline *p = m->p;
+    int r = pack_open(m->path, m->key, &p->pack, &found);
+    if (!r)
+        r = prepare(m, p->pack, &found);
+    if (!r)
+        return 0;
+    pack_close(p->pack);
+    p->pack = NULL;
+    if (r == DR_ENOMEM || r == DR_ECANCELED) {
+        if (err)
+            *err = found;
+        return r;
+    }
+    if (r == DR_EFORMAT) {
+        dr_log_line(DR_LOG_WARN, "engine", "packed weights are made again: %s", found.text);
+        unlink(m->path);
+    }
+    return DR_ENOENT;
+}
+
+static int make_pack(struct making *m, struct dr_error *err)
+{
+    struct pipeline *p = m->p;
+    struct pack_spec spec = {
+        .key = m->key, .blobs = m->sum.blobs, .bytes = m->sum.bytes, .largest = m->sum.largest
+    };
+    int r = pack_store_room(m->options->store, pack_file_bytes(&spec), err);
+    if (!r)
+        r = pack_create(m->path, &spec, &p->pack, err);
+    if (!r)
+        r = prepare(m, p->pack, err);
+    if (!r)
+        r = checkpoint_check(p->checkpoint, err);
+    if (!r)
+        r = pack_finish(p->pack, err);
+    if (r) {
+        unprepare(p);
+        pack_close(p->pack);
+        p->pack = NULL;
+    }
+    return r;
+}
+
+int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
+                     struct dr_error *err)
+{
+    struct making m = { .p = p, .options = options };
+    struct dr_error found = { 0 };
+    int r = 0;
+    for (int i = 0; !r && i < p->n_networks; i++)
+        r = params_bytes(p->networks[i].network, p->networks[i].visit, p->backend,
+                         component_name(p->networks[i].component), &m.sum, err);
+    if (r || !m.sum.packed || !options->store || !options->store->limit)
+        return r ? r : prepare(&m, NULL, err);
+    r = name_pack(&m, &found);
+    if (!r)
+        r = use_pack(&m, &found);
+    if (r == DR_ENOENT && m.path[0])
+        r = make_pack(&m, &found);
+    if (!r)
+        return 0;
+    if (r == DR_ENOMEM || r == DR_ECANCELED || !checkpoint_current(p->checkpoint)) {
+        if (err)
+            *err = found;
+        return r;
+    }
+    snprintf(p->warning, sizeof p->warning, "packed weights are not kept: %.300s", found.text);
+    dr_log_line(DR_LOG_WARN, "engine", "%s", p->warning);
+    return prepare(&m, NULL, err);
+}

@@ -1,0 +1,380 @@
+/* test_inference_weights.c - a model's packed weights: made once, found again, never trusted
+ * blindly, and done without where they cannot be kept. On processors with a kernel set that packs.
+ */
+#include "testing/helpers/test.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backend/pack.h"
+#include "core/communication/request.h"
+#include "inference/pipeline.h"
+#include "inference/sdxl_worker.h"
+
+enum { WIDTH = 32, HEIGHT = 16, BYTES = 3 * WIDTH * HEIGHT };
+
+/* What one start told and what it drew. */
+struct start {
+    struct pack_store store;
+    atomic_int stop;
+    int hashed, packed;
+    double last; /* fraction of the packing */
+    double stop_at;
+    unsigned char picture[BYTES];
+    char warning[400];
+    bool from_pack;
+    struct dr_error err;
+};
+
+static struct backend *open_packing(int threads)
+{
+    const struct weight_desc desc = { WEIGHT_LINEAR, .in = 8, .out = 8, .parts = 1 };
+    const char *name;
+    bool usable;
+    for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
+        struct backend *be;
+        struct backend_options options = { .kernels = name, .threads = threads };
+        if (!usable || backend_open_cpu(&options, &be, NULL))
+            continue;
+        if (weight_bytes(be, &desc).packed)
+            return be;
+        backend_close(be);
+    }
+    skip();
+    return NULL;
+}
+
+static const char *model(void)
+{
+    return test_source("testing/golden/odd/model");
+}
+
+static void fresh_store(struct start *s)
+{
+    static int turn;
+    char folder[200];
+    memset(s, 0, sizeof *s);
+    s->stop_at = 2;
+    snprintf(folder, sizeof folder, "%s/store%d", test_dir(), turn++);
+    assert_int_equal(pack_store_init(&s->store, folder, 1 << 30, NULL), 0);
+}
+
+static int entries(const struct start *s, char path[DR_PATH_MAX])
+{
+    int n = 0;
+    DIR *dir = opendir(s->store.folder);
+    for (struct dirent *e; dir && (e = readdir(dir));)
+        if (e->d_name[0] != '.') {
+            n++;
+            snprintf(path, DR_PATH_MAX, "%.200s/%s", s->store.folder, e->d_name);
+        }
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
+static void on_progress(void *ctx, const char *what, double fraction)
+{
+    struct start *s = ctx;
+    assert_true(fraction >= 0 && fraction <= 1);
+    if (!strcmp(what, "hashing")) {
+        s->hashed++;
+        assert_int_equal(s->packed, 0);
+        return;
+    }
+    assert_string_equal(what, "packing");
+    assert_true(s->last <= fraction);
+    s->packed++;
+    s->last = fraction;
+    if (fraction > s->stop_at)
+        atomic_store(&s->stop, 1);
+}
+
+static int draw(struct pipeline *p, unsigned char *dst, struct dr_error *err)
+{
+    struct request q;
+    struct job job;
+    struct memory_plan plan;
+    struct dr_image image;
+    struct job_timing timing;
+    json_t *data = json_pack("{s:s,s:i,s:i,s:i,s:i,s:s}", "prompt", "a red circle", "width", WIDTH,
+                             "height", HEIGHT, "steps", 1, "seed", 5, "sampler", "euler");
+    int r = data ? request_parse(data, "", NULL, &q, err) : DR_ENOMEM;
+    json_decref(data);
+    if (r)
+        return r;
+    r = sdxl_job(&q, p, &job, err);
+    if (!r) {
+        r = job_plan(p, &job, 0, 0, &plan, err);
+        if (!r)
+            r = job_run(p, &job, &plan, NULL, NULL, &image, &timing, err);
+        job_release(&job);
+    }
+    if (!r) {
+        memcpy(dst, image.pixels, BYTES);
+        img_free(&image);
+    }
+    request_free(&q);
+    return r;
+}
+
+/* Opens, draws, closes. */
+static int start_on(struct start *s, struct backend *be, const char *path)
+{
+    struct pipeline *p;
+    struct pipeline_options options = {
+        .stop = &s->stop, .store = &s->store, .progress = on_progress, .ctx = s
+    };
+    s->hashed = s->packed = 0;
+    s->last = 0;
+    memset(s->picture, 0, sizeof s->picture);
+    int r = pipeline_open(path, be, &options, &p, &s->err);
+    if (r)
+        return r;
+    snprintf(s->warning, sizeof s->warning, "%s", p->warning);
+    s->from_pack = p->pack != NULL;
+    r = draw(p, s->picture, &s->err);
+    pipeline_close(p);
+    return r;
+}
+
+static void must_start(struct start *s, struct backend *be)
+{
+    if (start_on(s, be, model()))
+        fail_msg("%s", s->err.text);
+}
+
+static void the_second_start_packs_nothing(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct start s, bare;
+    char path[DR_PATH_MAX];
+    struct pack_facts facts;
+    uint64_t blocks = test_blocks();
+    fresh_store(&s);
+    fresh_store(&bare);
+    bare.store.limit = 0;
+    must_start(&bare, be);
+    assert_true(bare.packed > 0 && bare.hashed == 0 && !bare.from_pack && !bare.warning[0]);
+    assert_int_equal(entries(&bare, path), 0);
+
+    must_start(&s, be);
+    assert_true(s.hashed > 0 && s.packed > 0 && s.last == 1 && s.from_pack && !s.warning[0]);
+    assert_memory_equal(s.picture, bare.picture, BYTES);
+    assert_int_equal(entries(&s, path), 1);
+    assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
+
+    must_start(&s, be);
+    assert_true(s.packed == 0 && s.from_pack && !s.warning[0]);
+    assert_memory_equal(s.picture, bare.picture, BYTES);
+    assert_int_equal(entries(&s, path), 1);
+    assert_int_equal(test_blocks(), blocks);
+    backend_close(be);
+}
+
+/* Nothing but the pieces of a weight are handed out to threads. */
+static void packs_do_not_depend_on_threads(void **state)
+{
+    (void)state;
+    char path[2][DR_PATH_MAX];
+    struct start s[2];
+    struct buf bytes[2];
+    for (int i = 0; i < 2; i++) {
+        struct backend *be = open_packing(1 + 2 * i);
+        fresh_store(&s[i]);
+        must_start(&s[i], be);
+        assert_int_equal(entries(&s[i], path[i]), 1);
+        buf_init(&bytes[i], DR_TAG_TEST, 0);
+        assert_int_equal(dr_read_file(path[i], 1 << 28, &bytes[i], NULL), 0);
+        backend_close(be);
+    }
+    assert_string_equal(dr_path_base(path[0]), dr_path_base(path[1]));
+    assert_int_equal(bytes[0].len, bytes[1].len);
+    assert_memory_equal(bytes[0].data, bytes[1].data, bytes[0].len);
+    buf_free(&bytes[0]);
+    buf_free(&bytes[1]);
+}
+
+static void a_damaged_pack_is_made_again(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct start s, whole;
+    char path[DR_PATH_MAX];
+    struct stat st;
+    struct pack_facts facts;
+    fresh_store(&s);
+    must_start(&s, be);
+    whole = s;
+    assert_int_equal(entries(&s, path), 1);
+    assert_int_equal(stat(path, &st), 0);
+    for (int damage = 0; damage < 3; damage++) {
+        assert_int_equal(chmod(path, 0600), 0);
+        int fd = open(path, O_RDWR);
+        assert_true(fd >= 0);
+        if (damage == 0)
+            assert_int_equal(ftruncate(fd, st.st_size / 2), 0);
+        else
+            assert_int_equal(pwrite(fd, "?", 1, damage == 1 ? 30 : st.st_size - 100), 1);
+        close(fd);
+        must_start(&s, be);
+        assert_true(s.packed > 0 && s.from_pack && !s.warning[0]);
+        assert_memory_equal(s.picture, whole.picture, BYTES);
+        assert_int_equal(entries(&s, path), 1);
+        assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
+    }
+    backend_close(be);
+}
+
+/* A pack under the right name with the right key, whose blobs are not those that are asked for. */
+static void a_pack_of_other_blobs_is_made_again(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct start s;
+    char path[DR_PATH_MAX];
+    struct pack_facts facts;
+    fresh_store(&s);
+    must_start(&s, be);
+    assert_int_equal(entries(&s, path), 1);
+    assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
+    struct pack_spec spec = { .key = facts.key, .blobs = 1, .bytes = 64, .largest = 64 };
+    struct pack *p;
+    const void *at;
+    assert_int_equal(pack_create(path, &spec, &p, NULL), 0);
+    memset(pack_stage(p), 1, 64);
+    assert_int_equal(pack_add(p, "unet/conv_in", 64, &at, NULL), 0);
+    assert_int_equal(pack_finish(p, NULL), 0);
+    pack_close(p);
+    must_start(&s, be);
+    assert_true(s.packed > 0 && s.from_pack);
+    backend_close(be);
+}
+
+static void without_a_folder_weights_are_private(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct start s, kept;
+    fresh_store(&kept);
+    must_start(&kept, be);
+    fresh_store(&s);
+    assert_int_equal(dr_write_file(s.store.folder, "x", 1, NULL), 0); /* a file is in the way */
+    must_start(&s, be);
+    assert_true(s.packed > 0 && !s.from_pack);
+    assert_non_null(strstr(s.warning, "not kept"));
+    assert_memory_equal(s.picture, kept.picture, BYTES);
+
+    fresh_store(&s);
+    s.store.limit = 1 << 16; /* too small */
+    must_start(&s, be);
+    assert_true(!s.from_pack);
+    assert_non_null(strstr(s.warning, "GB"));
+    assert_memory_equal(s.picture, kept.picture, BYTES);
+    backend_close(be);
+}
+
+static void a_stop_while_packing_leaves_nothing(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct start s;
+    char path[DR_PATH_MAX];
+    uint64_t blocks = test_blocks();
+    fresh_store(&s);
+    s.stop_at = 0.3;
+    assert_int_equal(start_on(&s, be, model()), DR_ECANCELED);
+    assert_true(s.packed > 0 && s.last < 1);
+    assert_int_equal(entries(&s, path), 0);
+    atomic_store(&s.stop, 1); /* and before it */
+    assert_int_equal(start_on(&s, be, model()), DR_ECANCELED);
+    assert_int_equal(entries(&s, path), 0);
+    assert_int_equal(test_blocks(), blocks);
+    atomic_store(&s.stop, 0);
+    s.stop_at = 2;
+    must_start(&s, be);
+    assert_true(s.from_pack);
+    backend_close(be);
+}
+
+struct both {
+    struct start start;
+    pthread_t thread;
+    int r;
+};
+
+static void *start_one(void *arg)
+{
+    struct both *b = arg;
+    struct backend *be = open_packing(1);
+    b->r = start_on(&b->start, be, model());
+    backend_close(be);
+    return NULL;
+}
+
+static void two_first_starts_at_once(void **state)
+{
+    (void)state;
+    static struct both b[2];
+    char path[DR_PATH_MAX];
+    backend_close(open_packing(1)); /* skips here, not in a thread */
+    fresh_store(&b[0].start);
+    fresh_store(&b[1].start);
+    b[1].start.store = b[0].start.store;
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&b[i].thread, NULL, start_one, &b[i]), 0);
+    for (int i = 0; i < 2; i++)
+        pthread_join(b[i].thread, NULL);
+    assert_int_equal(b[0].r, 0);
+    assert_int_equal(b[1].r, 0);
+    assert_true(b[0].start.from_pack && b[1].start.from_pack);
+    assert_memory_equal(b[0].start.picture, b[1].start.picture, BYTES);
+    assert_int_equal(entries(&b[0].start, path), 1);
+}
+
+struct short_memory {
+    struct backend *be;
+    struct start start;
+};
+
+static int open_short(void *ctx, struct dr_error *err)
+{
+    struct short_memory *m = ctx;
+    struct pipeline *p;
+    struct pipeline_options options = { .store = &m->start.store };
+    int r = pipeline_open(model(), m->be, &options, &p, err);
+    if (!r)
+        pipeline_close(p);
+    return r;
+}
+
+static void survives_short_memory(void **state)
+{
+    (void)state;
+    struct short_memory m = { .be = open_packing(1) };
+    fresh_store(&m.start);
+    assert_int_equal(open_short(&m, NULL), 0);
+    test_oom_walk(open_short, &m);
+    backend_close(m.be);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_second_start_packs_nothing),
+        cmocka_unit_test(packs_do_not_depend_on_threads),
+        cmocka_unit_test(a_damaged_pack_is_made_again),
+        cmocka_unit_test(a_pack_of_other_blobs_is_made_again),
+        cmocka_unit_test(without_a_folder_weights_are_private),
+        cmocka_unit_test(a_stop_while_packing_leaves_nothing),
+        cmocka_unit_test(two_first_starts_at_once),
+        cmocka_unit_test(survives_short_memory),
+    };
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
