@@ -222,7 +222,9 @@ static bool is_load(const char *name)
 static int bench(struct cli_call *call, struct dr_error *err)
 {
     struct bench b = { .call = call };
-    struct session_options options = { .threads = call->value[OPT_threads] };
+    struct session_options options = { .threads = call->value[OPT_threads],
+                                       .cache = call->cache,
+                                       .cache_limit = call->cache_limit };
     progress_init(&b.progress, call->value[OPT_quiet] != NULL);
     const char *only = call->value[OPT_only];
     int r = is_load(only) ? 0 : ask(&b, only, &options, true, err);

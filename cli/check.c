@@ -241,10 +241,63 @@ static int print(const struct cli_call *call, const struct report *p, struct dr_
     return r;
 }
 
+/* ---- --cache ---- */
+
+static int put_cache(struct buf *out, const json_t *answer)
+{
+    size_t i;
+    json_t *one;
+    const json_t *list = json_object_get(answer, "cache");
+    int r = buf_printf(out, "packed weights in %s\n", text(answer, "folder"));
+    json_array_foreach(list, i, one)
+    {
+        char size[32], detail[DETAIL_BYTES];
+        bool passed = json_is_true(json_object_get(one, "passed"));
+        report_size(json_number_value(json_object_get(one, "bytes")), size);
+        if (passed)
+            snprintf(detail, sizeof detail, "%s, model %.12s, %s", size, text(one, "model"),
+                     text(one, "kernels"));
+        else
+            snprintf(detail, sizeof detail, "%.400s; removed, the next start makes it again",
+                     text(one, "why"));
+        if (!r)
+            r = put_line(out, passed, dr_path_base(text(one, "path")), detail);
+    }
+    return r ? r
+             : buf_printf(out, "%zu files, %" JSON_INTEGER_FORMAT " damaged\n",
+                          json_array_size(list),
+                          json_integer_value(json_object_get(answer, "failed")));
+}
+
+static int check_cache(struct cli_call *call, const struct session_options *options,
+                       struct dr_error *err)
+{
+    json_t *answer;
+    struct buf out;
+    int r = session_ask(options, VERB_check, json_pack("{s:b}", "cache", 1), &answer, err);
+    if (r < 0)
+        return r;
+    buf_init(&out, DR_TAG_BASE, 0);
+    if (call->value[OPT_json])
+        r = report_json(answer, err);
+    else if ((r = put_cache(&out, answer)) < 0)
+        dr_fail(err, r, "out of memory for the report");
+    else
+        r = report_text(&out, err);
+    call->status = json_integer_value(json_object_get(answer, "failed")) ? 1 : 0;
+    buf_free(&out);
+    json_decref(answer);
+    return r;
+}
+
 static int check(struct cli_call *call, struct dr_error *err)
 {
     struct session s;
-    struct session_options options = { .threads = call->value[OPT_threads] };
+    struct session_options options = { .threads = call->value[OPT_threads],
+                                       .cache = call->cache,
+                                       .cache_limit = call->cache_limit };
+    if (call->value[OPT_cache])
+        return check_cache(call, &options, err);
     struct report p = { .protocol = json_array() };
     int r = p.protocol ? session_open(&s, &options, err) : DR_ENOMEM;
     if (r == DR_ENOMEM && !p.protocol)
@@ -272,7 +325,9 @@ const struct cli_verb cli_check = {
     .summary = "comprehensive testing on this machine",
     .notes = "The protocol, every kernel of this processor against its reference, and a picture "
              "against the one "
-             "that the reference implementation drew. Exit status 1 when anything failed.\n",
-    .takes = TAKES(threads) | TAKES(quiet) | TAKES(json),
+             "that the reference implementation drew. With --cache instead: every byte of the "
+             "packed weights that are kept; a damaged file is removed. Exit status 1 when anything "
+             "failed.\n",
+    .takes = TAKES(threads) | TAKES(cache) | TAKES(quiet) | TAKES(json),
     .run = check,
 };

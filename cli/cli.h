@@ -33,9 +33,10 @@ struct cli_call {
     const char *value[OPT_COUNT]; /* NULL: not given; "" for a flag */
     const char *argument[CLI_ARGUMENTS];
     int arguments;
-    struct request request; /* of verbs with .request */
-    char *threads, *output; /* the configuration's; owned */
-    int raw_count;          /* of verbs with .raw */
+    struct request request;    /* of verbs with .request */
+    char *threads, *output;    /* the configuration's; owned */
+    char *cache, *cache_limit; /* likewise; NULL: the worker's own choice */
+    int raw_count;             /* of verbs with .raw */
     char *const *raw;
     bool usage; /* a failure is the caller's mistake, whatever it is about */
     int status; /* exit status after success; 0 unless the verb says otherwise */

@@ -255,7 +255,8 @@ static int completion(struct cli_call *call, struct dr_error *err)
     for (size_t i = 0; i < sizeof shells / sizeof *shells; i++) {
         if (strcmp(shells[i].name, call->argument[0]))
             continue;
-        int r = session_ask("1", VERB_capabilities, json_object(), &abilities, err);
+        int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_capabilities,
+                            json_object(), &abilities, err);
         if (r == DR_ECANCELED)
             return r;
         buf_init(&out, DR_TAG_BASE, 0);

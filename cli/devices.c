@@ -38,12 +38,26 @@ static int put_device(const json_t *device, struct buf *out)
     return r;
 }
 
+static int put_cache(const json_t *cache, struct buf *out)
+{
+    char used[32], limit[32];
+    double most = json_number_value(json_object_get(cache, "limit_bytes"));
+    if (most <= 0)
+        return buf_puts(out, "packed weights are not kept\n");
+    report_size(json_number_value(json_object_get(cache, "bytes")), used);
+    return buf_printf(out, "packed weights\n  folder   %s\n  used     %s of at most %s\n",
+                      text(cache, "folder"), used, report_size(most, limit));
+}
+
 static int devices(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer, *device;
     size_t i;
     struct buf out;
-    int r = session_ask(call->value[OPT_threads], VERB_devices, json_object(), &answer, err);
+    struct session_options options = { .threads = call->value[OPT_threads],
+                                       .cache = call->cache,
+                                       .cache_limit = call->cache_limit };
+    int r = session_ask(&options, VERB_devices, json_object(), &answer, err);
     if (r < 0)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);
@@ -52,6 +66,8 @@ static int devices(struct cli_call *call, struct dr_error *err)
         if (!r)
             r = put_device(device, &out);
     }
+    if (!r)
+        r = put_cache(json_object_get(answer, "cache"), &out);
     if (r < 0)
         dr_fail(err, r, "out of memory for the list");
     else
@@ -64,7 +80,7 @@ static int devices(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_devices = {
     .name = "devices",
     .synopsis = "",
-    .summary = "processors, threads, memory and kernel sets",
+    .summary = "processors, threads, memory, kernel sets and the cache of packed weights",
     .takes = TAKES(threads) | TAKES(json),
     .run = devices,
 };

@@ -192,7 +192,9 @@ static int generate(struct cli_call *call, struct dr_error *err)
     struct session_options options = { .pictures = o.kind == OUTPUT_STREAM ? NULL : o.folder,
                                        .stages = stages,
                                        .request = &call->request,
-                                       .threads = call->value[OPT_threads] };
+                                       .threads = call->value[OPT_threads],
+                                       .cache = call->cache,
+                                       .cache_limit = call->cache_limit };
     progress_init(&progress, quiet);
     r = session_open(&s, &options, err);
     if (!r) {

@@ -14,7 +14,8 @@ enum { COLUMNS_ASSUMED = 80, COLUMNS_MOST = 100 };
 static int list_text(const struct list_info *list, int width, struct buf *out, struct dr_error *err)
 {
     json_t *abilities;
-    int r = session_ask("1", VERB_capabilities, json_object(), &abilities, err);
+    int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_capabilities,
+                        json_object(), &abilities, err);
     if (r < 0)
         return r;
     r = help_list(list_items(list, abilities), width, out);

@@ -108,7 +108,8 @@ static int inspect(struct cli_call *call, struct dr_error *err)
     if (!data)
         return dr_fail_field(err, DR_EINVAL, call->verb->synopsis, "invalid UTF-8",
                              "a path in UTF-8", NULL);
-    int r = session_ask("1", VERB_inspect, data, &answer, err);
+    int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, &answer,
+                        err);
     if (r < 0)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);

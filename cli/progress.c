@@ -126,13 +126,33 @@ static void show(struct progress *p, double now)
     }
 }
 
+/* "packing weights 40 %", of what comes before the steps. */
+static void show_loading(struct progress *p, const char *what, double fraction, double now)
+{
+    char text[COLUMNS_MOST];
+    int percent = (int)(100 * (fraction < 0 ? 0 : fraction > 1 ? 1 : fraction));
+    snprintf(text, sizeof text, "%.60s %d %%", what ? what : "loading", percent);
+    if (p->terminal) {
+        progress_say(p, text);
+    } else if (now - p->last >= 1) {
+        report_line("%s", text);
+        p->last = now;
+    }
+}
+
 void progress_event(void *progress, const json_t *data)
 {
     struct progress *p = progress;
     const json_t *seed = json_object_get(data, "seed");
+    const json_t *fraction = json_object_get(data, "fraction");
     double now = dr_now();
     if (p->quiet)
         return;
+    if (json_is_number(fraction)) {
+        show_loading(p, json_string_value(json_object_get(data, "message")),
+                     json_number_value(fraction), now);
+        return;
+    }
     if (json_is_integer(seed)) {
         progress_clear(p);
         report_line("seed %" JSON_INTEGER_FORMAT, json_integer_value(seed));

@@ -7,7 +7,9 @@ int request_call(struct cli_call *call, enum verb verb, json_t **ret_answer, str
 {
     struct session s;
     struct session_options options = { .request = &call->request,
-                                       .threads = call->value[OPT_threads] };
+                                       .threads = call->value[OPT_threads],
+                                       .cache = call->cache,
+                                       .cache_limit = call->cache_limit };
     int r = request_has(&call->request, FIELD_prompt)
                 ? 0
                 : request_set_text(&call->request, FIELD_prompt, "", err);

@@ -124,7 +124,9 @@ int session_open(struct session *s, const struct session_options *options, struc
         r = add_private(&roots, &s->stages, options->stages, err);
     struct worker_options how = { .roots = roots.folder,
                                   .n_roots = roots.n,
-                                  .threads = options->threads };
+                                  .threads = options->threads,
+                                  .cache = options->cache,
+                                  .cache_limit = options->cache_limit };
     if (!r && interrupts)
         r = fail_interrupted(err);
     if (!r)
@@ -232,12 +234,11 @@ int session_call(struct session *s, enum verb verb, json_t *data, session_event_
     return session_exchange(s, message, id, on_progress, ctx, ret_data, err);
 }
 
-int session_ask(const char *threads, enum verb verb, json_t *data, json_t **ret_data,
-                struct dr_error *err)
+int session_ask(const struct session_options *options, enum verb verb, json_t *data,
+                json_t **ret_data, struct dr_error *err)
 {
     struct session s;
-    struct session_options options = { .threads = threads };
-    int r = session_open(&s, &options, err);
+    int r = session_open(&s, options, err);
     if (!r)
         r = session_call(&s, verb, data, NULL, NULL, ret_data, err);
     else

@@ -27,10 +27,11 @@ struct session {
 
 /* Zero is a session without files. */
 struct session_options {
-    const char *pictures, *stages; /* folders that get them; NULL: none. The worker writes into
+    const char *pictures, *stages;   /* folders that get them; NULL: none. The worker writes into
                                       private ones for them */
-    const struct request *request; /* folders of its files become roots; NULL: none */
-    const char *threads;           /* as text; NULL: all */
+    const struct request *request;   /* folders of its files become roots; NULL: none */
+    const char *threads;             /* as text; NULL: all */
+    const char *cache, *cache_limit; /* of packed weights, as text; NULL: the worker's own */
 };
 
 int session_open(struct session *s, const struct session_options *options, struct dr_error *err);
@@ -49,7 +50,7 @@ int session_exchange(struct session *s, json_t *message, const char *id,
                      struct dr_error *err);
 
 /* A session around one call without files. */
-int session_ask(const char *threads, enum verb verb, json_t *data, json_t **ret_data,
-                struct dr_error *err);
+int session_ask(const struct session_options *options, enum verb verb, json_t *data,
+                json_t **ret_data, struct dr_error *err);
 
 #endif

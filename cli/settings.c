@@ -1,6 +1,9 @@
 /* settings.c - see settings.h. */
 #include "cli/settings.h"
 
+#include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,25 +22,32 @@ static bool configurable(enum field_id id)
            id != FIELD_dump_stages;
 }
 
+/* Keys that are no options: of the worker. */
+enum { KEY_CACHE = FIELD_COUNT + OPT_COUNT, KEY_CACHE_LIMIT };
+
 static int find_key(const char *key)
 {
     for (int i = 0; i < FIELD_COUNT; i++)
         if (configurable((enum field_id)i) && !strcmp(field_info((enum field_id)i)->option, key))
             return i;
-    return !strcmp(key, "threads")  ? FIELD_COUNT + OPT_threads
-           : !strcmp(key, "output") ? FIELD_COUNT + OPT_output
-                                    : -1;
+    return !strcmp(key, "threads")       ? FIELD_COUNT + OPT_threads
+           : !strcmp(key, "output")      ? FIELD_COUNT + OPT_output
+           : !strcmp(key, "cache")       ? KEY_CACHE
+           : !strcmp(key, "cache-limit") ? KEY_CACHE_LIMIT
+                                         : -1;
 }
 
 static int fail_key(const struct config *c, const struct config_entry *e, struct dr_error *err)
 {
-    const char *names[FIELD_COUNT + 2];
+    const char *names[FIELD_COUNT + 4];
     size_t n = 0;
     for (int i = 0; i < FIELD_COUNT; i++)
         if (configurable((enum field_id)i))
             names[n++] = field_info((enum field_id)i)->option;
     names[n++] = "threads";
     names[n++] = "output";
+    names[n++] = "cache";
+    names[n++] = "cache-limit";
     const char *near = dr_nearest(e->key, names, n);
     return config_fail(c, e, err, "no such key%s%s%s", near ? " (nearest: " : "", near ? near : "",
                        near ? ")" : "");
@@ -70,6 +80,32 @@ static int take_own(struct cli_call *call, int option, const char *value, struct
     return *kept ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
 }
 
+/* "64G", "500M", "0" as bytes in text; false when it is none of these. */
+static bool size_text(const char *value, char dst[32])
+{
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(value, &end, 10);
+    int shift = *end == 'G' ? 30 : *end == 'M' ? 20 : 0;
+    if (end == value || *value == '-' || errno || end[shift != 0] ||
+        n > (uint64_t)INT64_MAX >> shift)
+        return false;
+    snprintf(dst, 32, "%llu", n << shift);
+    return true;
+}
+
+static int take_cache(struct cli_call *call, const struct config *c, const struct config_entry *e,
+                      const char *value, struct dr_error *err)
+{
+    char bytes[32];
+    char **kept = strcmp(e->key, "cache") ? &call->cache_limit : &call->cache;
+    if (kept == &call->cache_limit && !size_text(value, bytes))
+        return config_fail(c, e, err, "got %s, expected bytes, such as 64G, 500M or 0", value);
+    dr_free(*kept);
+    *kept = dr_strdup(DR_TAG_BASE, kept == &call->cache ? value : bytes);
+    return *kept ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
+}
+
 static int take_entry(struct cli_call *call, const struct config *c, const struct config_entry *e,
                       struct dr_error *err)
 {
@@ -78,12 +114,14 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
     int key = find_key(e->key);
     if (key < 0)
         return fail_key(c, e, err);
-    if (key == FIELD_model || key == FIELD_COUNT + OPT_output) {
+    if (key == FIELD_model || key == FIELD_COUNT + OPT_output || key == KEY_CACHE) {
         int r = path_from(c, value, path, sizeof path, err);
         if (r < 0)
             return r;
         value = path;
     }
+    if (key >= KEY_CACHE)
+        return take_cache(call, c, e, value, err);
     if (key >= FIELD_COUNT)
         return take_own(call, key - FIELD_COUNT, value, err);
     if (!call->verb->request || request_has(&call->request, (enum field_id)key))

@@ -5,9 +5,13 @@
  *     threads: 4
  *     output: ~/pictures/
  *     steps: 25
+ *     cache: /var/cache/darkroom
+ *     cache-limit: 64G
  *
- * Keys are the long names of the options of generate; the command line wins. "~/" is the home
- * folder; other relative paths of model and output begin at the folder of the file.
+ * Keys are the long names of the options of generate; the command line wins. cache is the folder
+ * that packed weights are kept in, cache-limit how much they may take there (bytes, or with M or G;
+ * 0: none are kept). "~/" is the home folder; other relative paths of model, output and cache begin
+ * at the folder of the file.
  */
 #ifndef DR_CLI_SETTINGS_H
 #define DR_CLI_SETTINGS_H

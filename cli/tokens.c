@@ -46,7 +46,7 @@ static int tokens(struct cli_call *call, struct dr_error *err)
         json_decref(data);
         return dr_fail(err, r, "out of memory for a request");
     }
-    r = session_ask("1", VERB_tokens, data, &answer, err);
+    r = session_ask(&(struct session_options){ .threads = "1" }, VERB_tokens, data, &answer, err);
     if (r < 0)
         return r;
     r = call->value[OPT_json] ? report_json(answer, err) : print_ids(answer, err);

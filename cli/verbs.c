@@ -264,6 +264,8 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
     request_free(&call.request);
     dr_free(call.threads);
     dr_free(call.output);
+    dr_free(call.cache);
+    dr_free(call.cache_limit);
     return status;
 }
 
