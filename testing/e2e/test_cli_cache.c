@@ -177,7 +177,7 @@ static void a_cache_that_cannot_be_is_a_warning(void **state)
     program_free(&p);
     same_files(first, "second.png");
 
-    own_cache("cache-limit: 64K\n");
+    own_cache("cache-limit: 100000\n");
     draw(&p, "third.png");
     assert_non_null(strstr(program_err(&p), "packed weights are not kept"));
     program_free(&p);
