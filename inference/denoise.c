@@ -221,15 +221,17 @@ static int run(struct loop *l, const struct job_events *events, struct dr_error 
     return 0;
 }
 
-/* On the plan backend: one forward of the most rows. */
+/* On the plan backend: one forward of the most rows, of which as many as can be are positive: those
+ * of the negative may need less. */
 static int plan(struct loop *l, struct dr_error *err)
 {
     int each = guidance_rows(&l->d->guidance), n = l->d->rows;
     for (int i = 0; i < n; i++)
         l->rows[i] = (struct unet_row){ .latent = l->input,
                                         .pred = l->predictions,
-                                        .context = i % each == each - 1 ? l->d->guidance.positive
-                                                                        : l->d->guidance.negative };
+                                        .context = (n - 1 - i) % each == 0
+                                                       ? l->d->guidance.positive
+                                                       : l->d->guidance.negative };
     return unet_forward(l->d->unet, l->d->x, l->rows, n, l->d->h, l->d->w, err);
 }
 

@@ -160,14 +160,21 @@ static int text(struct walk *k, struct dr_error *err)
 static int make_contexts(struct walk *k, struct dr_error *err)
 {
     const struct prompt_embeds *m = &k->embeds;
+    bool given = stage_loads(&k->job->stages, "prompt_embeds");
+    size_t bytes = 0;
     int r = stage_begin(k, STAGE_CONTEXT, err);
-    for (int i = 0; !r && i < m->rows; i++)
-        r = unet_context_new(k->p->unet, &k->x, m->text + i * m->length * m->width, m->length,
+    for (int i = 0; !r && i < m->rows; i++) {
+        const float *text = m->text + i * m->length * m->width;
+        bool zeros = m->zero_negative && i == 0 && !given; /* all that is known when planning */
+        r = unet_context_new(k->p->unet, &k->x, k->planning && !zeros ? NULL : text, m->length,
                              m->pooled + i * m->pooled_width, m->time_ids + i * m->n_time_ids,
                              &k->context[i], err);
+        if (!r)
+            bytes += unet_context_bytes(k->context[i]);
+    }
     stage_end(k, STAGE_CONTEXT, 1);
     for (int s = STAGE_CONTEXT; k->planning && s <= STAGE_DENOISE; s++)
-        k->plan->stage[s].kept += unet_context_bytes(k->p->unet, m->length) * (size_t)m->rows;
+        k->plan->stage[s].kept += bytes;
     return r;
 }
 

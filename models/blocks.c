@@ -113,6 +113,12 @@ int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct a
     return run(x, l, &op, err);
 }
 
+int blk_add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err)
+{
+    struct op op = { .kind = OP_KIND_add, .dst = io, .src = io };
+    return run(x, l, &op, err);
+}
+
 int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
                   bool causal, struct act dst, struct dr_error *err)
 {
@@ -348,6 +354,14 @@ int spatial_text(const struct spatial *s, struct exec *x, struct act text, const
     return e;
 }
 
+bool spatial_keeps_zero(const struct spatial *s)
+{
+    for (int i = 0; i < s->depth; i++)
+        if (s->blocks[i].kv2.desc.bias)
+            return false;
+    return true;
+}
+
 /* t += out1(attention(qkv(norm1(t)))); a is scratch of t's shape. */
 static int self_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
                           struct act t, struct act a, struct dr_error *err)
@@ -365,14 +379,24 @@ static int self_attention(const struct spatial *s, const struct tblock *b, struc
     return blk_linear(x, &b->out1, a, (struct blk_linear){ .residual = t }, t, err);
 }
 
-/* t += out2(attention(q2(norm2(t)), the row's own keys and values)). */
+/* t += out2(attention(q2(norm2(t)), the row's own keys and values)). Where those are zero, so is
+ * the attention, and out2 of it is its bias. */
 static int text_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
                           const struct text_kv *const *kv, struct act t, struct act a,
                           struct dr_error *err)
 {
-    int64_t c = s->channels;
+    int64_t c = s->channels, zeros = 0;
     struct act q;
     int e;
+    while (zeros < t.n && kv[zeros]->zero)
+        zeros++;
+    if (zeros && (e = blk_add_bias(x, &b->out2, act_samples(t, 0, zeros), err)))
+        return e;
+    if (zeros == t.n)
+        return 0;
+    kv += zeros;
+    t = act_samples(t, zeros, t.n - zeros);
+    a = act_samples(a, zeros, a.n - zeros);
     if ((e = blk_layer_norm(x, &b->norm2, t, TBLOCK_NORM_EPS, a, err)) ||
         (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, c, &q, err)) ||
         (e = blk_linear(x, &b->q2, a, (struct blk_linear){ 0 }, q, err)))

@@ -48,6 +48,8 @@ int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double
 /* Nearest neighbour to dst's size, then a 3x3 convolution. */
 int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
                  struct dr_error *err);
+/* io += the layer's bias: what it gives for zeros. */
+int blk_add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err);
 int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
                   bool causal, struct act dst, struct dr_error *err);
 
@@ -88,10 +90,12 @@ struct spatial {
     struct tblock *blocks; /* [depth], owned */
 };
 
-/* Keys and values of every block for one prompt: [tokens, 2 * channels] at column kv_at. */
+/* Keys and values of every block for one prompt: [tokens, 2 * channels] at column kv_at. With
+ * `zero` they are all zeros and not there: attention to them is zero, whatever the picture. */
 struct text_kv {
     struct act all; /* one row of kv_columns * tokens floats, and more */
     int64_t tokens;
+    bool zero;
 };
 
 /* DR_ENOMEM. *kv_columns grows by what the blocks' keys and values take. */
@@ -102,7 +106,9 @@ int spatial_visit(struct spatial *s, const struct visitor *v, const char *prefix
 /* text: [1, 1, tokens, context] -> this transformer's part of kv. */
 int spatial_text(const struct spatial *s, struct exec *x, struct act text, const struct text_kv *kv,
                  struct dr_error *err);
-/* In place; kv[i] belongs to sample i. */
+/* Whether a text of zeros has keys and values of zeros: no block's have a bias. */
+bool spatial_keeps_zero(const struct spatial *s);
+/* In place; kv[i] belongs to sample i; those that are zero are the first. */
 int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *const *kv,
                 struct act io, struct dr_error *err);
 

@@ -36,6 +36,7 @@ struct unet {
         up[ARCH_LEVELS]; /* up: in order of execution, coarsest first */
     struct layer norm_out, conv_out;
     int64_t kv_columns; /* of all blocks, per token */
+    bool keeps_zero;    /* a text of zeros has keys and values of zeros */
 };
 
 struct unet_context {
@@ -65,8 +66,10 @@ static int unit_init(struct unet *u, struct unit *b, int64_t in, int64_t out, in
     if (!depth)
         return 0;
     b->attends = true;
-    return spatial_init(&b->spatial, out, a->context, a->heads[level], depth, a->groups,
-                        &u->kv_columns, err);
+    int e = spatial_init(&b->spatial, out, a->context, a->heads[level], depth, a->groups,
+                         &u->kv_columns, err);
+    u->keeps_zero = u->keeps_zero && !e && spatial_keeps_zero(&b->spatial);
+    return e;
 }
 
 static int init_down(struct unet *u, int64_t *skips, int *n_skips, struct dr_error *err)
@@ -185,6 +188,7 @@ int unet_new(const struct unet_arch *arch, struct unet **ret, struct dr_error *e
         return dr_fail(err, DR_ENOMEM, "no memory for the UNet's structure");
     const struct unet_arch *a = &u->arch;
     u->arch = *arch;
+    u->keeps_zero = true;
     u->conv_in = layer_wide(layer_conv(a->in_channels, a->channels[0], 3));
     u->time1 = layer_wide(layer_linear(a->channels[0], a->time_dim, true));
     u->time2 = layer_wide(layer_linear(a->time_dim, a->time_dim, true));
@@ -294,10 +298,16 @@ static int64_t context_floats(const struct unet *u, int64_t tokens)
     return kv;
 }
 
-size_t unet_context_bytes(const struct unet *u, int64_t tokens)
+static bool text_is_zero(const float *text, int64_t n)
 {
-    size_t bytes = (size_t)context_floats(u, tokens) * sizeof(float);
-    return (bytes + 63) / 64 * 64;
+    while (n > 0 && text[n - 1] == 0)
+        n--;
+    return !n;
+}
+
+size_t unet_context_bytes(const struct unet_context *c)
+{
+    return ((size_t)c->kv.all.c * sizeof(float) + 63) / 64 * 64;
 }
 
 /* added = linear_2(silu(linear_1([pooled, embedding of each time id]))). */
@@ -367,18 +377,22 @@ int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t 
         return dr_fail(err, DR_ENOMEM, "no memory for a text context");
     c->unet = u;
     c->kv.tokens = tokens;
-    int e = workspace_new(x->be, unet_context_bytes(u, tokens), &c->ws, err);
+    c->kv.zero = u->keeps_zero && text && text_is_zero(text, tokens * u->arch.context);
+    if (c->kv.zero)
+        floats = u->arch.time_dim;
+    c->kv.all.c = floats;
+    int e = workspace_new(x->be, unet_context_bytes(c), &c->ws, err);
     if (e)
         goto out;
     struct exec own = *x;
     own.ws = c->ws;
     if ((e = blk_new(&own, 1, 1, 1, floats, &c->kv.all, err)))
         goto out;
-    c->added = act_channels(c->kv.all, u->kv_columns * tokens, u->arch.time_dim);
+    c->added = act_channels(c->kv.all, floats - u->arch.time_dim, u->arch.time_dim);
     c->added.ld = c->added.c;
     if (u->arch.addition_time_dim && (e = added_embedding(u, x, pooled, time_ids, c->added, err)))
         goto out;
-    if ((e = context_fill(u, x, text, c, err)))
+    if (!c->kv.zero && (e = context_fill(u, x, text, c, err)))
         goto out;
     *ret = c;
     return 0;
@@ -552,20 +566,31 @@ static int run_out(struct pass *p, struct act *y)
     return 0;
 }
 
+/* Those whose text is zeros first, so that each kind is one run of samples. */
+static void order_rows(const struct unet_row *rows, int n, struct unet_row *ret)
+{
+    for (int zero = 1; zero >= 0; zero--)
+        for (int i = 0; i < n; i++)
+            if (rows[i].context->kv.zero == zero)
+                *ret++ = rows[i];
+}
+
 int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, int n, int64_t h,
                  int64_t w, struct dr_error *err)
 {
     const struct text_kv *kv[UNET_ROWS];
+    struct unet_row ordered[UNET_ROWS];
     if (n < 1 || n > UNET_ROWS || h < 1 || w < 1)
         return dr_fail(err, DR_EINVAL,
                        "%d rows of %lldx%lld: expected 1 to %d rows of 1x1 at least", n,
                        (long long)w, (long long)h, UNET_ROWS);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         if (!rows[i].context || rows[i].context->unet != u)
             return dr_fail(err, DR_EINVAL, "row %d: its context was made for another network", i);
-        kv[i] = &rows[i].context->kv;
-    }
-    struct pass p = { .u = u, .x = x, .rows = rows, .kv = kv, .n = n, .err = err };
+    order_rows(rows, n, ordered);
+    for (int i = 0; i < n; i++)
+        kv[i] = &ordered[i].context->kv;
+    struct pass p = { .u = u, .x = x, .rows = ordered, .kv = kv, .n = n, .err = err };
     struct act y;
     int e;
     if ((e = time_embedding(&p)) || (e = run_in(&p, h, w, &y)) || (e = run_down(&p, &y)) ||

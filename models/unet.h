@@ -22,14 +22,16 @@ const struct unet_arch *unet_arch(const struct unet *u);
 
 /* Conditioning of one prompt: text [tokens, context] and pooled [pooled] float32, time_ids
  * [n_time_ids]. Computes the cross-attention keys and values of all blocks on x's backend in a
- * buffer of its own (unet_context_bytes; x's workspace is used and left balanced). Borrowed by
- * rows; free before the backend closes. Under the plan backend all host pointers, here and in rows,
- * may be NULL. */
+ * buffer of its own (unet_context_bytes; x's workspace is used and left balanced). A text that is
+ * all zeros (what many models take for no negative prompt) has keys and values of zeros: they are
+ * not computed, and its rows skip cross-attention. Borrowed by rows; free before the backend
+ * closes. Under the plan backend all host pointers, here and in rows, may be NULL; a text that is
+ * NULL is not zeros. */
 int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t tokens,
                      const float *pooled, const float *time_ids, struct unet_context **ret,
                      struct dr_error *err);
 void unet_context_free(struct unet_context *c);
-size_t unet_context_bytes(const struct unet *u, int64_t tokens);
+size_t unet_context_bytes(const struct unet_context *c);
 
 struct unet_row {
     const float *latent; /* [in_channels, h, w], scaled model input */

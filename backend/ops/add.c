@@ -1,8 +1,9 @@
-/* add.c - dst = act(src + residual).
+/* add.c - dst = act(src + residual + bias).
  *
- * Contract. All [n, h, w, c] float32; residual may be absent (then dst = act(src)); activation
- * NONE, SILU, GELU or QUICK_GELU, after the addition, unlike elsewhere. dst may be src or residual.
- * flops 0.
+ * Contract. All [n, h, w, c] float32; residual may be absent (then dst = act(src + bias)); bias
+ * [c], the same for all pixels, is that of `weight`, a WEIGHT_LINEAR: what it gives for an input of
+ * zeros; without a weight there is none. activation NONE, SILU, GELU or QUICK_GELU, after the
+ * addition, unlike elsewhere. dst may be src or residual. flops 0.
  */
 #include "backend/ops/common.h"
 
@@ -13,9 +14,15 @@ static int check(const struct op *op, struct dr_error *err)
     int r = ref_usual("add", op, true, err);
     if (!r)
         r = ref_shape("add", "src", &op->src, op->dst.n, op->dst.h, op->dst.w, op->dst.c, err);
-    if (!r && (op->weight || op->channel_add.buf || (unsigned)op->activation >= ACT_GEGLU))
-        r = dr_fail(err, DR_EINVAL, "add: no weight, no channel_add, no geglu");
-    return r;
+    if (!r && (op->channel_add.buf || (unsigned)op->activation >= ACT_GEGLU))
+        r = dr_fail(err, DR_EINVAL, "add: no channel_add, no geglu");
+    if (r || !op->weight)
+        return r;
+    const struct weight_desc *d = weight_desc(op->weight);
+    if (d->kind != WEIGHT_LINEAR || !d->bias || d->out != op->dst.c)
+        return dr_fail(err, DR_EINVAL, "add: its weight is a linear layer with a bias of %lld",
+                       (long long)op->dst.c);
+    return 0;
 }
 
 static int64_t tile_rows(const struct op *op)
@@ -36,18 +43,19 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
     const struct op *op = a->op;
     int64_t rows = op->dst.n * ref_pixels(&op->dst), first = tile * tile_rows(op);
     int64_t last = ref_min(first + tile_rows(op), rows);
+    const float *bias = op->weight ? weight_cpu(op->weight)->bias : NULL;
     for (int64_t p = first; p < last; p++) {
         const float *x = ref_row(a->src, &op->src, p);
         const float *y = a->residual ? ref_row(a->residual, &op->residual, p) : NULL;
         float *out = (float *)a->dst + p * op->dst.ld;
         for (int64_t c = 0; c < op->dst.c; c++) {
             double sum = y ? (double)x[c] + y[c] : x[c];
-            out[c] = (float)ref_activate(op->activation, sum);
+            out[c] = (float)ref_activate(op->activation, bias ? sum + bias[c] : sum);
         }
     }
 }
 
-enum { ACTS = 3, ADD = 4, SRC_IN_PLACE = 8, RESIDUAL_IN_PLACE = 16, VIEW = 32 };
+enum { ACTS = 3, ADD = 4, SRC_IN_PLACE = 8, RESIDUAL_IN_PLACE = 16, VIEW = 32, BIAS = 64 };
 
 static const struct op_case cases[] = {
     { "one value", .n = 1, .h = 1, .w = 1, .cin = 1, .variant = ADD },
@@ -59,6 +67,8 @@ static const struct op_case cases[] = {
     { "gelu of a sum", .n = 1, .h = 3, .w = 17, .cin = 21, .variant = ACT_GELU | ADD },
     { "quick gelu", .n = 1, .h = 3, .w = 17, .cin = 21, .variant = ACT_QUICK_GELU | VIEW },
     { "unet", .n = 1, .h = 64, .w = 64, .cin = 320, .variant = ADD },
+    { "bias", .n = 2, .h = 1, .w = 63, .cin = 37, .variant = BIAS | SRC_IN_PLACE },
+    { "bias of a sum", .n = 1, .h = 3, .w = 5, .cin = 640, .variant = BIAS | ADD | ACT_SILU },
 };
 
 static void setup(const struct op_case *c, struct op_setup *ret)
@@ -70,6 +80,10 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     if (c->variant & ADD)
         op->residual = op->src;
     op->activation = (enum activation)(c->variant & ACTS);
+    if (c->variant & BIAS)
+        ret->weight = (struct weight_desc){
+            .kind = WEIGHT_LINEAR, .in = 3, .out = c->cin, .parts = 1, .bias = true
+        };
     ret->src_in_place = c->variant & SRC_IN_PLACE;
     ret->residual_in_place = c->variant & RESIDUAL_IN_PLACE;
 }

@@ -260,6 +260,56 @@ static void rows_do_not_meet(void **state)
     for_each_set(check_rows);
 }
 
+/* A text of zeros: as a text whose keys and values are as good as zero, and a text of its own among
+ * others, with the bits that it has alone. */
+static void check_zero_text(struct odd *g, const char *kernels)
+{
+    enum { SIZE = 4 * 5 * 7 };
+    struct conditioning c;
+    struct unet_row rows[ROWS];
+    struct dr_error err = { 0 };
+    struct npy latents = odd_vector("unet_13x9_latents");
+    float *together = floats(ROWS * SIZE), *alone = floats(ROWS * SIZE), *full = floats(SIZE);
+    float *text = floats(TEXT * ODD_CONTEXT);
+    conditioning_open(&c, g);
+    size_t bytes = unet_context_bytes(c.context[1]);
+    rows_of(rows, &c, latents.data, together, SIZE);
+    unet_context_free(c.context[1]);
+    for (int zero = 0; zero < 2; zero++) {
+        if (zero)
+            unet_context_free(c.context[1]);
+        text[TEXT * ODD_CONTEXT - 1] = zero ? 0 : 1e-20f;
+        must(unet_context_new(g->unet, &g->x, text, TEXT, (float *)c.pooled.data + ODD_POOLED,
+                              (float *)c.time_ids.data + ODD_IDS, &c.context[1], &err),
+             &err);
+        rows[1].context = c.context[1];
+        rows[1].pred = zero ? together + SIZE : full;
+        assert_int_equal(unet_context_bytes(c.context[1]) < bytes, zero);
+        must(unet_forward(g->unet, &g->x, rows, ROWS, 5, 7, &err), &err);
+    }
+    double d = test_rel_l2(together + SIZE, full, SIZE);
+    print_message("  %-8s a text of zeros is off by %.2e\n", kernels, d);
+    assert_true(d <= 1e-6);
+    for (int i = 0; i < ROWS; i++) {
+        rows[i].pred = alone + i * SIZE;
+        must(unet_forward(g->unet, &g->x, &rows[i], 1, 5, 7, &err), &err);
+    }
+    if (memcmp(together, alone, ROWS * SIZE * sizeof *alone))
+        fail_msg("%s: a row's bits depend on its company", kernels);
+    conditioning_close(&c);
+    npy_free(&latents);
+    dr_free(together);
+    dr_free(alone);
+    dr_free(full);
+    dr_free(text);
+}
+
+static void a_text_of_zeros_is_not_attended(void **state)
+{
+    (void)state;
+    for_each_set(check_zero_text);
+}
+
 /* ---- autoencoder ---- */
 
 static void check_vae(struct odd *g, const char *kernels)
@@ -606,7 +656,7 @@ static void memory_at_full_size(void **state)
     must(unet_forward(u, &g.x, rows, 2, 128, 128, &err), &err);
     print_message("  unet, 2 rows: %.2f GB, %.2f TFLOP, context %.1f MB\n",
                   (double)workspace_peak(g.ws) / 1e9, backend_plan_totals(g.be).flops / 1e12,
-                  (double)unet_context_bytes(u, 77) / 1e6);
+                  (double)unet_context_bytes(context) / 1e6);
     assert_true(workspace_peak(g.ws) < 1.2e9);
     workspace_reset(g.ws);
     backend_plan_reset(g.be);
@@ -626,6 +676,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(pooled_at_the_first_end_token),
     cmocka_unit_test(unet_agrees),
     cmocka_unit_test(rows_do_not_meet),
+    cmocka_unit_test(a_text_of_zeros_is_not_attended),
     cmocka_unit_test(autoencoder_agrees),
     cmocka_unit_test(tiling_is_decided_by_size),
     cmocka_unit_test(threads_do_not_change_bits),
