@@ -121,9 +121,16 @@ void dr_free(void *p)
 const char *dr_tag_name(enum dr_tag tag)
 {
     static const char *const names[DR_TAG_COUNT] = {
-        [DR_TAG_BASE] = "base",   [DR_TAG_FILE] = "file",       [DR_TAG_TOKENIZER] = "tokenizer",
-        [DR_TAG_MODEL] = "model", [DR_TAG_WEIGHTS] = "weights", [DR_TAG_ACTIVATION] = "activation",
-        [DR_TAG_JOB] = "job",     [DR_TAG_IMAGE] = "image",     [DR_TAG_TEST] = "test",
+        [DR_TAG_BASE] = "base",
+        [DR_TAG_FILE] = "file",
+        [DR_TAG_TOKENIZER] = "tokenizer",
+        [DR_TAG_MODEL] = "model",
+        [DR_TAG_WEIGHTS] = "weights",
+        [DR_TAG_ACTIVATION] = "activation",
+        [DR_TAG_JOB] = "job",
+        [DR_TAG_IMAGE] = "image",
+        [DR_TAG_TEST] = "test",
+        [DR_TAG_PROMPT] = "prompt",
     };
     return names[tag];
 }

@@ -17,6 +17,7 @@ enum dr_tag {
     DR_TAG_TOKENIZER,  /* vocabulary, merges, unicode table */
     DR_TAG_MODEL,      /* network structures (not the weights' data) */
     DR_TAG_WEIGHTS,    /* packed weights in private memory */
+    DR_TAG_PROMPT,     /* embeddings of earlier prompts */
     DR_TAG_ACTIVATION, /* workspace blocks: activations and op scratch */
     DR_TAG_JOB,        /* prompts, latents, schedules, pictures of a job */
     DR_TAG_IMAGE,      /* pixels and codec buffers */

@@ -79,6 +79,9 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
             m.width += clip_text_arch(e->text[i])->width;
     m.pooled_width = clip_text_arch(e->text[1])->projection;
     m.zero_negative = q->guidance && !q->negative && q->zero_negative;
+    m.known[0] = m.zero_negative;
+    for (int row = 0; row < m.rows; row++)
+        m.skip[row] = row == m.rows - 1 ? q->clip_skip : PENULTIMATE;
     if (m.zero_negative && given(q->negative_2))
         warn(&m, "negative_prompt_2 is ignored: without a negative_prompt this model takes zeros");
     size_t rows = (size_t)m.rows;
@@ -108,12 +111,12 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
 /* One encoder on one row: its hidden states go to columns [column, column + its width) of the row's
  * text. */
 static int encode_row(struct clip_text *t, struct exec *x, struct prompt_embeds *m, int row,
-                      int which, int64_t column, int skip, float *hidden, struct dr_error *err)
+                      int which, int64_t column, float *hidden, struct dr_error *err)
 {
     int64_t width = clip_text_arch(t)->width;
     float *pooled = which == 1 ? m->pooled + row * m->pooled_width : NULL;
-    int r = clip_text_encode(t, x, m->ids[which] + row * m->length, 1, m->length, skip, hidden,
-                             pooled, err);
+    int r = clip_text_encode(t, x, m->ids[which] + row * m->length, 1, m->length, m->skip[row],
+                             hidden, pooled, err);
     if (r < 0)
         return r;
     for (int64_t i = 0; i < m->length; i++)
@@ -122,8 +125,8 @@ static int encode_row(struct clip_text *t, struct exec *x, struct prompt_embeds 
     return 0;
 }
 
-int prompt_encode(const struct prompt_encoders *e, const struct prompt_request *q, struct exec *x,
-                  struct prompt_embeds *m, struct dr_error *err)
+int prompt_encode(const struct prompt_encoders *e, struct exec *x, struct prompt_embeds *m,
+                  struct dr_error *err)
 {
     int64_t column = 0;
     int r = 0;
@@ -133,10 +136,9 @@ int prompt_encode(const struct prompt_encoders *e, const struct prompt_request *
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
         if (!e->text[i])
             continue;
-        for (int row = m->zero_negative ? 1 : 0; !r && row < m->rows; row++) {
-            int skip = row == m->rows - 1 ? q->clip_skip : PENULTIMATE;
-            r = encode_row(e->text[i], x, m, row, i, column, skip, hidden, err);
-        }
+        for (int row = 0; !r && row < m->rows; row++)
+            if (!m->known[row])
+                r = encode_row(e->text[i], x, m, row, i, column, hidden, err);
         column += clip_text_arch(e->text[i])->width;
     }
     dr_free(hidden);

@@ -41,6 +41,8 @@ struct prompt_embeds {
     int64_t length, width, pooled_width;
     int n_time_ids;
     bool zero_negative;            /* row 0 is zeros */
+    bool known[PROMPT_ROWS];       /* text and pooled need no encoder: zeros, or found */
+    int skip[PROMPT_ROWS];         /* the row's text is hidden_states[-skip] */
     int32_t *ids[PROMPT_ENCODERS]; /* [rows, length] */
     float *text;                   /* [rows, length, width] */
     float *pooled;                 /* [rows, pooled_width] */
@@ -55,9 +57,9 @@ struct prompt_embeds {
 int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request *request,
                     struct prompt_embeds *ret, struct dr_error *err);
 
-/* Computes text and pooled from ids. */
-int prompt_encode(const struct prompt_encoders *e, const struct prompt_request *request,
-                  struct exec *x, struct prompt_embeds *embeds, struct dr_error *err);
+/* Computes text and pooled of the rows that are not known, from ids. */
+int prompt_encode(const struct prompt_encoders *e, struct exec *x, struct prompt_embeds *embeds,
+                  struct dr_error *err);
 
 void prompt_release(struct prompt_embeds *embeds);
 

@@ -29,7 +29,7 @@ struct walk {
     int shown;              /* pictures held as floats: all when stages ask for them, else one */
     struct dr_image *images;
     double started;
-    size_t pixel_bytes, image_bytes, tile_bytes; /* planning: what a run would allocate */
+    size_t pixel_bytes, image_bytes, tile_bytes, prompt_bytes; /* planning: what a run allocates */
 };
 
 static int stage_begin(struct walk *k, enum job_stage stage, struct dr_error *err)
@@ -103,19 +103,58 @@ static int dump_tokens(const struct walk *k, struct dr_error *err)
     return r;
 }
 
-static int encode_prompts(struct walk *k, struct dr_error *err)
+static bool all_known(const struct prompt_embeds *m)
+{
+    bool known = true;
+    for (int row = 0; row < m->rows; row++)
+        known = known && m->known[row];
+    return known;
+}
+
+static int run_encoders(struct walk *k, struct dr_error *err)
 {
     struct prompt_encoders *e = &k->p->encoders;
-    int r = stage_begin(k, STAGE_TEXT, err);
+    int r = 0;
+    k->p->text_read |= !k->planning;
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++)
         if (e->text[i])
             r = params_acquire(e->text[i], clip_text_visit, err);
-    if (!r)
-        r = prompt_encode(e, &k->job->prompt, &k->x, &k->embeds, err);
+    return r ? r : prompt_encode(e, &k->x, &k->embeds, err);
+}
+
+/* Encodes what is not known. Weights that an earlier job left are given back here too. */
+static int encode_prompts(struct walk *k, struct dr_error *err)
+{
+    struct prompt_encoders *e = &k->p->encoders;
+    bool known = all_known(&k->embeds), drop = drops(k, STAGE_TEXT);
+    int r = stage_begin(k, STAGE_TEXT, err);
+    if (!r && !known)
+        r = run_encoders(k, err);
+    if (!r && !known && !k->planning)
+        prompt_cache_keep(&k->p->prompts, &k->embeds);
     for (int i = 0; i < PROMPT_ENCODERS; i++)
-        if (e->text[i])
-            params_release(e->text[i], clip_text_visit, drops(k, STAGE_TEXT));
+        if (e->text[i] && (!known || drop))
+            params_release(e->text[i], clip_text_visit, drop);
+    k->p->text_read = k->p->text_read && !drop;
     stage_end(k, STAGE_TEXT, 1);
+    return r;
+}
+
+/* What is left of the weights that an earlier job read is there, used or not: plans as if this one
+ * read them. */
+static int plan_prompts(struct walk *k, struct dr_error *err)
+{
+    const struct stages *stages = &k->job->stages;
+    struct prompt_embeds *m = &k->embeds;
+    if (!stage_loads(stages, "tokens") && !stage_loads(stages, "tokens_2"))
+        prompt_cache_find(&k->p->prompts, m);
+    k->prompt_bytes = prompt_cache_growth(&k->p->prompts, m);
+    bool known = all_known(m);
+    if (known && k->p->text_read)
+        m->known[m->rows - 1] = false;
+    int r = encode_prompts(k, err);
+    if (known)
+        k->plan->stage[STAGE_TEXT].flops = 0;
     return r;
 }
 
@@ -131,9 +170,10 @@ static int text(struct walk *k, struct dr_error *err)
     for (int i = 0; k->events && k->events->warning && i < m->n_warnings; i++)
         k->events->warning(k->events->ctx, m->warning[i]);
     if (k->planning)
-        return encode_prompts(k, err);
+        return plan_prompts(k, err);
     if ((r = dump_tokens(k, err)) < 0)
         return r;
+    prompt_cache_find(&k->p->prompts, m);
     if (!stage_loads(stages, "prompt_embeds") || !stage_loads(stages, "pooled"))
         r = encode_prompts(k, err);
     struct {
@@ -364,6 +404,7 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
     size_t tiles = k.tile_bytes > job_bytes ? k.tile_bytes - job_bytes : 0;
     plan->tagged[DR_TAG_JOB] += tiles + k.pixel_bytes;
     plan->tagged[DR_TAG_IMAGE] += k.image_bytes;
+    plan->tagged[DR_TAG_PROMPT] += k.prompt_bytes;
     plan->pictures = tiles + k.pixel_bytes + k.image_bytes;
     size_t last = k.image_bytes / (size_t)job->batch; /* made when its tiles are gone */
     plan->never_both = tiles < last ? tiles : last;

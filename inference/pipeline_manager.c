@@ -135,6 +135,7 @@ void pipeline_close(struct pipeline *p)
         clip_text_free(p->encoders.text[i]);
         tok_free(p->tokenizers[i]);
     }
+    prompt_cache_release(&p->prompts);
     unet_free(p->unet);
     vae_free(p->vae);
     pack_close(p->pack);

@@ -1,9 +1,9 @@
 /* pipeline_manager.h - models that are loaded and ready: checkpoint, networks, tokenizers, on a
  * backend.
  *
- * A pipeline is read-only after opening. The manager keeps the last one used, so that a worker
- * which draws one picture after another with one model loads it once; a file that changed on disk,
- * another path or another kernel set opens anew.
+ * A pipeline is read-only after opening, but for what it remembers of texts that were encoded. The
+ * manager keeps the last one used, so that a worker which draws one picture after another with one
+ * model loads it once; a file that changed on disk, another path or another kernel set opens anew.
  */
 #ifndef DR_INFERENCE_PIPELINE_MANAGER_H
 #define DR_INFERENCE_PIPELINE_MANAGER_H
@@ -11,8 +11,8 @@
 #include <stdatomic.h>
 
 #include "backend/pack_store.h"
-#include "conditioning/prompt_processor.h"
 #include "base/sha256.h"
+#include "conditioning/prompt_cache.h"
 #include "models/model_loader.h"
 
 struct pack;
@@ -42,6 +42,8 @@ struct pipeline {
     struct pack *pack;       /* of the kernel set's weights; NULL: none, or they are private */
     char digest[SHA256_HEX]; /* of the model, when it had to be known; else "" */
     char warning[400];       /* why packed weights are private; "" */
+    struct prompt_cache prompts;
+    bool text_read; /* the encoders' weights were read and not given back since */
 };
 
 /* What loading is told and tells. Zero: no stop, nothing is kept or told. */

@@ -2,9 +2,10 @@
  * cut, and what clip skip reaches. On the random-weight model of the golden vectors. */
 #include "testing/helpers/odd_model.h"
 
+#include <stdio.h>
 #include <string.h>
 
-#include "conditioning/prompt_processor.h"
+#include "conditioning/prompt_cache.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
 enum { LENGTH = 77 };
@@ -57,7 +58,7 @@ static void encode(struct fixture *f, const struct prompt_request *q)
 {
     struct dr_error err = { 0 };
     tokenize(f, q);
-    if (prompt_encode(&f->encoders, q, &f->odd.x, &f->embeds, &err))
+    if (prompt_encode(&f->encoders, &f->odd.x, &f->embeds, &err))
         fail_msg("%s", err.text);
 }
 
@@ -137,6 +138,7 @@ static void no_negative_is_zeros_where_the_model_says_so(void **state)
     assert_false(all_zero(m->pooled + m->pooled_width, m->pooled_width));
     reads(&f, 0, 0, "");
     reads(&f, 0, 1, "");
+    assert_true(m->known[0] && !m->known[1]);
     assert_int_equal(m->n_warnings, 1);
     assert_non_null(strstr(m->warning[0], "negative_prompt_2 is ignored"));
 
@@ -261,6 +263,92 @@ static void text_that_is_no_utf8_is_an_error(void **state)
     close_fixture(&f);
 }
 
+/* ---- texts that come again ---- */
+
+static void found(struct fixture *f, struct prompt_cache *c, const struct prompt_request *q,
+                  bool first, bool second)
+{
+    tokenize(f, q);
+    prompt_cache_find(c, &f->embeds);
+    assert_int_equal(f->embeds.known[0], first);
+    assert_int_equal(f->embeds.known[1], second);
+}
+
+static void a_text_is_encoded_once(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct prompt_cache c = { 0 };
+    open_fixture(&f);
+    struct prompt_request q = request("a red circle", "green");
+    found(&f, &c, &q, false, false);
+    size_t growth = prompt_cache_growth(&c, &f.embeds);
+    encode(&f, &q);
+    prompt_cache_keep(&c, &f.embeds);
+    assert_int_equal(dr_alloc_stats(DR_TAG_PROMPT).bytes, growth);
+    struct prompt_embeds computed = f.embeds, *m = &f.embeds;
+    memset(m, 0, sizeof *m);
+    found(&f, &c, &q, true, true);
+    assert_int_equal(prompt_cache_growth(&c, m), 0);
+    assert_memory_equal(m->text, computed.text, 2 * sizeof *m->text * LENGTH * ODD_CONTEXT);
+    assert_memory_equal(m->pooled, computed.pooled, 2 * sizeof *m->pooled * ODD_POOLED);
+    prompt_release(&computed);
+
+    q.clip_skip = 1; /* of the positive row only */
+    found(&f, &c, &q, true, false);
+    assert_int_equal(prompt_cache_growth(&c, m), growth / 2);
+    q = request("green", "a red circle");
+    found(&f, &c, &q, true, true);
+    q.prompt_2 = "a red circle";
+    found(&f, &c, &q, true, false);
+    q = request("a red circle", NULL);
+    q.zero_negative = true;
+    found(&f, &c, &q, true, true);
+    assert_true(all_zero(m->text, LENGTH * ODD_CONTEXT));
+    prompt_cache_release(&c);
+    close_fixture(&f);
+}
+
+/* A text of one number, which is its embedding too. */
+static void number(struct fixture *f, struct prompt_cache *c, int i, bool keep)
+{
+    char text[16];
+    snprintf(text, sizeof text, "%d", i);
+    struct prompt_request q = request(text, NULL);
+    q.guidance = false;
+    tokenize(f, &q);
+    prompt_cache_find(c, &f->embeds);
+    if (keep) {
+        f->embeds.text[0] = (float)i;
+        prompt_cache_keep(c, &f->embeds);
+    }
+}
+
+static void texts_not_asked_for_go(void **state)
+{
+    (void)state;
+    enum { MORE = 6 };
+    struct fixture f;
+    struct prompt_cache c = { 0 };
+    open_fixture(&f);
+    for (int i = 0; i < PROMPT_CACHE_ENTRIES; i++)
+        number(&f, &c, i, true);
+    size_t full = dr_alloc_stats(DR_TAG_PROMPT).bytes;
+    number(&f, &c, 3, false); /* asked for: stays */
+    for (int i = 0; i < MORE; i++)
+        number(&f, &c, PROMPT_CACHE_ENTRIES + i, true);
+    assert_int_equal(dr_alloc_stats(DR_TAG_PROMPT).bytes, full);
+    assert_true(full <= PROMPT_CACHE_BYTES);
+    for (int i = 0; i < PROMPT_CACHE_ENTRIES + MORE; i++) {
+        number(&f, &c, i, false);
+        assert_int_equal(f.embeds.known[0], i == 3 || i > MORE);
+        assert_true(f.embeds.text[0] == (f.embeds.known[0] ? (float)i : 0));
+    }
+    prompt_cache_release(&c);
+    assert_int_equal(dr_alloc_stats(DR_TAG_PROMPT).bytes, 0);
+    close_fixture(&f);
+}
+
 static int scenario(void *ctx, struct dr_error *err)
 {
     struct fixture *f = ctx;
@@ -269,7 +357,11 @@ static int scenario(void *ctx, struct dr_error *err)
     int r = prompt_tokenize(&f->encoders, &q, &m, err);
     if (r < 0)
         return r;
-    r = prompt_encode(&f->encoders, &q, &f->odd.x, &m, err);
+    struct prompt_cache cache = { 0 };
+    r = prompt_encode(&f->encoders, &f->odd.x, &m, err);
+    if (!r)
+        prompt_cache_keep(&cache, &m);
+    prompt_cache_release(&cache);
     prompt_release(&m);
     return r;
 }
@@ -295,6 +387,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_is_cut_is_said),
         cmocka_unit_test(sizes_come_height_first),
         cmocka_unit_test(text_that_is_no_utf8_is_an_error),
+        cmocka_unit_test(a_text_is_encoded_once),
+        cmocka_unit_test(texts_not_asked_for_go),
         cmocka_unit_test(survives_failing_allocations),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
