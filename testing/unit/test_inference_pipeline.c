@@ -11,15 +11,21 @@
 #include "inference/batch_manager.h"
 #include "inference/pipeline.h"
 #include "inference/sdxl_worker.h"
+#include "schedulers/scheduler_factory.h"
 
-static struct backend *open_backend(void)
+static struct backend *open_set(const char *kernels)
 {
     struct dr_error err = { 0 };
     struct backend *be;
-    struct backend_options options = { .kernels = "scalar", .threads = 1 };
+    struct backend_options options = { .kernels = kernels, .threads = 1 };
     if (backend_open_cpu(&options, &be, &err))
         fail_msg("%s", err.text);
     return be;
+}
+
+static struct backend *open_backend(void)
+{
+    return open_set("scalar");
 }
 
 /* ---- the manager ---- */
@@ -170,6 +176,9 @@ struct run {
     struct memory_plan plan;
     struct dr_image images[JOB_BATCH];
     struct job_timing timing;
+    const char *sampler; /* NULL: euler */
+    int batch;
+    uint64_t allocations[16]; /* ever made, when each step was done */
     int steps, warnings;
 };
 
@@ -177,7 +186,7 @@ static void on_step(void *ctx, int evaluation, int evaluations, double seconds)
 {
     struct run *r = ctx;
     (void)seconds;
-    r->steps++;
+    r->allocations[r->steps++] = dr_alloc_stats_all().total;
     assert_true(evaluation == r->steps && evaluation <= evaluations);
 }
 
@@ -188,21 +197,28 @@ static void on_warning(void *ctx, const char *text)
     r->warnings++;
 }
 
-static void run_open(struct run *r)
+static void run_open_set(struct run *r, const char *kernels)
 {
     struct dr_error err = { 0 };
     memset(r, 0, sizeof *r);
-    r->be = open_backend();
+    r->batch = 1;
+    r->be = open_set(kernels);
     if (pipeline_open(test_source("testing/golden/odd/model"), r->be, NULL, &r->p, &err))
         fail_msg("%s", err.text);
 }
 
-/* 32x16, two steps of Euler, with these stages. Returns job_run's code. */
+static void run_open(struct run *r)
+{
+    run_open_set(r, "scalar");
+}
+
+/* 32x16, two steps, with these stages. Returns job_run's code. */
 static int run_job(struct run *r, const char *dump, const json_t *load, struct dr_error *err)
 {
-    json_t *data = json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:s}", "prompt", "a red circle",
-                             "negative_prompt", "dog", "width", 32, "height", 16, "steps", 2,
-                             "seed", 5, "sampler", "euler");
+    json_t *data = json_pack("{s:s,s:s,s:i,s:i,s:i,s:i,s:i,s:s}", "prompt", "a red circle",
+                             "negative_prompt", "dog", "width", 32, "height", 16, "batch_size",
+                             r->batch, "steps", r->sampler ? 4 : 2, "seed", 5, "sampler",
+                             r->sampler ? r->sampler : "euler");
     assert_non_null(data);
     if (dump)
         assert_int_equal(jx_set(data, "dump_stages", json_string(dump)), 0);
@@ -323,6 +339,68 @@ static void a_prediction_that_is_not_finite_is_an_error(void **state)
     run_close(&r);
 }
 
+/* Weights are packed by weight_prepare alone, which allocates, so this says too that none is packed
+ * again. */
+static void a_step_allocates_nothing(void **state)
+{
+    (void)state;
+    const char *kernels;
+    bool usable;
+    size_t n;
+    const struct sched_info *const *all = sched_all(&n);
+    for (int set = 0; (kernels = backend_kernel_set_name(set, &usable)); set++) {
+        struct run r;
+        struct dr_error err = { 0 };
+        if (!usable)
+            continue;
+        run_open_set(&r, kernels);
+        r.batch = 2;
+        for (size_t i = 0; i < n; i++) {
+            r.sampler = all[i]->name;
+            if (run_job(&r, NULL, NULL, &err))
+                fail_msg("%s", err.text);
+            assert_true(r.steps >= 4);
+            for (int k = 1; k < r.steps; k++)
+                if (r.allocations[k] != r.allocations[0])
+                    fail_msg("%s, %s: %d allocations up to evaluation %d", kernels, r.sampler,
+                             (int)(r.allocations[k] - r.allocations[0]), k);
+            for (int k = 0; k < r.batch; k++)
+                img_free(&r.images[k]);
+        }
+        run_close(&r);
+    }
+}
+
+/* The second time, and for more pictures, no encoder is needed: it would fail without weights. */
+static void a_prompt_is_encoded_once(void **state)
+{
+    (void)state;
+    struct run r;
+    struct dr_error err = { 0 };
+    run_open(&r);
+    assert_int_equal(run_job(&r, NULL, NULL, &err), 0);
+    assert_int_equal(r.plan.tagged[DR_TAG_PROMPT], r.timing.tagged[DR_TAG_PROMPT]);
+    assert_true(r.plan.stage[STAGE_TEXT].flops > 0 && r.p->text_read);
+    size_t mapped = r.plan.stage[STAGE_TEXT].mapped;
+    struct dr_image first = r.images[0];
+    assert_int_equal(run_job(&r, NULL, NULL, &err), 0);
+    assert_true(r.plan.stage[STAGE_TEXT].flops == 0);
+    assert_int_equal(r.plan.stage[STAGE_TEXT].mapped, mapped); /* still there */
+    img_free(&r.images[0]);
+
+    r.p->text_read = false; /* as if given back */
+    for (int i = 0; i < PROMPT_ENCODERS; i++)
+        params_unprepare(r.p->encoders.text[i], clip_text_visit);
+    r.batch = 2;
+    if (run_job(&r, NULL, NULL, &err))
+        fail_msg("%s", err.text);
+    assert_memory_equal(r.images[0].pixels, first.pixels, 3 * 32 * 16);
+    assert_int_equal(r.plan.stage[STAGE_TEXT].mapped, 0);
+    assert_int_equal(r.plan.tagged[DR_TAG_PROMPT], r.timing.tagged[DR_TAG_PROMPT]);
+    img_free(&first);
+    run_close(&r);
+}
+
 /* However the rows are cut, each gets the bits it has alone. */
 static void forwards_are_cut_without_a_trace(void **state)
 {
@@ -370,6 +448,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_given_image_needs_no_model),
         cmocka_unit_test(given_predictions_replace_the_model),
         cmocka_unit_test(a_prediction_that_is_not_finite_is_an_error),
+        cmocka_unit_test(a_step_allocates_nothing),
+        cmocka_unit_test(a_prompt_is_encoded_once),
         cmocka_unit_test(forwards_are_cut_without_a_trace),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
