@@ -1,20 +1,29 @@
 #!/usr/bin/env python3
 """Write a checkpoint of SDXL's real size and shape with random weights.
 
-    tools/make_sdxl_checkpoint.py model.safetensors [--kind base|refiner] [--dtype f16|bf16|f32] [--seed N]
+    tools/make_sdxl_checkpoint.py model.safetensors [--kind base|refiner] [--dtype f16|bf16|f32] [--seed N] [--stress]
 
 Speed, memory and agreement with other programs need the real shapes, not trained weights. The file has the key layout
 of Stability AI's single-file releases ("sgm"). Matrices are drawn from a normal distribution with variance 1 / fan-in, norms
 near 1, biases near 0, so activations stay finite. Needs numpy; takes a few minutes and 7 GB of disk (f16).
+
+--stress gives it what makes trained weights hard for 16-bit arithmetic. In the UNet one channel of 64 is 50 to 100 times
+as large as its neighbours: behind every norm, in the stream of every transformer and between the two products of its feed-
+forward; what reads such a channel weighs it a third as much as it is larger, so it counts for more than its neighbours, but
+does not drown them. In the VAE's decoder all that adds to the residual stream is 16384 times as large, so that the stream
+exceeds 1e5, more than float16 can hold; its norms take that out again.
 """
 import argparse
 import json
 import math
 import struct
+import zlib
 
 import numpy as np
 
 PIECE = 1 << 22  # elements drawn at a time
+OUTLIER, LEAST, MOST, HEARD = 64, 50, 100, 3  # --stress: one channel of, times as large, times as loud
+STREAM = 16384  # --stress: times as large, of the VAE
 
 CLIP_L = dict(width=768, mlp=3072, layers=12)
 CLIP_G = dict(width=1280, mlp=5120, layers=32, projection=1280)
@@ -192,6 +201,59 @@ def vae(t, at, channels, layers, latent):
     t.conv(f"{at}.post_quant_conv", latent, latent, 1)
 
 
+def outliers(channels, name):
+    """Factors of the channels: 1, and for one of 64 between 50 and 100. The same name gives the same."""
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    factors = np.ones(channels, np.float32)
+    chosen = random.choice(channels, channels // OUTLIER, replace=False)
+    factors[chosen] = random.uniform(LEAST, MOST, len(chosen))
+    return factors
+
+
+def heard(factors):
+    return np.where(factors > 1, HEARD / factors, 1).astype(np.float32)
+
+
+class Stress:
+    """By tensor: factors of its rows (outputs) and of its columns (inputs)."""
+
+    def __init__(self, tensors):
+        self.shapes = {name: shape for name, shape, _, _ in tensors.list}
+        self.rows, self.columns = {}, {}
+        for name in self.shapes:
+            self.plan(name)
+
+    def write(self, layer, factors):
+        for part in ("weight", "bias"):
+            self.rows[f"{layer}.{part}"] = factors
+
+    def channel(self, writer, readers, rows=None):
+        """Outliers in what `writer` puts out (its first `rows` channels) and `readers` take in."""
+        count = self.shapes[f"{writer}.weight"][0]
+        factors = outliers(rows or count, writer)
+        self.write(writer, np.concatenate([factors, np.ones(count - len(factors), np.float32)]))
+        for reader in readers:
+            self.columns[f"{reader}.weight"] = heard(factors)
+
+    def plan(self, name):
+        at, _, leaf = name.rpartition(".")
+        unet, decoder = at.startswith("model.diffusion_model."), at.startswith("first_stage_model.decoder.")
+        if leaf != "weight":
+            return
+        if unet:
+            following = {"in_layers.0": ["in_layers.2"], "out_layers.0": ["out_layers.3"], "norm": ["proj_in"],
+                         "norm1": ["attn1.to_q", "attn1.to_k", "attn1.to_v"], "norm2": ["attn2.to_q"],
+                         "norm3": ["ff.net.0.proj"], "proj_in": ["proj_out"]}
+            for key, readers in following.items():
+                if at.endswith("." + key):
+                    self.channel(at, [f"{at[:-len(key)]}{reader}" for reader in readers])
+            if at.endswith("ff.net.0.proj"):
+                inner = self.shapes[name][0] // 2
+                self.channel(at, [at[:-len("0.proj")] + "2"], inner)
+        elif decoder and at.endswith(("decoder.conv_in", ".conv2", ".proj_out")):
+            self.write(at, np.full(self.shapes[name][0], STREAM, np.float32))
+
+
 def to_bytes(values, dtype):
     if dtype == "bf16":  # round to nearest even on the upper half of the bits
         bits = values.view(np.uint32)
@@ -199,7 +261,18 @@ def to_bytes(values, dtype):
     return values.astype({"f16": "<f2", "f32": "<f4"}[dtype]).tobytes()
 
 
-def write(path, tensors, dtype, seed):
+def scaled(values, shape, first, rows, columns):
+    """A piece of a tensor, from its element `first` on, with its rows and columns multiplied."""
+    at = np.arange(first, first + len(values))
+    each = math.prod(shape[1:])
+    if rows is not None:
+        values *= rows[at // each]
+    if columns is not None:
+        values *= columns[at % each // math.prod(shape[2:])]
+    return values
+
+
+def write(path, tensors, dtype, seed, stress=None):
     width = {"f16": 2, "bf16": 2, "f32": 4}[dtype]
     header, at = {"__metadata__": {"made_by": "make_sdxl_checkpoint.py", "seed": str(seed)}}, 0
     for name, shape, _, _ in tensors.list:
@@ -211,11 +284,14 @@ def write(path, tensors, dtype, seed):
     random = np.random.default_rng(seed)
     with open(path, "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
-        for _, shape, deviation, mean in tensors.list:
+        for name, shape, deviation, mean in tensors.list:
             left = math.prod(shape)
+            rows, columns = (stress.rows.get(name), stress.columns.get(name)) if stress else (None, None)
             while left:
                 n = min(left, PIECE)
                 values = random.standard_normal(n, np.float32) * np.float32(deviation) + np.float32(mean)
+                if rows is not None or columns is not None:
+                    values = scaled(values, shape, math.prod(shape) - left, rows, columns)
                 file.write(to_bytes(values, dtype))
                 left -= n
     return at
@@ -228,6 +304,7 @@ def main():
     parser.add_argument("--dtype", choices=("f16", "bf16", "f32"), default="f16")
     parser.add_argument("--layout", choices=("sgm",), default="sgm")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stress", action="store_true", help="outlier channels, a VAE that overflows float16")
     options = parser.parse_args()
     tensors = Tensors()
     if options.kind == "base":
@@ -235,7 +312,8 @@ def main():
     open_clip(tensors, f"conditioner.embedders.{int(options.kind == 'base')}.model", **CLIP_G)
     unet(tensors, "model.diffusion_model", **UNETS[options.kind])
     vae(tensors, "first_stage_model", **VAE)
-    size = write(options.out, tensors, options.dtype, options.seed)
+    stress = Stress(tensors) if options.stress else None
+    size = write(options.out, tensors, options.dtype, options.seed, stress)
     print(f"{options.out}: {len(tensors.list)} tensors, {size / 1e9:.2f} GB")
 
 
