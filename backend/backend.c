@@ -147,6 +147,9 @@ int op_run(struct exec *x, const struct op *op, struct dr_error *err)
         return r;
     if (stopped(x))
         return dr_fail(err, DR_ECANCELED, "stopped");
+    r = x->watch ? x->watch(x, op, err) : 0;
+    if (r)
+        return r < 0 ? r : 0;
     size_t scratch = x->be->v->need(x->be, op).scratch;
     if (scratch) {
         r = workspace_take(x->ws, scratch, "an op's scratch", &at, err);
@@ -281,7 +284,7 @@ enum dtype backend_operand(const struct backend *be, int op)
 
 const char *precision_name(enum precision p)
 {
-    static const char *const names[PRECISION_COUNT] = { "auto", "f32", "f16", "bf16" };
+    static const char *const names[PRECISION_COUNT] = { "auto", "f32", "f16", "bf16", "int8" };
     return (unsigned)p < PRECISION_COUNT ? names[p] : "?";
 }
 

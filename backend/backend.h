@@ -71,6 +71,7 @@ struct weight_source {
     enum dtype dtype;
     struct shape shape;
     bool mapped; /* lies in a read-only file mapping: its pages may be given back and read again */
+    const void *scales; /* of I8, any alignment: float32 by row, value = number * its row's scale */
 };
 
 struct weight_desc {
@@ -81,7 +82,12 @@ struct weight_desc {
     bool bias;       /* sources [parts .. 2*parts) are the biases */
     bool wide;       /* a product whose operands stay float32 whatever the kernel set */
     bool gated;      /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
+    bool int8;       /* all parts are I8: kernels of 8 bits may take it. weight_prepare says so */
 };
+
+/* Whether its matrices or filters, the first `parts` sources, are all I8 and kernels of 8 bits may
+ * take it: no sum of products leaves 32 bits. Sets what weight_bytes needs to know. */
+bool weight_is_int8(const struct weight_desc *desc, const struct weight_source *sources);
 
 /* Packs the sources for this backend. Pure: same desc and sources, same weight. The weight keeps
  * the source list, so that the packed form can be made again. A linear's weight may have trailing
@@ -121,6 +127,9 @@ struct exec {
     struct backend *be;
     struct workspace *ws;
     const atomic_int *stop; /* nonzero: DR_ECANCELED within 20 ms of work. NULL: never */
+    /* Sees every op before it runs; 1: has run it itself. NULL: nobody looks. */
+    int (*watch)(struct exec *x, const struct op *op, struct dr_error *err);
+    void *watcher; /* the watch's own */
 };
 
 struct op_need {
@@ -170,8 +179,15 @@ int act_read_nchw(struct exec *x, struct act a, float *dst, struct dr_error *err
 
 /* What the operands of products may be rounded to; sums are float32 or wider always. F32 also
  * forbids algorithms that are faster and looser than the plain sum of products. */
-enum precision { PRECISION_AUTO, PRECISION_F32, PRECISION_F16, PRECISION_BF16, PRECISION_COUNT };
-const char *precision_name(enum precision p); /* "auto", "f32", "f16", "bf16" */
+enum precision {
+    PRECISION_AUTO,
+    PRECISION_F32,
+    PRECISION_F16,
+    PRECISION_BF16,
+    PRECISION_INT8, /* where the weights are I8, else 16 bits; never what AUTO means */
+    PRECISION_COUNT
+};
+const char *precision_name(enum precision p); /* "auto", "f32", "f16", "bf16", "int8" */
 int precision_find(const char *name, enum precision *ret, struct dr_error *err); /* DR_EINVAL */
 
 struct backend_options {

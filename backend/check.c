@@ -9,6 +9,7 @@
 #include "backend/check_data.h"
 #include "backend/cpu/features.h"
 #include "backend/cpu/kernels.h"
+#include "backend/ops/int8.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/nearest.h"
@@ -276,11 +277,16 @@ struct way {
     bool exact, narrow;
 };
 
+static const struct kernel *kernel_in(const struct checker *k, int set, bool exact)
+{
+    return kernel_of(k->data.setup.op.kind, k->data.setup.weight_dtype == DTYPE_I8, set, exact);
+}
+
 /* What results may be off by. */
 static double tolerance_of(const struct checker *k, struct way way)
 {
     static const double rounding = 6e-3; /* of 8 bits of mantissa, thrice */
-    double t = kernel_of(k->data.setup.op.kind, way.set, way.exact)->tolerance;
+    double t = kernel_in(k, way.set, way.exact)->tolerance;
     if (!(t > 0))
         t = way.exact || !(k->info->fast_tolerance > 0) ? k->info->tolerance
                                                         : k->info->fast_tolerance;
@@ -319,17 +325,87 @@ static int check_way(struct checker *k, struct way way, const struct op_case *c,
 }
 
 /* A set that takes another's kernel for this op has nothing of its own to check. */
-static bool wanted(const struct checker *k, enum op_kind kind, struct way way)
+static bool wanted(const struct checker *k, struct way way)
 {
     struct backend *be = k->backends[way.set][way.exact][0];
-    if (!be || (way.narrow && (!k->info->operands || backend_operand(be, kind) == DTYPE_F32)))
+    if (!be || (way.narrow &&
+                (!k->info->operands || backend_operand(be, k->data.setup.op.kind) == DTYPE_F32)))
         return false;
     if (way.set == 0)
         return way.exact && !(k->opt->scalar_flops > 0 && case_flops(k) > k->opt->scalar_flops);
-    const struct kernel *kernel = kernel_of(kind, way.set, way.exact);
+    const struct kernel *kernel = kernel_in(k, way.set, way.exact);
     bool same = !way.exact && k->backends[way.set][true][0] &&
-                kernel == kernel_of(kind, way.set, true);
-    return !same && kernel != kernel_of(kind, way.set - 1, way.exact);
+                kernel == kernel_in(k, way.set, true);
+    return !same && kernel != kernel_in(k, way.set - 1, way.exact);
+}
+
+/* What a kernel that rounds its source to 8 bits sees of the case's, which it may get in type t. */
+static float *rounded_source(const struct checker *k, enum dtype t)
+{
+    struct op op = check_dense_op(&k->data, &k->weights);
+    int64_t n = op.src.n * op.src.h * op.src.w * op.src.c;
+    float *copy = dr_malloc(DR_TAG_TEST, (size_t)n * sizeof *copy);
+    for (int64_t i = 0; copy && i < n; i++) {
+        char value[sizeof(double)];
+        dtype_from_f32(value, t, (const float *)k->data.values[ROLE_SRC] + i, 1);
+        dtype_to_f32(&copy[i], value, t, 1);
+    }
+    if (copy)
+        int8_round_source(&op, copy);
+    return copy;
+}
+
+/* The references of the case; for kernels that round, from a source that is rounded already: both
+ * then compute the same, and the op's own tolerance holds. */
+static int make_references(struct checker *k, bool rounded, enum dtype t, struct dr_error *err)
+{
+    float *plain = k->data.values[ROLE_SRC], *copy = rounded ? rounded_source(k, t) : NULL;
+    int r = 0;
+    if (rounded && !copy)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    if (rounded)
+        k->data.values[ROLE_SRC] = copy;
+    if (k->info->at)
+        r = sample_reference(k, err);
+    if (!r && (!k->info->at || case_flops(k) <= SAMPLE_ABOVE))
+        r = full_reference(k, err);
+    k->data.values[ROLE_SRC] = plain;
+    dr_free(copy);
+    return r;
+}
+
+static void forget_references(struct checker *k)
+{
+    dr_free(k->samples);
+    dr_free(k->full);
+    k->samples = NULL;
+    k->full = NULL;
+    k->n_samples = 0;
+}
+
+/* All ways from references that hold for all of them; those that round have each their own. */
+static int check_ways(struct checker *k, const struct op_case *c, bool rounded,
+                      struct dr_error *err)
+{
+    bool made = false;
+    int r = 0;
+    for (int i = 0; i < 4 * SETS_MAX && !r; i++) {
+        struct way way = { .set = i / 4, .exact = i / 2 % 2 == 0, .narrow = i % 2 };
+        if (!wanted(k, way) || kernel_in(k, way.set, way.exact)->int8 != rounded)
+            continue;
+        struct backend *be = k->backends[way.set][way.exact][0];
+        if (!made)
+            r = make_references(k, rounded,
+                                way.narrow ? backend_operand(be, k->data.setup.op.kind) : DTYPE_F32,
+                                err);
+        made = !rounded;
+        if (!r)
+            r = check_way(k, way, c, err);
+        if (rounded)
+            forget_references(k);
+    }
+    forget_references(k);
+    return r;
 }
 
 static int check_case(struct checker *k, enum op_kind kind, const struct op_case *c,
@@ -340,20 +416,10 @@ static int check_case(struct checker *k, enum op_kind kind, const struct op_case
     if (!r)
         r = check_weights_new(k->scalar, &k->data, &k->weights, err);
     bool affordable = !r && !too_costly(k);
-    if (affordable && k->info->at)
-        r = sample_reference(k, err);
-    if (affordable && !r && (!k->info->at || case_flops(k) <= SAMPLE_ABOVE))
-        r = full_reference(k, err);
-    for (int i = 0; i < 4 * SETS_MAX && affordable && !r; i++) {
-        struct way way = { .set = i / 4, .exact = i / 2 % 2 == 0, .narrow = i % 2 };
-        if (wanted(k, kind, way))
-            r = check_way(k, way, c, err);
-    }
-    dr_free(k->samples);
-    dr_free(k->full);
-    k->samples = NULL;
-    k->full = NULL;
-    k->n_samples = 0;
+    if (affordable)
+        r = check_ways(k, c, false, err);
+    if (affordable && !r)
+        r = check_ways(k, c, true, err);
     check_weights_free(&k->weights);
     check_data_free(&k->data);
     return r ? dr_while(err, r, "checking %s, %s", k->info->name, c->name) : 0;

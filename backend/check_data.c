@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/ops/int8.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 
@@ -64,12 +65,13 @@ static int values_new(struct check_data *d, enum check_role role, uint64_t seed,
 
 /* A source of random values, at an odd address: files promise no alignment. */
 static int source_new(struct check_data *d, int slot, struct weight_source *s, struct shape shape,
-                      double mean, double deviation, uint64_t seed, struct dr_error *err)
+                      enum dtype dtype, double mean, double deviation, uint64_t seed,
+                      struct dr_error *err)
 {
     enum { CHUNK = 256 };
     int64_t count = 0;
     shape_count(&shape, &count);
-    size_t size = dtype_size(d->setup.weight_dtype);
+    size_t size = dtype_size(dtype);
     char *p = dr_malloc(DR_TAG_TEST, (size_t)count * size + 1);
     d->memory[slot] = p;
     if (!p)
@@ -80,11 +82,38 @@ static int source_new(struct check_data *d, int slot, struct weight_source *s, s
         int64_t n = count - i < CHUNK ? count - i : CHUNK;
         for (int64_t j = 0; j < n; j++)
             v[j] = (float)(mean + deviation * noise(seed, (uint64_t)(i + j)));
-        dtype_from_f32(p + (size_t)i * size, d->setup.weight_dtype, v, n);
+        dtype_from_f32(p + (size_t)i * size, dtype, v, n);
     }
-    *s = (struct weight_source){
-        .name = "case", .data = p, .dtype = d->setup.weight_dtype, .shape = shape
-    };
+    *s = (struct weight_source){ .name = "case", .data = p, .dtype = dtype, .shape = shape };
+    return 0;
+}
+
+/* A matrix or filters of random values as I8, with a scale for each row, all at odd addresses. */
+static int int8_source_new(struct check_data *d, int slot, struct weight_source *s,
+                           struct shape shape, double deviation, uint64_t seed,
+                           struct dr_error *err)
+{
+    int64_t count = 0, rows = shape.d[0];
+    shape_count(&shape, &count);
+    int64_t k = count / rows;
+    char *p = dr_malloc(DR_TAG_TEST, (size_t)count + (size_t)rows * sizeof(float) + 1);
+    float *row = dr_malloc(DR_TAG_TEST, (size_t)k * sizeof *row), scale;
+    d->memory[slot] = p;
+    if (!p || !row) {
+        dr_free(row);
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    }
+    p++;
+    *s = (struct weight_source){ .name = "case", .dtype = DTYPE_I8, .shape = shape };
+    s->data = p;
+    s->scales = p + count;
+    for (int64_t r = 0; r < rows; r++) {
+        for (int64_t i = 0; i < k; i++)
+            row[i] = (float)deviation * noise(seed, (uint64_t)(r * k + i));
+        int8_weight_row(row, k, (int8_t *)p + r * k, &scale);
+        memcpy(p + count + (size_t)r * sizeof scale, &scale, sizeof scale);
+    }
+    dr_free(row);
     return 0;
 }
 
@@ -102,6 +131,7 @@ static int64_t part_rows(const struct weight_desc *w, int i)
 static int sources_new(struct check_data *d, uint64_t seed, struct dr_error *err)
 {
     const struct weight_desc *w = &d->setup.weight;
+    enum dtype vectors = d->setup.weight_dtype == DTYPE_I8 ? DTYPE_F16 : d->setup.weight_dtype;
     int slot = 0, r = 0;
     for (int i = 0; w->out && i < w->parts && !r; i++, slot++) {
         struct shape shape = SHAPE1(w->out);
@@ -118,18 +148,22 @@ static int sources_new(struct check_data *d, uint64_t seed, struct dr_error *err
             shape = SHAPE2(part_rows(w, i), w->in);
             deviation = 1 / sqrt((double)w->in);
         }
-        r = source_new(d, slot, &d->source[slot], shape, mean, deviation, seed + 100 + (uint64_t)i,
-                       err);
+        if (d->setup.weight_dtype == DTYPE_I8)
+            r = int8_source_new(d, slot, &d->source[slot], shape, deviation,
+                                seed + 100 + (uint64_t)i, err);
+        else
+            r = source_new(d, slot, &d->source[slot], shape, d->setup.weight_dtype, mean, deviation,
+                           seed + 100 + (uint64_t)i, err);
     }
     for (int i = 0; w->bias && i < w->parts && !r; i++, slot++) {
         int64_t rows = w->kind == WEIGHT_LINEAR ? part_rows(w, i) : w->out;
-        r = source_new(d, slot, &d->source[slot], SHAPE1(rows), 0, 0.5, seed + 200 + (uint64_t)i,
-                       err);
+        r = source_new(d, slot, &d->source[slot], SHAPE1(rows), vectors, 0, 0.5,
+                       seed + 200 + (uint64_t)i, err);
     }
     d->n_sources = slot;
     const struct weight_desc *p = &d->setup.position;
     if (!r && p->out)
-        r = source_new(d, 6, &d->position, SHAPE2(p->in, p->out), 0, 1, seed + 300, err);
+        r = source_new(d, 6, &d->position, SHAPE2(p->in, p->out), vectors, 0, 1, seed + 300, err);
     return r;
 }
 

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backend/ops/int8.h"
 #include "backend/pack.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
@@ -40,7 +41,8 @@ static int source_check(const struct backend *be, const struct weight_source *s,
     const char *name = s->name ? s->name : "weight";
     if (!shape_equal(&got, &wanted))
         return misfit(s, shape_text(want, expected, sizeof expected), err);
-    if ((unsigned)s->dtype >= DTYPE_COUNT || !dtype_is_real(s->dtype))
+    bool scaled = s->dtype == DTYPE_I8 && s->scales && keep == 2;
+    if ((unsigned)s->dtype >= DTYPE_COUNT || (!dtype_is_real(s->dtype) && !scaled))
         return dr_fail_field(err, DR_EINVAL, name,
                              (unsigned)s->dtype < DTYPE_COUNT ? dtype_name(s->dtype) : "?",
                              "a floating-point tensor", NULL);
@@ -112,6 +114,14 @@ static int desc_check(const struct weight_desc *d, int n, struct dr_error *err)
         !dr_mul_i64(elements, 9 * 8, &elements))
         return dr_fail(err, DR_EINVAL, "weight: too large");
     return 0;
+}
+
+bool weight_is_int8(const struct weight_desc *d, const struct weight_source *s)
+{
+    bool product = (d->kind == WEIGHT_LINEAR || d->kind == WEIGHT_CONV) && !d->wide;
+    for (int i = 0; product && i < d->parts; i++)
+        product = s[i].dtype == DTYPE_I8;
+    return product && d->in * (d->kind == WEIGHT_CONV ? d->kernel * d->kernel : 1) <= INT8_SUM_MAX;
 }
 
 struct weight_bytes weight_bytes(struct backend *be, const struct weight_desc *desc)
@@ -196,6 +206,7 @@ int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
     struct weight *w = dr_calloc(DR_TAG_MODEL, 1, sizeof *w);
     if (!w)
         return dr_fail(err, DR_ENOMEM, "no memory for a weight");
+    d.int8 = weight_is_int8(&d, sources);
     w->be = be;
     w->cpu.desc = d;
     w->cpu.n_sources = n;
@@ -245,6 +256,21 @@ const struct weight_desc *weight_desc(const struct weight *w)
 const struct cpu_weight *weight_cpu(const struct weight *w)
 {
     return &w->cpu;
+}
+
+void weight_row(const struct weight_source *s, int64_t row, int64_t first, int64_t n, float *dst)
+{
+    int64_t k = 1;
+    float scale;
+    for (int i = 1; i < s->shape.n; i++)
+        k *= s->shape.d[i];
+    dtype_to_f32(dst, (const char *)s->data + (size_t)(row * k + first) * dtype_size(s->dtype),
+                 s->dtype, n);
+    if (s->dtype != DTYPE_I8)
+        return;
+    memcpy(&scale, (const char *)s->scales + (size_t)row * sizeof scale, sizeof scale);
+    for (int64_t i = 0; i < n; i++)
+        dst[i] *= scale;
 }
 
 static void advise(const struct weight *w, int advice)

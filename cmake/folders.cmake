@@ -46,6 +46,8 @@ set(options_avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;
 set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS "${options_avx512}")
 set_source_files_properties(backend/cpu/panel.c PROPERTIES COMPILE_OPTIONS "-O3") # packing is loops of conversions
 set_source_files_properties(${avx512_bf16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16")
+file(GLOB avx512_int8 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_int8.c)
+set_source_files_properties(${avx512_int8} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16;-mavx512vnni")
 
 # The loops of backend/cpu/peaks.def: peak_FAMILY.c with its family's own instructions.
 function(dr_peak family)

@@ -135,6 +135,8 @@ static float one_to_f32(const unsigned char *p, enum dtype t)
     case DTYPE_F64:
         memcpy(&d, p, sizeof d);
         return (float)d;
+    case DTYPE_I8:
+        return (float)(int8_t)*p;
     default:
         return 0;
     }

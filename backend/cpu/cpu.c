@@ -50,7 +50,7 @@ struct weight_bytes cpu_weight_bytes(struct backend *be, const struct weight_des
 {
     const struct packing *p = kernel_set_packing(((struct cpu_backend *)be)->set);
     enum op_kind kind = d->kind == WEIGHT_CONV ? OP_KIND_conv2d : OP_KIND_linear;
-    bool packs = p && !d->wide && (be->narrow_ops >> kind & 1);
+    bool packs = p && !d->wide && (d->int8 || (be->narrow_ops >> kind & 1));
     size_t vectors = (d->bias ? 1u : 0u) + (d->kind == WEIGHT_NORM ? 1u : 0u);
     return (struct weight_bytes){ .vectors = vectors *
                                              backend_align((size_t)d->out * sizeof(float)),
@@ -211,8 +211,8 @@ int cpu_backend_open(const struct backend_options *opt, const struct backend_vta
     cpu->base.set = kernel_set_name(set);
     cpu->base.precision = kernel_set_precision(set);
     for (int kind = 0; kind < OP_KIND_COUNT; kind++)
-        cpu->base.narrow_ops |= (unsigned)kernel_of((enum op_kind)kind, set, cpu->exact)->narrow
-                                << kind;
+        cpu->base.narrow_ops |=
+            (unsigned)kernel_of((enum op_kind)kind, false, set, cpu->exact)->narrow << kind;
     if (opt->precision == PRECISION_AUTO && cpu->base.precision == PRECISION_F32)
         cpu->base.precision = PRECISION_AUTO;
     cpu->base.threads = opt->threads ? opt->threads : cpu_count();

@@ -62,7 +62,8 @@ static bool fits(int set, enum precision precision)
 static int find_best(enum precision precision, int *ret_set, struct dr_error *err)
 {
     for (int i = SET_COUNT - 1; i >= 0; i--)
-        if (kernel_set_usable(i) && fits(i, precision)) {
+        if (kernel_set_usable(i) && fits(i, precision) &&
+            (precision == PRECISION_INT8 || sets[i].precision != PRECISION_INT8)) {
             *ret_set = i;
             return 0;
         }
@@ -106,12 +107,12 @@ static const struct kernel *const fast[SET_COUNT][OP_KIND_COUNT] = {
 #include "backend/cpu/kernels.def"
 };
 
-const struct kernel *kernel_of(enum op_kind op, int set, bool exact)
+const struct kernel *kernel_of(enum op_kind op, bool int8, int set, bool exact)
 {
     for (; set > 0; set--) {
         if (!exact && fast[set][op])
             return fast[set][op];
-        if (kernels[set][op])
+        if (kernels[set][op] && (int8 || !kernels[set][op]->int8))
             return kernels[set][op];
     }
     return op_info(op)->reference;
@@ -123,5 +124,5 @@ const struct kernel *kernel_for(const struct op *op, int set, bool exact)
                                               : op->weight && weight_desc(op->weight)->wide;
     while (wide && sets[set].precision != PRECISION_F32)
         set--;
-    return kernel_of(op->kind, set, exact);
+    return kernel_of(op->kind, op->weight && weight_desc(op->weight)->int8, set, exact);
 }

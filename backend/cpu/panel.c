@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "backend/ops/int8.h"
+
 struct panel_layout panel_layout(const struct weight_desc *d, int group)
 {
     bool conv = d->kind == WEIGHT_CONV;
@@ -11,7 +13,8 @@ struct panel_layout panel_layout(const struct weight_desc *d, int group)
                               .outputs = d->out,
                               .gated = d->gated,
                               .group = group };
-    l.channels = panel_block(l.in, l.taps == 1 ? PANEL_CHANNELS_1 : PANEL_CHANNELS_9);
+    int64_t most = l.taps == 1 ? PANEL_CHANNELS_1 : PANEL_CHANNELS_9;
+    l.channels = panel_block(l.in, most * group / 2);
     l.groups = (l.in + group - 1) / group * l.taps;
     l.panels = (l.outputs + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
     return l;
@@ -118,16 +121,31 @@ void panel_narrow(uint16_t *dst, const void *src, enum dtype dtype, int64_t n)
     }
 }
 
+/* The source that holds output *row of the weight; *row becomes its row there. */
+static const struct weight_source *part_of(const struct cpu_weight *w, int64_t *row)
+{
+    int part = 0;
+    while (*row >= w->source[part].shape.d[0])
+        *row -= w->source[part++].shape.d[0];
+    return &w->source[part];
+}
+
 /* Values [first, first + n) of output `row`, all taps of a channel together, as bfloat16. */
 static void narrow_row(const struct cpu_weight *w, int64_t row, int64_t first, int64_t n, int64_t k,
                        uint16_t *dst)
 {
-    int part = 0;
-    while (row >= w->source[part].shape.d[0])
-        row -= w->source[part++].shape.d[0];
-    const struct weight_source *s = &w->source[part];
+    float wide[WIDE];
+    const struct weight_source *s = part_of(w, &row);
     const char *from = s->data;
-    panel_narrow(dst, from + (size_t)(row * k + first) * dtype_size(s->dtype), s->dtype, n);
+    if (s->dtype != DTYPE_I8) {
+        panel_narrow(dst, from + (size_t)(row * k + first) * dtype_size(s->dtype), s->dtype, n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i += WIDE) {
+        int64_t count = n - i < WIDE ? n - i : WIDE;
+        weight_row(s, row, first + i, count, wide);
+        panel_narrow(dst + i, wide, DTYPE_F32, count);
+    }
 }
 
 enum {
@@ -187,3 +205,70 @@ static void pairs_piece(const struct cpu_weight *w, int64_t panel, void *dst)
 const struct packing packing_bf16_pairs = { .bytes = pairs_bytes,
                                             .pieces = pairs_pieces,
                                             .piece = pairs_piece };
+
+/* ---- 8-bit quads ---- */
+
+static size_t int8_bytes(const struct weight_desc *d)
+{
+    if (!d->int8)
+        return pairs_bytes(d);
+    struct panel_layout l = panel_layout(d, 4);
+    return (size_t)panel_tail_at(&l, l.panels) * sizeof(uint32_t);
+}
+
+static int64_t int8_pieces(const struct weight_desc *d)
+{
+    return panel_layout(d, 4).panels;
+}
+
+/* One column of a panel; what its sums begin with. */
+static int32_t quads_column(const struct panel_layout *l, const int8_t *row, int64_t width,
+                            int8_t *to)
+{
+    int32_t sum = 0;
+    for (int64_t first = 0; first < l->in; first += l->channels) {
+        int64_t n = l->in - first < l->channels ? l->in - first : l->channels;
+        int8_t *block = to + 4 * panel_block_at(l, first, width);
+        int64_t tap_quads = (n + 3) / 4;
+        for (int64_t c = 0; c < n; c++)
+            for (int64_t tap = 0; tap < l->taps; tap++) {
+                int8_t value = row[(first + c) * l->taps + tap];
+                block[(tap * tap_quads + c / 4) * 4 * width + c % 4] = value;
+                sum += value;
+            }
+    }
+    return -INT8_OFFSET * sum;
+}
+
+static void quads_piece(const struct cpu_weight *w, int64_t panel, void *dst)
+{
+    struct panel_layout l = panel_layout(&w->desc, 4);
+    int64_t width = panel_width(&l, panel);
+    int8_t *to = (int8_t *)((uint32_t *)dst + panel_at(&l, panel));
+    int32_t *start = (int32_t *)dst + panel_tail_at(&l, panel);
+    float *scale = (float *)(start + PANEL_COLUMNS);
+    memset(to, 0, (size_t)(l.groups * width) * sizeof(uint32_t));
+    memset(start, 0, 2 * PANEL_COLUMNS * sizeof *start);
+    for (int64_t column = 0; column < width; column++) {
+        int64_t output = output_at(&l, panel, column);
+        if (output < 0)
+            continue;
+        const struct weight_source *s = part_of(w, &output);
+        const int8_t *row = (const int8_t *)s->data + output * l.in * l.taps;
+        start[column] = quads_column(&l, row, width, to + 4 * column);
+        memcpy(&scale[column], (const char *)s->scales + (size_t)output * sizeof *scale,
+               sizeof *scale);
+    }
+}
+
+static void int8_piece(const struct cpu_weight *w, int64_t panel, void *dst)
+{
+    if (w->desc.int8)
+        quads_piece(w, panel, dst);
+    else
+        pairs_piece(w, panel, dst);
+}
+
+const struct packing packing_int8 = { .bytes = int8_bytes,
+                                      .pieces = int8_pieces,
+                                      .piece = int8_piece };

@@ -15,7 +15,7 @@
 enum {
     PANEL_COLUMNS = 64,
     PANEL_VECTOR = 16,      /* columns of 32 bits in 512 */
-    PANEL_CHANNELS_1 = 640, /* of a block of K, at most; with pairs 80 KiB */
+    PANEL_CHANNELS_1 = 640, /* of a block of K, at most, as pairs: 80 KiB; of quads twice that */
     PANEL_CHANNELS_9 = 64,  /* times 9 taps: 72 KiB */
 };
 
@@ -56,7 +56,16 @@ static inline int64_t panel_block_at(const struct panel_layout *l, int64_t chann
 /* Values as bfloat16: what dtype_to_f32 and then dtype_from_f32 give, many at a time. */
 void panel_narrow(uint16_t *dst, const void *src, enum dtype dtype, int64_t n);
 
+/* Of quads: words before what lies behind all panels for one of them: PANEL_COLUMNS numbers that
+ * its sums begin with (minus the offset of A's rows times the sum of the column), then as many
+ * scales. */
+static inline int64_t panel_tail_at(const struct panel_layout *l, int64_t panel)
+{
+    return panel_at(l, l->panels) + panel * 2 * PANEL_COLUMNS;
+}
+
 /* The packings of kernels.def. */
 extern const struct packing packing_bf16_pairs;
+extern const struct packing packing_int8; /* I8 weights as quads, others as pairs */
 
 #endif

@@ -89,14 +89,16 @@ int ref_weight(const char *op, const struct weight *w, enum weight_kind kind, st
 float ref_element(const struct weight_source *s, int64_t i)
 {
     float f;
-    dtype_to_f32(&f, (const char *)s->data + (size_t)i * dtype_size(s->dtype), s->dtype, 1);
+    ref_elements(&f, s, i, 1);
     return f;
 }
 
 void ref_elements(float *dst, const struct weight_source *s, int64_t first, int64_t count)
 {
-    dtype_to_f32(dst, (const char *)s->data + (size_t)first * dtype_size(s->dtype), s->dtype,
-                 count);
+    int64_t row = 1;
+    for (int i = 1; i < s->shape.n; i++)
+        row *= s->shape.d[i];
+    weight_row(s, first / row, first % row, count, dst);
 }
 
 static double gelu(double x)

@@ -40,7 +40,7 @@ static inline const float *ref_row(const void *base, const struct act *a, int64_
     return (const float *)base + p * a->ld;
 }
 
-/* One element of a source, and a run of them, as float. */
+/* One element of a source, and a run of them (of I8: within a row), as float. */
 float ref_element(const struct weight_source *s, int64_t i);
 void ref_elements(float *dst, const struct weight_source *s, int64_t first, int64_t count);
 

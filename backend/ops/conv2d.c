@@ -5,7 +5,8 @@
  * kernel 1 or 3; outside src there are zeros. channel_add [n, 1, 1, out] is added before the
  * activation (NONE or SILU). residual: dst's shape, may be dst itself; src may not. flops = 2 n H W
  * in out kernel^2. Order: one sum per output in double, over rows, columns, then channels of the
- * window. Kernels may take the channels in blocks, each in that order.
+ * window. Kernels may take the channels in blocks, each in that order. Kernels of 8 bits round src
+ * by sample (int8.h).
  */
 #include "backend/ops/common.h"
 #include "backend/ops/window.h"
@@ -72,7 +73,8 @@ enum {
     SILU = 64,
     PAD_HIGH = 128,
     NO_PAD = 256,
-    NO_BIAS = 512
+    NO_BIAS = 512,
+    I8 = 1024
 };
 
 static const struct op_case cases[] = {
@@ -128,6 +130,16 @@ static const struct op_case cases[] = {
       .variant = F16 | ADD },
     { "vae downsampler", .n = 1, .h = 64, .w = 64, .cin = 128, .cout = 128, .kernel = 3,
       .stride = 2, .variant = F16 | PAD_HIGH },
+    { "int8, one pixel", .n = 1, .h = 1, .w = 1, .cin = 3, .cout = 13, .kernel = 3, .stride = 1,
+      .variant = I8 },
+    { "int8, odd sizes", .n = 3, .h = 7, .w = 9, .cin = 19, .cout = 21, .kernel = 3, .stride = 1,
+      .variant = I8 | VIEW | CHANNEL_ADD | SILU },
+    { "int8, stride", .n = 2, .h = 8, .w = 11, .cin = 12, .cout = 20, .kernel = 3, .stride = 2,
+      .variant = I8 | PAD_HIGH | ADD },
+    { "int8, 1x1", .n = 2, .h = 5, .w = 7, .cin = 33, .cout = 18, .kernel = 1, .stride = 1,
+      .variant = I8 | NO_PAD | NO_BIAS },
+    { "int8, unet concatenation", .n = 2, .h = 13, .w = 9, .cin = 1920, .cout = 640, .kernel = 3,
+      .stride = 1, .variant = I8 | CHANNEL_ADD | IN_PLACE },
 };
 
 static void setup(const struct op_case *c, struct op_setup *ret)
@@ -151,7 +163,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     if (c->variant & (ADD | IN_PLACE))
         op->residual = op->dst;
     ret->residual_in_place = c->variant & IN_PLACE;
-    ret->weight_dtype = dtypes[c->variant & DTYPES];
+    ret->weight_dtype = c->variant & I8 ? DTYPE_I8 : dtypes[c->variant & DTYPES];
     ret->weight = (struct weight_desc){ .kind = WEIGHT_CONV,
                                         .in = c->cin,
                                         .out = c->cout,

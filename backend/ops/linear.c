@@ -5,7 +5,7 @@
  * channels, value rows first, then gate rows; dst = (value + b) * gelu(gate + b'), as in diffusers'
  * GEGLU. residual: dst's shape, may be dst itself; src may not. flops = 2 n h w in out. Order: one
  * sum per output over the inputs in rising order, in double, rounded once at the end. Kernels may
- * block the sum by in, never by anything else.
+ * block the sum by in, never by anything else. Kernels of 8 bits round src by token (int8.h).
  */
 #include "backend/ops/common.h"
 
@@ -143,7 +143,8 @@ enum {
     QUICK = 192,
     GEGLU = 256,
     ACTS = 448,
-    NO_BIAS = 512
+    NO_BIAS = 512,
+    I8 = 1024
 };
 
 /* h, w: rows; cin, cout (of dst). */
@@ -171,6 +172,18 @@ static const struct op_case cases[] = {
     { "unet geglu", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 5120, .variant = F16 | GEGLU },
     { "unet down projection", .n = 1, .h = 1, .w = 1024, .cin = 2560, .cout = 640,
       .variant = F16 | IN_PLACE },
+    { "int8, one value", .n = 1, .h = 1, .w = 1, .cin = 1, .cout = 1, .variant = I8 },
+    { "int8, odd sizes", .n = 2, .h = 1, .w = 7, .cin = 37, .cout = 29,
+      .variant = I8 | ADD | SILU },
+    { "int8, views", .n = 2, .h = 3, .w = 5, .cin = 26, .cout = 18, .variant = I8 | VIEW | ADD },
+    { "int8, three odd parts", .n = 1, .h = 1, .w = 21, .cin = 50, .cout = 3 * 13,
+      .variant = I8 | PARTS | NO_BIAS },
+    { "int8, in place", .n = 3, .h = 4, .w = 4, .cin = 64, .cout = 80,
+      .variant = I8 | IN_PLACE | GELU },
+    { "int8, three blocks, geglu", .n = 2, .h = 1, .w = 67, .cin = 2570, .cout = 40,
+      .variant = I8 | GEGLU },
+    { "int8, unet feed-forward", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 5120,
+      .variant = I8 | GEGLU },
 };
 
 static void setup(const struct op_case *c, struct op_setup *ret)
@@ -187,7 +200,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     if (c->variant & (ADD | IN_PLACE))
         op->residual = op->dst;
     ret->residual_in_place = c->variant & IN_PLACE;
-    ret->weight_dtype = dtypes[c->variant & DTYPES];
+    ret->weight_dtype = c->variant & I8 ? DTYPE_I8 : dtypes[c->variant & DTYPES];
     ret->weight = (struct weight_desc){ .kind = WEIGHT_LINEAR,
                                         .in = c->cin,
                                         .out = op->activation == ACT_GEGLU ? 2 * c->cout : c->cout,

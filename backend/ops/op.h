@@ -78,6 +78,7 @@ struct kernel {
      * activations of that type; of an op without a weight: takes them. */
     bool narrow;
     double tolerance; /* of its results where the op's own is too tight for its operands; 0: not */
+    bool int8;        /* takes I8 weights only, and rounds the source to 8 bits: ops/int8.h */
 };
 
 /* One case of the checker. Dimensions as the op's file says; unused ones 0. */
@@ -146,5 +147,9 @@ struct packing {
     void (*piece)(const struct cpu_weight *w, int64_t piece, void *dst);
 };
 const struct cpu_weight *weight_cpu(const struct weight *w);
+
+/* Elements [first, first + n) of a row (of the first dimension) of a source as float32, scaled
+ * where it is I8. */
+void weight_row(const struct weight_source *s, int64_t row, int64_t first, int64_t n, float *dst);
 
 #endif

@@ -3,7 +3,7 @@
  * Contract. src [n, h, w, in], dst [n, H, W, out] float32, any H and W; weight WEIGHT_CONV, kernel
  * 3. The picture that is convolved is U[i, j] = src[floor(i h / H), floor(j w / W)] (torch's
  * interpolate, mode nearest, given a size), with one zero around it: diffusers' Upsample2D. dst =
- * conv(U) + b, then residual. flops and order as conv2d.
+ * conv(U) + b, then residual. flops, order and rounding as conv2d.
  */
 #include "backend/ops/common.h"
 #include "backend/ops/window.h"
@@ -40,7 +40,7 @@ static double at(const struct op_args *a, int64_t n, int64_t h, int64_t w, int64
     return window_at(a, source, n, h, w, c);
 }
 
-enum { F16 = 1, VIEW = 2, ADD = 4 };
+enum { F16 = 1, VIEW = 2, ADD = 4, I8 = 8 };
 
 /* h, w: of dst; kv, groups: of src. */
 static const struct op_case cases[] = {
@@ -62,6 +62,8 @@ static const struct op_case cases[] = {
       .variant = F16 },
     { "vae upsampler", .n = 1, .h = 128, .w = 96, .kv = 64, .groups = 48, .cin = 128, .cout = 128,
       .variant = F16 },
+    { "int8", .n = 2, .h = 13, .w = 9, .kv = 7, .groups = 5, .cin = 150, .cout = 70,
+      .variant = VIEW | I8 | ADD },
 };
 
 static void setup(const struct op_case *c, struct op_setup *ret)
@@ -73,7 +75,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->dst = (struct act){ .n = c->n, .h = c->h, .w = c->w, .c = c->cout, .ld = c->cout + gap };
     if (c->variant & ADD)
         op->residual = op->dst;
-    ret->weight_dtype = c->variant & F16 ? DTYPE_F16 : DTYPE_F32;
+    ret->weight_dtype = c->variant & I8 ? DTYPE_I8 : c->variant & F16 ? DTYPE_F16 : DTYPE_F32;
     ret->weight = (struct weight_desc){
         .kind = WEIGHT_CONV, .in = c->cin, .out = c->cout, .kernel = 3, .parts = 1, .bias = true
     };

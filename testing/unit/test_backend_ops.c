@@ -46,8 +46,8 @@ static struct act act_of(int64_t n, int64_t h, int64_t w, int64_t c, const float
 
 static const struct weight *weight_of(struct weight_desc desc, const float *w, const float *b)
 {
-    struct weight_source s[2] = { { "w", w, DTYPE_F32, SHAPE2(desc.out, desc.in), false },
-                                  { "b", b, DTYPE_F32, SHAPE1(desc.out), false } };
+    struct weight_source s[2] = { { "w", w, DTYPE_F32, SHAPE2(desc.out, desc.in), false, NULL },
+                                  { "b", b, DTYPE_F32, SHAPE1(desc.out), false, NULL } };
     struct dr_error err = { 0 };
     if (desc.kind == WEIGHT_CONV)
         s[0].shape = SHAPE4(desc.out, desc.in, desc.kernel, desc.kernel);

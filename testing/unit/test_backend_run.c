@@ -38,12 +38,12 @@ static int net_prepare(struct backend *be, const float *data, struct net *ret, s
 {
     struct net n = { NULL, NULL, NULL };
     struct weight_source s[3] = {
-        { "q", data, DTYPE_F32, SHAPE2(CHANNELS, CHANNELS), false },
-        { "k", data, DTYPE_F32, SHAPE2(CHANNELS, CHANNELS), false },
-        { "v", data, DTYPE_F32, SHAPE2(CHANNELS, CHANNELS), false },
+        { "q", data, DTYPE_F32, SHAPE2(CHANNELS, CHANNELS), false, NULL },
+        { "k", data, DTYPE_F32, SHAPE2(CHANNELS, CHANNELS), false, NULL },
+        { "v", data, DTYPE_F32, SHAPE2(CHANNELS, CHANNELS), false, NULL },
     };
-    struct weight_source v[2] = { { "scale", data, DTYPE_F32, SHAPE1(CHANNELS), false },
-                                  { "shift", data, DTYPE_F32, SHAPE1(CHANNELS), false } };
+    struct weight_source v[2] = { { "scale", data, DTYPE_F32, SHAPE1(CHANNELS), false, NULL },
+                                  { "shift", data, DTYPE_F32, SHAPE1(CHANNELS), false, NULL } };
     int r = weight_prepare(be, &(struct weight_desc){ WEIGHT_NORM, .out = CHANNELS, .bias = true },
                            v, 2, &n.norm, err);
     if (!r)
@@ -434,9 +434,9 @@ static void sets_fall_back_to_the_set_below(void **state)
     (void)state;
     for (int kind = 0; kind < OP_KIND_COUNT; kind++) {
         const struct op_info *info = op_info((enum op_kind)kind);
-        assert_ptr_equal(kernel_of((enum op_kind)kind, 0, true), info->reference);
+        assert_ptr_equal(kernel_of((enum op_kind)kind, false, 0, true), info->reference);
         for (int set = 1; kernel_set_name(set); set++)
-            assert_non_null(kernel_of((enum op_kind)kind, set, true));
+            assert_false(kernel_of((enum op_kind)kind, false, set, true)->int8);
         assert_true(info->n_cases > 0 && info->check && info->setup);
     }
     assert_null(op_info(OP_KIND_COUNT));

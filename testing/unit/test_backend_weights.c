@@ -129,8 +129,8 @@ static void vectors_are_widened(void **state)
     const uint16_t q[2] = { 0x3c00, 0x4000 }, k[1] = { 0xc200 }; /* 1, 2 and -3 in F16 */
     struct weight_source s[4] = { source("q", SHAPE2(2, 4)),
                                   source("k", SHAPE2(1, 4)),
-                                  { "qb", q, DTYPE_F16, SHAPE1(2), false },
-                                  { "kb", k, DTYPE_F16, SHAPE1(1), false } };
+                                  { "qb", q, DTYPE_F16, SHAPE1(2), false, NULL },
+                                  { "kb", k, DTYPE_F16, SHAPE1(1), false, NULL } };
     const struct weight_desc desc = { WEIGHT_LINEAR, .in = 4, .out = 3, .parts = 2, .bias = true };
     struct weight *w;
     size_t before = dr_alloc_stats(DR_TAG_WEIGHTS).bytes;
@@ -175,7 +175,9 @@ static void release_gives_pages_back(void **state)
     volatile float *p = mmap(NULL, BYTES, PROT_READ, MAP_PRIVATE, fd, 0);
     assert_true(p != MAP_FAILED);
     struct backend *be = open_cpu();
-    struct weight_source s = { "w", (const float *)p, DTYPE_F32, SHAPE2(ROWS, COLUMNS), true };
+    struct weight_source s = {
+        "w", (const float *)p, DTYPE_F32, SHAPE2(ROWS, COLUMNS), true, NULL
+    };
     const struct weight_desc desc = { WEIGHT_LINEAR, .in = COLUMNS, .out = ROWS };
     struct weight *w;
     assert_int_equal(weight_prepare(be, &desc, &s, 1, &w, NULL), 0);
@@ -204,7 +206,7 @@ static void private_memory_is_never_dropped(void **state)
     assert_true(p != MAP_FAILED);
     p[0] = p[N - 1] = 3;
     struct backend *be = open_cpu();
-    struct weight_source s = { "w", p, DTYPE_F32, SHAPE2(256, 256), false };
+    struct weight_source s = { "w", p, DTYPE_F32, SHAPE2(256, 256), false, NULL };
     const struct weight_desc desc = { WEIGHT_LINEAR, .in = 256, .out = 256 };
     struct weight *w;
     assert_int_equal(weight_prepare(be, &desc, &s, 1, &w, NULL), 0);
