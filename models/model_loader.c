@@ -2,6 +2,7 @@
 #include "models/model_loader.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -214,6 +215,15 @@ const char *checkpoint_tokenizer_dir(const struct checkpoint *c, int which)
     return c->tokenizer[which != 0];
 }
 
+bool checkpoint_int8(const struct checkpoint *c)
+{
+    const struct tensor_table *t = &c->tables[COMPONENT_UNET];
+    for (size_t i = 0; i < t->n; i++)
+        if (t->entries[i].src.dtype == DTYPE_I8)
+            return true;
+    return false;
+}
+
 bool checkpoint_force_zeros(const struct checkpoint *c)
 {
     return c->force_zeros;
@@ -313,6 +323,38 @@ static int transpose(struct tensor_entry *e, struct dr_error *err)
     return 0;
 }
 
+/* Finds the scales of an I8 weight. What is wrong with them goes to what, "" if nothing is. */
+static void load_scales(const struct loading *l, struct tensor_entry *e, char *what, size_t n)
+{
+    char name[PARAM_NAME], got[120];
+    snprintf(name, sizeof name, "%s_scale", e->name);
+    struct tensor_entry *scale = tensor_table_find(l->table, name);
+    int64_t rows = e->src.shape.n > 0 ? e->src.shape.d[0] : 0;
+    *what = '\0';
+    if (!scale || !tensor_is_scale(name) || e->transpose) {
+        snprintf(what, n, " is of dtype I8 without a scale");
+        return;
+    }
+    scale->used = true;
+    if (scale->src.dtype != DTYPE_F32 || !shape_equal(&scale->src.shape, &SHAPE1(rows))) {
+        snprintf(what, n, " has a scale of %s %s, expected F32 [%" PRId64 "]",
+                 dtype_name(scale->src.dtype), shape_text(&scale->src.shape, got, sizeof got),
+                 rows);
+        return;
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        float value;
+        memcpy(&value, (const char *)scale->src.data + (size_t)i * sizeof value, sizeof value);
+        if (!(value >= 0 && isfinite(value))) {
+            snprintf(what, n,
+                     " has a scale of %g for row %" PRId64 ", expected a finite one from 0",
+                     (double)value, i);
+            return;
+        }
+    }
+    e->src.scales = scale->src.data;
+}
+
 static int load_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
 {
     struct loading *l = ctx;
@@ -335,7 +377,13 @@ static int load_param(void *ctx, struct param *p, const char *name, const struct
         note_bad(l, name, what);
         return 0;
     }
-    if (!dtype_is_real(e->src.dtype)) {
+    if (e->src.dtype == DTYPE_I8) {
+        load_scales(l, e, what, sizeof what);
+        if (*what) {
+            note_bad(l, name, what);
+            return 0;
+        }
+    } else if (!dtype_is_real(e->src.dtype)) {
         snprintf(what, sizeof what, " is of dtype %s", dtype_name(e->src.dtype));
         note_bad(l, name, what);
         return 0;

@@ -45,6 +45,8 @@ const struct vae_arch *checkpoint_vae_arch(const struct checkpoint *c);
 const json_t *checkpoint_scheduler_config(const struct checkpoint *c);
 /* Folder with the tokenizer's files (which: 0 or 1), or NULL: the built-in CLIP table holds. */
 const char *checkpoint_tokenizer_dir(const struct checkpoint *c, int which);
+/* Whether weights of the UNet are of 8 bits (models/quantize.h). */
+bool checkpoint_int8(const struct checkpoint *c);
 /* force_zeros_for_empty_prompt of model_index.json. */
 bool checkpoint_force_zeros(const struct checkpoint *c);
 /* Pixels along the edge of the pictures that the model was trained for. */

@@ -303,6 +303,23 @@ static enum key_answer translate(const struct rule *rules, const struct key_bloc
     return KEY_UNKNOWN;
 }
 
+/* "X.weight_scale" goes where "X.weight" goes, under that name and _scale. */
+static enum key_answer translate_scale(const struct rule *rules, const struct key_blocks *b,
+                                       const char *key, struct key_target *ret)
+{
+    static const char suffix[] = "_scale";
+    char base[ST_NAME_MAX + 1];
+    size_t n = strlen(key), tail = sizeof suffix - 1;
+    if (n <= sizeof ".weight_scale" || n - tail >= sizeof base ||
+        strcmp(key + n - (sizeof ".weight_scale" - 1), ".weight_scale"))
+        return translate(rules, b, key, ret, 0);
+    memcpy(base, key, n - tail);
+    base[n - tail] = '\0';
+    enum key_answer answer = translate(rules, b, base, ret, 0);
+    size_t at = strlen(ret->name);
+    return answer == KEY_KNOWN && !put(ret, &at, "%s", suffix) ? KEY_UNKNOWN : answer;
+}
+
 enum key_answer key_map_single(const struct key_blocks *b, const char *key, struct key_target *ret)
 {
     for (size_t i = 0; i < sizeof single_parts / sizeof *single_parts; i++) {
@@ -310,7 +327,7 @@ enum key_answer key_map_single(const struct key_blocks *b, const char *key, stru
         if (strncmp(key, single_parts[i].prefix, n))
             continue;
         *ret = (struct key_target){ .component = single_parts[i].component, .parts = 1 };
-        return translate(single_parts[i].rules, b, key + n, ret, 0);
+        return translate_scale(single_parts[i].rules, b, key + n, ret);
     }
     return KEY_UNKNOWN;
 }
@@ -319,7 +336,7 @@ enum key_answer key_map_folder(enum component component, const char *key, struct
 {
     static const struct key_blocks none;
     *ret = (struct key_target){ .component = component, .parts = 1 };
-    return translate(folder_rules[component], &none, key, ret, 0);
+    return translate_scale(folder_rules[component], &none, key, ret);
 }
 
 /* ---- blocks ---- */

@@ -97,11 +97,18 @@ int64_t tensor_table_dim(const struct tensor_table *t, int i, const char *fmt, .
     return e && i < e->src.shape.n ? e->src.shape.d[i] : 0;
 }
 
+bool tensor_is_scale(const char *name)
+{
+    static const char suffix[] = ".weight_scale";
+    size_t n = strlen(name), tail = sizeof suffix - 1;
+    return n > tail && !strcmp(name + n - tail, suffix);
+}
+
 int64_t tensor_table_elements(const struct tensor_table *t)
 {
     int64_t total = 0, count;
     for (size_t i = 0; i < t->n; i++)
-        if (shape_count(&t->entries[i].src.shape, &count))
+        if (!tensor_is_scale(t->entries[i].name) && shape_count(&t->entries[i].src.shape, &count))
             total += count;
     return total;
 }

@@ -34,6 +34,8 @@ struct tensor_entry *tensor_table_find(const struct tensor_table *t, const char 
 /* Dimension i of a tensor whose name is made as by printf; 0 when there is no such tensor or
  * dimension. */
 int64_t tensor_table_dim(const struct tensor_table *t, int i, const char *fmt, ...) DR_PRINTF(3, 4);
+/* Parameters: scales of I8 weights are not counted. */
 int64_t tensor_table_elements(const struct tensor_table *t);
+bool tensor_is_scale(const char *name); /* "X.weight_scale" */
 
 #endif

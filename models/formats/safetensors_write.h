@@ -1,0 +1,35 @@
+/* safetensors_write.h - a safetensors file written piece by piece, of any size, with its room on
+ * the disk taken first. The caller gives the path of a temporary file and renames it when all is
+ * well. */
+#ifndef DR_MODELS_FORMATS_SAFETENSORS_WRITE_H
+#define DR_MODELS_FORMATS_SAFETENSORS_WRITE_H
+
+#include "models/formats/safetensors.h"
+
+/* A tensor to be: name and shape lent for st_out_open only. */
+struct st_item {
+    const char *name;
+    enum dtype dtype;
+    struct shape shape;
+};
+
+struct st_out {
+    int fd;           /* -1: not open */
+    const char *path; /* lent */
+    uint64_t *at;     /* [items + 1] bytes from the start of the file; owned */
+};
+
+/* Makes the file, which must not exist, and writes its header. Tensors lie in the order of the
+ * items. DR_EIO with words when the disk is too small. */
+int st_out_open(const char *path, const struct st_item *items, size_t n,
+                const struct st_metadata *metadata, size_t n_metadata, struct st_out *ret,
+                struct dr_error *err);
+/* Bytes of item i from `offset` of it on; pieces in any order. */
+int st_out_put(struct st_out *out, size_t i, uint64_t offset, const void *bytes, size_t n,
+               struct dr_error *err);
+/* Brings it to the disk and closes; after a failure the file is of no use. */
+int st_out_close(struct st_out *out, struct dr_error *err);
+/* Closes what a failure left open; of a closed one: nothing. */
+void st_out_release(struct st_out *out);
+
+#endif

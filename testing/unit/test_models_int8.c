@@ -1,0 +1,243 @@
+/* test_models_int8.c - checkpoints with weights of 8 bits: written, read again, and refused when
+ * their scales are not what they must be. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "models/model_loader.h"
+#include "models/quantize.h"
+#include "models/unet.h"
+#include "testing/helpers/sgm_maker.h"
+#include "testing/helpers/test.h"
+
+static const char layer[] = "mid_block.resnets.0.conv1.weight";
+
+/* Chooses one layer. */
+static bool is_layer(const void *ctx, const void *data)
+{
+    struct weight_source s;
+    return checkpoint_find(ctx, COMPONENT_UNET, layer, &s) && s.data == data;
+}
+
+static struct checkpoint *open_must(const char *path)
+{
+    struct checkpoint *c;
+    struct dr_error err = { 0 };
+    if (checkpoint_open(path, &c, &err))
+        fail_msg("%s", err.text);
+    return c;
+}
+
+static const char *in_dir(const char *name)
+{
+    static char paths[4][600];
+    static unsigned turn;
+    char *path = paths[turn++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", test_dir(), name);
+    return path;
+}
+
+static int convert(const char *from, const char *to, const atomic_int *stop, struct dr_error *err)
+{
+    char temporary[DR_PATH_MAX];
+    struct checkpoint *c;
+    int r = checkpoint_open(from, &c, err);
+    if (r)
+        return r;
+    struct quantize_choice choice = { is_layer, c, "a note" };
+    r = quantize_write(c, &choice, to, temporary, stop, err);
+    if (!r && (r = quantize_commit(temporary, to, err)))
+        quantize_abandon(temporary);
+    checkpoint_close(c);
+    return r;
+}
+
+/* What a UNet loaded from the file has for the layer; r of the loading. */
+struct wanted {
+    struct weight_source found;
+};
+
+static int keep_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    struct wanted *w = ctx;
+    (void)shape;
+    if (!strcmp(name, layer))
+        w->found = p->src;
+    return 0;
+}
+
+static int load(struct checkpoint *c, struct weight_source *ret, struct dr_error *err)
+{
+    struct unet *u;
+    struct wanted w = { { .name = NULL } };
+    struct visitor v = { .param = keep_param, .ctx = &w };
+    int r = unet_new(checkpoint_unet_arch(c), &u, err);
+    if (r)
+        return r;
+    r = checkpoint_load(c, COMPONENT_UNET, u, unet_visit, err);
+    unet_visit(u, &v);
+    unet_free(u);
+    *ret = w.found;
+    return r;
+}
+
+static void check_copy(const char *from, const char *to)
+{
+    struct checkpoint *a = open_must(from), *b = open_must(to);
+    struct weight_source wide, narrow, other;
+    struct dr_error err = { 0 };
+    assert_false(checkpoint_int8(a));
+    assert_true(checkpoint_int8(b));
+    assert_int_equal(load(a, &wide, &err), 0);
+    if (load(b, &narrow, &err))
+        fail_msg("%s", err.text);
+    assert_null(checkpoint_warning(b, 0));
+    assert_int_equal(narrow.dtype, DTYPE_I8);
+    assert_non_null(narrow.scales);
+    assert_true(shape_equal(&wide.shape, &narrow.shape));
+    int64_t count = 0, rows = wide.shape.d[0];
+    shape_count(&wide.shape, &count);
+    for (int64_t i = 0; i < count; i++) {
+        float x, scale;
+        size_t size = dtype_size(wide.dtype);
+        dtype_to_f32(&x, (const char *)wide.data + (size_t)i * size, wide.dtype, 1);
+        memcpy(&scale, (const char *)narrow.scales + (size_t)(i / (count / rows)) * 4, 4);
+        float y = ((const int8_t *)narrow.data)[i] * scale;
+        assert_true(fabsf(x - y) <= 0.501f * scale);
+    }
+    /* what was not chosen is the same bytes */
+    assert_true(checkpoint_find(a, COMPONENT_VAE, "decoder.conv_in.weight", &wide));
+    assert_true(checkpoint_find(b, COMPONENT_VAE, "decoder.conv_in.weight", &other));
+    shape_count(&wide.shape, &count);
+    assert_memory_equal(wide.data, other.data, (size_t)count * dtype_size(wide.dtype));
+    checkpoint_close(a);
+    checkpoint_close(b);
+}
+
+static void copies_of_single_files(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    sgm_save(&sgm_tiny, false, in_dir("wide.safetensors"));
+    if (convert(in_dir("wide.safetensors"), in_dir("narrow.safetensors"), NULL, &err))
+        fail_msg("%s", err.text);
+    check_copy(in_dir("wide.safetensors"), in_dir("narrow.safetensors"));
+}
+
+static void copies_of_folders(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    const char *from = test_source("testing/golden/odd/model");
+    if (!dr_is_dir(from))
+        from = test_source("share/models/tiny");
+    if (convert(from, in_dir("copy"), NULL, &err))
+        fail_msg("%s", err.text);
+    check_copy(from, in_dir("copy"));
+    assert_true(dr_is_file(in_dir("copy/unet/config.json")));
+    assert_true(dr_is_file(in_dir("copy/tokenizer/vocab.json")));
+}
+
+static int entries(const char *path)
+{
+    int n = 0;
+    DIR *dir = opendir(path);
+    assert_non_null(dir);
+    for (struct dirent *e; (e = readdir(dir));)
+        n += e->d_name[0] != '.';
+    closedir(dir);
+    return n;
+}
+
+static void leaves_nothing_behind(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    atomic_int stop = 1;
+    sgm_save(&sgm_tiny, false, in_dir("wide.safetensors"));
+    int before = entries(test_dir());
+    assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("stopped"), &stop, &err),
+                     DR_ECANCELED);
+    assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("wide.safetensors"), NULL, &err),
+                     DR_EINVAL);
+    assert_non_null(strstr(err.text, "exists already"));
+    assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("no/such/place"), NULL, &err),
+                     DR_ENOENT);
+    assert_int_equal(entries(test_dir()), before);
+}
+
+/* ---- scales that are wrong ---- */
+
+/* Replaces every `from` in the header by `to`, of the same length. */
+static void patch(const char *path, const char *from, const char *to)
+{
+    struct dr_map map;
+    struct dr_error err = { 0 };
+    assert_int_equal(dr_map_open(&map, path, &err), 0);
+    const char *at = memmem(map.data, map.size, from, strlen(from));
+    assert_non_null(at);
+    int fd = open(path, O_WRONLY);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, to, strlen(to), at - (const char *)map.data), strlen(to));
+    close(fd);
+    dr_map_close(&map);
+}
+
+static void must_refuse(const char *words)
+{
+    struct checkpoint *c = open_must(in_dir("narrow.safetensors"));
+    struct weight_source s;
+    struct dr_error err = { 0 };
+    assert_int_equal(load(c, &s, &err), DR_EFORMAT);
+    if (!strstr(err.text, words))
+        fail_msg("\"%s\" does not say \"%s\"", err.text, words);
+    checkpoint_close(c);
+}
+
+static void make_narrow(void)
+{
+    struct dr_error err = { 0 };
+    const char *path = in_dir("narrow.safetensors");
+    unlink(path);
+    sgm_save(&sgm_tiny, false, in_dir("wide.safetensors"));
+    assert_int_equal(convert(in_dir("wide.safetensors"), path, NULL, &err), 0);
+}
+
+static void refuses_wrong_scales(void **state)
+{
+    (void)state;
+    const char *path = in_dir("narrow.safetensors");
+    make_narrow();
+    patch(path, "weight_scale\"", "weight_scalf\"");
+    must_refuse("without a scale");
+    make_narrow();
+    patch(path, "\"F32\"", "\"I32\"");
+    must_refuse("scale of I32");
+    static const float bad[] = { NAN, INFINITY, -1 };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) { /* the scales are the file's end */
+        make_narrow();
+        int fd = open(path, O_WRONLY);
+        off_t end = lseek(fd, 0, SEEK_END);
+        assert_int_equal(pwrite(fd, &bad[i], sizeof *bad, end - (off_t)sizeof *bad), sizeof *bad);
+        close(fd);
+        must_refuse("expected a finite one");
+    }
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(copies_of_single_files),
+    cmocka_unit_test(copies_of_folders),
+    cmocka_unit_test(leaves_nothing_behind),
+    cmocka_unit_test(refuses_wrong_scales),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
