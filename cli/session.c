@@ -118,6 +118,8 @@ int session_open(struct session *s, const struct session_options *options, struc
     int r = 0;
     if (options->request)
         r = add_request(&roots, options->request, err);
+    if (!r && options->root)
+        r = add_root(&roots, options->root, strlen(options->root), err);
     if (!r && options->pictures)
         r = add_private(&roots, &s->pictures, options->pictures, err);
     if (!r && options->stages)

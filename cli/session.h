@@ -32,6 +32,7 @@ struct session_options {
     const struct request *request;   /* folders of its files become roots; NULL: none */
     const char *threads;             /* as text; NULL: all */
     const char *cache, *cache_limit; /* of packed weights, as text; NULL: the worker's own */
+    const char *root;                /* a folder that the worker may write to; NULL: none */
 };
 
 int session_open(struct session *s, const struct session_options *options, struct dr_error *err);

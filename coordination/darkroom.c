@@ -152,6 +152,7 @@ static int open_worker(struct darkroom *d, struct dr_error *err)
             [VERB_unload_model] = engine_unload_model,
             [VERB_check] = engine_check,
             [VERB_bench] = engine_bench,
+            [VERB_convert] = engine_convert,
             [VERB_validate] = engine_validate,
             [VERB_devices] = engine_devices,
             [VERB_capabilities] = engine_capabilities,

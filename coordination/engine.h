@@ -36,6 +36,7 @@ int engine_capabilities(void *engine, struct worker_job *job, json_t **ret_data,
                         struct dr_error *err);
 int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
 /* The model of a request, loaded for a kernel set and precision; the shipped small one when it
  * names none. Packed weights are kept in the engine's store, whatever `how` says. */

@@ -106,6 +106,16 @@ int device_manager_backend(struct device_manager *m, const char *kernels, enum p
     return open_set(m, kernels, precision, ret, err);
 }
 
+bool device_manager_computes(const struct device_manager *m, enum precision precision)
+{
+    bool usable;
+    (void)m;
+    for (int i = 0; backend_kernel_set_name(i, &usable); i++)
+        if (usable && backend_kernel_set_precision(i) == precision)
+            return true;
+    return false;
+}
+
 static json_t *sets_json(void)
 {
     json_t *list = json_array();

@@ -23,6 +23,9 @@ void device_manager_free(struct device_manager *m);
 int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
                            struct backend **ret, struct dr_error *err);
 
+/* Whether this machine has a kernel set of that precision. */
+bool device_manager_computes(const struct device_manager *m, enum precision precision);
+
 /* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable"}],"default_kernels",
  * "layout","memory_bytes"}]}; new reference, NULL when memory is short. */
 json_t *device_manager_json(const struct device_manager *m);

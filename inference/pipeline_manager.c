@@ -179,12 +179,32 @@ void pipeline_manager_free(struct pipeline_manager *m)
     dr_free(m);
 }
 
+static bool holds(const struct pipeline_manager *m, const char *path)
+{
+    return m->loaded && !strcmp(m->path, path) && checkpoint_current(m->loaded->checkpoint);
+}
+
+int pipeline_manager_int8(const struct pipeline_manager *m, const char *path, bool *ret,
+                          struct dr_error *err)
+{
+    struct checkpoint *c;
+    if (holds(m, path)) {
+        *ret = checkpoint_int8(m->loaded->checkpoint);
+        return 0;
+    }
+    int r = checkpoint_open(path, &c, err);
+    if (r < 0)
+        return r;
+    *ret = checkpoint_int8(c);
+    checkpoint_close(c);
+    return 0;
+}
+
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err)
 {
-    if (m->loaded && m->loaded->backend == be && !strcmp(m->path, path) &&
-        checkpoint_current(m->loaded->checkpoint) && !pipeline_check(m->loaded, NULL)) {
+    if (holds(m, path) && m->loaded->backend == be && !pipeline_check(m->loaded, NULL)) {
         *ret = m->loaded;
         return 0;
     }

@@ -73,6 +73,9 @@ void pipeline_manager_free(struct pipeline_manager *m);
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err);
+/* Whether that model has weights of 8 bits; opens no more than its headers. */
+int pipeline_manager_int8(const struct pipeline_manager *m, const char *path, bool *ret,
+                          struct dr_error *err);
 void pipeline_manager_drop(struct pipeline_manager *m);
 
 #endif

@@ -394,6 +394,17 @@ static int load_param(void *ctx, struct param *p, const char *name, const struct
     return r;
 }
 
+static int mark_layer(void *ctx, struct layer *l, const char *name)
+{
+    (void)ctx;
+    (void)name;
+    struct weight_source sources[LAYER_PARTS];
+    for (int i = 0; i < LAYER_PARTS; i++)
+        sources[i] = l->weight[i].src;
+    l->desc.int8 = weight_is_int8(&l->desc, sources);
+    return 0;
+}
+
 /* A VAE made without one of its halves leaves that half's tensors alone, which is no news. */
 static bool expected_unused(const struct loading *l, const char *name)
 {
@@ -423,7 +434,7 @@ int checkpoint_load(struct checkpoint *c, enum component component, void *networ
     struct loading l = { .c = c, .table = &c->tables[component], .err = err };
     for (size_t i = 0; i < l.table->n; i++)
         l.table->entries[i].used = false;
-    struct visitor v = { .param = load_param, .ctx = &l };
+    struct visitor v = { .param = load_param, .layer = mark_layer, .ctx = &l };
     if (err)
         err->code = 0; /* so that an error of the walk itself is told from one of load_param */
     int r = visit(network, &v);

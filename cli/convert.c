@@ -1,0 +1,162 @@
+/* convert.c - `darkroom convert --int8`: a copy of a model with weights of 8 bits. */
+#include "cli/cli.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "cli/progress.h"
+#include "cli/report.h"
+#include "cli/session.h"
+
+enum { WORST = 20 };
+
+static double number(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+static const char *text(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+    return s ? s : "";
+}
+
+static int worse_first(const void *a, const void *b)
+{
+    double x = number(*(const json_t *const *)a, "error");
+    double y = number(*(const json_t *const *)b, "error");
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+static int put_layer(const json_t *layer, struct buf *out)
+{
+    return buf_printf(out, "%-64s %12.0f %10.4f  %s\n", text(layer, "name"),
+                      number(layer, "parameters"), number(layer, "error"), text(layer, "why"));
+}
+
+/* The layers that stay wide, then the worst of the others. */
+static int put_layers(const json_t *layers, struct buf *out)
+{
+    size_t n = json_array_size(layers);
+    const json_t **sorted = dr_malloc(DR_TAG_BASE, (n + 1) * sizeof(json_t *));
+    int r = sorted ? 0 : DR_ENOMEM, shown = 0;
+    for (size_t i = 0; !r && i < n; i++)
+        sorted[i] = json_array_get(layers, i);
+    if (!r)
+        qsort(sorted, n, sizeof(json_t *), worse_first);
+    if (!r)
+        r = buf_printf(out, "%-64s %12s %10s\n", "layer", "parameters", "error");
+    for (size_t i = 0; !r && i < n; i++)
+        if (!json_is_true(json_object_get(sorted[i], "int8")))
+            r = put_layer(sorted[i], out);
+    for (size_t i = 0; !r && i < n && shown < WORST; i++)
+        if (json_is_true(json_object_get(sorted[i], "int8"))) {
+            r = put_layer(sorted[i], out);
+            shown++;
+        }
+    dr_free((void *)sorted);
+    return r;
+}
+
+static int put_error(const json_t *answer, const char *key, const char *what, struct buf *out)
+{
+    const json_t *o = json_object_get(answer, key);
+    if (!json_is_object(o))
+        return 0;
+    return buf_printf(out, "  %-10s %.5f  (%s)\n", what, number(o, "error"), text(o, "kernels"));
+}
+
+static int put_all(const json_t *answer, struct buf *out)
+{
+    int r = put_layers(json_object_get(answer, "layers"), out);
+    if (!r)
+        r = buf_printf(out,
+                       "\nin 8 bits: %.0f of %.0f million parameters, mean error of a layer %.4f\n"
+                       "relative error of predictions against float32:\n  %-10s %.5f\n",
+                       number(answer, "parameters_int8") / 1e6, number(answer, "parameters") / 1e6,
+                       number(answer, "mean_layer_error"), "emulated",
+                       number(answer, "emulated_error"));
+    if (!r)
+        r = put_error(answer, "int8", "int8", out);
+    if (!r)
+        r = put_error(answer, "wide", "16 bits", out);
+    return r ? r
+             : buf_printf(out, "written: %s\nall layers: %s\n", text(answer, "output"),
+                          text(answer, "report"));
+}
+
+static void on_progress(void *ctx, const json_t *data)
+{
+    progress_say(ctx, text(data, "message"));
+}
+
+static int call_worker(struct cli_call *call, json_t **ret, struct dr_error *err)
+{
+    struct session s;
+    struct progress progress;
+    const char *output = call->value[OPT_output];
+    size_t folder = (size_t)(dr_path_base(output) - output);
+    char *root = dr_strndup(DR_TAG_BASE, folder ? output : ".", folder ? folder : 1);
+    struct session_options options = { .threads = call->value[OPT_threads], .root = root };
+    const char *model = call->value[OPT_model] ? call->value[OPT_model] : "";
+    json_t *data = json_pack("{s:s,s:s,s:b,s:b}", "model", model, "output", output, "int8", 1,
+                             "stream", 1);
+    call->usage = !data;
+    int r = !root             ? dr_fail(err, DR_ENOMEM, "out of memory")
+            : !data           ? dr_fail(err, DR_EINVAL, "convert: a path that is not UTF-8")
+            : dr_is_dir(root) ? 0
+                              : dr_fail(err, DR_ENOENT, "%s: no such folder", root);
+    if (r < 0) {
+        dr_free(root);
+        json_decref(data);
+        return r;
+    }
+    r = session_open(&s, &options, err);
+    progress_init(&progress, call->value[OPT_quiet] != NULL);
+    if (!r)
+        r = session_call(&s, VERB_convert, data, on_progress, &progress, ret, err);
+    else
+        json_decref(data);
+    progress_clear(&progress);
+    session_close(&s);
+    dr_free(root);
+    return r;
+}
+
+static int convert(struct cli_call *call, struct dr_error *err)
+{
+    json_t *answer;
+    struct buf out;
+    call->usage = !call->value[OPT_int8] || !call->value[OPT_output];
+    if (call->usage)
+        return dr_fail(err, DR_EINVAL, "convert: expected --int8 and -o PATH");
+    int r = call_worker(call, &answer, err);
+    if (r < 0)
+        return r;
+    buf_init(&out, DR_TAG_BASE, 0);
+    if (call->value[OPT_json])
+        r = report_json(answer, err);
+    else if ((r = put_all(answer, &out)) < 0)
+        dr_fail(err, r, "out of memory for the report");
+    else
+        r = report_text(&out, err);
+    buf_free(&out);
+    json_decref(answer);
+    return r;
+}
+
+const struct cli_verb cli_convert = {
+    .name = "convert",
+    .synopsis = "",
+    .summary = "a copy of a model with weights of 8 bits",
+    .notes = "Measures each layer of the UNet in 8 bits against float32 on a few pictures, keeps "
+             "the sensitive ones as they are, and writes a model of the same layout with the "
+             "others rounded, and a report. A model made so is computed in 8 bits where the "
+             "processor can (AVX-512 VNNI); --precision f32 takes its weights as they are and "
+             "rounds nothing else.\n",
+    .takes = TAKES(int8) | TAKES(model) | TAKES(output) | TAKES(threads) | TAKES(quiet) |
+             TAKES(json),
+    .run = convert,
+};

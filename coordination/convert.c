@@ -1,0 +1,236 @@
+/* convert.c - the verb that makes a model with weights of 8 bits: measure, choose, write, compare.
+ *
+ * The model is opened in float32 for the measuring. The copy gets its name only when it is whole
+ * and has been opened: its own predictions, and those of the 16-bit set for comparison, are part of
+ * the report, where this machine has such sets. */
+#include "coordination/engine.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fs.h"
+#include "inference/int8_choice.h"
+#include "models/digest.h"
+
+enum { PARTS = 5, NOTE = 1024 };
+
+struct conversion {
+    struct engine *engine;
+    struct worker_job *job;
+    char model[DR_PATH_MAX], temporary[DR_PATH_MAX], report[DR_PATH_MAX];
+    const char *output;
+    bool stream, written;
+    struct pipeline *pipeline; /* float32 */
+    struct int8_samples samples;
+    struct int8_choice choice;
+    double int8_error, wide_error; /* of predictions; negative: not measured */
+    char int8_set[32], wide_set[32];
+};
+
+static void say(struct conversion *k, int part, const char *what)
+{
+    worker_progress(k->job, part, PARTS, k->stream,
+                    k->stream ? json_pack("{s:s}", "message", what) : NULL);
+}
+
+static const atomic_int *stop_of(const struct conversion *k)
+{
+    return k->job->stop;
+}
+
+static int measure(struct conversion *k, struct dr_error *err)
+{
+    struct backend *be;
+    say(k, 0, "opening the model");
+    int r = device_manager_backend(k->engine->devices, "auto", PRECISION_F32, &be, err);
+    if (!r)
+        r = pipeline_open(k->model, be, &(struct pipeline_options){ .stop = stop_of(k) },
+                          &k->pipeline, err);
+    if (r < 0)
+        return r;
+    say(k, 1, "drawing samples");
+    r = int8_samples_make(k->pipeline, stop_of(k), &k->samples, err);
+    if (r < 0)
+        return r;
+    say(k, 2, "measuring its layers");
+    return int8_choose(k->pipeline, &k->samples, stop_of(k), &k->choice, err);
+}
+
+static int write_copy(struct conversion *k, struct dr_error *err)
+{
+    char note[NOTE], hex[SHA256_HEX];
+    struct digest_options digest = { .stop = stop_of(k) };
+    say(k, 3, "writing");
+    int r = digest_path(k->model, &digest, hex, err);
+    if (r < 0)
+        return r;
+    snprintf(note, sizeof note,
+             "W8A8: X.weight of type I8 = numbers, X.weight_scale = float32 by output; made by "
+             "darkroom %s from sha256 %s; relative error of predictions %.3g (emulated)",
+             DR_VERSION, hex, k->choice.error);
+    struct quantize_choice how = { .chosen = int8_chosen, .ctx = &k->choice, .note = note };
+    r = quantize_write(k->pipeline->checkpoint, &how, k->output, k->temporary, stop_of(k), err);
+    k->written = !r;
+    return r;
+}
+
+/* The distance of a model's predictions from float32's in the best set of that precision; a machine
+ * without one is no failure. */
+static int compare(struct conversion *k, const char *path, enum precision precision, double *ret,
+                   char set[32], struct dr_error *err)
+{
+    struct backend *be;
+    struct pipeline *p;
+    size_t values = (size_t)k->samples.n * k->samples.values;
+    struct dr_error lacking = { 0 };
+    *ret = -1;
+    if (device_manager_backend(k->engine->devices, "auto", precision, &be, &lacking) < 0)
+        return 0;
+    snprintf(set, 32, "%s", backend_kernel_set(be));
+    float *preds = dr_malloc(DR_TAG_JOB, values * sizeof *preds);
+    if (!preds)
+        return dr_fail(err, DR_ENOMEM, "out of memory for predictions");
+    int r = pipeline_open(path, be, &(struct pipeline_options){ .stop = stop_of(k) }, &p, err);
+    if (!r) {
+        r = int8_predict(p, &k->samples, (struct int8_watch){ NULL, NULL }, stop_of(k), preds, err);
+        *ret = int8_distance(preds, k->choice.preds, values);
+        pipeline_close(p);
+    }
+    dr_free(preds);
+    return r;
+}
+
+/* ---- the report ---- */
+
+static json_t *layers_json(const struct int8_choice *c)
+{
+    json_t *list = json_array();
+    for (int i = 0; list && i < c->n; i++) {
+        const struct int8_layer *l = &c->layers[i];
+        if (jx_add(list,
+                   json_pack("{s:s,s:i,s:I,s:f,s:b,s:s}", "name", l->name, "parts", l->parts,
+                             "parameters", (json_int_t)l->parameters, "error", l->error, "int8",
+                             l->fate == INT8_CHOSEN, "why", int8_fate_name(l->fate))) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static json_t *measured(double error, const char *set)
+{
+    return error < 0 ? json_null() : json_pack("{s:s,s:f}", "kernels", set, "error", error);
+}
+
+static json_t *report_of(const struct conversion *k)
+{
+    const struct int8_choice *c = &k->choice;
+    return json_pack(
+        "{s:s,s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model", k->model,
+        "output", k->output, "report", k->report, "samples", k->samples.n, "latent_width",
+        (json_int_t)k->samples.w, "latent_height", (json_int_t)k->samples.h, "layer_limit",
+        INT8_LAYER_LIMIT, "budget", INT8_BUDGET, "mean_layer_error", c->mean, "emulated_error",
+        c->error, "int8", measured(k->int8_error, k->int8_set), "wide",
+        measured(k->wide_error, k->wide_set), "parameters_int8", (json_int_t)c->parameters,
+        "parameters", (json_int_t)c->total, "layers", layers_json(c));
+}
+
+/* "OUT/int8_report.json", or "NAME.int8.json" beside a single file. */
+static int report_path(const struct conversion *k, const char *base, bool folder, char *dst,
+                       struct dr_error *err)
+{
+    int n = folder ? snprintf(dst, DR_PATH_MAX, "%s/int8_report.json", base)
+                   : snprintf(dst, DR_PATH_MAX, "%.*s.int8.json",
+                              (int)(strlen(base) - strlen(dr_path_extension(base))), base);
+    return n > 0 && n < DR_PATH_MAX ? 0 : dr_fail(err, DR_ELIMIT, "%s: too long", k->output);
+}
+
+static int write_report(struct conversion *k, json_t **ret, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    struct buf text;
+    bool folder = checkpoint_is_folder(k->pipeline->checkpoint);
+    int r = report_path(k, k->output, folder, k->report, err);
+    if (!r)
+        r = report_path(k, folder ? k->temporary : k->output, folder, path, err);
+    if (r)
+        return r;
+    json_t *report = report_of(k);
+    buf_init(&text, DR_TAG_JOB, 0);
+    if (!report || jx_dump(report, &text) < 0 || buf_putc(&text, '\n') < 0)
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the report");
+    if (!r)
+        r = dr_write_file(path, text.data, text.len, err);
+    buf_free(&text);
+    if (r)
+        json_decref(report);
+    else
+        *ret = report;
+    return r;
+}
+
+/* ---- the verb ---- */
+
+static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err)
+{
+    json_t *report = NULL;
+    int r = measure(k, err);
+    if (!r)
+        r = write_copy(k, err);
+    if (r < 0)
+        return r;
+    say(k, 4, "comparing predictions");
+    r = compare(k, k->temporary, PRECISION_INT8, &k->int8_error, k->int8_set, err);
+    if (!r)
+        r = compare(k, k->model, PRECISION_BF16, &k->wide_error, k->wide_set, err);
+    if (!r)
+        r = write_report(k, &report, err);
+    if (!r)
+        r = quantize_commit(k->temporary, k->output, err);
+    if (r < 0) {
+        json_decref(report);
+        return r;
+    }
+    k->written = false;
+    *ret_data = report;
+    return 0;
+}
+
+int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
+{
+    static const char *const keys[] = { "model", "output", "int8", "stream", NULL };
+    struct conversion k = { .engine = engine, .job = job, .int8_error = -1, .wide_error = -1 };
+    const char *model = "";
+    bool int8 = false;
+    struct stat st;
+    int r = engine_only(job->data, keys, err);
+    if (!r)
+        r = jx_opt_string(job->data, "data", "model", &model, err);
+    if (!r)
+        r = jx_get_string(job->data, "data", "output", &k.output, err);
+    if (!r)
+        r = jx_opt_bool(job->data, "data", "int8", &int8, err);
+    if (!r)
+        r = jx_opt_bool(job->data, "data", "stream", &k.stream, err);
+    if (!r && !int8)
+        r = dr_fail_field(err, DR_EINVAL, "int8", "false", "true: the one conversion there is",
+                          NULL);
+    if (!r)
+        r = roots_check(&k.engine->roots, "output", k.output, err);
+    if (!r && !lstat(k.output, &st))
+        r = dr_fail_field(err, DR_EINVAL, "output", k.output, "a path where nothing is yet", NULL);
+    if (!r)
+        r = engine_model_path(engine, model, k.model, sizeof k.model, err);
+    if (!r)
+        pipeline_manager_drop(k.engine->pipelines);
+    if (!r)
+        r = convert(&k, ret_data, err);
+    if (k.written)
+        quantize_abandon(k.temporary);
+    int8_choice_release(&k.choice);
+    int8_samples_release(&k.samples);
+    pipeline_close(k.pipeline);
+    return r;
+}

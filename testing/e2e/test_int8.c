@@ -1,0 +1,161 @@
+/* test_int8.c - `darkroom convert --int8`: the copy of the shipped model, what is refused, and the
+ * pictures that it draws. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/fs.h"
+#include "base/image/image.h"
+#include "base/json.h"
+#include "testing/helpers/program.h"
+#include "testing/helpers/tiny_checker.h"
+
+enum { CAPTIONS = 24 };
+
+static json_t *parse(const char *text)
+{
+    json_t *value;
+    struct dr_error err = { 0 };
+    if (jx_parse(text, strlen(text), NULL, "stdout", &value, &err))
+        fail_msg("%s: %s", err.text, text);
+    return value;
+}
+
+static double number(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+/* Converts the shipped model to `to`; the report. */
+static json_t *convert(const char *to)
+{
+    struct program p;
+    program_run(&p, 0, "convert", "--int8", "-m", test_source("share/models/tiny"), "-o", to,
+                "--json", NULL);
+    json_t *report = parse(program_out(&p));
+    program_free(&p);
+    return report;
+}
+
+static void must_fail(int status, const char *words, const char *a, const char *b, const char *c,
+                      const char *d)
+{
+    struct program p;
+    program_run(&p, status, "convert", a, b, c, d, NULL);
+    if (!strstr(program_err(&p), words))
+        fail_msg("%s: not \"%s\"", program_err(&p), words);
+    program_free(&p);
+}
+
+static void reports_what_it_measured(void **state)
+{
+    (void)state;
+    const char *folder = program_folder();
+    json_t *report = convert("small"), *layer;
+    size_t i, chosen = 0;
+    json_array_foreach(json_object_get(report, "layers"), i, layer)
+    {
+        const char *name = json_string_value(json_object_get(layer, "name"));
+        bool int8 = json_is_true(json_object_get(layer, "int8"));
+        assert_true(number(layer, "error") >= 0 && number(layer, "error") < 1);
+        assert_false(int8 && (!strcmp(name, "conv_in") || !strcmp(name, "conv_out")));
+        chosen += int8;
+    }
+    assert_true(chosen > i / 3);
+    assert_true(number(report, "emulated_error") > 0 && number(report, "emulated_error") < 0.1);
+    const json_t *real = json_object_get(report, "int8");
+    if (json_is_object(real)) /* the kernels, wide layers in 16 bits */
+        assert_true(number(real, "error") < number(report, "emulated_error") + 0.02);
+    json_decref(report);
+
+    struct program p;
+    program_run(&p, 0, "inspect", "small", "--json", NULL);
+    json_t *described = parse(program_out(&p));
+    const json_t *unet = json_object_get(json_object_get(described, "parts"), "unet");
+    assert_true(number(json_object_get(unet, "dtypes"), "I8") >= (double)chosen);
+    json_t *before = NULL;
+    program_free(&p);
+    program_run(&p, 0, "inspect", test_source("share/models/tiny"), "--json", NULL);
+    before = parse(program_out(&p));
+    assert_true(number(described, "parameters") == number(before, "parameters"));
+    assert_true(number(described, "size") < 0.8 * number(before, "size"));
+    assert_int_equal(json_array_size(json_object_get(described, "warnings")), 0);
+    assert_non_null(json_object_get(json_object_get(described, "metadata"), "darkroom.int8"));
+    json_decref(before);
+    json_decref(described);
+    program_free(&p);
+    assert_int_equal(program_entries(folder), 1);
+}
+
+static void refuses_what_it_cannot_do(void **state)
+{
+    (void)state;
+    const char *folder = program_folder();
+    must_fail(2, "--int8", "-o", "out", NULL, NULL);
+    must_fail(2, "-o PATH", "--int8", NULL, NULL, NULL);
+    must_fail(1, "nowhere", "--int8", "-mnowhere", "-oout", NULL);
+    must_fail(1, "no such", "--int8", "-onowhere/out", NULL, NULL);
+    must_fail(1, "nothing is yet", "--int8", "-o.", NULL, NULL);
+    assert_int_equal(program_entries(folder), 0);
+    json_decref(convert("once"));
+    must_fail(1, "nothing is yet", "--int8", "-oonce", NULL, NULL);
+    assert_int_equal(program_entries(folder), 1);
+    struct program p;
+    program_run(&p, 2, "generate", "--precision", "int8", "-p", "a red circle", NULL);
+    assert_non_null(strstr(program_err(&p), "convert --int8"));
+    program_free(&p);
+}
+
+static void draw(const char *model, const char *caption, const char *path, struct dr_image *ret)
+{
+    struct program p;
+    struct buf bytes;
+    struct dr_error err = { 0 };
+    program_run(&p, 0, "generate", "-m", model, "-p", caption, "-s", "0", "--steps", "25", "-o",
+                path, NULL);
+    program_free(&p);
+    buf_init(&bytes, DR_TAG_TEST, 1 << 24);
+    if (dr_read_file(path, 1 << 24, &bytes, &err) ||
+        img_decode(bytes.data, bytes.len, 3, ret, NULL, &err))
+        fail_msg("%s: %s", path, err.text);
+    buf_free(&bytes);
+}
+
+/* Of the captions whose pictures are right in full precision, most are in 8 bits. */
+static void draws_what_captions_say(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct tiny_want *wants;
+    size_t n;
+    char why[64];
+    int right = 0, right8 = 0;
+    program_folder();
+    if (tiny_wants_load(test_source("testing/golden/tiny/captions.json"), &wants, &n, &err) != 0)
+        fail_msg("%s", err.text);
+    json_decref(convert("small"));
+    for (size_t i = 0; i < CAPTIONS && i < n; i++) {
+        const struct tiny_want *want = &wants[i * (n / CAPTIONS)];
+        struct dr_image plain, rounded;
+        draw(test_source("share/models/tiny"), want->caption, "plain.png", &plain);
+        draw("small", want->caption, "rounded.png", &rounded);
+        right += tiny_shows(&plain, want, why, sizeof why);
+        right8 += tiny_shows(&rounded, want, why, sizeof why);
+        img_free(&plain);
+        img_free(&rounded);
+    }
+    dr_free(wants);
+    print_message("%d of %d right, in 8 bits %d\n", right, CAPTIONS, right8);
+    assert_true(right8 >= right - CAPTIONS / 8);
+}
+
+static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(reports_what_it_measured),
+    cmocka_unit_test(refuses_what_it_cannot_do),
+    cmocka_unit_test(draws_what_captions_say),
+};
+
+int main(int argc, char **argv)
+{
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
