@@ -1,6 +1,7 @@
 /* convert.c - `darkroom convert --int8`: a copy of a model with weights of 8 bits. */
 #include "cli/cli.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,8 +33,11 @@ static int worse_first(const void *a, const void *b)
 
 static int put_layer(const json_t *layer, struct buf *out)
 {
-    return buf_printf(out, "%-64s %12.0f %10.4f  %s\n", text(layer, "name"),
-                      number(layer, "parameters"), number(layer, "error"), text(layer, "why"));
+    char error[32] = "-"; /* never measured */
+    if (json_is_number(json_object_get(layer, "error")))
+        snprintf(error, sizeof error, "%.4f", number(layer, "error"));
+    return buf_printf(out, "%-64s %12.0f %10s  %s\n", text(layer, "name"),
+                      number(layer, "parameters"), error, text(layer, "why"));
 }
 
 /* The layers that stay wide, then the worst of the others. */

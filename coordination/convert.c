@@ -108,10 +108,11 @@ static json_t *layers_json(const struct int8_choice *c)
     json_t *list = json_array();
     for (int i = 0; list && i < c->n; i++) {
         const struct int8_layer *l = &c->layers[i];
-        if (jx_add(list,
-                   json_pack("{s:s,s:i,s:I,s:f,s:b,s:s}", "name", l->name, "parts", l->parts,
-                             "parameters", (json_int_t)l->parameters, "error", l->error, "int8",
-                             l->fate == INT8_CHOSEN, "why", int8_fate_name(l->fate))) < 0) {
+        /* null: never measured, a layer that is float32 whatever is asked for */
+        json_t *error = l->result > 0 ? json_real(l->error) : json_null();
+        if (jx_add(list, json_pack("{s:s,s:i,s:I,s:o,s:b,s:s}", "name", l->name, "parts", l->parts,
+                                   "parameters", (json_int_t)l->parameters, "error", error, "int8",
+                                   l->fate == INT8_CHOSEN, "why", int8_fate_name(l->fate))) < 0) {
             json_decref(list);
             return NULL;
         }

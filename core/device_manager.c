@@ -24,6 +24,7 @@ struct device_manager {
     struct backend *best; /* what auto means; one of open */
     struct slot open[SETS];
     int n_open;
+    bool told; /* which set auto is */
 };
 
 /* "model name" of /proc/cpuinfo. */
@@ -71,6 +72,7 @@ int device_manager_new(const char *kernels, int threads, struct device_manager *
     if (!m)
         return dr_fail(err, DR_ENOMEM, "out of memory for the device manager");
     m->threads = threads;
+    m->told = kernels && strcmp(kernels, "auto");
     processor_name(m->processor, sizeof m->processor);
     int r = open_set(m, kernels, PRECISION_AUTO, &m->best, err);
     if (r < 0) {
@@ -109,7 +111,8 @@ int device_manager_backend(struct device_manager *m, const char *kernels, enum p
 bool device_manager_computes(const struct device_manager *m, enum precision precision)
 {
     bool usable;
-    (void)m;
+    if (m->told)
+        return backend_precision(m->best) == precision;
     for (int i = 0; backend_kernel_set_name(i, &usable); i++)
         if (usable && backend_kernel_set_precision(i) == precision)
             return true;

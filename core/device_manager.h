@@ -23,7 +23,8 @@ void device_manager_free(struct device_manager *m);
 int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
                            struct backend **ret, struct dr_error *err);
 
-/* Whether this machine has a kernel set of that precision. */
+/* Whether "auto" may mean a kernel set of that precision: this machine has one, and the manager
+ * was not told which set to use. */
 bool device_manager_computes(const struct device_manager *m, enum precision precision);
 
 /* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable"}],"default_kernels",

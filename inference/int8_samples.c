@@ -17,7 +17,6 @@ static const char *const captions[SAMPLE_CAPTIONS] = {
 struct walk {
     struct pipeline *p;
     struct int8_samples *s;
-    const struct prompt_request *prompt;
     int caption;      /* of the text walk */
     int first, count; /* rows of the forward walk */
     float *preds;
@@ -47,7 +46,7 @@ static int walk_run(struct walk *w, struct int8_watch watch, const atomic_int *s
 
 static int text_walk(struct walk *w, struct exec *x, struct dr_error *err)
 {
-    return prompt_encode(&w->p->encoders, w->prompt, x, &w->s->embeds[w->caption], err);
+    return prompt_encode(&w->p->encoders, x, &w->s->embeds[w->caption], err);
 }
 
 /* Contexts of all captions, then rows [first, first + count). */
@@ -106,7 +105,7 @@ static int begin_caption(struct drawing *d, int caption, const struct job *job,
                          const atomic_int *stop, struct dr_error *err)
 {
     struct int8_samples *s = d->s;
-    struct walk w = { .p = d->p, .s = s, .prompt = &job->prompt, .caption = caption };
+    struct walk w = { .p = d->p, .s = s, .caption = caption };
     w.fn = text_walk;
     int r = prompt_tokenize(&d->p->encoders, &job->prompt, &s->embeds[caption], err);
     if (!r)

@@ -1,16 +1,22 @@
 /* int8.c - see int8.h. */
 #include "backend/ops/int8.h"
 
-#include <math.h>
+#include <string.h>
 
 #include "base/alloc.h"
 
+/* The larger of most and all |x|, NaN above all: as integers, magnitudes have the order of floats.
+ * */
 static float largest(const float *x, int64_t n, float most)
 {
+    uint32_t bits, m;
+    memcpy(&m, &most, sizeof m);
     for (int64_t i = 0; i < n; i++) {
-        float a = fabsf(x[i]);
-        most = a > most || a != a ? a : most;
+        memcpy(&bits, &x[i], sizeof bits);
+        bits &= 0x7fffffffu;
+        m = bits > m ? bits : m;
     }
+    memcpy(&most, &m, sizeof m);
     return most;
 }
 

@@ -31,7 +31,9 @@ static int header_json(const struct st_item *items, size_t n, const struct st_me
     int r = 0;
     for (size_t i = 0; i < n_metadata && !r; i++)
         r = jx_set(texts, metadata[i].key, json_string(metadata[i].value));
-    if (n_metadata && !r)
+    if (r)
+        json_decref(texts);
+    else if (n_metadata)
         r = jx_set(header, "__metadata__", texts);
     at[0] = 0;
     for (size_t i = 0; i < n && !r; i++) {

@@ -87,6 +87,32 @@ static void reports_what_it_measured(void **state)
     assert_int_equal(program_entries(folder), 1);
 }
 
+static const char *planned_kernels(json_t **ret_plan, const char *model, const char *precision)
+{
+    struct program p;
+    program_run(&p, 0, "plan", "-m", model, "--precision", precision, "-p", "a", "--json", NULL);
+    *ret_plan = parse(program_out(&p));
+    program_free(&p);
+    return json_string_value(json_object_get(*ret_plan, "kernels"));
+}
+
+/* By itself, a converted model is computed in 8 bits where the machine can, any other never. */
+static void auto_takes_the_set_for_the_model(void **state)
+{
+    (void)state;
+    program_folder();
+    json_t *report = convert("small"), *plan;
+    bool able = json_is_object(json_object_get(report, "int8"));
+    const char *wide = test_source("share/models/tiny");
+    assert_true(!strcmp(planned_kernels(&plan, "small", "auto"), "avx512_int8") == able);
+    json_decref(plan);
+    assert_null(strstr(planned_kernels(&plan, "small", "f32"), "int8"));
+    json_decref(plan);
+    assert_null(strstr(planned_kernels(&plan, wide, "auto"), "int8"));
+    json_decref(plan);
+    json_decref(report);
+}
+
 static void refuses_what_it_cannot_do(void **state)
 {
     (void)state;
@@ -151,6 +177,7 @@ static void draws_what_captions_say(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(reports_what_it_measured),
+    cmocka_unit_test(auto_takes_the_set_for_the_model),
     cmocka_unit_test(refuses_what_it_cannot_do),
     cmocka_unit_test(draws_what_captions_say),
 };

@@ -407,8 +407,8 @@ static void a_weight_lives_in_its_pack(void **state)
     (void)state;
     enum { C = 6 };
     const float scale[C] = { 1, 2, 3, 4, 5, 6 }, shift[C] = { -1, -2, -3, -4, -5, -6 };
-    const struct weight_source s[2] = { { "scale", scale, DTYPE_F32, SHAPE1(C), false },
-                                        { "shift", shift, DTYPE_F32, SHAPE1(C), false } };
+    const struct weight_source s[2] = { { .name = "scale", .data = scale, .shape = SHAPE1(C) },
+                                        { .name = "shift", .data = shift, .shape = SHAPE1(C) } };
     const struct weight_desc desc = { WEIGHT_NORM, .out = C, .bias = true, .parts = 1 };
     const char *path = path_in(store(), "one");
     struct backend *be;

@@ -61,7 +61,7 @@ static double rate(struct exec *x, const struct op *op)
 static void reaches(const char *set, int64_t channels, int64_t size, int kernel, double fraction)
 {
     struct backend *be;
-    struct exec x = { .be = be };
+    struct exec x = { .be = NULL };
     struct weight *w;
     struct act in, out;
     size_t elements = (size_t)(channels * channels * kernel * kernel);
