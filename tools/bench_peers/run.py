@@ -61,6 +61,7 @@ def options():
     p.add_argument("--isa", type=names(ISAS), default=ISAS, help="native, avx2 or both (default)")
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--kernels", default="auto", help="Darkroom's kernel set where nothing is limited")
+    p.add_argument("--precision", default="auto", help="Darkroom's arithmetic, where nothing is limited")
     p.add_argument("--model", help="checkpoint for Darkroom (default: random weights)")
     p.add_argument("--darkroom", default=os.path.join(ROOT, "build/release/darkroom"))
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -112,8 +113,9 @@ class Darkroom:
 
     def measure(self, case, again=AGAIN):
         o = self.o
-        kernels = "avx2" if self.isa == "avx2" else o.kernels
-        command = [o.darkroom, "bench", "--only", case, "--json", "--quiet", "--kernels", kernels, "--threads", str(o.threads)]
+        kernels, precision = ("avx2", "auto") if self.isa == "avx2" else (o.kernels, o.precision)
+        command = [o.darkroom, "bench", "--only", case, "--json", "--quiet", "--threads", str(o.threads)]
+        command += ["--kernels", kernels, "--precision", precision]
         answer, error = run(o, command + (["--model", o.model] if o.model else []))
         if error:
             sys.exit(f"run.py: darkroom: {error}")
