@@ -57,12 +57,19 @@ int pack_add(struct pack *p, const char *name, size_t bytes, const void **ret,
              struct dr_error *err);
 int pack_finish(struct pack *p, struct dr_error *err);
 
+/* For planning: has a blob of any name, of up to `largest` bytes, that must not be read. */
+int pack_promise(uint64_t largest, struct pack **ret, struct dr_error *err);
+bool pack_promised(const struct pack *p);
+
 /* NULL when it has no blob of that name and size. Quick in the order of pack_add. */
 const void *pack_find(struct pack *p, const char *name, size_t bytes);
 
 /* DR_EIO when the file was cut since it was opened, or could not be read: results since then are
  * not to be trusted. Cheap. */
 int pack_check(const struct pack *p, struct dr_error *err);
+
+/* Takes its name away, so that it will be made again; what is mapped stays. */
+void pack_discard(const struct pack *p);
 
 /* Unmaps it; one that is not finished leaves nothing behind. NULL does nothing. */
 void pack_close(struct pack *p);

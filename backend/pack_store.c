@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -97,6 +96,11 @@ static int sweep(void *ctx, const char *path, const struct stat *st)
     return 0;
 }
 
+void pack_store_sweep(const struct pack_store *s)
+{
+    each_file(s, unfinished, sweep, NULL, NULL);
+}
+
 struct census {
     uint64_t bytes;
     struct timespec oldest;
@@ -116,6 +120,28 @@ static int count(void *ctx, const char *path, const struct stat *st)
     return 0;
 }
 
+/* What the packs may take at most, `used` being what they take now. */
+static int most_bytes(const struct pack_store *s, uint64_t used, uint64_t *ret,
+                      struct dr_error *err)
+{
+    struct statvfs disk;
+    if (statvfs(s->folder, &disk))
+        return dr_fail_errno(err, s->folder, "examine");
+    uint64_t half = (disk.f_bavail * disk.f_frsize + used) / 2;
+    *ret = half < s->limit ? half : s->limit;
+    return 0;
+}
+
+bool pack_store_fits(const struct pack_store *s, uint64_t bytes)
+{
+    struct census c = { .bytes = 0 };
+    uint64_t most = s->limit; /* a folder that is yet to be made */
+    if (dr_is_dir(s->folder) &&
+        (each_file(s, suffix, count, &c, NULL) || most_bytes(s, c.bytes, &most, NULL)))
+        return false;
+    return bytes <= most;
+}
+
 static int fail_room(const struct pack_store *s, uint64_t bytes, uint64_t most,
                      struct dr_error *err)
 {
@@ -129,18 +155,16 @@ int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error 
     if (!r && access(s->folder, W_OK))
         r = dr_fail_errno(err, s->folder, "write to");
     if (!r)
-        r = each_file(s, unfinished, sweep, NULL, err);
+        pack_store_sweep(s);
     for (;;) {
         struct census c = { .bytes = 0 };
-        struct statvfs disk;
+        uint64_t most = 0;
         if (!r)
             r = each_file(s, suffix, count, &c, err);
-        if (!r && statvfs(s->folder, &disk))
-            r = dr_fail_errno(err, s->folder, "examine");
+        if (!r)
+            r = most_bytes(s, c.bytes, &most, err);
         if (r)
             return r;
-        uint64_t half = (disk.f_bavail * disk.f_frsize + c.bytes) / 2;
-        uint64_t most = half < s->limit ? half : s->limit;
         if (bytes <= most && c.bytes <= most - bytes)
             return 0;
         if (bytes > most || !c.path[0])

@@ -6,6 +6,7 @@
 #ifndef DR_BACKEND_PACK_STORE_H
 #define DR_BACKEND_PACK_STORE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/error.h"
@@ -26,9 +27,15 @@ int pack_store_init(struct pack_store *s, const char *folder, uint64_t limit, st
 int pack_store_path(const struct pack_store *s, const char *name, char *dst, size_t n,
                     struct dr_error *err);
 
-/* Makes the folder, removes what processes that ended left behind, then packs until `bytes` more
- * fit. DR_ELIMIT when they cannot. */
+/* Removes what makers left behind that died. */
+void pack_store_sweep(const struct pack_store *s);
+
+/* Makes the folder, sweeps it, and removes packs until `bytes` more fit. DR_ELIMIT when they
+ * cannot. */
 int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error *err);
+
+/* Whether pack_store_room would succeed as far as sizes go; changes nothing. */
+bool pack_store_fits(const struct pack_store *s, uint64_t bytes);
 
 /* Calls fn for every pack; a negative return ends the walk and is returned. A folder that is not
  * there is empty. */

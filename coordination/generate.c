@@ -137,6 +137,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     enum precision precision;
     struct loading loading = { .job = worker, .last = dr_now() };
     struct pipeline_options how = { .stop = worker->stop,
+                                    .plan_only = worker->verb != VERB_generate,
                                     .progress = engine_loading,
                                     .ctx = &loading };
     int r = request_parse(worker->data, "", engine_envelope_members, &g->request, err);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/pack.h"
 #include "base/clock.h"
 #include "inference/denoise.h"
 #include "models/clip_text.h"
@@ -441,6 +442,8 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
             const struct job_events *events, const atomic_int *stop, struct dr_image *images,
             struct job_timing *ret_timing, struct dr_error *err)
 {
+    if (p->pack && pack_promised(p->pack))
+        return dr_fail(err, DR_EINTERNAL, "a pipeline that was opened for planning cannot run");
     struct memory_plan copy = *plan;
     struct walk k = { .p = p,
                       .job = job,
@@ -453,6 +456,8 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
     int r = walk(&k, err);
     if (!r)
         r = pipeline_check(p, err);
+    if (p->pack && pack_check(p->pack, NULL))
+        pack_discard(p->pack);
     if (r < 0) {
         for (int i = 0; i < job->batch; i++)
             img_free(&images[i]);

@@ -204,7 +204,9 @@ int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct ba
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err)
 {
-    if (holds(m, path) && m->loaded->backend == be && !pipeline_check(m->loaded, NULL)) {
+    bool planned = m->loaded && m->loaded->pack && pack_promised(m->loaded->pack);
+    if (holds(m, path) && m->loaded->backend == be && !pipeline_check(m->loaded, NULL) &&
+        (!planned || (options && options->plan_only))) {
         *ret = m->loaded;
         return 0;
     }

@@ -50,6 +50,8 @@ struct pipeline {
 struct pipeline_options {
     const atomic_int *stop;         /* ends it with DR_ECANCELED */
     const struct pack_store *store; /* where packed weights are kept; NULL: nowhere */
+    /* It will be planned with, not run: no packed weights are made that could be kept. */
+    bool plan_only;
     /* "hashing" or "packing", and how far it is, 0 to 1; only where there is much to do. */
     void (*progress)(void *ctx, const char *what, double fraction);
     void *ctx;

@@ -98,6 +98,7 @@ static int use_pack(struct making *m, struct dr_error *err)
 {
     struct dr_error found = { 0 };
     struct pipeline *p = m->p;
+    pack_store_sweep(m->options->store);
     int r = pack_open(m->path, m->key, &p->pack, &found);
     if (!r)
         r = prepare(m, p->pack, &found);
@@ -140,6 +141,18 @@ static int make_pack(struct making *m, struct dr_error *err)
     return r;
 }
 
+/* For planning, whether a pack is there or not: it will be, if it has room. */
+static int promise_pack(struct making *m, bool *ret_promised, struct dr_error *err)
+{
+    struct pipeline *p = m->p;
+    struct pack_spec spec = { .blobs = m->sum.blobs, .bytes = m->sum.bytes };
+    *ret_promised = pack_store_fits(m->options->store, pack_file_bytes(&spec));
+    if (!*ret_promised)
+        return 0;
+    int r = pack_promise(m->sum.largest, &p->pack, err);
+    return r ? r : prepare(m, p->pack, err);
+}
+
 int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
                      struct dr_error *err)
 {
@@ -151,6 +164,11 @@ int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
                          component_name(p->networks[i].component), &m.sum, err);
     if (r || !m.sum.packed || !options->store || !options->store->limit)
         return r ? r : prepare(&m, NULL, err);
+    bool promised = false;
+    if (options->plan_only)
+        r = promise_pack(&m, &promised, err);
+    if (r || promised)
+        return r;
     r = name_pack(&m, &found);
     if (!r)
         r = use_pack(&m, &found);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "backend/pack.h"
+#include "base/mapguard.h"
 #include "core/communication/request.h"
 #include "inference/pipeline.h"
 #include "inference/sdxl_worker.h"
@@ -232,6 +233,32 @@ static void a_damaged_pack_is_made_again(void **state)
     backend_close(be);
 }
 
+/* Pages that cannot be read any more are zeros, and the picture is not given out. */
+static void a_pack_cut_under_a_job_is_made_again(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct start s, whole;
+    struct pipeline *p;
+    char path[DR_PATH_MAX];
+    assert_int_equal(mapguard_install(NULL), 0);
+    fresh_store(&s);
+    must_start(&s, be);
+    whole = s;
+    struct pipeline_options options = { .store = &s.store };
+    assert_int_equal(pipeline_open(model(), be, &options, &p, NULL), 0);
+    assert_int_equal(entries(&s, path), 1);
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(truncate(path, 8192), 0);
+    assert_int_equal(draw(p, s.picture, &s.err), DR_EIO);
+    pipeline_close(p);
+    assert_int_equal(entries(&s, path), 0);
+    must_start(&s, be);
+    assert_true(s.packed > 0 && s.from_pack);
+    assert_memory_equal(s.picture, whole.picture, BYTES);
+    backend_close(be);
+}
+
 /* A pack under the right name with the right key, whose blobs are not those that are asked for. */
 static void a_pack_of_other_blobs_is_made_again(void **state)
 {
@@ -303,6 +330,61 @@ static void a_stop_while_packing_leaves_nothing(void **state)
     backend_close(be);
 }
 
+/* What is only planned is neither hashed nor packed, and plans the same. */
+static void a_plan_packs_nothing(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct pipeline_manager *m;
+    struct pipeline *p;
+    struct start s;
+    char path[DR_PATH_MAX];
+    struct memory_plan plans[2];
+    fresh_store(&s);
+    assert_int_equal(pipeline_manager_new(&m, NULL), 0);
+    for (int real = 0; real < 2; real++) {
+        struct pipeline_options options = {
+            .store = &s.store, .plan_only = !real, .progress = on_progress, .ctx = &s
+        };
+        struct request q;
+        struct job job;
+        json_t *data = json_pack("{s:s}", "prompt", "x");
+        assert_int_equal(request_parse(data, "", NULL, &q, NULL), 0);
+        json_decref(data);
+        assert_int_equal(pipeline_manager_get(m, model(), be, &options, &p, NULL), 0);
+        assert_int_equal(sdxl_job(&q, p, &job, NULL), 0);
+        assert_int_equal(job_plan(p, &job, 0, (size_t)1 << 40, &plans[real], NULL), 0);
+        if (!real) {
+            struct dr_image image;
+            struct job_timing timing;
+            assert_int_equal(job_run(p, &job, &plans[0], NULL, NULL, &image, &timing, NULL),
+                             DR_EINTERNAL);
+            assert_true(s.hashed == 0 && s.packed == 0);
+            assert_int_equal(entries(&s, path), 0);
+        }
+        job_release(&job);
+        request_free(&q);
+    }
+    assert_true(s.packed > 0);
+    assert_int_equal(entries(&s, path), 1);
+    for (int i = 0; i < STAGE_COUNT; i++) {
+        assert_int_equal(plans[0].stage[i].mapped, plans[1].stage[i].mapped);
+        assert_int_equal(plans[0].stage[i].workspace, plans[1].stage[i].workspace);
+    }
+    /* one that is ready will do for planning too */
+    struct pipeline *again;
+    struct pipeline_options options = { .store = &s.store, .plan_only = true };
+    assert_int_equal(pipeline_manager_get(m, model(), be, &options, &again, NULL), 0);
+    assert_ptr_equal(p, again);
+    assert_int_equal(unlink(path), 0);
+    s.store.limit = 1 << 16; /* no room: what will be private is made now */
+    pipeline_manager_drop(m);
+    assert_int_equal(pipeline_manager_get(m, model(), be, &options, &p, NULL), 0);
+    assert_null(p->pack);
+    pipeline_manager_free(m);
+    backend_close(be);
+}
+
 struct both {
     struct start start;
     pthread_t thread;
@@ -370,9 +452,11 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_second_start_packs_nothing),
         cmocka_unit_test(packs_do_not_depend_on_threads),
         cmocka_unit_test(a_damaged_pack_is_made_again),
+        cmocka_unit_test(a_pack_cut_under_a_job_is_made_again),
         cmocka_unit_test(a_pack_of_other_blobs_is_made_again),
         cmocka_unit_test(without_a_folder_weights_are_private),
         cmocka_unit_test(a_stop_while_packing_leaves_nothing),
+        cmocka_unit_test(a_plan_packs_nothing),
         cmocka_unit_test(two_first_starts_at_once),
         cmocka_unit_test(survives_short_memory),
     };
