@@ -159,11 +159,22 @@ static uint64_t mix(uint64_t sum, const char *bytes, size_t n)
     return sum;
 }
 
+/* What be will make of a layer whose parameters are bound: their types have a say. */
+static struct weight_bytes made_bytes(struct backend *be, const struct layer *l)
+{
+    struct weight_desc d = l->desc;
+    struct weight_source sources[LAYER_PARTS];
+    for (int i = 0; i < d.parts; i++)
+        sources[i] = l->weight[i].src;
+    d.int8 = weight_is_int8(&d, sources);
+    return weight_bytes(be, &d);
+}
+
 static int size_layer(void *ctx, struct layer *l, const char *name)
 {
     struct sizing *s = ctx;
     struct params_bytes *sum = s->sum;
-    struct weight_bytes b = weight_bytes(s->be, &l->desc);
+    struct weight_bytes b = made_bytes(s->be, l);
     char text[PACK_NAME + 32], blob[PACK_NAME];
     uint64_t bytes = b.vectors + b.packed;
     uint64_t whole = (bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
@@ -217,7 +228,7 @@ static int prepare_layer(void *ctx, struct layer *l, const char *name)
         r = weight_prepare_in(p->be, how->pack, blob, &l->desc, sources, n, &l->packed, p->err);
     if (r)
         return dr_while(p->err, r, "preparing layer '%s'", name);
-    struct weight_bytes b = weight_bytes(p->be, &l->desc);
+    struct weight_bytes b = made_bytes(p->be, l);
     if (how->made)
         how->made(how->ctx, b.vectors + b.packed);
     return 0;

@@ -67,7 +67,7 @@ struct params_bytes {
     uint64_t packed;   /* of bytes, in the kernel set's own form */
     uint64_t contents; /* of names and sizes: another list, another number */
 };
-/* Adds to *sum, which starts as zero. */
+/* Adds to *sum, which starts as zero. Of a network that is loaded. */
 int params_bytes(void *network, visit_fn visit, struct backend *be, const char *prefix,
                  struct params_bytes *sum, struct dr_error *err);
 

@@ -189,6 +189,29 @@ static void a_cache_that_cannot_be_is_a_warning(void **state)
     program_free(&p);
 }
 
+/* Its packed form depends on the types of its weights as well. */
+static void a_copy_of_8_bits_is_packed(void **state)
+{
+    (void)state;
+    char path[DR_PATH_MAX];
+    struct program p;
+    const char *folder = own_cache(NULL);
+    program_run(&p, 0, "convert", "--int8", "-m", test_source("share/models/tiny"), "-o", "copy",
+                NULL);
+    program_free(&p);
+    for (int start = 0; start < 2; start++) {
+        program_run(&p, 0, "generate", "-m", "copy", "-p", "a red circle", "-W64", "-H64",
+                    "--steps=1", "-s1", "-o", start ? "second.png" : "first.png", NULL);
+        if (strstr(program_err(&p), "not kept"))
+            fail_msg("%s", program_err(&p));
+        program_free(&p);
+    }
+    same_files("first.png", "second.png");
+    if (!packs(folder, path))
+        skip();
+    assert_int_equal(packs(folder, path), 1);
+}
+
 /* Whatever moment it dies at, the next start finds nothing wrong. */
 static void a_killed_first_start_does_no_harm(void **state)
 {
@@ -220,6 +243,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(damage_is_found_and_mended),
         cmocka_unit_test(nothing_is_kept_when_told_so),
         cmocka_unit_test(a_cache_that_cannot_be_is_a_warning),
+        cmocka_unit_test(a_copy_of_8_bits_is_packed),
         cmocka_unit_test(a_killed_first_start_does_no_harm),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
