@@ -25,6 +25,8 @@ static void call_free(struct cli_call *call)
     request_free(&call->request);
     dr_free(call->threads);
     dr_free(call->output);
+    dr_free(call->cache);
+    dr_free(call->cache_limit);
 }
 
 static int take(struct cli_call *call, const char *text, struct dr_error *err)
@@ -87,6 +89,29 @@ static void verbs_take_what_is_theirs(void **state)
     call_free(&call);
 }
 
+static void the_cache_is_the_configurations(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *bytes;
+    } cases[] = { { "cache-limit: 0\n", "0" },
+                  { "cache-limit: 1234\n", "1234" },
+                  { "cache-limit: 500M\n", "524288000" },
+                  { "cache-limit: 64G\n", "68719476736" } };
+    struct cli_call call;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        call_init(&call);
+        assert_int_equal(take(&call, cases[i].text, NULL), 0);
+        assert_string_equal(call.cache_limit, cases[i].bytes);
+        assert_null(call.cache);
+        call_free(&call);
+    }
+    call_init(&call);
+    assert_int_equal(take(&call, "cache: packs\n", NULL), 0);
+    assert_string_equal(call.cache, "/etc/dr/packs");
+    call_free(&call);
+}
+
 static void bad_settings_have_a_line(void **state)
 {
     (void)state;
@@ -99,6 +124,10 @@ static void bad_settings_have_a_line(void **state)
         { "generate:\n  steps: 3\n", "no such key" },
         { "\n\nsteps: many\n", "config.yaml:3: steps: got many, expected an integer" },
         { "format: gif\n", "png, jpeg, webp" },
+        { "cache-limit: much\n", "config.yaml:1: cache-limit: got much, expected bytes" },
+        { "cache-limit: -1\n", "got -1" },
+        { "cache-limit: 9999999999G\n", "got 9999999999G" },
+        { "cache-limit: 1GB\n", "got 1GB" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct cli_call call;
@@ -226,11 +255,17 @@ static void a_verb_is_found_or_a_near_one(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(the_configuration_fills_gaps), cmocka_unit_test(the_command_line_wins),
-    cmocka_unit_test(verbs_take_what_is_theirs),    cmocka_unit_test(bad_settings_have_a_line),
-    cmocka_unit_test(help_fits_its_width),          cmocka_unit_test(help_has_every_option),
-    cmocka_unit_test(a_bar_fits_its_width),         cmocka_unit_test(lines_tell_the_pace),
-    cmocka_unit_test(sizes_are_readable),           cmocka_unit_test(a_verb_is_found_or_a_near_one),
+    cmocka_unit_test(the_configuration_fills_gaps),
+    cmocka_unit_test(the_command_line_wins),
+    cmocka_unit_test(verbs_take_what_is_theirs),
+    cmocka_unit_test(the_cache_is_the_configurations),
+    cmocka_unit_test(bad_settings_have_a_line),
+    cmocka_unit_test(help_fits_its_width),
+    cmocka_unit_test(help_has_every_option),
+    cmocka_unit_test(a_bar_fits_its_width),
+    cmocka_unit_test(lines_tell_the_pace),
+    cmocka_unit_test(sizes_are_readable),
+    cmocka_unit_test(a_verb_is_found_or_a_near_one),
 };
 
 int main(int argc, char **argv)
