@@ -2,10 +2,10 @@
 # Agreement with the reference, memory, speed and cancel at SDXL's real size: tools/check_fullsize.sh DARKROOM [CHECK...]
 #
 # Makes a random-weight checkpoint of 7 GB in $DARKROOM_FULLSIZE (default: darkroom-fullsize under TMPDIR) and keeps it.
-# CHECK: agree memory fraction cancel; all of them if none is named. Needs about 16 GB of memory and, on two cores, half
+# CHECK: agree memory fraction fast cancel; all of them if none is named. Needs about 16 GB of memory and, on two cores, half
 # an hour. Python drives the worker from outside; numpy makes the checkpoint.
 set -eu
-[ $# -ge 1 ] || { echo "usage: $0 DARKROOM [agree] [memory] [fraction] [cancel]" >&2; exit 2; }
+[ $# -ge 1 ] || { echo "usage: $0 DARKROOM [agree] [memory] [fraction] [fast] [cancel]" >&2; exit 2; }
 programs=$(dirname "$(realpath "$1")")
 shift
 here=$(dirname "$(realpath "$0")")

@@ -117,6 +117,11 @@ def fraction(programs, model, vectors, folder):
     return subprocess.run([os.path.join(programs, "unet_fraction"), model, "512"]).returncode == 0
 
 
+def fast(programs, model, vectors, folder):
+    """What the kernels cost that trade accuracy for speed, by network, at 512x512."""
+    return subprocess.run([os.path.join(programs, "fast_error"), model, "512"]).returncode == 0
+
+
 def cancel(programs, model, vectors, folder):
     """Random moments of 1024x1024 in float32: from a cold file, later, and in decoding, reached with injected latents."""
     latents = os.path.join(folder, "latents.npy")
@@ -152,7 +157,7 @@ def cancel(programs, model, vectors, folder):
 
 def main():
     programs, model, vectors = sys.argv[1:4]
-    checks = {"agree": agree, "memory": memory, "fraction": fraction, "cancel": cancel}
+    checks = {"agree": agree, "memory": memory, "fraction": fraction, "fast": fast, "cancel": cancel}
     wrong = []
     for name in sys.argv[4:] or checks:
         print("%s: %s" % (name, checks[name].__doc__), flush=True)
