@@ -92,7 +92,8 @@ static int run(struct pipeline *p, struct backend *plan, int network, int64_t ed
 static int run_all(const char *path, const char *kernels, bool exact, int64_t edge,
                    struct results *ret, struct dr_error *err)
 {
-    struct backend_options options = { .kernels = kernels, .exact = exact };
+    struct backend_options options = { .kernels = kernels,
+                                       .precision = exact ? PRECISION_F32 : PRECISION_AUTO };
     struct backend *be = NULL, *plan = NULL;
     struct pipeline *p = NULL;
     printf("  %s\n", exact ? "exact" : "fast");
