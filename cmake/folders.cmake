@@ -6,6 +6,7 @@ function(dr_folder name)
     set(sources)
     foreach(dir ${F_DIRS})
         file(GLOB found CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/${dir}/*.c)
+        list(FILTER found EXCLUDE REGEX "_emulated\\.c$") # kernels for tests
         list(APPEND sources ${found})
     endforeach()
     if(NOT sources)
@@ -40,6 +41,8 @@ dr_folder(cli DIRS cli LINKS supervisor communication)
 file(GLOB avx2 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx2.c)
 file(GLOB avx512 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512.c)
 file(GLOB avx512_bf16 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_bf16.c)
+file(GLOB avx512_fp16 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_fp16.c)
+file(GLOB emulated CONFIGURE_DEPENDS backend/cpu/kernels/*_emulated.c)
 set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS
     "-mavx2;-mfma;-mf16c;-O3;-falign-loops=64")
 set(options_avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;-falign-loops=64")
@@ -48,6 +51,16 @@ set_source_files_properties(backend/cpu/panel.c PROPERTIES COMPILE_OPTIONS "-O3"
 set_source_files_properties(${avx512_bf16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16")
 file(GLOB avx512_int8 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_int8.c)
 set_source_files_properties(${avx512_int8} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16;-mavx512vnni")
+set_source_files_properties(${avx512_fp16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512fp16")
+file(GLOB amx_bf16 CONFIGURE_DEPENDS backend/cpu/kernels/*_amx_bf16.c)
+list(FILTER amx_bf16 EXCLUDE REGEX "/peak_")
+set_source_files_properties(${amx_bf16} PROPERTIES COMPILE_OPTIONS
+    "${options_avx512};-mavx512bf16;-mamx-tile;-mamx-bf16")
+set_source_files_properties(${emulated} PROPERTIES COMPILE_OPTIONS "${options_avx512}")
+
+# Kernel sets on emulated instructions, for tests only.
+add_library(dr_emulated STATIC backend/cpu/emulated/sets.c ${emulated})
+target_link_libraries(dr_emulated PUBLIC dr_backend)
 
 # The loops of backend/cpu/peaks.def: peak_FAMILY.c with its family's own instructions.
 function(dr_peak family)

@@ -51,6 +51,8 @@ foreach(folder ${folders})
     endforeach()
 endforeach()
 
+target_link_libraries(test_backend_emulated PRIVATE dr_emulated)
+
 file(GLOB files CONFIGURE_DEPENDS testing/e2e/test_*.c)
 foreach(file ${files})
     dr_test_program(${file} e2e e2e 600 dr_communication)

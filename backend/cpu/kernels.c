@@ -13,12 +13,7 @@ enum set {
     SET_COUNT
 };
 
-static const struct {
-    const char *name;
-    unsigned needs;
-    enum precision precision;
-    const struct packing *packing;
-} sets[] = {
+static const struct kernel_set sets[] = {
 #define SET(name, needs, precision, packing) { #name, needs, PRECISION_##precision, packing },
 #include "backend/cpu/kernels.def"
 };
@@ -33,30 +28,53 @@ static const struct kernel *const kernels[SET_COUNT][OP_KIND_COUNT] = {
 #include "backend/cpu/kernels.def"
 };
 
+/* ---- those of tests, after the others ---- */
+
+enum { ADDED_MAX = 4 };
+static const struct added_kernel_set *added[ADDED_MAX];
+static int n_added;
+
+void kernel_set_add(const struct added_kernel_set *set)
+{
+    for (int i = 0; i < n_added; i++)
+        if (added[i] == set)
+            return;
+    if (n_added < ADDED_MAX)
+        added[n_added++] = set;
+}
+
+/* NULL past the end. */
+static const struct kernel_set *set_at(int set)
+{
+    if (set < 0 || set >= SET_COUNT + n_added)
+        return NULL;
+    return set < SET_COUNT ? &sets[set] : &added[set - SET_COUNT]->set;
+}
+
 const char *kernel_set_name(int set)
 {
-    return set >= 0 && set < SET_COUNT ? sets[set].name : NULL;
+    return set_at(set) ? set_at(set)->name : NULL;
 }
 
 bool kernel_set_usable(int set)
 {
-    return set >= 0 && set < SET_COUNT && !(sets[set].needs & ~cpu_features());
+    return set_at(set) && !(set_at(set)->needs & ~cpu_features());
 }
 
 enum precision kernel_set_precision(int set)
 {
-    return sets[set].precision;
+    return set_at(set)->precision;
 }
 
 const struct packing *kernel_set_packing(int set)
 {
-    return sets[set].packing;
+    return set_at(set)->packing;
 }
 
 /* The set may compute with what was asked for. */
 static bool fits(int set, enum precision precision)
 {
-    return precision == PRECISION_AUTO || sets[set].precision == precision;
+    return precision == PRECISION_AUTO || kernel_set_precision(set) == precision;
 }
 
 static int find_best(enum precision precision, int *ret_set, struct dr_error *err)
@@ -83,10 +101,10 @@ static int unknown(const char *name, struct dr_error *err)
 
 int kernel_set_find(const char *name, enum precision precision, int *ret_set, struct dr_error *err)
 {
-    int set = SET_COUNT - 1;
+    int set = SET_COUNT + n_added - 1;
     if (!name || !strcmp(name, "auto"))
         return find_best(precision, ret_set, err);
-    while (set >= 0 && strcmp(name, sets[set].name))
+    while (set >= 0 && strcmp(name, kernel_set_name(set)))
         set--;
     if (set < 0)
         return unknown(name, err);
@@ -96,7 +114,7 @@ int kernel_set_find(const char *name, enum precision precision, int *ret_set, st
     if (!fits(set, precision))
         return dr_fail_field(err, DR_EINVAL, "precision", precision_name(precision),
                              "what the kernel set computes in",
-                             precision_name(sets[set].precision));
+                             precision_name(kernel_set_precision(set)));
     *ret_set = set;
     return 0;
 }
@@ -107,12 +125,26 @@ static const struct kernel *const fast[SET_COUNT][OP_KIND_COUNT] = {
 #include "backend/cpu/kernels.def"
 };
 
+/* A set of one precision may use a kernel of a set of another. */
+static bool goes_with(enum precision kernel, enum precision set)
+{
+    return kernel == PRECISION_F32 || kernel == set ||
+           (kernel == PRECISION_BF16 && set == PRECISION_INT8);
+}
+
 const struct kernel *kernel_of(enum op_kind op, bool int8, int set, bool exact)
 {
+    enum precision precision = kernel_set_precision(set);
+    if (set >= SET_COUNT) {
+        if (added[set - SET_COUNT]->kernels[op])
+            return added[set - SET_COUNT]->kernels[op];
+        set = added[set - SET_COUNT]->rest;
+    }
     for (; set > 0; set--) {
         if (!exact && fast[set][op])
             return fast[set][op];
-        if (kernels[set][op] && (int8 || !kernels[set][op]->int8))
+        if (kernels[set][op] && (int8 || !kernels[set][op]->int8) &&
+            goes_with(sets[set].precision, precision))
             return kernels[set][op];
     }
     return op_info(op)->reference;
@@ -122,7 +154,7 @@ const struct kernel *kernel_for(const struct op *op, int set, bool exact)
 {
     bool wide = op->kind == OP_KIND_attention ? op->src.dtype == DTYPE_F32
                                               : op->weight && weight_desc(op->weight)->wide;
-    while (wide && sets[set].precision != PRECISION_F32)
-        set--;
+    while (wide && kernel_set_precision(set) != PRECISION_F32)
+        set = set < SET_COUNT ? set - 1 : added[set - SET_COUNT]->rest;
     return kernel_of(op->kind, op->weight && weight_desc(op->weight)->int8, set, exact);
 }

@@ -22,4 +22,21 @@ const struct kernel *kernel_of(enum op_kind op, bool int8, int set, bool exact);
  * `wide` and for an attention of float32, that of the nearest set that does not. */
 const struct kernel *kernel_for(const struct op *op, int set, bool exact);
 
+struct kernel_set {
+    const char *name;
+    unsigned needs;
+    enum precision precision;
+    const struct packing *packing;
+};
+
+/* A set that nobody can choose: kernels on emulated instructions, whose indexing and arithmetic
+ * tests check on processors without the real ones. It exists in programs that add it; `auto` never
+ * means it. */
+struct added_kernel_set {
+    struct kernel_set set;
+    const struct kernel *kernels[OP_KIND_COUNT]; /* NULL: as in the set `rest` of kernels.def */
+    int rest;
+};
+void kernel_set_add(const struct added_kernel_set *set); /* kept; twice is once */
+
 #endif

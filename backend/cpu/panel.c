@@ -28,8 +28,7 @@ int64_t panel_width(const struct panel_layout *l, int64_t panel)
     return left > PANEL_VECTOR ? 2 * PANEL_VECTOR : PANEL_VECTOR;
 }
 
-/* The weight's output in a column of a panel; -1: none. */
-static int64_t output_at(const struct panel_layout *l, int64_t panel, int64_t column)
+int64_t panel_output(const struct panel_layout *l, int64_t panel, int64_t column)
 {
     int64_t half = PANEL_COLUMNS / 2, values = l->outputs / 2;
     if (!l->gated) {
@@ -191,7 +190,7 @@ static void pairs_piece(const struct cpu_weight *w, int64_t panel, void *dst)
             int64_t n = l.in - first < l.channels ? l.in - first : l.channels;
             uint32_t *block = to + panel_block_at(&l, first, width) + vector;
             for (int64_t column = 0; column < PANEL_VECTOR; column++) {
-                int64_t output = output_at(&l, panel, vector + column);
+                int64_t output = panel_output(&l, panel, vector + column);
                 if (output < 0) {
                     zero_column((n + 1) / 2 * l.taps, width, block + column);
                     continue;
@@ -250,7 +249,7 @@ static void quads_piece(const struct cpu_weight *w, int64_t panel, void *dst)
     memset(to, 0, (size_t)(l.groups * width) * sizeof(uint32_t));
     memset(start, 0, 2 * PANEL_COLUMNS * sizeof *start);
     for (int64_t column = 0; column < width; column++) {
-        int64_t output = output_at(&l, panel, column);
+        int64_t output = panel_output(&l, panel, column);
         if (output < 0)
             continue;
         const struct weight_source *s = part_of(w, &output);

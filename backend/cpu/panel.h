@@ -10,6 +10,8 @@
 #ifndef DR_BACKEND_CPU_PANEL_H
 #define DR_BACKEND_CPU_PANEL_H
 
+#include <string.h>
+
 #include "backend/ops/op.h"
 
 enum {
@@ -17,6 +19,7 @@ enum {
     PANEL_VECTOR = 16,      /* columns of 32 bits in 512 */
     PANEL_CHANNELS_1 = 640, /* of a block of K, at most, as pairs: 80 KiB; of quads twice that */
     PANEL_CHANNELS_9 = 64,  /* times 9 taps: 72 KiB */
+    PANEL_F16_TOP = 3,      /* scaled weights in half precision are below 2^4 */
 };
 
 /* Channels of each block of K but the last: about equal, a multiple of 16 unless there is but one.
@@ -53,6 +56,9 @@ static inline int64_t panel_block_at(const struct panel_layout *l, int64_t chann
     return channel / l->group * l->taps * width;
 }
 
+/* The weight's output in a column of a panel; -1: none. */
+int64_t panel_output(const struct panel_layout *l, int64_t panel, int64_t column);
+
 /* Values as bfloat16: what dtype_to_f32 and then dtype_from_f32 give, many at a time. */
 void panel_narrow(uint16_t *dst, const void *src, enum dtype dtype, int64_t n);
 
@@ -64,8 +70,29 @@ static inline int64_t panel_tail_at(const struct panel_layout *l, int64_t panel)
     return panel_at(l, l->panels) + panel * 2 * PANEL_COLUMNS;
 }
 
+/* After the panels of packing_f16_pairs lie float32 numbers, one for each of their columns and
+ * PANEL_COLUMNS a panel: the power of two that undoes the scale of the weight, as its exponent. */
+static inline int64_t panel_exponents_at(const struct panel_layout *l, int64_t panel)
+{
+    return panel_at(l, l->panels) + panel * PANEL_COLUMNS;
+}
+
+/* The power of two that brings the largest of some values, given the bits of its magnitude as
+ * float32, into [2^top, 2^(top + 1)), and the exponent of the one that undoes it. An infinity stays
+ * one. */
+static inline float panel_scale(uint32_t bits, int top, float *ret_exponent)
+{
+    int up = top + 127 - (int)(bits >> 23);
+    up = up < -126 ? -126 : up > 126 ? 126 : up;
+    uint32_t to = (uint32_t)(127 + up) << 23;
+    float scale;
+    memcpy(&scale, &to, sizeof scale);
+    *ret_exponent = (float)-up;
+    return scale;
+}
+
 /* The packings of kernels.def. */
-extern const struct packing packing_bf16_pairs;
+extern const struct packing packing_bf16_pairs, packing_f16_pairs;
 extern const struct packing packing_int8; /* I8 weights as quads, others as pairs */
 
 #endif
