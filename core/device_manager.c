@@ -7,7 +7,9 @@
 
 #include "backend/backend.h"
 #include "base/alloc.h"
+#include "base/fs.h"
 #include "base/json.h"
+#include "core/kernel_choice.h"
 
 enum { SETS = 16 };
 
@@ -45,15 +47,33 @@ static void processor_name(char *dst, size_t n)
         fclose(f);
 }
 
+/* What "auto" means in that precision. */
+static void choose(const struct device_manager *m, enum precision precision,
+                   char ret_set[KERNEL_NAME_MAX])
+{
+    char cache[DR_PATH_MAX];
+    bool placed = !dr_cache_path(cache, sizeof cache, "kernels", NULL);
+    kernel_choice_make(&(struct kernel_choice){ .cache = placed ? cache : NULL,
+                                                .processor = m->processor,
+                                                .precision = precision,
+                                                .threads = m->threads },
+                       ret_set);
+}
+
 static int open_set(struct device_manager *m, const char *kernels, enum precision precision,
                     struct backend **ret, struct dr_error *err)
 {
+    char chosen[KERNEL_NAME_MAX];
     struct backend_options options = { .kernels = kernels,
                                        .threads = m->threads,
                                        .precision = precision };
     struct backend *be;
     if (m->n_open == SETS)
         return dr_fail(err, DR_ELIMIT, "too many backends are open");
+    if (!kernels || !strcmp(kernels, "auto")) {
+        choose(m, precision, chosen);
+        options.kernels = chosen;
+    }
     int r = backend_open_cpu(&options, &be, err);
     if (r < 0)
         return r;

@@ -1,0 +1,30 @@
+/* kernel_choice.h - which kernel set "auto" means on this machine.
+ *
+ * Which one wins differs between processors that have the same instructions: dot products of
+ * bfloat16 run at half the rate of float32 on one family and at twice the rate on another. So the
+ * matrix instruction of each set is timed, once; the choice is remembered in a file of the cache
+ * folder, by processor, features, layout of weights and precision, and is the same from then on. A
+ * line that does not read as one, or that names a set which this machine cannot run, counts for
+ * nothing.
+ */
+#ifndef DR_CORE_KERNEL_CHOICE_H
+#define DR_CORE_KERNEL_CHOICE_H
+
+#include "backend/backend.h"
+
+enum { KERNEL_NAME_MAX = 32 };
+
+struct kernel_choice {
+    const char *cache;     /* the file; NULL: nothing is remembered */
+    const char *processor; /* its name */
+    enum precision precision;
+    int threads; /* 0: all */
+    /* Operations a second of a set's matrix instruction; NULL: measured. */
+    double (*rate)(const char *set, void *ctx);
+    void *ctx;
+};
+
+/* "auto" where there is nothing to choose from. */
+void kernel_choice_make(const struct kernel_choice *c, char ret_set[KERNEL_NAME_MAX]);
+
+#endif
