@@ -49,10 +49,10 @@ def ours(programs, model, folder, paths, size, kernels):
                "sampler": "euler", "model": model, "kernels": kernels, "precision": "auto"}
     found = {}
     worker = Worker(programs, folder)
-    for stage, given in (("pred_000", ("prompt_embeds", "pooled", "model_input_000")), ("image", ("latents_000",))):
+    for stage, given in (("pred_000", "model_input_000"), ("image", "latents_000")):
         dump = os.path.join(folder, kernels + "-" + stage)
         answer = worker.wait(worker.send("generate", dict(
-            request, dump_stages=dump, load_stage={name: paths[name] for name in given})))
+            request, dump_stages=dump, load_stage={name: paths[name] for name in ("prompt_embeds", "pooled", given)})))
         if not answer["success"]:
             print("  %s: %s" % (kernels, answer["error"]), flush=True)
             worker.close()
