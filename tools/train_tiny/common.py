@@ -1,4 +1,5 @@
 """What the stages of the training share: sizes of the model, random numbers, averages, checkpoints."""
+import datetime
 import math
 import os
 
@@ -16,6 +17,30 @@ VAE = dict(
 def generator(stage, step):
     """The random numbers of one step: of nothing but its stage and number, so that a resumed run is the same run."""
     return torch.Generator().manual_seed((SEED * 7 + sum(map(ord, stage))) * 1000003 + step)
+
+
+def together(worker, work, *arguments, processes=2):
+    """Runs worker(rank, processes, work, *arguments) in that many processes of one thread, which share each batch.
+
+    On cores that others use too, that is faster than threads that wait for each other at every operation.  They are
+    forks, so that they bear this program's name, and may be stopped and continued for hours.
+    """
+    meeting = os.path.abspath(os.path.join(work, "meeting"))
+    if os.path.exists(meeting):
+        os.remove(meeting)
+    torch.multiprocessing.start_processes(
+        enter, args=(worker, processes, meeting, work, arguments), nprocs=processes, start_method="fork")
+    if os.path.exists(meeting):
+        os.remove(meeting)
+
+
+def enter(rank, worker, processes, meeting, work, arguments):
+    torch.set_num_threads(1)
+    attention_in_float32()
+    torch.distributed.init_process_group("gloo", init_method="file://" + meeting, rank=rank, world_size=processes,
+                                         timeout=datetime.timedelta(hours=12))
+    worker(rank, processes, work, *arguments)
+    torch.distributed.destroy_process_group()
 
 
 def attention_in_float32():

@@ -23,10 +23,10 @@ from optim import Muon
 
 # height, width: pictures, pictures a step, share of the steps
 SIZES = {
-    (128, 128): (10000, 32, 0.78),
-    (192, 192): (1000, 14, 0.09),
-    (128, 192): (600, 22, 0.055),
-    (192, 128): (600, 22, 0.055),
+    (128, 128): (12000, 32, 0.75),
+    (192, 192): (1600, 14, 0.11),
+    (128, 192): (900, 22, 0.06),
+    (192, 128): (900, 22, 0.06),
     (256, 256): (240, 8, 0.02),
 }
 
@@ -54,28 +54,44 @@ def make_latents(work):
     path = os.path.join(work, "latents.pt")
     if os.path.exists(path):
         return
-    vae = train_vae.load(work)
-    out, began = {}, time.time()
+    common.together(encode, work)
+    out = torch.load(path + ".all")
+    flat = out[(128, 128)]["mean"].float()
+    scale = round(1 / flat.std().item(), 5)
+    print("scaling factor", scale, "channel means", (flat.mean((0, 2, 3)) * scale).tolist(), flush=True)
+    common.save(path, {"data": out, "scale": scale})
+    os.remove(path + ".all")
+
+
+def encode(rank, processes, work):
+    """One of the processes that draw and encode: each its share of the fifties of a size; the first joins them."""
+    path = os.path.join(work, "latents.pt")
+    vae, scenes, began, mine = train_vae.load(work), captions.Scenes(0), time.time(), []
     for number, ((height, width), (count, _, _)) in enumerate(SIZES.items()):
-        scenes = captions.Scenes(100 + number)
-        texts, numbers, means, stds = [], [], [], []
-        for at in range(0, count, 50):
+        for at in range(50 * rank, count, 50 * processes):
+            scenes.rng.seed((100 + number) * 100000 + at)
             some = [scenes.next() for _ in range(min(50, count - at))]
             drawn = [picture(scene, height, width, scenes.rng) for scene, _ in some]
             x = common.as_input(torch.from_numpy(np.stack([d[0] for d in drawn])).permute(0, 3, 1, 2))
             with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
                 posterior = vae.encode(x).latent_dist
-            means.append(posterior.mean.half())
-            stds.append(posterior.std.half())
-            texts += [caption for _, caption in some]
-            numbers += [d[1] for d in drawn]
-        out[(height, width)] = dict(mean=torch.cat(means), std=torch.cat(stds), texts=texts,
-                                    numbers=torch.tensor(numbers, dtype=torch.float32))
+            mine.append(((height, width), at, posterior.mean.half(), posterior.std.half(),
+                         [caption for _, caption in some], [d[1] for d in drawn]))
         print(f"latents {height}x{width} {time.time() - began:.0f}s", flush=True)
-    flat = out[(128, 128)]["mean"].float()
-    scale = round(1 / flat.std().item(), 5)
-    print("scaling factor", scale, "channel means", (flat.mean((0, 2, 3)) * scale).tolist(), flush=True)
-    common.save(path, {"data": out, "scale": scale})
+    common.save(f"{path}.{rank}", mine)
+    torch.distributed.barrier()
+    if rank == 0:
+        parts = []
+        for other in range(processes):
+            parts += torch.load(f"{path}.{other}")
+            os.remove(f"{path}.{other}")
+        out = {}
+        for size in SIZES:
+            own = sorted((p for p in parts if p[0] == size), key=lambda p: p[1])
+            out[size] = dict(mean=torch.cat([p[2] for p in own]), std=torch.cat([p[3] for p in own]),
+                             texts=[t for p in own for t in p[4]],
+                             numbers=torch.tensor([n for p in own for n in p[5]], dtype=torch.float32))
+        common.save(path + ".all", out)
 
 
 def make_tokenizers(work, data):
@@ -145,18 +161,10 @@ def batch(data, empty, gen):
     return z, ids, ids_2, part["numbers"][pick], chance < 0.12
 
 
-def run(work, steps, processes=2):
-    """Trains to the given number of steps from the latest checkpoint.
-
-    Two processes of one thread share each batch: on cores that others use too, that is faster than two threads that
-    wait for each other at every operation.
-    """
-    loaded = torch.load(os.path.join(work, "latents.pt"))
-    make_tokenizers(work, loaded["data"])
-    meeting = os.path.join(work, "meeting")
-    if os.path.exists(meeting):
-        os.remove(meeting)
-    torch.multiprocessing.spawn(train, args=(work, steps, processes), nprocs=processes)
+def run(work, steps):
+    """Trains to the given number of steps from the latest checkpoint."""
+    make_tokenizers(work, torch.load(os.path.join(work, "latents.pt"))["data"])
+    common.together(train, work, steps)
 
 
 def losses(model, z, t, noise, conditions):
@@ -173,13 +181,9 @@ def losses(model, z, t, noise, conditions):
     return (guess.float() - noise).square().mean((1, 2, 3)), weight
 
 
-def train(rank, work, steps, processes):
+def train(rank, processes, work, steps):
     """One of the processes; the first of them reports and saves."""
     path = os.path.join(work, "unet.pt")
-    torch.set_num_threads(1)
-    common.attention_in_float32()
-    torch.distributed.init_process_group(
-        "gloo", init_method="file://" + os.path.abspath(os.path.join(work, "meeting")), rank=rank, world_size=processes)
     loaded = torch.load(os.path.join(work, "latents.pt"))
     data = loaded["data"]
     tokenizers = [CLIPTokenizer.from_pretrained(os.path.join(work, n)) for n in ("tokenizer", "tokenizer_2")]
@@ -215,7 +219,6 @@ def train(rank, work, steps, processes):
                   f"error {shown / (1 - 0.98 ** (step + 1 - first)):.4f}", flush=True)
         if rank == 0 and ((step + 1) % 100 == 0 or step + 1 == steps):
             common.save(path, {"live": model.state_dict(), "opt": opt.state_dict(), "ema": ema.mean, "step": step + 1})
-    torch.distributed.destroy_process_group()
 
 
 def load(work):
