@@ -13,20 +13,13 @@
 
 enum { SETS = 16 };
 
-/* A backend and what was asked for when it was opened. */
-struct slot {
-    char kernels[32];
-    enum precision precision;
-    struct backend *be;
-};
-
 struct device_manager {
     char processor[96];
-    int threads;          /* as asked */
-    struct backend *best; /* what auto means; one of open */
-    struct slot open[SETS];
+    int threads;                /* as asked */
+    char told[KERNEL_NAME_MAX]; /* which set "auto" is; "" when the machine decides */
+    struct backend *best;       /* what auto means; one of open */
+    struct backend *open[SETS]; /* no two alike */
     int n_open;
-    bool told; /* which set auto is */
 };
 
 /* "model name" of /proc/cpuinfo. */
@@ -60,29 +53,50 @@ static void choose(const struct device_manager *m, enum precision precision,
                        ret_set);
 }
 
-static int open_set(struct device_manager *m, const char *kernels, enum precision precision,
+/* The precision of a set of that name; AUTO for an unknown one. */
+static enum precision precision_of(const char *set)
+{
+    const char *name;
+    for (int i = 0; (name = backend_kernel_set_name(i, NULL)); i++)
+        if (!strcmp(name, set))
+            return backend_kernel_set_precision(i);
+    return PRECISION_AUTO;
+}
+
+/* The set that a request means. What the manager was told stands, but for float32, which every
+ * machine computes in: with a set that does not, it is the best that does. */
+static void resolve(const struct device_manager *m, const char *kernels, enum precision precision,
+                    char ret_set[KERNEL_NAME_MAX])
+{
+    if (strcmp(kernels, "auto"))
+        snprintf(ret_set, KERNEL_NAME_MAX, "%s", kernels);
+    else if (*m->told && (precision != PRECISION_F32 || precision_of(m->told) == PRECISION_F32))
+        snprintf(ret_set, KERNEL_NAME_MAX, "%s", m->told);
+    else
+        choose(m, precision, ret_set);
+}
+
+/* One open already does the same as that set in that precision would. */
+static bool is_same(const struct backend *be, const char *set, enum precision precision)
+{
+    enum precision own = precision_of(set);
+    if (own == PRECISION_F32 && precision != PRECISION_F32)
+        own = PRECISION_AUTO;
+    return !strcmp(backend_kernel_set(be), set) && backend_precision(be) == own;
+}
+
+static int open_set(struct device_manager *m, const char *set, enum precision precision,
                     struct backend **ret, struct dr_error *err)
 {
-    char chosen[KERNEL_NAME_MAX];
-    struct backend_options options = { .kernels = kernels,
+    struct backend_options options = { .kernels = set,
                                        .threads = m->threads,
                                        .precision = precision };
-    struct backend *be;
     if (m->n_open == SETS)
         return dr_fail(err, DR_ELIMIT, "too many backends are open");
-    if (!kernels || !strcmp(kernels, "auto")) {
-        choose(m, precision, chosen);
-        options.kernels = chosen;
-    }
-    int r = backend_open_cpu(&options, &be, err);
-    if (r < 0)
-        return r;
-    struct slot *slot = &m->open[m->n_open++];
-    snprintf(slot->kernels, sizeof slot->kernels, "%s", kernels ? kernels : "auto");
-    slot->precision = precision;
-    slot->be = be;
-    *ret = be;
-    return 0;
+    int r = backend_open_cpu(&options, ret, err);
+    if (!r)
+        m->open[m->n_open++] = *ret;
+    return r;
 }
 
 int device_manager_new(const char *kernels, int threads, struct device_manager **ret,
@@ -92,9 +106,10 @@ int device_manager_new(const char *kernels, int threads, struct device_manager *
     if (!m)
         return dr_fail(err, DR_ENOMEM, "out of memory for the device manager");
     m->threads = threads;
-    m->told = kernels && strcmp(kernels, "auto");
     processor_name(m->processor, sizeof m->processor);
-    int r = open_set(m, kernels, PRECISION_AUTO, &m->best, err);
+    if (kernels && strcmp(kernels, "auto"))
+        snprintf(m->told, sizeof m->told, "%s", kernels);
+    int r = device_manager_backend(m, "auto", PRECISION_AUTO, &m->best, err);
     if (r < 0) {
         device_manager_free(m);
         return r;
@@ -108,30 +123,33 @@ void device_manager_free(struct device_manager *m)
     if (!m)
         return;
     for (int i = 0; i < m->n_open; i++)
-        backend_close(m->open[i].be);
+        backend_close(m->open[i]);
     dr_free(m);
 }
 
 int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
                            struct backend **ret, struct dr_error *err)
 {
-    if (!strcmp(kernels, "auto") && precision == PRECISION_AUTO) {
+    char set[KERNEL_NAME_MAX];
+    if (!strcmp(kernels, "auto") && precision == PRECISION_AUTO && m->best) {
         *ret = m->best;
         return 0;
     }
-    for (int i = 0; i < m->n_open; i++) {
-        if (!strcmp(m->open[i].kernels, kernels) && m->open[i].precision == precision) {
-            *ret = m->open[i].be;
+    resolve(m, kernels, precision, set);
+    bool fits = precision == PRECISION_AUTO || precision_of(set) == precision;
+    for (int i = 0; fits && i < m->n_open; i++) {
+        if (is_same(m->open[i], set, precision)) {
+            *ret = m->open[i];
             return 0;
         }
     }
-    return open_set(m, kernels, precision, ret, err);
+    return open_set(m, set, precision, ret, err);
 }
 
 bool device_manager_computes(const struct device_manager *m, enum precision precision)
 {
     bool usable;
-    if (m->told)
+    if (*m->told)
         return backend_precision(m->best) == precision;
     for (int i = 0; backend_kernel_set_name(i, &usable); i++)
         if (usable && backend_kernel_set_precision(i) == precision)

@@ -1,8 +1,8 @@
 /* device_manager.h - the machine as the engine sees it: kernel sets, threads, memory, and backends
  * opened on demand.
  *
- * One backend a kernel set and precision, kept open once made. Not thread-safe but for
- * device_manager_json. */
+ * One backend a kernel set and precision, kept open once made; no two alike. Not thread-safe but
+ * for device_manager_json. */
 #ifndef DR_CORE_DEVICE_MANAGER_H
 #define DR_CORE_DEVICE_MANAGER_H
 
