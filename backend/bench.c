@@ -119,7 +119,8 @@ static struct weight_desc describe(const struct bench_case *c)
     switch (c->kind) {
     case OP_LINEAR:
         d.kind = WEIGHT_LINEAR;
-        d.out = c->activation == ACT_GEGLU ? 2 * c->out : c->out;
+        d.gated = c->activation == ACT_GEGLU;
+        d.out = d.gated ? 2 * c->out : c->out;
         break;
     case OP_CONV2D:
     case OP_UPSAMPLE_CONV:
