@@ -292,10 +292,30 @@ int pack_check(const struct pack *p, struct dr_error *err)
 
 void pack_discard(const struct pack *p)
 {
-    struct stat named, ours;
-    if (!stat(p->path, &named) && !fstat(p->fd, &ours) && named.st_dev == ours.st_dev &&
-        named.st_ino == ours.st_ino)
-        unlink(p->path);
+    struct stat ours;
+    if (!fstat(p->fd, &ours))
+        pack_remove(p->path, &ours, NULL);
+}
+
+bool pack_at(const char *path)
+{
+    char begins[sizeof magic];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return false;
+    bool is = pread(fd, begins, sizeof begins, 0) == (ssize_t)sizeof begins &&
+              !memcmp(begins, magic, sizeof magic);
+    close(fd);
+    return is;
+}
+
+int pack_remove(const char *path, const struct stat *seen, struct dr_error *err)
+{
+    struct stat now;
+    bool same = !stat(path, &now) && now.st_dev == seen->st_dev && now.st_ino == seen->st_ino;
+    if (!same || !pack_at(path) || !unlink(path))
+        return 0;
+    return dr_fail_errno(err, path, "remove");
 }
 
 /* ---- making ---- */

@@ -26,6 +26,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 
@@ -70,6 +71,13 @@ int pack_check(const struct pack *p, struct dr_error *err);
 
 /* Takes its name away, so that it will be made again; what is mapped stays. */
 void pack_discard(const struct pack *p);
+
+/* Whether a file begins like a pack, of whatever version, whole or not. */
+bool pack_at(const char *path);
+
+/* Takes the name of a pack away if it is still the file that was seen: not what another process
+ * made there since, nor what is no pack. Nothing to take away is no error. */
+int pack_remove(const char *path, const struct stat *seen, struct dr_error *err);
 
 /* Unmaps it; one that is not finished leaves nothing behind. NULL does nothing. */
 void pack_close(struct pack *p);

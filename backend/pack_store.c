@@ -11,7 +11,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-static const char suffix[] = ".weights", unfinished[] = ".tmp";
+#include "backend/pack.h"
+
+static const char suffix[] = ".weights";
 
 int pack_store_init(struct pack_store *s, const char *folder, uint64_t limit, struct dr_error *err)
 {
@@ -37,18 +39,47 @@ int pack_store_path(const struct pack_store *s, const char *name, char *dst, siz
     return 0;
 }
 
-static bool ends_with(const char *name, const char *end)
+static const char digits[] = "0123456789", hex_digits[] = "0123456789abcdef";
+
+/* "digest-set-layout-contents", the first and the last 16 hex digits: `n` bytes of the name. */
+static bool is_stem(const char *name, size_t n)
 {
-    size_t n = strlen(name), m = strlen(end);
-    return n > m && !strcmp(name + n - m, end);
+    if (n < 16 + 1 || strspn(name, hex_digits) != 16 || name[16] != '-')
+        return false;
+    const char *set = name + 17, *end = name + n - 17; /* the last '-' */
+    if (end <= set || *end != '-' || strspn(end + 1, hex_digits) != 16)
+        return false;
+    const char *layout = end;
+    while (layout > set && strchr(digits, layout[-1]))
+        layout--;
+    return layout < end && layout > set + 1 && layout[-1] == '-';
 }
 
-/* Calls fn for the regular files whose name ends so; returns what a call returned that ended the
- * walk. */
+static bool is_pack(const char *name)
+{
+    size_t n = strlen(name), m = strlen(suffix);
+    return n > m && !strcmp(name + n - m, suffix) && is_stem(name, n - m);
+}
+
+/* A pack's name and ".PID-N.tmp", as pack_create has it. */
+static bool is_temporary(const char *name)
+{
+    const char *end = strstr(name, suffix);
+    if (!end || !is_stem(name, (size_t)(end - name)))
+        return false;
+    end += strlen(suffix);
+    size_t pid = *end == '.' ? strspn(end + 1, digits) : 0;
+    const char *turn = end + 1 + pid;
+    size_t n = pid && *turn == '-' ? strspn(turn + 1, digits) : 0;
+    return n && !strcmp(turn + 1 + n, ".tmp");
+}
+
+/* Calls fn for the regular files of such a name: others may lie in the folder and are let be.
+ * Returns what a call returned that ended the walk. */
 typedef int (*file_fn)(void *ctx, const char *path, const struct stat *st);
 
-static int each_file(const struct pack_store *s, const char *end, file_fn fn, void *ctx,
-                     struct dr_error *err)
+static int each_file(const struct pack_store *s, bool (*is)(const char *name), file_fn fn,
+                     void *ctx, struct dr_error *err)
 {
     DIR *dir = opendir(s->folder);
     int r = 0;
@@ -57,7 +88,7 @@ static int each_file(const struct pack_store *s, const char *end, file_fn fn, vo
     for (struct dirent *e; !r && (e = readdir(dir));) {
         char path[DR_PATH_MAX];
         struct stat st;
-        if (ends_with(e->d_name, end) && !dr_path_join(path, sizeof path, s->folder, e->d_name) &&
+        if (is(e->d_name) && !dr_path_join(path, sizeof path, s->folder, e->d_name) &&
             !lstat(path, &st) && S_ISREG(st.st_mode))
             r = fn(ctx, path, &st);
     }
@@ -73,13 +104,13 @@ struct walk {
 static int tell(void *ctx, const char *path, const struct stat *st)
 {
     const struct walk *w = ctx;
-    return w->fn(w->ctx, path, (uint64_t)st->st_size);
+    return w->fn(w->ctx, path, st);
 }
 
 int pack_store_each(const struct pack_store *s, pack_store_fn fn, void *ctx, struct dr_error *err)
 {
     struct walk w = { fn, ctx };
-    return each_file(s, suffix, tell, &w, err);
+    return each_file(s, is_pack, tell, &w, err);
 }
 
 /* Who makes a pack holds a lock on its temporary file; the lock ends with the process. */
@@ -98,24 +129,27 @@ static int sweep(void *ctx, const char *path, const struct stat *st)
 
 void pack_store_sweep(const struct pack_store *s)
 {
-    each_file(s, unfinished, sweep, NULL, NULL);
+    each_file(s, is_temporary, sweep, NULL, NULL);
 }
 
 struct census {
     uint64_t bytes;
-    struct timespec oldest;
+    struct stat oldest;
     char path[DR_PATH_MAX]; /* of the one used longest ago; "": none */
 };
 
 static int count(void *ctx, const char *path, const struct stat *st)
 {
     struct census *c = ctx;
+    const struct timespec *used = &st->st_mtim, *least = &c->oldest.st_mtim;
+    if (!pack_at(path))
+        return 0;
     c->bytes += (uint64_t)st->st_size;
-    bool older = st->st_mtim.tv_sec < c->oldest.tv_sec || (st->st_mtim.tv_sec == c->oldest.tv_sec &&
-                                                           st->st_mtim.tv_nsec < c->oldest.tv_nsec);
+    bool older = used->tv_sec < least->tv_sec ||
+                 (used->tv_sec == least->tv_sec && used->tv_nsec < least->tv_nsec);
     if (c->path[0] && !older)
         return 0;
-    c->oldest = st->st_mtim;
+    c->oldest = *st;
     snprintf(c->path, sizeof c->path, "%s", path);
     return 0;
 }
@@ -137,7 +171,7 @@ bool pack_store_fits(const struct pack_store *s, uint64_t bytes)
     struct census c = { .bytes = 0 };
     uint64_t most = s->limit; /* a folder that is yet to be made */
     if (dr_is_dir(s->folder) &&
-        (each_file(s, suffix, count, &c, NULL) || most_bytes(s, c.bytes, &most, NULL)))
+        (each_file(s, is_pack, count, &c, NULL) || most_bytes(s, c.bytes, &most, NULL)))
         return false;
     return bytes <= most;
 }
@@ -160,7 +194,7 @@ int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error 
         struct census c = { .bytes = 0 };
         uint64_t most = 0;
         if (!r)
-            r = each_file(s, suffix, count, &c, err);
+            r = each_file(s, is_pack, count, &c, err);
         if (!r)
             r = most_bytes(s, c.bytes, &most, err);
         if (r)
@@ -169,7 +203,6 @@ int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error 
             return 0;
         if (bytes > most || !c.path[0])
             return fail_room(s, bytes, most, err);
-        if (unlink(c.path))
-            return dr_fail_errno(err, c.path, "remove");
+        r = pack_remove(c.path, &c.oldest, err);
     }
 }

@@ -1,13 +1,16 @@
 /* pack_store.h - the folder that packs are kept in, and how much of the disk it may take.
  *
- * Files are called *.weights; the ones used longest ago go first. A pack that is in use can be
- * removed like any other: its pages stay until it is closed. Several processes may use one folder.
+ * A pack is called DIGEST-SET-LAYOUT-CONTENTS.weights, digest and contents being 16 hex digits, and
+ * nothing else in the folder is touched. The ones used longest ago go first. A pack that is in use
+ * can be removed like any other: its pages stay until it is closed. Several processes may use one
+ * folder.
  */
 #ifndef DR_BACKEND_PACK_STORE_H
 #define DR_BACKEND_PACK_STORE_H
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 #include "base/fs.h"
@@ -37,9 +40,9 @@ int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error 
 /* Whether pack_store_room would succeed as far as sizes go; changes nothing. */
 bool pack_store_fits(const struct pack_store *s, uint64_t bytes);
 
-/* Calls fn for every pack; a negative return ends the walk and is returned. A folder that is not
- * there is empty. */
-typedef int (*pack_store_fn)(void *ctx, const char *path, uint64_t bytes);
+/* Calls fn for every file that is called like a pack; a negative return ends the walk and is
+ * returned. A folder that is not there is empty. */
+typedef int (*pack_store_fn)(void *ctx, const char *path, const struct stat *st);
 int pack_store_each(const struct pack_store *s, pack_store_fn fn, void *ctx, struct dr_error *err);
 
 #endif

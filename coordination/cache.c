@@ -12,11 +12,11 @@ struct census {
     json_int_t bytes, files;
 };
 
-static int count(void *ctx, const char *path, uint64_t bytes)
+static int count(void *ctx, const char *path, const struct stat *st)
 {
     struct census *c = ctx;
     (void)path;
-    c->bytes += (json_int_t)bytes;
+    c->bytes += (json_int_t)st->st_size;
     c->files++;
     return 0;
 }
@@ -49,7 +49,7 @@ static const char *line_of(const char *key, const char *name, int *ret_n)
     return "";
 }
 
-static int verify(void *ctx, const char *path, uint64_t bytes)
+static int verify(void *ctx, const char *path, const struct stat *st)
 {
     struct verifying *v = ctx;
     struct pack_facts facts = { .key = "" };
@@ -62,12 +62,12 @@ static int verify(void *ctx, const char *path, uint64_t bytes)
         return 0;
     v->failed += r != 0;
     if (r)
-        unlink(path);
+        pack_remove(path, st, NULL);
     const char *of = line_of(facts.key, "model", &model);
     const char *set = line_of(facts.key, "kernels", &kernels);
-    json_t *one = json_pack("{s:s,s:I,s:s%,s:s%,s:b,s:s}", "path", path, "bytes", (json_int_t)bytes,
-                            "model", of, (size_t)model, "kernels", set, (size_t)kernels, "passed",
-                            !r, "why", r ? found.text : "");
+    json_t *one = json_pack("{s:s,s:I,s:s%,s:s%,s:b,s:s}", "path", path, "bytes",
+                            (json_int_t)st->st_size, "model", of, (size_t)model, "kernels", set,
+                            (size_t)kernels, "passed", !r, "why", r ? found.text : "");
     return jx_add(v->list, one) < 0 ? dr_fail(v->err, DR_ENOMEM, "out of memory for the answer")
                                     : 0;
 }

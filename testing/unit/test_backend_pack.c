@@ -53,8 +53,9 @@ static const char *path_in(const struct pack_store *s, const char *name)
 {
     static char paths[4][DR_PATH_MAX];
     static unsigned turn;
-    char *path = paths[turn++ % 4];
-    assert_int_equal(pack_store_path(s, name, path, DR_PATH_MAX, NULL), 0);
+    char *path = paths[turn++ % 4], whole[100];
+    snprintf(whole, sizeof whole, "0123456789abcdef-%s-2-fedcba9876543210", name);
+    assert_int_equal(pack_store_path(s, whole, path, DR_PATH_MAX, NULL), 0);
     return path;
 }
 
@@ -324,10 +325,10 @@ static void used_at(const char *path, time_t when)
     assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
 }
 
-static int sum_bytes(void *ctx, const char *path, uint64_t bytes)
+static int sum_bytes(void *ctx, const char *path, const struct stat *st)
 {
     (void)path;
-    *(uint64_t *)ctx += bytes;
+    *(uint64_t *)ctx += (uint64_t)st->st_size;
     return 0;
 }
 
@@ -362,6 +363,60 @@ static void what_was_used_longest_ago_goes_first(void **state)
     pack_close(p);
     s.limit = UINT64_MAX;
     assert_int_equal(pack_store_room(&s, UINT64_C(1) << 60, NULL), DR_ELIMIT); /* half the disk */
+}
+
+/* Whoever names a folder that holds other things loses none of them. */
+static void what_is_not_the_stores_stays(void **state)
+{
+    (void)state;
+    static const char *const names[] = {
+        "notes.tmp",
+        "yolo.weights",
+        "yolo.weights.12-3.tmp",
+        "0123456789abcdef-set-2-fedcba987654321.weights",
+        "0123456789abcdeg-set-2-fedcba9876543210.weights",
+        "0123456789abcdef-set-x-fedcba9876543210.weights",
+        "0123456789abcdef-2-fedcba9876543210.weights",
+        "0123456789abcdef-fedcba9876543210.weights",
+        "0123456789abcdef.weights",
+        "0123456789abcdef-set-2-fedcba9876543210.weights.12.tmp",
+        "0123456789abcdef-set-2-fedcba9876543210.weights.12-3.tmp.tmp",
+        "0123456789abcdef-set-2-fedcba9876543210.weights", /* the name, but no pack */
+    };
+    enum { N = sizeof names / sizeof *names };
+    struct pack_store s = *store();
+    char path[DR_PATH_MAX];
+    static char bytes[10000];
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(dr_path_join(path, sizeof path, s.folder, names[i]), 0);
+        assert_int_equal(dr_write_file(path, bytes, sizeof bytes, NULL), 0);
+        used_at(path, 1000);
+    }
+    const char *pack = path_in(&s, "avx512-bf16_x");
+    must_make(pack);
+    snprintf(path, sizeof path, "%.200s.12-3.tmp", pack);
+    assert_int_equal(dr_write_file(path, "x", 1, NULL), 0);
+    s.limit = pack_file_bytes(&spec);
+    assert_int_equal(pack_store_room(&s, 1, NULL), 0); /* only the pack and its litter go */
+    assert_false(dr_is_file(pack) || dr_is_file(path));
+    assert_int_equal(entries(&s), N);
+}
+
+static void a_pack_made_since_it_was_seen_stays(void **state)
+{
+    (void)state;
+    const char *path = path_in(store(), "one"), *other = path_in(store(), "other");
+    struct stat seen;
+    must_make(path);
+    assert_int_equal(stat(path, &seen), 0);
+    must_make(other);
+    assert_int_equal(rename(other, path), 0);
+    assert_int_equal(pack_remove(path, &seen, NULL), 0);
+    assert_true(dr_is_file(path));
+    assert_int_equal(stat(path, &seen), 0);
+    assert_int_equal(pack_remove(path, &seen, NULL), 0);
+    assert_false(dr_is_file(path));
+    assert_int_equal(pack_remove(path, &seen, NULL), 0);
 }
 
 static void a_pack_cut_in_use_is_noticed(void **state)
@@ -587,6 +642,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(two_makers_do_not_meet),
         cmocka_unit_test(a_dead_maker_leaves_litter_that_goes),
         cmocka_unit_test(what_was_used_longest_ago_goes_first),
+        cmocka_unit_test(what_is_not_the_stores_stays),
+        cmocka_unit_test(a_pack_made_since_it_was_seen_stays),
         cmocka_unit_test(a_pack_cut_in_use_is_noticed),
         cmocka_unit_test(survives_short_memory),
         cmocka_unit_test(a_weight_lives_in_its_pack),
