@@ -161,7 +161,7 @@ static int read_header(struct pack *p, uint64_t size, struct dr_error *err)
     if (memcmp(h->magic, magic, sizeof magic))
         return damaged(p, "holds no packed weights", err);
     if (h->format != FORMAT || h->entry_bytes != sizeof(struct entry))
-        return damaged(p, "is of another version", err);
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: is of another version", p->path);
     if (h->sum != XXH3_64bits(h, offsetof(struct header, sum)))
         return damaged(p, "the header is damaged", err);
     if (h->file_bytes != size)
@@ -525,7 +525,7 @@ int pack_verify(const char *path, const atomic_int *stop, struct pack_facts *ret
         uintptr_t first = (uintptr_t)blob / HEADER * HEADER;
         if (stop && atomic_load(stop))
             r = dr_fail(err, DR_ECANCELED, "%s: verifying stopped", path);
-        else if (XXH3_64bits(blob, n) != e->sum)
+        else if (XXH3_64bits(blob, n) != e->sum && !(r = pack_check(p, err)))
             r = dr_fail(err, DR_EFORMAT, "%s: %s is damaged", path, e->name);
         madvise((void *)first, (uintptr_t)blob + n - first, MADV_DONTNEED);
     }

@@ -44,8 +44,8 @@ struct pack_spec {
 /* Of the whole file. */
 uint64_t pack_file_bytes(const struct pack_spec *spec);
 
-/* Marks the file as used now. DR_ENOENT: no such file; DR_EFORMAT: damaged, of another version or
- * another key. */
+/* Marks the file as used now. DR_ENOENT: no such file; DR_EFORMAT: damaged or of another key;
+ * DR_EUNSUPPORTED: of another version. */
 int pack_open(const char *path, const char *key, struct pack **ret, struct dr_error *err);
 
 /* DR_EIO and its like (a full disk, a folder that cannot be written) are no reason to do without
@@ -82,7 +82,8 @@ int pack_remove(const char *path, const struct stat *seen, struct dr_error *err)
 /* Unmaps it; one that is not finished leaves nothing behind. NULL does nothing. */
 void pack_close(struct pack *p);
 
-/* Every byte of a file against its sums: DR_EFORMAT says which blob is damaged. */
+/* Every byte of a file against its sums: DR_EFORMAT says which blob is damaged; DR_EIO and
+ * DR_EUNSUPPORTED say nothing of the kind. */
 struct pack_facts {
     char key[PACK_KEY];
     uint64_t blobs, file_bytes;

@@ -258,8 +258,10 @@ static int put_cache(struct buf *out, const json_t *answer)
             snprintf(detail, sizeof detail, "%s, model %.12s, %s", size, text(one, "model"),
                      text(one, "kernels"));
         else
-            snprintf(detail, sizeof detail, "%.400s; removed, the next start makes it again",
-                     text(one, "why"));
+            snprintf(detail, sizeof detail, "%.400s%s", text(one, "why"),
+                     json_is_true(json_object_get(one, "removed"))
+                         ? "; removed, the next start makes it again"
+                         : "");
         if (!r)
             r = put_line(out, passed, dr_path_base(text(one, "path")), detail);
     }

@@ -61,13 +61,13 @@ static int verify(void *ctx, const char *path, const struct stat *st)
     if (r == DR_ENOENT) /* gone since it was listed */
         return 0;
     v->failed += r != 0;
-    if (r)
-        pack_remove(path, st, NULL);
+    bool removed = r == DR_EFORMAT && !pack_remove(path, st, NULL) && !dr_is_file(path);
     const char *of = line_of(facts.key, "model", &model);
     const char *set = line_of(facts.key, "kernels", &kernels);
-    json_t *one = json_pack("{s:s,s:I,s:s%,s:s%,s:b,s:s}", "path", path, "bytes",
+    json_t *one = json_pack("{s:s,s:I,s:s%,s:s%,s:b,s:b,s:s}", "path", path, "bytes",
                             (json_int_t)st->st_size, "model", of, (size_t)model, "kernels", set,
-                            (size_t)kernels, "passed", !r, "why", r ? found.text : "");
+                            (size_t)kernels, "passed", !r, "removed", removed, "why",
+                            r ? found.text : "");
     return jx_add(v->list, one) < 0 ? dr_fail(v->err, DR_ENOMEM, "out of memory for the answer")
                                     : 0;
 }

@@ -136,6 +136,32 @@ static void damage_is_found_and_mended(void **state)
     same_files("first.png", "second.png");
 }
 
+/* What another version of the program made, or what cannot be read now, is not damaged. */
+static void what_cannot_be_told_is_not_removed(void **state)
+{
+    (void)state;
+    char path[DR_PATH_MAX];
+    struct program p;
+    const char *folder = own_cache(NULL);
+    first_start(folder, "first.png", path);
+    assert_int_equal(chmod(path, 0600), 0);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pwrite(fd, "\x7f", 1, 16), 1); /* the version */
+    close(fd);
+    program_run(&p, 1, "check", "--cache", NULL);
+    assert_non_null(strstr(program_out(&p), "another version"));
+    assert_null(strstr(program_out(&p), "removed"));
+    program_free(&p);
+    assert_int_equal(packs(folder, path), 1);
+    if (geteuid()) { /* who is not kept out by a mode */
+        assert_int_equal(chmod(path, 0), 0);
+        program_run(&p, 1, "check", "--cache", NULL);
+        program_free(&p);
+        assert_int_equal(packs(folder, path), 1);
+    }
+}
+
 static void nothing_is_kept_when_told_so(void **state)
 {
     (void)state;
@@ -241,6 +267,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(two_starts_draw_the_same),
         cmocka_unit_test(damage_is_found_and_mended),
+        cmocka_unit_test(what_cannot_be_told_is_not_removed),
         cmocka_unit_test(nothing_is_kept_when_told_so),
         cmocka_unit_test(a_cache_that_cannot_be_is_a_warning),
         cmocka_unit_test(a_copy_of_8_bits_is_packed),
