@@ -313,7 +313,7 @@ int pack_remove(const char *path, const struct stat *seen, struct dr_error *err)
 {
     struct stat now;
     bool same = !stat(path, &now) && now.st_dev == seen->st_dev && now.st_ino == seen->st_ino;
-    if (!same || !pack_at(path) || !unlink(path))
+    if (!same || !pack_at(path) || !unlink(path) || errno == ENOENT)
         return 0;
     return dr_fail_errno(err, path, "remove");
 }

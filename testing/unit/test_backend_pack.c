@@ -366,6 +366,39 @@ static void what_was_used_longest_ago_goes_first(void **state)
     assert_int_equal(pack_store_room(&s, UINT64_C(1) << 60, NULL), DR_ELIMIT); /* half the disk */
 }
 
+/* Workers that start together on a folder that is too full: each finds room. */
+static void several_may_make_room_at_once(void **state)
+{
+    (void)state;
+    enum { PACKS = 200, WORKERS = 6 };
+    struct pack_store s = *store();
+    pid_t workers[WORKERS];
+    int turn[2];
+    for (int i = 0; i < PACKS; i++) {
+        char name[20];
+        snprintf(name, sizeof name, "set%d", i);
+        assert_int_equal(dr_write_file(path_in(&s, name), "darkroom weights", 16, NULL), 0);
+    }
+    s.limit = 16;
+    assert_int_equal(pipe(turn), 0);
+    for (int i = 0; i < WORKERS; i++) {
+        workers[i] = fork();
+        if (workers[i])
+            continue;
+        char byte;
+        close(turn[1]);
+        _exit(read(turn[0], &byte, 1) || pack_store_room(&s, 16, NULL));
+    }
+    close(turn[0]);
+    close(turn[1]); /* all go */
+    for (int i = 0; i < WORKERS; i++) {
+        int status;
+        assert_int_equal(waitpid(workers[i], &status, 0), workers[i]);
+        assert_int_equal(status, 0);
+    }
+    assert_int_equal(entries(&s), 0);
+}
+
 /* Whoever names a folder that holds other things loses none of them. */
 static void what_is_not_the_stores_stays(void **state)
 {
@@ -643,6 +676,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(two_makers_do_not_meet),
         cmocka_unit_test(a_dead_maker_leaves_litter_that_goes),
         cmocka_unit_test(what_was_used_longest_ago_goes_first),
+        cmocka_unit_test(several_may_make_room_at_once),
         cmocka_unit_test(what_is_not_the_stores_stays),
         cmocka_unit_test(a_pack_made_since_it_was_seen_stays),
         cmocka_unit_test(a_pack_cut_in_use_is_noticed),
