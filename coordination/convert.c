@@ -174,6 +174,17 @@ static int write_report(struct conversion *k, json_t **ret, struct dr_error *err
 
 /* ---- the verb ---- */
 
+/* Before anything is measured. */
+static int check_model(struct conversion *k, struct dr_error *err)
+{
+    bool int8;
+    int r = pipeline_manager_int8(k->engine->pipelines, k->model, &int8, err);
+    if (!r && int8)
+        r = dr_fail_field(err, DR_EINVAL, "model", k->model,
+                          "a model that has no weights of 8 bits yet", NULL);
+    return r;
+}
+
 static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err)
 {
     json_t *report = NULL;
@@ -224,6 +235,8 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
         r = dr_fail_field(err, DR_EINVAL, "output", k.output, "a path where nothing is yet", NULL);
     if (!r)
         r = engine_model_path(engine, model, k.model, sizeof k.model, err);
+    if (!r)
+        r = check_model(&k, err);
     if (!r)
         pipeline_manager_drop(k.engine->pipelines);
     if (!r)

@@ -47,8 +47,7 @@ static int list_layer(void *ctx, struct layer *l, const char *name)
 {
     struct listing *list = ctx;
     struct int8_choice *c = list->c;
-    bool product = l->desc.kind == WEIGHT_LINEAR || l->desc.kind == WEIGHT_CONV;
-    if (!product || l->weight[0].src.dtype == DTYPE_I8)
+    if (l->desc.kind != WEIGHT_LINEAR && l->desc.kind != WEIGHT_CONV)
         return 0;
     if (c->n == list->room) {
         int room = list->room ? 2 * list->room : 256;
@@ -180,9 +179,6 @@ int int8_choose(struct pipeline *p, const struct int8_samples *s, const atomic_i
     struct int8_watch watch = { measure, ret };
     memset(ret, 0, sizeof *ret);
     int r = unet_visit(p->unet, &v);
-    if (!r && !ret->n)
-        r = dr_fail(err, DR_EINVAL, "%s: its layers are of 8 bits already",
-                    checkpoint_path(p->checkpoint));
     if (r)
         return r;
     ret->preds = dr_malloc(DR_TAG_JOB, (size_t)s->n * s->values * sizeof *ret->preds);

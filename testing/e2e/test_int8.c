@@ -125,6 +125,7 @@ static void refuses_what_it_cannot_do(void **state)
     assert_int_equal(program_entries(folder), 0);
     json_decref(convert("once"));
     must_fail(1, "nothing is yet", "--int8", "-oonce", NULL, NULL);
+    must_fail(2, "8 bits yet", "--int8", "-monce", "-otwice", NULL);
     assert_int_equal(program_entries(folder), 1);
     struct program p;
     program_run(&p, 2, "generate", "--precision", "int8", "-p", "a red circle", NULL);
