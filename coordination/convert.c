@@ -54,7 +54,7 @@ static int measure(struct conversion *k, struct dr_error *err)
     if (r < 0)
         return r;
     say(k, 2, "measuring its layers");
-    return int8_choose(k->pipeline, &k->samples, stop_of(k), &k->choice, err);
+    return int8_choose(k->pipeline, &k->samples, INT8_BUDGET, stop_of(k), &k->choice, err);
 }
 
 static int write_copy(struct conversion *k, struct dr_error *err)
@@ -132,7 +132,7 @@ static json_t *report_of(const struct conversion *k)
         "{s:s,s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model", k->model,
         "output", k->output, "report", k->report, "samples", k->samples.n, "latent_width",
         (json_int_t)k->samples.w, "latent_height", (json_int_t)k->samples.h, "layer_limit",
-        INT8_LAYER_LIMIT, "budget", INT8_BUDGET, "mean_layer_error", c->mean, "emulated_error",
+        INT8_LAYER_LIMIT, "budget", c->budget, "mean_layer_error", c->mean, "emulated_error",
         c->error, "int8", measured(k->int8_error, k->int8_set), "wide",
         measured(k->wide_error, k->wide_set), "parameters_int8", (json_int_t)c->parameters,
         "parameters", (json_int_t)c->total, "layers", layers_json(c));

@@ -9,7 +9,9 @@
 #include "backend/trial.h"
 #include "models/unet.h"
 
-enum { ROUNDS = 12, TWENTIETH = 20 };
+/* The first rounds keep a twentieth of what is left; the others a quarter, as each costs a pass over
+ * all samples. */
+enum { SLOW_ROUNDS = 12, SLOW_PART = 20, FAST_PART = 4 };
 
 const char *int8_fate_name(enum int8_fate f)
 {
@@ -120,20 +122,21 @@ static int worse_first(const void *a, const void *b)
     return *x < *y ? -1 : *x > *y;
 }
 
-/* Keeps the worst twentieth of the chosen ones; how many that were. */
-static int keep_worst(struct int8_choice *c, struct int8_layer **sorted)
+/* Keeps the worst of the chosen ones, one in `part`; how many are still chosen. */
+static int keep_worst(struct int8_choice *c, struct int8_layer **sorted, int part)
 {
     int n = 0;
     for (int i = 0; i < c->n; i++)
         if (c->layers[i].fate == INT8_CHOSEN)
             sorted[n++] = &c->layers[i];
     qsort(sorted, (size_t)n, sizeof(struct int8_layer *), worse_first);
-    int keep = (n + TWENTIETH - 1) / TWENTIETH;
+    int keep = (n + part - 1) / part;
     for (int i = 0; i < keep; i++)
         sorted[i]->fate = INT8_KEPT_BUDGET;
-    return keep;
+    return n - keep;
 }
 
+/* Ends with a choice that was measured to be within the budget, or with none that is chosen. */
 static int fit_budget(struct pipeline *p, const struct int8_samples *s, const atomic_int *stop,
                       struct int8_choice *c, struct dr_error *err)
 {
@@ -143,12 +146,13 @@ static int fit_budget(struct pipeline *p, const struct int8_samples *s, const at
                                            ((size_t)c->n + 1) * sizeof(struct int8_layer *));
     struct int8_watch watch = { substitute, c };
     int r = preds && sorted ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for predictions");
-    for (int round = 0; round < ROUNDS && !r; round++) {
+    for (int round = 0; !r; round++) {
         r = int8_predict(p, s, watch, stop, preds, err);
         if (r)
             break;
         c->error = int8_distance(preds, c->preds, values);
-        if (c->error <= INT8_BUDGET || !keep_worst(c, sorted))
+        if (c->error <= c->budget ||
+            !keep_worst(c, sorted, round < SLOW_ROUNDS ? SLOW_PART : FAST_PART))
             break;
     }
     dr_free(preds);
@@ -171,13 +175,14 @@ static void add_up(struct int8_choice *c)
     c->mean = chosen ? c->mean / chosen : 0;
 }
 
-int int8_choose(struct pipeline *p, const struct int8_samples *s, const atomic_int *stop,
-                struct int8_choice *ret, struct dr_error *err)
+int int8_choose(struct pipeline *p, const struct int8_samples *s, double budget,
+                const atomic_int *stop, struct int8_choice *ret, struct dr_error *err)
 {
     struct listing list = { .c = ret, .err = err };
     struct visitor v = { .layer = list_layer, .ctx = &list };
     struct int8_watch watch = { measure, ret };
     memset(ret, 0, sizeof *ret);
+    ret->budget = budget;
     int r = unet_visit(p->unet, &v);
     if (r)
         return r;
@@ -190,6 +195,11 @@ int int8_choose(struct pipeline *p, const struct int8_samples *s, const atomic_i
     judge_layers(ret);
     r = fit_budget(p, s, stop, ret, err);
     add_up(ret);
+    if (!r && !ret->parameters)
+        r = dr_fail(err, DR_EUNSUPPORTED,
+                    "%s: none of its layers can be of 8 bits with predictions within %g of "
+                    "float32's",
+                    checkpoint_path(p->checkpoint), budget);
     return r;
 }
 

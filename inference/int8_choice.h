@@ -4,7 +4,7 @@
  * (backend/trial.h). Kept wide by name are the layers that see the latents, the timestep or the
  * text only, or carry the residual stream across a change of width: they cost little and their
  * errors reach everything. Of the others those go first whose own error is over a limit; then, as
- * long as whole predictions are off by more than the budget, the worst twentieth of what is left.
+ * long as whole predictions are off by more than the budget, the worst of what is left.
  */
 #ifndef DR_INFERENCE_INT8_CHOICE_H
 #define DR_INFERENCE_INT8_CHOICE_H
@@ -13,7 +13,7 @@
 #include "models/quantize.h"
 
 #define INT8_LAYER_LIMIT 0.1 /* relative L2 error of one layer's result */
-#define INT8_BUDGET 0.05     /* of predictions, if it can be kept */
+#define INT8_BUDGET 0.05     /* of predictions */
 
 enum int8_fate { INT8_CHOSEN, INT8_KEPT_NAME, INT8_KEPT_ERROR, INT8_KEPT_BUDGET };
 const char *int8_fate_name(enum int8_fate f); /* "int8", "kept: name" ... */
@@ -32,15 +32,17 @@ struct int8_layer {
 struct int8_choice {
     struct int8_layer *layers; /* in the order of the network */
     int n;
+    double budget;             /* of predictions' error */
     double error;              /* of predictions with the chosen layers in 8 bits, emulated */
     double mean;               /* of the chosen layers' own errors */
     int64_t parameters, total; /* in 8 bits; of all these layers */
     float *preds;              /* float32's, [rows, values] of the samples */
 };
 
-/* The pipeline computes in float32, and its checkpoint has no weights of 8 bits. int8_choice_release takes half-made ones. */
-int int8_choose(struct pipeline *p, const struct int8_samples *s, const atomic_int *stop,
-                struct int8_choice *ret, struct dr_error *err);
+/* The pipeline computes in float32, and its checkpoint has no weights of 8 bits. DR_EUNSUPPORTED when nothing can be chosen within the budget.
+ * int8_choice_release takes half-made ones. */
+int int8_choose(struct pipeline *p, const struct int8_samples *s, double budget,
+                const atomic_int *stop, struct int8_choice *ret, struct dr_error *err);
 void int8_choice_release(struct int8_choice *c);
 
 /* A quantize_choice's predicate; ctx is the int8_choice. */
