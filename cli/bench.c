@@ -176,11 +176,12 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return remove(path);
 }
 
-/* An empty folder beside the usual cache, on the same disk. */
-static int make_cache(char *path, size_t n, struct dr_error *err)
+/* An empty folder in the usual cache, on the same disk. configured: that one, or NULL. */
+static int make_cache(const char *configured, char *path, size_t n, struct dr_error *err)
 {
     char usual[DR_PATH_MAX];
-    int r = dr_cache_path(usual, sizeof usual, "", err);
+    int r = configured ? dr_path_join(usual, sizeof usual, "", configured)
+                       : dr_cache_path(usual, sizeof usual, "", err);
     if (!r)
         r = dr_mkdirs(usual, err);
     if (!r)
@@ -189,22 +190,25 @@ static int make_cache(char *path, size_t n, struct dr_error *err)
 }
 
 /* The first opening with nothing kept from before, the second with what the first has kept. Loading
- * is the whole of each worker's work. only: one of the two, or NULL for both. */
+ * is the whole of each worker's work; both have the same cache folder, whatever is configured. only:
+ * one of the two, or NULL for both. */
 static int ask_loads(struct bench *b, const char *only, const struct session_options *options,
                      struct dr_error *err)
 {
     static const char variable[] = "XDG_CACHE_HOME";
     char path[DR_PATH_MAX];
+    struct session_options own = *options;
     const char *before = getenv(variable);
-    int r = make_cache(path, sizeof path, err);
+    int r = make_cache(options->cache, path, sizeof path, err);
+    own.cache = NULL; /* in `path`, by the variable */
     if (r)
         return r;
     before = before ? dr_strdup(DR_TAG_BASE, before) : NULL;
     setenv(variable, path, 1);
     bool second = !only || strcmp(only, loads[0]) != 0, told = !only || !second;
-    r = ask(b, loads[0], options, told, err);
+    r = ask(b, loads[0], &own, told, err);
     if (!r && second)
-        r = ask(b, loads[1], options, true, err);
+        r = ask(b, loads[1], &own, true, err);
     if (before)
         setenv(variable, before, 1);
     else

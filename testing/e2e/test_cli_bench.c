@@ -108,6 +108,27 @@ static void loading_leaves_nothing(void **state)
     setenv("XDG_CACHE_HOME", before, 1);
 }
 
+/* Nor in a cache folder of the configuration. */
+static void loading_leaves_a_configured_cache_alone(void **state)
+{
+    (void)state;
+    struct program p;
+    char text[400], configuration[320], kept[320], before[600];
+    const char *usual = getenv("XDG_CONFIG_HOME"), *folder = program_folder();
+    snprintf(before, sizeof before, "%s", usual ? usual : "");
+    snprintf(kept, sizeof kept, "%s/kept", folder);
+    snprintf(configuration, sizeof configuration, "%s/darkroom", folder);
+    assert_int_equal(dr_mkdirs(configuration, NULL), 0);
+    snprintf(configuration, sizeof configuration, "%s/darkroom/config.yaml", folder);
+    snprintf(text, sizeof text, "cache: %s\n", kept);
+    assert_int_equal(dr_write_file(configuration, text, strlen(text), NULL), 0);
+    setenv("XDG_CONFIG_HOME", folder, 1);
+    program_run(&p, 0, "bench", "-m", program_model(), "--only", "load_first", "--json", NULL);
+    program_free(&p);
+    setenv("XDG_CONFIG_HOME", before, 1);
+    assert_int_equal(program_entries(kept), 0);
+}
+
 static void must_say(const char *words, const char *option, const char *value)
 {
     struct program p;
@@ -126,8 +147,11 @@ static void mistakes_are_usage(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(one_case_as_json),    cmocka_unit_test(one_case_as_a_table),
-    cmocka_unit_test(networks_of_a_model), cmocka_unit_test(loading_leaves_nothing),
+    cmocka_unit_test(one_case_as_json),
+    cmocka_unit_test(one_case_as_a_table),
+    cmocka_unit_test(networks_of_a_model),
+    cmocka_unit_test(loading_leaves_nothing),
+    cmocka_unit_test(loading_leaves_a_configured_cache_alone),
     cmocka_unit_test(mistakes_are_usage),
 };
 
