@@ -298,7 +298,8 @@ int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct
     if (!r && *model)
         r = engine_model_path(engine, model, path, sizeof path, err);
     if (!r)
-        r = device_manager_backend(b.engine->devices, b.kernels, b.precision, &b.be, err);
+        r = *model ? engine_backend(engine, path, b.kernels, b.precision, &b.be, err)
+                   : device_manager_backend(b.engine->devices, b.kernels, b.precision, &b.be, err);
     if (r)
         return r;
     b.path = *model ? path : NULL;

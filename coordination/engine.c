@@ -26,6 +26,22 @@ int engine_model_path(const struct engine *e, const char *model, char *dst, size
     return r < 0 ? r : utf8_check(dst, strlen(dst), "model: the path", err);
 }
 
+int engine_backend(struct engine *e, const char *path, const char *kernels,
+                   enum precision precision, struct backend **ret, struct dr_error *err)
+{
+    bool int8 = false;
+    int r = 0;
+    if (precision == PRECISION_AUTO || precision == PRECISION_INT8)
+        r = pipeline_manager_int8(e->pipelines, path, &int8, err);
+    if (!r && precision == PRECISION_INT8 && !int8)
+        r = dr_fail_field(err, DR_EINVAL, "precision", "int8",
+                          "a model with weights of 8 bits (darkroom convert --int8)", "auto");
+    if (!r && precision == PRECISION_AUTO && int8 && !strcmp(kernels, "auto") &&
+        device_manager_computes(e->devices, PRECISION_INT8))
+        precision = PRECISION_INT8;
+    return r < 0 ? r : device_manager_backend(e->devices, kernels, precision, ret, err);
+}
+
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
                     enum precision precision, const struct pipeline_options *how,
                     struct pipeline **ret, struct dr_error *err)
@@ -34,18 +50,9 @@ int engine_pipeline(struct engine *e, const char *model, const char *kernels,
     options.store = &e->store;
     char path[DR_PATH_MAX];
     struct backend *be;
-    bool int8 = false;
     int r = engine_model_path(e, model, path, sizeof path, err);
-    if (!r && (precision == PRECISION_AUTO || precision == PRECISION_INT8))
-        r = pipeline_manager_int8(e->pipelines, path, &int8, err);
-    if (!r && precision == PRECISION_INT8 && !int8)
-        r = dr_fail_field(err, DR_EINVAL, "precision", "int8",
-                          "a model with weights of 8 bits (darkroom convert --int8)", "auto");
-    if (!r && precision == PRECISION_AUTO && int8 && !strcmp(kernels, "auto") &&
-        device_manager_computes(e->devices, PRECISION_INT8))
-        precision = PRECISION_INT8;
     if (!r)
-        r = device_manager_backend(e->devices, kernels, precision, &be, err);
+        r = engine_backend(e, path, kernels, precision, &be, err);
     return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, &options, ret, err);
 }
 

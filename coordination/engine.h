@@ -43,6 +43,10 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
                     enum precision precision, const struct pipeline_options *how,
                     struct pipeline **ret, struct dr_error *err);
+/* The backend that computes the model at `path`, which is resolved: of 8 bits by itself where its
+ * weights are and the machine can. */
+int engine_backend(struct engine *e, const char *path, const char *kernels,
+                   enum precision precision, struct backend **ret, struct dr_error *err);
 /* The path of a request's model, resolved; "" means the shipped one. */
 int engine_model_path(const struct engine *e, const char *model, char *dst, size_t n,
                       struct dr_error *err);
