@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include "backend/pack.h"
 #include "base/log.h"
@@ -98,7 +98,9 @@ static int use_pack(struct making *m, struct dr_error *err)
 {
     struct dr_error found = { 0 };
     struct pipeline *p = m->p;
+    struct stat seen = { .st_ino = 0 };
     pack_store_sweep(m->options->store);
+    bool is = !stat(m->path, &seen);
     int r = pack_open(m->path, m->key, &p->pack, &found);
     if (!r)
         r = prepare(m, p->pack, &found);
@@ -113,7 +115,8 @@ static int use_pack(struct making *m, struct dr_error *err)
     }
     if (r == DR_EFORMAT) {
         dr_log_line(DR_LOG_WARN, "engine", "packed weights are made again: %s", found.text);
-        unlink(m->path);
+        if (is) /* not one that another process made since */
+            pack_remove(m->path, &seen, NULL);
     }
     return DR_ENOENT;
 }

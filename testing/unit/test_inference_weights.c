@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "backend/pack.h"
+#include "base/log.h"
 #include "base/mapguard.h"
 #include "core/communication/request.h"
 #include "inference/pipeline.h"
@@ -420,6 +421,55 @@ static void two_first_starts_at_once(void **state)
     assert_int_equal(entries(&b[0].start, path), 1);
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    struct buf bytes;
+    buf_init(&bytes, DR_TAG_TEST, 0);
+    assert_int_equal(dr_read_file(from, 1 << 28, &bytes, NULL), 0);
+    assert_int_equal(dr_write_file(to, bytes.data, bytes.len, NULL), 0);
+    buf_free(&bytes);
+}
+
+/* One start finds a damaged pack and waits in its warning, the log being full; meanwhile another
+ * start has put a whole one there. */
+static void a_pack_mended_meanwhile_stays(void **state)
+{
+    (void)state;
+    static struct both b;
+    static char line[4096];
+    char path[DR_PATH_MAX], whole[DR_PATH_MAX];
+    struct backend *be = open_packing(1);
+    struct pack_facts facts;
+    int log[2];
+    fresh_store(&b.start);
+    must_start(&b.start, be);
+    backend_close(be);
+    assert_int_equal(entries(&b.start, path), 1);
+    snprintf(whole, sizeof whole, "%s/whole", test_dir());
+    copy_file(path, whole);
+    assert_int_equal(chmod(path, 0600), 0);
+    assert_int_equal(truncate(path, 8192), 0);
+
+    assert_int_equal(pipe(log), 0);
+    assert_int_equal(fcntl(log[1], F_SETFL, O_NONBLOCK), 0);
+    while (write(log[1], line, sizeof line) > 0) {}
+    assert_int_equal(fcntl(log[1], F_SETFL, 0), 0);
+    dr_log_set_level(DR_LOG_WARN);
+    dr_log_to(log[1]);
+    assert_int_equal(pthread_create(&b.thread, NULL, start_one, &b), 0);
+    usleep(500000);
+    assert_int_equal(rename(whole, path), 0);
+    atomic_store(&b.start.stop, 1); /* or it would make one of its own */
+    assert_true(read(log[0], line, sizeof line) > 0);
+    pthread_join(b.thread, NULL);
+    dr_log_to(2);
+    close(log[0]);
+    close(log[1]);
+    assert_int_equal(b.r, DR_ECANCELED);
+    assert_int_equal(entries(&b.start, path), 1);
+    assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
+}
+
 struct short_memory {
     struct backend *be;
     struct start start;
@@ -458,6 +508,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_stop_while_packing_leaves_nothing),
         cmocka_unit_test(a_plan_packs_nothing),
         cmocka_unit_test(two_first_starts_at_once),
+        cmocka_unit_test(a_pack_mended_meanwhile_stays),
         cmocka_unit_test(survives_short_memory),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
