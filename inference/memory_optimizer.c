@@ -61,6 +61,15 @@ size_t memory_available(void)
     return available;
 }
 
+/* Live bytes of the tags that peak_of adds: no longer available, and counted again there. */
+static size_t held(void)
+{
+    size_t bytes = 0;
+    for (int t = 0; t < DR_TAG_COUNT; t++)
+        bytes += t == DR_TAG_ACTIVATION ? 0 : dr_alloc_stats((enum dr_tag)t).bytes;
+    return bytes;
+}
+
 /* Resident bytes at each stage under the present decisions; the largest. */
 static size_t peak_of(const struct memory_plan *plan)
 {
@@ -85,7 +94,7 @@ void memory_decide(struct memory_plan *plan)
 {
     static const enum job_stage order[] = { STAGE_TEXT, STAGE_DENOISE, STAGE_DECODE };
     if (!plan->limit)
-        plan->limit = memory_available() / 4 * 3;
+        plan->limit = (memory_available() + held()) / 4 * 3;
     memset(plan->drop, 0, sizeof plan->drop);
     for (size_t i = 0; i < sizeof order / sizeof *order && peak_of(plan) > plan->limit / 2; i++)
         plan->drop[order[i]] = true;

@@ -39,8 +39,8 @@ struct memory_plan {
 const char *job_stage_name(enum job_stage stage);
 
 /* Fills in drop and peak from the stages, tagged and baseline, against limit (bytes; 0: three
- * quarters of what is available now): nothing is dropped that fits. Pure but for reading the
- * available memory. */
+ * quarters of what is available now and what tagged allocations hold already, private weights
+ * above all): nothing is dropped that fits. Pure but for reading these two. */
 void memory_decide(struct memory_plan *plan);
 
 /* DR_ENOMEM when the planned peak is over the limit: says what is needed and what there is. */
