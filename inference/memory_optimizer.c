@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fs.h"
+
 const char *job_stage_name(enum job_stage stage)
 {
     static const char *const names[STAGE_COUNT] = { "text", "context", "denoise", "decode" };
@@ -50,15 +52,40 @@ static bool number_in(const char *path, size_t *ret)
     return ok;
 }
 
+/* Pages of files in a group's memory.stat, which has lines "name 123" in bytes: the system takes
+ * them back before it lets an allocation fail. */
+static size_t reclaimable(const char *path)
+{
+    char line[256];
+    size_t sum = 0, value;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return 0;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "inactive_file %zu", &value) == 1 ||
+            sscanf(line, "active_file %zu", &value) == 1)
+            sum += value;
+    fclose(f);
+    return sum;
+}
+
+size_t memory_left_in(const char *folder)
+{
+    char path[DR_PATH_MAX];
+    size_t limit, used;
+    if (dr_path_join(path, sizeof path, folder, "memory.max") || !number_in(path, &limit) ||
+        dr_path_join(path, sizeof path, folder, "memory.current") || !number_in(path, &used))
+        return SIZE_MAX;
+    size_t files = dr_path_join(path, sizeof path, folder, "memory.stat") ? 0 : reclaimable(path);
+    used -= files < used ? files : used;
+    return limit > used ? limit - used : 0;
+}
+
 size_t memory_available(void)
 {
-    size_t available = proc_value("/proc/meminfo", "MemAvailable"), limit, used;
-    if (number_in("/sys/fs/cgroup/memory.max", &limit) &&
-        number_in("/sys/fs/cgroup/memory.current", &used)) {
-        size_t left = limit > used ? limit - used : 0;
-        available = left < available ? left : available;
-    }
-    return available;
+    size_t available = proc_value("/proc/meminfo", "MemAvailable");
+    size_t left = memory_left_in("/sys/fs/cgroup");
+    return left < available ? left : available;
 }
 
 /* Live bytes of the tags that peak_of adds: no longer available, and counted again there. */

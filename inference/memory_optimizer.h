@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/alloc.h"
 #include "base/error.h"
@@ -52,5 +53,8 @@ size_t memory_resident_peak(void);
 /* Bytes that could be had without swapping: MemAvailable, or what the cgroup leaves, whichever is
  * less. */
 size_t memory_available(void);
+/* Bytes that the cgroup (v2) of that folder leaves, its pages of files counted as free; SIZE_MAX:
+ * it has no limit. */
+size_t memory_left_in(const char *folder);
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/fs.h"
 #include "inference/memory_optimizer.h"
 
 enum { MB = 1 << 20 };
@@ -97,6 +98,33 @@ static void what_is_held_counts_as_available(void **state)
     assert_true(after.limit > before.limit + bytes / 2); /* 3/4, and others may take some */
 }
 
+static void write_to(const char *name, const char *text)
+{
+    char path[DR_PATH_MAX];
+    assert_int_equal(dr_path_join(path, sizeof path, test_dir(), name), 0);
+    assert_int_equal(dr_write_file(path, text, strlen(text), NULL), 0);
+}
+
+/* A checkpoint that was just read fills a container's memory with pages of files. */
+static void pages_of_files_are_free(void **state)
+{
+    (void)state;
+    assert_true(memory_left_in(test_dir()) == SIZE_MAX);
+    write_to("memory.current", "900\n");
+    write_to("memory.max", "max\n");
+    assert_true(memory_left_in(test_dir()) == SIZE_MAX);
+    write_to("memory.max", "1000\n");
+    assert_int_equal(memory_left_in(test_dir()), 100);
+    write_to("memory.stat", "anon 200\nfile 700\nfile_mapped 5\ninactive_anon 7\n"
+                            "inactive_file 400\nactive_file 250\nunevictable 50\n");
+    assert_int_equal(memory_left_in(test_dir()), 100 + 650);
+    write_to("memory.current", "600\n"); /* read at another moment */
+    assert_int_equal(memory_left_in(test_dir()), 1000);
+    write_to("memory.stat", "anon 200\n");
+    write_to("memory.max", "500\n");
+    assert_int_equal(memory_left_in(test_dir()), 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -106,6 +134,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(admits_up_to_the_limit),
         cmocka_unit_test(without_a_limit_the_machine_is_asked),
         cmocka_unit_test(what_is_held_counts_as_available),
+        cmocka_unit_test(pages_of_files_are_free),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
