@@ -295,7 +295,7 @@ int precision_find(const char *name, enum precision *ret, struct dr_error *err)
             *ret = (enum precision)p;
             return 0;
         }
-    return dr_fail_field(err, DR_EINVAL, "precision", name, "auto, f32, f16 or bf16", NULL);
+    return dr_fail_field(err, DR_EINVAL, "precision", name, "auto, f32, f16, bf16 or int8", NULL);
 }
 
 int backend_layout_version(const struct backend *be)

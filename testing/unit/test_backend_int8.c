@@ -216,6 +216,9 @@ static void auto_is_never_int8(void **state)
     backend_close(be);
     enum precision p;
     assert_int_equal(precision_find("int8", &p, &err), 0);
+    assert_int_equal(precision_find("int9", &p, &err), DR_EINVAL);
+    for (int i = 0; i < PRECISION_COUNT; i++) /* names all that there are */
+        assert_non_null(strstr(err.text, precision_name((enum precision)i)));
     assert_int_equal(p, PRECISION_INT8);
     int r = backend_open_cpu(&(struct backend_options){ .precision = p }, &be, &err);
     if (r == DR_EUNSUPPORTED)
