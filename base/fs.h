@@ -57,6 +57,9 @@ bool dr_is_dir(const char *path);
  * fit. */
 int dr_path_join(char *dst, size_t n, const char *dir, const char *name);
 
+/* Bytes of the path without '/' at its end, but for the root's own. */
+size_t dr_path_trimmed(const char *path);
+
 /* The part after the last '/', never NULL; the extension with its dot, "" if none. Point into
  * path. */
 const char *dr_path_base(const char *path);

@@ -16,6 +16,14 @@ int dr_path_join(char *dst, size_t n, const char *dir, const char *name)
     return len < 0 || (size_t)len >= n ? DR_ELIMIT : 0;
 }
 
+size_t dr_path_trimmed(const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n;
+}
+
 const char *dr_path_base(const char *path)
 {
     const char *slash = strrchr(path, '/');

@@ -96,11 +96,11 @@ static void on_progress(void *ctx, const json_t *data)
     progress_say(ctx, text(data, "message"));
 }
 
-static int call_worker(struct cli_call *call, json_t **ret, struct dr_error *err)
+static int call_worker(struct cli_call *call, const char *output, json_t **ret,
+                       struct dr_error *err)
 {
     struct session s;
     struct progress progress;
-    const char *output = call->value[OPT_output];
     size_t folder = (size_t)(dr_path_base(output) - output);
     char *root = dr_strndup(DR_TAG_BASE, folder ? output : ".", folder ? folder : 1);
     struct session_options options = { .threads = call->value[OPT_threads], .root = root };
@@ -136,7 +136,11 @@ static int convert(struct cli_call *call, struct dr_error *err)
     call->usage = !call->value[OPT_int8] || !call->value[OPT_output];
     if (call->usage)
         return dr_fail(err, DR_EINVAL, "convert: expected --int8 and -o PATH");
-    int r = call_worker(call, &answer, err);
+    const char *given = call->value[OPT_output];
+    char *output = dr_strndup(DR_TAG_BASE, given, dr_path_trimmed(given));
+    int r = output ? call_worker(call, output, &answer, err)
+                   : dr_fail(err, DR_ENOMEM, "out of memory");
+    dr_free(output);
     if (r < 0)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);

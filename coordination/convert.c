@@ -6,8 +6,10 @@
 #include "coordination/engine.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "inference/int8_choice.h"
@@ -18,8 +20,8 @@ enum { PARTS = 5, NOTE = 1024 };
 struct conversion {
     struct engine *engine;
     struct worker_job *job;
-    char model[DR_PATH_MAX], temporary[DR_PATH_MAX], report[DR_PATH_MAX];
-    const char *output;
+    char model[DR_PATH_MAX], temporary[DR_PATH_MAX];
+    char output[DR_PATH_MAX], report[DR_PATH_MAX];
     bool stream, written;
     struct pipeline *pipeline; /* float32 */
     struct int8_samples samples;
@@ -139,55 +141,111 @@ static json_t *report_of(const struct conversion *k)
 }
 
 /* "OUT/int8_report.json", or "NAME.int8.json" beside a single file. */
-static int report_path(const struct conversion *k, const char *base, bool folder, char *dst,
-                       struct dr_error *err)
+static int report_path(const char *base, bool folder, char *dst, struct dr_error *err)
 {
     int n = folder ? snprintf(dst, DR_PATH_MAX, "%s/int8_report.json", base)
                    : snprintf(dst, DR_PATH_MAX, "%.*s.int8.json",
                               (int)(strlen(base) - strlen(dr_path_extension(base))), base);
-    return n > 0 && n < DR_PATH_MAX ? 0 : dr_fail(err, DR_ELIMIT, "%s: too long", k->output);
+    return n > 0 && n < DR_PATH_MAX ? 0 : dr_fail(err, DR_ELIMIT, "%s: too long", base);
 }
 
-static int write_report(struct conversion *k, json_t **ret, struct dr_error *err)
+static int write_report(const json_t *report, const char *path, struct dr_error *err)
 {
-    char path[DR_PATH_MAX];
     struct buf text;
-    bool folder = checkpoint_is_folder(k->pipeline->checkpoint);
-    int r = report_path(k, k->output, folder, k->report, err);
-    if (!r)
-        r = report_path(k, folder ? k->temporary : k->output, folder, path, err);
-    if (r)
-        return r;
-    json_t *report = report_of(k);
+    int r = 0;
     buf_init(&text, DR_TAG_JOB, 0);
-    if (!report || jx_dump(report, &text) < 0 || buf_putc(&text, '\n') < 0)
+    if (jx_dump(report, &text) < 0 || buf_putc(&text, '\n') < 0)
         r = dr_fail(err, DR_ENOMEM, "out of memory for the report");
     if (!r)
         r = dr_write_file(path, text.data, text.len, err);
     buf_free(&text);
-    if (r)
-        json_decref(report);
-    else
-        *ret = report;
     return r;
 }
 
-/* ---- the verb ---- */
+/* A report in the copy comes with it; one beside it follows, so that there is none of a copy that
+ * is not there. */
+static int put_in_place(struct conversion *k, const json_t *report, struct dr_error *err)
+{
+    char inside[DR_PATH_MAX];
+    bool folder = checkpoint_is_folder(k->pipeline->checkpoint);
+    int r = folder ? report_path(k->temporary, true, inside, err) : 0;
+    if (!r && folder)
+        r = write_report(report, inside, err);
+    if (!r)
+        r = quantize_commit(k->temporary, k->output, err);
+    if (r < 0)
+        return r;
+    k->written = false;
+    return folder ? 0 : write_report(report, k->report, err);
+}
 
-/* Before anything is measured. */
+/* ---- what can be known before the measuring ---- */
+
+static int read_fields(struct conversion *k, const char **ret_model, const char **ret_output,
+                       struct dr_error *err)
+{
+    static const char *const keys[] = { "model", "output", "int8", "stream", NULL };
+    const json_t *data = k->job->data;
+    bool int8 = false;
+    int r = engine_only(data, keys, err);
+    if (!r)
+        r = jx_opt_string(data, "data", "model", ret_model, err);
+    if (!r)
+        r = jx_get_string(data, "data", "output", ret_output, err);
+    if (!r)
+        r = jx_opt_bool(data, "data", "int8", &int8, err);
+    if (!r)
+        r = jx_opt_bool(data, "data", "stream", &k->stream, err);
+    if (!r && !int8)
+        r = dr_fail_field(err, DR_EINVAL, "int8", "false", "true: the one conversion there is",
+                          NULL);
+    return r;
+}
+
+static int check_free(const char *path, struct dr_error *err)
+{
+    struct stat st;
+    return lstat(path, &st)
+               ? 0
+               : dr_fail_field(err, DR_EINVAL, "output", path, "a path where nothing is yet", NULL);
+}
+
+/* Nothing is there, and something can be made beside it. */
+static int check_output(struct conversion *k, const char *output, struct dr_error *err)
+{
+    char probe[DR_PATH_MAX];
+    size_t n = dr_path_trimmed(output);
+    int r = roots_check(&k->engine->roots, "output", output, err);
+    if (!r && n + sizeof ".XXXXXX" > sizeof probe)
+        r = dr_fail(err, DR_ELIMIT, "output: the path is too long");
+    if (r < 0)
+        return r;
+    snprintf(k->output, sizeof k->output, "%.*s", (int)n, output);
+    snprintf(probe, sizeof probe, "%.*s.XXXXXX", (int)n, output);
+    r = check_free(k->output, err);
+    if (!r && !mkdtemp(probe))
+        r = dr_fail_errno(err, k->output, "make a folder beside");
+    if (!r)
+        (void)rmdir(probe);
+    return r;
+}
+
 static int check_model(struct conversion *k, struct dr_error *err)
 {
-    bool int8;
+    bool int8, folder = dr_is_dir(k->model);
     int r = pipeline_manager_int8(k->engine->pipelines, k->model, &int8, err);
     if (!r && int8)
         r = dr_fail_field(err, DR_EINVAL, "model", k->model,
                           "a model that has no weights of 8 bits yet", NULL);
-    return r;
+    if (!r)
+        r = report_path(k->output, folder, k->report, err);
+    return r ? r : check_free(k->report, err);
 }
+
+/* ---- the verb ---- */
 
 static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err)
 {
-    json_t *report = NULL;
     int r = measure(k, err);
     if (!r)
         r = write_copy(k, err);
@@ -197,42 +255,25 @@ static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err
     r = compare(k, k->temporary, PRECISION_INT8, &k->int8_error, k->int8_set, err);
     if (!r)
         r = compare(k, k->model, PRECISION_BF16, &k->wide_error, k->wide_set, err);
-    if (!r)
-        r = write_report(k, &report, err);
-    if (!r)
-        r = quantize_commit(k->temporary, k->output, err);
-    if (r < 0) {
-        json_decref(report);
+    if (r < 0)
         return r;
-    }
-    k->written = false;
-    *ret_data = report;
-    return 0;
+    json_t *report = report_of(k);
+    r = report ? put_in_place(k, report, err)
+               : dr_fail(err, DR_ENOMEM, "out of memory for the report");
+    if (r < 0)
+        json_decref(report);
+    else
+        *ret_data = report;
+    return r;
 }
 
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
-    static const char *const keys[] = { "model", "output", "int8", "stream", NULL };
     struct conversion k = { .engine = engine, .job = job, .int8_error = -1, .wide_error = -1 };
-    const char *model = "";
-    bool int8 = false;
-    struct stat st;
-    int r = engine_only(job->data, keys, err);
+    const char *model = "", *output;
+    int r = read_fields(&k, &model, &output, err);
     if (!r)
-        r = jx_opt_string(job->data, "data", "model", &model, err);
-    if (!r)
-        r = jx_get_string(job->data, "data", "output", &k.output, err);
-    if (!r)
-        r = jx_opt_bool(job->data, "data", "int8", &int8, err);
-    if (!r)
-        r = jx_opt_bool(job->data, "data", "stream", &k.stream, err);
-    if (!r && !int8)
-        r = dr_fail_field(err, DR_EINVAL, "int8", "false", "true: the one conversion there is",
-                          NULL);
-    if (!r)
-        r = roots_check(&k.engine->roots, "output", k.output, err);
-    if (!r && !lstat(k.output, &st))
-        r = dr_fail_field(err, DR_EINVAL, "output", k.output, "a path where nothing is yet", NULL);
+        r = check_output(&k, output, err);
     if (!r)
         r = engine_model_path(engine, model, k.model, sizeof k.model, err);
     if (!r)

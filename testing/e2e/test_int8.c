@@ -8,6 +8,7 @@
 #include "base/image/image.h"
 #include "base/json.h"
 #include "testing/helpers/program.h"
+#include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/tiny_checker.h"
 
 enum { CAPTIONS = 24 };
@@ -134,6 +135,7 @@ static void refuses_what_it_cannot_do(void **state)
     must_fail(1, "nowhere", "--int8", "-mnowhere", "-oout", NULL);
     must_fail(1, "no such", "--int8", "-onowhere/out", NULL, NULL);
     must_fail(1, "nothing is yet", "--int8", "-o.", NULL, NULL);
+    must_fail(1, "beside", "--int8", "-mnowhere", "-o/proc/out", NULL); /* before the model */
     assert_int_equal(program_entries(folder), 0);
     json_decref(convert("once"));
     must_fail(1, "nothing is yet", "--int8", "-oonce", NULL, NULL);
@@ -143,6 +145,37 @@ static void refuses_what_it_cannot_do(void **state)
     program_run(&p, 2, "generate", "--precision", "int8", "-p", "a red circle", NULL);
     assert_non_null(strstr(program_err(&p), "convert --int8"));
     program_free(&p);
+}
+
+/* Its report lies beside it, and nothing is overwritten. */
+static void a_single_file(void **state)
+{
+    (void)state;
+    struct program p;
+    struct sgm_spec spec = sgm_tiny;
+    const char *folder = program_folder();
+    spec.vocab = 49408; /* the built-in tokenizer's */
+    spec.clip_l.layers = spec.clip_g.layers = 2;
+    sgm_save(&spec, false, "model.safetensors");
+    assert_int_equal(dr_write_file("copy.int8.json", "x", 1, NULL), 0);
+    must_fail(1, "copy.int8.json", "--int8", "-mmodel.safetensors", "-ocopy.safetensors", NULL);
+    assert_int_equal(program_entries(folder), 2);
+    program_run(&p, 0, "convert", "--int8", "-m", "model.safetensors", "-o", "other.safetensors",
+                NULL);
+    program_free(&p);
+    assert_true(dr_is_file("other.safetensors") && dr_is_file("other.int8.json"));
+    assert_int_equal(program_entries(folder), 4);
+}
+
+static void slashes_at_the_end_do_not_count(void **state)
+{
+    (void)state;
+    program_folder();
+    json_t *report = convert("small//");
+    const char *path = json_string_value(json_object_get(report, "report"));
+    assert_string_equal(path, "small/int8_report.json");
+    assert_true(dr_is_file(path));
+    json_decref(report);
 }
 
 static void draw(const char *model, const char *caption, const char *path, struct dr_image *ret)
@@ -192,6 +225,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(reports_what_it_measured),
     cmocka_unit_test(auto_takes_the_set_for_the_model),
     cmocka_unit_test(refuses_what_it_cannot_do),
+    cmocka_unit_test(a_single_file),
+    cmocka_unit_test(slashes_at_the_end_do_not_count),
     cmocka_unit_test(draws_what_captions_say),
 };
 

@@ -103,6 +103,10 @@ static void paths(void **state)
     assert_int_equal(dr_path_join(p, sizeof p, "", "b"), 0);
     assert_string_equal(p, "b");
     assert_int_equal(dr_path_join(p, 3, "a", "b"), DR_ELIMIT);
+    assert_int_equal(dr_path_trimmed("/x/y//"), 4);
+    assert_int_equal(dr_path_trimmed("y"), 1);
+    assert_int_equal(dr_path_trimmed("//"), 1);
+    assert_int_equal(dr_path_trimmed(""), 0);
     assert_string_equal(dr_path_base("/x/y.png"), "y.png");
     assert_string_equal(dr_path_base("y.png"), "y.png");
     assert_string_equal(dr_path_extension("/x.d/y.tar.gz"), ".gz");
