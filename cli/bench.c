@@ -190,8 +190,8 @@ static int make_cache(const char *configured, char *path, size_t n, struct dr_er
 }
 
 /* The first opening with nothing kept from before, the second with what the first has kept. Loading
- * is the whole of each worker's work; both have the same cache folder, whatever is configured. only:
- * one of the two, or NULL for both. */
+ * is the whole of each worker's work; both have the same cache folder, whatever is configured.
+ * only: one of the two, or NULL for both. */
 static int ask_loads(struct bench *b, const char *only, const struct session_options *options,
                      struct dr_error *err)
 {

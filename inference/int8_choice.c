@@ -9,8 +9,8 @@
 #include "backend/trial.h"
 #include "models/unet.h"
 
-/* The first rounds keep a twentieth of what is left; the others a quarter, as each costs a pass over
- * all samples. */
+/* The first rounds keep a twentieth of what is left; the others a quarter, as each costs a pass
+ * over all samples. */
 enum { SLOW_ROUNDS = 12, SLOW_PART = 20, FAST_PART = 4 };
 
 const char *int8_fate_name(enum int8_fate f)
