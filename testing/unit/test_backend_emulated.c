@@ -240,6 +240,5 @@ static const struct CMUnitTest tests[] = {
 
 int main(int argc, char **argv)
 {
-    return test_main(argc, argv, tests,
-                     argc > 1 && !strcmp(argv[1], "--oom") ? 0 : sizeof tests / sizeof *tests);
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
