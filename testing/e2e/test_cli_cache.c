@@ -33,6 +33,23 @@ static const char *own_cache(const char *config)
     return folder;
 }
 
+/* The default kernel set packs weights: those of float32 do not. */
+static bool set_packs(void)
+{
+    static const char *const plain[] = { "scalar", "avx2", "avx512" };
+    struct program p;
+    bool found = false;
+    program_run(&p, 0, "devices", "--json", NULL);
+    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+        char member[64];
+        snprintf(member, sizeof member, "\"default_kernels\":\"%s\"", plain[i]);
+        found |= strstr(program_out(&p), member) != NULL;
+    }
+    assert_non_null(strstr(program_out(&p), "\"default_kernels\":\""));
+    program_free(&p);
+    return !found;
+}
+
 static int packs(const char *folder, char path[DR_PATH_MAX])
 {
     int n = 0;
@@ -73,10 +90,9 @@ static void first_start(const char *folder, const char *name, char path[DR_PATH_
     draw(&p, name);
     assert_null(strstr(program_err(&p), "warning"));
     program_free(&p);
-    int n = packs(folder, path);
-    if (!n)
+    if (!set_packs())
         skip();
-    assert_int_equal(n, 1);
+    assert_int_equal(packs(folder, path), 1);
 }
 
 static void two_starts_draw_the_same(void **state)
@@ -233,7 +249,7 @@ static void a_copy_of_8_bits_is_packed(void **state)
         program_free(&p);
     }
     same_files("first.png", "second.png");
-    if (!packs(folder, path))
+    if (!set_packs())
         skip();
     assert_int_equal(packs(folder, path), 1);
 }
