@@ -96,4 +96,5 @@ const struct op_info op_info_upsample_conv = {
     .cases = cases,
     .n_cases = sizeof cases / sizeof *cases,
     .tolerance = 3e-6,
+    .fast_tolerance = 1e-5,
 };
