@@ -53,6 +53,7 @@ struct pack {
     uint64_t at;     /* building: of the next blob */
     uint64_t synced; /* building: bytes known to be on the disk */
     uint64_t largest;
+    uint64_t private_bytes; /* promised; 0: kept in a file, or nothing was promised */
     char *stage, *piece;
     bool building, promised;
 };
@@ -258,9 +259,24 @@ int pack_promise(uint64_t largest, struct pack **ret, struct dr_error *err)
     return 0;
 }
 
+int pack_promise_private(uint64_t bytes, struct pack **ret, struct dr_error *err)
+{
+    int r = pack_new("", ret, err);
+    if (r)
+        return r;
+    (*ret)->promised = true;
+    (*ret)->private_bytes = bytes;
+    return 0;
+}
+
 bool pack_promised(const struct pack *p)
 {
     return p->promised;
+}
+
+uint64_t pack_private_bytes(const struct pack *p)
+{
+    return p->private_bytes;
 }
 
 const void *pack_find(struct pack *p, const char *name, size_t bytes)

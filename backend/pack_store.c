@@ -113,6 +113,19 @@ int pack_store_each(const struct pack_store *s, pack_store_fn fn, void *ctx, str
     return each_file(s, is_pack, tell, &w, err);
 }
 
+static int ends_so(void *ctx, const char *path, const struct stat *st)
+{
+    const char *end = ctx, *name = dr_path_base(path) + 17; /* after "digest-" */
+    (void)st;
+    size_t n = strlen(end);
+    return !strncmp(name, end, n) && !strcmp(name + n, suffix);
+}
+
+bool pack_store_has(const struct pack_store *s, const char *end)
+{
+    return each_file(s, is_pack, ends_so, (void *)end, NULL) == 1;
+}
+
 /* Who makes a pack holds a lock on its temporary file; the lock ends with the process. */
 static int sweep(void *ctx, const char *path, const struct stat *st)
 {

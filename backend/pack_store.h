@@ -40,6 +40,9 @@ int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error 
 /* Whether pack_store_room would succeed as far as sizes go; changes nothing. */
 bool pack_store_fits(const struct pack_store *s, uint64_t bytes);
 
+/* Whether a pack with that end of its name, "SET-LAYOUT-CONTENTS", is there, whatever its model. */
+bool pack_store_has(const struct pack_store *s, const char *end);
+
 /* Calls fn for every file that is called like a pack; a negative return ends the walk and is
  * returned. A folder that is not there is empty. */
 typedef int (*pack_store_fn)(void *ctx, const char *path, const struct stat *st);

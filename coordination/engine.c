@@ -56,6 +56,13 @@ int engine_pipeline(struct engine *e, const char *model, const char *kernels,
     return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, &options, ret, err);
 }
 
+int engine_ready(struct engine *e, const struct pipeline_options *how, struct dr_error *err)
+{
+    struct pipeline_options options = *how;
+    options.store = &e->store;
+    return pipeline_manager_ready(e->pipelines, &options, err);
+}
+
 void engine_loading(void *loading, const char *what, double fraction)
 {
     struct loading *l = loading;

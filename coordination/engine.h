@@ -43,6 +43,8 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
                     enum precision precision, const struct pipeline_options *how,
                     struct pipeline **ret, struct dr_error *err);
+/* Makes it ready to run where it was loaded to plan with: pipeline_manager_ready. */
+int engine_ready(struct engine *e, const struct pipeline_options *how, struct dr_error *err);
 /* The backend that computes the model at `path`, which is resolved: of 8 bits by itself where its
  * weights are and the machine can. */
 int engine_backend(struct engine *e, const char *path, const char *kernels,

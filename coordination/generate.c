@@ -123,7 +123,7 @@ static int check_paths(const struct generation *g, struct dr_error *err)
     return 0;
 }
 
-/* Request, model, job, plan. generation_release in any case. */
+/* Request, model, job, plan: nothing is hashed or packed. generation_release in any case. */
 static int prepare(struct generation *g, struct engine *e, struct worker_job *worker,
                    struct dr_error *err)
 {
@@ -135,17 +135,12 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
     enum precision precision;
-    struct loading loading = { .job = worker, .last = dr_now() };
-    struct pipeline_options how = { .stop = worker->stop,
-                                    .plan_only = worker->verb != VERB_generate,
-                                    .progress = engine_loading,
-                                    .ctx = &loading };
+    struct pipeline_options how = { .stop = worker->stop, .plan_only = true };
     int r = request_parse(worker->data, "", engine_envelope_members, &g->request, err);
     if (!r)
         r = check_paths(g, err);
     if (!r)
         r = precision_find(request_text(&g->request, FIELD_precision), &precision, err);
-    loading.stream = !r && request_flag(&g->request, FIELD_stream);
     if (!r)
         r = engine_pipeline(e, request_text(&g->request, FIELD_model),
                             request_text(&g->request, FIELD_kernels), precision, &how, &g->pipeline,
@@ -158,9 +153,28 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
-    if (g->pipeline->warning[0])
-        add_warning(g, g->pipeline->warning);
     return job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &g->plan, err);
+}
+
+/* The weights of a job that is admitted, which may take minutes. Where they do not lie as planned
+ * the job is planned and admitted again, against the same limit. */
+static int load(struct generation *g, struct dr_error *err)
+{
+    struct loading loading = { .job = g->worker,
+                               .stream = request_flag(&g->request, FIELD_stream),
+                               .last = dr_now() };
+    struct pipeline_options how = { .stop = g->worker->stop,
+                                    .progress = engine_loading,
+                                    .ctx = &loading };
+    bool was = pipeline_is_ready(g->pipeline);
+    int r = was ? 0 : engine_ready(g->engine, &how, err);
+    if (!r && !was)
+        r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, &g->plan, err);
+    if (!r && !was)
+        r = memory_admit(&g->plan, err);
+    if (!r && g->pipeline->warning[0])
+        add_warning(g, g->pipeline->warning);
+    return r;
 }
 
 static void on_step(void *ctx, int evaluation, int evaluations, double seconds)
@@ -329,6 +343,8 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
     int r = prepare(&g, engine, worker, err);
     if (!r)
         r = memory_admit(&g.plan, err);
+    if (!r)
+        r = load(&g, err);
     if (!r)
         r = run(&g, ret_data, err);
     generation_release(&g);

@@ -406,6 +406,7 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
     plan->tagged[DR_TAG_JOB] += tiles + k.pixel_bytes;
     plan->tagged[DR_TAG_IMAGE] += k.image_bytes;
     plan->tagged[DR_TAG_PROMPT] += k.prompt_bytes;
+    plan->tagged[DR_TAG_WEIGHTS] += p->pack ? (size_t)pack_private_bytes(p->pack) : 0;
     plan->pictures = tiles + k.pixel_bytes + k.image_bytes;
     size_t last = k.image_bytes / (size_t)job->batch; /* made when its tiles are gone */
     plan->never_both = tiles < last ? tiles : last;
@@ -442,7 +443,7 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
             const struct job_events *events, const atomic_int *stop, struct dr_image *images,
             struct job_timing *ret_timing, struct dr_error *err)
 {
-    if (p->pack && pack_promised(p->pack))
+    if (!pipeline_is_ready(p))
         return dr_fail(err, DR_EINTERNAL, "a pipeline that was opened for planning cannot run");
     struct memory_plan copy = *plan;
     struct walk k = { .p = p,

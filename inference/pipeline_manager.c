@@ -143,6 +143,11 @@ void pipeline_close(struct pipeline *p)
     dr_free(p);
 }
 
+bool pipeline_is_ready(const struct pipeline *p)
+{
+    return !p->pack || !pack_promised(p->pack);
+}
+
 int pipeline_check(const struct pipeline *p, struct dr_error *err)
 {
     int r = checkpoint_check(p->checkpoint, err);
@@ -200,13 +205,26 @@ int pipeline_manager_int8(const struct pipeline_manager *m, const char *path, bo
     return 0;
 }
 
+int pipeline_manager_ready(struct pipeline_manager *m, const struct pipeline_options *options,
+                           struct dr_error *err)
+{
+    struct pipeline_options real = *options;
+    real.plan_only = false;
+    if (pipeline_is_ready(m->loaded))
+        return 0;
+    pipeline_weights_drop(m->loaded);
+    int r = pipeline_weights(m->loaded, &real, err);
+    if (r < 0)
+        pipeline_manager_drop(m);
+    return r;
+}
+
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err)
 {
-    bool planned = m->loaded && m->loaded->pack && pack_promised(m->loaded->pack);
     if (holds(m, path) && m->loaded->backend == be && !pipeline_check(m->loaded, NULL) &&
-        (!planned || (options && options->plan_only))) {
+        (pipeline_is_ready(m->loaded) || (options && options->plan_only))) {
         *ret = m->loaded;
         return 0;
     }

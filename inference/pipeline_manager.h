@@ -50,7 +50,7 @@ struct pipeline {
 struct pipeline_options {
     const atomic_int *stop;         /* ends it with DR_ECANCELED */
     const struct pack_store *store; /* where packed weights are kept; NULL: nowhere */
-    /* It will be planned with, not run: no packed weights are made that could be kept. */
+    /* To plan with, not to run: nothing is hashed or packed. pipeline_ready does that. */
     bool plan_only;
     /* "hashing" or "packing", and how far it is, 0 to 1; only where there is much to do. */
     void (*progress)(void *ctx, const char *what, double fraction);
@@ -61,6 +61,9 @@ struct pipeline_options {
 int pipeline_open(const char *path, struct backend *be, const struct pipeline_options *options,
                   struct pipeline **ret, struct dr_error *err);
 void pipeline_close(struct pipeline *p);
+
+/* Whether it can run: it was not opened only to plan with. */
+bool pipeline_is_ready(const struct pipeline *p);
 
 /* DR_EIO when a file that it reads was changed or cut since it was opened, or could not be read:
  * what was computed since is not to be trusted. Cheap. */
@@ -75,6 +78,12 @@ void pipeline_manager_free(struct pipeline_manager *m);
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err);
+/* Makes the one that was lent last ready to run, whatever options->plan_only says: what takes
+ * minutes at the first start of a large model, so plan and admit before. After an error it is
+ * dropped. What was planned must be planned again: where no pack can be kept the weights lie
+ * elsewhere. */
+int pipeline_manager_ready(struct pipeline_manager *m, const struct pipeline_options *options,
+                           struct dr_error *err);
 /* Whether that model has weights of 8 bits; opens no more than its headers. */
 int pipeline_manager_int8(const struct pipeline_manager *m, const char *path, bool *ret,
                           struct dr_error *err);

@@ -68,10 +68,17 @@ static int prepare(struct making *m, struct pack *pack, struct dr_error *err)
     return r;
 }
 
+/* What the names of all packs of such networks end with, whatever the model. */
+static void name_end(const struct making *m, char *dst, size_t n)
+{
+    snprintf(dst, n, "%s-%d-%016" PRIx64, backend_kernel_set(m->p->backend),
+             backend_layout_version(m->p->backend), m->sum.contents);
+}
+
 /* The digest is of the files that are mapped, or the load fails. */
 static int name_pack(struct making *m, struct dr_error *err)
 {
-    char name[200];
+    char name[200], end[150];
     struct pipeline *p = m->p;
     const char *set = backend_kernel_set(p->backend);
     struct digest_options digest = { .stop = m->options->stop, .progress = on_hashed, .ctx = m };
@@ -88,8 +95,8 @@ static int name_pack(struct making *m, struct dr_error *err)
              "\ncontents %016" PRIx64 "\n",
              p->digest, set, backend_layout_version(p->backend), m->sum.blobs, m->sum.bytes,
              m->sum.contents);
-    snprintf(name, sizeof name, "%.16s-%s-%d-%016" PRIx64, p->digest, set,
-             backend_layout_version(p->backend), m->sum.contents);
+    name_end(m, end, sizeof end);
+    snprintf(name, sizeof name, "%.16s-%s", p->digest, end);
     return pack_store_path(m->options->store, name, m->path, sizeof m->path, err);
 }
 
@@ -144,39 +151,33 @@ static int make_pack(struct making *m, struct dr_error *err)
     return r;
 }
 
-/* For planning, whether a pack is there or not: it will be, if it has room. */
-static int promise_pack(struct making *m, bool *ret_promised, struct dr_error *err)
+/* For planning: there is a pack, or will be if it has room. Whose pack is there is not asked, for
+ * that would take the model's digest; who makes the weights plans again. */
+static int promise(struct making *m, struct dr_error *err)
 {
     struct pipeline *p = m->p;
+    const struct pack_store *store = m->options->store;
     struct pack_spec spec = { .blobs = m->sum.blobs, .bytes = m->sum.bytes };
-    *ret_promised = pack_store_fits(m->options->store, pack_file_bytes(&spec));
-    if (!*ret_promised)
-        return 0;
-    int r = pack_promise(m->sum.largest, &p->pack, err);
+    char end[150];
+    name_end(m, end, sizeof end);
+    bool kept = store && store->limit &&
+                (pack_store_fits(store, pack_file_bytes(&spec)) || pack_store_has(store, end));
+    int r = kept ? pack_promise(m->sum.largest, &p->pack, err)
+                 : pack_promise_private(m->sum.bytes, &p->pack, err);
     return r ? r : prepare(m, p->pack, err);
 }
 
-int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
-                     struct dr_error *err)
+static int make_ready(struct making *m, struct dr_error *err)
 {
-    struct making m = { .p = p, .options = options };
+    struct pipeline *p = m->p;
     struct dr_error found = { 0 };
-    int r = 0;
-    for (int i = 0; !r && i < p->n_networks; i++)
-        r = params_bytes(p->networks[i].network, p->networks[i].visit, p->backend,
-                         component_name(p->networks[i].component), &m.sum, err);
-    if (r || !m.sum.packed || !options->store || !options->store->limit)
-        return r ? r : prepare(&m, NULL, err);
-    bool promised = false;
-    if (options->plan_only)
-        r = promise_pack(&m, &promised, err);
-    if (r || promised)
-        return r;
-    r = name_pack(&m, &found);
+    if (!m->options->store || !m->options->store->limit)
+        return prepare(m, NULL, err);
+    int r = name_pack(m, &found);
     if (!r)
-        r = use_pack(&m, &found);
-    if (r == DR_ENOENT && m.path[0])
-        r = make_pack(&m, &found);
+        r = use_pack(m, &found);
+    if (r == DR_ENOENT && m->path[0])
+        r = make_pack(m, &found);
     if (!r)
         return 0;
     if (r == DR_ENOMEM || r == DR_ECANCELED || !checkpoint_current(p->checkpoint)) {
@@ -186,5 +187,27 @@ int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
     }
     snprintf(p->warning, sizeof p->warning, "packed weights are not kept: %.300s", found.text);
     dr_log_line(DR_LOG_WARN, "engine", "%s", p->warning);
-    return prepare(&m, NULL, err);
+    return prepare(m, NULL, err);
+}
+
+int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
+                     struct dr_error *err)
+{
+    struct making m = { .p = p, .options = options };
+    int r = 0;
+    for (int i = 0; !r && i < p->n_networks; i++)
+        r = params_bytes(p->networks[i].network, p->networks[i].visit, p->backend,
+                         component_name(p->networks[i].component), &m.sum, err);
+    if (r)
+        return r;
+    if (!m.sum.packed) /* nothing but vectors is made: no work */
+        return prepare(&m, NULL, err);
+    return options->plan_only ? promise(&m, err) : make_ready(&m, err);
+}
+
+void pipeline_weights_drop(struct pipeline *p)
+{
+    unprepare(p);
+    pack_close(p->pack);
+    p->pack = NULL;
 }

@@ -11,4 +11,7 @@
 int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
                      struct dr_error *err);
 
+/* Undoes it, so that it can be called again. */
+void pipeline_weights_drop(struct pipeline *p);
+
 #endif

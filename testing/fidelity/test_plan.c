@@ -124,11 +124,13 @@ static void too_large_is_refused_and_nothing_else(void **state)
 {
     (void)state;
     struct session s;
-    char options[100];
+    char options[300];
     session_open(&s, "{\"threads\":1}");
     double small = session_number(session_must(&s, "plan", job_of(64, 64, 1, 1)), "peak_bytes");
     session_close(&s);
-    snprintf(options, sizeof options, "{\"threads\":1,\"memory_limit\":%.0f}", small + 128e6);
+    snprintf(options, sizeof options,
+             "{\"threads\":1,\"memory_limit\":%.0f,\"cache\":\"%s/packs\"}", small + 128e6,
+             test_dir());
     session_open(&s, options);
     const json_t *plan = session_must(&s, "plan", job_of(1024, 1024, 1, 3));
     assert_true(json_is_false(json_object_get(plan, "admitted")));
@@ -145,6 +147,8 @@ static void too_large_is_refused_and_nothing_else(void **state)
             blocks = test_blocks();
     }
     assert_int_equal(test_blocks(), blocks);
+    const json_t *devices = session_must(&s, "devices", json_object());
+    assert_true(session_number(devices, "cache.files") == 0); /* no weights were packed for it */
     session_must(&s, "generate", job_of(64, 64, 1, 1));
     session_close(&s);
 }

@@ -331,58 +331,93 @@ static void a_stop_while_packing_leaves_nothing(void **state)
     backend_close(be);
 }
 
-/* What is only planned is neither hashed nor packed, and plans the same. */
-static void a_plan_packs_nothing(void **state)
+static void request_job(struct pipeline *p, struct job *ret)
 {
-    (void)state;
-    struct backend *be = open_packing(2);
+    struct request q;
+    json_t *data = json_pack("{s:s}", "prompt", "x");
+    assert_int_equal(request_parse(data, "", NULL, &q, NULL), 0);
+    json_decref(data);
+    assert_int_equal(sdxl_job(&q, p, ret, NULL), 0);
+    request_free(&q);
+}
+
+/* Opened to plan with, planned, made ready, planned again: with and without room for a pack. */
+static void plan_and_make(struct start *s, struct backend *be, struct memory_plan plans[2])
+{
     struct pipeline_manager *m;
     struct pipeline *p;
-    struct start s;
+    struct job job;
+    struct dr_image image;
+    struct job_timing timing;
     char path[DR_PATH_MAX];
-    struct memory_plan plans[2];
-    fresh_store(&s);
+    struct pipeline_options options = {
+        .store = &s->store, .plan_only = true, .progress = on_progress, .ctx = s
+    };
     assert_int_equal(pipeline_manager_new(&m, NULL), 0);
-    for (int real = 0; real < 2; real++) {
-        struct pipeline_options options = {
-            .store = &s.store, .plan_only = !real, .progress = on_progress, .ctx = &s
-        };
-        struct request q;
-        struct job job;
-        json_t *data = json_pack("{s:s}", "prompt", "x");
-        assert_int_equal(request_parse(data, "", NULL, &q, NULL), 0);
-        json_decref(data);
-        assert_int_equal(pipeline_manager_get(m, model(), be, &options, &p, NULL), 0);
-        assert_int_equal(sdxl_job(&q, p, &job, NULL), 0);
-        assert_int_equal(job_plan(p, &job, 0, (size_t)1 << 40, &plans[real], NULL), 0);
-        if (!real) {
-            struct dr_image image;
-            struct job_timing timing;
-            assert_int_equal(job_run(p, &job, &plans[0], NULL, NULL, &image, &timing, NULL),
-                             DR_EINTERNAL);
-            assert_true(s.hashed == 0 && s.packed == 0);
-            assert_int_equal(entries(&s, path), 0);
-        }
-        job_release(&job);
-        request_free(&q);
-    }
-    assert_true(s.packed > 0);
-    assert_int_equal(entries(&s, path), 1);
+    assert_int_equal(pipeline_manager_get(m, model(), be, &options, &p, NULL), 0);
+    request_job(p, &job);
+    assert_int_equal(job_plan(p, &job, 0, (size_t)1 << 40, &plans[0], NULL), 0);
+    assert_false(pipeline_is_ready(p));
+    assert_int_equal(job_run(p, &job, &plans[0], NULL, NULL, &image, &timing, NULL), DR_EINTERNAL);
+    assert_true(s->hashed == 0 && s->packed == 0);
+    assert_int_equal(entries(s, path), 0);
+
+    assert_int_equal(pipeline_manager_ready(m, &options, NULL), 0);
+    assert_true(pipeline_is_ready(p) && s->packed > 0);
+    assert_int_equal(job_plan(p, &job, 0, (size_t)1 << 40, &plans[1], NULL), 0);
+    assert_int_equal(job_run(p, &job, &plans[1], NULL, NULL, &image, &timing, NULL), 0);
+    img_free(&image);
+    job_release(&job);
     for (int i = 0; i < STAGE_COUNT; i++) {
         assert_int_equal(plans[0].stage[i].mapped, plans[1].stage[i].mapped);
         assert_int_equal(plans[0].stage[i].workspace, plans[1].stage[i].workspace);
     }
     /* one that is ready will do for planning too */
     struct pipeline *again;
-    struct pipeline_options options = { .store = &s.store, .plan_only = true };
     assert_int_equal(pipeline_manager_get(m, model(), be, &options, &again, NULL), 0);
     assert_ptr_equal(p, again);
-    assert_int_equal(unlink(path), 0);
-    s.store.limit = 1 << 16; /* no room: what will be private is made now */
-    pipeline_manager_drop(m);
-    assert_int_equal(pipeline_manager_get(m, model(), be, &options, &p, NULL), 0);
-    assert_null(p->pack);
+    assert_true(pipeline_is_ready(p));
     pipeline_manager_free(m);
+}
+
+/* What is only planned is neither hashed nor packed, and plans the same. */
+static void a_plan_packs_nothing(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct start s;
+    char path[DR_PATH_MAX];
+    struct memory_plan plans[2];
+    fresh_store(&s);
+    plan_and_make(&s, be, plans);
+    assert_int_equal(entries(&s, path), 1);
+    assert_int_equal(plans[0].tagged[DR_TAG_WEIGHTS], 0);
+
+    /* a pack that is there will be used, room or not */
+    struct pipeline_options options = { .store = &s.store, .plan_only = true };
+    struct pipeline *p;
+    s.store.limit = 1 << 16;
+    assert_int_equal(pipeline_open(model(), be, &options, &p, NULL), 0);
+    assert_int_equal(pack_private_bytes(p->pack), 0);
+    pipeline_close(p);
+    backend_close(be);
+}
+
+static void a_plan_without_room_counts_private_weights(void **state)
+{
+    (void)state;
+    struct backend *be = open_packing(2);
+    struct start s;
+    char path[DR_PATH_MAX];
+    struct memory_plan plans[2];
+    for (int limit = 0; limit < 2; limit++) {
+        fresh_store(&s);
+        s.store.limit = limit << 16;
+        plan_and_make(&s, be, plans);
+        assert_int_equal(entries(&s, path), 0);
+        size_t told = plans[0].tagged[DR_TAG_WEIGHTS], is = plans[1].tagged[DR_TAG_WEIGHTS];
+        assert_true(is > 0 && told >= is && told - is < is / 10); /* padding of blobs */
+    }
     backend_close(be);
 }
 
@@ -507,6 +542,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(without_a_folder_weights_are_private),
         cmocka_unit_test(a_stop_while_packing_leaves_nothing),
         cmocka_unit_test(a_plan_packs_nothing),
+        cmocka_unit_test(a_plan_without_room_counts_private_weights),
         cmocka_unit_test(two_first_starts_at_once),
         cmocka_unit_test(a_pack_mended_meanwhile_stays),
         cmocka_unit_test(survives_short_memory),
