@@ -144,6 +144,18 @@ void pack_close(struct pack *p)
     dr_free(p);
 }
 
+/* The end of opening and of making: mapped and handed over, or, when something failed, closed. */
+static int hand_over(struct pack *p, int r, struct pack **ret, struct dr_error *err)
+{
+    if (!r)
+        r = map_file(p, err);
+    if (r)
+        pack_close(p);
+    else
+        *ret = p;
+    return r;
+}
+
 /* ---- opening ---- */
 
 static int damaged(const struct pack *p, const char *what, struct dr_error *err)
@@ -214,13 +226,7 @@ static int open_any(const char *path, struct pack **ret, struct dr_error *err)
         r = read_header(p, (uint64_t)st.st_size, err);
     if (!r)
         r = read_index(p, err);
-    if (!r)
-        r = map_file(p, err);
-    if (r)
-        pack_close(p);
-    else
-        *ret = p;
-    return r;
+    return hand_over(p, r, ret, err);
 }
 
 int pack_open(const char *path, const char *key, struct pack **ret, struct dr_error *err)
@@ -422,13 +428,7 @@ int pack_create(const char *path, const struct pack_spec *spec, struct pack **re
         r = open_temporary(p, err);
     if (!r)
         r = reserve(p, err);
-    if (!r)
-        r = map_file(p, err);
-    if (r)
-        pack_close(p);
-    else
-        *ret = p;
-    return r;
+    return hand_over(p, r, ret, err);
 }
 
 /* Starts writing out what was added, and waits for what was added long before: so the end has

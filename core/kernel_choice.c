@@ -6,11 +6,11 @@
 
 #include "backend/cpu/features.h"
 #include "backend/cpu/peak.h"
-#include "base/fs.h"
+#include "base/line_cache.h"
+#include "base/log.h"
 
 enum { LARGEST = 1 << 16, CANDIDATES = 16, KEY = 256 };
 
-static const char first_line[] = "darkroom kernels 1\n";
 static const double better = 1.1; /* by so much, or the later in the table stays */
 
 static void key_of(const struct kernel_choice *c, char dst[KEY])
@@ -64,19 +64,9 @@ static const char *fastest(const struct kernel_choice *c, const char *const *set
 
 /* ---- the file ---- */
 
-/* The lines after the first, or NULL. */
-static const char *read_lines(const char *cache, struct buf *text)
+static struct line_cache file_of(const struct kernel_choice *c)
 {
-    if (dr_read_file(cache, LARGEST, text, NULL) || text->len != strlen(buf_text(text)) ||
-        strncmp(buf_text(text), first_line, sizeof first_line - 1))
-        return NULL;
-    return buf_text(text) + sizeof first_line - 1;
-}
-
-static const char *next_line(const char *line)
-{
-    const char *end = strchr(line, '\n');
-    return end ? end + 1 : line + strlen(line);
+    return (struct line_cache){ c->cache, "darkroom kernels 1\n", LARGEST };
 }
 
 /* The line is for that key: its set's length, else 0. */
@@ -87,12 +77,13 @@ static size_t set_length(const char *line, const char *key)
     return same ? set : 0;
 }
 
-static const char *remembered(const char *cache, const char *key, const char *const *sets, int n)
+static const char *remembered(const struct line_cache *file, const char *key,
+                              const char *const *sets, int n)
 {
-    const char *found = NULL;
+    const char *found = NULL, *line;
     struct buf text;
     buf_init(&text, DR_TAG_FILE, LARGEST);
-    for (const char *line = read_lines(cache, &text); line && *line; line = next_line(line)) {
+    for (line = line_cache_read(file, &text); line && *line; line = line_cache_next(line)) {
         size_t length = set_length(line, key);
         for (int i = 0; i < n && length; i++)
             if (strlen(sets[i]) == length && !strncmp(line, sets[i], length))
@@ -102,26 +93,33 @@ static const char *remembered(const char *cache, const char *key, const char *co
     return found;
 }
 
-static void remember(const char *cache, const char *key, const char *set)
+static int remember(const struct line_cache *file, const char *key, const char *set)
 {
-    struct buf old, text;
-    char dir[DR_PATH_MAX];
+    struct buf old, lines;
     buf_init(&old, DR_TAG_FILE, LARGEST);
-    buf_init(&text, DR_TAG_FILE, LARGEST);
-    int n = snprintf(dir, sizeof dir, "%.*s", (int)(dr_path_base(cache) - cache), cache);
-    const char *line = read_lines(cache, &old);
-    int r = n < 0 || (size_t)n >= sizeof dir ? DR_ELIMIT : 0;
-    if (!r && n)
-        r = dr_mkdirs(dir, NULL);
-    if (!r)
-        r = buf_printf(&text, "%s%s\t%s\n", first_line, set, key);
-    for (; line && *line && !r; line = next_line(line))
+    buf_init(&lines, DR_TAG_FILE, LARGEST);
+    const char *line = line_cache_read(file, &old);
+    int r = buf_printf(&lines, "%s\t%s\n", set, key);
+    for (; line && *line && !r; line = line_cache_next(line))
         if (!set_length(line, key) && strchr(line, '\n'))
-            r = buf_append(&text, line, (size_t)(next_line(line) - line));
+            r = buf_append(&lines, line, (size_t)(line_cache_next(line) - line));
     if (!r)
-        (void)dr_write_file(cache, buf_text(&text), text.len, NULL); /* it is only a cache */
+        r = line_cache_write(file, &lines);
     buf_free(&old);
-    buf_free(&text);
+    buf_free(&lines);
+    return r;
+}
+
+/* The fastest, if it could be remembered; else NULL. */
+static const char *found_out(const struct kernel_choice *c, const char *key,
+                             const char *const *sets, int n)
+{
+    struct line_cache file = file_of(c);
+    const char *set = remembered(&file, key, sets, n);
+    if (set || !line_cache_writable(&file))
+        return set;
+    set = fastest(c, sets, n);
+    return remember(&file, key, set) ? NULL : set;
 }
 
 void kernel_choice_make(const struct kernel_choice *c, char ret_set[KERNEL_NAME_MAX])
@@ -134,11 +132,11 @@ void kernel_choice_make(const struct kernel_choice *c, char ret_set[KERNEL_NAME_
         return;
     key_of(c, key);
     if (c->cache)
-        set = remembered(c->cache, key, sets, n);
-    if (!set) {
-        set = fastest(c, sets, n);
-        if (c->cache)
-            remember(c->cache, key, set);
-    }
-    snprintf(ret_set, KERNEL_NAME_MAX, "%s", set);
+        set = found_out(c, key, sets, n);
+    if (set)
+        snprintf(ret_set, KERNEL_NAME_MAX, "%s", set);
+    else
+        dr_log_line(DR_LOG_INFO, "engine",
+                    "kernels %s, untimed, as the choice could not be kept in %s", ret_set,
+                    c->cache ? c->cache : "a cache folder");
 }

@@ -6,6 +6,10 @@
  * folder, by processor, features, layout of weights and precision, and is the same from then on. A
  * line that does not read as one, or that names a set which this machine cannot run, counts for
  * nothing.
+ *
+ * Where nothing can be remembered nothing is timed: every start would time again (0.1 seconds a
+ * set) and, two sets being close or the machine busy, might choose otherwise and draw other bits.
+ * The last usable set of the table is taken, the same at each start.
  */
 #ifndef DR_CORE_KERNEL_CHOICE_H
 #define DR_CORE_KERNEL_CHOICE_H
@@ -15,7 +19,7 @@
 enum { KERNEL_NAME_MAX = 32 };
 
 struct kernel_choice {
-    const char *cache;     /* the file; NULL: nothing is remembered */
+    const char *cache;     /* the file; NULL: nothing can be remembered */
     const char *processor; /* its name */
     enum precision precision;
     int threads; /* 0: all */

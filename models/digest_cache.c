@@ -7,11 +7,10 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
-#include "base/fs.h"
+#include "base/line_cache.h"
 
 enum { LARGEST = 1 << 20, REMEMBERED = 1000 };
 
-static const char first_line[] = "darkroom digests 1\n";
 static const double settled =
     0.1; /* seconds; times of files are kept in steps of a few milliseconds */
 
@@ -44,28 +43,19 @@ static bool parse_line(const char *line, struct digest_key *ret_key, char ret_he
            strlen(ret_hex) == SHA256_HEX - 1 && line[end] == '\n';
 }
 
-/* The cache's lines after the first, or NULL when there is no sound cache. */
-static const char *read_lines(const char *cache, struct buf *text)
+static struct line_cache file_of(const char *path)
 {
-    if (dr_read_file(cache, LARGEST, text, NULL) || text->len != strlen(buf_text(text)) ||
-        strncmp(buf_text(text), first_line, sizeof first_line - 1))
-        return NULL;
-    return buf_text(text) + sizeof first_line - 1;
-}
-
-static const char *next_line(const char *line)
-{
-    const char *end = strchr(line, '\n');
-    return end ? end + 1 : line + strlen(line);
+    return (struct line_cache){ path, "darkroom digests 1\n", LARGEST };
 }
 
 bool digest_cache_find(const char *cache, const struct digest_key *key, char ret_hex[SHA256_HEX])
 {
+    struct line_cache file = file_of(cache);
     struct buf text;
     bool found = false;
     buf_init(&text, DR_TAG_FILE, LARGEST);
-    const char *line = read_lines(cache, &text);
-    for (; line && *line && !found; line = next_line(line)) {
+    const char *line = line_cache_read(&file, &text);
+    for (; line && *line && !found; line = line_cache_next(line)) {
         struct digest_key k;
         char hex[SHA256_HEX];
         found = parse_line(line, &k, hex) && digest_key_equal(&k, key);
@@ -80,14 +70,14 @@ bool digest_cache_find(const char *cache, const struct digest_key *key, char ret
 static int keep_lines(const char *line, const struct digest_key *key, struct buf *dst)
 {
     int lines = 0, r = 0;
-    for (const char *at = line; *at; at = next_line(at))
+    for (const char *at = line; *at; at = line_cache_next(at))
         lines++;
-    for (; *line && !r; line = next_line(line), lines--) {
+    for (; *line && !r; line = line_cache_next(line), lines--) {
         struct digest_key k;
         char hex[SHA256_HEX];
         if (lines < REMEMBERED && parse_line(line, &k, hex) &&
             (k.device != key->device || k.inode != key->inode))
-            r = buf_append(dst, line, (size_t)(next_line(line) - line));
+            r = buf_append(dst, line, (size_t)(line_cache_next(line) - line));
     }
     return r;
 }
@@ -97,24 +87,17 @@ void digest_cache_add(const char *cache, const struct digest_key *key, const cha
     int64_t limit = (int64_t)((dr_epoch() - settled) * 1e9);
     if (key->mtime_ns > limit || key->ctime_ns > limit)
         return;
+    struct line_cache file = file_of(cache);
     struct buf old, text;
     buf_init(&old, DR_TAG_FILE, LARGEST);
     buf_init(&text, DR_TAG_FILE, LARGEST);
-    char dir[DR_PATH_MAX];
-    int n = snprintf(dir, sizeof dir, "%.*s", (int)(dr_path_base(cache) - cache), cache);
-    const char *lines = read_lines(cache, &old);
-    int r = n < 0 || (size_t)n >= sizeof dir ? DR_ELIMIT : 0;
-    if (!r && n)
-        r = dr_mkdirs(dir, NULL);
-    if (!r)
-        r = buf_puts(&text, first_line);
-    if (!r && lines)
-        r = keep_lines(lines, key, &text);
+    const char *lines = line_cache_read(&file, &old);
+    int r = lines ? keep_lines(lines, key, &text) : 0;
     if (!r)
         r = buf_printf(&text, "%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRId64 " %" PRId64 " %s\n",
                        key->device, key->inode, key->size, key->mtime_ns, key->ctime_ns, hex);
     if (!r)
-        (void)dr_write_file(cache, buf_text(&text), text.len, NULL); /* it is only a cache */
+        (void)line_cache_write(&file, &text); /* it is only a cache */
     buf_free(&old);
     buf_free(&text);
 }

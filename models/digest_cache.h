@@ -1,7 +1,6 @@
 /* digest_cache.h - remembered digests of files, for digest.c.
  *
- * A text file: a first line with the format's number, then one line for each file, newest last. It
- * is replaced whole, so two processes at once may forget each other's news, never mix them.
+ * A line cache (base/line_cache.h) with one line for each file, newest last.
  */
 #ifndef DR_MODELS_DIGEST_CACHE_H
 #define DR_MODELS_DIGEST_CACHE_H

@@ -61,9 +61,28 @@ static void fastest_is_chosen(void **state)
     if (!before)
         skip();
     struct rates even = { NULL, 0 }, other = { before, 0 };
-    assert_string_equal(choose(NULL, "one", &even), last);
+    assert_string_equal(choose(cache_file(), "one", &even), last);
     assert_true(even.asked >= 2);
-    assert_string_equal(choose(NULL, "one", &other), before);
+    assert_string_equal(choose(cache_file(), "one", &other), before);
+}
+
+/* Each start would time again and might choose otherwise. */
+static void what_cannot_be_kept_is_not_timed(void **state)
+{
+    (void)state;
+    const char *last, *before;
+    last_two(&last, &before);
+    if (!before)
+        skip();
+    char under_file[DR_PATH_MAX];
+    const char *file = cache_file();
+    struct rates made = { before, 0 }, nowhere = { before, 0 };
+    assert_string_equal(choose(file, "one", &made), before);
+    snprintf(under_file, sizeof under_file, "%.200s/kernels", file);
+    assert_string_equal(choose(under_file, "one", &nowhere), last);
+    assert_string_equal(choose("/proc/none/kernels", "one", &nowhere), last);
+    assert_string_equal(choose(NULL, "one", &nowhere), last);
+    assert_int_equal(nowhere.asked, 0);
 }
 
 static void choice_is_remembered(void **state)
@@ -114,6 +133,7 @@ static void damage_counts_for_nothing(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(fastest_is_chosen),
+    cmocka_unit_test(what_cannot_be_kept_is_not_timed),
     cmocka_unit_test(choice_is_remembered),
     cmocka_unit_test(damage_counts_for_nothing),
 };

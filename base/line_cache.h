@@ -1,0 +1,33 @@
+/* line_cache.h - a small text file of what was found out once: a first line with the format's name
+ * and number, then one fact a line.
+ *
+ * It is only a cache. A file that does not read as one counts for nothing, and it is replaced
+ * whole, so two processes at once may forget each other's news, never mix them.
+ */
+#ifndef DR_BASE_LINE_CACHE_H
+#define DR_BASE_LINE_CACHE_H
+
+#include <stdbool.h>
+
+#include "base/buf.h"
+#include "base/error.h"
+
+struct line_cache {
+    const char *path;
+    const char *first; /* the first line, with its end */
+    size_t largest;    /* bytes of the file */
+};
+
+/* The lines after the first, in `text`, which is empty; NULL when there is no sound file. */
+const char *line_cache_read(const struct line_cache *c, struct buf *text);
+
+/* The line after, or the text's end. */
+const char *line_cache_next(const char *line);
+
+/* Replaces the file by the first line and these; makes its folder. */
+int line_cache_write(const struct line_cache *c, const struct buf *lines);
+
+/* Whether a file can be made in its folder, which is made; a full disk does not show. */
+bool line_cache_writable(const struct line_cache *c);
+
+#endif
