@@ -29,13 +29,17 @@ int engine_model_path(const struct engine *e, const char *model, char *dst, size
 int engine_backend(struct engine *e, const char *path, const char *kernels,
                    enum precision precision, struct backend **ret, struct dr_error *err)
 {
+    static const char expected[] = "a model with weights of 8 bits (darkroom convert --int8)";
+    static const char leave[] = "auto takes what the model is for";
+    const char *set = device_manager_int8_set(e->devices, kernels);
     bool int8 = false;
     int r = 0;
     if (precision == PRECISION_AUTO || precision == PRECISION_INT8)
         r = pipeline_manager_int8(e->pipelines, path, &int8, err);
     if (!r && precision == PRECISION_INT8 && !int8)
-        r = dr_fail_field(err, DR_EINVAL, "precision", "int8",
-                          "a model with weights of 8 bits (darkroom convert --int8)", "auto");
+        r = dr_fail_field(err, DR_EINVAL, "precision", "int8", expected, leave);
+    if (!r && precision == PRECISION_AUTO && set && !int8)
+        r = dr_fail_field(err, DR_EINVAL, "kernels", set, expected, leave);
     if (!r && precision == PRECISION_AUTO && int8 && !strcmp(kernels, "auto") &&
         device_manager_computes(e->devices, PRECISION_INT8))
         precision = PRECISION_INT8;

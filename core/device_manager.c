@@ -127,10 +127,45 @@ void device_manager_free(struct device_manager *m)
     dr_free(m);
 }
 
+static void append(char *dst, size_t n, const char *name)
+{
+    size_t used = strlen(dst);
+    snprintf(dst + used, n - used, "%s%s", *dst ? ", " : "", name);
+}
+
+/* A set or precision that the processor lacks; unknown names are left to the backend. */
+static int check_machine(const char *kernels, enum precision precision, struct dr_error *err)
+{
+    char sets[200] = "auto", precisions[80] = "auto";
+    bool usable, lacks_set = false, lacks_precision = precision != PRECISION_AUTO;
+    bool listed[PRECISION_COUNT] = { false };
+    const char *name;
+    for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
+        enum precision p = backend_kernel_set_precision(i);
+        lacks_set |= !usable && !strcmp(name, kernels);
+        if (!usable)
+            continue;
+        append(sets, sizeof sets, name);
+        lacks_precision &= p != precision;
+        if (!listed[p])
+            append(precisions, sizeof precisions, precision_name(p));
+        listed[p] = true;
+    }
+    if (lacks_set)
+        return dr_fail_field(err, DR_EINVAL, "kernels", kernels, sets,
+                             "the processor cannot run the others");
+    return !lacks_precision ? 0
+                            : dr_fail_field(err, DR_EINVAL, "precision", precision_name(precision),
+                                            precisions, "what this processor has kernels for");
+}
+
 int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
                            struct backend **ret, struct dr_error *err)
 {
     char set[KERNEL_NAME_MAX];
+    int r = check_machine(kernels, precision, err);
+    if (r < 0)
+        return r;
     if (!strcmp(kernels, "auto") && precision == PRECISION_AUTO && m->best) {
         *ret = m->best;
         return 0;
@@ -144,6 +179,12 @@ int device_manager_backend(struct device_manager *m, const char *kernels, enum p
         }
     }
     return open_set(m, set, precision, ret, err);
+}
+
+const char *device_manager_int8_set(const struct device_manager *m, const char *kernels)
+{
+    const char *set = strcmp(kernels, "auto") ? kernels : m->told;
+    return precision_of(set) == PRECISION_INT8 ? set : NULL;
 }
 
 bool device_manager_computes(const struct device_manager *m, enum precision precision)
@@ -163,7 +204,9 @@ static json_t *sets_json(void)
     bool usable;
     const char *name;
     for (int i = 0; list && (name = backend_kernel_set_name(i, &usable)); i++) {
-        if (jx_add(list, json_pack("{s:s,s:b}", "name", name, "usable", usable)) < 0) {
+        const char *precision = precision_name(backend_kernel_set_precision(i));
+        if (jx_add(list, json_pack("{s:s,s:b,s:s}", "name", name, "usable", usable, "precision",
+                                   precision)) < 0) {
             json_decref(list);
             return NULL;
         }

@@ -19,15 +19,19 @@ int device_manager_new(const char *kernels, int threads, struct device_manager *
 void device_manager_free(struct device_manager *m);
 
 /* The backend of a kernel set by name or "auto" that computes in that precision, lent. DR_EINVAL
- * names those there are. */
+ * names those that this machine has. */
 int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
                            struct backend **ret, struct dr_error *err);
+
+/* The set of that name, "auto" being the one that the manager was told, is for models with weights
+ * of 8 bits: for others it computes what a 16-bit set does. Its name, or NULL. */
+const char *device_manager_int8_set(const struct device_manager *m, const char *kernels);
 
 /* Whether "auto" may mean a kernel set of that precision: this machine has one, and the manager
  * was not told which set to use. */
 bool device_manager_computes(const struct device_manager *m, enum precision precision);
 
-/* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable"}],"default_kernels",
+/* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable","precision"}],"default_kernels",
  * "layout","memory_bytes"}]}; new reference, NULL when memory is short. */
 json_t *device_manager_json(const struct device_manager *m);
 

@@ -147,6 +147,32 @@ static void refuses_what_it_cannot_do(void **state)
     program_free(&p);
 }
 
+/* Such a set would compute what a 16-bit set does, and the receipt would say something else. */
+static void sets_of_8_bits_need_such_a_model(void **state)
+{
+    (void)state;
+    struct program p;
+    size_t i;
+    json_t *set;
+    program_folder();
+    program_run(&p, 0, "devices", "--json", NULL);
+    json_t *answer = parse(program_out(&p));
+    program_free(&p);
+    const json_t *device = json_array_get(json_object_get(answer, "devices"), 0);
+    json_array_foreach(json_object_get(device, "kernel_sets"), i, set)
+    {
+        const char *name = json_string_value(json_object_get(set, "name"));
+        const char *precision = json_string_value(json_object_get(set, "precision"));
+        if (strcmp(precision, "int8") || !json_is_true(json_object_get(set, "usable")))
+            continue;
+        program_run(&p, 2, "generate", "--kernels", name, "-p", "a red circle", NULL);
+        assert_non_null(strstr(program_err(&p), "--kernels: got"));
+        assert_non_null(strstr(program_err(&p), "convert --int8"));
+        program_free(&p);
+    }
+    json_decref(answer);
+}
+
 /* Its report lies beside it, and nothing is overwritten. */
 static void a_single_file(void **state)
 {
@@ -225,6 +251,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(reports_what_it_measured),
     cmocka_unit_test(auto_takes_the_set_for_the_model),
     cmocka_unit_test(refuses_what_it_cannot_do),
+    cmocka_unit_test(sets_of_8_bits_need_such_a_model),
     cmocka_unit_test(a_single_file),
     cmocka_unit_test(slashes_at_the_end_do_not_count),
     cmocka_unit_test(draws_what_captions_say),

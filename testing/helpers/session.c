@@ -148,7 +148,8 @@ const char *const *session_kernels(struct session *s)
     assert_true(json_array_size(sets) > 0);
     json_array_foreach(sets, i, entry)
     {
-        if (!json_is_true(json_object_get(entry, "usable")) || n == 8)
+        const char *precision = json_string_value(json_object_get(entry, "precision"));
+        if (!json_is_true(json_object_get(entry, "usable")) || !strcmp(precision, "int8") || n == 8)
             continue;
         snprintf(names[n], sizeof names[n], "%s",
                  json_string_value(json_object_get(entry, "name")));

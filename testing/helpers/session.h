@@ -43,7 +43,8 @@ void session_send(struct session *s, const char *type, const char *id, json_t *d
 /* A number of an answer, dots reaching into objects; the test fails without it. */
 double session_number(const json_t *data, const char *path);
 
-/* Names of kernel sets that this machine runs, NULL-terminated. */
+/* Names of kernel sets that this machine runs, but for those of models with weights of 8 bits;
+ * NULL-terminated. */
 const char *const *session_kernels(struct session *s);
 
 /* The request of one of testing/golden/SET/cases.json as a new object, with the set's model and a

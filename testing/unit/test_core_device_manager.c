@@ -2,6 +2,9 @@
  * no two backends are alike. */
 #include "testing/helpers/test.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "core/device_manager.h"
 
 static struct device_manager *manager(const char *kernels)
@@ -73,12 +76,64 @@ static void float32_is_always_there(void **state)
     }
 }
 
+/* What the processor lacks is a mistake of the request, and the error says what it has. */
+static void what_the_machine_lacks_is_refused(void **state)
+{
+    (void)state;
+    struct device_manager *m = manager(NULL);
+    struct backend *be;
+    const char *name;
+    bool usable, has[PRECISION_COUNT] = { false };
+    for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++)
+        has[backend_kernel_set_precision(i)] |= usable;
+    for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
+        struct dr_error err = { 0 };
+        if (usable)
+            continue;
+        assert_int_equal(device_manager_backend(m, name, PRECISION_AUTO, &be, &err), DR_EINVAL);
+        assert_string_equal(err.path, "kernels");
+        assert_non_null(strstr(err.expected, "scalar"));
+        assert_null(strstr(err.expected, name));
+    }
+    for (int p = PRECISION_AUTO + 1; p < PRECISION_COUNT; p++) {
+        struct dr_error err = { 0 };
+        if (has[p])
+            continue;
+        assert_int_equal(device_manager_backend(m, "auto", (enum precision)p, &be, &err),
+                         DR_EINVAL);
+        assert_string_equal(err.path, "precision");
+        assert_string_equal(err.got, precision_name((enum precision)p));
+        for (int q = PRECISION_AUTO + 1; q < PRECISION_COUNT; q++) {
+            char listed[16];
+            snprintf(listed, sizeof listed, ", %s", precision_name((enum precision)q));
+            assert_int_equal(strstr(err.expected, listed) != NULL, has[q]);
+        }
+    }
+    device_manager_free(m);
+}
+
+static void sets_of_8_bits_are_told_apart(void **state)
+{
+    (void)state;
+    struct device_manager *m = manager("scalar");
+    const char *name;
+    assert_null(device_manager_int8_set(m, "auto"));
+    assert_null(device_manager_int8_set(m, "scaler"));
+    for (int i = 0; (name = backend_kernel_set_name(i, NULL)); i++) {
+        bool int8 = backend_kernel_set_precision(i) == PRECISION_INT8;
+        assert_int_equal(device_manager_int8_set(m, name) != NULL, int8);
+    }
+    device_manager_free(m);
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_told_stands),
         cmocka_unit_test(no_two_are_alike),
         cmocka_unit_test(float32_is_always_there),
+        cmocka_unit_test(what_the_machine_lacks_is_refused),
+        cmocka_unit_test(sets_of_8_bits_are_told_apart),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
