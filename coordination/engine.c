@@ -1,6 +1,7 @@
 /* engine.c - models for requests, and the verbs about them. See engine.h. */
 #include "coordination/engine.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -14,14 +15,39 @@ const char *const engine_envelope_members[] = { "request_id", "correlationId", "
 
 static const char small_model[] = "models/tiny";
 
+/* A model as receipts call it: of that name, with or without its extension, in a folder of models
+ * or among the shipped ones. */
+static bool find_by_name(const struct engine *e, const char *name, char *dst, size_t n)
+{
+    static const char *const extensions[] = { "", ".safetensors" };
+    char file[DR_PATH_MAX];
+    if (strchr(name, '/') || *name == '.')
+        return false;
+    for (int i = 0; i < e->models.n; i++)
+        for (size_t k = 0; k < sizeof extensions / sizeof *extensions; k++) {
+            int len = snprintf(file, sizeof file, "%s/%s%s", e->models.folder[i], name,
+                               extensions[k]);
+            if (len < (int)sizeof file && !roots_check(&e->models, "model", file, NULL) &&
+                !dr_realpath(dst, n, file, NULL))
+                return true;
+        }
+    int len = snprintf(file, sizeof file, "models/%s", name);
+    return len < (int)sizeof file && !dr_share_path(dst, n, file, NULL);
+}
+
 int engine_model_path(const struct engine *e, const char *model, char *dst, size_t n,
                       struct dr_error *err)
 {
     if (!*model)
         return dr_share_path(dst, n, small_model, err);
-    int r = e->models.n ? roots_check(&e->models, "model", model, err) : 0;
+    struct dr_error found = { 0 };
+    int r = e->models.n ? roots_check(&e->models, "model", model, &found) : 0;
     if (!r)
-        r = dr_realpath(dst, n, model, err);
+        r = dr_realpath(dst, n, model, &found);
+    if ((r == DR_ENOENT || r == DR_EINVAL) && find_by_name(e, model, dst, n))
+        r = 0;
+    if (r < 0 && err)
+        *err = found;
     /* answers name it, and they are UTF-8 */
     return r < 0 ? r : utf8_check(dst, strlen(dst), "model: the path", err);
 }

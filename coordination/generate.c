@@ -11,6 +11,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "coordination/output.h"
+#include "inference/receipt_match.h"
 #include "inference/sdxl_worker.h"
 #include "models/digest.h"
 #include "schedulers/scheduler_factory.h"
@@ -123,6 +124,16 @@ static int check_paths(const struct generation *g, struct dr_error *err)
     return 0;
 }
 
+static struct receipt_facts facts_of(const struct generation *g, const char *model,
+                                     const char *digest)
+{
+    return (struct receipt_facts){ .model = model,
+                                   .digest = digest,
+                                   .kernel_set = backend_kernel_set(g->pipeline->backend),
+                                   .layout = backend_layout_version(g->pipeline->backend),
+                                   .version = DR_VERSION };
+}
+
 /* Request, model, job, plan: nothing is hashed or packed. generation_release in any case. */
 static int prepare(struct generation *g, struct engine *e, struct worker_job *worker,
                    struct dr_error *err)
@@ -153,7 +164,23 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
-    return job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &g->plan, err);
+    struct receipt_facts ours = facts_of(g, "", "");
+    r = receipt_match(&g->request, &g->job, &ours, add_warning, g, err);
+    return r ? r : job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &g->plan, err);
+}
+
+/* A receipt's digest, before anything is drawn: of this model, or it is refused. */
+static int check_digest(struct generation *g, const struct pipeline_options *how,
+                        struct dr_error *err)
+{
+    struct digest_options digest = { .stop = how->stop };
+    char *hex = g->pipeline->digest;
+    if (!request_has(&g->request, FIELD_model_sha256))
+        return 0;
+    int r = *hex ? 0 : digest_path(checkpoint_path(g->pipeline->checkpoint), &digest, hex, err);
+    if (r < 0)
+        hex[0] = '\0';
+    return r ? r : receipt_match_model(&g->request, hex, err);
 }
 
 /* The weights of a job that is admitted, which may take minutes. Where they do not lie as planned
@@ -167,7 +194,9 @@ static int load(struct generation *g, struct dr_error *err)
                                     .progress = engine_loading,
                                     .ctx = &loading };
     bool was = pipeline_is_ready(g->pipeline);
-    int r = was ? 0 : engine_ready(g->engine, &how, err);
+    int r = check_digest(g, &how, err);
+    if (!r && !was)
+        r = engine_ready(g->engine, &how, err);
     if (!r && !was)
         r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, &g->plan, err);
     if (!r && !was)
@@ -318,11 +347,7 @@ static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
     if (r < 0)
         return r;
     model_name(path, name, sizeof name);
-    struct receipt_facts facts = { .model = name,
-                                   .digest = hex,
-                                   .kernel_set = backend_kernel_set(g->pipeline->backend),
-                                   .layout = backend_layout_version(g->pipeline->backend),
-                                   .version = DR_VERSION };
+    struct receipt_facts facts = facts_of(g, name, hex);
     json_t *data = json_object();
     r = data ? add_images(g, &facts, images, data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
     for (int i = 0; i < g->job.batch; i++)

@@ -514,6 +514,62 @@ static void fields_are_checked(void **state)
     assert_int_equal(end(&h), 0);
 }
 
+/* A receipt is a request for the same picture. */
+static void a_receipt_is_a_request(void **state)
+{
+    (void)state;
+    static const char *const fields[] = {
+        "{\"sampler\":\"ddim\",\"eta\":0.5,\"crop\":\"8,4\",\"vae_tiling\":\"on\"}",
+        "{\"negative_prompt\":\"\",\"schedule\":\"karras\",\"batch_size\":2,\"clip_skip\":1}",
+        "{\"precision\":\"f32\",\"guidance_scale\":7.3,\"guidance_rescale\":0.1,\"rng\":\"cuda\"}",
+        "{\"seed\":-1,\"sampler\":\"heun\",\"prompt_2\":\"y\",\"negative_prompt\":\"z\"}",
+    };
+    struct host h;
+    begin(&h, "--models", test_source("testing/golden/odd"));
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+        ask_picture(&h, "first", json_loads(fields[i], 0, NULL));
+        json_t *first = answer(&h, "first"), *data = json_object_get(first, "data");
+        size_t last = json_array_size(json_object_get(data, "images")) - 1;
+        json_t *receipt = json_array_get(json_object_get(data, "receipts"), last);
+        assert_non_null(receipt);
+        say_json(&h, json_pack("{s:s,s:s,s:O}", "type", "generate", "request_id", "again", "data",
+                               receipt));
+        json_t *again = answer(&h, "again"), *repeated = json_object_get(again, "data");
+        if (!json_is_true(json_object_get(again, "success")))
+            fail_msg("%s", text_of(again, "error"));
+        assert_true(json_equal(json_array_get(json_object_get(data, "images"), last),
+                               json_array_get(json_object_get(repeated, "images"), 0)));
+        assert_true(json_equal(receipt, json_array_get(json_object_get(repeated, "receipts"), 0)));
+        assert_int_equal(json_array_size(json_object_get(repeated, "warnings")),
+                         json_array_size(json_object_get(data, "warnings")));
+        json_decref(first);
+        json_decref(again);
+    }
+    assert_int_equal(end(&h), 0);
+}
+
+static void a_receipt_of_something_else_is_told(void **state)
+{
+    (void)state;
+    struct host h;
+    char digest[65];
+    memset(digest, 'a', 64);
+    digest[64] = '\0';
+    begin(&h, "--models", test_source("testing/golden/odd"));
+    ask_picture(&h, "a", json_pack("{s:s,s:s}", "model", "model", "model_sha256", digest));
+    must_fail(&h, "a", "INVALID_VALUE", "model_sha256");
+    ask_picture(&h, "b", json_pack("{s:s}", "prediction", "sample"));
+    must_fail(&h, "b", "INVALID_VALUE", "prediction");
+    ask_picture(&h, "c", json_pack("{s:s,s:i}", "version", "0.0.1", "layout", 1000));
+    json_t *event = answer(&h, "c");
+    const json_t *warnings = json_object_get(json_object_get(event, "data"), "warnings");
+    assert_true(json_array_size(warnings) >= 2);
+    json_decref(event);
+    ask_picture(&h, "d", json_pack("{s:s}", "model", "nowhere"));
+    must_fail(&h, "d", "INVALID_VALUE", "model");
+    assert_int_equal(end(&h), 0);
+}
+
 static void shutdown_drains_and_ends(void **state)
 {
     (void)state;
@@ -595,6 +651,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_id_is_echoed),
     cmocka_unit_test(progress_comes_when_asked_for),
     cmocka_unit_test(fields_are_checked),
+    cmocka_unit_test(a_receipt_is_a_request),
+    cmocka_unit_test(a_receipt_of_something_else_is_told),
     cmocka_unit_test(shutdown_drains_and_ends),
     cmocka_unit_test(a_host_that_goes_ends_it),
     cmocka_unit_test(a_host_that_is_killed_ends_it),

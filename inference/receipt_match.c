@@ -1,0 +1,41 @@
+/* receipt_match.c - see receipt_match.h. */
+#include "inference/receipt_match.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "schedulers/schedules.h"
+
+int receipt_match(const struct request *q, const struct job *job, const struct receipt_facts *facts,
+                  void (*warning)(void *ctx, const char *text), void *ctx, struct dr_error *err)
+{
+    char text[200];
+    const char *prediction = sched_prediction_name(job->sched.prediction);
+    const char *wanted = request_text(q, FIELD_prediction);
+    const char *version = request_text(q, FIELD_version);
+    if (*wanted && strcmp(wanted, prediction))
+        return dr_fail_field(err, DR_EINVAL, "prediction", wanted, prediction,
+                             "what this model predicts");
+    if (*version && strcmp(version, facts->version)) {
+        snprintf(text, sizeof text, "the receipt is of darkroom %.40s, this is %s: bits may differ",
+                 version, facts->version);
+        warning(ctx, text);
+    }
+    if (request_has(q, FIELD_layout) && request_int(q, FIELD_layout) != facts->layout) {
+        snprintf(text, sizeof text,
+                 "the receipt is of layout %" PRId64 ", this is %d: bits may differ",
+                 request_int(q, FIELD_layout), facts->layout);
+        warning(ctx, text);
+    }
+    return 0;
+}
+
+int receipt_match_model(const struct request *q, const char *digest, struct dr_error *err)
+{
+    const char *wanted = request_text(q, FIELD_model_sha256);
+    return !*wanted || !strcmp(wanted, digest)
+               ? 0
+               : dr_fail_field(err, DR_EINVAL, "model_sha256", wanted, digest,
+                               "the digest of this model");
+}
