@@ -51,6 +51,7 @@ struct cli_verb {
     bool request;         /* takes the fields of a request as options, and the configuration */
     bool raw;             /* its arguments are not options of ours */
     unsigned takes;       /* TAKES(...) of options.def */
+    const char *help[OPT_COUNT]; /* of an option, where it means something of its own here */
     /* 0, or negative with err filled. */
     int (*run)(struct cli_call *call, struct dr_error *err);
 };

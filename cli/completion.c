@@ -1,7 +1,7 @@
 /* completion.c - `darkroom completion`: scripts for bash, zsh and fish from the tables.
  *
- * Names of samplers, schedules, presets and kernel sets are the worker's; it is asked once, while
- * the script is written. Without a worker the script completes the rest.
+ * Names of samplers, schedules, presets, kernel sets and cases are the worker's; it is asked once,
+ * while the script is written. Without a worker the script completes the rest.
  */
 #include "cli/cli.h"
 
@@ -35,7 +35,7 @@ static int put_values(struct buf *out, const struct option_info *o, const json_t
         r = buf_printf(out, " %.*s", n, name);
     const struct list_info *list;
     for (int i = 0; !r && (list = list_at(i)); i++)
-        if ((int)list->field == o->id)
+        if (!strcmp(list->option, o->name))
             r = put_names(out, list_items(list, abilities));
     return r;
 }

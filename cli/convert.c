@@ -164,6 +164,10 @@ const struct cli_verb cli_convert = {
              "others rounded, and a report. A model made so is computed in 8 bits where the "
              "processor can (AVX-512 VNNI); --precision f32 takes its weights as they are and "
              "rounds nothing else.\n",
+    .help = { [OPT_model] = "checkpoint or diffusers folder to convert, which is left as it is "
+                            "(default: the shipped small model)",
+              [OPT_output] = "where the copy goes: a folder for a folder, a file for a file; "
+                             "nothing may be there yet" },
     .takes = TAKES(int8) | TAKES(model) | TAKES(output) | TAKES(threads) | TAKES(quiet) |
              TAKES(json),
     .run = convert,

@@ -55,7 +55,7 @@ static int help(struct cli_call *call, struct dr_error *err)
 
 const struct cli_verb cli_help = {
     .name = "help",
-    .synopsis = "[VERB|samplers|schedules|presets|kernels]",
+    .synopsis = "[VERB|samplers|schedules|presets|kernels|cases]",
     .summary = "what the program, or one verb, does; the names a value may have",
     .most = 1,
     .run = help,

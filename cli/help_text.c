@@ -74,7 +74,9 @@ static int put_paragraphs(struct buf *out, const char *text, int width)
 static int put_row(struct buf *out, const char *left, const char *right, int column, int width)
 {
     int n = (int)strlen(left);
-    int r = buf_printf(out, "  %s", left);
+    int r = buf_printf(out, *right ? "  %s" : "  %s\n", left);
+    if (!*right)
+        return r;
     if (!r)
         r = n + 4 > column ? buf_printf(out, "\n%*s", column, "")
                            : buf_printf(out, "%*s", column - n - 2, "");

@@ -1,11 +1,11 @@
 /* lists.c - see lists.h. */
 #include "cli/lists.h"
 
+#include <string.h>
+
 static const struct list_info lists[] = {
-    { "samplers", FIELD_sampler },
-    { "schedules", FIELD_schedule },
-    { "presets", FIELD_preset },
-    { "kernels", FIELD_kernels },
+    { "samplers", "sampler" }, { "schedules", "schedule" }, { "presets", "preset" },
+    { "kernels", "kernels" },  { "cases", "only" },
 };
 
 const struct list_info *list_at(int i)
@@ -15,7 +15,7 @@ const struct list_info *list_at(int i)
 
 const json_t *list_items(const struct list_info *list, const json_t *capabilities)
 {
-    if (list->field != FIELD_kernels)
+    if (strcmp(list->name, "kernels"))
         return json_object_get(capabilities, list->name);
     const json_t *devices = json_object_get(json_object_get(capabilities, "device_info"),
                                             "devices");

@@ -1,15 +1,14 @@
-/* lists.h - names that only the worker knows: samplers, schedules, presets, kernel sets. They are
+/* lists.h - names that only the worker knows: samplers, schedules, presets, kernel sets, cases of
+ * bench. They are
  * read from its capabilities; this program compiles none in. */
 #ifndef DR_CLI_LISTS_H
 #define DR_CLI_LISTS_H
 
 #include <jansson.h>
 
-#include "core/communication/request.h"
-
 struct list_info {
-    const char *name; /* "samplers", as `darkroom help` takes it */
-    enum field_id field;
+    const char *name;   /* "samplers", as `darkroom help` takes it */
+    const char *option; /* whose values they are: "sampler" */
 };
 
 /* In the order of help; NULL past the end. */

@@ -17,8 +17,7 @@ enum { TRIES = 100000, DIGITS_MOST = 9 };
 
 static const char option[] = "--output";
 
-/* Format of a file name's extension; "" when it has none that we know. */
-static const char *format_of(const char *path)
+const char *output_format_of(const char *path)
 {
     static const struct {
         const char *extension, *format;
@@ -43,9 +42,14 @@ static bool other_picture(const char *path)
 
 static int set_format(struct output *o, const char *to, const char *format, struct dr_error *err)
 {
-    const char *by_name = format_of(to);
-    if (!format && !*by_name && o->kind != OUTPUT_STREAM && o->kind != OUTPUT_FOLDER &&
-        other_picture(to))
+    const char *by_name = output_format_of(to), *extension = dr_path_extension(to);
+    bool named = o->kind == OUTPUT_FILE || o->kind == OUTPUT_PATTERN;
+    if (named && format && *by_name && strcmp(format, by_name)) {
+        char expected[80];
+        snprintf(expected, sizeof expected, "%s, as %s ends in %s", by_name, option, extension);
+        return dr_fail_field(err, DR_EINVAL, "--format", format, expected, NULL);
+    }
+    if (!format && !*by_name && named && other_picture(to))
         return dr_fail_field(err, DR_EINVAL, option, to, "a name ending in .png, .jpg or .webp",
                              "or --format");
     snprintf(o->format, sizeof o->format, "%s", format ? format : *by_name ? by_name : "png");

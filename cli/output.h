@@ -24,9 +24,12 @@ struct output {
     char format[8];           /* png, jpeg or webp */
 };
 
+/* Format of a file name's extension; "" when it has none that we know. */
+const char *output_format_of(const char *path);
+
 /* `to` is the option's value, NULL when it was not given; `format` likewise. Looks at the file
- * system, changes nothing. DR_EINVAL with path "--output" for what makes no
- * sense, DR_ENOENT for a missing folder. */
+ * system, changes nothing. DR_EINVAL with path "--output" or "--format" for what makes no sense or
+ * contradicts the other, DR_ENOENT for a missing folder. */
 int output_plan(const char *to, const char *format, int batch, struct output *ret,
                 struct dr_error *err);
 

@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/nearest.h"
+#include "cli/output.h"
 
 /* Every field with an option, then threads and output. A picture's own words are no configuration.
  */
@@ -126,6 +127,9 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
         return take_own(call, key - FIELD_COUNT, value, err);
     if (!call->verb->request || request_has(&call->request, (enum field_id)key))
         return 0;
+    const char *to = call->value[OPT_output];
+    if (key == FIELD_format && to && to != call->output && *output_format_of(to))
+        return 0; /* the command line says a format by the name of the file */
     struct dr_error inner = { 0 };
     int r = request_set_text(&call->request, (enum field_id)key, value, &inner);
     if (r == DR_ENOMEM)

@@ -61,6 +61,7 @@ const struct cli_verb cli_tokens = {
     .notes = "Without the begin and end tokens, uncut. --json prints {\"ids\": [...]}.\n",
     .least = 1,
     .most = 1,
+    .help = { [OPT_model] = "folder whose tokenizer is used (default: the built-in CLIP table)" },
     .takes = TAKES(model) | TAKES(encoder) | TAKES(json),
     .run = tokens,
 };

@@ -113,6 +113,8 @@ int cli_options(const struct cli_verb *verb, struct option_info *ret_options)
         if (!(verb->takes & (1u << i)) && i != OPT_help)
             continue;
         ret_options[n] = own[i];
+        if (verb->help[i])
+            ret_options[n].help = verb->help[i];
         if (!*own[i].value)
             ret_options[n].value = NULL;
         n++;

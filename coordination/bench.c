@@ -6,6 +6,7 @@
  */
 #include "coordination/engine.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -218,6 +219,19 @@ static bool wanted(const struct bench *b, const struct group *g, const char *nam
     return *b->only ? !strcmp(b->only, name) : !g->by_name_only;
 }
 
+json_t *engine_bench_cases_json(void)
+{
+    const char *name;
+    json_t *list = json_array();
+    for (int g = 0; list && g < GROUPS; g++)
+        for (int i = 0; list && (name = groups[g].name(i)); i++)
+            if (jx_add(list, json_string(name)) < 0) {
+                json_decref(list);
+                list = NULL;
+            }
+    return list;
+}
+
 /* How many cases there will be; an unknown name is an error. */
 static int count_cases(struct bench *b, struct dr_error *err)
 {
@@ -228,9 +242,12 @@ static int count_cases(struct bench *b, struct dr_error *err)
             names[n++] = name;
             b->total += wanted(b, &groups[g], name);
         }
+    char hint[80] = "";
+    const char *near = dr_nearest(b->only, names, n);
+    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
     return b->total ? 0
-                    : dr_fail_field(err, DR_EINVAL, "only", b->only, "the name of a case",
-                                    dr_nearest(b->only, names, n));
+                    : dr_fail_field(err, DR_EINVAL, "only", b->only,
+                                    "a case of `darkroom help cases`", near ? hint : NULL);
 }
 
 static int run_case(struct bench *b, const struct group *g, int i, struct dr_error *err)

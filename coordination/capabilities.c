@@ -104,6 +104,7 @@ json_t *engine_capabilities_json(const struct engine *e)
         { "verbs", verbs_json() },
         { "samplers", samplers_json() },
         { "schedules", schedules_json() },
+        { "cases", engine_bench_cases_json() },
         { "request", request_schema() },
         { "limits", engine_limits_json(e) },
         { "device_info", device_manager_json(e->devices) },

@@ -108,6 +108,7 @@ static void the_engines_refusals_name_the_option(void **state)
     refused(2, "--load-stage image: got float32 [", "--load-stage", wrong_stage);
     refused(2, "unet_text.npy, expected a folder, not a file", "--dump-stages", file);
     refused(2, "--output", "-o", "a.gif");
+    refused(2, "got jpeg, expected png, as --output ends in .png", "--format=jpeg", "-oa.png");
     assert_int_equal(program_entries(folder), 0);
 }
 

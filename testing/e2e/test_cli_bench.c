@@ -142,8 +142,23 @@ static void mistakes_are_usage(void **state)
 {
     (void)state;
     program_folder();
-    must_say("--only: got unet_521, expected the name of a case (unet_512)", "--only", "unet_521");
+    must_say("--only: got unet_521, expected a case of `darkroom help cases` (nearest: unet_512)",
+             "--only", "unet_521");
     must_say("--kernels: got avx3", "--kernels", "avx3");
+}
+
+static void cases_have_a_list(void **state)
+{
+    (void)state;
+    static const char *const some[] = { "op_geglu_1280", "unet_1024_cfg", "load_second" };
+    struct program p;
+    program_run(&p, 0, "help", "cases", NULL);
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++)
+        assert_non_null(strstr(program_out(&p), some[i]));
+    program_free(&p);
+    program_run(&p, 0, "completion", "bash", NULL);
+    assert_non_null(strstr(program_out(&p), "load_second"));
+    program_free(&p);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -153,6 +168,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(loading_leaves_nothing),
     cmocka_unit_test(loading_leaves_a_configured_cache_alone),
     cmocka_unit_test(mistakes_are_usage),
+    cmocka_unit_test(cases_have_a_list),
 };
 
 int main(int argc, char **argv)

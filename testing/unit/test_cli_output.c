@@ -95,7 +95,8 @@ static void formats_follow_the_name(void **state)
     must_format("a.jpg", NULL, "jpeg");
     must_format("a.JPEG", NULL, "jpeg");
     must_format("a.webp", NULL, "webp");
-    must_format("a.jpg", "webp", "webp");
+    must_format("a.jpg", "jpeg", "jpeg");
+    must_format("a.v2", "webp", "webp");
     must_format("a", NULL, "png");
     must_format("a.v2", NULL, "png");
     must_format("%d.webp", NULL, "webp");
@@ -107,6 +108,22 @@ static void formats_follow_the_name(void **state)
     assert_int_equal(output_plan("f/", "jpeg", 1, &o, NULL), 0);
     assert_int_equal(output_path(&o, 0, 1, path, sizeof path, NULL), 0);
     assert_string_equal(path, "f/darkroom-1.jpg");
+}
+
+static void a_format_must_be_the_names(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "a.png", "p-%03d.png", "b.PNG" };
+    enter();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct output o;
+        struct dr_error err = { 0 };
+        assert_int_equal(output_plan(names[i], "jpeg", 1, &o, &err), DR_EINVAL);
+        assert_string_equal(err.path, "--format");
+        assert_non_null(strstr(err.text, "got jpeg, expected png, as --output ends in ."));
+    }
+    assert_int_equal(mkdir("c.png", 0777), 0);
+    must_format("c.png", "jpeg", "jpeg"); /* a folder */
 }
 
 static void must_refuse(const char *to, int batch, int code, const char *words)
@@ -215,10 +232,11 @@ static void a_failed_move_is_told(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(names_follow_the_option),        cmocka_unit_test(formats_follow_the_name),
-    cmocka_unit_test(what_makes_no_sense_is_refused), cmocka_unit_test(devices_are_streams),
-    cmocka_unit_test(folders_keep_what_they_have),    cmocka_unit_test(files_are_replaced),
-    cmocka_unit_test(links_are_written_through),      cmocka_unit_test(a_failed_move_is_told),
+    cmocka_unit_test(names_follow_the_option),    cmocka_unit_test(formats_follow_the_name),
+    cmocka_unit_test(a_format_must_be_the_names), cmocka_unit_test(what_makes_no_sense_is_refused),
+    cmocka_unit_test(devices_are_streams),        cmocka_unit_test(folders_keep_what_they_have),
+    cmocka_unit_test(files_are_replaced),         cmocka_unit_test(links_are_written_through),
+    cmocka_unit_test(a_failed_move_is_told),
 };
 
 int main(int argc, char **argv)

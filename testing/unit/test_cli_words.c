@@ -73,6 +73,11 @@ static void the_command_line_wins(void **state)
     assert_int_equal(take(&call, "threads: 4\noutput: /there/\n", NULL), 0);
     assert_string_equal(call.value[OPT_threads], "2");
     assert_string_equal(call.value[OPT_output], "here.png");
+    assert_int_equal(take(&call, "format: jpg\n", NULL), 0); /* the name says png */
+    assert_false(request_has(&call.request, FIELD_format));
+    call.value[OPT_output] = "folder/";
+    assert_int_equal(take(&call, "format: jpg\n", NULL), 0);
+    assert_string_equal(request_text(&call.request, FIELD_format), "jpeg");
     call_free(&call);
 }
 
@@ -192,6 +197,27 @@ static void help_has_every_option(void **state)
     buf_free(&out);
 }
 
+/* An option that verbs share says what it means to each. */
+static void help_is_the_verbs_own(void **state)
+{
+    (void)state;
+    static const struct {
+        const struct cli_verb *verb;
+        const char *has, *has_not;
+    } cases[] = { { &cli_convert, "where the copy goes", "{seed}" },
+                  { &cli_generate, "pattern with %d", "copy" },
+                  { &cli_bench, "random weights", "tokenizer" },
+                  { &cli_tokens, "tokenizer", "random weights" } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf out;
+        buf_init(&out, DR_TAG_TEST, 0);
+        assert_int_equal(help_verb(cases[i].verb, 100, &out), 0);
+        assert_non_null(strstr(buf_text(&out), cases[i].has));
+        assert_null(strstr(buf_text(&out), cases[i].has_not));
+        buf_free(&out);
+    }
+}
+
 static void a_bar_fits_its_width(void **state)
 {
     (void)state;
@@ -262,6 +288,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bad_settings_have_a_line),
     cmocka_unit_test(help_fits_its_width),
     cmocka_unit_test(help_has_every_option),
+    cmocka_unit_test(help_is_the_verbs_own),
     cmocka_unit_test(a_bar_fits_its_width),
     cmocka_unit_test(lines_tell_the_pace),
     cmocka_unit_test(sizes_are_readable),
