@@ -28,6 +28,7 @@ struct conversion {
     struct int8_choice choice;
     double int8_error, wide_error; /* of predictions; negative: not measured */
     char int8_set[32], wide_set[32];
+    char digest[SHA256_HEX]; /* of the source */
 };
 
 static void say(struct conversion *k, int part, const char *what)
@@ -61,16 +62,16 @@ static int measure(struct conversion *k, struct dr_error *err)
 
 static int write_copy(struct conversion *k, struct dr_error *err)
 {
-    char note[NOTE], hex[SHA256_HEX];
+    char note[NOTE];
     struct digest_options digest = { .stop = stop_of(k) };
     say(k, 3, "writing");
-    int r = digest_path(k->model, &digest, hex, err);
+    int r = digest_path(k->model, &digest, k->digest, err);
     if (r < 0)
         return r;
     snprintf(note, sizeof note,
              "W8A8: X.weight of type I8 = numbers, X.weight_scale = float32 by output; made by "
              "darkroom %s from sha256 %s; relative error of predictions %.3g (emulated)",
-             DR_VERSION, hex, k->choice.error);
+             DR_VERSION, k->digest, k->choice.error);
     struct quantize_choice how = { .chosen = int8_chosen, .ctx = &k->choice, .note = note };
     r = quantize_write(k->pipeline->checkpoint, &how, k->output, k->temporary, stop_of(k), err);
     k->written = !r;
@@ -162,6 +163,38 @@ static int write_report(const json_t *report, const char *path, struct dr_error 
     return r;
 }
 
+/* The page of a copy that is a folder. */
+static int write_card(const struct conversion *k, struct dr_error *err)
+{
+    const struct int8_choice *c = &k->choice;
+    char path[DR_PATH_MAX];
+    struct buf text;
+    int chosen = 0;
+    for (int i = 0; i < c->n; i++)
+        chosen += c->layers[i].fate == INT8_CHOSEN;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = buf_printf(&text,
+                       "# %s, weights of 8 bits\n\n"
+                       "Made by darkroom %s (`darkroom convert --int8`) from a model with sha256 "
+                       "%s.\n\n"
+                       "- In 8 bits: %d of %d layers of the UNet, %.1f of %.1f million parameters; "
+                       "a float32 scale an output.\n"
+                       "- Relative error of its predictions against float32: %.3g (emulated).\n"
+                       "- Every layer: int8_report.json.\n\n"
+                       "The page of that model is not copied, as it describes other weights. Its "
+                       "licence holds for this copy too.\n",
+                       dr_path_base(k->model), DR_VERSION, k->digest, chosen, c->n,
+                       (double)c->parameters / 1e6, (double)c->total / 1e6, c->error);
+    if (r < 0)
+        r = dr_fail(err, r, "out of memory for the copy's page");
+    if (!r)
+        r = dr_path_join(path, sizeof path, k->temporary, QUANTIZE_CARD);
+    if (!r)
+        r = dr_write_file(path, text.data, text.len, err);
+    buf_free(&text);
+    return r;
+}
+
 /* A report in the copy comes with it; one beside it follows, so that there is none of a copy that
  * is not there. */
 static int put_in_place(struct conversion *k, const json_t *report, struct dr_error *err)
@@ -171,6 +204,8 @@ static int put_in_place(struct conversion *k, const json_t *report, struct dr_er
     int r = folder ? report_path(k->temporary, true, inside, err) : 0;
     if (!r && folder)
         r = write_report(report, inside, err);
+    if (!r && folder)
+        r = write_card(k, err);
     if (!r)
         r = quantize_commit(k->temporary, k->output, err);
     if (r < 0)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -200,6 +201,8 @@ static int copy_entry(const struct job *j, const char *relative, const char *to,
     const struct safetensors *st = used_file(j, relative);
     if (st)
         return rewrite_file(j, st, path);
+    if (!strcasecmp(relative, QUANTIZE_CARD))
+        return 0;
     if (dr_is_dir(from) && depth < DEPTH)
         return mkdir(path, 0777) ? dr_fail_errno(j->err, path, "make the folder")
                                  : copy_folder(j, relative, to, depth + 1);

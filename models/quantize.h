@@ -2,14 +2,17 @@
  *
  * A chosen "X.weight" becomes I8, with "X.weight_scale" beside it: float32, one for each output
  * (backend/ops/int8.h says how they are rounded). Everything else of the files, and every other
- * file of a folder but weights that the checkpoint does not use, is copied. The copy is made under
- * a temporary name beside its place and renamed when it is whole.
+ * file of a folder, is copied, but for weights that the checkpoint does not use and the folder's
+ * card, which describes another model. The copy is made under a temporary name beside its place and
+ * renamed when it is whole.
  */
 #ifndef DR_MODELS_QUANTIZE_H
 #define DR_MODELS_QUANTIZE_H
 
 #include "base/fs.h"
 #include "models/model_loader.h"
+
+#define QUANTIZE_CARD "README.md"
 
 /* The chosen ones: a predicate over where a tensor's data lie in memory. */
 struct quantize_choice {

@@ -69,6 +69,13 @@ static void reports_what_it_measured(void **state)
         assert_true(number(real, "error") < number(report, "emulated_error") + 0.02);
     json_decref(report);
 
+    struct buf card;
+    buf_init(&card, DR_TAG_TEST, 0);
+    assert_int_equal(dr_read_file("small/README.md", 1 << 16, &card, NULL), 0);
+    assert_non_null(strstr(buf_text(&card), "# tiny, weights of 8 bits"));
+    assert_non_null(strstr(buf_text(&card), "Made by darkroom "));
+    buf_free(&card);
+
     struct program p;
     program_run(&p, 0, "inspect", "small", "--json", NULL);
     json_t *described = parse(program_out(&p));
