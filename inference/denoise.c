@@ -221,18 +221,30 @@ static int run(struct loop *l, const struct job_events *events, struct dr_error 
     return 0;
 }
 
-/* On the plan backend: one forward of the most rows, of which as many as can be are positive: those
- * of the negative may need less. */
-static int plan(struct loop *l, struct dr_error *err)
+/* A forward of the most rows, the kinds in turn, the last one of `last`. */
+static int plan_forward(struct loop *l, const struct unet_context *last,
+                        const struct unet_context *other, struct dr_error *err)
 {
-    int each = guidance_rows(&l->d->guidance), n = l->d->rows;
+    int n = l->d->rows;
     for (int i = 0; i < n; i++)
         l->rows[i] = (struct unet_row){ .latent = l->input,
                                         .pred = l->predictions,
-                                        .context = (n - 1 - i) % each == 0
-                                                       ? l->d->guidance.positive
-                                                       : l->d->guidance.negative };
+                                        .context = (n - 1 - i) % 2 ? other : last };
     return unet_forward(l->d->unet, l->d->x, l->rows, n, l->d->h, l->d->w, err);
+}
+
+/* On the plan backend. Rows of the negative may need less of all than those of the positive. */
+static int plan(struct loop *l, struct dr_error *err)
+{
+    const struct guidance *g = &l->d->guidance;
+    bool guided = guidance_on(g);
+    int r = plan_forward(l, g->positive, guided ? g->negative : g->positive, err);
+    return r || !guided || l->d->rows % 2 == 0 ? r : plan_forward(l, g->negative, g->positive, err);
+}
+
+int denoise_planned_rows(const struct denoise *d)
+{
+    return guidance_on(&d->guidance) && d->rows % 2 ? 2 * d->rows : d->rows;
 }
 
 int denoise_run(const struct denoise *d, const struct job_events *events, float *ret_latents,

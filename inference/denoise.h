@@ -25,8 +25,11 @@ struct denoise {
 
 /* Draws the initial noise and runs all evaluations; ret_latents [batch, channels, h, w]: the last
  * latents, in the sampler's own parametrisation. DR_EFORMAT when a prediction is not finite. On a
- * plan backend: allocates the same, runs one forward of `rows` rows. */
+ * plan backend: allocates the same, runs a forward of `rows` rows, as many of them positive as can
+ * be, and where these are one more than the negative ones a second with one less. So
+ * denoise_planned_rows rows are run, as many of either kind. */
 int denoise_run(const struct denoise *d, const struct job_events *events, float *ret_latents,
                 struct dr_error *err);
+int denoise_planned_rows(const struct denoise *d);
 
 #endif

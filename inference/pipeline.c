@@ -241,7 +241,7 @@ static int denoise(struct walk *k, struct dr_error *err)
         r = stage_begin(k, STAGE_DENOISE, err);
     if (!r)
         r = denoise_run(&d, k->events, k->latents, err);
-    stage_end(k, STAGE_DENOISE, (double)evaluations_of(job) * total / d.rows);
+    stage_end(k, STAGE_DENOISE, (double)evaluations_of(job) * total / denoise_planned_rows(&d));
     for (int i = 0; i < PROMPT_ROWS; i++) {
         unet_context_free(k->context[i]);
         k->context[i] = NULL;

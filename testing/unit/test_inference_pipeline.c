@@ -401,6 +401,42 @@ static void a_prompt_is_encoded_once(void **state)
     run_close(&r);
 }
 
+static void plan_of(struct run *r, const char *negative, size_t limit, struct memory_plan *ret)
+{
+    struct dr_error err = { 0 };
+    json_t *data = json_pack("{s:s,s:s*,s:i,s:i,s:i}", "prompt", "a red circle", "negative_prompt",
+                             negative, "width", 64, "height", 64, "batch_size", 14);
+    if (request_parse(data, "", NULL, &r->q, &err) || sdxl_job(&r->q, r->p, &r->job, &err) ||
+        job_plan(r->p, &r->job, 0, limit, ret, &err))
+        fail_msg("%s", err.text);
+    json_decref(data);
+    job_release(&r->job);
+    request_free(&r->q);
+}
+
+/* However the rows are cut, they are the same work: also where the negative's need less. */
+static void a_plan_of_odd_rows_has_the_same_flops(void **state)
+{
+    (void)state;
+    static const char *const negatives[] = { NULL, "dog" };
+    struct run r;
+    struct memory_plan whole, odd;
+    double flops[2];
+    run_open(&r);
+    for (int i = 0; i < 2; i++) {
+        plan_of(&r, negatives[i], (size_t)1 << 40, &whole);
+        assert_int_equal(whole.rows, 28);
+        odd = whole;
+        for (size_t limit = 2 * whole.peak; odd.rows > 7; limit -= limit / 50)
+            plan_of(&r, negatives[i], limit, &odd);
+        assert_int_equal(odd.rows, 7);
+        flops[i] = whole.stage[STAGE_DENOISE].flops;
+        assert_true(fabs(odd.stage[STAGE_DENOISE].flops / flops[i] - 1) < 1e-12);
+    }
+    assert_true(flops[0] < flops[1]);
+    run_close(&r);
+}
+
 /* However the rows are cut, each gets the bits it has alone. */
 static void forwards_are_cut_without_a_trace(void **state)
 {
@@ -442,6 +478,7 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_kept_until_it_changes),
+        cmocka_unit_test(a_plan_of_odd_rows_has_the_same_flops),
         cmocka_unit_test(a_failing_load_leaves_nothing_loaded),
         cmocka_unit_test(a_vae_of_four_colours_is_refused),
         cmocka_unit_test(opening_survives_failing_allocations),
