@@ -25,7 +25,7 @@ help:
 	@echo "make check-fullsize  agreement with the reference at SDXL's real size (needs 7 GB of disk, Python, numpy)"
 	@echo "make fuzz            ten minutes of fuzzing for each target (clang)"
 	@echo "make format tidy     clang-format in place; clang-tidy"
-	@echo "make install         into PREFIX (default /usr/local)"
+	@echo "make install         programs, libdarkroom, manual page, completions into PREFIX (default /usr/local)"
 	@echo "make deps clean      install the packages of requirements.txt; remove build/ and demo/"
 
 deps:
@@ -36,7 +36,7 @@ deps:
 	        apt-get install -y -q --no-install-recommends $$missing; fi
 
 build: deps
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_C_COMPILER=$(compiler) $(flags_$(MODE)) | tail -n 1
+	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_C_COMPILER=$(compiler) $(flags_$(MODE)) $(prefix_flag) | tail -n 1
 	@cmake --build $(BUILD) -j $(JOBS)
 
 demo: build
@@ -65,8 +65,10 @@ tidy:
 	@$(MAKE) --no-print-directory build MODE=clang
 	@git ls-files '*.c' ':!testing' | xargs -P $(JOBS) -n 4 clang-tidy -p build/clang --quiet
 
+install: prefix := $(abspath $(or $(PREFIX),/usr/local))
+install: prefix_flag = -DCMAKE_INSTALL_PREFIX=$(prefix)
 install: build
-	@$(ROOT) cmake --install $(BUILD) --prefix $(or $(PREFIX),/usr/local)
+	@$(ROOT) cmake --install $(BUILD) --prefix $(prefix)
 
 clean:
 	rm -rf build demo

@@ -71,8 +71,9 @@ int dr_cache_path(char *dst, size_t n, const char *relative, struct dr_error *er
 int dr_config_path(char *dst, size_t n, const char *relative, struct dr_error *err);
 
 /* A shipped file: under $DARKROOM_SHARE if set, else the first that exists of ../share/darkroom,
- * ../share, ../../share, ../../../share from the running binary's folder. DR_ENOENT names every
- * place tried. */
+ * ../share, ../../share, ../../../share from the running binary's folder and, for programs that
+ * link libdarkroom, share/darkroom of the prefix that was built for. DR_ENOENT names every place
+ * tried. */
 int dr_share_path(char *dst, size_t n, const char *relative, struct dr_error *err);
 
 /* Folder of the running binary, without a final '/'. */

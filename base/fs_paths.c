@@ -93,13 +93,15 @@ int dr_share_path(char *dst, size_t n, const char *relative, struct dr_error *er
                        share);
     }
     static const char *const places[] = { "../share/darkroom", "../share", "../../share",
-                                          "../../../share" };
+                                          "../../../share", DR_SHARE_DIR };
     char dir[DR_PATH_MAX], tried[400] = "";
     int r = dr_binary_dir(dir, sizeof dir, err);
     if (r)
         return r;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        int len = snprintf(dst, n, "%s/%s/%s", dir, places[i], relative);
+        bool absolute = places[i][0] == '/';
+        int len = snprintf(dst, n, "%s%s%s/%s", absolute ? "" : dir, absolute ? "" : "/", places[i],
+                           relative);
         if (len < 0 || (size_t)len >= n)
             return dr_fail(err, DR_ELIMIT, "%s: path too long", relative);
         if (!access(dst, F_OK))

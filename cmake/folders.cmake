@@ -83,8 +83,5 @@ if(EXISTS ${CMAKE_SOURCE_DIR}/coordination/main/darkroom_worker.c)
 endif()
 
 add_executable(draw examples/draw.c)
+target_include_directories(draw PRIVATE include)
 target_link_libraries(draw PRIVATE dr_coordination)
-
-install(TARGETS darkroom darkroom-worker RUNTIME DESTINATION bin)
-install(FILES include/darkroom.h DESTINATION include)
-install(DIRECTORY share/ DESTINATION share/darkroom)

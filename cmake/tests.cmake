@@ -70,6 +70,13 @@ foreach(lint ${lints})
     set_tests_properties(lint.${name} PROPERTIES TIMEOUT 240 LABELS lint)
 endforeach()
 
+if(NOT DR_SANITIZE)
+    add_test(NAME e2e.install COMMAND ${CMAKE_SOURCE_DIR}/testing/e2e/test_install.sh ${CMAKE_SOURCE_DIR}
+        ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER})
+    set_tests_properties(e2e.install PROPERTIES TIMEOUT 300 LABELS e2e ENVIRONMENT
+        "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache;XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/test-config")
+endif()
+
 # Tools of `make check-fullsize`, which is no test: it needs a checkpoint of 7 GB.
 add_executable(compare_stages testing/fullsize/compare_stages.c)
 target_link_libraries(compare_stages PRIVATE dr_base)

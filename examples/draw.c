@@ -1,11 +1,13 @@
 /* draw.c - the engine as a library, from start to a picture on disk.
  *
  *     draw FOLDER PROMPT...        one picture a prompt, with the shipped model, into FOLDER
+ *
+ * Compiled where Darkroom is installed: cc draw.c $(pkg-config --cflags --libs darkroom)
  */
 #include <stdio.h>
 #include <string.h>
 
-#include "include/darkroom.h"
+#include <darkroom.h>
 
 /* Events come one at a time, as JSON; a real program would parse them. */
 static void on_event(void *user, const char *json)
