@@ -15,43 +15,6 @@
 #define TOLERANCE_16 2e-2
 enum { ROWS = 3, TEXT = 19 };
 
-static const struct unet_arch sdxl_unet = {
-    .in_channels = 4,
-    .out_channels = 4,
-    .levels = 3,
-    .channels = { 320, 640, 1280 },
-    .layers = { 2, 2, 2 },
-    .depth = { { 0 }, { 2, 2 }, { 10, 10 } },
-    .up_depth = { { 0 }, { 2, 2, 2 }, { 10, 10, 10 } },
-    .mid = true,
-    .mid_depth = 10,
-    .mid_resnets = 2,
-    .heads = { 5, 10, 20 },
-    .context = 2048,
-    .linear_projection = true,
-    .time_dim = 1280,
-    .addition_time_dim = 256,
-    .n_time_ids = 6,
-    .pooled = 1280,
-    .groups = 32,
-    .eps = 1e-5,
-    .flip_sin_to_cos = true,
-    .sample_size = 128,
-};
-static const struct vae_arch sdxl_vae = {
-    .in_channels = 3,
-    .out_channels = 3,
-    .latent_channels = 4,
-    .levels = 4,
-    .channels = { 128, 256, 512, 512 },
-    .layers = 2,
-    .groups = 32,
-    .scaling_factor = 0.13025,
-    .quant_conv = true,
-    .post_quant_conv = true,
-    .mid_attention = true,
-};
-
 static void must(int r, const struct dr_error *err)
 {
     if (r)
@@ -338,27 +301,6 @@ static void autoencoder_agrees(void **state)
     for_each_set(check_vae);
 }
 
-static void tiling_is_decided_by_size(void **state)
-{
-    (void)state;
-    struct vae *v;
-    struct dr_error err = { 0 };
-    must(vae_new(&sdxl_vae, false, true, &v, &err), &err);
-    const struct vae_tiling automatic = { 0 }, on = { VAE_TILING_ON, 64 };
-    assert_int_equal(vae_tiling_effective(automatic, v, 128, 256).mode, VAE_TILING_OFF);
-    assert_int_equal(vae_tiling_effective(automatic, v, 129, 256).mode, VAE_TILING_ON);
-    assert_int_equal(vae_tiling_effective(automatic, v, 129, 256).tile, VAE_TILE);
-    assert_int_equal(vae_tiling_effective(on, v, 64, 64).mode, VAE_TILING_OFF);
-    assert_int_equal(vae_tiling_effective(on, v, 64, 65).mode, VAE_TILING_ON);
-    assert_int_equal(vae_manager_bytes(v, automatic, 128, 128), 0);
-    assert_true(vae_manager_bytes(v, on, 128, 128) > 3 * 512 * 512 * 4);
-    struct exec x = { 0 };
-    assert_int_equal(vae_manager_decode(v, &x, (struct vae_tiling){ VAE_TILING_ON, 30 }, NULL, 1,
-                                        99, 99, NULL, &err),
-                     DR_EINVAL);
-    vae_free(v);
-}
-
 /* ---- rules ---- */
 
 /* Everything once, small; results into out if it is there. */
@@ -553,124 +495,6 @@ static void impossible_architectures_are_errors(void **state)
     odd_close(&m);
 }
 
-static int bind_nothing(void *ctx, struct param *p, const char *name, const struct shape *shape)
-{
-    (void)ctx;
-    (void)name;
-    p->src = (struct weight_source){ .name = "none", .dtype = DTYPE_F16, .shape = *shape };
-    return 0;
-}
-
-/* A UNet without a middle, without added conditioning, of one level: built, counted, planned. */
-static void small_variants_run(void **state)
-{
-    (void)state;
-    struct odd g;
-    struct dr_error err = { 0 };
-    struct unet *u;
-    odd_must(&g, ODD_PLAN, "scalar", 1);
-    struct unet_arch a = *checkpoint_unet_arch(g.ckpt);
-    a.levels = 2;
-    a.mid = false;
-    a.addition_time_dim = 0;
-    must(unet_new(&a, &u, &err), &err);
-    must(unet_visit(u, &(struct visitor){ .param = bind_nothing }), &err);
-    must(params_prepare(u, unet_visit, g.be, NULL, &err), &err);
-    struct unet_context *context;
-    must(unet_context_new(u, &g.x, NULL, 5, NULL, NULL, &context, &err), &err);
-    struct unet_row row = { NULL, 3, context, NULL };
-    must(unet_forward(u, &g.x, &row, 1, 1, 1, &err), &err);
-    must(unet_forward(u, &g.x, &row, 1, 9, 1, &err), &err);
-    assert_int_equal(workspace_used(g.ws), 0);
-    unet_context_free(context);
-    unet_free(u);
-    odd_close(&g);
-}
-
-/* ---- full size ---- */
-
-static void parameter_counts_of_sdxl(void **state)
-{
-    (void)state;
-    static const struct clip_arch l = {
-        .vocab = 49408,
-        .width = 768,
-        .layers = 12,
-        .heads = 12,
-        .mlp = 3072,
-        .positions = 77,
-        .act = ARCH_QUICK_GELU,
-        .eps = 1e-5,
-        .eos_id = 2,
-    };
-    static const struct clip_arch bigg = {
-        .vocab = 49408,
-        .width = 1280,
-        .layers = 32,
-        .heads = 20,
-        .mlp = 5120,
-        .positions = 77,
-        .projection = 1280,
-        .act = ARCH_GELU,
-        .eps = 1e-5,
-        .eos_id = 2,
-    };
-    struct dr_error err = { 0 };
-    struct clip_text *t;
-    struct unet *u;
-    struct vae *v;
-    must(unet_new(&sdxl_unet, &u, &err), &err);
-    assert_int_equal(params_count(u, unet_visit), 2567463684);
-    unet_free(u);
-    must(vae_new(&sdxl_vae, true, true, &v, &err), &err);
-    assert_int_equal(params_count(v, vae_visit), 83653863);
-    vae_free(v);
-    must(clip_text_new(&l, &t, &err), &err);
-    assert_int_equal(params_count(t, clip_text_visit), 123060480);
-    clip_text_free(t);
-    must(clip_text_new(&bigg, &t, &err), &err);
-    assert_int_equal(params_count(t, clip_text_visit), 694659840);
-    clip_text_free(t);
-}
-
-/* What a 1024x1024 picture needs, by the plan backend. */
-static void memory_at_full_size(void **state)
-{
-    (void)state;
-    struct odd g;
-    struct dr_error err = { 0 };
-    struct unet *u;
-    struct vae *v;
-    odd_must(&g, ODD_PLAN, NULL, 2);
-    must(unet_new(&sdxl_unet, &u, &err), &err);
-    must(vae_new(&sdxl_vae, false, true, &v, &err), &err);
-    must(unet_visit(u, &(struct visitor){ .param = bind_nothing }), &err);
-    must(vae_visit(v, &(struct visitor){ .param = bind_nothing }), &err);
-    must(params_prepare(u, unet_visit, g.be, NULL, &err), &err);
-    must(params_prepare(v, vae_visit, g.be, NULL, &err), &err);
-    struct unet_context *context;
-    must(unet_context_new(u, &g.x, NULL, 77, NULL, NULL, &context, &err), &err);
-    struct unet_row rows[2] = { { NULL, 1, context, NULL }, { NULL, 1, context, NULL } };
-    workspace_reset(g.ws);
-    backend_plan_reset(g.be);
-    must(unet_forward(u, &g.x, rows, 2, 128, 128, &err), &err);
-    print_message("  unet, 2 rows: %.2f GB, %.2f TFLOP, context %.1f MB\n",
-                  (double)workspace_peak(g.ws) / 1e9, backend_plan_totals(g.be).flops / 1e12,
-                  (double)unet_context_bytes(context) / 1e6);
-    assert_true(workspace_peak(g.ws) < 1.2e9);
-    workspace_reset(g.ws);
-    backend_plan_reset(g.be);
-    must(vae_decode(v, &g.x, NULL, 1, 128, 128, NULL, &err), &err);
-    print_message("  decode: %.2f GB, %.2f TFLOP\n", (double)workspace_peak(g.ws) / 1e9,
-                  backend_plan_totals(g.be).flops / 1e12);
-    assert_true(workspace_peak(g.ws) < 3.2e9);
-    assert_int_equal(workspace_used(g.ws), 0);
-    unet_context_free(context);
-    unet_free(u);
-    vae_free(v);
-    odd_close(&g);
-}
-
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(text_encoders_agree),
     cmocka_unit_test(pooled_at_the_first_end_token),
@@ -678,7 +502,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(rows_do_not_meet),
     cmocka_unit_test(a_text_of_zeros_is_not_attended),
     cmocka_unit_test(autoencoder_agrees),
-    cmocka_unit_test(tiling_is_decided_by_size),
     cmocka_unit_test(threads_do_not_change_bits),
     cmocka_unit_test(a_plan_is_exact),
     cmocka_unit_test(networks_touch_no_buffer),
@@ -686,9 +509,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(memory_runs_out),
     cmocka_unit_test(wrong_calls_are_errors),
     cmocka_unit_test(impossible_architectures_are_errors),
-    cmocka_unit_test(small_variants_run),
-    cmocka_unit_test(parameter_counts_of_sdxl),
-    cmocka_unit_test(memory_at_full_size),
 };
 
 int main(int argc, char **argv)
