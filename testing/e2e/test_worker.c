@@ -1,4 +1,4 @@
-/* test_worker.c - darkroom-worker as a host program sees it: its lines, its beginning and its end. */
+/* test_worker.c - darkroom-worker as a host sees it: its lines, its beginning and its end. */
 #include "testing/helpers/worker_host.h"
 
 #include <stdio.h>

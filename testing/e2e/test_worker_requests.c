@@ -1,5 +1,4 @@
-/* test_worker_requests.c - what darkroom-worker makes of a request's fields: paths, files, progress,
- * receipts. */
+/* test_worker_requests.c - requests to darkroom-worker: paths, files, progress, receipts. */
 #include "testing/helpers/worker_host.h"
 
 #include <stdio.h>

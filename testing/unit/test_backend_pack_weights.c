@@ -1,5 +1,5 @@
-/* test_backend_pack_weights.c - what lies in packs: a weight that is made there and found again, and
- * the packed forms, word by word and by their sums. */
+/* test_backend_pack_weights.c - what lies in packs: a weight that is made there and found again,
+ * and the packed forms, word by word and by their sums. */
 #include "testing/helpers/test.h"
 
 #include <stdio.h>

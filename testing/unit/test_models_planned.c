@@ -1,5 +1,5 @@
-/* test_models_planned.c - networks that are counted and planned, not run: SDXL's at full size, small
- * variants, and the size from which pictures are decoded in tiles. */
+/* test_models_planned.c - networks that are counted and planned, not run: SDXL's at full size,
+ * small variants, and the size from which pictures are decoded in tiles. */
 #include "testing/helpers/odd_model.h"
 
 #include <stdio.h>

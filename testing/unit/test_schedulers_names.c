@@ -1,5 +1,5 @@
-/* test_schedulers_names.c - what samplers and schedules are called: by us, and by the programs whose
- * names people know. */
+/* test_schedulers_names.c - what samplers and schedules are called: by us, and by the programs
+ * whose names people know. */
 #include "testing/helpers/test.h"
 
 #include "schedulers/scheduler_factory.h"
