@@ -55,6 +55,20 @@ static const char text_text[] = TEXT_CONFIG("CLIPTextModel", "768", "12", "12", 
 static const char text_2_text[] = TEXT_CONFIG("CLIPTextModelWithProjection", "1280", "32", "20",
                                               "5120", "gelu");
 
+const char *bench_file_config(enum component component)
+{
+    switch (component) {
+    case COMPONENT_UNET:
+        return unet_text;
+    case COMPONENT_VAE:
+        return vae_text;
+    case COMPONENT_TEXT_ENCODER:
+        return text_text;
+    default:
+        return text_2_text;
+    }
+}
+
 /* ---- safetensors ---- */
 
 enum { TENSORS_MOST = 4096 };
@@ -122,8 +136,8 @@ static int write_text(const char *folder, const char *name, const char *text, st
 }
 
 /* `file` beside its config.json; the network's weights are made and forgotten here. */
-static int write_component(const char *folder, enum component component, const char *config,
-                           const char *file, void *network, visit_fn visit, const atomic_int *stop,
+static int write_component(const char *folder, enum component component, const char *file,
+                           void *network, visit_fn visit, const atomic_int *stop,
                            struct dr_error *err)
 {
     char own[DR_PATH_MAX], path[DR_PATH_MAX];
@@ -134,7 +148,7 @@ static int write_component(const char *folder, enum component component, const c
         return dr_fail(err, r, "%s: the path is too long", folder);
     r = dr_mkdirs(own, err);
     if (!r)
-        r = write_text(own, "config.json", config, err);
+        r = write_text(own, "config.json", bench_file_config(component), err);
     if (!r)
         r = bench_model_fill(network, visit, stop, err);
     if (!r)
@@ -151,8 +165,7 @@ static int write_encoder(const char *folder, int which, const atomic_int *stop,
     if (r)
         return r;
     r = write_component(folder, which ? COMPONENT_TEXT_ENCODER_2 : COMPONENT_TEXT_ENCODER,
-                        which ? text_2_text : text_text, "model.safetensors", t, clip_text_visit,
-                        stop, err);
+                        "model.safetensors", t, clip_text_visit, stop, err);
     clip_text_free(t);
     return r;
 }
@@ -163,7 +176,7 @@ static int write_unet(const char *folder, const atomic_int *stop, struct dr_erro
     int r = unet_new(bench_unet_arch(), &u, err);
     if (r)
         return r;
-    r = write_component(folder, COMPONENT_UNET, unet_text, "diffusion_pytorch_model.safetensors", u,
+    r = write_component(folder, COMPONENT_UNET, "diffusion_pytorch_model.safetensors", u,
                         unet_visit, stop, err);
     unet_free(u);
     return r;
@@ -175,8 +188,8 @@ static int write_vae(const char *folder, const atomic_int *stop, struct dr_error
     int r = vae_new(bench_vae_arch(), true, true, &v, err);
     if (r)
         return r;
-    r = write_component(folder, COMPONENT_VAE, vae_text, "diffusion_pytorch_model.safetensors", v,
-                        vae_visit, stop, err);
+    r = write_component(folder, COMPONENT_VAE, "diffusion_pytorch_model.safetensors", v, vae_visit,
+                        stop, err);
     vae_free(v);
     return r;
 }

@@ -7,8 +7,11 @@
 
 #include "backend/bench.h"
 #include "base/fs.h"
+#include "base/json.h"
+#include "coordination/bench_file.h"
 #include "coordination/bench_networks.h"
 #include "coordination/bench_rule.h"
+#include "models/formats/config_arch.h"
 
 static struct bench_attempt attempt(double before, double after)
 {
@@ -133,6 +136,48 @@ static void random_values_have_their_deviation(void **state)
     dr_free(v);
 }
 
+static json_t *config_of(enum component component)
+{
+    struct dr_error err = { 0 };
+    const char *text = bench_file_config(component);
+    json_t *config;
+    if (jx_parse(text, strlen(text), NULL, "config", &config, &err))
+        fail_msg("%s", err.text);
+    return config;
+}
+
+/* The model that is written has the shapes that are filled and timed. */
+static void written_configurations_say_the_shapes(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct unet_arch unet;
+    struct vae_arch vae;
+    int64_t added;
+    json_t *config = config_of(COMPONENT_UNET);
+    if (config_unet(config, "unet", NULL, &unet, &added, &err))
+        fail_msg("%s", err.text);
+    json_decref(config);
+    unet.pooled = bench_text_arch(1)->projection;
+    unet.n_time_ids = (int)((added - unet.pooled) / unet.addition_time_dim);
+    assert_memory_equal(&unet, bench_unet_arch(), sizeof unet);
+    config = config_of(COMPONENT_VAE);
+    if (config_vae(config, "vae", NULL, &vae, &err))
+        fail_msg("%s", err.text);
+    json_decref(config);
+    assert_memory_equal(&vae, bench_vae_arch(), sizeof vae);
+    for (int i = 0; i < BENCH_ENCODERS; i++) {
+        struct clip_arch clip;
+        int projects;
+        config = config_of(i ? COMPONENT_TEXT_ENCODER_2 : COMPONENT_TEXT_ENCODER);
+        if (config_clip(config, "text", NULL, &clip, &projects, &err))
+            fail_msg("%s", err.text);
+        json_decref(config);
+        clip.projection = projects > 0 ? clip.projection : 0;
+        assert_memory_equal(&clip, bench_text_arch(i), sizeof clip);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_tenth_is_the_limit),
     cmocka_unit_test(the_larger_peak_counts),
@@ -140,6 +185,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_row_has_rates_and_fractions),
     cmocka_unit_test(names_differ),
     cmocka_unit_test(networks_run),
+    cmocka_unit_test(written_configurations_say_the_shapes),
     cmocka_unit_test(random_values_have_their_deviation),
 };
 
