@@ -184,7 +184,7 @@ enum precision {
     PRECISION_F32,
     PRECISION_F16,
     PRECISION_BF16,
-    PRECISION_INT8, /* where the weights are I8, else 16 bits; never what AUTO means */
+    PRECISION_INT8, /* where the weights are I8, else what the set has; never what AUTO means */
     PRECISION_COUNT
 };
 const char *precision_name(enum precision p); /* "auto", "f32", "f16", "bf16", "int8" */

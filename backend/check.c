@@ -335,7 +335,16 @@ static int check_way(struct checker *k, struct way way, const struct op_case *c,
     return 0;
 }
 
-/* A set that takes another's kernel for this op has nothing of its own to check. */
+/* The way's kernel is not that of a set before it, where it is checked already. */
+static bool has_own(const struct checker *k, struct way way)
+{
+    const struct kernel *kernel = kernel_in(k, way.set, way.exact);
+    for (int set = 0; set < way.set; set++)
+        if (kernel == kernel_in(k, set, way.exact))
+            return false;
+    return true;
+}
+
 static bool wanted(const struct checker *k, struct way way)
 {
     struct backend *be = k->backends[way.set][way.exact][0];
@@ -344,10 +353,9 @@ static bool wanted(const struct checker *k, struct way way)
         return false;
     if (way.set == 0)
         return way.exact && !(k->opt->scalar_flops > 0 && case_flops(k) > k->opt->scalar_flops);
-    const struct kernel *kernel = kernel_in(k, way.set, way.exact);
     bool same = !way.exact && k->backends[way.set][true][0] &&
-                kernel == kernel_in(k, way.set, true);
-    return !same && kernel != kernel_in(k, way.set - 1, way.exact);
+                kernel_in(k, way.set, false) == kernel_in(k, way.set, true);
+    return !same && has_own(k, way);
 }
 
 /* What a kernel that rounds its source to 8 bits sees of the case's, which it may get in type t. */

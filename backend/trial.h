@@ -2,7 +2,7 @@
  * choice of the layers that stand it.
  *
  * The weight is rounded as a conversion would, the source as kernels of 8 bits do (ops/int8.h), and
- * the op runs on the rounded values: what avx512_int8 computes, up to the rounding of the set.
+ * the op runs on the rounded values: what sets of 8 bits compute, up to the rounding of the set.
  */
 #ifndef DR_BACKEND_TRIAL_H
 #define DR_BACKEND_TRIAL_H

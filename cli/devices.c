@@ -30,7 +30,7 @@ static int put_device(const json_t *device, struct buf *out)
     {
         bool usable = json_is_true(json_object_get(set, "usable"));
         if (!r)
-            r = buf_printf(out, "    %-14s %s\n", text(set, "name"),
+            r = buf_printf(out, "    %-16s %s\n", text(set, "name"),
                            !usable                              ? "not on this processor"
                            : !strcmp(text(set, "name"), chosen) ? "the default"
                                                                 : "usable");

@@ -51,6 +51,8 @@ set_source_files_properties(backend/cpu/panel.c PROPERTIES COMPILE_OPTIONS "-O3"
 set_source_files_properties(${avx512_bf16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16")
 file(GLOB avx512_int8 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_int8.c)
 set_source_files_properties(${avx512_int8} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16;-mavx512vnni")
+set_source_files_properties(backend/cpu/kernels/gemm_avx512_vnni_int8.c PROPERTIES COMPILE_OPTIONS
+    "${options_avx512};-mavx512vnni")
 set_source_files_properties(${avx512_fp16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512fp16")
 file(GLOB amx_bf16 CONFIGURE_DEPENDS backend/cpu/kernels/*_amx_bf16.c)
 list(FILTER amx_bf16 EXCLUDE REGEX "/peak_")

@@ -123,7 +123,7 @@ static void auto_takes_the_set_for_the_model(void **state)
     bool able = json_is_object(json_object_get(report, "int8"));
     const char *wide = test_source("share/models/tiny");
     const char *kernels = planned_kernels(&plan, "small", "auto");
-    assert_true(!strcmp(kernels, "avx512_int8") == able);
+    assert_true((strstr(kernels, "int8") != NULL) == able);
     bench_must_take(kernels, "small");
     json_decref(plan);
     assert_null(strstr(planned_kernels(&plan, "small", "f32"), "int8"));

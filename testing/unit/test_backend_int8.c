@@ -130,12 +130,21 @@ static void sums_at_the_end_of_their_range(void **state)
     }
 }
 
-static void what_is_not_finite_stays_so(void **state)
+/* The next usable set of 8 bits from *i on, which moves past it; NULL: no more. */
+static const char *next_int8_set(int *i)
 {
-    (void)state;
+    const char *set;
+    bool usable;
+    while ((set = backend_kernel_set_name(*i, &usable)))
+        if (backend_kernel_set_precision((*i)++) == PRECISION_INT8 && usable)
+            return set;
+    return NULL;
+}
+
+static void keep_what_is_not_finite(const char *set)
+{
     static struct layer l;
-    if (!open_set(&l, "avx512_int8"))
-        skip();
+    assert_true(open_set(&l, set));
     memset(l.numbers, 3, sizeof l.numbers);
     for (int j = 0; j < OUT; j++)
         l.scales[j] = 1;
@@ -148,14 +157,23 @@ static void what_is_not_finite_stays_so(void **state)
     close_set(&l);
 }
 
-/* A trial in float32 from a float32 weight gives what the 8-bit set gives from the rounded one. */
-static void trials_agree_with_kernels(void **state)
+static void what_is_not_finite_stays_so(void **state)
 {
     (void)state;
+    int i = 0;
+    const char *set = next_int8_set(&i);
+    if (!set)
+        skip();
+    for (; set; set = next_int8_set(&i))
+        keep_what_is_not_finite(set);
+}
+
+/* A trial in float32 from a float32 weight gives what an 8-bit set gives from the rounded one. */
+static void try_against(const char *set)
+{
     static struct layer a, b;
     static float wide[OUT * IN];
-    if (!open_set(&b, "avx512_int8"))
-        skip();
+    assert_true(open_set(&b, set));
     assert_true(open_set(&a, "avx512"));
     uint32_t seed = 1;
     for (int i = 0; i < OUT * IN; i++)
@@ -172,9 +190,36 @@ static void trials_agree_with_kernels(void **state)
         sum += (double)a.dst[i] * a.dst[i];
     }
     if (sqrt(difference / sum) > 3e-6)
-        fail_msg("distance %g", sqrt(difference / sum));
+        fail_msg("%s: distance %g", set, sqrt(difference / sum));
     close_set(&a);
     close_set(&b);
+}
+
+static void trials_agree_with_kernels(void **state)
+{
+    (void)state;
+    int i = 0;
+    const char *set = next_int8_set(&i);
+    if (!set)
+        skip();
+    for (; set; set = next_int8_set(&i))
+        try_against(set);
+}
+
+/* What is not of 8 bits is in float32 in the set for processors without bfloat16, and in 16 bits in
+ * the others. */
+static void the_rest_is_as_the_name_says(void **state)
+{
+    (void)state;
+    static struct layer l;
+    int i = 0;
+    for (const char *set; (set = next_int8_set(&i));) {
+        enum dtype rest = strcmp(set, "avx512_vnni_int8") ? DTYPE_BF16 : DTYPE_F32;
+        assert_true(open_set(&l, set));
+        assert_int_equal(backend_operand(l.be, OP_LINEAR), rest);
+        assert_int_equal(backend_operand(l.be, OP_ATTENTION), rest);
+        close_set(&l);
+    }
 }
 
 static void only_scaled_matrices_are_int8(void **state)
@@ -220,10 +265,14 @@ static void auto_is_never_int8(void **state)
     for (int i = 0; i < PRECISION_COUNT; i++) /* names all that there are */
         assert_non_null(strstr(err.text, precision_name((enum precision)i)));
     assert_int_equal(p, PRECISION_INT8);
-    int r = backend_open_cpu(&(struct backend_options){ .precision = p }, &be, &err);
+    int r = backend_open_cpu(&(struct backend_options){ .precision = p }, &be, &err), i = 0;
+    const char *last = NULL;
+    for (const char *set; (set = next_int8_set(&i)); last = set)
+        ;
+    assert_true(!r == (last != NULL));
     if (r == DR_EUNSUPPORTED)
         skip();
-    assert_string_equal(backend_kernel_set(be), "avx512_int8");
+    assert_string_equal(backend_kernel_set(be), last);
     backend_close(be);
 }
 
@@ -233,6 +282,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(sums_at_the_end_of_their_range),
     cmocka_unit_test(what_is_not_finite_stays_so),
     cmocka_unit_test(trials_agree_with_kernels),
+    cmocka_unit_test(the_rest_is_as_the_name_says),
     cmocka_unit_test(only_scaled_matrices_are_int8),
     cmocka_unit_test(auto_is_never_int8),
 };
