@@ -58,6 +58,8 @@ file(GLOB amx_bf16 CONFIGURE_DEPENDS backend/cpu/kernels/*_amx_bf16.c)
 list(FILTER amx_bf16 EXCLUDE REGEX "/peak_")
 set_source_files_properties(${amx_bf16} PROPERTIES COMPILE_OPTIONS
     "${options_avx512};-mavx512bf16;-mamx-tile;-mamx-bf16")
+set_source_files_properties(backend/cpu/kernels/gemm_amx_int8.c PROPERTIES COMPILE_OPTIONS
+    "${options_avx512};-mavx512bf16;-mamx-tile;-mamx-int8")
 set_source_files_properties(${emulated} PROPERTIES COMPILE_OPTIONS "${options_avx512}")
 
 # Kernel sets on emulated instructions, for tests only.

@@ -135,10 +135,10 @@ static bool goes_with(enum precision kernel, enum precision set)
 const struct kernel *kernel_of(enum op_kind op, bool int8, int set, bool exact)
 {
     enum precision precision = kernel_set_precision(set);
-    if (set >= SET_COUNT) {
-        if (added[set - SET_COUNT]->kernels[op])
-            return added[set - SET_COUNT]->kernels[op];
-        set = added[set - SET_COUNT]->rest;
+    for (; set >= SET_COUNT; set = added[set - SET_COUNT]->rest) {
+        const struct kernel *k = added[set - SET_COUNT]->kernels[op];
+        if (k && (int8 || !k->int8))
+            return k;
     }
     for (; set > 0; set--) {
         if (!exact && fast[set][op])

@@ -34,8 +34,8 @@ struct kernel_set {
  * means it. */
 struct added_kernel_set {
     struct kernel_set set;
-    const struct kernel *kernels[OP_KIND_COUNT]; /* NULL: as in the set `rest` of kernels.def */
-    int rest;
+    const struct kernel *kernels[OP_KIND_COUNT]; /* NULL: as in `rest` */
+    int rest;                                    /* a set that was there before */
 };
 void kernel_set_add(const struct added_kernel_set *set); /* kept; twice is once */
 

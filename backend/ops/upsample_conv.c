@@ -62,6 +62,8 @@ static const struct op_case cases[] = {
       .variant = F16 },
     { "vae upsampler", .n = 1, .h = 128, .w = 96, .kv = 64, .groups = 48, .cin = 128, .cout = 128,
       .variant = F16 },
+    { "int8, odd sizes", .n = 2, .h = 7, .w = 5, .kv = 4, .groups = 3, .cin = 19, .cout = 21,
+      .variant = I8 },
     { "int8", .n = 2, .h = 13, .w = 9, .kv = 7, .groups = 5, .cin = 150, .cout = 70,
       .variant = VIEW | I8 | ADD },
 };

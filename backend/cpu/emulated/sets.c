@@ -18,6 +18,9 @@ KERNEL(upsample_conv, amx_bf16)
 KERNEL(group_norm, amx_bf16)
 KERNEL(layer_norm, amx_bf16)
 KERNEL(attention, amx_bf16)
+KERNEL(linear, amx_int8)
+KERNEL(conv2d, amx_int8)
+KERNEL(upsample_conv, amx_int8)
 #undef KERNEL
 #define KERNEL(op, set) [OP_KIND_##op] = &cpu_##op##__##set##_emulated
 
@@ -34,12 +37,23 @@ static struct added_kernel_set amx_bf16 = {
                  KERNEL(layer_norm, amx_bf16), KERNEL(attention, amx_bf16) },
 };
 
+static struct added_kernel_set amx_int8 = {
+    .set = { "amx_int8_emulated", CPU_AVX2 | CPU_AVX512, PRECISION_INT8, &packing_int8 },
+    .kernels = { KERNEL(linear, amx_int8), KERNEL(conv2d, amx_int8),
+                 KERNEL(upsample_conv, amx_int8) },
+};
+
+static void add(struct added_kernel_set *set, const char *rest)
+{
+    const char *name;
+    for (set->rest = 0; (name = kernel_set_name(set->rest)) && strcmp(name, rest); set->rest++)
+        ;
+    kernel_set_add(set);
+}
+
 void emulated_sets_add(void)
 {
-    int rest = 0;
-    for (const char *name; (name = kernel_set_name(rest)) && strcmp(name, "avx512"); rest++)
-        ;
-    avx512_fp16.rest = amx_bf16.rest = rest;
-    kernel_set_add(&avx512_fp16);
-    kernel_set_add(&amx_bf16);
+    add(&avx512_fp16, "avx512");
+    add(&amx_bf16, "avx512");
+    add(&amx_int8, "amx_bf16_emulated");
 }

@@ -1,5 +1,5 @@
-/* peak_amx_int8.c - the peak of TDPBUSD; the text is peak_amx.inc. */
-#define MULTIPLY(sum, a, b) _tile_dpbusd(sum, a, b)
+/* peak_amx_int8.c - the peak of TDPBSSD; the text is peak_amx.inc. */
+#define MULTIPLY(sum, a, b) _tile_dpbssd(sum, a, b)
 #include "backend/cpu/kernels/peak_amx.inc"
 
 double cpu_peak_loop__amx_int8(int64_t turns, const float *seed, float *ret_sink)
