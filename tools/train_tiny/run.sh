@@ -1,6 +1,6 @@
 #!/bin/sh
 # Trains the small model from nothing into share/models/tiny.   usage: run.sh [WORK_FOLDER]
-# Needs Python 3.11 or later with the packages of requirements.txt; takes one to two hours on two cores.
+# Needs Python 3.11 or later with the packages of requirements.txt; takes about 70 minutes of two idle cores.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 work=${1:-$here/../../build/train_tiny}

@@ -27,7 +27,7 @@ def main():
     parser.add_argument("--export", default=None)
     parser.add_argument("--only", choices=("vae", "latents", "unet", "export"))
     parser.add_argument("--vae-steps", type=int, default=1800)
-    parser.add_argument("--unet-steps", type=int, default=2600)
+    parser.add_argument("--unet-steps", type=int, default=4600)
     args = parser.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     torch.set_num_threads(1)
