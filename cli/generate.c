@@ -165,8 +165,10 @@ static int plan_output(struct cli_call *call, struct output *o, struct dr_error 
 {
     struct request *q = &call->request;
     const char *format = request_has(q, FIELD_format) ? request_text(q, FIELD_format) : NULL;
-    int r = output_plan(call->value[OPT_output], format, (int)request_int(q, FIELD_batch_size), o,
-                        err);
+    const char *to = call->value[OPT_output];
+    /* a name of the configuration is a habit: a format beside it or on the command line counts */
+    bool agree = to != call->output;
+    int r = output_plan(to, format, agree, (int)request_int(q, FIELD_batch_size), o, err);
     if (!r && o->kind == OUTPUT_STREAM && !strcmp(o->name, "-") && call->value[OPT_json])
         r = dr_fail_field(err, DR_EINVAL, "--output", "-", "a file, since --json has stdout", NULL);
     return r < 0 ? r : request_set_text(q, FIELD_format, o->format, err);

@@ -40,11 +40,12 @@ static bool other_picture(const char *path)
     return false;
 }
 
-static int set_format(struct output *o, const char *to, const char *format, struct dr_error *err)
+static int set_format(struct output *o, const char *to, const char *format, bool agree,
+                      struct dr_error *err)
 {
     const char *by_name = output_format_of(to), *extension = dr_path_extension(to);
     bool named = o->kind == OUTPUT_FILE || o->kind == OUTPUT_PATTERN;
-    if (named && format && *by_name && strcmp(format, by_name)) {
+    if (named && agree && format && *by_name && strcmp(format, by_name)) {
         char expected[80];
         snprintf(expected, sizeof expected, "%s, as %s ends in %s", by_name, option, extension);
         return dr_fail_field(err, DR_EINVAL, "--format", format, expected, NULL);
@@ -140,7 +141,7 @@ static int check_name(const struct output *o, struct dr_error *err)
     return r;
 }
 
-int output_plan(const char *to, const char *format, int batch, struct output *ret,
+int output_plan(const char *to, const char *format, bool agree, int batch, struct output *ret,
                 struct dr_error *err)
 {
     struct stat st;
@@ -159,7 +160,7 @@ int output_plan(const char *to, const char *format, int batch, struct output *re
     else
         r = plan_file(&o, to, err);
     if (!r)
-        r = set_format(&o, to, format, err);
+        r = set_format(&o, to, format, agree, err);
     if (!r && o.kind != OUTPUT_STREAM)
         r = check_name(&o, err);
     if (!r)

@@ -27,10 +27,11 @@ struct output {
 /* Format of a file name's extension; "" when it has none that we know. */
 const char *output_format_of(const char *path);
 
-/* `to` is the option's value, NULL when it was not given; `format` likewise. Looks at the file
- * system, changes nothing. DR_EINVAL with path "--output" or "--format" for what makes no sense or
- * contradicts the other, DR_ENOENT for a missing folder. */
-int output_plan(const char *to, const char *format, int batch, struct output *ret,
+/* `to` is the option's value, NULL when it was not given; `format` likewise. A format other than
+ * the file name's is an error if they must agree, else the format counts. Looks at the file system,
+ * changes nothing. DR_EINVAL with path "--output" or "--format" for what makes no sense or must
+ * agree and does not, DR_ENOENT for a missing folder. */
+int output_plan(const char *to, const char *format, bool agree, int batch, struct output *ret,
                 struct dr_error *err);
 
 /* The path of picture `index` with that seed, before any -1, -2. */

@@ -8,10 +8,12 @@
  *     cache: /var/cache/darkroom
  *     cache-limit: 64G
  *
- * Keys are the long names of the options of generate; the command line wins. cache is the folder
- * that packed weights are kept in, cache-limit how much they may take there (bytes, or with M or G;
- * 0: none are kept). "~/" is the home folder; other relative paths of model, output and cache begin
- * at the folder of the file.
+ * Keys are the long names of the options of generate; the command line wins, also the name of its
+ * --output over a format here, and its --format over a name here. With both here the format counts.
+ * cache is the folder that packed weights are kept in, cache-limit how much they may take there
+ * (bytes, or with M or G; 0: none are kept). "~/" is the home folder; other relative paths of
+ * model, output and cache begin at the folder of the file. A model without '/' that is not there is
+ * a name, as -m takes them.
  */
 #ifndef DR_CLI_SETTINGS_H
 #define DR_CLI_SETTINGS_H

@@ -437,6 +437,38 @@ static void the_configuration_is_read(void **state)
     unsetenv("XDG_CONFIG_HOME");
 }
 
+/* The command line wins; a format counts more than a name where both are configured. */
+static void a_configured_format_is_a_habit(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *settings, *option, *value, *path;
+        enum img_format format;
+    } cases[] = {
+        { "output: ../../a%d.jpg\nformat: webp\n", NULL, NULL, "a0.jpg", IMG_WEBP },
+        { "output: ../../b%d.jpg\n", "--format", "png", "b0.jpg", IMG_PNG },
+        { "output: ../../c%d.jpg\n", NULL, NULL, "c0.jpg", IMG_JPEG },
+        { "format: webp\noutput: ../../d.png\n", "-o", "d.jpg", "d.jpg", IMG_JPEG },
+    };
+    struct program p;
+    char text[1200], path[300];
+    const char *folder = program_folder();
+    snprintf(path, sizeof path, "%s/config", folder);
+    setenv("XDG_CONFIG_HOME", path, 1);
+    assert_int_equal(dr_mkdirs("config/darkroom", NULL), 0);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        snprintf(text, sizeof text, "model: %s\nwidth: 64\nheight: 48\nsteps: 2\n%s",
+                 program_model(), cases[i].settings);
+        assert_int_equal(dr_write_file("config/darkroom/config.yaml", text, strlen(text), NULL), 0);
+        program_run(&p, 0, "generate", "-p", "x", cases[i].option, cases[i].value, NULL);
+        program_free(&p);
+        must_be_picture(cases[i].path, cases[i].format);
+    }
+    program_run(&p, 2, "generate", "-p", "x", "-o", "e.jpg", "--format", "png", NULL);
+    program_free(&p);
+    unsetenv("XDG_CONFIG_HOME");
+}
+
 static void without_a_model_the_small_one_draws(void **state)
 {
     (void)state;
@@ -519,6 +551,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(words_come_from_the_tables),
     cmocka_unit_test(a_closed_stdout_is_no_crash),
     cmocka_unit_test(the_configuration_is_read),
+    cmocka_unit_test(a_configured_format_is_a_habit),
     cmocka_unit_test(without_a_model_the_small_one_draws),
     cmocka_unit_test(check_tells_what_failed),
 };

@@ -42,7 +42,7 @@ static void must_name(const char *to, int batch, int index, const char *expected
     struct output o;
     struct dr_error err = { 0 };
     char path[DR_PATH_MAX];
-    if (output_plan(to, NULL, batch, &o, &err) ||
+    if (output_plan(to, NULL, true, batch, &o, &err) ||
         output_path(&o, index, 42, path, sizeof path, &err))
         fail_msg("%s: %s", to ? to : "(none)", err.text);
     if (strcmp(path, expected))
@@ -82,7 +82,7 @@ static void must_format(const char *to, const char *format, const char *expected
 {
     struct output o;
     struct dr_error err = { 0 };
-    if (output_plan(to, format, 1, &o, &err))
+    if (output_plan(to, format, true, 1, &o, &err))
         fail_msg("%s: %s", to, err.text);
     assert_string_equal(o.format, expected);
 }
@@ -105,7 +105,7 @@ static void formats_follow_the_name(void **state)
     must_format(NULL, "jpeg", "jpeg");
     struct output o;
     char path[DR_PATH_MAX];
-    assert_int_equal(output_plan("f/", "jpeg", 1, &o, NULL), 0);
+    assert_int_equal(output_plan("f/", "jpeg", true, 1, &o, NULL), 0);
     assert_int_equal(output_path(&o, 0, 1, path, sizeof path, NULL), 0);
     assert_string_equal(path, "f/darkroom-1.jpg");
 }
@@ -118,10 +118,13 @@ static void a_format_must_be_the_names(void **state)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         struct output o;
         struct dr_error err = { 0 };
-        assert_int_equal(output_plan(names[i], "jpeg", 1, &o, &err), DR_EINVAL);
+        assert_int_equal(output_plan(names[i], "jpeg", true, 1, &o, &err), DR_EINVAL);
         assert_string_equal(err.path, "--format");
         assert_non_null(strstr(err.text, "got jpeg, expected png, as --output ends in ."));
     }
+    struct output habit;
+    assert_int_equal(output_plan("p-%d.jpg", "webp", false, 1, &habit, NULL), 0);
+    assert_string_equal(habit.format, "webp");
     assert_int_equal(mkdir("c.png", 0777), 0);
     must_format("c.png", "jpeg", "jpeg"); /* a folder */
 }
@@ -130,7 +133,7 @@ static void must_refuse(const char *to, int batch, int code, const char *words)
 {
     struct output o;
     struct dr_error err = { 0 };
-    int r = output_plan(to, NULL, batch, &o, &err);
+    int r = output_plan(to, NULL, true, batch, &o, &err);
     if (r != code || !strstr(err.text, words))
         fail_msg("%s: %d, %s", to, r, err.text);
 }
@@ -151,9 +154,9 @@ static void what_makes_no_sense_is_refused(void **state)
     must_refuse("plain/a.png", 1, DR_ENOENT, "plain: no such folder");
     memset(longest, 'a', 254);
     must_refuse(longest, 2, DR_EINVAL, "a shorter name"); /* with -1 behind */
-    assert_int_equal(output_plan(longest, NULL, 1, &(struct output){ 0 }, NULL), 0);
+    assert_int_equal(output_plan(longest, NULL, true, 1, &(struct output){ 0 }, NULL), 0);
     memset(longest, 'a', sizeof longest - 1);
-    assert_true(output_plan(longest, NULL, 1, &(struct output){ 0 }, NULL) < 0);
+    assert_true(output_plan(longest, NULL, true, 1, &(struct output){ 0 }, NULL) < 0);
     assert_false(dr_is_dir("missing"));
 }
 
@@ -161,7 +164,7 @@ static void devices_are_streams(void **state)
 {
     (void)state;
     struct output o;
-    assert_int_equal(output_plan("/dev/null", NULL, 1, &o, NULL), 0);
+    assert_int_equal(output_plan("/dev/null", NULL, true, 1, &o, NULL), 0);
     assert_int_equal(o.kind, OUTPUT_STREAM);
     assert_string_equal(o.name, "/dev/null");
 }
@@ -172,7 +175,7 @@ static void place(const char *to, const char *text, const char *expected)
     struct dr_error err = { 0 };
     char path[DR_PATH_MAX];
     put(at("finished"), text);
-    if (output_plan(to, NULL, 1, &o, &err) ||
+    if (output_plan(to, NULL, true, 1, &o, &err) ||
         output_place(&o, at("finished"), 0, 7, path, sizeof path, &err))
         fail_msg("%s: %s", to, err.text);
     assert_string_equal(path, expected);
@@ -211,7 +214,7 @@ static void links_are_written_through(void **state)
     unlink("link.png");
     assert_int_equal(symlink("target.png", "link.png"), 0);
     put(at("finished"), "new");
-    assert_int_equal(output_plan("link.png", NULL, 1, &o, NULL), 0);
+    assert_int_equal(output_plan("link.png", NULL, true, 1, &o, NULL), 0);
     assert_int_equal(output_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
     must_hold("target.png", "new");
     assert_int_equal(lstat("link.png", &st), 0);
@@ -225,7 +228,7 @@ static void a_failed_move_is_told(void **state)
     struct dr_error err = { 0 };
     char path[DR_PATH_MAX];
     enter();
-    assert_int_equal(output_plan("x.png", NULL, 1, &o, &err), 0);
+    assert_int_equal(output_plan("x.png", NULL, true, 1, &o, &err), 0);
     assert_true(output_place(&o, at("nothing"), 0, 7, path, sizeof path, &err) < 0);
     assert_non_null(strstr(err.text, "x.png"));
     assert_true(output_place(&o, at("nothing"), 0, 7, path, 3, &err) < 0);
