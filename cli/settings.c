@@ -71,6 +71,13 @@ static int path_from(const struct config *c, const char *value, char *dst, size_
     return r < 0 ? dr_fail(err, r, "%s: a path is too long", c->path) : 0;
 }
 
+/* A model may also be a name, which the worker looks for. */
+static bool is_name(enum field_id key, const char *value, const char *path)
+{
+    struct stat st;
+    return key == FIELD_model && !strchr(value, '/') && lstat(path, &st);
+}
+
 static int take_own(struct cli_call *call, int option, const char *value, struct dr_error *err)
 {
     char **kept = option == OPT_threads ? &call->threads : &call->output;
@@ -119,7 +126,7 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
         int r = path_from(c, value, path, sizeof path, err);
         if (r < 0)
             return r;
-        value = path;
+        value = is_name(key, value, path) ? value : path;
     }
     if (key >= KEY_CACHE)
         return take_cache(call, c, e, value, err);

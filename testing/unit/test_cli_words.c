@@ -63,6 +63,20 @@ static void the_configuration_fills_gaps(void **state)
     call_free(&call);
 }
 
+static void a_model_may_be_a_name(void **state)
+{
+    (void)state;
+    static const char *const models[][2] = { { "model: tiny\n", "tiny" },
+                                             { "model: ./tiny\n", "/etc/dr/./tiny" } };
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        struct cli_call call;
+        call_init(&call);
+        assert_int_equal(take(&call, models[i][0], NULL), 0);
+        assert_string_equal(request_text(&call.request, FIELD_model), models[i][1]);
+        call_free(&call);
+    }
+}
+
 static void the_command_line_wins(void **state)
 {
     (void)state;
@@ -282,6 +296,7 @@ static void a_verb_is_found_or_a_near_one(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_configuration_fills_gaps),
+    cmocka_unit_test(a_model_may_be_a_name),
     cmocka_unit_test(the_command_line_wins),
     cmocka_unit_test(verbs_take_what_is_theirs),
     cmocka_unit_test(the_cache_is_the_configurations),
