@@ -175,6 +175,10 @@ static int measure_load(struct bench *b, int i, struct bench_row *row, struct dr
     struct pipeline *p;
     struct pipeline_options how = { .stop = b->job->stop };
     (void)i;
+    if (!b->path && backend_precision(b->be) == PRECISION_INT8)
+        return dr_fail_field(err, DR_EINVAL, "model", "nothing",
+                             "a model with weights of 8 bits (darkroom convert --int8)",
+                             "the random one has none");
     if (!b->path) {
         int r = dr_cache_path(b->made, sizeof b->made, "random-model", err);
         if (!r)
