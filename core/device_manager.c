@@ -99,34 +99,6 @@ static int open_set(struct device_manager *m, const char *set, enum precision pr
     return r;
 }
 
-int device_manager_new(const char *kernels, int threads, struct device_manager **ret,
-                       struct dr_error *err)
-{
-    struct device_manager *m = dr_calloc(DR_TAG_BASE, 1, sizeof *m);
-    if (!m)
-        return dr_fail(err, DR_ENOMEM, "out of memory for the device manager");
-    m->threads = threads;
-    processor_name(m->processor, sizeof m->processor);
-    if (kernels && strcmp(kernels, "auto"))
-        snprintf(m->told, sizeof m->told, "%s", kernels);
-    int r = device_manager_backend(m, "auto", PRECISION_AUTO, &m->best, err);
-    if (r < 0) {
-        device_manager_free(m);
-        return r;
-    }
-    *ret = m;
-    return 0;
-}
-
-void device_manager_free(struct device_manager *m)
-{
-    if (!m)
-        return;
-    for (int i = 0; i < m->n_open; i++)
-        backend_close(m->open[i]);
-    dr_free(m);
-}
-
 static void append(char *dst, size_t n, const char *name)
 {
     size_t used = strlen(dst);
@@ -153,10 +125,40 @@ static int check_machine(const char *kernels, enum precision precision, struct d
     }
     if (lacks_set)
         return dr_fail_field(err, DR_EINVAL, "kernels", kernels, sets,
-                             "the processor cannot run the others");
+                             "leave kernels and precision out, or use a processor that has them");
     return !lacks_precision ? 0
                             : dr_fail_field(err, DR_EINVAL, "precision", precision_name(precision),
                                             precisions, "what this processor has kernels for");
+}
+
+int device_manager_new(const char *kernels, int threads, struct device_manager **ret,
+                       struct dr_error *err)
+{
+    struct device_manager *m = dr_calloc(DR_TAG_BASE, 1, sizeof *m);
+    if (!m)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the device manager");
+    m->threads = threads;
+    processor_name(m->processor, sizeof m->processor);
+    if (kernels && strcmp(kernels, "auto"))
+        snprintf(m->told, sizeof m->told, "%s", kernels);
+    int r = check_machine(m->told, PRECISION_AUTO, err);
+    if (!r)
+        r = device_manager_backend(m, "auto", PRECISION_AUTO, &m->best, err);
+    if (r < 0) {
+        device_manager_free(m);
+        return r;
+    }
+    *ret = m;
+    return 0;
+}
+
+void device_manager_free(struct device_manager *m)
+{
+    if (!m)
+        return;
+    for (int i = 0; i < m->n_open; i++)
+        backend_close(m->open[i]);
+    dr_free(m);
 }
 
 int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,

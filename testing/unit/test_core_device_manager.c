@@ -94,6 +94,10 @@ static void what_the_machine_lacks_is_refused(void **state)
         assert_string_equal(err.path, "kernels");
         assert_non_null(strstr(err.expected, "scalar"));
         assert_null(strstr(err.expected, name));
+        struct device_manager *none;
+        struct dr_error told = { 0 };
+        assert_int_equal(device_manager_new(name, 1, &none, &told), DR_EINVAL);
+        assert_string_equal(told.text, err.text);
     }
     for (int p = PRECISION_AUTO + 1; p < PRECISION_COUNT; p++) {
         struct dr_error err = { 0 };
