@@ -9,7 +9,7 @@
 #include "base/line_cache.h"
 #include "base/log.h"
 
-enum { LARGEST = 1 << 16, CANDIDATES = 16, KEY = 256 };
+enum { LARGEST = 1 << 16, CANDIDATES = 16, KEY = 256, LINES = 16 };
 
 static const double better = 1.1; /* by so much, or the later in the table stays */
 
@@ -93,6 +93,7 @@ static const char *remembered(const struct line_cache *file, const char *key,
     return found;
 }
 
+/* The newest lines are the first, and only they stay. */
 static int remember(const struct line_cache *file, const char *key, const char *set)
 {
     struct buf old, lines;
@@ -100,9 +101,11 @@ static int remember(const struct line_cache *file, const char *key, const char *
     buf_init(&lines, DR_TAG_FILE, LARGEST);
     const char *line = line_cache_read(file, &old);
     int r = buf_printf(&lines, "%s\t%s\n", set, key);
-    for (; line && *line && !r; line = line_cache_next(line))
-        if (!set_length(line, key) && strchr(line, '\n'))
+    for (int n = 1; line && *line && n < LINES && !r; line = line_cache_next(line))
+        if (!set_length(line, key) && strchr(line, '\n')) {
             r = buf_append(&lines, line, (size_t)(line_cache_next(line) - line));
+            n++;
+        }
     if (!r)
         r = line_cache_write(file, &lines);
     buf_free(&old);

@@ -103,6 +103,36 @@ static void choice_is_remembered(void **state)
     assert_int_equal(second.asked, 0);
 }
 
+/* A file that goes with its user from machine to machine does not fill up. */
+static void the_newest_are_kept(void **state)
+{
+    (void)state;
+    const char *last, *before, *cache = cache_file();
+    last_two(&last, &before);
+    if (!before)
+        skip();
+    struct buf text;
+    struct rates r = { before, 0 };
+    char name[32];
+    int lines = 0;
+    for (int i = 0; i < 40; i++) {
+        snprintf(name, sizeof name, "processor %d", i);
+        assert_string_equal(choose(cache, name, &r), before);
+    }
+    buf_init(&text, DR_TAG_FILE, 1 << 16);
+    assert_int_equal(dr_read_file(cache, 1 << 16, &text, NULL), 0);
+    for (const char *p = buf_text(&text); *p; p++)
+        lines += *p == '\n';
+    assert_int_equal(lines, 1 + 16);
+    buf_free(&text);
+    r.asked = 0;
+    choose(cache, "processor 39", &r);
+    choose(cache, "processor 24", &r);
+    assert_int_equal(r.asked, 0);
+    choose(cache, "processor 23", &r);
+    assert_true(r.asked > 0);
+}
+
 static void damage_counts_for_nothing(void **state)
 {
     (void)state;
@@ -132,9 +162,8 @@ static void damage_counts_for_nothing(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(fastest_is_chosen),
-    cmocka_unit_test(what_cannot_be_kept_is_not_timed),
-    cmocka_unit_test(choice_is_remembered),
+    cmocka_unit_test(fastest_is_chosen),         cmocka_unit_test(what_cannot_be_kept_is_not_timed),
+    cmocka_unit_test(choice_is_remembered),      cmocka_unit_test(the_newest_are_kept),
     cmocka_unit_test(damage_counts_for_nothing),
 };
 
