@@ -128,12 +128,20 @@ void memory_decide(struct memory_plan *plan)
     plan->peak = peak_of(plan);
 }
 
+static void size_text(size_t bytes, char dst[32])
+{
+    bool large = bytes >= 1000 * 1000 * 1000;
+    snprintf(dst, 32, large ? "%.2f GB" : "%.1f MB", (double)bytes / (large ? 1e9 : 1e6));
+}
+
 int memory_admit(const struct memory_plan *plan, struct dr_error *err)
 {
     if (plan->peak <= plan->limit)
         return 0;
-    return dr_fail(
-        err, DR_ENOMEM,
-        "this job needs %.2f GB and %.2f GB may be used; a smaller picture or batch needs less",
-        (double)plan->peak / 1e9, (double)plan->limit / 1e9);
+    char needs[32], limit[32];
+    size_text(plan->peak, needs);
+    size_text(plan->limit, limit);
+    return dr_fail(err, DR_ENOMEM,
+                   "this job needs %s and %s may be used; a smaller picture or batch needs less",
+                   needs, limit);
 }
