@@ -20,7 +20,8 @@ configure_file(cmake/darkroom.pc.in ${CMAKE_BINARY_DIR}/darkroom.pc @ONLY)
 
 # The programs write their page and completions themselves, from their tables.
 set(pages ${CMAKE_BINARY_DIR}/pages)
-set(ask ${CMAKE_COMMAND} -E env "DARKROOM_SHARE=${CMAKE_SOURCE_DIR}/share" "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/pages")
+set(ask ${CMAKE_COMMAND} -E env "DARKROOM_SHARE=${CMAKE_SOURCE_DIR}/share" "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/pages-cache"
+    "XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/pages-cache")
 add_custom_command(OUTPUT ${pages}/darkroom.1 ${pages}/darkroom ${pages}/_darkroom ${pages}/darkroom.fish
     COMMAND ${CMAKE_COMMAND} -E make_directory ${pages}
     COMMAND ${ask} $<TARGET_FILE:darkroom> man > ${pages}/darkroom.1
