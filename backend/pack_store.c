@@ -167,26 +167,43 @@ static int count(void *ctx, const char *path, const struct stat *st)
     return 0;
 }
 
-/* What the packs may take at most, `used` being what they take now. */
-static int most_bytes(const struct pack_store *s, uint64_t used, uint64_t *ret,
+/* What the packs may take at most on the disk of `folder`, `used` being what they take now. */
+static int most_bytes(const struct pack_store *s, const char *folder, uint64_t used, uint64_t *ret,
                       struct dr_error *err)
 {
     struct statvfs disk;
-    if (statvfs(s->folder, &disk))
-        return dr_fail_errno(err, s->folder, "examine");
+    if (statvfs(folder, &disk))
+        return dr_fail_errno(err, folder, "examine");
     uint64_t half = (disk.f_bavail * disk.f_frsize + used) / 2;
     *ret = half < s->limit ? half : s->limit;
     return 0;
 }
 
+/* The folder, or the nearest above it that is there, if it can be written to. */
+static bool nearest_folder(const struct pack_store *s, char ret[DR_PATH_MAX])
+{
+    struct stat st;
+    snprintf(ret, DR_PATH_MAX, "%s", s->folder);
+    for (;;) {
+        size_t n = dr_path_trimmed(ret);
+        ret[n] = '\0';
+        if (!lstat(ret, &st))
+            return dr_is_dir(ret) && !access(ret, W_OK | X_OK);
+        if (errno != ENOENT)
+            return false;
+        while (n && ret[n - 1] != '/')
+            n--;
+        snprintf(ret + n, DR_PATH_MAX - n, "%s", n ? "" : ".");
+    }
+}
+
 bool pack_store_fits(const struct pack_store *s, uint64_t bytes)
 {
     struct census c = { .bytes = 0 };
-    uint64_t most = s->limit; /* a folder that is yet to be made */
-    if (dr_is_dir(s->folder) &&
-        (each_file(s, is_pack, count, &c, NULL) || most_bytes(s, c.bytes, &most, NULL)))
-        return false;
-    return bytes <= most;
+    char folder[DR_PATH_MAX];
+    uint64_t most;
+    return nearest_folder(s, folder) && !each_file(s, is_pack, count, &c, NULL) &&
+           !most_bytes(s, folder, c.bytes, &most, NULL) && bytes <= most;
 }
 
 static int fail_room(const struct pack_store *s, uint64_t bytes, uint64_t most,
@@ -209,7 +226,7 @@ int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error 
         if (!r)
             r = each_file(s, is_pack, count, &c, err);
         if (!r)
-            r = most_bytes(s, c.bytes, &most, err);
+            r = most_bytes(s, s->folder, c.bytes, &most, err);
         if (r)
             return r;
         if (bytes <= most && c.bytes <= most - bytes)

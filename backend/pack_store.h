@@ -37,7 +37,7 @@ void pack_store_sweep(const struct pack_store *s);
  * cannot. */
 int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error *err);
 
-/* Whether pack_store_room would succeed as far as sizes go; changes nothing. */
+/* Whether pack_store_room would succeed, as far as can be seen; changes nothing. */
 bool pack_store_fits(const struct pack_store *s, uint64_t bytes);
 
 /* Whether a pack with that end of its name, "SET-LAYOUT-CONTENTS", is there, whatever its model. */

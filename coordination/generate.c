@@ -199,8 +199,8 @@ static int load(struct generation *g, struct dr_error *err)
         r = engine_ready(g->engine, &how, err);
     if (!r && !was)
         r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, &g->plan, err);
-    if (!r && !was)
-        r = memory_admit(&g->plan, err);
+    if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
+        pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
     if (!r && g->pipeline->warning[0])
         add_warning(g, g->pipeline->warning);
     return r;

@@ -421,6 +421,28 @@ static void a_plan_without_room_counts_private_weights(void **state)
     backend_close(be);
 }
 
+/* Nor where the folder cannot be one. */
+static void a_plan_sees_what_cannot_be_a_folder(void **state)
+{
+    (void)state;
+    static const char *const under[] = { "", "/packs", "/packs/" };
+    struct backend *be = open_packing(2);
+    struct start s;
+    char file[DR_PATH_MAX];
+    assert_int_equal(dr_path_join(file, sizeof file, test_dir(), "a-file"), 0);
+    assert_int_equal(dr_write_file(file, "x", 1, NULL), 0);
+    for (size_t i = 0; i < sizeof under / sizeof *under; i++) {
+        struct pipeline_options options = { .store = &s.store, .plan_only = true };
+        struct pipeline *p;
+        fresh_store(&s);
+        snprintf(s.store.folder, sizeof s.store.folder, "%.400s%s", file, under[i]);
+        assert_int_equal(pipeline_open(model(), be, &options, &p, NULL), 0);
+        assert_true(pack_private_bytes(p->pack) > 0);
+        pipeline_close(p);
+    }
+    backend_close(be);
+}
+
 struct both {
     struct start start;
     pthread_t thread;
@@ -543,6 +565,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_stop_while_packing_leaves_nothing),
         cmocka_unit_test(a_plan_packs_nothing),
         cmocka_unit_test(a_plan_without_room_counts_private_weights),
+        cmocka_unit_test(a_plan_sees_what_cannot_be_a_folder),
         cmocka_unit_test(two_first_starts_at_once),
         cmocka_unit_test(a_pack_mended_meanwhile_stays),
         cmocka_unit_test(survives_short_memory),
