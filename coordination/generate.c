@@ -169,32 +169,39 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     return r ? r : job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &g->plan, err);
 }
 
-/* A receipt's digest, before anything is drawn: of this model, or it is refused. */
-static int check_digest(struct generation *g, const struct pipeline_options *how,
-                        struct dr_error *err)
+static struct loading loading_of(const struct generation *g)
 {
-    struct digest_options digest = { .stop = how->stop };
-    char *hex = g->pipeline->digest;
+    return (struct loading){ .job = g->worker,
+                             .stream = request_flag(&g->request, FIELD_stream),
+                             .last = dr_now() };
+}
+
+static struct pipeline_options how_to_load(const struct generation *g, struct loading *loading)
+{
+    return (struct pipeline_options){ .stop = g->worker->stop,
+                                      .progress = engine_loading,
+                                      .ctx = loading };
+}
+
+/* A receipt's digest, before anything is drawn: of this model, or it is refused. */
+static int check_digest(struct generation *g, struct dr_error *err)
+{
+    struct loading loading = loading_of(g);
+    struct pipeline_options how = how_to_load(g, &loading);
     if (!request_has(&g->request, FIELD_model_sha256))
         return 0;
-    int r = *hex ? 0 : digest_path(checkpoint_path(g->pipeline->checkpoint), &digest, hex, err);
-    if (r < 0)
-        hex[0] = '\0';
-    return r ? r : receipt_match_model(&g->request, hex, err);
+    int r = pipeline_digest(g->pipeline, &how, err);
+    return r ? r : receipt_match_model(&g->request, g->pipeline->digest, err);
 }
 
 /* The weights of a job that is admitted, which may take minutes. Where they do not lie as planned
  * the job is planned and admitted again, against the same limit. */
 static int load(struct generation *g, struct dr_error *err)
 {
-    struct loading loading = { .job = g->worker,
-                               .stream = request_flag(&g->request, FIELD_stream),
-                               .last = dr_now() };
-    struct pipeline_options how = { .stop = g->worker->stop,
-                                    .progress = engine_loading,
-                                    .ctx = &loading };
+    struct loading loading = loading_of(g);
+    struct pipeline_options how = how_to_load(g, &loading);
     bool was = pipeline_is_ready(g->pipeline);
-    int r = check_digest(g, &how, err);
+    int r = check_digest(g, err);
     if (!r && !was)
         r = engine_ready(g->engine, &how, err);
     if (!r && !was)
@@ -386,6 +393,8 @@ int engine_validate(void *engine, struct worker_job *worker, json_t **ret_data,
     int r = prepare(&g, engine, worker, &found);
     if (!r)
         r = memory_admit(&g.plan, &found);
+    if (!r)
+        r = check_digest(&g, &found);
     if (r == DR_ECANCELED)
         *ret_data = NULL;
     else if (r < 0)

@@ -65,6 +65,10 @@ void pipeline_close(struct pipeline *p);
 /* Whether it can run: it was not opened only to plan with. */
 bool pipeline_is_ready(const struct pipeline *p);
 
+/* Makes p->digest known, of the files that are open: DR_EIO when they were changed since. */
+int pipeline_digest(struct pipeline *p, const struct pipeline_options *options,
+                    struct dr_error *err);
+
 /* DR_EIO when a file that it reads was changed or cut since it was opened, or could not be read:
  * what was computed since is not to be trusted. Cheap. */
 int pipeline_check(const struct pipeline *p, struct dr_error *err);

@@ -23,15 +23,16 @@ struct making {
     uint64_t made; /* bytes of sum.bytes */
 };
 
-static void tell(const struct making *m, const char *what, double fraction)
+static void tell(const struct pipeline_options *o, const char *what, double fraction)
 {
-    if (m->options->progress)
-        m->options->progress(m->options->ctx, what, fraction);
+    if (o->progress)
+        o->progress(o->ctx, what, fraction);
 }
 
 static void on_hashed(void *ctx, uint64_t done, uint64_t total)
 {
-    tell(ctx, "hashing", total ? (double)done / (double)total : 1);
+    const struct pipeline_options *options = ctx;
+    tell(options, "hashing", total ? (double)done / (double)total : 1);
 }
 
 static void on_packed(void *ctx, size_t bytes)
@@ -39,7 +40,7 @@ static void on_packed(void *ctx, size_t bytes)
     struct making *m = ctx;
     m->made += bytes;
     if (m->sum.packed)
-        tell(m, "packing", (double)m->made / (double)m->sum.bytes);
+        tell(m->options, "packing", (double)m->made / (double)m->sum.bytes);
 }
 
 static void unprepare(const struct pipeline *p)
@@ -75,21 +76,28 @@ static void name_end(const struct making *m, char *dst, size_t n)
              backend_layout_version(m->p->backend), m->sum.contents);
 }
 
-/* The digest is of the files that are mapped, or the load fails. */
+int pipeline_digest(struct pipeline *p, const struct pipeline_options *options,
+                    struct dr_error *err)
+{
+    struct pipeline_options how = *options;
+    struct digest_options digest = { .stop = how.stop, .progress = on_hashed, .ctx = &how };
+    const char *path = checkpoint_path(p->checkpoint);
+    int r = p->digest[0] ? 0 : digest_path(path, &digest, p->digest, err);
+    if (!r && !checkpoint_current(p->checkpoint))
+        r = dr_fail(err, DR_EIO, "%s: was changed while it was opened", path);
+    if (r)
+        p->digest[0] = '\0';
+    return r;
+}
+
 static int name_pack(struct making *m, struct dr_error *err)
 {
     char name[200], end[150];
     struct pipeline *p = m->p;
     const char *set = backend_kernel_set(p->backend);
-    struct digest_options digest = { .stop = m->options->stop, .progress = on_hashed, .ctx = m };
-    int r = digest_path(checkpoint_path(p->checkpoint), &digest, p->digest, err);
-    if (!r && !checkpoint_current(p->checkpoint))
-        r = dr_fail(err, DR_EIO, "%s: was changed while it was opened",
-                    checkpoint_path(p->checkpoint));
-    if (r) {
-        p->digest[0] = '\0';
+    int r = pipeline_digest(p, m->options, err);
+    if (r)
         return r;
-    }
     snprintf(m->key, sizeof m->key,
              "model %s\nkernels %s\nlayout %d\nblobs %" PRIu64 "\nbytes %" PRIu64
              "\ncontents %016" PRIx64 "\n",

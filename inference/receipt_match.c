@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "schedulers/schedules.h"
 
@@ -34,7 +35,7 @@ int receipt_match(const struct request *q, const struct job *job, const struct r
 int receipt_match_model(const struct request *q, const char *digest, struct dr_error *err)
 {
     const char *wanted = request_text(q, FIELD_model_sha256);
-    return !*wanted || !strcmp(wanted, digest)
+    return !*wanted || !strcasecmp(wanted, digest)
                ? 0
                : dr_fail_field(err, DR_EINVAL, "model_sha256", wanted, digest,
                                "the digest of this model");

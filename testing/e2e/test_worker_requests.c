@@ -1,6 +1,7 @@
 /* test_worker_requests.c - requests to darkroom-worker: paths, files, progress, receipts. */
 #include "testing/helpers/worker_host.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -194,6 +195,20 @@ static void a_receipt_is_a_request(void **state)
     assert_int_equal(host_end(&h), 0);
 }
 
+/* Whether `validate` lets a receipt of a model with that digest pass. */
+static void must_judge(struct host *h, const char *digest, bool valid)
+{
+    host_say_json(h, json_pack("{s:s,s:s,s:{s:s,s:s,s:s}}", "type", "validate", "request_id", "v",
+                               "data", "prompt", "x", "model", "model", "model_sha256", digest));
+    json_t *event = host_answer(h, "v");
+    const json_t *data = json_object_get(event, "data");
+    const json_t *error = json_array_get(json_object_get(data, "errors"), 0);
+    if (json_is_true(json_object_get(data, "valid")) != valid)
+        fail_msg("%s", json_dumps(event, 0));
+    assert_string_equal(host_text(error, "path"), valid ? "" : "model_sha256");
+    json_decref(event);
+}
+
 static void a_receipt_of_something_else_is_told(void **state)
 {
     (void)state;
@@ -204,6 +219,15 @@ static void a_receipt_of_something_else_is_told(void **state)
     host_begin(&h, "--models", test_source("testing/golden/odd"));
     host_ask_picture(&h, "a", json_pack("{s:s,s:s}", "model", "model", "model_sha256", digest));
     host_must_fail(&h, "a", "INVALID_VALUE", "model_sha256");
+    must_judge(&h, digest, false);
+    host_ask_picture(&h, "e", NULL);
+    json_t *drawn = host_answer(&h, "e");
+    const json_t *receipts = json_object_get(json_object_get(drawn, "data"), "receipts");
+    const char *own = host_text(json_array_get(receipts, 0), "model_sha256");
+    for (int i = 0; i < 64; i++)
+        digest[i] = (char)toupper((unsigned char)own[i]);
+    must_judge(&h, digest, true);
+    json_decref(drawn);
     host_ask_picture(&h, "b", json_pack("{s:s}", "prediction", "sample"));
     host_must_fail(&h, "b", "INVALID_VALUE", "prediction");
     host_ask_picture(&h, "c", json_pack("{s:s,s:i}", "version", "0.0.1", "layout", 1000));
