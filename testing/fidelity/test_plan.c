@@ -6,6 +6,7 @@
  */
 #include "testing/helpers/session.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/fs.h"
 
 /* Below this the program itself, which differs between systems, is too much of the peak. */
 static const double DOMINATES = 150e6;
@@ -79,6 +81,84 @@ static void without_a_cache_of_weights(void **state)
     struct session s;
     session_open(&s, "{\"threads\":2,\"cache_limit\":0}");
     plan_and_run_in(&s, 384, 320, 2, 3);
+    session_close(&s);
+}
+
+static void with_a_file_for_the_cache(void **state)
+{
+    (void)state;
+    struct session s;
+    char options[300], file[200];
+    snprintf(file, sizeof file, "%s/no-folder", test_dir());
+    assert_int_equal(dr_write_file(file, "x", 1, NULL), 0);
+    snprintf(options, sizeof options, "{\"threads\":2,\"cache\":\"%s\"}", file);
+    session_open(&s, options);
+    plan_and_run_in(&s, 384, 320, 2, 3);
+    session_close(&s);
+}
+
+/* Renames the only pack in the folder to one of a model that is not there. */
+static bool take_away(const char *folder)
+{
+    char from[400], to[400] = "";
+    DIR *dir = opendir(folder);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        if (!strstr(e->d_name, ".weights"))
+            continue;
+        snprintf(from, sizeof from, "%s/%.150s", folder, e->d_name);
+        snprintf(to, sizeof to, "%s/0000000000000000%.130s", folder, e->d_name + 16);
+    }
+    if (dir)
+        closedir(dir);
+    return *to && !rename(from, to);
+}
+
+static json_t *shipped_job(void)
+{
+    return json_pack("{s:s,s:s,s:i,s:i,s:i}", "model", test_source("share/models/tiny"), "prompt",
+                     "x", "width", 256, "height", 256, "steps", 1);
+}
+
+/* The least that the job is planned to need. */
+static double least_peak(const char *folder, int cache_limit)
+{
+    struct session s;
+    char options[400];
+    snprintf(options, sizeof options,
+             "{\"threads\":1,\"memory_limit\":1,\"cache\":\"%s\",\"cache_limit\":%d}", folder,
+             cache_limit);
+    session_open(&s, options);
+    double peak = session_number(session_must(&s, "plan", shipped_job()), "peak_bytes");
+    session_close(&s);
+    return peak;
+}
+
+/* A pack that looks like this model's is another's, and there is no room for ours. What was made in
+ * private memory goes when it turns out to be too much. */
+static void what_is_refused_after_packing_goes(void **state)
+{
+    (void)state;
+    struct session s;
+    char folder[200], options[400];
+    snprintf(folder, sizeof folder, "%s/others", test_dir());
+    snprintf(options, sizeof options, "{\"threads\":1,\"cache\":\"%s\"}", folder);
+    session_open(&s, options);
+    session_must(&s, "generate", shipped_job());
+    session_close(&s);
+    if (!take_away(folder)) /* the kernel set makes none */
+        skip();
+    double kept = least_peak(folder, 1), is = least_peak(folder, 0);
+    printf("planned %.0f with a pack, %.0f without\n", kept, is);
+    snprintf(options, sizeof options,
+             "{\"threads\":1,\"cache\":\"%s\",\"cache_limit\":1,\"memory_limit\":%.0f}", folder,
+             (kept + is) / 2);
+    session_open(&s, options);
+    const json_t *plan = session_must(&s, "plan", shipped_job());
+    assert_true(json_is_true(json_object_get(plan, "admitted")));
+    json_t *answer = session_ask(&s, "generate", shipped_job());
+    assert_true(json_is_false(json_object_get(answer, "success")));
+    assert_string_equal(json_string_value(json_object_get(answer, "error_code")), "OUT_OF_MEMORY");
+    assert_int_equal(dr_alloc_stats(DR_TAG_WEIGHTS).bytes, 0);
     session_close(&s);
 }
 
@@ -160,6 +240,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(one_large_picture),
         cmocka_unit_test(a_long_one_in_tiles),
         cmocka_unit_test(without_a_cache_of_weights),
+        cmocka_unit_test(with_a_file_for_the_cache),
+        cmocka_unit_test(what_is_refused_after_packing_goes),
         cmocka_unit_test(planning_is_small_and_quick),
         cmocka_unit_test(too_large_is_refused_and_nothing_else),
     };
