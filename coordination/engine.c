@@ -47,7 +47,8 @@ int engine_model_path(const struct engine *e, const char *model, char *dst, size
     if ((r == DR_ENOENT || r == DR_EINVAL) && find_by_name(e, model, dst, n))
         r = 0;
     if (r == DR_ENOENT && !strchr(model, '/'))
-        return dr_fail_field(err, r, "model", model, "a path or a model's name", NULL);
+        return dr_fail_field(err, r, "model", model,
+                             "a file or folder that is there, or a model's name", NULL);
     if (r < 0 && err)
         *err = found;
     /* answers name it, and they are UTF-8 */

@@ -437,7 +437,7 @@ static void the_configuration_is_read(void **state)
     program_free(&p);
     assert_int_equal(dr_write_file("config/darkroom/config.yaml", "model: tinny\n", 13, NULL), 0);
     program_run(&p, 1, "plan", "-p", "x", NULL);
-    assert_non_null(strstr(program_err(&p), "got tinny, expected a path or a model's name"));
+    assert_non_null(strstr(program_err(&p), "got tinny, expected a file or folder"));
     program_free(&p);
     program_run(&p, 0, "version", NULL); /* which needs none */
     program_free(&p);
