@@ -161,7 +161,7 @@ def chances(texts, step):
 
     Which of two shapes goes where takes both the order of the words and the word between them: alone neither says
     anything, so a model hardly finds a way to begin. Hence the order is at first that of "left of" and "above" only.
-    Before the lesson, after FIRST steps, places are chance (26 of 60 held-out pairs right); 400 steps of it suffice.
+    Before the lesson, after FIRST steps, places are chance (26 of 60 held-out pairs right); 500 steps of it suffice.
     """
     turned = min(1.0, 0.05 + max(0, step - FIRST - LESSON / 3) / (LESSON / 3))
     words = {"left of": 1, "above": 1, "over": 1, "right of": turned, "below": turned, "under": turned}
