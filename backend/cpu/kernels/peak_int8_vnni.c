@@ -19,6 +19,6 @@ double cpu_peak_loop__int8_vnni(int64_t turns, const float *seed, float *ret_sin
     for (int i = 0; i < ROWS + COLUMNS; i++)
         operands[i] = _mm512_mullo_epi32(_mm512_loadu_si512(seed + 16 * i), spread);
     __m512i all = multiply_block(turns, operands, operands, operands + ROWS, add);
-    *ret_sink = (float)_mm512_reduce_add_epi32(all);
+    *ret_sink = _mm512_reduce_add_ps(_mm512_cvtepi32_ps(all));
     return (double)(ROWS * COLUMNS) * (double)turns;
 }
