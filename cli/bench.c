@@ -263,8 +263,7 @@ const struct cli_verb cli_bench = {
              "memory and, while loading is measured, 7 GB of disk in the cache folder. All cases "
              "take several minutes.\n"
              "  darkroom bench --only unet_512 --json\n",
-    .help = { [OPT_model] = "checkpoint or diffusers folder whose networks are measured (default: "
-                            "random weights of SDXL's size)",
+    .help = { [OPT_model] = "model whose networks are measured (default: random weights)",
               [OPT_only] = "measure one case only, see `darkroom help cases`" },
     .takes = TAKES(threads) | TAKES(model) | TAKES(only) | TAKES(kernels) | TAKES(precision) |
              TAKES(quiet) | TAKES(json),

@@ -79,8 +79,7 @@ static json_t *precisions_json(void)
     json_t *list = json_pack("[s]", precision_name(PRECISION_AUTO));
     for (int p = PRECISION_F32; list && p < PRECISION_COUNT; p++) {
         bool found = false, usable;
-        const char *name;
-        for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++)
+        for (int i = 0; backend_kernel_set_name(i, &usable); i++)
             found |= usable && backend_kernel_set_precision(i) == (enum precision)p;
         if (found && jx_add(list, json_string(precision_name((enum precision)p))) < 0) {
             json_decref(list);
