@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backend/check_data.h"
+#include "backend/ops/int8.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -72,7 +73,7 @@ struct bench_op {
     struct op op;
     struct weight *weight;
     struct op_need need;
-    void *source[SOURCES];
+    struct weight_source source[SOURCES];
 };
 
 const char *bench_op_name(int i)
@@ -111,6 +112,27 @@ int bench_fill(void *dst, enum dtype dtype, int64_t n, double mean, double devia
     return 0;
 }
 
+int bench_to_int8(struct weight_source *s, const atomic_int *stop, struct dr_error *err)
+{
+    int64_t count = 0, rows = s->shape.d[0];
+    shape_count(&s->shape, &count);
+    char *data = dr_malloc(DR_TAG_WEIGHTS, (size_t)count + (size_t)rows * sizeof(float));
+    float *scales = data ? dr_malloc(DR_TAG_WEIGHTS, (size_t)rows * sizeof *scales) : NULL;
+    int r = scales ? int8_source(s, (int8_t *)data, scales, stop, err)
+                   : dr_fail(err, DR_ENOMEM, "no memory for random weights");
+    if (!r) {
+        memcpy(data + count, scales, (size_t)rows * sizeof *scales);
+        dr_free((void *)s->data);
+        s->data = data;
+        s->scales = data + count;
+        s->dtype = DTYPE_I8;
+    } else {
+        dr_free(data);
+    }
+    dr_free(scales);
+    return r;
+}
+
 /* ---- a case ---- */
 
 static struct weight_desc describe(const struct bench_case *c)
@@ -137,35 +159,41 @@ static struct weight_desc describe(const struct bench_case *c)
     return d;
 }
 
+/* A matrix, filters or a norm's scales, then biases or shifts. */
+static int make_source(struct weight_source *s, const struct bench_case *c, struct shape shape,
+                       double mean, double deviation, struct dr_error *err)
+{
+    int64_t count = 0;
+    shape_count(&shape, &count);
+    void *data = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * dtype_size(DTYPE_F16));
+    if (!data)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    *s =
+        (struct weight_source){ .name = c->name, .data = data, .dtype = DTYPE_F16, .shape = shape };
+    return bench_fill(data, DTYPE_F16, count, mean, deviation, err);
+}
+
 static int make_weight(struct bench_op *b, const struct bench_case *c, struct dr_error *err)
 {
     struct weight_desc d = describe(c);
-    struct weight_source sources[SOURCES];
-    struct shape shapes[SOURCES] = { SHAPE1(d.out), SHAPE1(d.out) };
+    struct shape shape = SHAPE1(d.out);
     double mean = 1, deviation = 0.02;
+    bool norm = d.kind == WEIGHT_NORM;
     if (!d.out)
         return 0;
-    if (d.kind != WEIGHT_NORM) {
+    if (!norm) {
         int64_t inner = d.kind == WEIGHT_CONV ? d.in * d.kernel * d.kernel : d.in;
-        shapes[0] = d.kind == WEIGHT_CONV ? SHAPE4(d.out, d.in, d.kernel, d.kernel)
-                                          : SHAPE2(d.out, d.in);
+        shape = d.kind == WEIGHT_CONV ? SHAPE4(d.out, d.in, d.kernel, d.kernel)
+                                      : SHAPE2(d.out, d.in);
         mean = 0;
         deviation = 1 / sqrt((double)inner);
     }
-    for (int i = 0; i < SOURCES; i++) {
-        int64_t count = 0;
-        shape_count(&shapes[i], &count);
-        b->source[i] = dr_malloc(DR_TAG_TEST, (size_t)count * dtype_size(DTYPE_F16));
-        if (!b->source[i])
-            return dr_fail(err, DR_ENOMEM, "no memory for a case");
-        int r = bench_fill(b->source[i], DTYPE_F16, count, i ? 0 : mean, i ? 0.02 : deviation, err);
-        if (r)
-            return r;
-        sources[i] = (struct weight_source){
-            .name = c->name, .data = b->source[i], .dtype = DTYPE_F16, .shape = shapes[i]
-        };
-    }
-    return weight_prepare(b->x.be, &d, sources, SOURCES, &b->weight, err);
+    int r = make_source(&b->source[0], c, shape, mean, deviation, err);
+    if (!r && !norm && backend_precision(b->x.be) == PRECISION_INT8)
+        r = bench_to_int8(&b->source[0], NULL, err);
+    if (!r)
+        r = make_source(&b->source[1], c, SHAPE1(d.out), 0, 0.02, err);
+    return r ? r : weight_prepare(b->x.be, &d, b->source, SOURCES, &b->weight, err);
 }
 
 static struct act shape_act(int64_t n, int64_t h, int64_t w, int64_t c)
@@ -173,7 +201,36 @@ static struct act shape_act(int64_t n, int64_t h, int64_t w, int64_t c)
     return (struct act){ .dtype = DTYPE_F32, .n = n, .h = h, .w = w, .c = c, .ld = c };
 }
 
-static struct op describe_op(const struct bench_case *c, const struct weight *weight)
+/* What lies between a norm and a product, or two products, is of the product's type; what is added
+ * to, and what a norm reads, is float32. */
+static void narrow_acts(const struct backend *be, const struct bench_case *c, struct op *op)
+{
+    enum dtype linear = backend_operand(be, OP_LINEAR), conv = backend_operand(be, OP_CONV2D);
+    switch (c->kind) {
+    case OP_LINEAR:
+        op->src.dtype = linear;
+        op->dst.dtype = c->residual ? DTYPE_F32 : linear;
+        break;
+    case OP_CONV2D:
+        op->src.dtype = conv;
+        break;
+    case OP_GROUP_NORM:
+        op->dst.dtype = conv;
+        break;
+    case OP_LAYER_NORM:
+        op->dst.dtype = linear;
+        break;
+    case OP_ATTENTION:
+        op->src.dtype = op->k.dtype = op->v.dtype = backend_operand(be, OP_ATTENTION);
+        op->dst.dtype = linear;
+        break;
+    default:
+        break;
+    }
+}
+
+static struct op describe_op(const struct backend *be, const struct bench_case *c,
+                             const struct weight *weight)
 {
     int64_t scale = c->kind == OP_UPSAMPLE_CONV ? 2 : 1;
     struct op op = { .kind = c->kind, .weight = weight, .activation = c->activation };
@@ -191,6 +248,7 @@ static struct op describe_op(const struct bench_case *c, const struct weight *we
     if (c->kind == OP_GROUP_NORM)
         op.groups = c->heads;
     op.eps = c->kind == OP_GROUP_NORM || c->kind == OP_LAYER_NORM ? 1e-5 : 0;
+    narrow_acts(be, c, &op);
     return op;
 }
 
@@ -212,7 +270,7 @@ static int make(struct bench_op *b, const struct bench_case *c, struct dr_error 
     int r = make_weight(b, c, err);
     if (r)
         return r;
-    b->op = describe_op(c, b->weight);
+    b->op = describe_op(b->x.be, c, b->weight);
     b->need = backend_need(b->x.be, &b->op);
     struct act *acts[] = { &b->op.src, &b->op.k, &b->op.v, &b->op.dst };
     size_t capacity = backend_align(b->need.scratch);
@@ -248,7 +306,7 @@ void bench_op_free(struct bench_op *b)
     weight_free(b->weight);
     workspace_free(b->x.ws);
     for (int i = 0; i < SOURCES; i++)
-        dr_free(b->source[i]);
+        dr_free((void *)b->source[i].data);
     dr_free(b);
 }
 

@@ -1,7 +1,8 @@
 /* bench.h - one op at a shape of SDXL's, as often as wanted, for timing.
  *
- * The cases are a table of bench.c; inputs are random, weights random in f16, as large as in the
- * network. A new case is a line.
+ * The cases are a table of bench.c; inputs are random, of the types that the networks give these
+ * ops, weights random in f16 (I8 on a backend of 8 bits), as large as in the network. A new case is
+ * a line.
  */
 #ifndef DR_BACKEND_BENCH_H
 #define DR_BACKEND_BENCH_H
@@ -24,5 +25,8 @@ struct op_need bench_op_need(const struct bench_op *b);
  * converted, then copied from a start that moves on, so that gigabytes take seconds. */
 int bench_fill(void *dst, enum dtype dtype, int64_t n, double mean, double deviation,
                struct dr_error *err);
+/* A source that bench_fill has filled, its data from dr_malloc, to I8 with scales: in new memory
+ * which *s has then, one block. DR_ECANCELED after a stop. */
+int bench_to_int8(struct weight_source *s, const atomic_int *stop, struct dr_error *err);
 
 #endif

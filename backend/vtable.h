@@ -66,7 +66,7 @@ struct backend {
     int threads;
 };
 
-enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 3 };
+enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 4 };
 
 /* Whether what ops read of a weight lies in its i-th source. */
 bool weight_reads_source(const struct weight *w, int i);

@@ -142,12 +142,34 @@ void bench_model_empty(void *network, visit_fn visit)
     visit(network, &v);
 }
 
+static int narrow_layer(void *ctx, struct layer *l, const char *name)
+{
+    const struct filling *f = ctx;
+    bool product = l->desc.kind == WEIGHT_LINEAR || l->desc.kind == WEIGHT_CONV;
+    int r = 0;
+    (void)name;
+    for (int i = 0; i < l->desc.parts && product && !l->desc.wide && !r; i++)
+        r = bench_to_int8(&l->weight[i].src, f->stop, f->err);
+    return r;
+}
+
+/* As a converted model has them. */
+static int to_int8(void *network, visit_fn visit, const atomic_int *stop, struct dr_error *err)
+{
+    struct filling f = { stop, err };
+    struct visitor v = { .layer = narrow_layer, .ctx = &f };
+    return visit(network, &v);
+}
+
 /* Weights from the checkpoint or from nowhere, then prepared. */
 static int fill(struct bench_model *m, enum component component, void *network, visit_fn visit,
                 const atomic_int *stop, struct dr_error *err)
 {
     int r = m->checkpoint ? checkpoint_load(m->checkpoint, component, network, visit, err)
                           : bench_model_fill(network, visit, stop, err);
+    if (!r && !m->checkpoint && component == COMPONENT_UNET &&
+        backend_precision(m->be) == PRECISION_INT8)
+        r = to_int8(network, visit, stop, err);
     if (!r)
         r = params_prepare(network, visit, m->be, stop, err);
     return r ? r : params_acquire(network, visit, err);

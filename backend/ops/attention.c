@@ -3,10 +3,10 @@
  * Contract (Vaswani et al. 2017; torch's scaled_dot_product_attention). src (the queries) and dst
  * [n, 1, Lq, c], k and v [n, 1, Lk, c] float32, each with its own ld, so that slices of a fused
  * projection are views; h x w counts as tokens. Head i is channels [i c / heads, (i + 1) c /
- * heads), at most 512 wide. causal: query i sees keys 0 .. i (Lq = Lk). n of k and v may be 1: all
- * samples share them. dst overlaps nothing. flops = 4 n Lq Lk c. Order: scores and their sums in
- * double in order of the keys, the largest score subtracted first. Kernels may work by blocks of
- * keys in rising order with a running maximum.
+ * heads), at most 512 wide; scale above 0. causal: query i sees keys 0 .. i (Lq = Lk). n of k and v
+ * may be 1: all samples share them. dst overlaps nothing. flops = 4 n Lq Lk c. Order: scores and
+ * their sums in double in order of the keys, the largest score subtracted first. Kernels may work
+ * by blocks of keys in rising order with a running maximum.
  */
 #include "backend/ops/common.h"
 
@@ -47,8 +47,10 @@ static int check(const struct op *op, struct dr_error *err)
                        (long long)op->src.c, op->heads, HEAD_MAX);
     if (op->causal && ref_pixels(&op->k) != ref_pixels(&op->src))
         return dr_fail(err, DR_EINVAL, "attention: causal needs as many keys as queries");
-    if (op->weight || op->residual.buf || op->channel_add.buf || op->activation != ACT_NONE)
-        return dr_fail(err, DR_EINVAL, "attention: no weight, activation or residual");
+    if (op->weight || op->residual.buf || op->channel_add.buf || op->activation != ACT_NONE ||
+        !(op->scale > 0))
+        return dr_fail(err, DR_EINVAL,
+                       "attention: scale above 0, no weight, activation or residual");
     return 0;
 }
 
