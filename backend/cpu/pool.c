@@ -4,6 +4,11 @@
  * wakes late finds the run closed and goes back to sleep, so the caller waits only for threads that
  * hold a tile; that matters on a machine that is not ours alone. Threads spin for a moment before
  * they sleep, since ops follow each other within microseconds.
+ *
+ * The tiles are cut into one share a thread, in order, each with a counter of its own. A thread
+ * takes from its share first, then from those of the threads after it. So the i-th part of an
+ * activation is written, and first touched, by thread i in every op: it lies in that thread's
+ * caches, and on a machine of several nodes in its node's memory.
  */
 #include "backend/cpu/pool.h"
 
@@ -26,6 +31,12 @@ struct member {
     int index;
 };
 
+/* Tiles next .. end - 1 are to be handed out. */
+struct share {
+    _Alignas(64) atomic_int_fast64_t next;
+    int64_t end;
+};
+
 struct pool {
     int threads, started;
     int spins;
@@ -36,13 +47,12 @@ struct pool {
     atomic_int sleepers;
     atomic_bool waiting;
     _Alignas(64) atomic_uint_fast64_t state;
-    _Alignas(64) atomic_int_fast64_t next;
     _Alignas(64) atomic_bool stopped;
     /* The run; written while the state is closed and nobody inside. */
     pool_fn fn;
     void *ctx;
-    int64_t tiles;
     const atomic_int *stop;
+    struct share *shares; /* [threads] */
     struct member members[];
 };
 
@@ -53,19 +63,39 @@ static void relax(void)
 #endif
 }
 
+/* A run is cut short only where it has tiles left. */
+static void cut_short(struct pool *p)
+{
+    for (int i = 0; i < p->threads; i++)
+        if (atomic_load_explicit(&p->shares[i].next, memory_order_relaxed) < p->shares[i].end)
+            atomic_store_explicit(&p->stopped, true, memory_order_relaxed);
+}
+
 static void work(struct pool *p, int index)
 {
-    for (;;) {
-        if (p->stop && atomic_load_explicit(p->stop, memory_order_relaxed)) {
-            /* Only a run with tiles left is cut short. */
-            if (atomic_load_explicit(&p->next, memory_order_relaxed) < p->tiles)
-                atomic_store_explicit(&p->stopped, true, memory_order_relaxed);
-            return;
+    for (int i = 0; i < p->threads; i++) {
+        struct share *s = &p->shares[(index + i) % p->threads];
+        /* looked at before it is added to: shares that are empty stay in everybody's cache */
+        while (atomic_load_explicit(&s->next, memory_order_relaxed) < s->end) {
+            if (p->stop && atomic_load_explicit(p->stop, memory_order_relaxed)) {
+                cut_short(p);
+                return;
+            }
+            int64_t tile = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed);
+            if (tile < s->end)
+                p->fn(p->ctx, tile, index);
         }
-        int64_t tile = atomic_fetch_add_explicit(&p->next, 1, memory_order_relaxed);
-        if (tile >= p->tiles)
-            return;
-        p->fn(p->ctx, tile, index);
+    }
+}
+
+static void share_out(struct pool *p, int64_t tiles)
+{
+    int64_t each = tiles / p->threads, more = tiles % p->threads, next = 0;
+    for (int i = 0; i < p->threads; i++) {
+        struct share *s = &p->shares[i];
+        s->end = next + each + (i < more);
+        atomic_store(&s->next, next);
+        next = s->end;
     }
 }
 
@@ -161,9 +191,8 @@ int pool_run(struct pool *p, pool_fn fn, void *ctx, int64_t tiles, const atomic_
     pthread_mutex_lock(&p->turn);
     p->fn = fn;
     p->ctx = ctx;
-    p->tiles = tiles;
     p->stop = stop;
-    atomic_store(&p->next, 0);
+    share_out(p, tiles);
     atomic_store(&p->stopped, false);
     fegetenv(&env);
     fesetenv(FE_DFL_ENV);
@@ -200,8 +229,13 @@ int pool_new(int threads, struct pool **ret, struct dr_error *err)
     if (threads < 1 || threads > THREADS_MAX)
         return dr_fail(err, DR_EINVAL, "threads: got %d, expected 1 to %d", threads, THREADS_MAX);
     struct pool *p = dr_calloc(DR_TAG_BASE, 1, sizeof *p + (size_t)threads * sizeof p->members[0]);
-    if (!p)
+    struct share *shares = dr_calloc(DR_TAG_BASE, (size_t)threads, sizeof *shares);
+    if (!p || !shares) {
+        dr_free(p);
+        dr_free(shares);
         return dr_fail(err, DR_ENOMEM, "no memory for threads");
+    }
+    p->shares = shares;
     p->threads = threads;
     p->spins = threads <= cpu_count() ? SPINS : 0;
     pthread_mutex_init(&p->turn, NULL);
@@ -239,6 +273,7 @@ void pool_free(struct pool *p)
     pthread_mutex_destroy(&p->lock);
     pthread_cond_destroy(&p->wake);
     pthread_cond_destroy(&p->done);
+    dr_free(p->shares);
     dr_free(p);
 }
 

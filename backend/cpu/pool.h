@@ -1,7 +1,8 @@
 /* pool.h - threads that share out the tiles of an op.
  *
- * The caller works too, as thread 0. Tiles are handed out from one atomic counter, so a thread that
- * is late or slow simply gets fewer; which thread computes a tile never shows in the bits. Before
+ * The caller works too, as thread 0. Each thread has a share of the tiles, neighbours in their
+ * order, and takes from the shares of others when its own is empty, so one that is late or slow
+ * simply gets fewer; which thread computes a tile never shows in the bits. Before
  * each tile the stop flag is read. Every thread computes with the default floating-point
  * environment (round to nearest, denormals kept) whatever the caller's is.
  */
