@@ -63,8 +63,9 @@ static int put_machine(struct buf *out, const json_t *machine)
 
 static int put_case(struct buf *out, const json_t *row)
 {
-    int r = buf_printf(out, "%-24s %11.6f %6.2f", text(row, "name"), number(row, "seconds"),
-                       number(row, "cores"));
+    int r = buf_printf(out, "%-24s %11.6f", text(row, "name"), number(row, "seconds"));
+    if (!r && number(row, "cores") > 0) /* loading is not a matter of cores */
+        r = buf_printf(out, " %6.2f", number(row, "cores"));
     if (!r && number(row, "flops") > 0)
         r = buf_printf(out, " %9.4f %9.4f %7.1f %%", number(row, "tflops"),
                        number(row, "executed_tflops"), 100 * number(row, "fraction_of_peak"));
