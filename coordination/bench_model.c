@@ -153,7 +153,7 @@ static int narrow_layer(void *ctx, struct layer *l, const char *name)
     return r;
 }
 
-/* As a converted model has them. */
+/* All products but the wide ones; a converted model keeps a few more as they are. */
 static int to_int8(void *network, visit_fn visit, const atomic_int *stop, struct dr_error *err)
 {
     struct filling f = { stop, err };
