@@ -51,7 +51,9 @@ foreach(folder ${folders})
     endforeach()
 endforeach()
 
-target_link_libraries(test_backend_emulated PRIVATE dr_emulated)
+foreach(program test_backend_attention test_backend_emulated)
+    target_link_libraries(${program} PRIVATE dr_emulated)
+endforeach()
 
 file(GLOB files CONFIGURE_DEPENDS testing/e2e/test_*.c)
 foreach(file ${files})
