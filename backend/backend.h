@@ -82,6 +82,7 @@ struct weight_desc {
     bool bias;       /* sources [parts .. 2*parts) are the biases */
     bool wide;       /* a product whose operands stay float32 whatever the kernel set */
     bool gated;      /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
+    bool upsamples;  /* WEIGHT_CONV: of an upsample_conv */
     bool int8;       /* all parts are I8: kernels of 8 bits may take it. weight_prepare says so */
 };
 

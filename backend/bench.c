@@ -148,6 +148,7 @@ static struct weight_desc describe(const struct bench_case *c)
     case OP_UPSAMPLE_CONV:
         d.kind = WEIGHT_CONV;
         d.kernel = 3;
+        d.upsamples = c->kind == OP_UPSAMPLE_CONV;
         break;
     case OP_GROUP_NORM:
     case OP_LAYER_NORM:

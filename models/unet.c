@@ -129,7 +129,7 @@ static int init_up(struct unet *u, const int64_t *skips, int n_skips, struct dr_
                 return e;
         if (level) {
             l->samples = true;
-            l->sampler = layer_conv(c, c, 3);
+            l->sampler = layer_upsampler(c);
         }
     }
     return 0;

@@ -54,7 +54,7 @@ static void half_init(struct vae_half *h, const struct vae_arch *a, bool encoder
             resnet_init(&l->units[j], in, c, 0, a->groups, VAE_EPS);
         l->samples = i < top;
         if (l->samples)
-            l->sampler = layer_conv(c, c, 3);
+            l->sampler = encoder ? layer_conv(c, c, 3) : layer_upsampler(c);
     }
     for (int j = 0; j < 2; j++)
         resnet_init(&h->mid[j], deep, deep, 0, a->groups, VAE_EPS);

@@ -48,9 +48,13 @@ void cpu_copy(struct backend *be, const struct transfer *t)
 /* Packed are the weights whose kernels round operands. */
 struct weight_bytes cpu_weight_bytes(struct backend *be, const struct weight_desc *d)
 {
-    const struct packing *p = kernel_set_packing(((struct cpu_backend *)be)->set);
-    enum op_kind kind = d->kind == WEIGHT_CONV ? OP_KIND_conv2d : OP_KIND_linear;
-    bool packs = p && !d->wide && (d->int8 || (be->narrow_ops >> kind & 1));
+    const struct cpu_backend *cpu = (struct cpu_backend *)be;
+    const struct packing *p = kernel_set_packing(cpu->set);
+    enum op_kind kind = d->kind != WEIGHT_CONV ? OP_KIND_linear
+                        : d->upsamples         ? OP_KIND_upsample_conv
+                                               : OP_KIND_conv2d;
+    const struct kernel *k = kernel_of(kind, d->int8, cpu->set, cpu->exact);
+    bool packs = p && !d->wide && (k->int8 || k->narrow);
     size_t vectors = (d->bias ? 1u : 0u) + (d->kind == WEIGHT_NORM ? 1u : 0u);
     return (struct weight_bytes){ .vectors = vectors *
                                              backend_align((size_t)d->out * sizeof(float)),

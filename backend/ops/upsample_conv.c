@@ -82,9 +82,13 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     if (c->variant & ADD)
         op->residual = op->dst;
     ret->weight_dtype = c->variant & I8 ? DTYPE_I8 : c->variant & F16 ? DTYPE_F16 : DTYPE_F32;
-    ret->weight = (struct weight_desc){
-        .kind = WEIGHT_CONV, .in = c->cin, .out = c->cout, .kernel = 3, .parts = 1, .bias = true
-    };
+    ret->weight = (struct weight_desc){ .kind = WEIGHT_CONV,
+                                        .in = c->cin,
+                                        .out = c->cout,
+                                        .kernel = 3,
+                                        .parts = 1,
+                                        .bias = true,
+                                        .upsamples = true };
 }
 
 static const struct kernel reference = {
