@@ -112,7 +112,7 @@ int bench_fill(void *dst, enum dtype dtype, int64_t n, double mean, double devia
     return 0;
 }
 
-int bench_to_int8(struct weight_source *s, const atomic_int *stop, struct dr_error *err)
+int bench_quantize(struct weight_source *s, const atomic_int *stop, struct dr_error *err)
 {
     int64_t count = 0, rows = s->shape.d[0];
     shape_count(&s->shape, &count);
@@ -191,7 +191,7 @@ static int make_weight(struct bench_op *b, const struct bench_case *c, struct dr
     }
     int r = make_source(&b->source[0], c, shape, mean, deviation, err);
     if (!r && !norm && backend_precision(b->x.be) == PRECISION_INT8)
-        r = bench_to_int8(&b->source[0], NULL, err);
+        r = bench_quantize(&b->source[0], NULL, err);
     if (!r)
         r = make_source(&b->source[1], c, SHAPE1(d.out), 0, 0.02, err);
     return r ? r : weight_prepare(b->x.be, &d, b->source, SOURCES, &b->weight, err);

@@ -27,6 +27,6 @@ int bench_fill(void *dst, enum dtype dtype, int64_t n, double mean, double devia
                struct dr_error *err);
 /* A source that bench_fill has filled, its data from dr_malloc, to I8 with scales: in new memory
  * which *s has then, one block. DR_ECANCELED after a stop. */
-int bench_to_int8(struct weight_source *s, const atomic_int *stop, struct dr_error *err);
+int bench_quantize(struct weight_source *s, const atomic_int *stop, struct dr_error *err);
 
 #endif

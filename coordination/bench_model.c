@@ -142,22 +142,22 @@ void bench_model_empty(void *network, visit_fn visit)
     visit(network, &v);
 }
 
-static int narrow_layer(void *ctx, struct layer *l, const char *name)
+static int quantize_layer(void *ctx, struct layer *l, const char *name)
 {
     const struct filling *f = ctx;
     bool product = l->desc.kind == WEIGHT_LINEAR || l->desc.kind == WEIGHT_CONV;
     int r = 0;
     (void)name;
     for (int i = 0; i < l->desc.parts && product && !l->desc.wide && !r; i++)
-        r = bench_to_int8(&l->weight[i].src, f->stop, f->err);
+        r = bench_quantize(&l->weight[i].src, f->stop, f->err);
     return r;
 }
 
 /* All products but the wide ones; a converted model keeps a few more as they are. */
-static int to_int8(void *network, visit_fn visit, const atomic_int *stop, struct dr_error *err)
+static int quantize(void *network, visit_fn visit, const atomic_int *stop, struct dr_error *err)
 {
     struct filling f = { stop, err };
-    struct visitor v = { .layer = narrow_layer, .ctx = &f };
+    struct visitor v = { .layer = quantize_layer, .ctx = &f };
     return visit(network, &v);
 }
 
@@ -169,7 +169,7 @@ static int fill(struct bench_model *m, enum component component, void *network, 
                           : bench_model_fill(network, visit, stop, err);
     if (!r && !m->checkpoint && component == COMPONENT_UNET &&
         backend_precision(m->be) == PRECISION_INT8)
-        r = to_int8(network, visit, stop, err);
+        r = quantize(network, visit, stop, err);
     if (!r)
         r = params_prepare(network, visit, m->be, stop, err);
     return r ? r : params_acquire(network, visit, err);
