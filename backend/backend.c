@@ -92,6 +92,23 @@ static int weight_on(const struct backend *be, const char *op, const struct weig
     return 0;
 }
 
+/* Written by ops that can: as many runs as they have. Read by norms, of whatever wrote them. */
+static int moments_check(struct backend *be, const struct op *op, const char *name,
+                         struct dr_error *err)
+{
+    const struct act *m = &op->moments;
+    if (!m->buf)
+        return 0;
+    bool read = op->kind == OP_KIND_group_norm;
+    int64_t runs = read ? m->w : backend_runs(be, op);
+    if (m->dtype == DTYPE_F32 && runs && m->n == op->dst.n && m->h == 1 && m->w == runs &&
+        m->c == moments_width(op->dst.c))
+        return 0;
+    return dr_fail(
+        err, DR_EINVAL, "%s: moments are [%lld, %lld, %lld, %lld], expected F32 %lld runs", name,
+        (long long)m->n, (long long)m->h, (long long)m->w, (long long)m->c, (long long)runs);
+}
+
 static int op_check(const struct exec *x, const struct op *op, const struct op_info *info,
                     struct dr_error *err)
 {
@@ -106,6 +123,7 @@ static int op_check(const struct exec *x, const struct op *op, const struct op_i
         { "v", &op->v, OP_V },
         { "residual", &op->residual, OP_RESIDUAL },
         { "channel_add", &op->channel_add, OP_CHANNEL_ADD },
+        { "moments", &op->moments, 0 },
     };
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
         int r = act_check(x->be, info->name, acts[i].name, acts[i].act, err);
@@ -122,7 +140,14 @@ static int op_check(const struct exec *x, const struct op *op, const struct op_i
     int r = weight_on(x->be, info->name, op->weight, err);
     if (!r)
         r = weight_on(x->be, info->name, op->position, err);
-    return r ? r : info->check(op, err);
+    if (!r)
+        r = info->check(op, err);
+    return r ? r : moments_check(x->be, op, info->name, err);
+}
+
+int64_t backend_runs(struct backend *be, const struct op *op)
+{
+    return be->v->runs(be, op);
 }
 
 struct op_need backend_need(struct backend *be, const struct op *op)

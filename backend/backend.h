@@ -142,6 +142,10 @@ struct op_need {
 /* What running the op takes on this backend; the op must be within its contract. */
 struct op_need backend_need(struct backend *be, const struct op *op);
 
+/* Runs of a sample in the moments of its result that the op can give on this backend (moments_width
+ * in ops/op.h); 0: it gives none. The op must be within its contract. */
+int64_t backend_runs(struct backend *be, const struct op *op);
+
 /* Checks the op against its contract (ops/), takes its scratch from the workspace, runs it. Outputs
  * are undefined after an error; DR_ECANCELED after a stop. */
 int op_run(struct exec *x, const struct op *op, struct dr_error *err);

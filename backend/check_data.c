@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/check_moments.h"
 #include "backend/ops/int8.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
@@ -312,18 +313,58 @@ static void widen_out(float *out, enum dtype t, size_t n)
     }
 }
 
+/* Memory for the op's moments; those of a norm's source. */
+static int place_moments(struct exec *x, const struct check_data *d, struct op *op, int64_t first,
+                         struct dr_error *err)
+{
+    struct act *m = &op->moments;
+    if (!m->c)
+        return 0;
+    int r = act_new(x, m->dtype, m->n, m->h, m->w, m->c, m, err);
+    if (r || op->kind != OP_KIND_group_norm)
+        return r;
+    float *made = dr_calloc(DR_TAG_TEST, (size_t)act_rows(m), (size_t)m->c * sizeof *made);
+    if (!made)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    const float *src = (const float *)d->values[ROLE_SRC] +
+                       first * op->src.h * op->src.w * op->src.c;
+    check_moments_make(op, src, made);
+    r = act_write(x, *m, made, err);
+    dr_free(made);
+    return r;
+}
+
+/* The moments that a product gave are those of `out`. */
+static int compare_moments(struct exec *x, const struct op *op, const float *out,
+                           struct dr_error *err)
+{
+    const struct act *m = &op->moments;
+    if (!m->c || op->kind == OP_KIND_group_norm)
+        return 0;
+    float *got = dr_malloc(DR_TAG_TEST, (size_t)(act_rows(m) * m->c) * sizeof *got);
+    if (!got)
+        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+    int r = act_read(x, *m, got, err);
+    if (!r)
+        r = check_moments_compare(op, got, out + CHECK_GUARD * op->dst.ld, op->dst.ld, err);
+    dr_free(got);
+    return r;
+}
+
 static int run_placed(struct exec *x, const struct check_data *d, struct op *op, int64_t first,
                       float *out, struct dr_error *err)
 {
     struct act whole = { .buf = NULL };
     int r = place_all(x, d, op, first, &whole, err);
     if (!r)
+        r = place_moments(x, d, op, first, err);
+    if (!r)
         r = op_run(x, op, err);
     if (!r)
         r = act_read(x, whole, out, err);
     if (!r && is_narrow(&whole))
         widen_out(out, whole.dtype, guarded_count(&op->dst));
-    return r;
+    return r ? r : compare_moments(x, op, out, err);
 }
 
 /* Some samples of every batched activation. */
@@ -355,6 +396,9 @@ int check_data_run(struct backend *be, const struct check_data *d, const struct 
         if (a->c)
             capacity += backend_align(guarded_count(a) * dtype_size(a->dtype));
     }
+    if (d->setup.moments)
+        check_moments_shape(be, &op);
+    capacity += backend_align((size_t)(act_rows(&op.moments) * op.moments.c) * sizeof(float));
     capacity += backend_align(be->v->need(be, &op).scratch);
     float *out = dr_malloc(DR_TAG_TEST, guarded_count(&op.dst) * sizeof *out);
     if (!out)

@@ -50,6 +50,7 @@ struct backend_vtable {
     void (*weight_new)(struct backend *be, const struct weight *w);
     void (*weight_gone)(struct backend *be, const struct weight *w);
     struct op_need (*need)(struct backend *be, const struct op *op);
+    int64_t (*runs)(struct backend *be, const struct op *op); /* as backend_runs */
     /* The op has passed its check; scratch lies at scratch_offset of scratch_buf (NULL: none
      * needed). */
     int (*run)(struct backend *be, const struct op *op, struct buffer *scratch_buf,
@@ -66,7 +67,7 @@ struct backend {
     int threads;
 };
 
-enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 4 };
+enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 5 };
 
 /* Whether what ops read of a weight lies in its i-th source. */
 bool weight_reads_source(const struct weight *w, int i);

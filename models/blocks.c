@@ -40,6 +40,23 @@ static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_e
     return op_run(x, op, err);
 }
 
+/* run, and the moments of its result in new memory, if they are wanted and to be had. */
+static int run_giving(struct exec *x, const struct layer *l, struct op *op, struct act *moments,
+                      struct dr_error *err)
+{
+    op->weight = l->packed;
+    int64_t runs = moments && l->packed ? backend_runs(x->be, op) : 0;
+    if (moments)
+        *moments = (struct act){ .buf = NULL };
+    if (runs) {
+        int e = blk_new(x, op->dst.n, 1, runs, moments_width(op->dst.c), moments, err);
+        if (e)
+            return e;
+        op->moments = *moments;
+    }
+    return run(x, l, op, err);
+}
+
 int blk_linear(struct exec *x, const struct layer *l, struct act src, struct blk_linear how,
                struct act dst, struct dr_error *err)
 {
@@ -50,7 +67,7 @@ int blk_linear(struct exec *x, const struct layer *l, struct act src, struct blk
         .activation = how.activation,
         .residual = how.residual,
     };
-    return run(x, l, &op, err);
+    return run_giving(x, l, &op, how.moments, err);
 }
 
 int blk_conv(struct exec *x, const struct layer *l, struct act src, struct blk_conv how,
@@ -66,36 +83,38 @@ int blk_conv(struct exec *x, const struct layer *l, struct act src, struct blk_c
         .channel_add = how.channel_add,
         .residual = how.residual,
     };
-    return run(x, l, &op, err);
+    return run_giving(x, l, &op, how.moments, err);
 }
 
-int blk_group_norm(struct exec *x, const struct layer *l, struct act src, int groups, double eps,
-                   enum activation activation, struct act dst, struct dr_error *err)
+int blk_group_norm(struct exec *x, const struct layer *l, const struct stream *src,
+                   struct blk_norm how, struct act dst, struct dr_error *err)
 {
     struct op op = {
         .kind = OP_KIND_group_norm,
         .dst = dst,
-        .src = src,
-        .groups = groups,
-        .eps = eps,
-        .activation = activation,
+        .src = src->x,
+        .moments = src->moments,
+        .groups = how.groups,
+        .eps = how.eps,
+        .activation = how.activation,
     };
     return run(x, l, &op, err);
 }
 
-int blk_normed(struct exec *x, const struct layer *l, int groups, double eps,
-               enum activation activation, struct act *y, struct dr_error *err)
+int blk_normed(struct exec *x, const struct layer *l, struct blk_norm how, struct stream *y,
+               struct dr_error *err)
 {
-    struct act in = *y, out = in;
+    struct act in = y->x, out = in;
     bool in_place = backend_operand(x->be, OP_CONV2D) == in.dtype;
     int e;
     if (!in_place && (e = blk_operand(x, OP_CONV2D, in.n, in.h, in.w, in.c, &out, err)))
         return e;
-    if ((e = blk_group_norm(x, l, in, groups, eps, activation, out, err)))
+    if ((e = blk_group_norm(x, l, y, how, out, err)))
         return e;
     if (!in_place)
         act_free(x, &in);
-    *y = out;
+    act_free(x, &y->moments);
+    y->x = out;
     return 0;
 }
 
@@ -107,10 +126,10 @@ int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double
 }
 
 int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
-                 struct dr_error *err)
+                 struct act *moments, struct dr_error *err)
 {
     struct op op = { .kind = OP_KIND_upsample_conv, .dst = dst, .src = src };
-    return run(x, l, &op, err);
+    return run_giving(x, l, &op, moments, err);
 }
 
 int blk_add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err)
@@ -200,57 +219,59 @@ int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix)
 
 /* Everything before the second convolution: *ret = silu(norm2(conv1(silu(norm1(in))) + time)).
  * With `use_up`, in's memory is overwritten and freed. */
-static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, struct act *in,
+static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, struct stream *in,
                         bool use_up, struct act *ret, struct dr_error *err)
 {
-    struct act h = *in, t = { 0 }, y;
+    const struct blk_norm norm = { .groups = r->groups, .eps = r->eps, .activation = ACT_SILU };
+    struct act shape = in->x, t = { 0 };
+    struct stream h = *in, y;
     int e;
     if (use_up) {
-        if ((e = blk_normed(x, &r->norm1, r->groups, r->eps, ACT_SILU, &h, err)))
+        if ((e = blk_normed(x, &r->norm1, norm, &h, err)))
             return e;
-        in->buf = NULL;
-    } else if ((e = blk_operand(x, OP_CONV2D, in->n, in->h, in->w, in->c, &h, err)) ||
-               (e = blk_group_norm(x, &r->norm1, *in, r->groups, r->eps, ACT_SILU, h, err))) {
+        in->x.buf = NULL;
+    } else if ((e = blk_operand(x, OP_CONV2D, shape.n, shape.h, shape.w, shape.c, &h.x, err)) ||
+               (e = blk_group_norm(x, &r->norm1, in, norm, h.x, err))) {
         return e;
+    } else {
+        act_free(x, &in->moments);
     }
-    if (r->time && ((e = blk_new(x, in->n, 1, 1, r->out, &t, err)) ||
+    if (r->time && ((e = blk_new(x, shape.n, 1, 1, r->out, &t, err)) ||
                     (e = blk_linear(x, &r->time_emb_proj, emb, (struct blk_linear){ 0 }, t, err))))
         return e;
-    if ((e = blk_new(x, in->n, in->h, in->w, r->out, &y, err)) ||
-        (e = blk_conv(x, &r->conv1, h, (struct blk_conv){ .channel_add = t }, y, err)))
+    const struct blk_conv conv1 = { .channel_add = t, .moments = &y.moments };
+    if ((e = blk_new(x, shape.n, shape.h, shape.w, r->out, &y.x, err)) ||
+        (e = blk_conv(x, &r->conv1, h.x, conv1, y.x, err)))
         return e;
     act_free(x, &t);
-    act_free(x, &h);
-    if ((e = blk_normed(x, &r->norm2, r->groups, r->eps, ACT_SILU, &y, err)))
+    act_free(x, &h.x);
+    if ((e = blk_normed(x, &r->norm2, norm, &y, err)))
         return e;
-    *ret = y;
+    *ret = y.x;
     return 0;
 }
 
-int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct act *in, bool keep,
-               struct act *ret, struct dr_error *err)
+int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct stream *in,
+               struct blk_way way, struct stream *ret, struct dr_error *err)
 {
-    struct act dst, residual, h;
-    int e;
+    struct stream dst = { .x = in->x };
+    struct act residual = in->x, h;
     bool shortcut = r->in != r->out;
-    if (shortcut || keep) {
-        if ((e = blk_new(x, in->n, in->h, in->w, r->out, &dst, err)))
+    int e;
+    if (shortcut || way.keep) {
+        if ((e = blk_new(x, in->x.n, in->x.h, in->x.w, r->out, &dst.x, err)))
             return e;
-        residual = *in;
         if (shortcut) {
-            residual = dst;
-            if ((e = blk_linear(x, &r->shortcut, *in, (struct blk_linear){ 0 }, dst, err)))
+            residual = dst.x;
+            if ((e = blk_linear(x, &r->shortcut, in->x, (struct blk_linear){ 0 }, dst.x, err)))
                 return e;
         }
-    } else {
-        dst = residual = *in;
     }
-    if ((e = resnet_inner(r, x, emb, in, shortcut && !keep, &h, err)) ||
-        (e = blk_conv(x, &r->conv2, h, (struct blk_conv){ .residual = residual }, dst, err)))
+    struct blk_conv conv2 = { .residual = residual, .moments = way.moments ? &dst.moments : NULL };
+    if ((e = resnet_inner(r, x, emb, in, shortcut && !way.keep, &h, err)) ||
+        (e = blk_conv(x, &r->conv2, h, conv2, dst.x, err)))
         return e;
     act_free(x, &h);
-    if (!keep)
-        in->buf = NULL;
     *ret = dst;
     return 0;
 }
@@ -427,23 +448,28 @@ static int feed_forward(const struct tblock *b, struct exec *x, struct act t, st
 }
 
 int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *const *kv,
-                struct act io, struct dr_error *err)
+                struct stream *io, bool moments, struct dr_error *err)
 {
-    struct act tokens = act_tokens(io), t, a;
+    const struct blk_norm norm = { .groups = s->groups, .eps = SPATIAL_NORM_EPS };
+    struct stream tokens = { .x = act_tokens(io->x), .moments = io->moments };
+    int64_t n = tokens.x.n, w = tokens.x.w, c = s->channels;
+    struct act t, a;
     int e;
-    if ((e = blk_new(x, tokens.n, 1, tokens.w, tokens.c, &t, err)) ||
-        (e = blk_operand(x, OP_LINEAR, tokens.n, 1, tokens.w, tokens.c, &a, err)) ||
-        (e = blk_group_norm(x, &s->norm, tokens, s->groups, SPATIAL_NORM_EPS, ACT_NONE, a, err)) ||
+    if ((e = blk_new(x, n, 1, w, c, &t, err)) ||
+        (e = blk_operand(x, OP_LINEAR, n, 1, w, c, &a, err)) ||
+        (e = blk_group_norm(x, &s->norm, &tokens, norm, a, err)) ||
         (e = blk_linear(x, &s->proj_in, a, (struct blk_linear){ 0 }, t, err)))
         return e;
+    act_free(x, &io->moments);
     for (int i = 0; i < s->depth; i++) {
         const struct tblock *b = &s->blocks[i];
         if ((e = self_attention(s, b, x, t, a, err)) ||
             (e = text_attention(s, b, x, kv, t, a, err)) || (e = feed_forward(b, x, t, a, err)))
             return e;
     }
-    if ((e = blk_linear(x, &s->proj_out, t, (struct blk_linear){ .residual = tokens }, tokens,
-                        err)))
+    const struct blk_linear out = { .residual = tokens.x,
+                                    .moments = moments ? &io->moments : NULL };
+    if ((e = blk_linear(x, &s->proj_out, t, out, tokens.x, err)))
         return e;
     act_free(x, &a);
     act_free(x, &t);
@@ -471,21 +497,26 @@ int pixel_attention_visit(struct pixel_attention *a, const struct visitor *v, co
     return visit_at(v, &a->out, prefix, "to_out.0");
 }
 
-int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct act io,
+int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct stream *io,
                         struct dr_error *err)
 {
-    int64_t c = a->channels;
-    struct act tokens = act_tokens(io), h, qkv;
+    const struct blk_norm norm = { .groups = a->groups, .eps = a->eps };
+    struct stream tokens = { .x = act_tokens(io->x), .moments = io->moments };
+    int64_t n = tokens.x.n, w = tokens.x.w, c = a->channels;
+    struct act h, qkv;
     int e;
-    if ((e = blk_operand(x, OP_LINEAR, tokens.n, 1, tokens.w, c, &h, err)) ||
-        (e = blk_group_norm(x, &a->norm, tokens, a->groups, a->eps, ACT_NONE, h, err)) ||
-        (e = blk_operand(x, OP_LINEAR, tokens.n, 1, tokens.w, 3 * c, &qkv, err)) ||
+    if ((e = blk_operand(x, OP_LINEAR, n, 1, w, c, &h, err)) ||
+        (e = blk_group_norm(x, &a->norm, &tokens, norm, h, err)))
+        return e;
+    act_free(x, &io->moments);
+    if ((e = blk_operand(x, OP_LINEAR, n, 1, w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &a->qkv, h, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), 1, false, h, err)))
         return e;
     act_free(x, &qkv);
-    if ((e = blk_linear(x, &a->out, h, (struct blk_linear){ .residual = tokens }, tokens, err)))
+    const struct blk_linear out = { .residual = tokens.x, .moments = &io->moments };
+    if ((e = blk_linear(x, &a->out, h, out, tokens.x, err)))
         return e;
     act_free(x, &h);
     return 0;

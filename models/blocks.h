@@ -13,6 +13,13 @@
 #include "backend/ops/op.h"
 #include "models/params.h"
 
+/* What passes from block to block: an activation and, if the op that wrote it was asked for and
+ * gave them, its moments, which spare the norm that comes next a pass over it. Whoever takes a
+ * stream frees the moments. */
+struct stream {
+    struct act x, moments;
+};
+
 /* ---- single layers: shapes of dst are the callee's; residual.buf and add.buf NULL: none ---- */
 
 int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
@@ -22,13 +29,12 @@ int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct a
  * to it. What is added to stays float32. */
 int blk_operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
                 struct act *ret, struct dr_error *err);
-/* *y = act(group_norm(*y)) of the type that convolutions take: in place where that is y's. */
-int blk_normed(struct exec *x, const struct layer *l, int groups, double eps,
-               enum activation activation, struct act *y, struct dr_error *err);
 
+/* `moments`, where it is not NULL, gets those of dst if the backend has them, else no buffer. */
 struct blk_linear {
     enum activation activation;
     struct act residual; /* may be dst */
+    struct act *moments;
 };
 int blk_linear(struct exec *x, const struct layer *l, struct act src, struct blk_linear how,
                struct act dst, struct dr_error *err);
@@ -37,17 +43,28 @@ struct blk_conv {
     int stride;    /* 0: 1 */
     bool pad_high; /* pad 0 before and 1 after (the autoencoder's downsampling), not 1 and 1 */
     struct act channel_add, residual;
+    struct act *moments;
 };
 int blk_conv(struct exec *x, const struct layer *l, struct act src, struct blk_conv how,
              struct act dst, struct dr_error *err);
-/* dst may be src. */
-int blk_group_norm(struct exec *x, const struct layer *l, struct act src, int groups, double eps,
-                   enum activation activation, struct act dst, struct dr_error *err);
+
+struct blk_norm {
+    int groups;
+    double eps;
+    enum activation activation;
+};
+/* dst may be src's activation. */
+int blk_group_norm(struct exec *x, const struct layer *l, const struct stream *src,
+                   struct blk_norm how, struct act dst, struct dr_error *err);
+/* y->x = group_norm(y->x) of the type that convolutions take, in place where that is y's; without
+ * moments. */
+int blk_normed(struct exec *x, const struct layer *l, struct blk_norm how, struct stream *y,
+               struct dr_error *err);
 int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double eps,
                    struct act dst, struct dr_error *err);
 /* Nearest neighbour to dst's size, then a 3x3 convolution. */
 int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
-                 struct dr_error *err);
+                 struct act *moments, struct dr_error *err);
 /* io += the layer's bias: what it gives for zeros. */
 int blk_add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err);
 int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
@@ -68,10 +85,13 @@ struct resnet {
 
 void resnet_init(struct resnet *r, int64_t in, int64_t out, int64_t time, int groups, double eps);
 int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix);
-/* emb: [n, 1, 1, time], SiLU already applied; no buffer without a time embedding. `keep` leaves
- * *in alone; else its memory is worked in, freed or returned. */
-int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct act *in, bool keep,
-               struct act *ret, struct dr_error *err);
+struct blk_way {
+    bool keep;    /* leave the activation of *in alone; else its memory is worked in or returned */
+    bool moments; /* a norm follows: give the moments of *ret */
+};
+/* emb: [n, 1, 1, time], SiLU already applied; no buffer without a time embedding. *in is taken. */
+int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct stream *in,
+               struct blk_way way, struct stream *ret, struct dr_error *err);
 
 /* ---- transformer over a picture's pixels ---- */
 
@@ -108,9 +128,10 @@ int spatial_text(const struct spatial *s, struct exec *x, struct act text, const
                  struct dr_error *err);
 /* Whether a text of zeros has keys and values of zeros: no block's have a bias. */
 bool spatial_keeps_zero(const struct spatial *s);
-/* In place; kv[i] belongs to sample i; those that are zero are the first. */
+/* In place; kv[i] belongs to sample i; those that are zero are the first. `moments`: a norm
+ * follows. */
 int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *const *kv,
-                struct act io, struct dr_error *err);
+                struct stream *io, bool moments, struct dr_error *err);
 
 /* ---- attention of the autoencoder: one head over all pixels, residual ---- */
 
@@ -123,7 +144,8 @@ struct pixel_attention {
 
 void pixel_attention_init(struct pixel_attention *a, int64_t channels, int groups, double eps);
 int pixel_attention_visit(struct pixel_attention *a, const struct visitor *v, const char *prefix);
-int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct act io,
+/* In place; a norm follows. */
+int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct stream *io,
                         struct dr_error *err);
 
 #endif

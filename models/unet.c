@@ -461,70 +461,77 @@ static int time_embedding(struct pass *p)
     return 0;
 }
 
-static int unit_run(struct pass *p, const struct unit *b, struct act *in, bool keep,
-                    struct act *ret)
+static int unit_run(struct pass *p, const struct unit *b, struct stream *in, struct blk_way way,
+                    struct stream *ret)
 {
-    int e = resnet_run(&b->resnet, p->x, p->emb, in, keep, ret, p->err);
+    struct blk_way inner = { .keep = way.keep, .moments = way.moments || b->attends };
+    int e = resnet_run(&b->resnet, p->x, p->emb, in, inner, ret, p->err);
     if (e || !b->attends)
         return e;
-    return spatial_run(&b->spatial, p->x, p->kv, *ret, p->err);
+    return spatial_run(&b->spatial, p->x, p->kv, ret, way.moments, p->err);
 }
 
-static int run_down(struct pass *p, struct act *y)
+static int run_down(struct pass *p, struct stream *y)
 {
     int e;
-    p->skips[p->n_skips++] = *y;
+    p->skips[p->n_skips++] = y->x;
     for (int i = 0; i < p->u->arch.levels; i++) {
         const struct level *l = &p->u->down[i];
         for (int j = 0; j < l->n; j++) {
-            struct act in = *y;
-            if ((e = unit_run(p, &l->units[j], &in, true, y)))
+            struct stream in = *y;
+            struct blk_way way = { .keep = true, .moments = j + 1 < l->n || !l->samples };
+            if ((e = unit_run(p, &l->units[j], &in, way, y)))
                 return e;
-            p->skips[p->n_skips++] = *y;
+            p->skips[p->n_skips++] = y->x;
         }
         if (l->samples) {
-            struct act in = *y;
-            if ((e = blk_new(p->x, in.n, (in.h + 1) / 2, (in.w + 1) / 2, in.c, y, p->err)) ||
-                (e = blk_conv(p->x, &l->sampler, in, (struct blk_conv){ .stride = 2 }, *y, p->err)))
+            struct act in = y->x;
+            struct blk_conv half = { .stride = 2, .moments = &y->moments };
+            if ((e = blk_new(p->x, in.n, (in.h + 1) / 2, (in.w + 1) / 2, in.c, &y->x, p->err)) ||
+                (e = blk_conv(p->x, &l->sampler, in, half, y->x, p->err)))
                 return e;
-            p->skips[p->n_skips++] = *y;
+            p->skips[p->n_skips++] = y->x;
         }
     }
     return 0;
 }
 
-/* *y is the last skip on entry and left alone; on return it is a tensor of its own. */
-static int run_mid(struct pass *p, struct act *y)
+/* y->x is the last skip on entry and left alone; on return it is a tensor of its own. */
+static int run_mid(struct pass *p, struct stream *y)
 {
     int e = 0;
-    struct act in = *y;
-    for (int j = 0; j < p->u->mid.n && !e; j++, in = *y)
-        e = unit_run(p, &p->u->mid.units[j], &in, j == 0, y);
-    if (e || p->u->mid.n)
+    struct stream in = *y;
+    const struct level *l = &p->u->mid;
+    for (int j = 0; j < l->n && !e; j++, in = *y)
+        e = unit_run(p, &l->units[j], &in, (struct blk_way){ j == 0, j + 1 < l->n }, y);
+    if (e || l->n)
         return e;
-    if ((e = blk_new(p->x, in.n, in.h, in.w, in.c, y, p->err)))
+    act_free(p->x, &y->moments);
+    if ((e = blk_new(p->x, in.x.n, in.x.h, in.x.w, in.x.c, &y->x, p->err)))
         return e;
-    struct op copy = { .kind = OP_KIND_resize, .dst = *y, .src = in };
+    struct op copy = { .kind = OP_KIND_resize, .dst = y->x, .src = in.x };
     return op_run(p->x, &copy, p->err);
 }
 
-static int run_up(struct pass *p, struct act *y)
+static int run_up(struct pass *p, struct stream *y)
 {
     int e;
     for (int i = 0; i < p->u->arch.levels; i++) {
         const struct level *l = &p->u->up[i];
         for (int j = 0; j < l->n; j++) {
-            struct act in, skip = p->skips[--p->n_skips], left = *y;
-            if ((e = blk_concat(p->x, &left, &skip, &in, p->err)))
+            struct stream in = { .x = { 0 } };
+            struct act skip = p->skips[--p->n_skips], left = y->x;
+            struct blk_way way = { .moments = p->n_skips == 0 };
+            if ((e = blk_concat(p->x, &left, &skip, &in.x, p->err)))
                 return e;
-            if ((e = unit_run(p, &l->units[j], &in, false, y)))
+            if ((e = unit_run(p, &l->units[j], &in, way, y)))
                 return e;
         }
         if (l->samples) {
             const struct act *next = &p->skips[p->n_skips - 1];
-            struct act in = *y;
-            if ((e = blk_new(p->x, in.n, next->h, next->w, in.c, y, p->err)) ||
-                (e = blk_upsample(p->x, &l->sampler, in, *y, p->err)))
+            struct act in = y->x;
+            if ((e = blk_new(p->x, in.n, next->h, next->w, in.c, &y->x, p->err)) ||
+                (e = blk_upsample(p->x, &l->sampler, in, y->x, NULL, p->err)))
                 return e;
             act_free(p->x, &in);
         }
@@ -532,7 +539,7 @@ static int run_up(struct pass *p, struct act *y)
     return 0;
 }
 
-static int run_in(struct pass *p, int64_t h, int64_t w, struct act *ret)
+static int run_in(struct pass *p, int64_t h, int64_t w, struct stream *ret)
 {
     const struct unet_arch *a = &p->u->arch;
     struct act in;
@@ -542,27 +549,30 @@ static int run_in(struct pass *p, int64_t h, int64_t w, struct act *ret)
     for (int64_t i = 0; i < p->n; i++)
         if ((e = act_write_nchw(p->x, act_samples(in, i, 1), p->rows[i].latent, p->err)))
             return e;
-    if ((e = blk_new(p->x, p->n, h, w, a->channels[0], ret, p->err)) ||
-        (e = blk_conv(p->x, &p->u->conv_in, in, (struct blk_conv){ 0 }, *ret, p->err)))
+    const struct blk_conv how = { .moments = &ret->moments };
+    if ((e = blk_new(p->x, p->n, h, w, a->channels[0], &ret->x, p->err)) ||
+        (e = blk_conv(p->x, &p->u->conv_in, in, how, ret->x, p->err)))
         return e;
     act_free(p->x, &in);
     return 0;
 }
 
-static int run_out(struct pass *p, struct act *y)
+static int run_out(struct pass *p, struct stream *y)
 {
     const struct unet_arch *a = &p->u->arch;
+    const struct blk_norm norm = { a->groups, a->eps, ACT_SILU };
     struct act out;
     int e;
-    if ((e = blk_group_norm(p->x, &p->u->norm_out, *y, a->groups, a->eps, ACT_SILU, *y, p->err)) ||
-        (e = blk_new(p->x, y->n, y->h, y->w, a->out_channels, &out, p->err)) ||
-        (e = blk_conv(p->x, &p->u->conv_out, *y, (struct blk_conv){ 0 }, out, p->err)))
+    if ((e = blk_group_norm(p->x, &p->u->norm_out, y, norm, y->x, p->err)) ||
+        (e = blk_new(p->x, y->x.n, y->x.h, y->x.w, a->out_channels, &out, p->err)) ||
+        (e = blk_conv(p->x, &p->u->conv_out, y->x, (struct blk_conv){ 0 }, out, p->err)))
         return e;
     for (int64_t i = 0; i < p->n; i++)
         if ((e = act_read_nchw(p->x, act_samples(out, i, 1), p->rows[i].pred, p->err)))
             return e;
     act_free(p->x, &out);
-    act_free(p->x, y);
+    act_free(p->x, &y->moments);
+    act_free(p->x, &y->x);
     return 0;
 }
 
@@ -591,7 +601,7 @@ int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, in
     for (int i = 0; i < n; i++)
         kv[i] = &ordered[i].context->kv;
     struct pass p = { .u = u, .x = x, .rows = ordered, .kv = kv, .n = n, .err = err };
-    struct act y;
+    struct stream y;
     int e;
     if ((e = time_embedding(&p)) || (e = run_in(&p, h, w, &y)) || (e = run_down(&p, &y)) ||
         (e = run_mid(&p, &y)) || (e = run_up(&p, &y)) || (e = run_out(&p, &y)))

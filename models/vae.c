@@ -180,31 +180,33 @@ int vae_visit(void *vae, const struct visitor *v)
 
 /* ---- forward ---- */
 
-static int run_resnet(const struct resnet *r, struct exec *x, struct act *y, struct dr_error *err)
+static int run_resnet(const struct resnet *r, bool moments, struct exec *x, struct stream *y,
+                      struct dr_error *err)
 {
-    struct act in = *y;
-    return resnet_run(r, x, (struct act){ 0 }, &in, false, y, err);
+    struct stream in = *y;
+    return resnet_run(r, x, (struct act){ 0 }, &in, (struct blk_way){ .moments = moments }, y, err);
 }
 
-static int run_mid(const struct vae_half *h, bool attention, struct exec *x, struct act *y,
+static int run_mid(const struct vae_half *h, bool attention, struct exec *x, struct stream *y,
                    struct dr_error *err)
 {
     int e;
-    if ((e = run_resnet(&h->mid[0], x, y, err)) ||
-        (attention && (e = pixel_attention_run(&h->attention, x, *y, err))))
+    if ((e = run_resnet(&h->mid[0], true, x, y, err)) ||
+        (attention && (e = pixel_attention_run(&h->attention, x, y, err))))
         return e;
-    return run_resnet(&h->mid[1], x, y, err);
+    return run_resnet(&h->mid[1], true, x, y, err);
 }
 
-static int run_sampler(const struct layer *l, bool down, struct exec *x, struct act *y,
+static int run_sampler(const struct layer *l, bool down, struct exec *x, struct stream *y,
                        struct dr_error *err)
 {
-    struct act in = *y;
+    struct act in = y->x;
     int64_t h = down ? in.h / 2 : in.h * 2, w = down ? in.w / 2 : in.w * 2;
-    const struct blk_conv how = { .stride = 2, .pad_high = true };
-    int e = blk_new(x, in.n, h, w, in.c, y, err);
+    const struct blk_conv how = { .stride = 2, .pad_high = true, .moments = &y->moments };
+    int e = blk_new(x, in.n, h, w, in.c, &y->x, err);
     if (!e)
-        e = down ? blk_conv(x, l, in, how, *y, err) : blk_upsample(x, l, in, *y, err);
+        e = down ? blk_conv(x, l, in, how, y->x, err)
+                 : blk_upsample(x, l, in, y->x, &y->moments, err);
     if (e)
         return e;
     act_free(x, &in);
@@ -212,13 +214,13 @@ static int run_sampler(const struct layer *l, bool down, struct exec *x, struct 
 }
 
 static int run_levels(const struct vae_half *h, int levels, bool down, struct exec *x,
-                      struct act *y, struct dr_error *err)
+                      struct stream *y, struct dr_error *err)
 {
     int e;
     for (int i = 0; i < levels; i++) {
         const struct vae_level *l = &h->levels[i];
         for (int j = 0; j < l->n; j++)
-            if ((e = run_resnet(&l->units[j], x, y, err)))
+            if ((e = run_resnet(&l->units[j], j + 1 < l->n || !l->samples, x, y, err)))
                 return e;
         if (l->samples && (e = run_sampler(&l->sampler, down, x, y, err)))
             return e;
@@ -226,13 +228,14 @@ static int run_levels(const struct vae_half *h, int levels, bool down, struct ex
     return 0;
 }
 
-/* *y = l(*y), its own memory. */
-static int run_conv(const struct layer *l, struct exec *x, struct act *y, struct dr_error *err)
+/* *y = l(*y), its own memory; moments as in blk_conv. */
+static int run_conv(const struct layer *l, struct exec *x, struct act *y, struct act *moments,
+                    struct dr_error *err)
 {
     struct act in = *y;
     int e;
     if ((e = blk_new(x, in.n, in.h, in.w, l->desc.out, y, err)) ||
-        (e = blk_conv(x, l, in, (struct blk_conv){ 0 }, *y, err)))
+        (e = blk_conv(x, l, in, (struct blk_conv){ .moments = moments }, *y, err)))
         return e;
     act_free(x, &in);
     return 0;
@@ -249,11 +252,12 @@ static int run_pointwise(const struct layer *l, struct exec *x, struct act *y, s
     return 0;
 }
 
-static int run_out(const struct vae_half *h, int groups, struct exec *x, struct act *y,
+static int run_out(const struct vae_half *h, int groups, struct exec *x, struct stream *y,
                    struct dr_error *err)
 {
-    int e = blk_normed(x, &h->norm_out, groups, VAE_EPS, ACT_SILU, y, err);
-    return e ? e : run_conv(&h->conv_out, x, y, err);
+    const struct blk_norm norm = { .groups = groups, .eps = VAE_EPS, .activation = ACT_SILU };
+    int e = blk_normed(x, &h->norm_out, norm, y, err);
+    return e ? e : run_conv(&h->conv_out, x, &y->x, NULL, err);
 }
 
 static int decode_one(const struct vae *v, struct exec *x, const float *latent, int64_t h,
@@ -261,16 +265,17 @@ static int decode_one(const struct vae *v, struct exec *x, const float *latent, 
 {
     const struct vae_arch *a = &v->arch;
     const struct vae_half *d = &v->decoder;
-    struct act y;
+    struct stream y;
     int e;
-    if ((e = blk_new(x, 1, h, w, a->latent_channels, &y, err)) ||
-        (e = act_write_nchw(x, y, latent, err)) ||
-        (a->post_quant_conv && (e = run_pointwise(&v->post_quant, x, &y, err))) ||
-        (e = run_conv(&d->conv_in, x, &y, err)) || (e = run_mid(d, a->mid_attention, x, &y, err)) ||
+    if ((e = blk_new(x, 1, h, w, a->latent_channels, &y.x, err)) ||
+        (e = act_write_nchw(x, y.x, latent, err)) ||
+        (a->post_quant_conv && (e = run_pointwise(&v->post_quant, x, &y.x, err))) ||
+        (e = run_conv(&d->conv_in, x, &y.x, &y.moments, err)) ||
+        (e = run_mid(d, a->mid_attention, x, &y, err)) ||
         (e = run_levels(d, a->levels, false, x, &y, err)) ||
-        (e = run_out(d, a->groups, x, &y, err)) || (e = act_read_nchw(x, y, ret_image, err)))
+        (e = run_out(d, a->groups, x, &y, err)) || (e = act_read_nchw(x, y.x, ret_image, err)))
         return e;
-    act_free(x, &y);
+    act_free(x, &y.x);
     return 0;
 }
 
@@ -279,16 +284,17 @@ static int encode_one(const struct vae *v, struct exec *x, const float *image, i
 {
     const struct vae_arch *a = &v->arch;
     const struct vae_half *d = &v->encoder;
-    struct act y;
+    struct stream y;
     int e;
-    if ((e = blk_new(x, 1, h, w, a->in_channels, &y, err)) ||
-        (e = act_write_nchw(x, y, image, err)) || (e = run_conv(&d->conv_in, x, &y, err)) ||
+    if ((e = blk_new(x, 1, h, w, a->in_channels, &y.x, err)) ||
+        (e = act_write_nchw(x, y.x, image, err)) ||
+        (e = run_conv(&d->conv_in, x, &y.x, &y.moments, err)) ||
         (e = run_levels(d, a->levels, true, x, &y, err)) ||
         (e = run_mid(d, a->mid_attention, x, &y, err)) || (e = run_out(d, a->groups, x, &y, err)) ||
-        (a->quant_conv && (e = run_pointwise(&v->quant, x, &y, err))) ||
-        (e = act_read_nchw(x, y, ret_moments, err)))
+        (a->quant_conv && (e = run_pointwise(&v->quant, x, &y.x, err))) ||
+        (e = act_read_nchw(x, y.x, ret_moments, err)))
         return e;
-    act_free(x, &y);
+    act_free(x, &y.x);
     return 0;
 }
 

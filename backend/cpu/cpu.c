@@ -145,6 +145,13 @@ struct op_need cpu_need(struct backend *be, const struct op *op)
     };
 }
 
+int64_t cpu_runs(struct backend *be, const struct op *op)
+{
+    const struct cpu_backend *cpu = (struct cpu_backend *)be;
+    const struct kernel *k = kernel_for(op, cpu->set, cpu->exact);
+    return k->runs && op->dst.dtype == DTYPE_F32 ? k->runs(op) : 0;
+}
+
 struct run {
     const struct kernel *kernel;
     struct op_args args;
@@ -181,6 +188,7 @@ int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
                   .v = address(&op->v),
                   .residual = address(&op->residual),
                   .channel_add = address(&op->channel_add),
+                  .moments = address(&op->moments),
                   .shared = l.shared ? scratch : NULL },
         .own = l.per_thread ? scratch + l.shared : NULL,
         .per_thread = l.per_thread,
@@ -240,6 +248,7 @@ int backend_open_cpu(const struct backend_options *opt, struct backend **ret, st
         .weight_make = cpu_weight_make,
         .weight_bind = cpu_weight_bind,
         .need = cpu_need,
+        .runs = cpu_runs,
         .run = cpu_run,
     };
     return cpu_backend_open(opt, &vtable, ret, err);

@@ -20,6 +20,7 @@ struct weight_bytes cpu_weight_bytes(struct backend *be, const struct weight_des
 void cpu_weight_make(struct backend *be, const struct cpu_weight *w, void *dst);
 void cpu_weight_bind(struct backend *be, struct cpu_weight *w, const void *made);
 struct op_need cpu_need(struct backend *be, const struct op *op);
+int64_t cpu_runs(struct backend *be, const struct op *op);
 int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
             size_t scratch_offset, const atomic_int *stop, struct dr_error *err);
 

@@ -39,8 +39,8 @@ static void guarded_copy(struct backend *be, const struct transfer *t)
 static int guarded_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
                        size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
 {
-    struct buffer *used[] = { op->dst.buf,      op->src.buf,         op->k.buf,  op->v.buf,
-                              op->residual.buf, op->channel_add.buf, scratch_buf };
+    struct buffer *used[] = { op->dst.buf,      op->src.buf,         op->k.buf,       op->v.buf,
+                              op->residual.buf, op->channel_add.buf, op->moments.buf, scratch_buf };
     int count = (int)(sizeof used / sizeof *used);
     for (int i = 0; i < count; i++)
         protect(used[i], PROT_READ | PROT_WRITE);
@@ -62,6 +62,7 @@ int backend_open_guarded(const struct backend_options *opt, struct backend **ret
         .weight_make = cpu_weight_make,
         .weight_bind = cpu_weight_bind,
         .need = cpu_need,
+        .runs = cpu_runs,
         .run = guarded_run,
     };
     return cpu_backend_open(opt, &vtable, ret, err);

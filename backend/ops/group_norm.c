@@ -3,8 +3,9 @@
  *
  * Contract (Wu and He 2018; torch's GroupNorm). src and dst [n, h, w, c] float32, c a multiple of
  * `groups`; weight WEIGHT_NORM [c], shift optional; biased variance; activation NONE or SILU; dst
- * may be src. flops 0. Order: sums of values and squares in double over fixed runs of pixels of a
- * sample, the runs then combined in rising order.
+ * may be src. `moments` are those of src, if whoever wrote it took them, and kernels may read them
+ * instead for the statistics; the reference does not need to. flops 0. Order: sums of values and
+ * squares in double over fixed runs of pixels of a sample, the runs then combined in rising order.
  */
 #include "backend/ops/common.h"
 
@@ -129,7 +130,7 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
         apply(a, tile);
 }
 
-enum { SILU = 1, IN_PLACE = 2, VIEW = 4, F16 = 8, FAR = 16 };
+enum { SILU = 1, IN_PLACE = 2, VIEW = 4, F16 = 8, FAR = 16, MOMENTS = 32 };
 
 static const struct op_case cases[] = {
     { "one value", .n = 1, .h = 1, .w = 1, .cin = 1, .groups = 1 },
@@ -138,6 +139,12 @@ static const struct op_case cases[] = {
     { "groups of one", .n = 2, .h = 9, .w = 4, .cin = 6, .groups = 6 },
     { "one group", .n = 1, .h = 5, .w = 9, .cin = 17, .groups = 1, .variant = IN_PLACE },
     { "views", .n = 2, .h = 12, .w = 9, .cin = 40, .groups = 8, .variant = VIEW | SILU },
+    { "moments", .n = 3, .h = 7, .w = 5, .cin = 35, .groups = 5, .variant = SILU | MOMENTS },
+    { "moments, one pixel", .n = 1, .h = 1, .w = 1, .cin = 320, .groups = 32, .variant = MOMENTS },
+    { "moments, views", .n = 2, .h = 52, .w = 40, .cin = 128, .groups = 32,
+      .variant = VIEW | F16 | MOMENTS },
+    { "moments, far from zero", .n = 1, .h = 32, .w = 32, .cin = 64, .groups = 32,
+      .variant = FAR | IN_PLACE | MOMENTS },
     { "far from zero", .n = 1, .h = 32, .w = 32, .cin = 64, .groups = 32, .variant = FAR },
     { "constant", .n = 1, .h = 4, .w = 4, .cin = 32, .groups = 32, .kv = 1, .variant = SILU },
     { "wide", .n = 1, .h = 13, .w = 9, .cin = 2560, .groups = 32, .variant = SILU | F16 },
@@ -155,6 +162,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->groups = c->groups;
     op->eps = 1e-5;
     op->activation = c->variant & SILU ? ACT_SILU : ACT_NONE;
+    ret->moments = c->variant & MOMENTS;
     ret->src_in_place = c->variant & IN_PLACE;
     ret->mean = c->variant & FAR ? 100 : 0;
     ret->constant = c->kv == 1;

@@ -144,45 +144,48 @@ enum {
     GEGLU = 256,
     ACTS = 448,
     NO_BIAS = 512,
-    I8 = 1024
+    I8 = 1024,
+    MOMENTS = 2048
 };
 
 /* h, w: rows; cin, cout (of dst). */
 static const struct op_case cases[] = {
     { "one value", .n = 1, .h = 1, .w = 1, .cin = 1, .cout = 1 },
     { "one row", .n = 1, .h = 1, .w = 1, .cin = 1280, .cout = 320, .variant = F16 | SILU },
-    { "odd sizes", .n = 2, .h = 1, .w = 7, .cin = 37, .cout = 29, .variant = ADD },
+    { "odd sizes", .n = 2, .h = 1, .w = 7, .cin = 37, .cout = 29, .variant = ADD | MOMENTS },
     { "thin", .n = 1, .h = 1, .w = 131, .cin = 3, .cout = 1, .variant = BF16 },
-    { "views", .n = 2, .h = 3, .w = 5, .cin = 24, .cout = 18, .variant = VIEW | ADD | F16 },
+    { "views", .n = 2, .h = 3, .w = 5, .cin = 24, .cout = 18,
+      .variant = VIEW | ADD | F16 | MOMENTS },
     { "views, whole strips", .n = 2, .h = 4, .w = 8, .cin = 42, .cout = 18, .variant = VIEW },
     { "no bias", .n = 1, .h = 1, .w = 33, .cin = 65, .cout = 33, .variant = NO_BIAS },
     { "three parts", .n = 1, .h = 1, .w = 21, .cin = 48, .cout = 3 * 40,
       .variant = PARTS | F16 | NO_BIAS },
     { "three odd parts", .n = 1, .h = 1, .w = 21, .cin = 50, .cout = 3 * 13, .variant = PARTS },
-    { "in place", .n = 3, .h = 4, .w = 4, .cin = 64, .cout = 64, .variant = IN_PLACE | F16 },
+    { "in place", .n = 3, .h = 4, .w = 4, .cin = 64, .cout = 64,
+      .variant = IN_PLACE | F16 | MOMENTS },
     { "gelu", .n = 1, .h = 1, .w = 19, .cin = 40, .cout = 52, .variant = GELU },
     { "quick gelu f8", .n = 1, .h = 1, .w = 19, .cin = 40, .cout = 52, .variant = QUICK | F8 },
     { "geglu odd", .n = 1, .h = 1, .w = 19, .cin = 41, .cout = 23, .variant = GEGLU },
     { "geglu views", .n = 2, .h = 1, .w = 34, .cin = 64, .cout = 96,
       .variant = GEGLU | VIEW | F16 | ADD },
-    { "long sum", .n = 1, .h = 1, .w = 40, .cin = 10240, .cout = 24, .variant = F16 },
-    { "three samples", .n = 3, .h = 1, .w = 77, .cin = 96, .cout = 80, .variant = F16 },
+    { "long sum", .n = 1, .h = 1, .w = 40, .cin = 10240, .cout = 24, .variant = F16 | MOMENTS },
+    { "three samples", .n = 3, .h = 1, .w = 77, .cin = 96, .cout = 80, .variant = F16 | MOMENTS },
     { "clip mlp", .n = 1, .h = 1, .w = 77, .cin = 768, .cout = 3072, .variant = F16 | QUICK },
     { "unet qkv", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 3840,
       .variant = F16 | PARTS | NO_BIAS },
     { "unet geglu", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 5120, .variant = F16 | GEGLU },
     { "unet down projection", .n = 1, .h = 1, .w = 1024, .cin = 2560, .cout = 640,
-      .variant = F16 | IN_PLACE },
+      .variant = F16 | IN_PLACE | MOMENTS },
     { "int8, one value", .n = 1, .h = 1, .w = 1, .cin = 1, .cout = 1, .variant = I8 },
     { "int8, odd sizes", .n = 2, .h = 1, .w = 7, .cin = 37, .cout = 29,
-      .variant = I8 | ADD | SILU },
+      .variant = I8 | ADD | SILU | MOMENTS },
     { "int8, views", .n = 2, .h = 3, .w = 5, .cin = 26, .cout = 18, .variant = I8 | VIEW | ADD },
     { "int8, views, whole strips", .n = 2, .h = 4, .w = 8, .cin = 42, .cout = 18,
       .variant = I8 | VIEW },
     { "int8, three odd parts", .n = 1, .h = 1, .w = 21, .cin = 50, .cout = 3 * 13,
       .variant = I8 | PARTS | NO_BIAS },
     { "int8, in place", .n = 3, .h = 4, .w = 4, .cin = 64, .cout = 80,
-      .variant = I8 | IN_PLACE | GELU },
+      .variant = I8 | IN_PLACE | GELU | MOMENTS },
     { "int8, three blocks, geglu", .n = 2, .h = 1, .w = 67, .cin = 2570, .cout = 40,
       .variant = I8 | GEGLU },
     { "int8, unet feed-forward", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 5120,
@@ -202,6 +205,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->dst = (struct act){ .n = c->n, .h = c->h, .w = c->w, .c = c->cout, .ld = c->cout + gap };
     if (c->variant & (ADD | IN_PLACE))
         op->residual = op->dst;
+    ret->moments = c->variant & MOMENTS;
     ret->residual_in_place = c->variant & IN_PLACE;
     ret->weight_dtype = c->variant & I8 ? DTYPE_I8 : dtypes[c->variant & DTYPES];
     ret->weight = (struct weight_desc){ .kind = WEIGHT_LINEAR,

@@ -40,6 +40,7 @@ struct op {
     struct act k, v;        /* attention */
     struct act residual;    /* added to the result; may be the same memory as dst */
     struct act channel_add; /* conv2d: [n, 1, 1, c], added to every pixel before activation */
+    struct act moments;     /* products: of dst, written; group_norm: of src, see moments_width */
     const struct weight *weight;
     const struct weight *position; /* embedding: second table, row = index of the token */
     enum activation activation;
@@ -52,11 +53,20 @@ struct op {
     bool causal;           /* attention: token i sees tokens 0..i */
 };
 
+/* Moments of an activation of c channels: [n, 1, runs, moments_width(c)] float32. A run is some of
+ * a sample's pixels, each pixel in one run; of a run come c means, c sums of squared distances from
+ * them, and from element 2c on the number of its pixels, 0 for a run that is none. */
+static inline int64_t moments_width(int64_t c)
+{
+    return 2 * c + 16; /* rows stay aligned */
+}
+
 /* Everything resolved to memory, for references and kernels. Strides come from op's acts. */
 struct op_args {
     const struct op *op;
     void *dst;
     const void *src, *k, *v, *residual, *channel_add; /* NULL when absent */
+    void *moments;
     char *shared; /* scratch shared by the threads, 64-byte aligned */
 };
 
@@ -70,6 +80,7 @@ struct kernel {
     int phases;
     int (*phases_of)(const struct op *op);     /* for this op, instead; NULL: phases */
     double (*executed)(const struct op *op);   /* flops really done; NULL: the op's */
+    int64_t (*runs)(const struct op *op);      /* of a sample in `moments`; NULL: gives none */
     size_t (*shared)(const struct op *op);     /* bytes; NULL: none */
     size_t (*per_thread)(const struct op *op); /* bytes; NULL: none */
     int64_t (*tiles)(const struct op *op, int phase);
@@ -100,6 +111,7 @@ struct op_setup {
     double mean;            /* of the values of src; their deviation is 1 */
     bool constant;          /* src is all `mean` */
     int64_t ids;            /* src is I32: numbers in 0 .. ids-1 */
+    bool moments;           /* asked for, where a kernel gives them; of a norm: there */
 };
 
 /* An op's activations, as a set of flags. */

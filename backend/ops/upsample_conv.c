@@ -40,34 +40,34 @@ static double at(const struct op_args *a, int64_t n, int64_t h, int64_t w, int64
     return window_at(a, source, n, h, w, c);
 }
 
-enum { F16 = 1, VIEW = 2, ADD = 4, I8 = 8 };
+enum { F16 = 1, VIEW = 2, ADD = 4, I8 = 8, MOMENTS = 16 };
 
 /* h, w: of dst; kv, groups: of src. */
 static const struct op_case cases[] = {
     { "one value", .n = 1, .h = 1, .w = 1, .kv = 1, .groups = 1, .cin = 1, .cout = 1 },
     { "double", .n = 2, .h = 8, .w = 10, .kv = 4, .groups = 5, .cin = 20, .cout = 12 },
     { "7 to 13, 5 to 9", .n = 3, .h = 13, .w = 9, .kv = 7, .groups = 5, .cin = 33, .cout = 17,
-      .variant = F16 },
+      .variant = F16 | MOMENTS },
     { "same size", .n = 1, .h = 6, .w = 5, .kv = 6, .groups = 5, .cin = 16, .cout = 16 },
     { "one to seven", .n = 1, .h = 7, .w = 7, .kv = 1, .groups = 1, .cin = 5, .cout = 3 },
     { "smaller", .n = 1, .h = 4, .w = 3, .kv = 9, .groups = 7, .cin = 8, .cout = 8 },
     { "views", .n = 2, .h = 10, .w = 6, .kv = 5, .groups = 3, .cin = 24, .cout = 20,
       .variant = VIEW | F16 | ADD },
     { "double, odd sizes, views", .n = 3, .h = 14, .w = 10, .kv = 7, .groups = 5, .cin = 36,
-      .cout = 70, .variant = VIEW | F16 | ADD },
+      .cout = 70, .variant = VIEW | F16 | ADD | MOMENTS },
     { "double, almost", .n = 1, .h = 15, .w = 10, .kv = 7, .groups = 5, .cin = 36, .cout = 40 },
     { "double, deep", .n = 2, .h = 22, .w = 16, .kv = 11, .groups = 8, .cin = 1280, .cout = 1280,
       .variant = F16 },
     { "unet upsampler", .n = 1, .h = 32, .w = 32, .kv = 16, .groups = 16, .cin = 640, .cout = 640,
       .variant = F16 },
     { "vae upsampler", .n = 1, .h = 128, .w = 96, .kv = 64, .groups = 48, .cin = 128, .cout = 128,
-      .variant = F16 },
+      .variant = F16 | MOMENTS },
     { "double, rows longer than strips", .n = 2, .h = 6, .w = 72, .kv = 3, .groups = 36, .cin = 64,
-      .cout = 72, .variant = F16 | ADD },
+      .cout = 72, .variant = F16 | ADD | MOMENTS },
     { "int8, double", .n = 2, .h = 4, .w = 72, .kv = 2, .groups = 36, .cin = 128, .cout = 72,
-      .variant = I8 | ADD },
+      .variant = I8 | ADD | MOMENTS },
     { "int8, odd sizes", .n = 2, .h = 7, .w = 5, .kv = 4, .groups = 3, .cin = 19, .cout = 21,
-      .variant = I8 },
+      .variant = I8 | MOMENTS },
     { "int8", .n = 2, .h = 13, .w = 9, .kv = 7, .groups = 5, .cin = 150, .cout = 70,
       .variant = VIEW | I8 | ADD },
 };
@@ -81,6 +81,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->dst = (struct act){ .n = c->n, .h = c->h, .w = c->w, .c = c->cout, .ld = c->cout + gap };
     if (c->variant & ADD)
         op->residual = op->dst;
+    ret->moments = c->variant & MOMENTS;
     ret->weight_dtype = c->variant & I8 ? DTYPE_I8 : c->variant & F16 ? DTYPE_F16 : DTYPE_F32;
     ret->weight = (struct weight_desc){ .kind = WEIGHT_CONV,
                                         .in = c->cin,

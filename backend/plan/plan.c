@@ -69,6 +69,11 @@ static struct op_need plan_need(struct backend *be, const struct op *op)
     return be->inner->v->need(be->inner, op);
 }
 
+static int64_t plan_runs(struct backend *be, const struct op *op)
+{
+    return be->inner->v->runs(be->inner, op);
+}
+
 /* The mark of use is the one field of a weight that running an op changes. Of a table only `rows`
  * are read. */
 static void use_weight(struct plan_backend *plan, const struct weight *used, int64_t rows)
@@ -120,6 +125,7 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
         .weight_new = plan_weight_new,
         .weight_gone = plan_weight_gone,
         .need = plan_need,
+        .runs = plan_runs,
         .run = plan_run,
     };
     struct plan_backend *plan = dr_calloc(DR_TAG_BASE, 1, sizeof *plan);
