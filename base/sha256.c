@@ -9,7 +9,7 @@
 
 #include "base/alloc.h"
 
-enum { PIECE = 256 << 10 };
+enum { PIECE = 64 << 10 };
 
 struct sha256 {
     EVP_MD_CTX *context;

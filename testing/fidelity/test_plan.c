@@ -75,7 +75,7 @@ static void plan_and_run(int width, int height, int batch, double guidance)
     session_close(&s);
 }
 
-/* Digests that other tests left are read too: of many, that is a per cent of a small job. */
+/* Digests that other tests left, or none, would make a difference to a small job. */
 static void forget_other_tests(void)
 {
     assert_int_equal(setenv("XDG_CACHE_HOME", test_dir(), 1), 0);
