@@ -225,9 +225,9 @@ static int run(struct loop *l, const struct job_events *events, struct dr_error 
 static int plan_forward(struct loop *l, const struct unet_context *last,
                         const struct unet_context *other, struct dr_error *err)
 {
-    int n = l->d->rows;
-    for (int i = 0; i < n; i++)
-        l->rows[i] = (struct unet_row){ .latent = l->input,
+    int n = l->d->rows, each = guidance_rows(&l->d->guidance);
+    for (int i = 0; i < n; i++) /* rows of a picture have its latents; the last one's are whole */
+        l->rows[i] = (struct unet_row){ .latent = l->input + (size_t)((i + n % each) / each) * l->n,
                                         .pred = l->predictions,
                                         .context = (n - 1 - i) % 2 ? other : last };
     return unet_forward(l->d->unet, l->d->x, l->rows, n, l->d->h, l->d->w, err);

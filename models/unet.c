@@ -418,7 +418,9 @@ struct pass {
     const struct unet_row *rows;
     const struct text_kv **kv; /* [n] */
     int64_t n;
-    struct act emb; /* silu(time embedding) [n, 1, 1, time_dim] */
+    struct alike latents;  /* of the rows */
+    int64_t of[UNET_ROWS]; /* its */
+    struct act emb;        /* silu(time embedding) [n, 1, 1, time_dim] */
     struct act skips[SKIPS];
     int n_skips;
     struct dr_error *err;
@@ -464,7 +466,8 @@ static int time_embedding(struct pass *p)
 static int unit_run(struct pass *p, const struct unit *b, struct stream *in, struct blk_way way,
                     struct stream *ret)
 {
-    struct blk_way inner = { .keep = way.keep, .moments = way.moments || b->attends };
+    struct blk_way inner = way;
+    inner.moments |= b->attends;
     int e = resnet_run(&b->resnet, p->x, p->emb, in, inner, ret, p->err);
     if (e || !b->attends)
         return e;
@@ -480,6 +483,7 @@ static int run_down(struct pass *p, struct stream *y)
         for (int j = 0; j < l->n; j++) {
             struct stream in = *y;
             struct blk_way way = { .keep = true, .moments = j + 1 < l->n || !l->samples };
+            way.alike = i + j == 0 ? &p->latents : NULL;
             if ((e = unit_run(p, &l->units[j], &in, way, y)))
                 return e;
             p->skips[p->n_skips++] = y->x;
@@ -503,7 +507,8 @@ static int run_mid(struct pass *p, struct stream *y)
     struct stream in = *y;
     const struct level *l = &p->u->mid;
     for (int j = 0; j < l->n && !e; j++, in = *y)
-        e = unit_run(p, &l->units[j], &in, (struct blk_way){ j == 0, j + 1 < l->n }, y);
+        e = unit_run(p, &l->units[j], &in,
+                     (struct blk_way){ .keep = j == 0, .moments = j + 1 < l->n }, y);
     if (e || l->n)
         return e;
     act_free(p->x, &y->moments);
@@ -539,22 +544,30 @@ static int run_up(struct pass *p, struct stream *y)
     return 0;
 }
 
+/* *ret = conv_in of every row's latent, with the moments of those that differ. */
 static int run_in(struct pass *p, int64_t h, int64_t w, struct stream *ret)
 {
     const struct unet_arch *a = &p->u->arch;
+    const struct blk_conv how = { .moments = &ret->moments };
+    int64_t count = p->latents.count;
     struct act in;
-    int e = blk_new(p->x, p->n, h, w, a->in_channels, &in, p->err);
+    int e = blk_new(p->x, count, h, w, a->in_channels, &in, p->err);
     if (e)
         return e;
-    for (int64_t i = 0; i < p->n; i++)
+    for (int64_t i = 0; i < count; i++)
         if ((e = act_write_nchw(p->x, act_samples(in, i, 1), p->rows[i].latent, p->err)))
             return e;
-    const struct blk_conv how = { .moments = &ret->moments };
     if ((e = blk_new(p->x, p->n, h, w, a->channels[0], &ret->x, p->err)) ||
-        (e = blk_conv(p->x, &p->u->conv_in, in, how, ret->x, p->err)))
+        (e = blk_conv(p->x, &p->u->conv_in, in, how, act_samples(ret->x, 0, count), p->err)))
         return e;
     act_free(p->x, &in);
-    return 0;
+    for (int64_t i = count; i < p->n && !e; i++) {
+        struct op copy = { .kind = OP_KIND_resize,
+                           .dst = act_samples(ret->x, i, 1),
+                           .src = act_samples(ret->x, p->latents.of[i], 1) };
+        e = op_run(p->x, &copy, p->err);
+    }
+    return e;
 }
 
 static int run_out(struct pass *p, struct stream *y)
@@ -576,13 +589,38 @@ static int run_out(struct pass *p, struct stream *y)
     return 0;
 }
 
-/* Those whose text is zeros first, so that each kind is one run of samples. */
+/* The first row with this one's latent. */
+static int first_with(const struct unet_row *rows, int i)
+{
+    int k = 0;
+    while (k < i && (!rows[i].latent || rows[k].latent != rows[i].latent))
+        k++;
+    return k;
+}
+
+/* Those whose text is zeros first, so that each kind is one run of samples; within a kind those
+ * that bring a latent of their own before those that repeat one. */
 static void order_rows(const struct unet_row *rows, int n, struct unet_row *ret)
 {
-    for (int zero = 1; zero >= 0; zero--)
+    for (int kind = 3; kind >= 0; kind--)
         for (int i = 0; i < n; i++)
-            if (rows[i].context->kv.zero == zero)
+            if (2 * rows[i].context->kv.zero + (first_with(rows, i) == i) == kind)
                 *ret++ = rows[i];
+}
+
+/* Which rows have the latent of another: those after `count`, or none of them where one of their
+ * own stands behind. */
+static void find_alike(struct pass *p)
+{
+    int64_t n = p->n, repeats = 0;
+    for (int64_t i = 0; i < n; i++) {
+        p->of[i] = first_with(p->rows, (int)i);
+        repeats += p->of[i] < i;
+    }
+    p->latents = (struct alike){ .count = n - repeats, .of = p->of };
+    for (int64_t i = 0; i < p->latents.count; i++)
+        if (p->of[i] < i)
+            p->latents.count = n;
 }
 
 int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, int n, int64_t h,
@@ -603,6 +641,7 @@ int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, in
     struct pass p = { .u = u, .x = x, .rows = ordered, .kv = kv, .n = n, .err = err };
     struct stream y;
     int e;
+    find_alike(&p);
     if ((e = time_embedding(&p)) || (e = run_in(&p, h, w, &y)) || (e = run_down(&p, &y)) ||
         (e = run_mid(&p, &y)) || (e = run_up(&p, &y)) || (e = run_out(&p, &y)))
         return e;

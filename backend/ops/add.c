@@ -1,9 +1,9 @@
-/* add.c - dst = act(src + residual + bias).
+/* add.c - dst = act(src + residual + bias + channel_add).
  *
- * Contract. All [n, h, w, c] float32; residual may be absent (then dst = act(src + bias)); bias
- * [c], the same for all pixels, is that of `weight`, a WEIGHT_LINEAR: what it gives for an input of
- * zeros; without a weight there is none. activation NONE, SILU, GELU or QUICK_GELU, after the
- * addition, unlike elsewhere. dst may be src or residual. flops 0.
+ * Contract. All [n, h, w, c] float32; what is added may each be absent. bias [c], the same for all
+ * pixels, is that of `weight`, a WEIGHT_LINEAR: what it gives for an input of zeros. channel_add
+ * [n, 1, 1, c] is the same for all pixels of a sample. activation NONE, SILU, GELU or QUICK_GELU,
+ * after the addition, unlike elsewhere. dst may be src or residual. flops 0.
  */
 #include "backend/ops/common.h"
 
@@ -14,8 +14,10 @@ static int check(const struct op *op, struct dr_error *err)
     int r = ref_usual("add", op, true, err);
     if (!r)
         r = ref_shape("add", "src", &op->src, op->dst.n, op->dst.h, op->dst.w, op->dst.c, err);
-    if (!r && (op->channel_add.buf || (unsigned)op->activation >= ACT_GEGLU))
-        r = dr_fail(err, DR_EINVAL, "add: no channel_add, no geglu");
+    if (!r && (unsigned)op->activation >= ACT_GEGLU)
+        r = dr_fail(err, DR_EINVAL, "add: no geglu");
+    if (!r)
+        r = ref_channel_add("add", op, err);
     if (r || !op->weight)
         return r;
     const struct weight_desc *d = weight_desc(op->weight);
@@ -47,15 +49,30 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
     for (int64_t p = first; p < last; p++) {
         const float *x = ref_row(a->src, &op->src, p);
         const float *y = a->residual ? ref_row(a->residual, &op->residual, p) : NULL;
+        const float *add = a->channel_add
+                               ? ref_row(a->channel_add, &op->channel_add, p / ref_pixels(&op->dst))
+                               : NULL;
         float *out = (float *)a->dst + p * op->dst.ld;
         for (int64_t c = 0; c < op->dst.c; c++) {
             double sum = y ? (double)x[c] + y[c] : x[c];
-            out[c] = (float)ref_activate(op->activation, bias ? sum + bias[c] : sum);
+            if (bias)
+                sum += bias[c];
+            if (add)
+                sum += add[c];
+            out[c] = (float)ref_activate(op->activation, sum);
         }
     }
 }
 
-enum { ACTS = 3, ADD = 4, SRC_IN_PLACE = 8, RESIDUAL_IN_PLACE = 16, VIEW = 32, BIAS = 64 };
+enum {
+    ACTS = 3,
+    ADD = 4,
+    SRC_IN_PLACE = 8,
+    RESIDUAL_IN_PLACE = 16,
+    VIEW = 32,
+    BIAS = 64,
+    CHANNELS = 128
+};
 
 static const struct op_case cases[] = {
     { "one value", .n = 1, .h = 1, .w = 1, .cin = 1, .variant = ADD },
@@ -68,6 +85,8 @@ static const struct op_case cases[] = {
     { "quick gelu", .n = 1, .h = 3, .w = 17, .cin = 21, .variant = ACT_QUICK_GELU | VIEW },
     { "unet", .n = 1, .h = 64, .w = 64, .cin = 320, .variant = ADD },
     { "bias", .n = 2, .h = 1, .w = 63, .cin = 37, .variant = BIAS | SRC_IN_PLACE },
+    { "by channel", .n = 3, .h = 4, .w = 5, .cin = 35, .variant = CHANNELS | VIEW },
+    { "all", .n = 2, .h = 9, .w = 3, .cin = 70, .variant = CHANNELS | BIAS | ADD | ACT_GELU },
     { "bias of a sum", .n = 1, .h = 3, .w = 5, .cin = 640, .variant = BIAS | ADD | ACT_SILU },
 };
 
@@ -79,6 +98,8 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->dst = op->src;
     if (c->variant & ADD)
         op->residual = op->src;
+    if (c->variant & CHANNELS)
+        op->channel_add = (struct act){ .n = c->n, .h = 1, .w = 1, .c = c->cin };
     op->activation = (enum activation)(c->variant & ACTS);
     if (c->variant & BIAS)
         ret->weight = (struct weight_desc){

@@ -75,6 +75,16 @@ int ref_usual(const char *op, const struct op *o, bool in_place, struct dr_error
     return r ? r : ref_apart(op, "residual", &o->dst, &o->residual, true, err);
 }
 
+int ref_channel_add(const char *op, const struct op *o, struct dr_error *err)
+{
+    if (!o->channel_add.buf)
+        return 0;
+    int r = ref_need(op, "channel_add", &o->channel_add, DTYPE_F32, err);
+    if (!r)
+        r = ref_shape(op, "channel_add", &o->channel_add, o->dst.n, 1, 1, o->dst.c, err);
+    return r ? r : ref_apart(op, "channel_add", &o->dst, &o->channel_add, false, err);
+}
+
 int ref_weight(const char *op, const struct weight *w, enum weight_kind kind, struct dr_error *err)
 {
     static const char *const names[] = { "linear", "convolution", "norm", "table" };
@@ -130,7 +140,7 @@ double ref_finish(const struct op_args *a, int64_t p, int64_t c, double sum, dou
         sum += bias[c];
     if (a->channel_add) {
         int64_t n = p / ref_pixels(&op->dst);
-        sum += ref_row(a->channel_add, &op->channel_add, n)[c];
+        sum = (double)(float)sum + ref_row(a->channel_add, &op->channel_add, n)[c];
     }
     if (op->activation == ACT_GEGLU)
         sum *= gelu(bias ? gate + bias[op->dst.c + c] : gate);

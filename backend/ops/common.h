@@ -17,6 +17,8 @@ int ref_apart(const char *op, const char *what, const struct act *dst, const str
               bool in_place, struct dr_error *err);
 /* dst, src and residual of the usual op: float32, residual of dst's shape. */
 int ref_usual(const char *op, const struct op *o, bool in_place, struct dr_error *err);
+/* channel_add, where there is one: float32 [n, 1, 1, c] for dst's n and c, apart from dst. */
+int ref_channel_add(const char *op, const struct op *o, struct dr_error *err);
 int ref_weight(const char *op, const struct weight *w, enum weight_kind kind, struct dr_error *err);
 
 static inline int64_t ref_pixels(const struct act *a)

@@ -2,11 +2,11 @@
  *
  * Contract. src [n, h, w, in], dst [n, H, W, out] float32 NHWC, H = (h + pad_low + pad_high -
  * kernel) / stride + 1, the same for W; weight WEIGHT_CONV [out, in, kernel, kernel] as in torch,
- * kernel 1 or 3; outside src there are zeros. channel_add [n, 1, 1, out] is added before the
- * activation (NONE or SILU). residual: dst's shape, may be dst itself; src may not. flops = 2 n H W
- * in out kernel^2. Order: one sum per output in double, over rows, columns, then channels of the
- * window. Kernels may take the channels in blocks, each in that order. Kernels of 8 bits round src
- * by sample (int8.h).
+ * kernel 1 or 3; outside src there are zeros. channel_add [n, 1, 1, out] is added to the sum in
+ * float32, so that an add may do it as well, before the activation (NONE or SILU). residual: dst's
+ * shape, may be dst itself; src may not. flops = 2 n H W in out kernel^2. Order: one sum per output
+ * in double, over rows, columns, then channels of the window. Kernels may take the channels in
+ * blocks, each in that order. Kernels of 8 bits round src by sample (int8.h).
  */
 #include "backend/ops/common.h"
 #include "backend/ops/window.h"
@@ -36,12 +36,7 @@ static int check(const struct op *op, struct dr_error *err)
     if (!r)
         r = ref_shape("conv2d", "dst", &op->dst, -1, extent(op, op->src.h), extent(op, op->src.w),
                       d->out, err);
-    if (r || !op->channel_add.buf)
-        return r;
-    r = ref_need("conv2d", "channel_add", &op->channel_add, DTYPE_F32, err);
-    if (!r)
-        r = ref_shape("conv2d", "channel_add", &op->channel_add, op->dst.n, 1, 1, d->out, err);
-    return r ? r : ref_apart("conv2d", "channel_add", &op->dst, &op->channel_add, false, err);
+    return r ? r : ref_channel_add("conv2d", op, err);
 }
 
 static int64_t source(const struct op *op, bool row, int64_t out, int tap)
