@@ -4,6 +4,7 @@
     tools/bench_peers/run.py                                    everything; hours
     tools/bench_peers/run.py --cases unet_512 --peers torch_bf16,openvino_bf16 --rounds 5
     tools/bench_peers/run.py --isa avx2                         all limited to AVX2
+    tools/bench_peers/run.py --far 1.25                         who is that many times behind the best peer is measured once a network
 
 Every measurement is a process of its own, one after another: Darkroom, a peer, Darkroom, the next peer, Darkroom ... A peer's ratio is its
 seconds over the mean of the two of Darkroom around it: above 1 Darkroom is faster. Networks are SDXL's at full size with random weights on both
@@ -60,6 +61,7 @@ def options():
     p.add_argument("--peers", type=names(list(PEERS)), default=list(PEERS), help="comma between")
     p.add_argument("--isa", type=names(ISAS), default=ISAS, help="native, avx2 or both (default)")
     p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("--far", type=float, help="times behind a row's best peer, from where a peer is not measured again for that network")
     p.add_argument("--kernels", default="auto", help="Darkroom's kernel set where nothing is limited")
     p.add_argument("--precision", default="auto", help="Darkroom's arithmetic, where nothing is limited")
     p.add_argument("--model", help="checkpoint for Darkroom (default: random weights)")
@@ -156,12 +158,27 @@ def convert(o, python):
         subprocess.run([python, script, "--convert", network, "--work", o.work], check=False, stdout=subprocess.DEVNULL)
 
 
-def measure_row(o, python, row, darkroom):
-    """One round of a row: every peer between two measurements of Darkroom. One that failed is not asked again."""
+def far_peers(o, rows, row):
+    """Peers that are far behind the best of a row of the same network and instructions: name to words."""
+    far = {}
+    for other in rows:
+        best = other["best_peer"]
+        if not o.far or not best or other["isa"] != row["isa"] or other["case"].split("_")[0] != row["case"].split("_")[0]:
+            continue
+        for name, result in other["peers"].items():
+            if result["ratios"] and result["ratio"] > o.far * other["peers"][best]["ratio"]:
+                far[name] = f"not measured, {result['ratio']:.2f} at {other['case']}"
+    return far
+
+
+def measure_row(o, python, row, darkroom, far):
+    """One round of a row: every peer between two measurements of Darkroom. One that failed or is far behind is not asked again."""
     before = None
     for name in row["peers"]:
         result = row["peers"][name]
-        if result.get("error"):
+        if name in far and not result["ratios"]:
+            result["far"] = far[name]
+        if result.get("error") or name in far:
             continue
         if before is None:
             before = darkroom.measure(row["case"])
@@ -194,7 +211,7 @@ def cell(name, result):
     if result is None:
         return "–"
     if not result["ratios"]:
-        return result.get("error", "not yet").replace("|", "/")
+        return (result.get("error") or result.get("far") or "not yet").replace("|", "/")
     used = result["samples"][-1].get("type", "")  # OpenVINO computes in another type where the machine has no such instructions
     return f"{result['seconds']:.2f} s, {result['ratio']:.2f}" + (f" (in {used})" if used and used not in name.split("_") else "")
 
@@ -254,7 +271,7 @@ def main():
     for number in range(o.rounds):
         for row, darkroom in zip(rows, darkrooms):
             say(f"round {number + 1} of {o.rounds}, {row['case']}, {row['isa']}")
-            measure_row(o, python, row, darkroom)
+            measure_row(o, python, row, darkroom, far_peers(o, rows, row))
             summarise(row, darkroom)
             write(o, machine, rows)
     print(table(o, machine, rows), end="")
