@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/cpu/kernels.h"
+#include "backend/ops/common.h"
 #include "backend/vtable.h"
 #include "base/checked.h"
 
@@ -97,13 +98,13 @@ static int moments_check(struct backend *be, const struct op *op, const char *na
                          struct dr_error *err)
 {
     const struct act *m = &op->moments;
-    if (!m->buf)
+    if (!m->buf && !m->c)
         return 0;
     bool read = op->kind == OP_KIND_group_norm;
     int64_t runs = read ? m->w : backend_runs(be, op);
-    if (m->dtype == DTYPE_F32 && runs && m->n == op->dst.n && m->h == 1 && m->w == runs &&
+    if (m->buf && m->dtype == DTYPE_F32 && runs && m->n == op->dst.n && m->h == 1 && m->w == runs &&
         m->c == moments_width(op->dst.c))
-        return 0;
+        return ref_apart(name, "moments", &op->dst, m, false, err);
     return dr_fail(
         err, DR_EINVAL, "%s: moments are [%lld, %lld, %lld, %lld], expected F32 %lld runs", name,
         (long long)m->n, (long long)m->h, (long long)m->w, (long long)m->c, (long long)runs);

@@ -115,7 +115,12 @@ static int sample_reference(struct checker *k, struct dr_error *err)
 static int full_reference(struct checker *k, struct dr_error *err)
 {
     struct check_part all = { .count = k->data.setup.op.dst.n };
-    return check_data_run(k->scalar, &k->data, &k->weights, all, k->opt->stop, &k->full, err);
+    struct check_out out;
+    int r = check_data_run(k->scalar, &k->data, &k->weights, all, k->opt->stop, &out, err);
+    if (r)
+        return r;
+    k->full = out.dst; /* references give no moments */
+    return 0;
 }
 
 /* ---- comparisons ---- */
@@ -229,56 +234,70 @@ static void judge(const struct checker *k, const float *out, bool sampled, struc
                  WORST_FACTOR * r->tolerance);
 }
 
+static bool same_moments(const struct check_out *together, int64_t first,
+                         const struct check_out *some, int64_t samples)
+{
+    size_t each = together->sample_moments;
+    return each == some->sample_moments &&
+           (!each || !memcmp((const char *)together->moments + (size_t)first * each, some->moments,
+                             (size_t)samples * each));
+}
+
 /* Each sample alone has the bits it has among the others. */
 static int check_alone(const struct checker *k, struct backend *be, const struct check_weights *w,
-                       bool narrow, const float *together, struct check_result *r,
+                       bool narrow, const struct check_out *together, struct check_result *r,
                        struct dr_error *err)
 {
     const struct act *dst = &k->data.setup.op.dst;
     int64_t rows = dst->h * dst->w;
     for (int64_t i = 0; i < dst->n && dst->n > 1; i++) {
-        float *alone;
+        struct check_out alone;
         struct check_part one = { .first = i, .count = 1, .narrow = narrow };
         int e = check_data_run(be, &k->data, w, one, k->opt->stop, &alone, err);
         if (e)
             return e;
-        if (!same_bits(dst, together, alone, i * rows, rows) && !r->why[0])
+        if (!same_bits(dst, together->dst, alone.dst, i * rows, rows) && !r->why[0])
             snprintf(r->why, sizeof r->why, "sample %" PRId64 " alone has other bits", i);
-        dr_free(alone);
+        if (!same_moments(together, i, &alone, 1) && !r->why[0])
+            snprintf(r->why, sizeof r->why, "sample %" PRId64 " alone has other moments", i);
+        check_out_free(&alone);
     }
     return 0;
 }
 
-/* One backend (a set and a thread count): *first is the output of the first thread count. */
+/* One backend (a set and a thread count): *first is what the first thread count wrote. */
 static int check_threads(const struct checker *k, struct backend *be, bool narrow, bool sampled,
-                         float **first, struct check_result *r, struct dr_error *err)
+                         struct check_out *first, struct check_result *r, struct dr_error *err)
 {
     const struct act *dst = &k->data.setup.op.dst;
     struct check_weights w;
-    float *out = NULL;
+    struct check_out out = { .dst = NULL };
     int e = check_weights_new(be, &k->data, &w, err);
     if (e)
         return e;
     struct check_part all = { .count = dst->n, .narrow = narrow };
     e = check_data_run(be, &k->data, &w, all, k->opt->stop, &out, err);
-    if (!e && !*first) {
-        judge(k, out, sampled, r);
-        r->digest = digest_bits(dst, out);
-        e = check_alone(k, be, &w, narrow, out, r, err);
+    if (!e && !first->dst) {
+        judge(k, out.dst, sampled, r);
+        r->digest = digest_bits(dst, out.dst);
+        e = check_alone(k, be, &w, narrow, &out, r, err);
     }
     check_weights_free(&w);
     if (e) {
-        dr_free(out);
+        check_out_free(&out);
         return e;
     }
-    if (!guards_whole(dst, out) && !r->why[0])
+    if (!guards_whole(dst, out.dst) && !r->why[0])
         snprintf(r->why, sizeof r->why, "writes outside dst with %d threads", backend_threads(be));
-    if (*first && !same_bits(dst, *first, out, 0, dst->n * dst->h * dst->w) && !r->why[0])
-        snprintf(r->why, sizeof r->why, "%d threads give other bits", backend_threads(be));
-    if (*first)
-        dr_free(out);
-    else
+    if (!first->dst) {
         *first = out;
+        return 0;
+    }
+    if ((!same_bits(dst, first->dst, out.dst, 0, dst->n * dst->h * dst->w) ||
+         !same_moments(first, 0, &out, dst->n)) &&
+        !r->why[0])
+        snprintf(r->why, sizeof r->why, "%d threads give other bits", backend_threads(be));
+    check_out_free(&out);
     return 0;
 }
 
@@ -308,7 +327,7 @@ static int check_way(struct checker *k, struct way way, const struct op_case *c,
                      struct dr_error *err)
 {
     double start = dr_now();
-    float *first = NULL;
+    struct check_out first = { .dst = NULL };
     int e = 0;
     char name[48];
     struct dr_error broken = { 0 };
@@ -323,7 +342,7 @@ static int check_way(struct checker *k, struct way way, const struct op_case *c,
     for (int t = 0; t < THREAD_COUNTS && !e; t++)
         e = check_threads(k, k->backends[way.set][way.exact][t], way.narrow, sampled, &first, &r,
                           &broken);
-    dr_free(first);
+    check_out_free(&first);
     if (e == DR_ENOMEM || e == DR_ECANCELED)
         return dr_fail(err, e, "%s", broken.text);
     if (e)

@@ -313,58 +313,70 @@ static void widen_out(float *out, enum dtype t, size_t n)
     }
 }
 
-/* Memory for the op's moments; those of a norm's source. */
+/* Memory for the op's moments; those of a norm's source in it. */
 static int place_moments(struct exec *x, const struct check_data *d, struct op *op, int64_t first,
-                         struct dr_error *err)
+                         struct act *ret_whole, struct dr_error *err)
 {
     struct act *m = &op->moments;
     if (!m->c)
         return 0;
-    int r = act_new(x, m->dtype, m->n, m->h, m->w, m->c, m, err);
-    if (r || op->kind != OP_KIND_group_norm)
-        return r;
-    float *made = dr_calloc(DR_TAG_TEST, (size_t)act_rows(m), (size_t)m->c * sizeof *made);
+    if (op->kind != OP_KIND_group_norm)
+        return place(x, m, NULL, CHECK_GUARD_BYTE, ret_whole, err);
+    float *made = dr_malloc(DR_TAG_TEST, (size_t)(act_rows(m) * m->c) * sizeof *made);
     if (!made)
         return dr_fail(err, DR_ENOMEM, "no memory for a case");
-    const float *src = (const float *)d->values[ROLE_SRC] +
-                       first * op->src.h * op->src.w * op->src.c;
-    check_moments_make(op, src, made);
-    r = act_write(x, *m, made, err);
+    const float *src = d->values[ROLE_SRC];
+    check_moments_make(op, src + first * op->src.h * op->src.w * op->src.c, made);
+    int r = place(x, m, made, 0xff, ret_whole, err);
     dr_free(made);
     return r;
 }
 
-/* The moments that a product gave are those of `out`. */
-static int compare_moments(struct exec *x, const struct op *op, const float *out,
-                           struct dr_error *err)
+/* The moments that a product gave: within their guards, and those of its results. */
+static int take_moments(struct exec *x, const struct op *op, const struct act *whole,
+                        struct check_out *out, struct dr_error *err)
 {
     const struct act *m = &op->moments;
     if (!m->c || op->kind == OP_KIND_group_norm)
         return 0;
-    float *got = dr_malloc(DR_TAG_TEST, (size_t)(act_rows(m) * m->c) * sizeof *got);
-    if (!got)
+    float *all = dr_malloc(DR_TAG_TEST, guarded_count(m) * sizeof *all);
+    out->moments = all;
+    if (!all)
         return dr_fail(err, DR_ENOMEM, "no memory for a case");
-    int r = act_read(x, *m, got, err);
-    if (!r)
-        r = check_moments_compare(op, got, out + CHECK_GUARD * op->dst.ld, op->dst.ld, err);
-    dr_free(got);
-    return r;
+    int r = act_read(x, *whole, all, err);
+    size_t guard = (size_t)(CHECK_GUARD * m->ld) * sizeof *all;
+    size_t bytes = (size_t)(act_rows(m) * m->c) * sizeof *all;
+    const unsigned char *before = (const unsigned char *)all, *after = before + guard + bytes;
+    for (size_t i = 0; !r && i < guard; i++)
+        if (before[i] != CHECK_GUARD_BYTE || after[i] != CHECK_GUARD_BYTE)
+            r = dr_fail(err, DR_EINVAL, "writes outside moments");
+    memmove(all, before + guard, bytes);
+    out->sample_moments = bytes / (size_t)m->n;
+    return r ? r
+             : check_moments_compare(op, all, out->dst + CHECK_GUARD * op->dst.ld, op->dst.ld, err);
 }
 
 static int run_placed(struct exec *x, const struct check_data *d, struct op *op, int64_t first,
-                      float *out, struct dr_error *err)
+                      struct check_out *out, struct dr_error *err)
 {
-    struct act whole = { .buf = NULL };
+    struct act whole = { .buf = NULL }, moments = { .buf = NULL };
     int r = place_all(x, d, op, first, &whole, err);
     if (!r)
-        r = place_moments(x, d, op, first, err);
+        r = place_moments(x, d, op, first, &moments, err);
     if (!r)
         r = op_run(x, op, err);
     if (!r)
-        r = act_read(x, whole, out, err);
+        r = act_read(x, whole, out->dst, err);
     if (!r && is_narrow(&whole))
-        widen_out(out, whole.dtype, guarded_count(&op->dst));
-    return r ? r : compare_moments(x, op, out, err);
+        widen_out(out->dst, whole.dtype, guarded_count(&op->dst));
+    return r ? r : take_moments(x, op, &moments, out, err);
+}
+
+void check_out_free(struct check_out *out)
+{
+    dr_free(out->dst);
+    dr_free(out->moments);
+    *out = (struct check_out){ .dst = NULL };
 }
 
 /* Some samples of every batched activation. */
@@ -383,11 +395,12 @@ static struct op narrowed(const struct check_data *d, const struct check_weights
 }
 
 int check_data_run(struct backend *be, const struct check_data *d, const struct check_weights *w,
-                   struct check_part part, const atomic_int *stop, float **ret_out,
+                   struct check_part part, const atomic_int *stop, struct check_out *ret,
                    struct dr_error *err)
 {
     struct op op = narrowed(d, w, part.count);
     struct exec x = { .be = be, .stop = stop };
+    struct check_out out = { .dst = NULL };
     size_t capacity = 0;
     for (int role = 0; role < ROLE_COUNT; role++) {
         struct act *a = check_act(&op, (enum check_role)role);
@@ -398,19 +411,19 @@ int check_data_run(struct backend *be, const struct check_data *d, const struct 
     }
     if (d->setup.moments)
         check_moments_shape(be, &op);
-    capacity += backend_align((size_t)(act_rows(&op.moments) * op.moments.c) * sizeof(float));
+    capacity += backend_align(guarded_count(&op.moments) * sizeof(float));
     capacity += backend_align(be->v->need(be, &op).scratch);
-    float *out = dr_malloc(DR_TAG_TEST, guarded_count(&op.dst) * sizeof *out);
-    if (!out)
+    out.dst = dr_malloc(DR_TAG_TEST, guarded_count(&op.dst) * sizeof *out.dst);
+    if (!out.dst)
         return dr_fail(err, DR_ENOMEM, "no memory for a case");
     int r = workspace_new(be, capacity, &x.ws, err);
     if (!r)
-        r = run_placed(&x, d, &op, part.first, out, err);
+        r = run_placed(&x, d, &op, part.first, &out, err);
     workspace_free(x.ws);
     if (r)
-        dr_free(out);
+        check_out_free(&out);
     else
-        *ret_out = out;
+        *ret = out;
     return r;
 }
 

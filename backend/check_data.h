@@ -40,10 +40,18 @@ struct check_part {
     bool narrow;          /* activations that may be of the backend's operand type are */
 };
 
-/* Runs the op. ret_out: CHECK_GUARD rows, the rows of dst, CHECK_GUARD rows, each of dst.ld
- * elements, as float32; release with dr_free. */
+/* What a run wrote, as float32: CHECK_GUARD rows, the rows of dst, CHECK_GUARD rows, each of dst.ld
+ * elements; and, where a product gave them, its moments, dense. */
+struct check_out {
+    float *dst, *moments;
+    size_t sample_moments; /* bytes of a sample's */
+};
+void check_out_free(struct check_out *out);
+
+/* Runs the op. DR_EINVAL also where the moments are not those of dst or surrounded by what was
+ * there before. */
 int check_data_run(struct backend *be, const struct check_data *d, const struct check_weights *w,
-                   struct check_part part, const atomic_int *stop, float **ret_out,
+                   struct check_part part, const atomic_int *stop, struct check_out *ret,
                    struct dr_error *err);
 
 /* The arguments of `at` over the dense values. */

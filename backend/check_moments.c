@@ -45,6 +45,8 @@ void check_moments_make(const struct op *op, const float *values, float *ret)
             ret[k] = (float)mean;
         }
         ret[2 * c] = (float)count;
+        for (int64_t k = 2 * c + 1; k < op->moments.c; k++)
+            ret[k] = NAN; /* nobody reads these */
     }
 }
 

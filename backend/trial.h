@@ -1,4 +1,4 @@
-/* trial.h - what an op would give with its weight in 8 bits, found out on any kernel set: for the
+/* trial.h - what an op would give with its weight in 8 bits, found out on a set of float32: for the
  * choice of the layers that stand it.
  *
  * The weight is rounded as a conversion would, the source as kernels of 8 bits do (ops/int8.h), and

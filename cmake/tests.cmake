@@ -51,7 +51,7 @@ foreach(folder ${folders})
     endforeach()
 endforeach()
 
-foreach(program test_backend_attention test_backend_emulated)
+foreach(program test_backend_attention test_backend_emulated test_backend_epilogue)
     target_link_libraries(${program} PRIVATE dr_emulated)
 endforeach()
 

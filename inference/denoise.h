@@ -27,7 +27,8 @@ struct denoise {
  * latents, in the sampler's own parametrisation. DR_EFORMAT when a prediction is not finite. On a
  * plan backend: allocates the same, runs a forward of `rows` rows, as many of them positive as can
  * be, and where these are one more than the negative ones a second with one less. So
- * denoise_planned_rows rows are run, as many of either kind. */
+ * denoise_planned_rows rows are run, as many of either kind. (What rows of a picture share is
+ * counted as in these; a last forward of fewer rows may share a little more or less.) */
 int denoise_run(const struct denoise *d, const struct job_events *events, float *ret_latents,
                 struct dr_error *err);
 int denoise_planned_rows(const struct denoise *d);

@@ -252,13 +252,18 @@ static int denoise(struct walk *k, struct dr_error *err)
 
 /* ---- decode ---- */
 
-/* [3, h, w] about -1..1 to 0..1, in place. */
-static void to_unit(float *v, int64_t n)
+/* [3, h, w] about -1..1 to 0..1, in place. DR_EFORMAT when a value is not finite. */
+static int to_unit(float *v, int64_t n, struct dr_error *err)
 {
     for (int64_t i = 0; i < n; i++) {
         float x = v[i] / 2 + 0.5f;
+        if (!isfinite(x))
+            return dr_fail(err, DR_EFORMAT,
+                           "the decoded picture is not finite: the autoencoder's weights overflow "
+                           "or hold NaN, or its latents do");
         v[i] = x < 0 ? 0 : x > 1 ? 1 : x;
     }
+    return 0;
 }
 
 /* Bytes: round half to even of 255 x, as the reference does. */
@@ -288,8 +293,10 @@ static int decode_all(struct walk *k, struct dr_error *err)
             break;
         if (k->x.stop && atomic_load(k->x.stop))
             r = dr_fail(err, DR_ECANCELED, "cancelled");
-        to_unit(pixels, plane);
-        to_bytes(pixels, &k->images[i]);
+        if (!r)
+            r = to_unit(pixels, plane, err);
+        if (!r)
+            to_bytes(pixels, &k->images[i]);
     }
     stage_end(k, STAGE_DECODE, k->job->batch);
     params_release(k->p->vae, vae_visit, drops(k, STAGE_DECODE));

@@ -2,9 +2,8 @@
  *
  * Memory is why things are in the order they are: a residual block that may use up its input takes
  * the shortcut first, normalises in place, and adds the residual in place, so that the finest
- * level of a 1024x1024 decode holds 2 GB at most. Errors return at once: the workspace is reset by
- * whoever owns it.
- */
+ * level of a 1024x1024 decode holds little over 2 GB. Errors return at once: the workspace is
+ * reset by whoever owns it. */
 #include "models/blocks.h"
 
 #include <math.h>
@@ -229,9 +228,8 @@ static int resnet_conv1(const struct resnet *r, struct exec *x, struct act h, st
     for (int64_t i = y->x.n; once && i-- > 0 && !e;) { /* from the end: first what is read */
         struct op add = { .kind = OP_KIND_add,
                           .dst = act_samples(y->x, i, 1),
-                          .src = act_samples(y->x, alike->of[i], 1) };
-        if (t.buf)
-            add.channel_add = act_samples(t, i, 1);
+                          .src = act_samples(y->x, alike->of[i], 1),
+                          .channel_add = act_samples(t, i, 1) };
         e = op_run(x, &add, err);
     }
     return e;

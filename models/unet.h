@@ -1,11 +1,10 @@
 /* unet.h - the denoising network of the SDXL family, by rows.
  *
- * A row is one sample at one timestep under one conditioning; rows of one forward share nothing
- * but picture size and weights, so rows of different jobs and steps can go through together, and
- * each gets the bits it would get alone. The network has no state: what is computed once per
- * prompt (keys and values of cross attention) lives in the caller's unet_context.
- * Reference: diffusers UNet2DConditionModel with addition_embed_type "text_time".
- */
+ * A row is one sample at one timestep under one conditioning; rows of one forward need have
+ * nothing in common but picture size and weights, so rows of different jobs and steps can go
+ * through together, and each gets the bits it would get alone. The network has no state: what is
+ * computed once per prompt (keys and values of cross attention) lives in the caller's
+ * unet_context. Reference: diffusers UNet2DConditionModel with addition_embed_type "text_time". */
 #ifndef DR_MODELS_UNET_H
 #define DR_MODELS_UNET_H
 
@@ -34,8 +33,8 @@ void unet_context_free(struct unet_context *c);
 size_t unet_context_bytes(const struct unet_context *c);
 
 struct unet_row {
-    const float *latent; /* [in_channels, h, w], scaled model input; for rows with one pointer,
-                          * what comes before time and text is computed once */
+    const float *latent; /* [in_channels, h, w], scaled model input; for rows with one pointer, as
+                          * a guided pair has, what comes before time and text is computed once */
     double timestep;     /* may be fractional */
     const struct unet_context *context;
     float *pred; /* [out_channels, h, w], out */

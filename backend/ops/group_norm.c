@@ -143,6 +143,8 @@ static const struct op_case cases[] = {
     { "moments, one pixel", .n = 1, .h = 1, .w = 1, .cin = 320, .groups = 32, .variant = MOMENTS },
     { "moments, views", .n = 2, .h = 52, .w = 40, .cin = 128, .groups = 32,
       .variant = VIEW | F16 | MOMENTS },
+    { "moments, more parts", .n = 2, .h = 40, .w = 40, .cin = 320, .groups = 32,
+      .variant = SILU | MOMENTS },
     { "moments, far from zero", .n = 1, .h = 32, .w = 32, .cin = 64, .groups = 32,
       .variant = FAR | IN_PLACE | MOMENTS },
     { "far from zero", .n = 1, .h = 32, .w = 32, .cin = 64, .groups = 32, .variant = FAR },

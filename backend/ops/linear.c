@@ -170,6 +170,8 @@ static const struct op_case cases[] = {
       .variant = GEGLU | VIEW | F16 | ADD },
     { "long sum", .n = 1, .h = 1, .w = 40, .cin = 10240, .cout = 24, .variant = F16 | MOMENTS },
     { "three samples", .n = 3, .h = 1, .w = 77, .cin = 96, .cout = 80, .variant = F16 | MOMENTS },
+    { "moments of many rows", .n = 3, .h = 1, .w = 800, .cin = 96, .cout = 70,
+      .variant = F16 | MOMENTS },
     { "clip mlp", .n = 1, .h = 1, .w = 77, .cin = 768, .cout = 3072, .variant = F16 | QUICK },
     { "unet qkv", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 3840,
       .variant = F16 | PARTS | NO_BIAS },

@@ -55,10 +55,11 @@ struct op {
 
 /* Moments of an activation of c channels: [n, 1, runs, moments_width(c)] float32. A run is some of
  * a sample's pixels, each pixel in one run; of a run come c means, c sums of squared distances from
- * them, and from element 2c on the number of its pixels, 0 for a run that is none. */
+ * them (infinite from 1.8e19 on, and then the norm is NaN), and at element 2c the number of its
+ * pixels, 0 for a run that is none. What follows only keeps the rows of usual widths aligned. */
 static inline int64_t moments_width(int64_t c)
 {
-    return 2 * c + 16; /* rows stay aligned */
+    return 2 * c + 16;
 }
 
 /* Everything resolved to memory, for references and kernels. Strides come from op's acts. */

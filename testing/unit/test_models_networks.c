@@ -13,10 +13,11 @@
 #include "models/vae_manager.h"
 
 #define TOLERANCE 1e-5
-/* Of one prediction of so small a network: one rounding that falls the other way changes it by a
- * third, so the mean of many is what counts (MEAN_16). */
-#define TOLERANCE_16 4e-2
-#define MEAN_16 2.3e-2
+#define TOLERANCE_16 2e-2
+/* Of one prediction of so small a UNet: one rounding that falls the other way changes it by a
+ * third, so the mean of many is what counts. */
+#define UNET_16 4e-2
+#define UNET_MEAN_16 2.3e-2
 enum { ROWS = 3, TEXT = 19 };
 
 static void must(int r, const struct dr_error *err)
@@ -188,6 +189,8 @@ static void check_unet_size(struct odd *g, const char *kernels, int64_t w, int64
 
 static void check_unet(struct odd *g, const char *kernels)
 {
+    if (tolerance == TOLERANCE_16)
+        tolerance = UNET_16;
     check_unet_size(g, kernels, 13, 9);
     check_unet_size(g, kernels, 6, 8);
 }
@@ -232,7 +235,7 @@ static void check_drawn(struct odd *g, const char *kernels)
         for (int i = 0; i < DRAWS; i++)
             sum += test_rel_l2(got + i * DRAW, want + i * DRAW, DRAW);
         print_message("  %-8s mean of %d %.2e\n", kernels, DRAWS, sum / DRAWS);
-        assert_true(sum / DRAWS <= MEAN_16);
+        assert_true(sum / DRAWS <= UNET_MEAN_16);
     }
     dr_free(got);
     dr_free(want);

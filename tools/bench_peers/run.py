@@ -4,7 +4,7 @@
     tools/bench_peers/run.py                                    everything; hours
     tools/bench_peers/run.py --cases unet_512 --peers torch_bf16,openvino_bf16 --rounds 5
     tools/bench_peers/run.py --isa avx2                         all limited to AVX2
-    tools/bench_peers/run.py --far 1.25                         who is that many times behind the best peer is measured once a network
+    tools/bench_peers/run.py --far 1.25                         who is that many times behind a row's best peer is measured once there
 
 Every measurement is a process of its own, one after another: Darkroom, a peer, Darkroom, the next peer, Darkroom ... A peer's ratio is its
 seconds over the mean of the two of Darkroom around it: above 1 Darkroom is faster. Networks are SDXL's at full size with random weights on both
@@ -61,7 +61,8 @@ def options():
     p.add_argument("--peers", type=names(list(PEERS)), default=list(PEERS), help="comma between")
     p.add_argument("--isa", type=names(ISAS), default=ISAS, help="native, avx2 or both (default)")
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("--far", type=float, help="times behind a row's best peer, from where a peer is not measured again for that network")
+    p.add_argument("--far", type=float, help="times behind a row's best peer, from where a peer is not measured again in that "
+                   "row, and from twice as many not in other rows of that network")
     p.add_argument("--kernels", default="auto", help="Darkroom's kernel set where nothing is limited")
     p.add_argument("--precision", default="auto", help="Darkroom's arithmetic, where nothing is limited")
     p.add_argument("--model", help="checkpoint for Darkroom (default: random weights)")
@@ -158,16 +159,22 @@ def convert(o, python):
         subprocess.run([python, script, "--convert", network, "--work", o.work], check=False, stdout=subprocess.DEVNULL)
 
 
+def behind(row, name):
+    """How many times a peer's ratio is that of the row's best; 0 where one is missing."""
+    result, best = row["peers"].get(name, {}), row["best_peer"]
+    return result["ratio"] / row["peers"][best]["ratio"] if best and result.get("ratios") else 0
+
+
 def far_peers(o, rows, row):
-    """Peers that are far behind the best of a row of the same network and instructions: name to words."""
+    """Peers that need not be measured (again) in a row: name to why."""
     far = {}
-    for other in rows:
-        best = other["best_peer"]
-        if not o.far or not best or other["isa"] != row["isa"] or other["case"].split("_")[0] != row["case"].split("_")[0]:
+    for other in rows if o.far else []:
+        if other["isa"] != row["isa"] or other["case"].split("_")[0] != row["case"].split("_")[0]:
             continue
-        for name, result in other["peers"].items():
-            if result["ratios"] and result["ratio"] > o.far * other["peers"][best]["ratio"]:
-                far[name] = f"not measured, {result['ratio']:.2f} at {other['case']}"
+        for name in row["peers"]:
+            times = behind(other, name)
+            if times > (o.far if other is row else 2 * o.far) and name != row["best_peer"]:
+                far[name] = f"not measured, {times:.1f} times the best peer's at {other['case']}"
     return far
 
 
