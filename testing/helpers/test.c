@@ -25,11 +25,29 @@ static int run_one(const struct CMUnitTest *test)
     return _cmocka_run_group_tests(test->name, test, 1, NULL, NULL);
 }
 
+static char dir[64];
+static pid_t dir_owner;
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+    (void)st;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
+static void remove_dir(void)
+{
+    if (getpid() == dir_owner)
+        nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+}
+
 static bool in_oom_child;
 
-/* However the child of one run ends, short of a crash: its exit status. */
+/* However the child of one run ends, short of a crash: its exit status. What it wrote goes. */
 static void oom_end(void)
 {
+    remove_dir();
     _exit(dr_alloc_fail_hit() ? 0 : EXIT_NOT_HIT);
 }
 
@@ -147,23 +165,6 @@ const char *test_source(const char *relative)
     char *path = paths[turn++ % 4];
     snprintf(path, sizeof paths[0], "%s/%s", root ? root : ".", relative);
     return path;
-}
-
-static char dir[64];
-static pid_t dir_owner;
-
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static void remove_dir(void)
-{
-    if (getpid() == dir_owner)
-        nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
 const char *test_dir(void)
