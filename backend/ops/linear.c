@@ -172,6 +172,8 @@ static const struct op_case cases[] = {
     { "three samples", .n = 3, .h = 1, .w = 77, .cin = 96, .cout = 80, .variant = F16 | MOMENTS },
     { "moments of many rows", .n = 3, .h = 1, .w = 800, .cin = 96, .cout = 70,
       .variant = F16 | MOMENTS },
+    { "more rows than a slab has", .n = 2, .h = 150, .w = 120, .cin = 200, .cout = 18,
+      .variant = F16 | ADD | MOMENTS },
     { "clip mlp", .n = 1, .h = 1, .w = 77, .cin = 768, .cout = 3072, .variant = F16 | QUICK },
     { "unet qkv", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 3840,
       .variant = F16 | PARTS | NO_BIAS },
