@@ -108,6 +108,8 @@ static const struct op_case cases[] = {
       .stride = 1, .variant = F16 | CHANNEL_ADD },
     { "odd sizes, views", .n = 3, .h = 19, .w = 22, .cin = 36, .cout = 70, .kernel = 3, .stride = 1,
       .variant = VIEW | ADD | CHANNEL_ADD | SILU | F16 | MOMENTS },
+    { "odd sizes, a pixel short", .n = 3, .h = 23, .w = 31, .cin = 36, .cout = 70, .kernel = 3,
+      .stride = 1, .variant = VIEW | ADD | CHANNEL_ADD | SILU | F16 | MOMENTS },
     { "odd sizes, in place", .n = 2, .h = 17, .w = 33, .cin = 64, .cout = 64, .kernel = 3,
       .stride = 1, .variant = IN_PLACE | BF16 | MOMENTS },
     { "padded below", .n = 1, .h = 21, .w = 18, .cin = 33, .cout = 34, .kernel = 3, .stride = 1,

@@ -53,7 +53,7 @@ static void add(struct added_kernel_set *set, const char *rest)
 
 void emulated_sets_add(void)
 {
-    add(&avx512_fp16, "avx512");
+    add(&avx512_fp16, "avx512_bf16"); /* its convolutions of float32 */
     add(&amx_bf16, "avx512");
     add(&amx_int8, "amx_bf16_emulated");
 }

@@ -1,6 +1,13 @@
-/* gemm_avx512.c - linear, conv2d and upsample_conv of the avx512 set; the text is gemm.inc. */
+/* gemm_avx512.c - linear, conv2d and upsample_conv of the avx512 set, fast convolutions of
+ * avx512_bf16; the text is gemm.inc and winograd.inc. */
 #include "backend/cpu/kernels/vec_avx512.inc"
 
 #include "backend/cpu/kernels/gemm.inc"
 
 #include "backend/cpu/kernels/winograd.inc"
+
+/* The sets of 16 bits have their convolutions from here: by Winograd's forms they are faster in
+ * float32, and nearer. */
+CONV_FUNCTIONS(conv_fast_16, FAST_16)
+const struct kernel cpu_conv2d_fast__avx512_bf16 = CONV_KERNEL(conv_fast_16, 1e-4);
+const struct kernel cpu_upsample_conv_fast__avx512_bf16 = CONV_KERNEL(conv_fast_16, 1e-4);
