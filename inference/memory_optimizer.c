@@ -119,12 +119,13 @@ static size_t peak_of(const struct memory_plan *plan)
 
 void memory_decide(struct memory_plan *plan)
 {
-    static const enum job_stage order[] = { STAGE_TEXT, STAGE_DENOISE, STAGE_DECODE };
     if (!plan->limit)
         plan->limit = (memory_available() + held()) / 4 * 3;
+    size_t half = plan->limit / 2, less = plan->limit / 5 * 2;
     memset(plan->drop, 0, sizeof plan->drop);
-    for (size_t i = 0; i < sizeof order / sizeof *order && peak_of(plan) > plan->limit / 2; i++)
-        plan->drop[order[i]] = true;
+    plan->drop[STAGE_TEXT] = peak_of(plan) > less;
+    plan->drop[STAGE_DENOISE] = peak_of(plan) > half;
+    plan->drop[STAGE_DECODE] = peak_of(plan) > half;
     plan->peak = peak_of(plan);
 }
 

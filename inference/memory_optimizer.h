@@ -41,7 +41,9 @@ const char *job_stage_name(enum job_stage stage);
 
 /* Fills in drop and peak from the stages, tagged and baseline, against limit (bytes; 0: three
  * quarters of what is available now and what tagged allocations hold already, private weights
- * above all): nothing is dropped that fits. Pure but for reading these two. */
+ * above all). Weights are dropped when their stage is over where it helps: those of the text
+ * encoders, which wake again in a second and only for a new prompt, when the peak is above two
+ * fifths of the limit, the others when it is still above half. Pure but for reading these two. */
 void memory_decide(struct memory_plan *plan);
 
 /* DR_ENOMEM when the planned peak is over the limit: says what is needed and what there is. */

@@ -39,7 +39,11 @@ static void nothing_is_dropped_that_fits(void **state)
 static void weights_go_in_the_order_of_the_stages(void **state)
 {
     (void)state;
-    struct memory_plan p = example((size_t)2 * 500 * MB);
+    struct memory_plan p = example((size_t)1300 * MB); /* 585 MB are less than half of it */
+    memory_decide(&p);
+    assert_true(p.drop[STAGE_TEXT] && !p.drop[STAGE_DENOISE] && !p.drop[STAGE_DECODE]);
+
+    p = example((size_t)2 * 500 * MB);
     memory_decide(&p);
     assert_true(p.drop[STAGE_TEXT]);
     assert_false(p.drop[STAGE_DENOISE]);
