@@ -1,4 +1,6 @@
-/* alloc.c - tagged allocation over posix_memalign; a 64-byte header keeps size and tag. */
+/* alloc.c - tagged allocation; a 64-byte header keeps size and tag. Small blocks are the C
+ * library's. Large ones are mapped, so that they go back to the system when they are freed: the C
+ * library keeps ever larger ones for itself, and a job would take more than is planned. */
 #include "base/alloc.h"
 
 #include <stdatomic.h>
@@ -9,6 +11,11 @@
 #include "base/checked.h"
 
 enum { HEADER = 64, HUGE_FROM = 8 << 20 };
+#ifdef __SANITIZE_ADDRESS__ /* it watches what lies around a block of the C library */
+static const size_t LARGE_FROM = SIZE_MAX;
+#else
+static const size_t LARGE_FROM = 1 << 20;
+#endif
 
 static const size_t largest = (size_t)1 << 39; /* larger sizes are mistakes: no machine has them */
 
@@ -52,12 +59,22 @@ static void count_out(struct counter *c, size_t size)
     atomic_fetch_sub(&c->blocks, 1);
 }
 
+static void *take(size_t whole)
+{
+    void *p;
+    if (whole < LARGE_FROM)
+        return posix_memalign(&p, HEADER, whole) ? NULL : p;
+    p = mmap(NULL, whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
 void *dr_malloc(enum dr_tag tag, size_t size)
 {
     size_t whole;
-    void *p;
-    if (size > largest || !dr_add_size(size, HEADER, &whole) || must_fail() ||
-        posix_memalign(&p, HEADER, whole))
+    if (size > largest || !dr_add_size(size, HEADER, &whole) || must_fail())
+        return NULL;
+    void *p = take(whole);
+    if (!p)
         return NULL;
     if (whole >= HUGE_FROM) {
         uintptr_t first = ((uintptr_t)p + 4095) & ~(uintptr_t)4095;
@@ -115,7 +132,10 @@ void dr_free(void *p)
     struct header *h = (struct header *)((char *)p - HEADER);
     count_out(&counters[h->tag], h->size);
     count_out(&counters[DR_TAG_COUNT], h->size);
-    free(h);
+    if (h->size + HEADER < LARGE_FROM)
+        free(h);
+    else
+        munmap(h, h->size + HEADER);
 }
 
 const char *dr_tag_name(enum dr_tag tag)

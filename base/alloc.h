@@ -32,8 +32,9 @@ struct dr_alloc_stats {
     uint64_t total;  /* allocations ever made */
 };
 
-/* NULL when memory is short or the hook says so; size 0 gives a valid pointer. Large blocks are
- * advised to huge pages. dr_calloc checks n * size for overflow. dr_free(NULL) does nothing. */
+/* NULL when memory is short or the hook says so; size 0 gives a valid pointer. Large blocks go back
+ * to the system when they are freed, and are advised to huge pages. dr_calloc checks n * size for
+ * overflow. dr_free(NULL) does nothing. */
 void *dr_malloc(enum dr_tag tag, size_t size);
 void *dr_calloc(enum dr_tag tag, size_t n, size_t size);
 void *dr_realloc(enum dr_tag tag, void *p, size_t size); /* NULL: the old block stays valid */

@@ -1,7 +1,6 @@
 /* darkroom.c - libdarkroom: the public header over the base worker and the engine's verbs. */
 #include "include/darkroom.h"
 
-#include <malloc.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,10 +22,6 @@ struct darkroom {
 /* Code, stacks and heap of libraries that are resident once a job has run, measured: 3.6 to 3.9 MB.
  */
 enum { FIRST_JOB_BYTES = 3700000 };
-
-/* Blocks from this size on go back to the system when they are freed. Left alone, the C library
- * keeps ever larger ones for itself, and a job takes more than is planned. */
-enum { LARGE = 1 << 20 };
 
 struct options {
     int64_t threads, queue, memory_limit, cache_limit;
@@ -132,7 +127,6 @@ static int open_engine(struct engine *e, const struct options *o, struct dr_erro
         r = pack_store_init(&e->store, o->cache, (uint64_t)o->cache_limit, err);
     e->memory_limit = (size_t)o->memory_limit;
     e->queue = o->queue ? (int)o->queue : 64;
-    mallopt(M_MMAP_THRESHOLD, LARGE);
     size_t resident = memory_resident(), tagged = dr_alloc_stats_all().bytes;
     e->baseline = (resident > tagged ? resident - tagged : resident) + FIRST_JOB_BYTES;
     return r;

@@ -132,6 +132,8 @@ static const struct op_case cases[] = {
       .stride = 2, .variant = F16 },
     { "vae resnet", .n = 1, .h = 96, .w = 104, .cin = 128, .cout = 128, .kernel = 3, .stride = 1,
       .variant = F16 | ADD | MOMENTS },
+    { "larger than caches", .n = 1, .h = 724, .w = 740, .cin = 32, .cout = 16, .kernel = 3,
+      .stride = 1, .variant = F16 | MOMENTS },
     { "vae downsampler", .n = 1, .h = 64, .w = 64, .cin = 128, .cout = 128, .kernel = 3,
       .stride = 2, .variant = F16 | PAD_HIGH },
     { "int8, one pixel", .n = 1, .h = 1, .w = 1, .cin = 3, .cout = 13, .kernel = 3, .stride = 1,

@@ -62,6 +62,8 @@ static const struct op_case cases[] = {
       .variant = F16 },
     { "vae upsampler", .n = 1, .h = 128, .w = 96, .kv = 64, .groups = 48, .cin = 128, .cout = 128,
       .variant = F16 | MOMENTS },
+    { "double, a pixel short", .n = 2, .h = 62, .w = 126, .kv = 31, .groups = 63, .cin = 200,
+      .cout = 70, .variant = VIEW | F16 | ADD | MOMENTS },
     { "double, rows longer than strips", .n = 2, .h = 6, .w = 72, .kv = 3, .groups = 36, .cin = 64,
       .cout = 72, .variant = F16 | ADD | MOMENTS },
     { "int8, double", .n = 2, .h = 4, .w = 72, .kv = 2, .groups = 36, .cin = 128, .cout = 72,

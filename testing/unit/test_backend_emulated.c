@@ -131,7 +131,8 @@ static void same_bits(const char *set)
     for (size_t i = 0; i < n; i++) {
         digests_of(set, ops[i], &real);
         digests_of(name, ops[i], &emulated);
-        assert_true(real.count > 0 && real.count == emulated.count);
+        assert_int_equal(real.count, emulated.count);
+        assert_true(real.count > 0 || i > 0); /* 0: convolutions that are another set's */
         for (int j = 0; j < real.count; j++)
             if (real.of[j].digest != emulated.of[j].digest)
                 fail_msg("%s: case %d of %s differs from its emulation", set, j, ops[i]);
