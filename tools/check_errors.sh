@@ -6,7 +6,13 @@
 # 7 GB each, kept) and a virtual environment beside them, or uses that of $DARKROOM_VENV. Writes errors-KIND.json there.
 # $DARKROOM_ERRORS has further options of tools/errors/errors.py. Needs 16 GB of memory and some minutes for each.
 set -eu
-[ $# -ge 1 ] || { echo "usage: $0 DARKROOM [plain] [stress]" >&2; exit 2; }
+usage="usage: $0 DARKROOM [plain] [stress]"
+case ${1:-} in
+-h | --help) echo "$usage" && exec sed -n '/^# Makes/,/^# \$DARK/s/^# //p' "$0" ;;
+'') echo "$usage" >&2 && exit 2 ;;
+esac
+[ -x "$1" ] && [ -x "$(dirname "$1")/darkroom-worker" ] ||
+    { echo "$1: expected the program darkroom with darkroom-worker beside it" >&2; exit 2; }
 programs=$(dirname "$(realpath "$1")")
 shift
 [ $# -ge 1 ] || set -- plain stress

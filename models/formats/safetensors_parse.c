@@ -456,8 +456,10 @@ static int header_size(const uint8_t *bytes, size_t n, uint64_t file_size, const
     for (int i = PREFIX - 1; i >= 0; i--)
         size = size << 8 | bytes[i];
     if (size > ST_HEADER_MAX)
-        return dr_fail(err, DR_ELIMIT, "%s: header of %" PRIu64 " bytes, at most %d accepted", what,
-                       size, ST_HEADER_MAX);
+        return dr_fail(err, DR_ELIMIT,
+                       "%s: header of %" PRIu64
+                       " bytes, at most %d accepted: no safetensors file, or a damaged one",
+                       what, size, ST_HEADER_MAX);
     if (size > file_size - PREFIX || size > n - PREFIX)
         return dr_fail(err, DR_EFORMAT, "%s: header of %" PRIu64 " bytes in a file of %" PRIu64,
                        what, size, file_size);
