@@ -9,7 +9,7 @@
  *     struct exec x = { .be = be, .ws = ws, .stop = &stop };
  *     struct act y;
  *     r = act_new(&x, DTYPE_F32, n, h, w, 320, &y, err);
- *     struct op conv = { .kind = OP_CONV2D, .dst = y, .src = in, .weight = w, .stride = 1, ... };
+ *     struct op conv = { .kind = OP_CONV2D, .dst = y, .src = in, .weight = w, .pad_low = 1, ... };
  *     r = op_run(&x, &conv, err);
  *     act_free(&x, &in);
  *
@@ -76,14 +76,15 @@ struct weight_source {
 
 struct weight_desc {
     enum weight_kind kind;
-    int64_t in, out; /* channels; WEIGHT_NORM: out = c; WEIGHT_TABLE: in = rows, out = c */
-    int kernel;      /* WEIGHT_CONV: 1 or 3 */
-    int parts;       /* WEIGHT_LINEAR: sources stacked on out (fused q, k, v); else 1 */
-    bool bias;       /* sources [parts .. 2*parts) are the biases */
-    bool wide;       /* a product whose operands stay float32 whatever the kernel set */
-    bool gated;      /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
-    bool upsamples;  /* WEIGHT_CONV: of an upsample_conv */
-    bool int8;       /* all parts are I8: kernels of 8 bits may take it. weight_prepare says so */
+    int64_t in, out;  /* channels; WEIGHT_NORM: out = c; WEIGHT_TABLE: in = rows, out = c */
+    int kernel;       /* WEIGHT_CONV: 1 or 3 */
+    int parts;        /* WEIGHT_LINEAR: sources stacked on out (fused q, k, v); else 1 */
+    bool bias;        /* sources [parts .. 2*parts) are the biases */
+    bool wide;        /* a product whose operands stay float32 whatever the kernel set */
+    bool gated;       /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
+    bool upsamples;   /* WEIGHT_CONV: of an upsample_conv */
+    bool downsamples; /* WEIGHT_CONV: of a conv2d of stride 2 */
+    bool int8;        /* all parts are I8: kernels of 8 bits may take it. weight_prepare says so */
 };
 
 /* Whether its matrices or filters, the first `parts` sources, are all I8 and kernels of 8 bits may

@@ -240,7 +240,7 @@ static struct op describe_op(const struct backend *be, const struct bench_case *
     if (c->residual)
         op.residual = op.dst;
     if (c->kind == OP_CONV2D)
-        op.stride = op.pad_low = op.pad_high = 1;
+        op.pad_low = op.pad_high = 1;
     if (c->kind == OP_ATTENTION) {
         op.k = op.v = shape_act(c->n, 1, c->keys ? c->keys : c->w, c->c);
         op.heads = c->heads;

@@ -309,7 +309,9 @@ struct way {
 
 static const struct kernel *kernel_in(const struct checker *k, int set, bool exact)
 {
-    return kernel_of(k->data.setup.op.kind, k->data.setup.weight_dtype == DTYPE_I8, set, exact);
+    struct weight_desc d = k->data.setup.weight;
+    d.int8 = k->data.setup.weight_dtype == DTYPE_I8;
+    return kernel_of(k->data.setup.op.kind, &d, set, exact);
 }
 
 /* What results may be off by. */

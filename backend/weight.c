@@ -100,6 +100,10 @@ static int desc_check(const struct weight_desc *d, int n, struct dr_error *err)
         return dr_fail(err, DR_EINVAL, "weight: no such layer");
     if (d->kind == WEIGHT_CONV && d->kernel != 1 && d->kernel != 3)
         return dr_fail(err, DR_EINVAL, "weight: kernel %d, expected 1 or 3", d->kernel);
+    if ((d->upsamples || d->downsamples) &&
+        (d->kind != WEIGHT_CONV || d->upsamples == d->downsamples))
+        return dr_fail(err, DR_EINVAL,
+                       "weight: up- or downsampling, expected of a convolution, one of them");
     if (d->parts < 1 || d->parts > (linear ? PARTS_MAX : 1))
         return dr_fail(err, DR_EINVAL, "weight: %d parts, expected 1 to %d", d->parts,
                        linear ? PARTS_MAX : 1);

@@ -76,7 +76,6 @@ int blk_conv(struct exec *x, const struct layer *l, struct act src, struct blk_c
         .kind = OP_KIND_conv2d,
         .dst = dst,
         .src = src,
-        .stride = how.stride ? how.stride : 1,
         .pad_low = how.pad_high ? 0 : 1,
         .pad_high = 1,
         .channel_add = how.channel_add,

@@ -40,7 +40,6 @@ int blk_linear(struct exec *x, const struct layer *l, struct act src, struct blk
                struct act dst, struct dr_error *err);
 
 struct blk_conv {
-    int stride;    /* 0: 1 */
     bool pad_high; /* pad 0 before and 1 after (the autoencoder's downsampling), not 1 and 1 */
     struct act channel_add, residual;
     struct act *moments;

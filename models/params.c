@@ -50,6 +50,13 @@ struct layer layer_table(int64_t rows, int64_t channels)
     };
 }
 
+struct layer layer_downsampler(int64_t channels)
+{
+    struct layer l = layer_conv(channels, channels, 3);
+    l.desc.downsamples = true;
+    return l;
+}
+
 struct layer layer_upsampler(int64_t channels)
 {
     struct layer l = layer_conv(channels, channels, 3);

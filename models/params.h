@@ -41,7 +41,8 @@ struct layer layer_linear(int64_t in, int64_t out, bool bias);
 /* Several linears with the same input run as one: outputs stacked in the order of the names. */
 struct layer layer_linears(int64_t in, const int64_t *outs, int parts, bool bias);
 struct layer layer_conv(int64_t in, int64_t out, int kernel);
-struct layer layer_upsampler(int64_t channels); /* the convolution of a doubled picture */
+struct layer layer_downsampler(int64_t channels); /* a 3x3 convolution of stride 2 */
+struct layer layer_upsampler(int64_t channels);   /* the convolution of a doubled picture */
 struct layer layer_norm_of(int64_t channels);
 struct layer layer_table(int64_t rows, int64_t channels);
 /* The same layer with operands that stay float32 whatever the kernel set. */

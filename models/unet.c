@@ -90,7 +90,7 @@ static int init_down(struct unet *u, int64_t *skips, int *n_skips, struct dr_err
         }
         if (i < a->levels - 1) {
             l->samples = true;
-            l->sampler = layer_conv(c, c, 3);
+            l->sampler = layer_downsampler(c);
             skips[(*n_skips)++] = c;
         }
     }
@@ -490,7 +490,7 @@ static int run_down(struct pass *p, struct stream *y)
         }
         if (l->samples) {
             struct act in = y->x;
-            struct blk_conv half = { .stride = 2, .moments = &y->moments };
+            struct blk_conv half = { .moments = &y->moments };
             if ((e = blk_new(p->x, in.n, (in.h + 1) / 2, (in.w + 1) / 2, in.c, &y->x, p->err)) ||
                 (e = blk_conv(p->x, &l->sampler, in, half, y->x, p->err)))
                 return e;

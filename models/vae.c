@@ -54,7 +54,7 @@ static void half_init(struct vae_half *h, const struct vae_arch *a, bool encoder
             resnet_init(&l->units[j], in, c, 0, a->groups, VAE_EPS);
         l->samples = i < top;
         if (l->samples)
-            l->sampler = encoder ? layer_conv(c, c, 3) : layer_upsampler(c);
+            l->sampler = encoder ? layer_downsampler(c) : layer_upsampler(c);
     }
     for (int j = 0; j < 2; j++)
         resnet_init(&h->mid[j], deep, deep, 0, a->groups, VAE_EPS);
@@ -202,7 +202,7 @@ static int run_sampler(const struct layer *l, bool down, struct exec *x, struct 
 {
     struct act in = y->x;
     int64_t h = down ? in.h / 2 : in.h * 2, w = down ? in.w / 2 : in.w * 2;
-    const struct blk_conv how = { .stride = 2, .pad_high = true, .moments = &y->moments };
+    const struct blk_conv how = { .pad_high = true, .moments = &y->moments };
     int e = blk_new(x, in.n, h, w, in.c, &y->x, err);
     if (!e)
         e = down ? blk_conv(x, l, in, how, y->x, err)

@@ -53,7 +53,7 @@ struct weight_bytes cpu_weight_bytes(struct backend *be, const struct weight_des
     enum op_kind kind = d->kind != WEIGHT_CONV ? OP_KIND_linear
                         : d->upsamples         ? OP_KIND_upsample_conv
                                                : OP_KIND_conv2d;
-    const struct kernel *k = kernel_of(kind, d->int8, cpu->set, cpu->exact);
+    const struct kernel *k = kernel_of(kind, d, cpu->set, cpu->exact);
     bool packs = p && !d->wide && (k->int8 || k->narrow);
     size_t vectors = (d->bias ? 1u : 0u) + (d->kind == WEIGHT_NORM ? 1u : 0u);
     return (struct weight_bytes){ .vectors = vectors *
@@ -224,7 +224,7 @@ int cpu_backend_open(const struct backend_options *opt, const struct backend_vta
     cpu->base.precision = kernel_set_precision(set);
     for (int kind = 0; kind < OP_KIND_COUNT; kind++)
         cpu->base.narrow_ops |=
-            (unsigned)kernel_of((enum op_kind)kind, false, set, cpu->exact)->narrow << kind;
+            (unsigned)kernel_of((enum op_kind)kind, NULL, set, cpu->exact)->narrow << kind;
     if (opt->precision == PRECISION_AUTO && cpu->base.precision == PRECISION_F32)
         cpu->base.precision = PRECISION_AUTO;
     cpu->base.threads = opt->threads ? opt->threads : cpu_count();

@@ -132,19 +132,21 @@ static bool goes_with(enum precision kernel, enum precision set)
            (kernel == PRECISION_BF16 && set == PRECISION_INT8);
 }
 
-const struct kernel *kernel_of(enum op_kind op, bool int8, int set, bool exact)
+static bool takes(const struct kernel *k, const struct weight_desc *d)
+{
+    return k && (!k->int8 || (d && d->int8)) && (!k->fits || (d && k->fits(d)));
+}
+
+const struct kernel *kernel_of(enum op_kind op, const struct weight_desc *d, int set, bool exact)
 {
     enum precision precision = kernel_set_precision(set);
-    for (; set >= SET_COUNT; set = added[set - SET_COUNT]->rest) {
-        const struct kernel *k = added[set - SET_COUNT]->kernels[op];
-        if (k && (int8 || !k->int8))
-            return k;
-    }
+    for (; set >= SET_COUNT; set = added[set - SET_COUNT]->rest)
+        if (takes(added[set - SET_COUNT]->kernels[op], d))
+            return added[set - SET_COUNT]->kernels[op];
     for (; set > 0; set--) {
-        if (!exact && fast[set][op])
+        if (!exact && takes(fast[set][op], d))
             return fast[set][op];
-        if (kernels[set][op] && (int8 || !kernels[set][op]->int8) &&
-            goes_with(sets[set].precision, precision))
+        if (takes(kernels[set][op], d) && goes_with(sets[set].precision, precision))
             return kernels[set][op];
     }
     return op_info(op)->reference;
@@ -156,5 +158,5 @@ const struct kernel *kernel_for(const struct op *op, int set, bool exact)
                                               : op->weight && weight_desc(op->weight)->wide;
     while (wide && kernel_set_precision(set) != PRECISION_F32)
         set = set < SET_COUNT ? set - 1 : added[set - SET_COUNT]->rest;
-    return kernel_of(op->kind, op->weight && weight_desc(op->weight)->int8, set, exact);
+    return kernel_of(op->kind, op->weight ? weight_desc(op->weight) : NULL, set, exact);
 }

@@ -16,8 +16,8 @@ bool kernel_set_usable(int set);
 enum precision kernel_set_precision(int set);
 const struct packing *kernel_set_packing(int set); /* NULL: weights stay as they are */
 
-/* exact: none of the FAST ones. int8: the op's weight is I8 throughout. */
-const struct kernel *kernel_of(enum op_kind op, bool int8, int set, bool exact);
+/* exact: none of the FAST ones. d: of the op's weight, NULL: it has none. */
+const struct kernel *kernel_of(enum op_kind op, const struct weight_desc *d, int set, bool exact);
 /* The kernel of this call: that of the set, or in a set that rounds operands, for a weight that is
  * `wide` and for an attention of float32, that of the nearest set that does not. */
 const struct kernel *kernel_for(const struct op *op, int set, bool exact);

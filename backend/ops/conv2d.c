@@ -14,7 +14,7 @@
 static int64_t extent(const struct op *op, int64_t size)
 {
     int64_t room = size + op->pad_low + op->pad_high - weight_desc(op->weight)->kernel;
-    return room < 0 ? 0 : room / op->stride + 1;
+    return room < 0 ? 0 : room / op_stride(op) + 1;
 }
 
 static int check(const struct op *op, struct dr_error *err)
@@ -25,8 +25,8 @@ static int check(const struct op *op, struct dr_error *err)
     if (r)
         return r;
     const struct weight_desc *d = weight_desc(op->weight);
-    if (op->stride != 1 && op->stride != 2)
-        return dr_fail(err, DR_EINVAL, "conv2d: stride %d, expected 1 or 2", op->stride);
+    if (d->upsamples)
+        return dr_fail(err, DR_EINVAL, "conv2d: the weight is one of an upsample_conv");
     if (op->pad_low < 0 || op->pad_low >= 3 || op->pad_high < 0 || op->pad_high >= 3)
         return dr_fail(err, DR_EINVAL, "conv2d: padding %d, %d, expected 0 to 2", op->pad_low,
                        op->pad_high);
@@ -41,7 +41,7 @@ static int check(const struct op *op, struct dr_error *err)
 
 static int64_t source(const struct op *op, bool row, int64_t out, int tap)
 {
-    int64_t in = out * op->stride - op->pad_low + tap;
+    int64_t in = out * op_stride(op) - op->pad_low + tap;
     return in < 0 || in >= (row ? op->src.h : op->src.w) ? -1 : in;
 }
 
@@ -157,7 +157,6 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     static const enum dtype dtypes[] = { DTYPE_F32, DTYPE_F16, DTYPE_BF16, DTYPE_F8_E4M3 };
     int64_t gap = c->variant & VIEW ? 3 : 0;
     struct op *op = &ret->op;
-    op->stride = c->stride;
     op->pad_low = c->variant & (NO_PAD | PAD_HIGH) ? 0 : 1;
     op->pad_high = c->variant & NO_PAD ? 0 : 1;
     op->activation = c->variant & SILU ? ACT_SILU : ACT_NONE;
@@ -180,7 +179,8 @@ static void setup(const struct op_case *c, struct op_setup *ret)
                                         .out = c->cout,
                                         .kernel = c->kernel,
                                         .parts = 1,
-                                        .bias = !(c->variant & NO_BIAS) };
+                                        .bias = !(c->variant & NO_BIAS),
+                                        .downsamples = c->stride == 2 };
 }
 
 static const struct kernel reference = {

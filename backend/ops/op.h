@@ -44,7 +44,6 @@ struct op {
     const struct weight *weight;
     const struct weight *position; /* embedding: second table, row = index of the token */
     enum activation activation;
-    int stride;            /* conv2d: 1 or 2 */
     int pad_low, pad_high; /* conv2d: zero rows and columns before, after (VAE going down: 0, 1) */
     int groups;            /* group_norm */
     double eps;            /* norms */
@@ -91,6 +90,7 @@ struct kernel {
     bool narrow;
     double tolerance; /* of its results where the op's own is too tight for its operands; 0: not */
     bool int8;        /* takes I8 weights only, and rounds the source to 8 bits: ops/int8.h */
+    bool (*fits)(const struct weight_desc *d); /* takes these weights only; NULL: takes all */
 };
 
 /* One case of the checker. Dimensions as the op's file says; unused ones 0. */
@@ -160,6 +160,12 @@ struct packing {
     void (*piece)(const struct cpu_weight *w, int64_t piece, void *dst);
 };
 const struct cpu_weight *weight_cpu(const struct weight *w);
+
+/* From pixel to pixel of dst, in pixels of src or, upsample_conv, of the picture that is convolved. */
+static inline int op_stride(const struct op *op)
+{
+    return weight_desc(op->weight)->downsamples ? 2 : 1;
+}
 
 /* Elements [first, first + n) of a row (of the first dimension) of a source as float32, scaled
  * where it is I8. */

@@ -16,6 +16,8 @@ static int check(const struct op *op, struct dr_error *err)
     if (r)
         return r;
     const struct weight_desc *d = weight_desc(op->weight);
+    if (!d->upsamples)
+        return dr_fail(err, DR_EINVAL, "upsample_conv: the weight is one of a conv2d");
     if (d->kernel != 3 || op->activation != ACT_NONE || op->channel_add.buf)
         return dr_fail(err, DR_EINVAL, "upsample_conv: kernel 3, no activation, no channel_add");
     r = ref_shape("upsample_conv", "src", &op->src, op->dst.n, -1, -1, d->in, err);

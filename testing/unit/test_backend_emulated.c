@@ -181,6 +181,8 @@ static void amx_int8_as_vectors(void **state)
             for (int j = 0; j < vectors.count; j++) {
                 const struct check_result *v = &vectors.of[j], *t = find(&tiles, v);
                 assert_non_null(t);
+                if (v->tolerance != t->tolerance) /* by Winograd's forms, in float32 */
+                    continue;
                 if (v->digest != t->digest)
                     fail_msg("%s, %s %s: other bits on tiles", sets[s], v->op, v->name);
                 compared++;

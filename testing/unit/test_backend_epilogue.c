@@ -115,7 +115,7 @@ static int64_t runs_of(struct backend *be, const struct weight_desc *d, enum act
     op.dst = op.src;
     op.dst.dtype = dst;
     op.dst.c = op.dst.ld = d->gated ? d->out / 2 : d->out;
-    op.stride = op.pad_low = op.pad_high = 1;
+    op.pad_low = op.pad_high = 1;
     op.weight = weight;
     int64_t runs = backend_runs(be, &op);
     weight_free(weight);

@@ -134,7 +134,7 @@ static void conv_by_hand(void **state)
     const float in[] = { 1, 2, 3, 4, 5, 6 };
     const float w[] = { 0, 0, 0, 100, 1, 0, 0, 10, 0 }, b[] = { 0.5f };
     struct op op = {
-        .kind = OP_CONV2D, .stride = 1, .pad_low = 1, .pad_high = 1, .src = act_of(1, 2, 3, 1, in)
+        .kind = OP_CONV2D, .pad_low = 1, .pad_high = 1, .src = act_of(1, 2, 3, 1, in)
     };
     op.weight = weight_of((struct weight_desc){ WEIGHT_CONV, .in = 1, .out = 1, .kernel = 3 }, w,
                           b);
@@ -143,12 +143,12 @@ static void conv_by_hand(void **state)
     op.channel_add = act_of(1, 1, 1, 1, (float[]){ -0.5f });
     op.residual = act_of(1, 2, 3, 1, in);
     expect(&op, (float[]){ 42, 154, 266, 8, 410, 512 }, 6);
-    struct op half = { .kind = OP_CONV2D,
-                       .stride = 2,
-                       .pad_high = 1,
-                       .weight = op.weight,
-                       .src = op.src,
-                       .dst = act_of(1, 1, 1, 1, NULL) };
+    struct op half = {
+        .kind = OP_CONV2D, .pad_high = 1, .src = op.src, .dst = act_of(1, 1, 1, 1, NULL)
+    };
+    half.weight = weight_of(
+        (struct weight_desc){ WEIGHT_CONV, .in = 1, .out = 1, .kernel = 3, .downsamples = true }, w,
+        b);
     /* Padded below only, the window's middle lies on row 1, column 1. */
     expect(&half, (float[]){ 405.5f }, 1);
     half.pad_low = 1;
@@ -161,8 +161,9 @@ static void upsampling_by_hand(void **state)
     (void)state;
     float w[9] = { 0, 0, 0, 0, 1, 0, 0, 0, 0 };
     struct op op = { .kind = OP_UPSAMPLE_CONV, .src = act_of(1, 1, 3, 1, (float[]){ 1, 2, 3 }) };
-    op.weight = weight_of((struct weight_desc){ WEIGHT_CONV, .in = 1, .out = 1, .kernel = 3 }, w,
-                          NULL);
+    op.weight = weight_of(
+        (struct weight_desc){ WEIGHT_CONV, .in = 1, .out = 1, .kernel = 3, .upsamples = true }, w,
+        NULL);
     op.dst = act_of(1, 2, 5, 1, NULL);
     expect(&op, (float[]){ 1, 1, 2, 2, 3, 1, 1, 2, 2, 3 }, 10);
     struct op resize = { .kind = OP_RESIZE, .src = op.src, .dst = op.dst };

@@ -88,7 +88,7 @@ static void reaches(const char *set, int64_t channels, int64_t size, int kernel,
         .kind = kernel == 1 ? OP_KIND_linear : OP_KIND_conv2d, .dst = out, .src = in, .weight = w
     };
     if (kernel == 3)
-        op.stride = op.pad_low = op.pad_high = 1;
+        op.pad_low = op.pad_high = 1;
     double before = cpu_peak(be), reached = rate(&x, &op), after = cpu_peak(be);
     double peak = before > after ? before : after;
     print_message("%s %lldx%lld %dx%d: %.1f of %.1f GFLOP/s, %.0f %%\n", set, (long long)channels,

@@ -434,9 +434,9 @@ static void sets_fall_back_to_the_set_below(void **state)
     (void)state;
     for (int kind = 0; kind < OP_KIND_COUNT; kind++) {
         const struct op_info *info = op_info((enum op_kind)kind);
-        assert_ptr_equal(kernel_of((enum op_kind)kind, false, 0, true), info->reference);
+        assert_ptr_equal(kernel_of((enum op_kind)kind, NULL, 0, true), info->reference);
         for (int set = 1; kernel_set_name(set); set++)
-            assert_false(kernel_of((enum op_kind)kind, false, set, true)->int8);
+            assert_false(kernel_of((enum op_kind)kind, NULL, set, true)->int8);
         assert_true(info->n_cases > 0 && info->check && info->setup);
     }
     assert_null(op_info(OP_KIND_COUNT));
