@@ -161,7 +161,7 @@ struct packing {
 };
 const struct cpu_weight *weight_cpu(const struct weight *w);
 
-/* From pixel to pixel of dst, in pixels of src or, upsample_conv, of the picture that is convolved. */
+/* From pixel to pixel of dst, in those of src, or of the picture that upsample_conv convolves. */
 static inline int op_stride(const struct op *op)
 {
     return weight_desc(op->weight)->downsamples ? 2 : 1;
