@@ -135,14 +135,30 @@ static int check_choice(const struct option_info *o, const char *value, struct d
     return dr_fail_field(err, DR_EINVAL, option, value, o->choices, NULL);
 }
 
+/* More arguments than the verb takes. Where there is a prompt it is most often that, without
+ * quotes. */
+static int fail_stray(const struct cli_verb *verb, const char *argument, struct dr_error *err)
+{
+    const struct field_info *prompt = field_info(FIELD_prompt);
+    if (verb->request)
+        return dr_fail(err, DR_EINVAL,
+                       "%s: unexpected argument '%s', expected options only (a prompt goes behind "
+                       "-%c or --%s, in quotes: -%c \"a red circle\")",
+                       verb->name, argument, prompt->letter, prompt->option, prompt->letter);
+    bool some = verb->most > 0;
+    return dr_fail(
+        err, DR_EINVAL, "%s: unexpected argument '%s', expected %s%s (%ssee darkroom help %s)",
+        verb->name, argument, some ? "only " : "options only", some ? verb->synopsis : "",
+        some ? "what has blanks goes in quotes; " : "", verb->name);
+}
+
 static int take_option(void *ctx, const struct option_info *o, const char *value,
                        struct dr_error *err)
 {
     struct cli_call *call = ctx;
     if (!o) {
         if (call->arguments == call->verb->most)
-            return dr_fail(err, DR_EINVAL, "%s: expected no such argument (see darkroom help %s)",
-                           value, call->verb->name);
+            return fail_stray(call->verb, value, err);
         call->argument[call->arguments++] = value;
         return 0;
     }

@@ -115,7 +115,10 @@ int main(int argc, char **argv)
     while (status < 0 && (c = getopt_long(argc, argv, "r:M:t:k:hV", options, NULL)) != -1)
         status = read_option(c, o);
     if (status < 0 && optind < argc) {
-        fprintf(stderr, "darkroom-worker: %s: expected no such argument\n", argv[optind]);
+        fprintf(stderr,
+                "darkroom-worker: unexpected argument '%s', expected options only (see "
+                "darkroom-worker --help)\n",
+                argv[optind]);
         status = 2;
     }
     if (status < 0) {

@@ -62,7 +62,19 @@ static void mistakes_are_one_line_and_status_2(void **state)
     must_say(2, "--format: got gif, expected one of png, jpeg, webp", "generate", "--format",
              "gif");
     must_say(2, "--original-size: got 5", "generate", "--original-size", "5");
-    must_say(2, "what: expected no such argument", "generate", "what", NULL);
+    must_say(2,
+             "generate: unexpected argument 'a', expected options only (a prompt goes behind -p or "
+             "--prompt, in quotes: -p \"a red circle\")",
+             "generate", "a", "red");
+    must_say(2, "plan: unexpected argument 'what', expected options only (a prompt goes behind -p",
+             "plan", "what", NULL);
+    must_say(2, "bench: unexpected argument 'x', expected options only (see darkroom help bench)",
+             "bench", "x", NULL);
+    must_say(2,
+             "tokens: unexpected argument 'red', expected only TEXT (what has blanks goes in "
+             "quotes; see darkroom help tokens)",
+             "tokens", "a", "red");
+    must_say(2, "help: unexpected argument 'plan'", "help", "generate", "plan");
     must_say(2, "--quiet: got yes", "generate", "--quiet=yes", NULL);
     must_say(2, "-Z: no such option", "plan", "-Z", NULL);
     must_say(2, "--threads: got many", "generate", "-pthreads", "--threads=many");
@@ -390,6 +402,10 @@ static void words_come_from_the_tables(void **state)
     }
     program_run(&p, 0, "worker", "--version", NULL);
     assert_memory_equal(program_out(&p), "darkroom-worker", 15);
+    program_free(&p);
+    program_run(&p, 2, "worker", "x", NULL);
+    assert_string_equal(program_err(&p), "darkroom-worker: unexpected argument 'x', expected "
+                                         "options only (see darkroom-worker --help)\n");
     program_free(&p);
 }
 
