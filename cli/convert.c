@@ -13,6 +13,8 @@
 
 enum { WORST = 20 };
 
+static const char example[] = "darkroom convert --int8 -m MODEL -o COPY";
+
 static double number(const json_t *o, const char *key)
 {
     return json_number_value(json_object_get(o, key));
@@ -133,10 +135,16 @@ static int convert(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
     struct buf out;
-    call->usage = !call->value[OPT_int8] || !call->value[OPT_output];
-    if (call->usage)
-        return dr_fail(err, DR_EINVAL, "convert: expected --int8 and -o PATH");
     const char *given = call->value[OPT_output];
+    call->usage = !call->value[OPT_int8] || !given;
+    if (!call->value[OPT_int8])
+        return dr_fail_field(err, DR_EINVAL, "convert", "nothing to do",
+                             "--int8, the one conversion there is: a copy of the model (-m) at -o "
+                             "with weights of 8 bits where it stands them",
+                             example);
+    if (!given)
+        return dr_fail_field(err, DR_EINVAL, "--output", "nothing",
+                             "a path for the copy, where nothing is yet", example);
     char *output = dr_strndup(DR_TAG_BASE, given, dr_path_trimmed(given));
     int r = output ? call_worker(call, output, &answer, err)
                    : dr_fail(err, DR_ENOMEM, "out of memory");
@@ -157,7 +165,7 @@ static int convert(struct cli_call *call, struct dr_error *err)
 
 const struct cli_verb cli_convert = {
     .name = "convert",
-    .synopsis = "",
+    .synopsis = "--int8 -o PATH",
     .summary = "a copy of a model with weights of 8 bits",
     .notes = "Measures each layer of the UNet in 8 bits against float32 on a few pictures, keeps "
              "the sensitive ones as they are, and writes a model of the same layout with the "
