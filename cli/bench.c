@@ -130,24 +130,6 @@ static int keep(struct bench *b, json_t *answer, struct dr_error *err)
     return r;
 }
 
-/* A mistake in a field is one in the option of that name. */
-static void name_option(struct dr_error *err)
-{
-    static const char *const options[] = { "only", "model", "kernels", "precision" };
-    char path[sizeof err->path];
-    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
-        size_t n = strlen(options[i]);
-        if (strcmp(err->path, options[i]) || strncmp(err->text, options[i], n))
-            continue;
-        char said[sizeof err->text];
-        snprintf(path, sizeof path, "--%s", options[i]);
-        snprintf(said, sizeof said, "%s%s", path, err->text + n);
-        memcpy(err->text, said, sizeof said);
-        memcpy(err->path, path, sizeof path);
-        return;
-    }
-}
-
 /* told: its rows are part of the report. */
 static int ask(struct bench *b, const char *only, const struct session_options *options, bool told,
                struct dr_error *err)
@@ -160,8 +142,6 @@ static int ask(struct bench *b, const char *only, const struct session_options *
         r = session_call(&s, VERB_bench, request(b->call, only), on_event, b, &answer, err);
     progress_clear(&b->progress);
     session_close(&s);
-    if (r < 0)
-        name_option(err);
     if (!r && told)
         return keep(b, answer, err);
     if (!r)

@@ -200,25 +200,40 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
     return r < 0 ? r : check_threads(call->value[OPT_threads], err);
 }
 
-/* The options of the worker's error are fields: "width: got ..." becomes "--width: got ...",
- * "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it is about one. */
-static bool name_option(struct dr_error *err)
+/* The field of that option in the worker's errors, and how it is written on the command line. */
+static const char *field_of(const struct option_info *o, const char **ret_option)
 {
-    const char *path = err->path;
+    if (o->id >= FIELD_COUNT) {
+        *ret_option = o->name;
+        return o->name;
+    }
+    *ret_option = field_info((enum field_id)o->id)->option; /* not the "no-" of a flag */
+    return field_info((enum field_id)o->id)->name;
+}
+
+/* The worker's errors are about fields: where the verb has an option for one, "width: got ..."
+ * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it
+ * is about an option. */
+static bool name_option(const struct cli_verb *verb, struct dr_error *err)
+{
+    struct option_info options[CLI_OPTIONS];
+    const char *path = err->path, *option;
     char text[sizeof err->text];
     if (path[0] == '-')
         return true;
+    int n_options = verb->raw ? 0 : cli_options(verb, options);
     size_t skip = strncmp(path, "data.", 5) ? 0 : 5;
-    for (int i = 0; i < FIELD_COUNT; i++) {
-        const struct field_info *f = field_info((enum field_id)i);
-        size_t n = strlen(f->name);
+    for (int i = 0; i < n_options; i++) {
+        const char *field = field_of(&options[i], &option);
+        size_t n = strlen(field);
         const char *member = path + skip + n;
-        if (strncmp(f->name, path + skip, n) || !*f->option ||
-            (*member && !(*member == '.' && f->type == FIELD_TYPE_MAP)))
+        bool map = options[i].id < FIELD_COUNT &&
+                   field_info((enum field_id)options[i].id)->type == FIELD_TYPE_MAP;
+        if (strncmp(field, path + skip, n) || (*member && !(*member == '.' && map)))
             continue;
         n += skip;
         if (!strncmp(err->text, path, n)) {
-            snprintf(text, sizeof text, "--%s%s%s", f->option, *member ? " " : "",
+            snprintf(text, sizeof text, "--%s%s%s", option, *member ? " " : "",
                      err->text + n + (*member ? 1 : 0));
             memcpy(err->text, text, sizeof text);
         }
@@ -242,7 +257,7 @@ static int finish(struct cli_call *call, int r, struct dr_error *err)
         return call->status;
     if (!err->code)
         dr_fail(err, r, "%s", dr_code_meaning(r));
-    bool option = name_option(err);
+    bool option = name_option(call->verb, err);
     if (!call->value[OPT_quiet] || r != DR_ECANCELED)
         report_error(err->text);
     if (call->value[OPT_json])

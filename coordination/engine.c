@@ -46,7 +46,7 @@ int engine_model_path(const struct engine *e, const char *model, char *dst, size
         r = dr_realpath(dst, n, model, &found);
     if ((r == DR_ENOENT || r == DR_EINVAL) && find_by_name(e, model, dst, n))
         r = 0;
-    if (r == DR_ENOENT && !strchr(model, '/'))
+    if (r == DR_ENOENT)
         return dr_fail_field(err, r, "model", model,
                              "a file or folder that is there, or a model's name", NULL);
     if (r < 0 && err)

@@ -87,7 +87,45 @@ static void mistakes_are_one_line_and_status_2(void **state)
     must_say(2, "tokens: got nothing, expected TEXT", "tokens", NULL, NULL);
     must_say(2, "--encoder: got 3, expected 1|2", "tokens", "--encoder=3", "x");
     must_say(2, "bash, zsh or fish", "completion", "tcsh", NULL);
-    must_say(1, "no/such/file", "inspect", "no/such/file", NULL);
+}
+
+/* One wording, however it is written and whoever asks. */
+static void a_missing_model_is_told_in_one_way(void **state)
+{
+    (void)state;
+    static const char *const missing[] = { "no/such/model", "/no/such/model", "nosuchmodel",
+                                           "./nosuch.safetensors", "" /* a link */ };
+    static const char *const verbs[][4] = { { "generate", "-px", "-m" },
+                                            { "validate", "-px", "-m" },
+                                            { "plan", "-px", "-m" },
+                                            { "tokens", "x", "-m" },
+                                            { "bench", "--only=unet_512", "-m" } };
+    char text[400];
+    program_folder();
+    assert_int_equal(symlink("no/such/model", "link"), 0);
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
+        const char *name = *missing[i] ? missing[i] : "./link";
+        struct program p;
+        snprintf(text, sizeof text,
+                 "darkroom: --model: got %s, expected a file or folder that is there, or a model's "
+                 "name\n",
+                 name);
+        for (size_t v = 0; v < sizeof verbs / sizeof *verbs; v++) {
+            program_run(&p, 1, verbs[v][0], verbs[v][1], verbs[v][2], name, NULL);
+            assert_non_null(strstr(program_err(&p), text));
+            program_free(&p);
+        }
+        program_run(&p, 1, "convert", "--int8", "-o", "copy", "-m", name, NULL);
+        assert_non_null(strstr(program_err(&p), text));
+        program_free(&p);
+        program_run(&p, 1, "inspect", name, NULL); /* which has no such option */
+        snprintf(text, sizeof text,
+                 "darkroom: model: got %s, expected a file or folder that is there, or a model's "
+                 "name\n",
+                 name);
+        assert_string_equal(program_err(&p), text);
+        program_free(&p);
+    }
 }
 
 static void refused(int status, const char *words, const char *option, const char *value)
@@ -565,6 +603,7 @@ static void check_tells_what_failed(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(mistakes_are_one_line_and_status_2),
+    cmocka_unit_test(a_missing_model_is_told_in_one_way),
     cmocka_unit_test(the_engines_refusals_name_the_option),
     cmocka_unit_test(a_picture_goes_where_it_is_told),
     cmocka_unit_test(a_batch_counts_its_seeds),

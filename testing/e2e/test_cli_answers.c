@@ -30,7 +30,7 @@ static void json_tells_of_failures_too(void **state)
     must_fail_in_json(2, "INVALID_VALUE", "width", "plan", "-W", "1001");
     must_fail_in_json(2, "INVALID_VALUE", NULL, "plan", "--widht", "8");
     must_fail_in_json(2, "INVALID_VALUE", "--threads", "plan", "--threads", "x");
-    must_fail_in_json(1, "NOT_FOUND", NULL, "plan", "-m", "no/such/model");
+    must_fail_in_json(1, "NOT_FOUND", "model", "plan", "-m", "no/such/model");
     must_fail_in_json(2, "INVALID_VALUE", "--prompt", "generate", "--steps", "2");
     must_fail_in_json(2, "INVALID_VALUE", "--output", "generate", "-px", "-o-");
     program_run(&p, 2, "generate", "--", "--json", NULL); /* no option there */

@@ -143,11 +143,11 @@ static void refuses_what_it_cannot_do(void **state)
     must_fail(2, "--output: got nothing", "--int8", NULL, NULL, NULL);
     must_fail(1, "nowhere", "--int8", "-mnowhere", "-oout", NULL);
     must_fail(1, "no such", "--int8", "-onowhere/out", NULL, NULL);
-    must_fail(1, "nothing is yet", "--int8", "-o.", NULL, NULL);
+    must_fail(2, "nothing is yet", "--int8", "-o.", NULL, NULL);
     must_fail(1, "beside", "--int8", "-mnowhere", "-o/proc/out", NULL); /* before the model */
     assert_int_equal(program_entries(folder), 0);
     json_decref(convert("once"));
-    must_fail(1, "nothing is yet", "--int8", "-oonce", NULL, NULL);
+    must_fail(2, "nothing is yet", "--int8", "-oonce", NULL, NULL);
     must_fail(2, "8 bits yet", "--int8", "-monce", "-otwice", NULL);
     assert_int_equal(program_entries(folder), 1);
     struct program p;
@@ -214,7 +214,7 @@ static void a_single_file(void **state)
     spec.clip_l.layers = spec.clip_g.layers = 2;
     sgm_save(&spec, false, "model.safetensors");
     assert_int_equal(dr_write_file("copy.int8.json", "x", 1, NULL), 0);
-    must_fail(1, "copy.int8.json", "--int8", "-mmodel.safetensors", "-ocopy.safetensors", NULL);
+    must_fail(2, "copy.int8.json", "--int8", "-mmodel.safetensors", "-ocopy.safetensors", NULL);
     assert_int_equal(program_entries(folder), 2);
     program_run(&p, 0, "convert", "--int8", "-m", "model.safetensors", "-o", "other.safetensors",
                 NULL);
