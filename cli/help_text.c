@@ -171,6 +171,7 @@ int help_list(const json_t *items, int width, struct buf *out)
 int help_overview(int width, struct buf *out)
 {
     const struct cli_verb *verb;
+    const struct list_info *list;
     int r = buf_puts(
         out, "usage: darkroom VERB [OPTION]...\nDraws pictures from words, with SDXL.\n"
              "\n  darkroom generate -p \"a red circle left of a blue square\" -o picture.png\n"
@@ -178,7 +179,12 @@ int help_overview(int width, struct buf *out)
     for (int i = 0; !r && (verb = cli_verb_at(i)); i++)
         r = put_row(out, verb->name, verb->summary, VERB_COLUMN, width);
     if (!r)
-        r = buf_puts(out, "\ndarkroom help VERB tells more about one of them.\n");
+        r = buf_puts(out, "\ndarkroom help VERB tells more about one of them.\n"
+                          "\ntopics, lists of the names that a value may have:\n");
+    for (int i = 0; !r && (list = list_at(i)); i++)
+        r = put_row(out, list->name, list->summary, VERB_COLUMN, width);
+    if (!r)
+        r = buf_puts(out, "\ndarkroom help TOPIC prints one of them.\n");
     if (!r)
         r = put_places(out, "variables", help_variables, width);
     if (!r)

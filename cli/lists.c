@@ -4,8 +4,11 @@
 #include <string.h>
 
 static const struct list_info lists[] = {
-    { "samplers", "sampler" }, { "schedules", "schedule" }, { "presets", "preset" },
-    { "kernels", "kernels" },  { "cases", "only" },
+    { "samplers", "sampler", "what --sampler takes, and other programs' names for it" },
+    { "schedules", "schedule", "what --schedule takes" },
+    { "presets", "preset", "what --preset takes" },
+    { "kernels", "kernels", "kernel sets, what --kernels takes, and which this processor has" },
+    { "cases", "only", "what bench measures, one of which --only takes" },
 };
 
 const struct list_info *list_at(int i)

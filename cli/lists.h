@@ -7,8 +7,9 @@
 #include <jansson.h>
 
 struct list_info {
-    const char *name;   /* "samplers", as `darkroom help` takes it */
-    const char *option; /* whose values they are: "sampler" */
+    const char *name;    /* "samplers", as `darkroom help` takes it */
+    const char *option;  /* whose values they are: "sampler" */
+    const char *summary; /* half a line */
 };
 
 /* In the order of help; NULL past the end. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/help_text.h"
+#include "cli/lists.h"
 #include "cli/report.h"
 
 /* Text for roff: backslashes and dashes escaped, and no line begins with a dot or quote. Empty
@@ -84,12 +85,21 @@ static int put_places(struct buf *out, const char *title, const struct help_plac
 static int put_page(struct buf *out)
 {
     const struct cli_verb *verb;
+    const struct list_info *list;
     int r = buf_puts(out, ".TH DARKROOM 1 \"\" \"darkroom " DR_VERSION "\" \"User Commands\"\n"
                           ".SH NAME\ndarkroom \\- pictures from words, with SDXL\n"
                           ".SH SYNOPSIS\n.B darkroom\n.I VERB\n[\\fIOPTION\\fR]...\n"
                           ".SH VERBS\n");
     for (int i = 0; !r && (verb = cli_verb_at(i)); i++)
         r = put_verb(out, verb);
+    if (!r)
+        r = buf_puts(out, ".SH TOPICS\nLists of the names that a value may have, printed by "
+                          "\\fBdarkroom help\\fR \\fITOPIC\\fR.\n");
+    for (int i = 0; !r && (list = list_at(i)); i++) {
+        r = buf_printf(out, ".TP\n\\fB%s\\fR\n", list->name);
+        if (!r)
+            r = put_text(out, list->summary);
+    }
     if (!r)
         r = buf_puts(out, ".SH CONFIGURATION\n");
     if (!r)

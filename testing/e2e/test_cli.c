@@ -83,7 +83,9 @@ static void mistakes_are_one_line_and_status_2(void **state)
     must_say(2, "-Z: no such option", "plan", "-Z", NULL);
     must_say(2, "--threads: got many", "generate", "-pthreads", "--threads=many");
     must_say(2, "expected a verb first", "-p", "x", NULL);
-    must_say(2, "frob: no such verb", "help", "frob", NULL);
+    must_say(2, "frob: no such verb or topic (see darkroom help)", "help", "frob", NULL);
+    must_say(2, "samplres: no such verb or topic (nearest: samplers)", "help", "samplres", NULL);
+    must_say(2, "genrate: no such verb or topic (nearest: generate)", "help", "genrate", NULL);
     must_say(2, "tokens: got nothing, expected TEXT", "tokens", NULL, NULL);
     must_say(2, "--encoder: got 3, expected 1|2", "tokens", "--encoder=3", "x");
     must_say(2, "bash, zsh or fish", "completion", "tcsh", NULL);
@@ -434,6 +436,7 @@ static void words_come_from_the_tables(void **state)
     program_free(&p);
     program_run(&p, 0, "man", NULL);
     assert_non_null(strstr(program_out(&p), ".TH DARKROOM 1"));
+    assert_non_null(strstr(program_out(&p), ".TP\n\\fBschedules\\fR\nwhat"));
     program_free(&p);
     static const char *const shells[] = { "bash", "zsh", "fish" };
     for (int i = 0; i < 3; i++) {

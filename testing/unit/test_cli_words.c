@@ -8,6 +8,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "cli/help_text.h"
+#include "cli/lists.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/settings.h"
@@ -192,6 +193,26 @@ static void help_fits_its_width(void **state)
     }
 }
 
+/* The overview names what `darkroom help` can list. */
+static void help_names_its_topics(void **state)
+{
+    (void)state;
+    const struct list_info *list;
+    struct buf out;
+    char row[64];
+    int n = 0;
+    buf_init(&out, DR_TAG_TEST, 0);
+    assert_int_equal(help_overview(80, &out), 0);
+    assert_non_null(strstr(buf_text(&out), "\ntopics, "));
+    for (; (list = list_at(n)); n++) {
+        snprintf(row, sizeof row, "\n  %-12s%.20s", list->name, list->summary);
+        if (!strstr(buf_text(&out), row))
+            fail_msg("%s", list->name);
+    }
+    assert_int_equal(n, 5);
+    buf_free(&out);
+}
+
 static void help_has_every_option(void **state)
 {
     (void)state;
@@ -302,6 +323,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_cache_is_the_configurations),
     cmocka_unit_test(bad_settings_have_a_line),
     cmocka_unit_test(help_fits_its_width),
+    cmocka_unit_test(help_names_its_topics),
     cmocka_unit_test(help_has_every_option),
     cmocka_unit_test(help_is_the_verbs_own),
     cmocka_unit_test(a_bar_fits_its_width),
