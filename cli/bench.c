@@ -67,8 +67,9 @@ static int put_case(struct buf *out, const json_t *row)
     if (!r && number(row, "cores") > 0) /* loading is not a matter of cores */
         r = buf_printf(out, " %6.2f", number(row, "cores"));
     if (!r && number(row, "flops") > 0)
-        r = buf_printf(out, " %9.4f %9.4f %7.1f %%", number(row, "tflops"),
-                       number(row, "executed_tflops"), 100 * number(row, "fraction_of_peak"));
+        r = buf_printf(out, " %9.4f %9.4f", number(row, "tflops"), number(row, "executed_tflops"));
+    if (!r && json_is_number(json_object_get(row, "fraction_of_peak")))
+        r = buf_printf(out, " %7.1f %%", 100 * number(row, "fraction_of_peak"));
     if (!r && json_is_true(json_object_get(row, "noisy")))
         r = buf_puts(out, "  noisy");
     return r ? r : buf_putc(out, '\n');

@@ -32,8 +32,8 @@ struct bench_row {
     int attempts, runs;
 };
 
-/* {"name", "seconds", "tflops", "executed_tflops", "fraction_of_peak", ...}; NULL when memory is
- * short. */
+/* {"name", "seconds", "tflops", "executed_tflops", "fraction_of_peak", ...}; null for rates of a
+ * case without FLOPs and fractions of a peak that was not measured. NULL when memory is short. */
 json_t *bench_row_json(const struct bench_row *row);
 
 #endif

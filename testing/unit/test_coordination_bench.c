@@ -75,6 +75,29 @@ static void a_row_has_rates_and_fractions(void **state)
     json_decref(o);
 }
 
+/* A load has neither FLOPs nor a peak; a machine may have no peak for the set. */
+static void what_is_not_there_is_no_zero(void **state)
+{
+    (void)state;
+    static const char *const rates[] = { "flops", "executed_flops", "tflops", "executed_tflops" };
+    static const char *const fractions[] = { "fraction_of_peak", "executed_fraction", "peak_before",
+                                             "peak_after", "cores" };
+    struct bench_row load = { .name = "load_first", .attempt = attempt(0, 0), .attempts = 1 };
+    struct bench_row op = { .name = "op", .flops = 8, .executed = 6, .attempt = attempt(0, 0) };
+    json_t *a = bench_row_json(&load), *b = bench_row_json(&op);
+    assert_true(json_number_value(json_object_get(a, "seconds")) == 2);
+    for (size_t i = 0; i < sizeof rates / sizeof *rates; i++) {
+        assert_true(json_is_null(json_object_get(a, rates[i])));
+        assert_true(json_is_real(json_object_get(b, rates[i])));
+    }
+    for (size_t i = 0; i < sizeof fractions / sizeof *fractions; i++) {
+        assert_true(json_is_null(json_object_get(a, fractions[i])));
+        assert_true(json_is_null(json_object_get(b, fractions[i])));
+    }
+    json_decref(a);
+    json_decref(b);
+}
+
 static void names_differ(void **state)
 {
     (void)state;
@@ -183,6 +206,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_larger_peak_counts),
     cmocka_unit_test(unsteady_attempts_are_thrown_away),
     cmocka_unit_test(a_row_has_rates_and_fractions),
+    cmocka_unit_test(what_is_not_there_is_no_zero),
     cmocka_unit_test(names_differ),
     cmocka_unit_test(networks_run),
     cmocka_unit_test(written_configurations_say_the_shapes),
