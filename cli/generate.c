@@ -115,14 +115,6 @@ static int place_files(const struct output *o, const json_t *answer, bool quiet,
     return 0;
 }
 
-static void report_warnings(const json_t *answer)
-{
-    size_t i;
-    json_t *text;
-    json_array_foreach(json_object_get(answer, "warnings"), i, text)
-        report_line("warning: %s", json_string_value(text));
-}
-
 /* The one object of --json. Takes over `images`. */
 static int print_result(const json_t *answer, json_t *images, struct dr_error *err)
 {
@@ -147,8 +139,6 @@ static int deliver(const struct cli_call *call, const struct output *o, const js
     bool quiet = call->value[OPT_quiet] != NULL;
     json_t *list = json_array();
     int r = list ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the result");
-    if (!quiet)
-        report_warnings(answer);
     if (!r && o->kind == OUTPUT_STREAM)
         r = write_stream(o, answer, err);
     else if (!r)

@@ -145,9 +145,15 @@ void progress_event(void *progress, const json_t *data)
     struct progress *p = progress;
     const json_t *seed = json_object_get(data, "seed");
     const json_t *fraction = json_object_get(data, "fraction");
+    const char *warning = json_string_value(json_object_get(data, "warning"));
     double now = dr_now();
     if (p->quiet)
         return;
+    if (warning) {
+        progress_clear(p);
+        report_line("warning: %s", warning);
+        return;
+    }
     if (json_is_number(fraction)) {
         show_loading(p, json_string_value(json_object_get(data, "message")),
                      json_number_value(fraction), now);

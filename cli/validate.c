@@ -19,6 +19,17 @@ static int found_error(const json_t *answer, struct dr_error *err)
     return r;
 }
 
+static void report_warnings(const struct cli_call *call, const json_t *answer)
+{
+    size_t i;
+    json_t *text;
+    json_array_foreach(json_object_get(answer, "warnings"), i, text)
+    {
+        if (!call->value[OPT_quiet])
+            report_line("warning: %s", json_string_value(text));
+    }
+}
+
 static int validate(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
@@ -34,6 +45,7 @@ static int validate(struct cli_call *call, struct dr_error *err)
     } else if (!valid) {
         r = found_error(answer, err);
     } else if ((r = buf_puts(&out, "valid\n")) == 0) {
+        report_warnings(call, answer);
         r = report_text(&out, err);
     }
     buf_free(&out);

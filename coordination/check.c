@@ -88,7 +88,7 @@ static int draw(struct engine *e, const struct request *q, const atomic_int *sto
     if (job.batch != 1)
         r = dr_fail(err, DR_EFORMAT, "%s: batch_size must be 1", request_file);
     if (!r)
-        r = job_plan(p, &job, e->baseline, e->memory_limit, &plan, err);
+        r = job_plan(p, &job, e->baseline, e->memory_limit, NULL, &plan, err);
     if (!r)
         r = job_run(p, &job, &plan, NULL, stop, ret, &timing, err);
     job_release(&job);

@@ -16,8 +16,6 @@
 #include "models/digest.h"
 #include "schedulers/scheduler_factory.h"
 
-enum { WARNINGS = 16 };
-
 /* A generation under way. */
 struct generation {
     struct engine *engine;
@@ -81,10 +79,13 @@ static const char *digest_join(struct digest_thread *d, bool abandon, const atom
     return d->result < 0 ? "" : d->hex;
 }
 
+/* For the answer, and at once for who listens: all there is to warn of is known before a step. */
 static void add_warning(void *ctx, const char *text)
 {
     struct generation *g = ctx;
     dr_log_line(DR_LOG_INFO, "engine", "%s", text);
+    if (request_flag(&g->request, FIELD_stream))
+        worker_progress(g->worker, 0, 0, true, json_pack("{s:s}", "warning", text));
     if (jx_add(g->warnings, json_string(text)) < 0)
         dr_log_line(DR_LOG_WARN, "engine", "out of memory: a warning is only in the log");
 }
@@ -166,7 +167,9 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
         add_warning(g, warning);
     struct receipt_facts ours = facts_of(g, "", "");
     r = receipt_match(&g->request, &g->job, &ours, add_warning, g, err);
-    return r ? r : job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &g->plan, err);
+    struct job_events events = { .warning = add_warning, .ctx = g };
+    return r ? r
+             : job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &events, &g->plan, err);
 }
 
 static struct loading loading_of(const struct generation *g)
@@ -205,7 +208,7 @@ static int load(struct generation *g, struct dr_error *err)
     if (!r && !was)
         r = engine_ready(g->engine, &how, err);
     if (!r && !was)
-        r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, &g->plan, err);
+        r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, NULL, &g->plan, err);
     if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
         pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
     if (!r && g->pipeline->warning[0])
@@ -345,7 +348,7 @@ static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
     struct job_timing timing;
     struct digest_thread digest;
     char name[DR_PATH_MAX];
-    struct job_events events = { .step = on_step, .warning = add_warning, .ctx = g };
+    struct job_events events = { .step = on_step, .ctx = g };
     const char *path = checkpoint_path(g->pipeline->checkpoint);
     announce(g);
     digest_start(&digest, g->pipeline);

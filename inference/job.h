@@ -31,10 +31,10 @@ struct job {
     struct arena arena; /* texts and small things; freed with the job */
 };
 
-/* What a run tells while it goes on. Any may be NULL. */
+/* What a plan (warning) and a run (step) tell while they go on. Any may be NULL. */
 struct job_events {
     void (*step)(void *ctx, int evaluation, int evaluations, double seconds);
-    void (*warning)(void *ctx, const char *text);
+    void (*warning)(void *ctx, const char *text); /* of a prompt that is cut, or ignored */
     void *ctx;
 };
 

@@ -168,7 +168,8 @@ static int text(struct walk *k, struct dr_error *err)
     if (r < 0)
         return r;
     struct prompt_embeds *m = &k->embeds;
-    for (int i = 0; k->events && k->events->warning && i < m->n_warnings; i++)
+    bool tells = k->planning && k->events && k->events->warning;
+    for (int i = 0; tells && i < m->n_warnings; i++)
         k->events->warning(k->events->ctx, m->warning[i]);
     if (k->planning)
         return plan_prompts(k, err);
@@ -385,15 +386,20 @@ static int walk(struct walk *k, struct dr_error *err)
 
 /* One planning walk with so many rows a forward. */
 static int plan_rows(struct pipeline *p, const struct job *job, struct backend *be, int rows,
-                     struct memory_plan *plan, struct dr_error *err)
+                     const struct job_events *events, struct memory_plan *plan,
+                     struct dr_error *err)
 {
     struct dr_image images[JOB_BATCH];
     memset(images, 0, sizeof images);
     plan->rows = rows;
     memset(plan->stage, 0, sizeof plan->stage);
-    struct walk k = {
-        .p = p, .job = job, .x = { .be = be }, .plan = plan, .planning = true, .images = images
-    };
+    struct walk k = { .p = p,
+                      .job = job,
+                      .x = { .be = be },
+                      .plan = plan,
+                      .planning = true,
+                      .events = events,
+                      .images = images };
     dr_alloc_reset_peak();
     int r = walk(&k, err);
     if (r < 0)
@@ -422,7 +428,7 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
 }
 
 int job_plan(struct pipeline *p, const struct job *job, size_t baseline, size_t limit,
-             struct memory_plan *ret_plan, struct dr_error *err)
+             const struct job_events *events, struct memory_plan *ret_plan, struct dr_error *err)
 {
     struct backend *be;
     int r = backend_open_plan(p->backend, &be, err);
@@ -435,7 +441,8 @@ int job_plan(struct pipeline *p, const struct job *job, size_t baseline, size_t 
     plan.limit = limit;
     int each = guidance_rows(&g), rows = each * job->batch;
     for (;;) {
-        r = plan_rows(p, job, be, rows, &plan, err);
+        r = plan_rows(p, job, be, rows, events, &plan, err);
+        events = NULL; /* told once */
         if (r < 0 || rows <= each || plan.peak <= plan.limit / 2)
             break;
         rows = (rows + 1) / 2;

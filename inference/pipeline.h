@@ -1,6 +1,6 @@
 /* pipeline.h - a job from words to pictures: text, context, denoise, decode.
  *
- *     job_plan(p, &job, baseline, limit, &plan, err);         what it will use, what follows
+ *     job_plan(p, &job, baseline, limit, &events, &plan, err); what it will use, what follows
  *     job_run(p, &job, &plan, &events, &stop, images, err);
  *
  * Both walk the same code; planning walks it on the plan backend. Each stage has one workspace of
@@ -15,9 +15,10 @@
 #include "inference/pipeline_manager.h"
 
 /* baseline: resident bytes that are neither tagged allocations nor weights. limit: bytes, 0 for
- * what is free. */
+ * what is free. The prompts are read here first, so this is what warns of them, each thing once;
+ * events may be NULL. */
 int job_plan(struct pipeline *p, const struct job *job, size_t baseline, size_t limit,
-             struct memory_plan *ret_plan, struct dr_error *err);
+             const struct job_events *events, struct memory_plan *ret_plan, struct dr_error *err);
 
 struct job_timing {
     double seconds[STAGE_COUNT];

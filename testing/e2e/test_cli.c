@@ -202,6 +202,31 @@ static void a_picture_goes_where_it_is_told(void **state)
     assert_int_equal(program_entries("in/here"), 1);
 }
 
+/* Who would rather write another prompt need not wait for the picture. */
+static void a_cut_prompt_is_told_first(void **state)
+{
+    (void)state;
+    static const char warning[] = "warning: the prompt has 90 tokens for the second encoder; those "
+                                  "after 75 are cut\n";
+    struct program p;
+    char words[181] = "";
+    for (int i = 0; i < 90; i++)
+        memcpy(words + 2 * i, "a ", 3);
+    program_folder();
+    program_run(&p, 0, QUICK, "-p", words, "-s", "5", "-o", "a.png", NULL);
+    const char *told = strstr(program_err(&p), warning), *seed = strstr(program_err(&p), "seed 5");
+    assert_true(told && seed && told < seed);
+    assert_null(strstr(told + 1, "warning: "));
+    program_free(&p);
+    program_run(&p, 0, QUICK, "-p", words, "-s", "5", "-q", "-o", "a.png", NULL);
+    assert_int_equal(p.err.len, 0);
+    program_free(&p);
+    program_run(&p, 0, "validate", "-m", program_model(), "-p", words, NULL);
+    assert_string_equal(program_out(&p), "valid\n");
+    assert_non_null(strstr(program_err(&p), warning));
+    program_free(&p);
+}
+
 static void a_batch_counts_its_seeds(void **state)
 {
     (void)state;
@@ -609,6 +634,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_missing_model_is_told_in_one_way),
     cmocka_unit_test(the_engines_refusals_name_the_option),
     cmocka_unit_test(a_picture_goes_where_it_is_told),
+    cmocka_unit_test(a_cut_prompt_is_told_first),
     cmocka_unit_test(a_batch_counts_its_seeds),
     cmocka_unit_test(the_same_request_gives_the_same_bytes),
     cmocka_unit_test(streams_hold_one_picture),

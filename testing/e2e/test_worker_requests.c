@@ -145,6 +145,58 @@ static void progress_comes_when_asked_for(void **state)
     assert_int_equal(host_end(&h), 0);
 }
 
+/* Ninety words: both encoders cut them after 75. */
+static json_t *long_prompt(void)
+{
+    char words[181] = "";
+    for (int i = 0; i < 90; i++)
+        memcpy(words + 2 * i, "a ", 3);
+    return json_string(words);
+}
+
+/* Before the first step, and before the seed that says that it begins. */
+static void a_cut_prompt_is_told_before_it_is_drawn(void **state)
+{
+    (void)state;
+    static const char first[] = "the prompt has 90 tokens for the first encoder; those after 75 "
+                                "are cut";
+    struct host h;
+    int told = 0;
+    bool drawing = false;
+    host_begin(&h, NULL, NULL);
+    host_ask_picture(&h, "a", json_pack("{s:o,s:b}", "prompt", long_prompt(), "stream", 1));
+    for (;;) {
+        json_t *event = host_hear(&h);
+        assert_non_null(event);
+        const json_t *data = json_object_get(event, "data");
+        const json_t *warnings = json_object_get(data, "warnings");
+        if (!host_is_progress(event)) {
+            assert_int_equal(json_array_size(warnings), 2);
+            assert_string_equal(json_string_value(json_array_get(warnings, 0)), first);
+            json_decref(event);
+            break;
+        }
+        drawing |= json_object_get(data, "seed") ||
+                   json_integer_value(json_object_get(data, "step"));
+        if (*host_text(data, "warning")) {
+            assert_false(drawing);
+            if (!told++)
+                assert_string_equal(host_text(data, "warning"), first);
+        }
+        json_decref(event);
+    }
+    assert_true(drawing);
+    assert_int_equal(told, 2);
+    host_say_json(&h, json_pack("{s:s,s:s,s:{s:o}}", "type", "validate", "request_id", "v", "data",
+                                "prompt", long_prompt()));
+    json_t *event = host_answer(&h, "v");
+    const json_t *data = json_object_get(event, "data");
+    assert_true(json_is_true(json_object_get(data, "valid")));
+    assert_int_equal(json_array_size(json_object_get(data, "warnings")), 2);
+    json_decref(event);
+    assert_int_equal(host_end(&h), 0);
+}
+
 static void fields_are_checked(void **state)
 {
     (void)state;
@@ -246,6 +298,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(long_values_are_quoted),
     cmocka_unit_test(without_a_root_there_is_base64),
     cmocka_unit_test(progress_comes_when_asked_for),
+    cmocka_unit_test(a_cut_prompt_is_told_before_it_is_drawn),
     cmocka_unit_test(fields_are_checked),
     cmocka_unit_test(a_receipt_is_a_request),
     cmocka_unit_test(a_receipt_of_something_else_is_told),

@@ -228,9 +228,9 @@ static int run_job(struct run *r, const char *dump, const json_t *load, struct d
     json_decref(data);
     if (code || (code = sdxl_job(&r->q, r->p, &r->job, err)))
         fail_msg("%s", err->text);
-    if (job_plan(r->p, &r->job, 0, 0, &r->plan, err))
-        fail_msg("%s", err->text);
     struct job_events events = { .step = on_step, .warning = on_warning, .ctx = r };
+    if (job_plan(r->p, &r->job, 0, 0, &events, &r->plan, err))
+        fail_msg("%s", err->text);
     atomic_int stop = 0;
     r->steps = 0;
     code = job_run(r->p, &r->job, &r->plan, &events, &stop, r->images, &r->timing, err);
@@ -413,8 +413,10 @@ static void plan_of(struct run *r, const char *negative, size_t limit, struct me
     struct dr_error err = { 0 };
     json_t *data = json_pack("{s:s,s:s*,s:i,s:i,s:i}", "prompt", "a red circle", "negative_prompt",
                              negative, "width", 64, "height", 64, "batch_size", 14);
+    struct job_events events = { .warning = on_warning, .ctx = r };
+    r->warnings = 0;
     if (request_parse(data, "", NULL, &r->q, &err) || sdxl_job(&r->q, r->p, &r->job, &err) ||
-        job_plan(r->p, &r->job, 0, limit, ret, &err))
+        job_plan(r->p, &r->job, 0, limit, &events, ret, &err))
         fail_msg("%s", err.text);
     json_decref(data);
     job_release(&r->job);
@@ -443,6 +445,27 @@ static void a_plan_of_odd_rows_has_about_the_same_flops(void **state)
         assert_true(more > 0 && more < 0.01);
     }
     assert_true(flops[0] < flops[1]);
+    run_close(&r);
+}
+
+/* Both encoders cut it; however often rows are planned anew, that is told once. */
+static void a_plan_warns_once(void **state)
+{
+    (void)state;
+    char words[201] = "";
+    struct run r;
+    struct memory_plan plan;
+    for (int i = 0; i < 100; i++)
+        memcpy(words + 2 * i, "a ", 3);
+    run_open(&r);
+    plan_of(&r, "dog", (size_t)1 << 40, &plan);
+    assert_int_equal(r.warnings, 0);
+    plan_of(&r, words, (size_t)1 << 40, &plan);
+    assert_int_equal(r.warnings, 2);
+    int rows = plan.rows;
+    plan_of(&r, words, plan.peak, &plan);
+    assert_true(plan.rows < rows);
+    assert_int_equal(r.warnings, 2);
     run_close(&r);
 }
 
@@ -513,6 +536,7 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_kept_until_it_changes),
+        cmocka_unit_test(a_plan_warns_once),
         cmocka_unit_test(a_plan_of_odd_rows_has_about_the_same_flops),
         cmocka_unit_test(a_failing_load_leaves_nothing_loaded),
         cmocka_unit_test(a_vae_of_four_colours_is_refused),

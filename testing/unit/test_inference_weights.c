@@ -112,7 +112,7 @@ static int draw(struct pipeline *p, unsigned char *dst, struct dr_error *err)
         return r;
     r = sdxl_job(&q, p, &job, err);
     if (!r) {
-        r = job_plan(p, &job, 0, 0, &plan, err);
+        r = job_plan(p, &job, 0, 0, NULL, &plan, err);
         if (!r)
             r = job_run(p, &job, &plan, NULL, NULL, &image, &timing, err);
         job_release(&job);
@@ -356,7 +356,7 @@ static void plan_and_make(struct start *s, struct backend *be, struct memory_pla
     assert_int_equal(pipeline_manager_new(&m, NULL), 0);
     assert_int_equal(pipeline_manager_get(m, model(), be, &options, &p, NULL), 0);
     request_job(p, &job);
-    assert_int_equal(job_plan(p, &job, 0, (size_t)1 << 40, &plans[0], NULL), 0);
+    assert_int_equal(job_plan(p, &job, 0, (size_t)1 << 40, NULL, &plans[0], NULL), 0);
     assert_false(pipeline_is_ready(p));
     assert_int_equal(job_run(p, &job, &plans[0], NULL, NULL, &image, &timing, NULL), DR_EINTERNAL);
     assert_true(s->hashed == 0 && s->packed == 0);
@@ -364,7 +364,7 @@ static void plan_and_make(struct start *s, struct backend *be, struct memory_pla
 
     assert_int_equal(pipeline_manager_ready(m, &options, NULL), 0);
     assert_true(pipeline_is_ready(p) && s->packed > 0);
-    assert_int_equal(job_plan(p, &job, 0, (size_t)1 << 40, &plans[1], NULL), 0);
+    assert_int_equal(job_plan(p, &job, 0, (size_t)1 << 40, NULL, &plans[1], NULL), 0);
     assert_int_equal(job_run(p, &job, &plans[1], NULL, NULL, &image, &timing, NULL), 0);
     img_free(&image);
     job_release(&job);
