@@ -38,8 +38,9 @@ struct cli_call {
     char *cache, *cache_limit; /* likewise; NULL: the worker's own choice */
     int raw_count;             /* of verbs with .raw */
     char *const *raw;
-    bool usage; /* a failure is the caller's mistake, whatever it is about */
-    int status; /* exit status after success; 0 unless the verb says otherwise */
+    struct error_list *errors; /* of verbs with .all: what is wrong with the command line */
+    bool usage;                /* a failure is the caller's mistake, whatever it is about */
+    int status;                /* exit status after success; 0 unless the verb says otherwise */
 };
 
 struct cli_verb {
@@ -50,6 +51,7 @@ struct cli_verb {
     int least, most;      /* arguments */
     bool request;         /* takes the fields of a request as options, and the configuration */
     bool raw;             /* its arguments are not options of ours */
+    bool all;             /* runs with a command line that is wrong, and tells all that is */
     unsigned takes;       /* TAKES(...) of options.def */
     const char *help[OPT_COUNT]; /* of an option, where it means something of its own here */
     /* 0, or negative with err filled. */
@@ -68,6 +70,11 @@ int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_
 /* The options of a verb, into room for CLI_OPTIONS; returns how many. id is a field_id, or
  * FIELD_COUNT + a cli_option. */
 int cli_options(const struct cli_verb *verb, struct option_info *ret_options);
+
+/* The worker's errors are about fields: where the verb has an option for one, "width: got ..."
+ * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it
+ * is about an option. */
+bool cli_name_option(const struct cli_verb *verb, struct dr_error *err);
 
 /* The program: runs a command line, returns the exit status. */
 int cli_main(int argc, char **argv);

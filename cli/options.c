@@ -15,6 +15,7 @@ struct parser {
     int n;
     int argc, at; /* the argument after the one being read */
     char *const *argv;
+    bool unknown; /* the last option, and nothing was joined to it */
     option_fn fn;
     void *ctx;
 };
@@ -47,15 +48,26 @@ static const struct option_info *find_letter(const struct parser *p, char letter
     return NULL;
 }
 
-static int fail_unknown(const struct parser *p, const char *name, struct dr_error *err)
+/* The text names the option; so does the path, for who reads JSON. */
+static int name_it(const char *option, int code, struct dr_error *err)
 {
+    if (err)
+        snprintf(err->path, sizeof err->path, "%s", option);
+    return code;
+}
+
+static int fail_unknown(struct parser *p, const char *shown, bool joined, struct dr_error *err)
+{
+    const char *name = shown + 2;
+    p->unknown = !joined;
     const char *names[NAMES];
     int n = p->n < NAMES ? p->n : NAMES;
     for (int i = 0; i < n; i++)
         names[i] = p->table[i].name;
     const char *near = dr_nearest(name, names, (size_t)n);
-    return dr_fail(err, DR_EINVAL, "--%s: no such option%s%s%s", name, near ? " (nearest: --" : "",
-                   near ? near : "", near ? ")" : "");
+    int r = dr_fail(err, DR_EINVAL, "--%s: no such option%s%s%s", name, near ? " (nearest: --" : "",
+                    near ? near : "", near ? ")" : "");
+    return name_it(shown, r, err);
 }
 
 static int fail_value(const char *option, const struct option_info *o, struct dr_error *err)
@@ -84,7 +96,7 @@ static int read_long(struct parser *p, const char *arg, struct dr_error *err)
     const struct option_info *o = find_long(p, name, len);
     snprintf(shown, sizeof shown, "--%.*s", (int)(len < 60 ? len : 60), name);
     if (!o)
-        return fail_unknown(p, shown + 2, err);
+        return fail_unknown(p, shown, joined != NULL, err);
     if (!o->value && joined)
         return dr_fail_field(err, DR_EINVAL, shown, joined, "no value", NULL);
     int r = o->value ? take_value(p, shown, o, joined, &value, err) : 0;
@@ -97,9 +109,11 @@ static int read_letters(struct parser *p, const char *arg, struct dr_error *err)
         char shown[3] = { '-', *c, '\0' };
         const char *value = NULL;
         const struct option_info *o = find_letter(p, *c);
-        if (!o)
-            return dr_fail(err, DR_EINVAL, "%s: no such option",
-                           isprint((unsigned char)*c) ? shown : arg);
+        if (!o) {
+            p->unknown = !c[1];
+            const char *option = isprint((unsigned char)*c) ? shown : arg;
+            return name_it(option, dr_fail(err, DR_EINVAL, "%s: no such option", option), err);
+        }
         if (!o->value) {
             int r = p->fn(p->ctx, o, NULL, err);
             if (r < 0)
@@ -119,7 +133,7 @@ static bool is_number(const char *arg)
 }
 
 int options_parse(const struct option_info *table, int n, int argc, char *const *argv, option_fn fn,
-                  void *ctx, struct dr_error *err)
+                  void *ctx, struct error_list *list, struct dr_error *err)
 {
     struct parser p = { .table = table, .n = n, .argc = argc, .argv = argv, .fn = fn, .ctx = ctx };
     bool options = true;
@@ -134,8 +148,11 @@ int options_parse(const struct option_info *table, int n, int argc, char *const 
             r = fn(ctx, NULL, arg, err);
         else
             r = arg[1] == '-' ? read_long(&p, arg, err) : read_letters(&p, arg, err);
-        if (r < 0)
+        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
             return r;
+        if (p.unknown && p.at < argc && argv[p.at][0] != '-')
+            p.at++;
+        p.unknown = false;
     }
     return 0;
 }

@@ -8,7 +8,7 @@
 #ifndef DR_CLI_OPTIONS_H
 #define DR_CLI_OPTIONS_H
 
-#include "base/error.h"
+#include "base/error_list.h"
 
 struct option_info {
     const char *name;    /* long, without dashes */
@@ -25,9 +25,10 @@ struct option_info {
 typedef int (*option_fn)(void *ctx, const struct option_info *option, const char *value,
                          struct dr_error *err);
 
-/* Unknown option: DR_EINVAL with the nearest name. */
+/* Unknown option: DR_EINVAL with the nearest name. With a list it goes on after an error; what
+ * follows an unknown option and is none is then taken for its value. */
 int options_parse(const struct option_info *table, int n, int argc, char *const *argv, option_fn fn,
-                  void *ctx, struct dr_error *err);
+                  void *ctx, struct error_list *list, struct dr_error *err);
 
 /* The next canonical name of a choices text: its length, 0 at the end; moves *text on. */
 int option_choice(const char **text, const char **ret_name);

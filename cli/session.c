@@ -75,17 +75,38 @@ static int add_root(struct roots_list *list, const char *path, size_t len, struc
     return 0;
 }
 
-static int add_request(struct roots_list *list, const struct request *q, struct dr_error *err)
+int session_check(const struct request *q, struct error_list *list, struct dr_error *err)
 {
-    char folder[DR_PATH_MAX];
     const char *name;
     json_t *file;
     int r = 0;
     if (request_has(q, FIELD_dump_stages)) {
         const char *dump = request_text(q, FIELD_dump_stages);
-        r = dr_is_file(dump)
-                ? dr_fail_field(err, DR_EINVAL, "--dump-stages", dump, "a folder, not a file", NULL)
-                : private_place(dump, folder, err);
+        if (dr_is_file(dump))
+            r = dr_fail_field(err, DR_EINVAL, "--dump-stages", dump, "a folder, not a file", NULL);
+        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
+            return r;
+    }
+    json_object_foreach(q->value[FIELD_load_stage].map, name, file)
+    {
+        const char *path = json_string_value(file);
+        if (!dr_is_file(path))
+            r = dr_fail(err, DR_ENOENT, "--load-stage %s: %s: %s", name, path,
+                        access(path, F_OK) ? "no such file" : "not a file");
+        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int add_request(struct roots_list *list, const struct request *q, struct dr_error *err)
+{
+    char folder[DR_PATH_MAX];
+    const char *name;
+    json_t *file;
+    int r = session_check(q, NULL, err);
+    if (!r && request_has(q, FIELD_dump_stages)) {
+        r = private_place(request_text(q, FIELD_dump_stages), folder, err);
         if (!r)
             r = add_root(list, folder, strlen(folder), err);
     }
@@ -93,9 +114,6 @@ static int add_request(struct roots_list *list, const struct request *q, struct 
     {
         const char *path = json_string_value(file);
         size_t len = (size_t)(dr_path_base(path) - path);
-        if (!r && !dr_is_file(path))
-            r = dr_fail(err, DR_ENOENT, "--load-stage %s: %s: %s", name, path,
-                        access(path, F_OK) ? "no such file" : "not a file");
         if (!r)
             r = len ? add_root(list, path, len, err) : add_root(list, ".", 1, err);
     }

@@ -3,20 +3,70 @@
 
 #include "cli/report.h"
 #include "cli/request_call.h"
+#include "cli/session.h"
 
-/* The first error of the answer, as the worker's own failure would have it. */
-static int found_error(const json_t *answer, struct dr_error *err)
+/* Files that are wrong are told; the worker then judges the request without any. */
+static int check_files(struct cli_call *call, struct dr_error *err)
 {
-    const json_t *first = json_array_get(json_object_get(answer, "errors"), 0);
-    json_t *failure = json_pack("{s:b,s:O?,s:O?,s:[{s:O?}]}", "success", 0, "error",
-                                json_object_get(first, "error"), "error_code",
-                                json_object_get(first, "error_code"), "details", "path",
-                                json_object_get(first, "path"));
-    json_t *data;
-    int r = failure ? message_answer(failure, &data, err)
-                    : dr_fail(err, DR_ENOMEM, "out of memory");
-    json_decref(failure);
+    int before = call->errors->n;
+    int r = session_check(&call->request, call->errors, err);
+    if (call->errors->n > before) {
+        request_unset(&call->request, FIELD_dump_stages);
+        request_unset(&call->request, FIELD_load_stage);
+    }
     return r;
+}
+
+/* The answer, or what is wrong before anybody can be asked. */
+static int ask(struct cli_call *call, json_t **ret_answer, struct dr_error *err)
+{
+    int r = check_files(call, err);
+    if (!r)
+        r = request_call(call, VERB_validate, ret_answer, err);
+    if (r >= 0 || r == DR_ECANCELED || !call->errors->n)
+        return r;
+    error_list_add(call->errors, err);
+    *ret_answer = json_pack("{s:b,s:[],s:[]}", "valid", 0, "errors", "warnings");
+    return *ret_answer ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
+}
+
+/* Each on its line; the exit status. */
+static int report_errors(const struct cli_call *call, const json_t *answer, bool quiet)
+{
+    size_t i;
+    json_t *item;
+    int status = 1;
+    struct dr_error e;
+    for (int k = 0; k < call->errors->n; k++) { /* of the command line but for files */
+        e = call->errors->error[k];
+        status = e.code == DR_EINVAL || e.code == DR_ELIMIT ? CLI_EXIT_USAGE : status;
+        if (!quiet)
+            report_error(e.text);
+    }
+    json_array_foreach(json_object_get(answer, "errors"), i, item)
+    {
+        message_error_of(item, &e);
+        if (cli_name_option(call->verb, &e) && e.code == DR_EINVAL)
+            status = CLI_EXIT_USAGE;
+        if (!quiet)
+            report_error(e.text);
+    }
+    return status;
+}
+
+/* Those of the command line first. Takes over nothing. */
+static int print_answer(const struct cli_call *call, json_t *answer, bool valid,
+                        struct dr_error *err)
+{
+    json_t *all = message_errors(call->errors);
+    int r = all && json_array_extend(all, json_object_get(answer, "errors")) == 0 ? 0 : DR_ENOMEM;
+    if (r < 0)
+        json_decref(all);
+    else
+        r = jx_set(answer, "errors", all);
+    if (!r)
+        r = jx_set(answer, "valid", json_boolean(valid));
+    return r < 0 ? dr_fail(err, r, "out of memory for the answer") : report_json(answer, err);
 }
 
 static void report_warnings(const struct cli_call *call, const json_t *answer)
@@ -34,20 +84,19 @@ static int validate(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
     struct buf out;
-    int r = request_call(call, VERB_validate, &answer, err);
+    int r = ask(call, &answer, err);
     if (r < 0)
         return r;
+    bool json = call->value[OPT_json] != NULL;
+    bool valid = !call->errors->n && json_is_true(json_object_get(answer, "valid"));
     buf_init(&out, DR_TAG_BASE, 0);
-    bool valid = json_is_true(json_object_get(answer, "valid"));
-    if (call->value[OPT_json]) {
-        r = report_json(answer, err);
-        call->status = valid ? 0 : 1;
-    } else if (!valid) {
-        r = found_error(answer, err);
-    } else if ((r = buf_puts(&out, "valid\n")) == 0) {
+    if (!json)
         report_warnings(call, answer);
+    call->status = valid ? 0 : report_errors(call, answer, json);
+    if (json)
+        r = print_answer(call, answer, valid, err);
+    else if (valid && (r = buf_puts(&out, "valid\n")) == 0)
         r = report_text(&out, err);
-    }
     buf_free(&out);
     json_decref(answer);
     return r;
@@ -57,8 +106,14 @@ const struct cli_verb cli_validate = {
     .name = "validate",
     .synopsis = "[OPTION]...",
     .summary = "check a request without running it",
-    .notes = "Takes the options of generate. Exit status 0 when the request would be accepted.\n",
+    .notes =
+        "Takes the options of generate, which stops at the first error; this tells all of them, a "
+        "line each: of the command line and the configuration, of files, and of the fields. What "
+        "depends on a value that is wrong is not judged, and memory, a receipt's model and the "
+        "names of stages only when everything else is right. Exit status 0 when the request would "
+        "be accepted.\n",
     .request = true,
+    .all = true,
     .takes = TAKES(threads) | TAKES(quiet) | TAKES(json),
     .run = validate,
 };

@@ -190,14 +190,20 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
         return 0;
     }
     int n = cli_options(call->verb, options);
-    int r = options_parse(options, n, argc, argv, take_option, call, err);
+    int r = options_parse(options, n, argc, argv, take_option, call, call->errors, err);
     if (r < 0 || call->value[OPT_help])
         return r;
     if (call->arguments < call->verb->least)
         return dr_fail_field(err, DR_EINVAL, call->verb->name, "nothing", call->verb->synopsis,
                              NULL);
     r = settings_apply(call, err);
-    return r < 0 ? r : check_threads(call->value[OPT_threads], err);
+    if (r < 0)
+        r = error_list_take(call->errors, r, err);
+    if (!r && (r = check_threads(call->value[OPT_threads], err)) < 0) {
+        call->value[OPT_threads] = NULL;
+        r = error_list_take(call->errors, r, err);
+    }
+    return r;
 }
 
 /* The field of that option in the worker's errors, and how it is written on the command line. */
@@ -211,10 +217,7 @@ static const char *field_of(const struct option_info *o, const char **ret_option
     return field_info((enum field_id)o->id)->name;
 }
 
-/* The worker's errors are about fields: where the verb has an option for one, "width: got ..."
- * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it
- * is about an option. */
-static bool name_option(const struct cli_verb *verb, struct dr_error *err)
+bool cli_name_option(const struct cli_verb *verb, struct dr_error *err)
 {
     struct option_info options[CLI_OPTIONS];
     const char *path = err->path, *option;
@@ -257,7 +260,7 @@ static int finish(struct cli_call *call, int r, struct dr_error *err)
         return call->status;
     if (!err->code)
         dr_fail(err, r, "%s", dr_code_meaning(r));
-    bool option = name_option(call->verb, err);
+    bool option = cli_name_option(call->verb, err);
     if (!call->value[OPT_quiet] || r != DR_ECANCELED)
         report_error(err->text);
     if (call->value[OPT_json])
@@ -280,11 +283,14 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
 {
     struct dr_error err = { 0 };
     struct cli_call call = { .verb = verb }, help = { .verb = &cli_help, .arguments = 1 };
+    struct error_list errors = { .n = 0 };
     int status;
     request_init(&call.request);
+    if (verb->all)
+        call.errors = &errors;
     int r = parse(&call, argc, argv, &err);
     help.argument[0] = verb->name;
-    if (r < 0) {
+    if (r < 0 && !errors.n) {
         report_error(err.text);
         if (wants_json(verb, argc, argv))
             print_failure(&err);

@@ -98,31 +98,63 @@ static void generation_release(struct generation *g)
     json_decref(g->warnings);
 }
 
+static int check_folder(const struct generation *g, enum field_id id, struct dr_error *err)
+{
+    const char *name = field_info(id)->name, *path = request_text(&g->request, id);
+    int r = request_has(&g->request, id) ? roots_check(&g->engine->roots, name, path, err) : 0;
+    if (!r && request_has(&g->request, id) && dr_is_file(path))
+        r = dr_fail_field(err, DR_EINVAL, name, path, "a folder, not a file", NULL);
+    return r;
+}
+
 /* Files of the request lie inside the roots, and its pictures go where a folder can be. */
-static int check_paths(const struct generation *g, struct dr_error *err)
+static int check_paths(const struct generation *g, struct error_list *list, struct dr_error *err)
 {
     static const enum field_id fields[] = { FIELD_save_path, FIELD_dump_stages };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        if (!request_has(&g->request, fields[i]))
-            continue;
-        int r = roots_check(&g->engine->roots, field_info(fields[i])->name,
-                            request_text(&g->request, fields[i]), err);
-        if (r < 0)
+        int r = check_folder(g, fields[i], err);
+        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
             return r;
-        if (dr_is_file(request_text(&g->request, fields[i])))
-            return dr_fail_field(err, DR_EINVAL, field_info(fields[i])->name,
-                                 request_text(&g->request, fields[i]), "a folder, not a file",
-                                 NULL);
     }
     const char *name;
     json_t *file;
     json_object_foreach(g->request.value[FIELD_load_stage].map, name, file)
     {
         int r = roots_check(&g->engine->roots, "load_stage", json_string_value(file), err);
-        if (r < 0)
+        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
             return r;
     }
     return 0;
+}
+
+/* The pipeline. With a list and a mistake in one of model, kernels and precision the others are
+ * judged alone, the model with the kernels of this machine; it may be missing in the end. */
+static int find_pipeline(struct generation *g, struct error_list *list, struct dr_error *err)
+{
+    const struct request *q = &g->request;
+    const char *kernels = request_text(q, FIELD_kernels);
+    struct pipeline_options how = { .stop = g->worker->stop, .plan_only = true };
+    enum precision precision = PRECISION_AUTO;
+    struct backend *be;
+    int r = precision_find(request_text(q, FIELD_precision), &precision, err);
+    if (!r && !request_refused(q, FIELD_model))
+        r = engine_pipeline(g->engine, request_text(q, FIELD_model), kernels, precision, &how,
+                            &g->pipeline, err);
+    if (r < 0)
+        g->pipeline = NULL;
+    if (r < 0 && (r = error_list_take(list, r, err)) < 0)
+        return r;
+    if (g->pipeline)
+        return 0;
+    r = device_manager_backend(g->engine->devices, kernels, precision, &be, err);
+    if (r < 0 && (r = error_list_take(list, r, err)) < 0)
+        return r;
+    if (!request_refused(q, FIELD_model))
+        r = engine_pipeline(g->engine, request_text(q, FIELD_model), "auto", PRECISION_AUTO, &how,
+                            &g->pipeline, err);
+    if (r < 0)
+        g->pipeline = NULL;
+    return r < 0 ? error_list_take(list, r, err) : 0;
 }
 
 static struct receipt_facts facts_of(const struct generation *g, const char *model,
@@ -135,9 +167,10 @@ static struct receipt_facts facts_of(const struct generation *g, const char *mod
                                    .version = DR_VERSION };
 }
 
-/* Request, model, job, plan: nothing is hashed or packed. generation_release in any case. */
+/* Request, model, job, plan: nothing is hashed or packed. With a list every field is judged, and
+ * where it has grown there is no job. generation_release in any case. */
 static int prepare(struct generation *g, struct engine *e, struct worker_job *worker,
-                   struct dr_error *err)
+                   struct error_list *list, struct dr_error *err)
 {
     memset(g, 0, sizeof *g);
     g->engine = e;
@@ -146,22 +179,15 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     g->warnings = json_array();
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
-    enum precision precision;
-    struct pipeline_options how = { .stop = worker->stop, .plan_only = true };
-    int r = request_parse(worker->data, "", engine_envelope_members, &g->request, err);
+    int r = request_parse_all(worker->data, "", engine_envelope_members, list, &g->request, err);
     if (!r)
-        r = check_paths(g, err);
+        r = check_paths(g, list, err);
     if (!r)
-        r = precision_find(request_text(&g->request, FIELD_precision), &precision, err);
+        r = find_pipeline(g, list, err);
     if (!r)
-        r = engine_pipeline(e, request_text(&g->request, FIELD_model),
-                            request_text(&g->request, FIELD_kernels), precision, &how, &g->pipeline,
-                            err);
-    if (!r)
-        r = sdxl_job(&g->request, g->pipeline, &g->job, err);
-    if (r < 0)
+        r = sdxl_job_all(&g->request, g->pipeline, list, &g->job, &g->has_job, err);
+    if (r < 0 || error_list_count(list))
         return r;
-    g->has_job = true;
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
@@ -375,7 +401,7 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
                     struct dr_error *err)
 {
     struct generation g;
-    int r = prepare(&g, engine, worker, err);
+    int r = prepare(&g, engine, worker, NULL, err);
     if (!r)
         r = memory_admit(&g.plan, err);
     if (!r)
@@ -386,26 +412,24 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
     return r;
 }
 
-/* A bad request is this verb's normal answer, not its failure. */
+/* A bad request is this verb's normal answer, not its failure. What can only be judged when all
+ * fields are right (a receipt's model, memory) is judged then. */
 int engine_validate(void *engine, struct worker_job *worker, json_t **ret_data,
                     struct dr_error *err)
 {
     struct generation g;
-    struct dr_error found;
-    memset(&found, 0, sizeof found);
-    int r = prepare(&g, engine, worker, &found);
-    if (!r)
+    struct error_list list = { .n = 0 };
+    struct dr_error found = { 0 };
+    int r = prepare(&g, engine, worker, &list, &found);
+    if (!r && !list.n)
         r = memory_admit(&g.plan, &found);
-    if (!r)
+    if (!r && !list.n)
         r = check_digest(&g, &found);
-    if (r == DR_ECANCELED)
-        *ret_data = NULL;
-    else if (r < 0)
-        *ret_data = json_pack("{s:b,s:[{s:s,s:s,s:s}],s:O}", "valid", 0, "errors", "error",
-                              found.text, "error_code", dr_code_wire(r), "path", found.path,
-                              "warnings", g.warnings);
-    else
-        *ret_data = json_pack("{s:b,s:[],s:O}", "valid", 1, "errors", "warnings", g.warnings);
+    if (r < 0)
+        error_list_add(&list, &found);
+    *ret_data = r == DR_ECANCELED ? NULL
+                                  : json_pack("{s:b,s:o,s:O}", "valid", !list.n, "errors",
+                                              message_errors(&list), "warnings", g.warnings);
     generation_release(&g);
     if (*ret_data)
         return 0;
@@ -434,7 +458,7 @@ int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, stru
 {
     struct generation g;
     size_t tagged;
-    int r = prepare(&g, engine, worker, err);
+    int r = prepare(&g, engine, worker, NULL, err);
     if (!r) {
         json_t *stages = stages_json(&g.plan), *tags = tags_json(g.plan.tagged, &tagged);
         *ret_data = json_pack(

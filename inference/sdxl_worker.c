@@ -33,14 +33,21 @@ static int take_edge(const struct request *q, enum field_id id, const struct pip
     return dr_fail_field(err, DR_EINVAL, field_info(id)->name, got, expected, hint);
 }
 
-static int take_size(const struct request *q, const struct pipeline *p, struct job *job,
-                     struct dr_error *err)
+static int take_width(const struct request *q, const struct pipeline *p, struct job *job,
+                      struct dr_error *err)
 {
-    int r = take_edge(q, FIELD_width, p, &job->width, err);
-    if (!r)
-        r = take_edge(q, FIELD_height, p, &job->height, err);
-    if (r < 0)
-        return r;
+    return take_edge(q, FIELD_width, p, &job->width, err);
+}
+
+static int take_height(const struct request *q, const struct pipeline *p, struct job *job,
+                       struct dr_error *err)
+{
+    return take_edge(q, FIELD_height, p, &job->height, err);
+}
+
+/* Micro-conditioning. */
+static void take_sizes(const struct request *q, struct job *job)
+{
     struct prompt_request *m = &job->prompt;
     const struct field_value *original = &q->value[FIELD_original_size];
     const struct field_value *target = &q->value[FIELD_target_size], *crop = &q->value[FIELD_crop];
@@ -50,11 +57,12 @@ static int take_size(const struct request *q, const struct pipeline *p, struct j
     m->target_height = target->set ? target->j : job->height;
     m->crop_top = crop->set ? crop->i : 0;
     m->crop_left = crop->set ? crop->j : 0;
-    return 0;
 }
 
-static int take_seed(const struct request *q, struct job *job, struct dr_error *err)
+static int take_seed(const struct request *q, const struct pipeline *p, struct job *job,
+                     struct dr_error *err)
 {
+    (void)p;
     int64_t seed = request_int(q, FIELD_seed);
     job->batch = (int)request_int(q, FIELD_batch_size);
     if (seed > INT64_MAX - (job->batch - 1)) {
@@ -87,7 +95,8 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
                         struct dr_error *err)
 {
     struct prompt_request *m = &job->prompt;
-    if (!request_has(q, FIELD_prompt))
+    (void)p;
+    if (!request_has(q, FIELD_prompt) && !request_refused(q, FIELD_prompt))
         return dr_fail_field(err, DR_EINVAL, "prompt", "nothing", "a text (may be empty)", NULL);
     int r = take_text(q, FIELD_prompt, job, &m->prompt, err);
     if (!r)
@@ -97,6 +106,14 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
     if (!r)
         r = take_text(q, FIELD_negative_prompt_2, job, &m->negative_2, err);
     m->guidance = job->guidance_scale > 1;
+    return r;
+}
+
+static int take_layers(const struct request *q, const struct pipeline *p, struct job *job,
+                       struct dr_error *err)
+{
+    struct prompt_request *m = &job->prompt;
+    int r = 0;
     m->zero_negative = checkpoint_force_zeros(p->checkpoint);
     m->clip_skip = (int)request_int(q, FIELD_clip_skip);
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
@@ -112,8 +129,42 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
     return r;
 }
 
+/* p NULL: without a model's own settings. */
+static int configure(const struct pipeline *p, const struct sched_request *wanted,
+                     struct sched_config *ret, struct dr_error *err)
+{
+    const json_t *config = p ? checkpoint_scheduler_config(p->checkpoint) : NULL;
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, JOB_TEXT_BYTES);
+    int r = config ? jx_dump(config, &text) : 0;
+    if (r < 0)
+        dr_fail(err, r, "scheduler_config.json: %s", dr_code_meaning(r));
+    else
+        r = sched_configure(config ? text.data : NULL, text.len, wanted, ret, err);
+    buf_free(&text);
+    return r;
+}
+
+/* Lets go of a field and of those whose values depend on it. False: of none that was asked for. */
+static bool forget(struct sched_request *wanted, const char *field)
+{
+    bool sampler = !strcmp(field, "sampler"), schedule = !strcmp(field, "schedule");
+    bool eta = !strcmp(field, "eta");
+    bool asked = (sampler && wanted->sampler) || (schedule && wanted->schedule) ||
+                 (!strcmp(field, "spacing") && wanted->spacing) || (eta && !isnan(wanted->eta));
+    if (sampler)
+        wanted->sampler = NULL;
+    if (schedule)
+        wanted->schedule = NULL;
+    if (!eta)
+        wanted->spacing = NULL;
+    if (sampler || eta)
+        wanted->eta = NAN;
+    return asked;
+}
+
 static int take_schedule(const struct request *q, const struct pipeline *p, struct job *job,
-                         struct dr_error *err)
+                         struct error_list *list, struct dr_error *err)
 {
     struct sched_request wanted = {
         .sampler = request_has(q, FIELD_sampler) ? request_text(q, FIELD_sampler) : NULL,
@@ -122,31 +173,38 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
         .eta = request_has(q, FIELD_eta) ? request_real(q, FIELD_eta) : NAN,
         .steps = (int)request_int(q, FIELD_steps),
     };
-    const json_t *config = checkpoint_scheduler_config(p->checkpoint);
-    struct buf text;
-    buf_init(&text, DR_TAG_JOB, JOB_TEXT_BYTES);
-    int r = config ? jx_dump(config, &text) : 0;
-    if (r < 0)
-        dr_fail(err, r, "scheduler_config.json: %s", dr_code_meaning(r));
-    else
-        r = sched_configure(config ? text.data : NULL, text.len, &wanted, &job->sched, err);
-    buf_free(&text);
-    return r;
+    if (request_refused(q, FIELD_sampler))
+        p = NULL; /* its own sampler is not what was meant */
+    if (!p && !wanted.sampler)
+        forget(&wanted, "sampler");
+    if (request_refused(q, FIELD_schedule) || (!p && !wanted.schedule))
+        forget(&wanted, "schedule");
+    for (;;) {
+        int r = configure(p, &wanted, &job->sched, err);
+        if (!r || (r = error_list_take(list, r, err)) < 0)
+            return r;
+        if (!strcmp(err->path, "sampler"))
+            p = NULL;
+        if (!forget(&wanted, err->path))
+            return 0;
+    }
 }
 
 static int take_conventions(const struct request *q, const struct pipeline *p, struct job *job,
                             struct dr_error *err)
 {
     const char *preset = request_text(q, FIELD_preset);
+    (void)p;
     if (strcmp(preset, presets[0]))
         return dr_fail_field(err, DR_EINVAL, "preset", preset, presets[0], NULL);
     job->preset = presets[0];
-    job->precision = precision_name(backend_precision(p->backend));
     return 0;
 }
 
-static int take_stages(const struct request *q, struct job *job, struct dr_error *err)
+static int take_stages(const struct request *q, const struct pipeline *p, struct job *job,
+                       struct dr_error *err)
 {
+    (void)p;
     job->stages.load = q->value[FIELD_load_stage].map;
     return take_text(q, FIELD_dump_stages, job, &job->stages.dump, err);
 }
@@ -162,32 +220,46 @@ static void take_tiling(const struct request *q, const struct pipeline *p, struc
     job->vae_tiling = wanted.mode == VAE_TILING_ON;
 }
 
-int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
-             struct dr_error *err)
+static const struct {
+    int (*take)(const struct request *q, const struct pipeline *p, struct job *job,
+                struct dr_error *err);
+    bool of_model; /* depends on it */
+} parts[] = { { take_conventions, false }, { take_width, true },    { take_height, true },
+              { take_seed, false },        { take_prompts, false }, { take_layers, true },
+              { take_stages, false } };
+
+int sdxl_job_all(const struct request *q, const struct pipeline *p, struct error_list *list,
+                 struct job *ret, bool *ret_made, struct dr_error *err)
 {
     struct job job;
+    int r = 0, before = error_list_count(list);
     memset(&job, 0, sizeof job);
     arena_init(&job.arena, DR_TAG_JOB, 0, JOB_TEXT_BYTES);
     job.guidance_scale = request_real(q, FIELD_guidance_scale);
     job.guidance_rescale = request_real(q, FIELD_guidance_rescale);
-    int r = take_conventions(q, p, &job, err);
+    for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++) {
+        r = p || !parts[i].of_model ? parts[i].take(q, p, &job, err) : 0;
+        r = r < 0 ? error_list_take(list, r, err) : 0;
+    }
     if (!r)
-        r = take_size(q, p, &job, err);
-    if (!r)
-        r = take_seed(q, &job, err);
-    if (!r)
-        r = take_prompts(q, p, &job, err);
-    if (!r)
-        r = take_schedule(q, p, &job, err);
-    if (!r)
-        r = take_stages(q, &job, err);
-    if (r < 0) {
+        r = take_schedule(q, p, &job, list, err);
+    *ret_made = !r && p && error_list_count(list) == before;
+    if (!*ret_made) {
         job_release(&job);
         return r;
     }
+    take_sizes(q, &job);
     take_tiling(q, p, &job);
+    job.precision = precision_name(backend_precision(p->backend));
     *ret = job;
     return 0;
+}
+
+int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
+             struct dr_error *err)
+{
+    bool made;
+    return sdxl_job_all(q, p, NULL, ret, &made, err);
 }
 
 void job_release(struct job *job)

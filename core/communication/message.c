@@ -293,6 +293,36 @@ static void copy_member(const json_t *o, const char *key, char *dst, size_t n)
     snprintf(dst, n, "%s", s ? s : "");
 }
 
+json_t *message_errors(const struct error_list *list)
+{
+    json_t *array = json_array();
+    for (int i = 0; array && i < list->n; i++) {
+        const struct dr_error *e = &list->error[i];
+        json_t *item = json_object();
+        int r = jx_set(item, "error", text_json(e->text));
+        if (!r)
+            r = jx_set(item, "error_code", json_string(dr_code_wire(e->code)));
+        if (!r)
+            r = jx_set(item, "path", text_json(e->path));
+        if (r < 0)
+            json_decref(item);
+        if (r < 0 || jx_add(array, item) < 0) {
+            json_decref(array);
+            array = NULL;
+        }
+    }
+    return array;
+}
+
+void message_error_of(const json_t *item, struct dr_error *ret)
+{
+    const char *wire = json_string_value(json_object_get(item, "error_code"));
+    memset(ret, 0, sizeof *ret);
+    ret->code = code_from_wire(wire ? wire : "");
+    copy_member(item, "error", ret->text, sizeof ret->text);
+    copy_member(item, "path", ret->path, sizeof ret->path);
+}
+
 int message_answer(const json_t *answer, json_t **ret_data, struct dr_error *err)
 {
     const json_t *success = json_object_get(answer, "success");

@@ -17,7 +17,7 @@
 
 #include <stdbool.h>
 
-#include "base/error.h"
+#include "base/error_list.h"
 #include "base/json.h"
 
 enum { MESSAGE_PROTOCOL = 1, MESSAGE_ID_BYTES = 256, MESSAGE_LINE_BYTES = 64 << 20 };
@@ -63,6 +63,12 @@ json_t *message_failure(const struct message_ids *ids, const struct dr_error *er
 
 /* A failure without the envelope, as `darkroom --json` prints it. */
 json_t *message_error(const struct dr_error *error);
+
+/* The errors of a request that was only looked at: [{error, error_code, path}]. */
+json_t *message_errors(const struct error_list *list);
+
+/* One of them, read back. */
+void message_error_of(const json_t *item, struct dr_error *ret);
 
 /* Reads an answer: 0 and *ret_data lent when success is true; else the dr_code of error_code, err
  * filled. */

@@ -314,6 +314,7 @@ static int accept(struct request *r, int id, const char *path, const json_t *val
     return 0;
 out:
     value_clear(&v);
+    r->value[id].refused = true;
     return code;
 }
 
@@ -327,7 +328,8 @@ static bool listed(const char *const *names, const char *name)
 
 /* One object: the data itself (group "") or a group inside it. */
 static int parse_object(struct request *r, const json_t *object, const char *path,
-                        const char *group, const char *const *ignored, struct dr_error *err)
+                        const char *group, const char *const *ignored, struct error_list *list,
+                        struct dr_error *err)
 {
     const char *key;
     json_t *value;
@@ -340,27 +342,33 @@ static int parse_object(struct request *r, const json_t *object, const char *pat
         snprintf(full, sizeof full, "%s%s%s", path, *path ? "." : "", name);
         int id = find_field(name), code;
         if (!*group && is_group(key) && json_is_object(value))
-            code = parse_object(r, value, path, key, NULL, err);
+            code = parse_object(r, value, path, key, NULL, list, err);
         else if (id < 0)
             code = fail_unknown(path, name, err);
         else
             code = accept(r, id, full, value, err);
-        if (code < 0)
+        if (code < 0 && (code = error_list_take(list, code, err)) < 0)
             return code;
     }
     return 0;
 }
 
-int request_parse(const json_t *data, const char *path, const char *const *ignored,
-                  struct request *ret, struct dr_error *err)
+int request_parse_all(const json_t *data, const char *path, const char *const *ignored,
+                      struct error_list *list, struct request *ret, struct dr_error *err)
 {
     request_init(ret);
     if (!json_is_object(data))
         return dr_fail_field(err, DR_EINVAL, path, jx_kind(data), "an object", NULL);
-    int code = parse_object(ret, data, path, "", ignored, err);
+    int code = parse_object(ret, data, path, "", ignored, list, err);
     if (code < 0)
         request_free(ret);
     return code;
+}
+
+int request_parse(const json_t *data, const char *path, const char *const *ignored,
+                  struct request *ret, struct dr_error *err)
+{
+    return request_parse_all(data, path, ignored, NULL, ret, err);
 }
 
 static int map_add(struct field_value *v, const char *path, const char *text, struct dr_error *err)
@@ -480,6 +488,16 @@ json_t *request_json(const struct request *r)
 bool request_has(const struct request *r, enum field_id id)
 {
     return r->value[id].set;
+}
+
+bool request_refused(const struct request *r, enum field_id id)
+{
+    return r->value[id].refused;
+}
+
+void request_unset(struct request *r, enum field_id id)
+{
+    value_clear(&r->value[id]);
 }
 
 int64_t request_int(const struct request *r, enum field_id id)

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/error.h"
+#include "base/error_list.h"
 #include "base/json.h"
 
 enum field_id {
@@ -45,6 +45,7 @@ struct field_info {
 
 struct field_value {
     bool set;
+    bool refused; /* given and not taken: request_parse_all goes on without it */
     int64_t i, j; /* INT; SIZE: width, height; PAIR: top, left; FLAG: i */
     double real;
     char *text;  /* TEXT, CHOICE (canonical spelling), NAME; owned */
@@ -70,6 +71,10 @@ void request_free(struct request *r);
 int request_parse(const json_t *data, const char *path, const char *const *ignored,
                   struct request *ret, struct dr_error *err);
 
+/* The same, but with a list it goes on after an error and *ret holds what was right. */
+int request_parse_all(const json_t *data, const char *path, const char *const *ignored,
+                      struct error_list *list, struct request *ret, struct dr_error *err);
+
 /* One value from text, as an option gives it. MAP takes NAME=VALUE and adds. FLAG takes true and
  * false. */
 int request_set_text(struct request *r, enum field_id id, const char *text, struct dr_error *err);
@@ -78,6 +83,8 @@ int request_set_text(struct request *r, enum field_id id, const char *text, stru
 json_t *request_json(const struct request *r);
 
 bool request_has(const struct request *r, enum field_id id);
+bool request_refused(const struct request *r, enum field_id id);
+void request_unset(struct request *r, enum field_id id);
 /* Value, else the table's default (0, "" when it has none). Text is the request's. */
 int64_t request_int(const struct request *r, enum field_id id);
 double request_real(const struct request *r, enum field_id id);

@@ -2,7 +2,10 @@
 #include "testing/helpers/program.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/fs.h"
 
 /* Runs it, and looks at what stands on stdout. */
 static void must_fail_in_json(int status, const char *code, const char *path, const char *verb,
@@ -35,6 +38,62 @@ static void json_tells_of_failures_too(void **state)
     must_fail_in_json(2, "INVALID_VALUE", "--output", "generate", "-px", "-o-");
     program_run(&p, 2, "generate", "--", "--json", NULL); /* no option there */
     assert_int_equal(p.out.len, 0);
+    program_free(&p);
+}
+
+/* On the command line, in the configuration, of files and of the worker, a line each. */
+static void validate_tells_all_that_is_wrong(void **state)
+{
+    (void)state;
+    static const char *const words[] = {
+        "darkroom: --widht: no such option (nearest: --width)\n",
+        "darkroom: --steps: got 0, expected an integer from 1 to 1000\n",
+        "darkroom: validate: unexpected argument 'stray', expected options only",
+        "config.yaml:1: modle: no such key (nearest: model)\n",
+        "config.yaml:3: cfg: got much, expected a number from 0 to 1000\n",
+        "darkroom: --threads: got x, expected an integer from 0 to 1024\n",
+        "darkroom: --load-stage image: no.npy: no such file\n",
+        "darkroom: --load-stage pooled: neither.npy: no such file\n",
+        "darkroom: --width: got 1001, expected a multiple of 8 (nearest: 1000)\n",
+        "darkroom: --sampler: got eular, expected one of euler",
+    };
+    enum { N = sizeof words / sizeof *words };
+    static const char settings[] = "modle: x\nkernels: auto\ncfg: much\n";
+    struct program p;
+    setenv("XDG_CONFIG_HOME", program_folder(), 1);
+    assert_int_equal(dr_mkdirs("darkroom", NULL), 0);
+    assert_int_equal(dr_write_file("darkroom/config.yaml", settings, sizeof settings - 1, NULL), 0);
+    for (int json = 0; json < 2; json++) {
+        program_run(&p, 2, "validate", "--widht", "3", "--steps", "0", "stray", "-m",
+                    program_model(), "-t", "x", "--load-stage", "image=no.npy", "--load-stage",
+                    "pooled=neither.npy", "-W", "1001", "--sampler", "eular",
+                    json ? "--json" : NULL, NULL);
+        if (!json) {
+            const char *at = program_err(&p);
+            for (int i = 0; i < N; i++) {
+                const char *found = strstr(at, words[i]);
+                if (!found)
+                    fail_msg("\"%s\" is not in: %s", words[i], program_err(&p));
+                at = found + 1;
+            }
+            assert_int_equal(p.out.len, 0);
+        } else {
+            json_t *o = program_json(&p);
+            assert_true(json_is_false(json_object_get(o, "valid")));
+            assert_int_equal(json_array_size(json_object_get(o, "errors")), N);
+            json_decref(o);
+            assert_int_equal(p.err.len, 0);
+        }
+        program_free(&p);
+    }
+    unsetenv("XDG_CONFIG_HOME");
+    program_run(&p, 1, "validate", "-m", "no/such/model", "--json", NULL);
+    json_t *o = program_json(&p);
+    assert_int_equal(json_array_size(json_object_get(o, "errors")), 1);
+    json_decref(o);
+    program_free(&p);
+    program_run(&p, 2, "generate", "--steps", "0", "--widht", "3", NULL); /* the first */
+    assert_null(strstr(program_err(&p), "widht"));
     program_free(&p);
 }
 
@@ -74,6 +133,7 @@ static void help_lists_what_the_worker_knows(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(json_tells_of_failures_too),
+    cmocka_unit_test(validate_tells_all_that_is_wrong),
     cmocka_unit_test(help_lists_what_the_worker_knows),
 };
 

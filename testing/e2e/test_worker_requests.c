@@ -213,6 +213,78 @@ static void fields_are_checked(void **state)
     assert_int_equal(host_end(&h), 0);
 }
 
+/* The errors of `validate` have these paths, up to NULL. */
+static void must_find(struct host *h, const char *data, const char *const *paths)
+{
+    json_t *fields = json_loads(data, 0, NULL);
+    assert_non_null(fields);
+    host_say_json(
+        h, json_pack("{s:s,s:s,s:o}", "type", "validate", "request_id", "v", "data", fields));
+    json_t *event = host_answer(h, "v"), *answer = json_object_get(event, "data");
+    const json_t *errors = json_object_get(answer, "errors");
+    size_t n = 0;
+    assert_true(json_is_true(json_object_get(event, "success")));
+    for (; paths[n]; n++) {
+        const json_t *error = json_array_get(errors, n);
+        if (strcmp(host_text(error, "path"), paths[n]) ||
+            !strstr(host_text(error, "error"), paths[n]) || !*host_text(error, "error_code"))
+            fail_msg("%s: error %zu is of \"%s\": %s", data, n, host_text(error, "path"),
+                     host_text(error, "error"));
+    }
+    if (json_array_size(errors) != n)
+        fail_msg("%s: and %s", data, host_text(json_array_get(errors, n), "error"));
+    assert_true(json_is_true(json_object_get(answer, "valid")) == !n);
+    json_decref(event);
+}
+
+static void validate_finds_all_there_is(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *data;
+        const char *paths[12];
+    } cases[] = {
+        { "{\"prompt\":\"x\"}", { NULL } },
+        { "{}", { "prompt" } },
+        /* a wrong type, out of range, unknown, not a multiple, no such name */
+        { "{\"prompt\":7,\"steps\":0,\"widht\":64,\"width\":1001,\"height\":1003,\"sampler\":"
+          "\"eular\","
+          "\"schedule\":\"karas\",\"preset\":\"comfy\",\"clip_skip\":12}",
+          { "prompt", "steps", "widht", "preset", "width", "height", "clip_skip", "sampler",
+            "schedule" } },
+        /* nothing follows from a model that is not there, a value of the wrong type, or a name */
+        { "{\"prompt\":\"x\",\"model\":\"/no/such\",\"kernels\":\"mmx\",\"eta\":0.5,\"width\":1001,"
+          "\"schedule\":\"karas\"}",
+          { "model", "kernels", "schedule" } },
+        { "{\"prompt\":\"x\",\"model\":7,\"kernels\":\"mmx\",\"batch_size\":99}",
+          { "model", "batch_size", "kernels" } },
+        { "{\"prompt\":\"x\",\"kernels\":\"mmx\",\"width\":1001}", { "kernels", "width" } },
+        { "{\"prompt\":\"x\",\"sampler\":7,\"eta\":0.5,\"schedule\":\"karas\"}",
+          { "sampler", "schedule" } },
+        { "{\"prompt\":\"x\",\"sampler\":\"eular\",\"eta\":0.5,\"spacing\":\"trailing\"}",
+          { "sampler" } },
+        { "{\"prompt\":\"x\",\"sampler\":\"dpmpp_2m\",\"schedule\":\"karras\",\"eta\":0.5,"
+          "\"spacing\":\"trailing\"}",
+          { "spacing", "eta" } },
+        /* paths, of which this worker takes none */
+        { "{\"prompt\":\"x\",\"save_path\":\"/tmp\",\"dump_stages\":\"/"
+          "tmp\",\"load_stage\":{\"image\":"
+          "\"/a.npy\"},\"quality\":101}",
+          { "quality", "save_path", "dump_stages", "load_stage" } },
+        /* what is judged when the rest is right */
+        { "{\"prompt\":\"x\",\"prediction\":\"sample\",\"steps\":0}", { "steps" } },
+        { "{\"prompt\":\"x\",\"prediction\":\"sample\"}", { "prediction" } },
+    };
+    struct host h;
+    host_begin(&h, NULL, NULL);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        must_find(&h, cases[i].data, cases[i].paths);
+    /* to draw is to stop at the first */
+    host_ask_picture(&h, "a", json_pack("{s:i,s:s}", "batch_size", 0, "sampler", "eular"));
+    host_must_fail(&h, "a", "INVALID_VALUE", "batch_size");
+    assert_int_equal(host_end(&h), 0);
+}
+
 /* A receipt is a request for the same picture. */
 static void a_receipt_is_a_request(void **state)
 {
@@ -300,6 +372,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(progress_comes_when_asked_for),
     cmocka_unit_test(a_cut_prompt_is_told_before_it_is_drawn),
     cmocka_unit_test(fields_are_checked),
+    cmocka_unit_test(validate_finds_all_there_is),
     cmocka_unit_test(a_receipt_is_a_request),
     cmocka_unit_test(a_receipt_of_something_else_is_told),
 };

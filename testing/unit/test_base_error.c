@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/checked.h"
-#include "base/error.h"
+#include "base/error_list.h"
 #include "base/utf8.h"
 
 static void words_and_fields(void **state)
@@ -163,10 +163,35 @@ static void the_kth_fails(void **state)
     dr_free(p[3]);
 }
 
+static void a_list_goes_on_where_it_makes_sense(void **state)
+{
+    (void)state;
+    struct error_list list = { .n = 0 };
+    struct dr_error e = { 0 };
+    dr_fail_field(&e, DR_EINVAL, "width", "1", "8", NULL);
+    assert_int_equal(error_list_take(NULL, DR_EINVAL, &e), DR_EINVAL);
+    assert_int_equal(error_list_count(NULL), 0);
+    assert_int_equal(error_list_take(&list, DR_EINVAL, &e), 0);
+    assert_int_equal(error_list_take(&list, DR_EINVAL, &e), 0); /* the same words */
+    assert_int_equal(error_list_count(&list), 1);
+    assert_string_equal(list.error[0].path, "width");
+    assert_int_equal(error_list_take(&list, DR_ENOMEM, &e), DR_ENOMEM);
+    assert_int_equal(error_list_take(&list, DR_ECANCELED, &e), DR_ECANCELED);
+    for (int i = list.n; i < ERROR_LIST_MOST; i++) {
+        dr_fail(&e, DR_ENOENT, "%d", i);
+        assert_int_equal(error_list_take(&list, DR_ENOENT, &e), 0);
+    }
+    dr_fail(&e, DR_ENOENT, "one more");
+    assert_int_equal(error_list_take(&list, DR_ENOENT, &e), DR_ENOENT);
+    error_list_add(&list, &e);
+    assert_int_equal(list.n, ERROR_LIST_MOST);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(words_and_fields),
     cmocka_unit_test(long_words_are_cut),
     cmocka_unit_test(words_are_cut_between_characters),
+    cmocka_unit_test(a_list_goes_on_where_it_makes_sense),
     cmocka_unit_test(every_code_has_words),
     cmocka_unit_test(sizes_do_not_wrap),
     cmocka_unit_test(allocations_are_counted),

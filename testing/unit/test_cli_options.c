@@ -36,14 +36,20 @@ static int see(void *ctx, const struct option_info *o, const char *value, struct
 
 enum { WORDS = 16 };
 
-static int parse(const char *const *argv, struct seen *s, struct dr_error *err)
+static int parse_all(const char *const *argv, struct seen *s, struct error_list *list,
+                     struct dr_error *err)
 {
     int argc = 0;
     s->text[0] = '\0';
     while (argc < WORDS && argv[argc])
         argc++;
     return options_parse(table, (int)(sizeof table / sizeof *table), argc, (char *const *)argv, see,
-                         s, err);
+                         s, list, err);
+}
+
+static int parse(const char *const *argv, struct seen *s, struct dr_error *err)
+{
+    return parse_all(argv, s, NULL, err);
 }
 
 static void every_spelling_is_read(void **state)
@@ -129,6 +135,27 @@ static void a_refusal_ends_the_parsing(void **state)
     assert_string_equal(s.text, "quiet");
 }
 
+/* What follows an unknown option is its value, unless it looks like an option. */
+static void a_list_gets_all_refusals(void **state)
+{
+    (void)state;
+    struct seen s;
+    struct error_list list = { .n = 0 };
+    struct dr_error err = { 0 };
+    static const char *const argv[] = { "--widht", "3",           "-q",  "--nothing", "--seed",
+                                        "1",       "--quiet=yes", "-xj", "--wide=3",  "a",
+                                        "-x",      "b",           "-W",  NULL };
+    static const char *const words[] = { "--widht: no such option", "--nothing: no such option",
+                                         "--quiet: got yes",        "-x: no such option",
+                                         "--wide: no such option",  "-W: got nothing" };
+    enum { N = sizeof words / sizeof *words };
+    assert_int_equal(parse_all(argv, &s, &list, &err), 0);
+    assert_string_equal(s.text, "quiet seed=1 <a>");
+    assert_int_equal(list.n, N);
+    for (int i = 0; i < N; i++)
+        assert_non_null(strstr(list.error[i].text, words[i]));
+}
+
 static void choices_are_walked(void **state)
 {
     (void)state;
@@ -190,8 +217,9 @@ static void generate_has_the_fields(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_spelling_is_read),     cmocka_unit_test(mistakes_are_told),
-    cmocka_unit_test(a_refusal_ends_the_parsing), cmocka_unit_test(choices_are_walked),
-    cmocka_unit_test(the_tables_are_sound),       cmocka_unit_test(generate_has_the_fields),
+    cmocka_unit_test(a_refusal_ends_the_parsing), cmocka_unit_test(a_list_gets_all_refusals),
+    cmocka_unit_test(choices_are_walked),         cmocka_unit_test(the_tables_are_sound),
+    cmocka_unit_test(generate_has_the_fields),
 };
 
 int main(int argc, char **argv)

@@ -145,6 +145,64 @@ static void somebody_elses_members_are_left_alone(void **state)
     json_decref(data);
 }
 
+/* Each names its field; what is right is there. */
+static void a_list_gets_every_error(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"width\":\"64\",\"steps\":0,\"widht\":8,\"format\":\"gif\",\"height\":64,\"seed\":1.5,"
+        "\"hyperparameters\":{\"guidance_scale\":-1,\"sampling\":1},\"prompt\":7,\"batch_size\":1}";
+    static const char *const paths[] = {
+        "data.width",
+        "data.steps",
+        "data.widht",
+        "data.format",
+        "data.seed",
+        "data.hyperparameters.guidance_scale",
+        "data.hyperparameters.sampling",
+        "data.prompt",
+    };
+    enum { N = sizeof paths / sizeof *paths };
+    struct request r;
+    struct dr_error err = { 0 };
+    struct error_list list = { .n = 0 };
+    json_t *data;
+    assert_int_equal(jx_parse(text, strlen(text), NULL, "test", &data, &err), 0);
+    assert_int_equal(request_parse_all(data, "data", NULL, &list, &r, &err), 0);
+    assert_int_equal(list.n, N);
+    for (int i = 0; i < N; i++)
+        assert_string_equal(list.error[i].path, paths[i]);
+    assert_int_equal(request_int(&r, FIELD_height), 64);
+    assert_true(request_refused(&r, FIELD_prompt) && !request_has(&r, FIELD_prompt));
+    assert_true(request_refused(&r, FIELD_guidance_scale) && !request_refused(&r, FIELD_height));
+    request_free(&r);
+    list.n = 0;
+    assert_int_equal(request_parse_all(data, "data", NULL, NULL, &r, &err), DR_EINVAL);
+    assert_string_equal(err.path, paths[0]);
+    assert_false(request_has(&r, FIELD_height));
+    json_decref(data);
+}
+
+/* A request of nothing but mistakes ends when the list is full. */
+static void a_full_list_ends_it(void **state)
+{
+    (void)state;
+    struct request r;
+    struct dr_error err = { 0 };
+    struct error_list list = { .n = 0 };
+    json_t *data = json_object();
+    for (int i = 0; i < 2 * ERROR_LIST_MOST; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "nothing_%d", i);
+        assert_int_equal(jx_set(data, name, json_true()), 0);
+    }
+    assert_int_equal(request_parse_all(data, "", NULL, &list, &r, &err), DR_EINVAL);
+    assert_int_equal(list.n, ERROR_LIST_MOST);
+    assert_string_equal(list.error[ERROR_LIST_MOST - 1].path, "nothing_31");
+    assert_string_equal(err.path, "nothing_32");
+    json_decref(data);
+}
+
 static int set_number(const struct field_info *f, json_t *value)
 {
     struct request r;
@@ -367,6 +425,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(two_spellings_must_agree),
     cmocka_unit_test(unknown_fields_name_the_nearest),
     cmocka_unit_test(somebody_elses_members_are_left_alone),
+    cmocka_unit_test(a_list_gets_every_error),
+    cmocka_unit_test(a_full_list_ends_it),
     cmocka_unit_test(bounds_are_inclusive_and_kept),
     cmocka_unit_test(wrong_kinds_are_refused),
     cmocka_unit_test(text_is_read_whole),

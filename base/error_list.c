@@ -1,0 +1,26 @@
+/* error_list.c - see error_list.h. */
+#include "base/error_list.h"
+
+#include <string.h>
+
+int error_list_take(struct error_list *list, int code, const struct dr_error *err)
+{
+    if (!list || list->n == ERROR_LIST_MOST || code == DR_ENOMEM || code == DR_ECANCELED)
+        return code;
+    error_list_add(list, err);
+    return 0;
+}
+
+void error_list_add(struct error_list *list, const struct dr_error *err)
+{
+    for (int i = 0; i < list->n; i++)
+        if (!strcmp(list->error[i].text, err->text))
+            return;
+    if (list->n < ERROR_LIST_MOST)
+        list->error[list->n++] = *err;
+}
+
+int error_list_count(const struct error_list *list)
+{
+    return list ? list->n : 0;
+}
