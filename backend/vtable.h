@@ -67,7 +67,7 @@ struct backend {
     int threads;
 };
 
-enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 6 };
+enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 7 };
 
 /* Whether what ops read of a weight lies in its i-th source. */
 bool weight_reads_source(const struct weight *w, int i);

@@ -77,7 +77,7 @@ static void packed_forms_are_those_of_the_version(void **state)
     int differing = 0;
     for (size_t i = 0; i < sizeof values / sizeof *values; i++)
         values[i] = (float)(int)(i * 2654435761u % 4001) / 2000 - 1;
-    assert_int_equal(BACKEND_LAYOUT_VERSION, 6);
+    assert_int_equal(BACKEND_LAYOUT_VERSION, 7);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct weight_desc *d = &cases[i].desc;
         struct cpu_weight w = { .desc = *d, .n_sources = 1 };
