@@ -318,7 +318,11 @@ static const struct kernel *kernel_in(const struct checker *k, int set, bool exa
 static double tolerance_of(const struct checker *k, struct way way)
 {
     static const double rounding = 6e-3; /* of 8 bits of mantissa, thrice */
-    double t = kernel_in(k, way.set, way.exact)->tolerance;
+    const struct kernel *kernel = kernel_in(k, way.set, way.exact);
+    bool activated = k->data.setup.op.activation != ACT_NONE;
+    double t = activated ? kernel->activated_tolerance : 0;
+    if (!(t > 0))
+        t = kernel->tolerance;
     if (!(t > 0))
         t = way.exact || !(k->info->fast_tolerance > 0) ? k->info->tolerance
                                                         : k->info->fast_tolerance;

@@ -72,7 +72,7 @@ const struct packing *kernel_set_packing(int set)
 }
 
 /* The set may compute with what was asked for. */
-static bool fits(int set, enum precision precision)
+static bool computes_in(int set, enum precision precision)
 {
     return precision == PRECISION_AUTO || kernel_set_precision(set) == precision;
 }
@@ -80,7 +80,7 @@ static bool fits(int set, enum precision precision)
 static int find_best(enum precision precision, int *ret_set, struct dr_error *err)
 {
     for (int i = SET_COUNT - 1; i >= 0; i--)
-        if (kernel_set_usable(i) && fits(i, precision) &&
+        if (kernel_set_usable(i) && computes_in(i, precision) &&
             (precision == PRECISION_INT8 || sets[i].precision != PRECISION_INT8)) {
             *ret_set = i;
             return 0;
@@ -111,7 +111,7 @@ int kernel_set_find(const char *name, enum precision precision, int *ret_set, st
     if (!kernel_set_usable(set))
         return dr_fail_field(err, DR_EUNSUPPORTED, "kernels", name,
                              "a kernel set that this processor can run", NULL);
-    if (!fits(set, precision))
+    if (!computes_in(set, precision))
         return dr_fail_field(err, DR_EINVAL, "precision", precision_name(precision),
                              "what the kernel set computes in",
                              precision_name(kernel_set_precision(set)));

@@ -176,6 +176,7 @@ static const struct op_case cases[] = {
       .variant = F16 | ADD | MOMENTS },
     { "two slabs of short rows", .n = 1, .h = 700, .w = 100, .cin = 63, .cout = 66,
       .variant = F16 | VIEW },
+    { "larger than caches", .n = 1, .h = 1, .w = 131200, .cin = 8, .cout = 64, .variant = F16 },
     { "clip mlp", .n = 1, .h = 1, .w = 77, .cin = 768, .cout = 3072, .variant = F16 | QUICK },
     { "unet qkv", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 3840,
       .variant = F16 | PARTS | NO_BIAS },

@@ -89,8 +89,11 @@ struct kernel {
      * activations of that type; of an op without a weight: takes them. */
     bool narrow;
     double tolerance; /* of its results where the op's own is too tight for its operands; 0: not */
-    bool int8;        /* takes I8 weights only, and rounds the source to 8 bits: ops/int8.h */
-    bool (*fits)(const struct weight_desc *d); /* takes these weights only; NULL: takes all */
+    double activated_tolerance; /* the same where the op has an activation */
+    bool int8; /* takes I8 weights only, and rounds the source to 8 bits: ops/int8.h */
+    /* Takes these weights only; NULL: takes all. Then it must take activations of 16 bits where the
+     * set's kernel for other weights does. */
+    bool (*fits)(const struct weight_desc *d);
 };
 
 /* One case of the checker. Dimensions as the op's file says; unused ones 0. */

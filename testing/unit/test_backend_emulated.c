@@ -181,15 +181,18 @@ static void amx_int8_as_vectors(void **state)
             for (int j = 0; j < vectors.count; j++) {
                 const struct check_result *v = &vectors.of[j], *t = find(&tiles, v);
                 assert_non_null(t);
-                if (v->tolerance != t->tolerance) /* by Winograd's forms, in float32 */
+                if (v->tolerance != t->tolerance) { /* by Winograd's forms, in float32 */
+                    assert_true(!strcmp(sets[s], "avx512_int8") && !strcmp(v->op, "conv2d"));
                     continue;
+                }
                 if (v->digest != t->digest)
                     fail_msg("%s, %s %s: other bits on tiles", sets[s], v->op, v->name);
                 compared++;
             }
         }
-    if (!compared)
+    if (!usable("avx512_vnni_int8"))
         skip();
+    assert_true(compared > 0);
     print_message("%d results\n", compared);
 }
 

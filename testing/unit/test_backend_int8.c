@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/cpu/kernels.h"
 #include "backend/ops/int8.h"
 #include "backend/trial.h"
 
@@ -251,6 +252,44 @@ static void only_scaled_matrices_are_int8(void **state)
     close_set(&l);
 }
 
+/* Which weights the sets of 8 bits take in 8 bits; a weight is packed for that kernel. */
+static void weights_have_one_kernel(void **state)
+{
+    (void)state;
+    enum { VNNI = 1, VECTORS = 2, TILES = 4, ALL = 7 };
+    static const char *const sets[] = { "avx512_vnni_int8", "avx512_int8", "amx_int8" };
+    static const struct {
+        enum op_kind op;
+        struct weight_desc desc;
+        int in; /* sets that compute it in 8 bits */
+    } cases[] = {
+        { OP_KIND_linear, { WEIGHT_LINEAR, .in = 64, .out = 64, .int8 = true }, ALL },
+        { OP_KIND_linear, { WEIGHT_LINEAR, .in = 64, .out = 64 }, 0 },
+        { OP_KIND_conv2d,
+          { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 3, .int8 = true },
+          VNNI | TILES },
+        { OP_KIND_conv2d, { WEIGHT_CONV, .in = 31, .out = 64, .kernel = 3, .int8 = true }, ALL },
+        { OP_KIND_conv2d,
+          { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 3, .downsamples = true, .int8 = true },
+          ALL },
+        { OP_KIND_conv2d, { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 1, .int8 = true }, ALL },
+        { OP_KIND_conv2d, { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 3 }, 0 },
+        { OP_KIND_upsample_conv,
+          { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 3, .upsamples = true, .int8 = true },
+          TILES },
+    };
+    for (int set = 0; kernel_set_name(set); set++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            const struct weight_desc *d = &cases[i].desc;
+            const struct kernel *k = kernel_of(cases[i].op, d, set, false);
+            /* Activations are made of the type that the kernel for other weights takes. */
+            assert_true(k->narrow || k->int8 || !kernel_of(cases[i].op, NULL, set, false)->narrow);
+            for (int s = 0; s < 3; s++)
+                if (!strcmp(kernel_set_name(set), sets[s]))
+                    assert_int_equal(k->int8, cases[i].in >> s & 1);
+        }
+}
+
 static void auto_is_never_int8(void **state)
 {
     (void)state;
@@ -284,6 +323,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(trials_agree_with_kernels),
     cmocka_unit_test(the_rest_is_as_the_name_says),
     cmocka_unit_test(only_scaled_matrices_are_int8),
+    cmocka_unit_test(weights_have_one_kernel),
     cmocka_unit_test(auto_is_never_int8),
 };
 
