@@ -268,6 +268,7 @@ static void weights_have_one_kernel(void **state)
         { OP_KIND_conv2d,
           { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 3, .int8 = true },
           VNNI | TILES },
+        { OP_KIND_conv2d, { WEIGHT_CONV, .in = 64, .out = 1280, .kernel = 3, .int8 = true }, ALL },
         { OP_KIND_conv2d, { WEIGHT_CONV, .in = 31, .out = 64, .kernel = 3, .int8 = true }, ALL },
         { OP_KIND_conv2d,
           { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 3, .downsamples = true, .int8 = true },
