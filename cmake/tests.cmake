@@ -79,6 +79,9 @@ if(NOT DR_SANITIZE)
         "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache;XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/test-config")
 endif()
 
+add_test(NAME e2e.bench_peers COMMAND python3 ${CMAKE_SOURCE_DIR}/testing/e2e/test_bench_peers.py ${CMAKE_SOURCE_DIR})
+set_tests_properties(e2e.bench_peers PROPERTIES TIMEOUT 60 LABELS e2e)
+
 # Tools of `make check-fullsize`, which is no test: it needs a checkpoint of 7 GB.
 add_executable(compare_stages testing/fullsize/compare_stages.c)
 target_link_libraries(compare_stages PRIVATE dr_base)

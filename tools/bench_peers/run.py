@@ -107,6 +107,15 @@ def run(o, command, extra=None, timed=True):
     return None, f"status {done.returncode}: {said[-1][:200] if said else 'no words'}"
 
 
+def percent(fraction, digits=0):
+    """Null, where this machine has no peak of the set's family, is a dash."""
+    return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
+
+
+def number(x):
+    return "–" if x is None else f"{x:.2f}"
+
+
 class Darkroom:
     """Darkroom's own measurements of a case."""
 
@@ -124,9 +133,10 @@ class Darkroom:
             sys.exit(f"run.py: darkroom: {error}")
         row = answer["cases"][0]
         self.answer = answer
-        said = f"{row['seconds']:.3f} s, {100 * row['fraction_of_peak']:.1f} % of its peak, {row['cores']:.2f} cores"
+        said = f"{row['seconds']:.3f} s, {percent(row['fraction_of_peak'], 1)} of its peak, {number(row['cores'])} cores"
         say(f"  darkroom {answer['kernel_set']}: {said}")
-        if again and (row["noisy"] or row["cores"] < (1 - DISTURBED) * o.threads):
+        disturbed = row["cores"] is not None and row["cores"] < (1 - DISTURBED) * o.threads
+        if again and (row["noisy"] or disturbed):
             return self.measure(case, again - 1)
         self.samples.append(row)
         return row["seconds"]
@@ -205,7 +215,8 @@ def summarise(row, darkroom):
     row["darkroom"] = darkroom.samples
     if darkroom.samples:
         row["seconds"] = statistics.median(s["seconds"] for s in darkroom.samples)
-        row["fraction_of_peak"] = statistics.median(s["fraction_of_peak"] for s in darkroom.samples)
+        fractions = [s["fraction_of_peak"] for s in darkroom.samples if s["fraction_of_peak"] is not None]
+        row["fraction_of_peak"] = statistics.median(fractions) if fractions else None
     for result in row["peers"].values():
         if result["ratios"]:
             result["seconds"] = statistics.median(s["seconds"] for s in result["samples"])
@@ -232,7 +243,7 @@ def table(o, machine, rows):
         if not best:
             continue
         result = row["peers"][best]
-        text.append(f"| {row['case']} | {row['isa']} ({row['kernel_set']}) | {row['seconds']:.2f} s | {100 * row['fraction_of_peak']:.0f} % "
+        text.append(f"| {row['case']} | {row['isa']} ({row['kernel_set']}) | {row['seconds']:.2f} s | {percent(row['fraction_of_peak'])} "
                     f"| {best} {result['seconds']:.2f} s | **{result['ratio']:.2f}** ({min(result['ratios']):.2f} to {max(result['ratios']):.2f}) |")
     text += ["", "All peers: seconds, ratio.", "", "| case | instructions | " + " | ".join(o.peers) + " |",
              "|---|---|" + "---|" * len(o.peers)]
