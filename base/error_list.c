@@ -5,7 +5,12 @@
 
 int error_list_take(struct error_list *list, int code, const struct dr_error *err)
 {
-    if (!list || list->n == ERROR_LIST_MOST || code == DR_ENOMEM || code == DR_ECANCELED)
+    return list && list->n == ERROR_LIST_MOST ? code : error_list_go_on(list, code, err);
+}
+
+int error_list_go_on(struct error_list *list, int code, const struct dr_error *err)
+{
+    if (!list || code == DR_ENOMEM || code == DR_ECANCELED)
         return code;
     error_list_add(list, err);
     return 0;
@@ -14,13 +19,15 @@ int error_list_take(struct error_list *list, int code, const struct dr_error *er
 void error_list_add(struct error_list *list, const struct dr_error *err)
 {
     for (int i = 0; i < list->n; i++)
-        if (!strcmp(list->error[i].text, err->text))
+        if (!strcmp(list->error[i].text, err->text) && !strcmp(list->error[i].path, err->path))
             return;
     if (list->n < ERROR_LIST_MOST)
         list->error[list->n++] = *err;
+    else
+        list->more++;
 }
 
 int error_list_count(const struct error_list *list)
 {
-    return list ? list->n : 0;
+    return list ? list->n + list->more : 0;
 }

@@ -16,7 +16,8 @@
 enum { ERROR_LIST_MOST = 32 };
 
 struct error_list {
-    int n;
+    int n;    /* noted */
+    int more; /* that came when it was full */
     struct dr_error error[ERROR_LIST_MOST];
 };
 
@@ -24,10 +25,14 @@ struct error_list {
  * about what is checked (out of memory, cancelled). err is NULL only where there is no list. */
 int error_list_take(struct error_list *list, int code, const struct dr_error *err);
 
-/* Notes any failure while there is room; one whose words are noted already counts once. */
+/* The same, but a full list only counts what comes: for what is short and must be read to its end,
+ * a command line. */
+int error_list_go_on(struct error_list *list, int code, const struct dr_error *err);
+
+/* Notes any failure while there is room; one of the same place in the same words counts once. */
 void error_list_add(struct error_list *list, const struct dr_error *err);
 
-/* Of a list, or none. */
+/* Noted and counted, of a list or none. */
 int error_list_count(const struct error_list *list);
 
 #endif

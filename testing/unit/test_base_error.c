@@ -2,6 +2,7 @@
 #include "testing/helpers/test.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -175,6 +176,10 @@ static void a_list_goes_on_where_it_makes_sense(void **state)
     assert_int_equal(error_list_take(&list, DR_EINVAL, &e), 0); /* the same words */
     assert_int_equal(error_list_count(&list), 1);
     assert_string_equal(list.error[0].path, "width");
+    snprintf(e.path, sizeof e.path, "height"); /* the same words about something else */
+    assert_int_equal(error_list_take(&list, DR_EINVAL, &e), 0);
+    assert_int_equal(list.n, 2);
+    assert_string_equal(list.error[1].path, "height");
     assert_int_equal(error_list_take(&list, DR_ENOMEM, &e), DR_ENOMEM);
     assert_int_equal(error_list_take(&list, DR_ECANCELED, &e), DR_ECANCELED);
     for (int i = list.n; i < ERROR_LIST_MOST; i++) {
@@ -183,8 +188,13 @@ static void a_list_goes_on_where_it_makes_sense(void **state)
     }
     dr_fail(&e, DR_ENOENT, "one more");
     assert_int_equal(error_list_take(&list, DR_ENOENT, &e), DR_ENOENT);
+    assert_int_equal(error_list_go_on(&list, DR_ENOENT, &e), 0); /* counted */
     error_list_add(&list, &e);
     assert_int_equal(list.n, ERROR_LIST_MOST);
+    assert_int_equal(error_list_count(&list), ERROR_LIST_MOST + 2);
+    assert_string_equal(list.error[ERROR_LIST_MOST - 1].text, "31");
+    assert_int_equal(error_list_go_on(&list, DR_ENOMEM, &e), DR_ENOMEM);
+    assert_int_equal(error_list_go_on(NULL, DR_ENOENT, &e), DR_ENOENT);
 }
 
 static const struct CMUnitTest tests[] = {
