@@ -89,6 +89,26 @@ int engine_pipeline(struct engine *e, const char *model, const char *kernels,
     return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, &options, ret, err);
 }
 
+int engine_stand_in(struct engine *e, const char *model, struct pipeline **ret,
+                    struct pipeline **ret_own, struct dr_error *err)
+{
+    struct pipeline_options options = { .store = &e->store, .plan_only = true };
+    char path[DR_PATH_MAX];
+    struct backend *be;
+    *ret_own = NULL;
+    int r = engine_model_path(e, model, path, sizeof path, err);
+    if (r < 0)
+        return r;
+    *ret = pipeline_manager_peek(e->pipelines, path);
+    if (*ret)
+        return 0;
+    r = device_manager_backend(e->devices, "auto", PRECISION_AUTO, &be, err);
+    if (!r)
+        r = pipeline_open(path, be, &options, ret_own, err);
+    *ret = r < 0 ? NULL : *ret_own;
+    return r;
+}
+
 int engine_ready(struct engine *e, const struct pipeline_options *how, struct dr_error *err)
 {
     struct pipeline_options options = *how;

@@ -43,6 +43,11 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
                     enum precision precision, const struct pipeline_options *how,
                     struct pipeline **ret, struct dr_error *err);
+/* A pipeline of that model to judge a request with whose kernels or precision are wrong: the one
+ * that is loaded, whatever its backend, else *ret_own (NULL: none), which is only to plan with and
+ * is to be closed. What is loaded stays, and no kernels are timed. */
+int engine_stand_in(struct engine *e, const char *model, struct pipeline **ret,
+                    struct pipeline **ret_own, struct dr_error *err);
 /* Makes it ready to run where it was loaded to plan with: pipeline_manager_ready. */
 int engine_ready(struct engine *e, const struct pipeline_options *how, struct dr_error *err);
 /* The backend that computes the model at `path`, which is resolved: of 8 bits by itself where its

@@ -22,6 +22,7 @@ struct generation {
     struct worker_job *worker;
     struct request request;
     struct pipeline *pipeline; /* lent */
+    struct pipeline *own;      /* that one, where it is not the engine's; else NULL */
     struct job job;
     struct memory_plan plan;
     bool has_job;
@@ -94,6 +95,7 @@ static void generation_release(struct generation *g)
 {
     if (g->has_job)
         job_release(&g->job);
+    pipeline_close(g->own);
     request_free(&g->request);
     json_decref(g->warnings);
 }
@@ -128,32 +130,29 @@ static int check_paths(const struct generation *g, struct error_list *list, stru
 }
 
 /* The pipeline. With a list and a mistake in one of model, kernels and precision the others are
- * judged alone, the model with the kernels of this machine; it may be missing in the end. */
+ * judged alone, the model with a stand-in; it may be missing in the end. */
 static int find_pipeline(struct generation *g, struct error_list *list, struct dr_error *err)
 {
     const struct request *q = &g->request;
-    const char *kernels = request_text(q, FIELD_kernels);
+    const char *kernels = request_text(q, FIELD_kernels), *model = request_text(q, FIELD_model);
+    bool named = !request_refused(q, FIELD_model);
+    bool how_known = !request_refused(q, FIELD_kernels) && !request_refused(q, FIELD_precision);
     struct pipeline_options how = { .stop = g->worker->stop, .plan_only = true };
     enum precision precision = PRECISION_AUTO;
-    struct backend *be;
     int r = precision_find(request_text(q, FIELD_precision), &precision, err);
-    if (!r && !request_refused(q, FIELD_model))
-        r = engine_pipeline(g->engine, request_text(q, FIELD_model), kernels, precision, &how,
-                            &g->pipeline, err);
+    if (!r && named && how_known)
+        r = engine_pipeline(g->engine, model, kernels, precision, &how, &g->pipeline, err);
     if (r < 0)
         g->pipeline = NULL;
     if (r < 0 && (r = error_list_take(list, r, err)) < 0)
         return r;
     if (g->pipeline)
         return 0;
-    r = device_manager_backend(g->engine->devices, kernels, precision, &be, err);
+    r = device_manager_check(g->engine->devices, kernels, precision, err);
     if (r < 0 && (r = error_list_take(list, r, err)) < 0)
         return r;
-    if (!request_refused(q, FIELD_model))
-        r = engine_pipeline(g->engine, request_text(q, FIELD_model), "auto", PRECISION_AUTO, &how,
-                            &g->pipeline, err);
-    if (r < 0)
-        g->pipeline = NULL;
+    if (named)
+        r = engine_stand_in(g->engine, model, &g->pipeline, &g->own, err);
     return r < 0 ? error_list_take(list, r, err) : 0;
 }
 

@@ -63,17 +63,17 @@ static enum precision precision_of(const char *set)
     return PRECISION_AUTO;
 }
 
-/* The set that a request means. What the manager was told stands, but for float32, which every
- * machine computes in: with a set that does not, it is the best that does. */
-static void resolve(const struct device_manager *m, const char *kernels, enum precision precision,
-                    char ret_set[KERNEL_NAME_MAX])
+/* The set that a request means; NULL: the machine decides. What the manager was told stands, but
+ * for float32, which every machine computes in: with a set that does not, it is the best that does.
+ */
+static const char *named(const struct device_manager *m, const char *kernels,
+                         enum precision precision)
 {
     if (strcmp(kernels, "auto"))
-        snprintf(ret_set, KERNEL_NAME_MAX, "%s", kernels);
-    else if (*m->told && (precision != PRECISION_F32 || precision_of(m->told) == PRECISION_F32))
-        snprintf(ret_set, KERNEL_NAME_MAX, "%s", m->told);
-    else
-        choose(m, precision, ret_set);
+        return kernels;
+    if (*m->told && (precision != PRECISION_F32 || precision_of(m->told) == PRECISION_F32))
+        return m->told;
+    return NULL;
 }
 
 /* One open already does the same as that set in that precision would. */
@@ -172,7 +172,11 @@ int device_manager_backend(struct device_manager *m, const char *kernels, enum p
         *ret = m->best;
         return 0;
     }
-    resolve(m, kernels, precision, set);
+    const char *name = named(m, kernels, precision);
+    if (name)
+        snprintf(set, sizeof set, "%s", name);
+    else
+        choose(m, precision, set);
     bool fits = precision == PRECISION_AUTO || precision_of(set) == precision;
     for (int i = 0; fits && i < m->n_open; i++) {
         if (is_same(m->open[i], set, precision)) {
@@ -181,6 +185,15 @@ int device_manager_backend(struct device_manager *m, const char *kernels, enum p
         }
     }
     return open_set(m, set, precision, ret, err);
+}
+
+int device_manager_check(struct device_manager *m, const char *kernels, enum precision precision,
+                         struct dr_error *err)
+{
+    struct backend *be;
+    if (named(m, kernels, precision))
+        return device_manager_backend(m, kernels, precision, &be, err);
+    return check_machine(kernels, precision, err);
 }
 
 const char *device_manager_int8_set(const struct device_manager *m, const char *kernels)

@@ -23,6 +23,11 @@ void device_manager_free(struct device_manager *m);
 int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
                            struct backend **ret, struct dr_error *err);
 
+/* Whether device_manager_backend would refuse them, without timing kernels: where the machine
+ * decides the set, those of that precision are there. */
+int device_manager_check(struct device_manager *m, const char *kernels, enum precision precision,
+                         struct dr_error *err);
+
 /* The set of that name, "auto" being the one that the manager was told, is for models with weights
  * of 8 bits: for others it computes what a 16-bit set does. Its name, or NULL. */
 const char *device_manager_int8_set(const struct device_manager *m, const char *kernels);

@@ -189,6 +189,11 @@ static bool holds(const struct pipeline_manager *m, const char *path)
     return m->loaded && !strcmp(m->path, path) && checkpoint_current(m->loaded->checkpoint);
 }
 
+struct pipeline *pipeline_manager_peek(const struct pipeline_manager *m, const char *path)
+{
+    return holds(m, path) && !pipeline_check(m->loaded, NULL) ? m->loaded : NULL;
+}
+
 int pipeline_manager_int8(const struct pipeline_manager *m, const char *path, bool *ret,
                           struct dr_error *err)
 {
@@ -223,9 +228,10 @@ int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct ba
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err)
 {
-    if (holds(m, path) && m->loaded->backend == be && !pipeline_check(m->loaded, NULL) &&
-        (pipeline_is_ready(m->loaded) || (options && options->plan_only))) {
-        *ret = m->loaded;
+    struct pipeline *held = pipeline_manager_peek(m, path);
+    if (held && held->backend == be &&
+        (pipeline_is_ready(held) || (options && options->plan_only))) {
+        *ret = held;
         return 0;
     }
     pipeline_manager_drop(m);

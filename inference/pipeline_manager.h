@@ -82,6 +82,9 @@ void pipeline_manager_free(struct pipeline_manager *m);
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err);
+/* The one that is held of that model, whatever its backend, lent likewise; NULL: none, or its files
+ * were changed. Opens and drops nothing. */
+struct pipeline *pipeline_manager_peek(const struct pipeline_manager *m, const char *path);
 /* Makes the one that was lent last ready to run, whatever options->plan_only says: what takes
  * minutes at the first start of a large model, so plan and admit before. After an error it is
  * dropped. What was planned must be planned again: where no pack can be kept the weights lie

@@ -3,7 +3,9 @@
 #include "testing/helpers/test.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "core/device_manager.h"
 
@@ -56,6 +58,29 @@ static void no_two_are_alike(void **state)
     }
     struct backend *best = backend(m, "auto", PRECISION_AUTO);
     assert_true(best == backend(m, backend_kernel_set(best), PRECISION_AUTO));
+    device_manager_free(m);
+}
+
+/* To ask whether a request is right times nothing: what is remembered of kernels stays. */
+static void a_check_times_nothing(void **state)
+{
+    (void)state;
+    char path[200];
+    struct stat st;
+    struct dr_error err = { 0 };
+    snprintf(path, sizeof path, "%s/darkroom/kernels", test_dir());
+    setenv("XDG_CACHE_HOME", test_dir(), 1);
+    struct device_manager *m = manager("scalar");
+    assert_int_equal(device_manager_check(m, "auto", PRECISION_AUTO, &err), 0);
+    assert_int_equal(device_manager_check(m, "mmx", PRECISION_AUTO, &err), DR_EINVAL);
+    assert_string_equal(err.path, "kernels");
+    assert_int_equal(device_manager_check(m, "auto", PRECISION_BF16, &err), DR_EINVAL);
+    assert_string_equal(err.path, "precision");
+    device_manager_free(m);
+    m = manager(NULL);
+    off_t size = stat(path, &st) ? 0 : st.st_size;
+    assert_int_equal(device_manager_check(m, "auto", PRECISION_F32, &err), 0);
+    assert_true((stat(path, &st) ? 0 : st.st_size) == size);
     device_manager_free(m);
 }
 
@@ -135,6 +160,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_told_stands),
         cmocka_unit_test(no_two_are_alike),
+        cmocka_unit_test(a_check_times_nothing),
         cmocka_unit_test(float32_is_always_there),
         cmocka_unit_test(what_the_machine_lacks_is_refused),
         cmocka_unit_test(sets_of_8_bits_are_told_apart),
