@@ -461,12 +461,13 @@ int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, stru
     if (!r) {
         json_t *stages = stages_json(&g.plan), *tags = tags_json(g.plan.tagged, &tagged);
         *ret_data = json_pack(
-            "{s:o,s:o,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s}", "stages", stages, "tagged",
+            "{s:o,s:o,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s,s:O}", "stages", stages, "tagged",
             tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes", (json_int_t)g.plan.baseline,
             "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes", (json_int_t)g.plan.limit, "flops",
             g.plan.flops, "rows_per_forward", g.plan.rows, "admitted", g.plan.peak <= g.plan.limit,
             "width", (json_int_t)g.job.width, "height", (json_int_t)g.job.height, "steps",
-            g.job.sched.steps, "kernels", backend_kernel_set(g.pipeline->backend));
+            g.job.sched.steps, "kernels", backend_kernel_set(g.pipeline->backend), "warnings",
+            g.warnings);
         if (!*ret_data)
             r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }

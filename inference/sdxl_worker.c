@@ -145,22 +145,32 @@ static int configure(const struct pipeline *p, const struct sched_request *wante
     return r;
 }
 
-/* Lets go of a field and of those whose values depend on it. False: of none that was asked for. */
+/* Lets go of a field and of those whose values depend on it. False: it is none of the request. */
 static bool forget(struct sched_request *wanted, const char *field)
 {
     bool sampler = !strcmp(field, "sampler"), schedule = !strcmp(field, "schedule");
-    bool eta = !strcmp(field, "eta");
-    bool asked = (sampler && wanted->sampler) || (schedule && wanted->schedule) ||
-                 (!strcmp(field, "spacing") && wanted->spacing) || (eta && !isnan(wanted->eta));
+    bool spacing = !strcmp(field, "spacing"), eta = !strcmp(field, "eta");
     if (sampler)
         wanted->sampler = NULL;
     if (schedule)
         wanted->schedule = NULL;
-    if (!eta)
+    if (sampler || schedule || spacing)
         wanted->spacing = NULL;
     if (sampler || eta)
         wanted->eta = NAN;
-    return asked;
+    if (!strcmp(field, "steps"))
+        wanted->steps = 1; /* which every model takes */
+    return sampler || schedule || spacing || eta || !strcmp(field, "steps");
+}
+
+/* What is not asked for would be the model's, whose settings do not count: nothing follows from
+ * them. */
+static void forget_model(struct sched_request *wanted)
+{
+    if (!wanted->sampler)
+        forget(wanted, "sampler");
+    if (!wanted->schedule)
+        forget(wanted, "schedule");
 }
 
 static int take_schedule(const struct request *q, const struct pipeline *p, struct job *job,
@@ -171,22 +181,23 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
         .schedule = request_has(q, FIELD_schedule) ? request_text(q, FIELD_schedule) : NULL,
         .spacing = request_has(q, FIELD_spacing) ? request_text(q, FIELD_spacing) : NULL,
         .eta = request_has(q, FIELD_eta) ? request_real(q, FIELD_eta) : NAN,
-        .steps = (int)request_int(q, FIELD_steps),
+        .steps = request_refused(q, FIELD_steps) ? 1 : (int)request_int(q, FIELD_steps),
     };
     if (request_refused(q, FIELD_sampler))
         p = NULL; /* its own sampler is not what was meant */
-    if (!p && !wanted.sampler)
-        forget(&wanted, "sampler");
-    if (request_refused(q, FIELD_schedule) || (!p && !wanted.schedule))
+    if (request_refused(q, FIELD_schedule))
         forget(&wanted, "schedule");
     for (;;) {
+        if (!p)
+            forget_model(&wanted);
         int r = configure(p, &wanted, &job->sched, err);
         if (!r || (r = error_list_take(list, r, err)) < 0)
             return r;
-        if (!strcmp(err->path, "sampler"))
-            p = NULL;
-        if (!forget(&wanted, err->path))
+        bool field = forget(&wanted, err->path);
+        if (!field && !p)
             return 0;
+        if (!field || !strcmp(err->path, "sampler"))
+            p = NULL; /* the model's own settings are wrong, or of a sampler that was not meant */
     }
 }
 

@@ -187,13 +187,31 @@ static void a_cut_prompt_is_told_before_it_is_drawn(void **state)
     }
     assert_true(drawing);
     assert_int_equal(told, 2);
-    host_say_json(&h, json_pack("{s:s,s:s,s:{s:o}}", "type", "validate", "request_id", "v", "data",
-                                "prompt", long_prompt()));
-    json_t *event = host_answer(&h, "v");
-    const json_t *data = json_object_get(event, "data");
-    assert_true(json_is_true(json_object_get(data, "valid")));
-    assert_int_equal(json_array_size(json_object_get(data, "warnings")), 2);
-    json_decref(event);
+    assert_int_equal(host_end(&h), 0);
+}
+
+/* Nor only by `generate`. */
+static void a_cut_prompt_is_told_without_drawing(void **state)
+{
+    (void)state;
+    static const char *const verbs[] = { "validate", "plan" };
+    struct host h;
+    host_begin(&h, NULL, NULL);
+    for (int i = 0; i < 4; i++) {
+        int told = 0, stream = i % 2;
+        host_say_json(&h, json_pack("{s:s,s:s,s:{s:o,s:b}}", "type", verbs[i / 2], "request_id",
+                                    "v", "data", "prompt", long_prompt(), "stream", stream));
+        json_t *event = host_hear(&h);
+        for (; event && host_is_progress(event); event = host_hear(&h)) {
+            told += *host_text(json_object_get(event, "data"), "warning") != '\0';
+            json_decref(event);
+        }
+        const json_t *data = json_object_get(event, "data");
+        assert_true(json_is_true(json_object_get(event, "success")));
+        assert_int_equal(json_array_size(json_object_get(data, "warnings")), 2);
+        assert_int_equal(told, stream ? 2 : 0);
+        json_decref(event);
+    }
     assert_int_equal(host_end(&h), 0);
 }
 
@@ -285,6 +303,100 @@ static void validate_finds_all_there_is(void **state)
     assert_int_equal(host_end(&h), 0);
 }
 
+/* The small model with another scheduler_config.json. */
+static void model_with_settings(const char *settings)
+{
+    static const char *const parts[] = { "text_encoder", "text_encoder_2",   "tokenizer",
+                                         "tokenizer_2",  "model_index.json", "unet",
+                                         "vae" };
+    char from[400], to[100];
+    program_folder();
+    assert_int_equal(dr_mkdirs("model/scheduler", NULL), 0);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(from, sizeof from, "%s/%s", program_model(), parts[i]);
+        snprintf(to, sizeof to, "model/%s", parts[i]);
+        assert_int_equal(symlink(from, to), 0);
+    }
+    assert_int_equal(
+        dr_write_file("model/scheduler/scheduler_config.json", settings, strlen(settings), NULL),
+        0);
+}
+
+/* What is wrong with the steps, or with the model's own settings, hides no other field. */
+static void schedules_are_judged_field_by_field(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *settings, *data;
+        const char *paths[4];
+    } cases[] = {
+        { "{\"num_train_timesteps\":100}",
+          "{\"prompt\":\"x\",\"model\":\"model\",\"steps\":500,\"sampler\":\"dpmpp_2m\",\"eta\":0."
+          "5}",
+          { "steps", "eta" } },
+        { "{\"num_train_timesteps\":20}",
+          "{\"prompt\":\"x\",\"model\":\"model\",\"steps\":0,\"sampler\":\"dpmpp_2m\",\"eta\":0.5}",
+          { "steps", "eta" } },
+        { "{\"prediction_type\":\"flow\"}",
+          "{\"prompt\":\"x\",\"model\":\"model\",\"sampler\":\"dpmpp_2m\",\"schedule\":\"karas\","
+          "\"eta\":0.5}",
+          { "scheduler_config.json: prediction_type", "schedule", "eta" } },
+        /* whose eta it would be is not known */
+        { "{\"_class_name\":\"Eular\"}",
+          "{\"prompt\":\"x\",\"model\":\"model\",\"eta\":0.5,\"spacing\":\"trailing\"}",
+          { "scheduler_config.json: _class_name" } },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct host h;
+        model_with_settings(cases[i].settings);
+        host_begin(&h, NULL, NULL);
+        must_find(&h, cases[i].data, cases[i].paths);
+        assert_int_equal(host_end(&h), 0);
+    }
+}
+
+static json_int_t held(struct host *h, const char *tag)
+{
+    host_say(h, "{\"type\":\"health\",\"request_id\":\"health\"}\n");
+    json_t *event = host_answer(h, "health");
+    const json_t *memory = json_object_get(json_object_get(event, "data"), "memory");
+    json_int_t bytes = json_integer_value(json_object_get(json_object_get(memory, tag), "bytes"));
+    json_decref(event);
+    return bytes;
+}
+
+/* The weights, and what is remembered of the prompt that was drawn. */
+static void a_wrong_kernel_set_lets_the_model_be(void **state)
+{
+    (void)state;
+    static const char *const wrong[][2] = { { "\"kernels\":\"mmx\"", "kernels" },
+                                            { "\"kernels\":7", "kernels" },
+                                            { "\"precision\":\"f99\"", "precision" },
+                                            { "\"precision\":\"int8\"", "precision" } };
+    struct host h;
+    host_begin(&h, NULL, NULL);
+    host_say_json(&h, json_pack("{s:s,s:s,s:{s:s,s:s}}", "type", "load_model", "request_id", "l",
+                                "data", "model", program_model(), "kernels", "avx2"));
+    json_decref(host_answer(&h, "l"));
+    host_ask_picture(&h, "a", json_pack("{s:s}", "kernels", "avx2"));
+    json_decref(host_answer(&h, "a"));
+    json_int_t weights = held(&h, "weights"), prompt = held(&h, "prompt"),
+               model = held(&h, "model");
+    assert_true(weights > 0 && prompt > 0 && model > 0);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        for (int other = 0; other < 2; other++) { /* also of a model that is not loaded */
+            char data[600];
+            const char *paths[] = { wrong[i][1], "width", NULL };
+            snprintf(data, sizeof data, "{\"prompt\":\"x\",\"width\":1001,%s,\"model\":\"%s\"}",
+                     wrong[i][0], other ? "" : program_model());
+            must_find(&h, data, paths);
+            assert_int_equal(held(&h, "weights"), weights);
+            assert_int_equal(held(&h, "prompt"), prompt);
+            assert_int_equal(held(&h, "model"), model);
+        }
+    assert_int_equal(host_end(&h), 0);
+}
+
 /* A receipt is a request for the same picture. */
 static void a_receipt_is_a_request(void **state)
 {
@@ -371,8 +483,11 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(without_a_root_there_is_base64),
     cmocka_unit_test(progress_comes_when_asked_for),
     cmocka_unit_test(a_cut_prompt_is_told_before_it_is_drawn),
+    cmocka_unit_test(a_cut_prompt_is_told_without_drawing),
     cmocka_unit_test(fields_are_checked),
     cmocka_unit_test(validate_finds_all_there_is),
+    cmocka_unit_test(schedules_are_judged_field_by_field),
+    cmocka_unit_test(a_wrong_kernel_set_lets_the_model_be),
     cmocka_unit_test(a_receipt_is_a_request),
     cmocka_unit_test(a_receipt_of_something_else_is_told),
 };
