@@ -76,6 +76,11 @@ int cli_options(const struct cli_verb *verb, struct option_info *ret_options);
  * is about an option. */
 bool cli_name_option(const struct cli_verb *verb, struct dr_error *err);
 
+/* The exit status of a mistake in the command line or the configuration. */
+int cli_mistake_status(int code);
+/* Of what failed later. Names the option in err as cli_name_option does. */
+int cli_failure_status(const struct cli_call *call, int code, struct dr_error *err);
+
 /* The program: runs a command line, returns the exit status. */
 int cli_main(int argc, char **argv);
 

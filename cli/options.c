@@ -148,7 +148,7 @@ int options_parse(const struct option_info *table, int n, int argc, char *const 
             r = fn(ctx, NULL, arg, err);
         else
             r = arg[1] == '-' ? read_long(&p, arg, err) : read_letters(&p, arg, err);
-        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
+        if (r < 0 && (r = error_list_go_on(list, r, err)) < 0)
             return r;
         if (p.unknown && p.at < argc && argv[p.at][0] != '-')
             p.at++;

@@ -64,6 +64,8 @@ static int plan(struct cli_call *call, struct dr_error *err)
     if (r < 0)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);
+    if (!call->value[OPT_json] && !call->value[OPT_quiet])
+        report_warnings(answer);
     if (call->value[OPT_json])
         r = report_json(answer, err);
     else if ((r = put_plan(answer, &out)) < 0)

@@ -37,6 +37,14 @@ void report_line(const char *fmt, ...)
     write_line(line, n < (int)sizeof line - 1 ? (size_t)n : sizeof line - 2);
 }
 
+void report_warnings(const json_t *answer)
+{
+    size_t i;
+    json_t *text;
+    json_array_foreach(json_object_get(answer, "warnings"), i, text)
+        report_line("warning: %s", json_string_value(text));
+}
+
 /* 0 or errno. */
 static int write_all(int fd, const char *p, size_t n)
 {

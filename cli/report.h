@@ -13,6 +13,9 @@ void report_error(const char *text);
 /* One line on stderr. */
 void report_line(const char *fmt, ...) DR_PRINTF(1, 2);
 
+/* Those of a worker's answer, a line each. */
+void report_warnings(const json_t *answer);
+
 /* Writes all of it to stdout. A reader that went away (`| head`) is no error. */
 int report_text(const struct buf *text, struct dr_error *err);
 

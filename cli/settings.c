@@ -149,7 +149,7 @@ int settings_take(struct cli_call *call, const struct config *config, struct dr_
     int r = 0;
     for (size_t i = 0; !r && i < config->count; i++)
         if ((r = take_entry(call, config, &config->entries[i], err)) < 0)
-            r = error_list_take(call->errors, r, err);
+            r = error_list_go_on(call->errors, r, err);
     return r;
 }
 

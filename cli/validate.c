@@ -8,9 +8,9 @@
 /* Files that are wrong are told; the worker then judges the request without any. */
 static int check_files(struct cli_call *call, struct dr_error *err)
 {
-    int before = call->errors->n;
+    int before = error_list_count(call->errors);
     int r = session_check(&call->request, call->errors, err);
-    if (call->errors->n > before) {
+    if (error_list_count(call->errors) > before) {
         request_unset(&call->request, FIELD_dump_stages);
         request_unset(&call->request, FIELD_load_stage);
     }
@@ -30,24 +30,27 @@ static int ask(struct cli_call *call, json_t **ret_answer, struct dr_error *err)
     return *ret_answer ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
 }
 
-/* Each on its line; the exit status. */
-static int report_errors(const struct cli_call *call, const json_t *answer, bool quiet)
+/* Each on its line; the exit status, which is usage's where an error alone would give that. The
+ * first `mistakes` are of the command line and the configuration. */
+static int report_errors(const struct cli_call *call, int mistakes, const json_t *answer,
+                         bool quiet)
 {
     size_t i;
     json_t *item;
     int status = 1;
     struct dr_error e;
-    for (int k = 0; k < call->errors->n; k++) { /* of the command line but for files */
+    for (int k = 0; k < call->errors->n; k++) {
         e = call->errors->error[k];
-        status = e.code == DR_EINVAL || e.code == DR_ELIMIT ? CLI_EXIT_USAGE : status;
+        int own = k < mistakes ? cli_mistake_status(e.code) : cli_failure_status(call, e.code, &e);
+        status = own == CLI_EXIT_USAGE ? own : status;
         if (!quiet)
             report_error(e.text);
     }
     json_array_foreach(json_object_get(answer, "errors"), i, item)
     {
         message_error_of(item, &e);
-        if (cli_name_option(call->verb, &e) && e.code == DR_EINVAL)
-            status = CLI_EXIT_USAGE;
+        int own = cli_failure_status(call, e.code, &e);
+        status = own == CLI_EXIT_USAGE ? own : status;
         if (!quiet)
             report_error(e.text);
     }
@@ -69,30 +72,20 @@ static int print_answer(const struct cli_call *call, json_t *answer, bool valid,
     return r < 0 ? dr_fail(err, r, "out of memory for the answer") : report_json(answer, err);
 }
 
-static void report_warnings(const struct cli_call *call, const json_t *answer)
-{
-    size_t i;
-    json_t *text;
-    json_array_foreach(json_object_get(answer, "warnings"), i, text)
-    {
-        if (!call->value[OPT_quiet])
-            report_line("warning: %s", json_string_value(text));
-    }
-}
-
 static int validate(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
     struct buf out;
+    int mistakes = call->errors->n;
     int r = ask(call, &answer, err);
     if (r < 0)
         return r;
     bool json = call->value[OPT_json] != NULL;
     bool valid = !call->errors->n && json_is_true(json_object_get(answer, "valid"));
     buf_init(&out, DR_TAG_BASE, 0);
-    if (!json)
-        report_warnings(call, answer);
-    call->status = valid ? 0 : report_errors(call, answer, json);
+    if (!json && !call->value[OPT_quiet])
+        report_warnings(answer);
+    call->status = valid ? 0 : report_errors(call, mistakes, answer, json);
     if (json)
         r = print_answer(call, answer, valid, err);
     else if (valid && (r = buf_puts(&out, "valid\n")) == 0)

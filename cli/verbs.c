@@ -198,10 +198,10 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
                              NULL);
     r = settings_apply(call, err);
     if (r < 0)
-        r = error_list_take(call->errors, r, err);
+        r = error_list_go_on(call->errors, r, err);
     if (!r && (r = check_threads(call->value[OPT_threads], err)) < 0) {
         call->value[OPT_threads] = NULL;
-        r = error_list_take(call->errors, r, err);
+        r = error_list_go_on(call->errors, r, err);
     }
     return r;
 }
@@ -254,20 +254,31 @@ static void print_failure(const struct dr_error *err)
     json_decref(failure);
 }
 
+int cli_mistake_status(int code)
+{
+    return code == DR_EIO || code == DR_ENOMEM ? 1 : CLI_EXIT_USAGE;
+}
+
+int cli_failure_status(const struct cli_call *call, int code, struct dr_error *err)
+{
+    bool option = cli_name_option(call->verb, err);
+    if (code == DR_ECANCELED)
+        return CLI_EXIT_INTERRUPTED;
+    return call->usage || (option && code == DR_EINVAL) ? CLI_EXIT_USAGE : 1;
+}
+
 static int finish(struct cli_call *call, int r, struct dr_error *err)
 {
     if (r >= 0)
         return call->status;
     if (!err->code)
         dr_fail(err, r, "%s", dr_code_meaning(r));
-    bool option = cli_name_option(call->verb, err);
+    int status = cli_failure_status(call, r, err);
     if (!call->value[OPT_quiet] || r != DR_ECANCELED)
         report_error(err->text);
     if (call->value[OPT_json])
         print_failure(err);
-    if (r == DR_ECANCELED)
-        return CLI_EXIT_INTERRUPTED;
-    return call->usage || (option && r == DR_EINVAL) ? CLI_EXIT_USAGE : 1;
+    return status;
 }
 
 /* Whether --json is there, read or not: a mistake may stand before it. */
@@ -290,11 +301,11 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
         call.errors = &errors;
     int r = parse(&call, argc, argv, &err);
     help.argument[0] = verb->name;
-    if (r < 0 && !errors.n) {
+    if (r < 0) {
         report_error(err.text);
         if (wants_json(verb, argc, argv))
             print_failure(&err);
-        status = r == DR_EIO || r == DR_ENOMEM ? 1 : CLI_EXIT_USAGE;
+        status = cli_mistake_status(r);
     } else if (call.value[OPT_help]) {
         status = finish(&help, cli_help.run(&help, &err), &err);
     } else {

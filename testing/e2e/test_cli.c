@@ -225,6 +225,12 @@ static void a_cut_prompt_is_told_first(void **state)
     assert_string_equal(program_out(&p), "valid\n");
     assert_non_null(strstr(program_err(&p), warning));
     program_free(&p);
+    program_run(&p, 0, "plan", "-m", program_model(), "-p", words, NULL);
+    assert_non_null(strstr(program_err(&p), warning));
+    program_free(&p);
+    program_run(&p, 0, "plan", "-m", program_model(), "-p", words, "-q", NULL);
+    assert_int_equal(p.err.len, 0);
+    program_free(&p);
 }
 
 static void a_batch_counts_its_seeds(void **state)
@@ -506,7 +512,7 @@ static void the_configuration_is_read(void **state)
     char text[1200], path[300];
     const char *folder = program_folder();
     snprintf(path, sizeof path, "%s/config", folder);
-    setenv("XDG_CONFIG_HOME", path, 1);
+    program_configure(path);
     assert_int_equal(dr_mkdirs("config/darkroom", NULL), 0);
     snprintf(text, sizeof text, "model: %s\nwidth: 64\nheight: 48\nsteps: 2\n", program_model());
     assert_int_equal(dr_write_file("config/darkroom/config.yaml", text, strlen(text), NULL), 0);
@@ -527,7 +533,7 @@ static void the_configuration_is_read(void **state)
     program_free(&p);
     program_run(&p, 0, "version", NULL); /* which needs none */
     program_free(&p);
-    unsetenv("XDG_CONFIG_HOME");
+    program_configure(NULL);
 }
 
 /* The command line wins; a format counts more than a name where both are configured. */
@@ -547,7 +553,7 @@ static void a_configured_format_is_a_habit(void **state)
     char text[1200], path[300];
     const char *folder = program_folder();
     snprintf(path, sizeof path, "%s/config", folder);
-    setenv("XDG_CONFIG_HOME", path, 1);
+    program_configure(path);
     assert_int_equal(dr_mkdirs("config/darkroom", NULL), 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         snprintf(text, sizeof text, "model: %s\nwidth: 64\nheight: 48\nsteps: 2\n%s",
@@ -559,7 +565,7 @@ static void a_configured_format_is_a_habit(void **state)
     }
     program_run(&p, 2, "generate", "-p", "x", "-o", "e.jpg", "--format", "png", NULL);
     program_free(&p);
-    unsetenv("XDG_CONFIG_HOME");
+    program_configure(NULL);
 }
 
 static void without_a_model_the_small_one_draws(void **state)

@@ -60,7 +60,7 @@ static void validate_tells_all_that_is_wrong(void **state)
     enum { N = sizeof words / sizeof *words };
     static const char settings[] = "modle: x\nkernels: auto\ncfg: much\n";
     struct program p;
-    setenv("XDG_CONFIG_HOME", program_folder(), 1);
+    program_configure(program_folder());
     assert_int_equal(dr_mkdirs("darkroom", NULL), 0);
     assert_int_equal(dr_write_file("darkroom/config.yaml", settings, sizeof settings - 1, NULL), 0);
     for (int json = 0; json < 2; json++) {
@@ -86,7 +86,7 @@ static void validate_tells_all_that_is_wrong(void **state)
         }
         program_free(&p);
     }
-    unsetenv("XDG_CONFIG_HOME");
+    program_configure(NULL);
     program_run(&p, 1, "validate", "-m", "no/such/model", "--json", NULL);
     json_t *o = program_json(&p);
     assert_int_equal(json_array_size(json_object_get(o, "errors")), 1);
@@ -94,6 +94,64 @@ static void validate_tells_all_that_is_wrong(void **state)
     program_free(&p);
     program_run(&p, 2, "generate", "--steps", "0", "--widht", "3", NULL); /* the first */
     assert_null(strstr(program_err(&p), "widht"));
+    program_free(&p);
+}
+
+/* A line of the configuration, or none that can be read, is a mistake for all verbs alike. */
+static void a_bad_configuration_is_usage(void **state)
+{
+    (void)state;
+    static const char *const settings[] = { "model: [a, b]\n", "a: {b: {c: d}}\n", "steps: 0\n" };
+    char before[600];
+    struct program p;
+    const char *usual = getenv("XDG_CONFIG_HOME");
+    snprintf(before, sizeof before, "%s", usual ? usual : "");
+    program_configure(program_folder());
+    assert_int_equal(dr_mkdirs("darkroom", NULL), 0);
+    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
+        assert_int_equal(
+            dr_write_file("darkroom/config.yaml", settings[i], strlen(settings[i]), NULL), 0);
+        program_run(&p, 2, "plan", "-p", "x", "-m", program_model(), NULL);
+        program_free(&p);
+        program_run(&p, 2, "validate", "-p", "x", "-m", program_model(), NULL);
+        program_free(&p);
+    }
+    assert_int_equal(remove("darkroom/config.yaml"), 0);
+    program_run(&p, 0, "validate", "-p", "x", "-m", program_model(), NULL);
+    program_free(&p);
+    program_run(&p, 1, "validate", "-m", program_model(), "--load-stage", "image=no.npy", NULL);
+    program_free(&p);
+    program_configure(NULL); /* as it was: the next test reads nobody's own */
+    assert_string_equal(getenv("XDG_CONFIG_HOME"), before);
+}
+
+/* More mistakes than are told hide no option after them. */
+static void a_full_list_reads_on(void **state)
+{
+    (void)state;
+    enum { BAD = 34, TOLD = 32 };
+    char names[BAD][16];
+    const char *argv[BAD + 3] = { "validate" };
+    struct program p;
+    program_folder();
+    for (int i = 0; i < BAD; i++) {
+        snprintf(names[i], sizeof names[i], "--mistake%d", i);
+        argv[i + 1] = names[i];
+    }
+    argv[BAD + 1] = "--json";
+    program_start(&p, argv);
+    program_finish(&p);
+    assert_int_equal(p.status, 2);
+    json_t *o = program_json(&p);
+    assert_true(json_is_false(json_object_get(o, "valid")));
+    assert_int_equal(json_array_size(json_object_get(o, "errors")), TOLD);
+    json_decref(o);
+    program_free(&p);
+    argv[BAD + 1] = "--help";
+    program_start(&p, argv);
+    program_finish(&p);
+    assert_int_equal(p.status, 0);
+    assert_non_null(strstr(program_out(&p), "check a request"));
     program_free(&p);
 }
 
@@ -134,6 +192,8 @@ static void help_lists_what_the_worker_knows(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(json_tells_of_failures_too),
     cmocka_unit_test(validate_tells_all_that_is_wrong),
+    cmocka_unit_test(a_bad_configuration_is_usage),
+    cmocka_unit_test(a_full_list_reads_on),
     cmocka_unit_test(help_lists_what_the_worker_knows),
 };
 

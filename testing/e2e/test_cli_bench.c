@@ -117,19 +117,18 @@ static void loading_leaves_a_configured_cache_alone(void **state)
 {
     (void)state;
     struct program p;
-    char text[400], configuration[320], kept[320], before[600];
-    const char *usual = getenv("XDG_CONFIG_HOME"), *folder = program_folder();
-    snprintf(before, sizeof before, "%s", usual ? usual : "");
+    char text[400], configuration[320], kept[320];
+    const char *folder = program_folder();
     snprintf(kept, sizeof kept, "%s/kept", folder);
     snprintf(configuration, sizeof configuration, "%s/darkroom", folder);
     assert_int_equal(dr_mkdirs(configuration, NULL), 0);
     snprintf(configuration, sizeof configuration, "%s/darkroom/config.yaml", folder);
     snprintf(text, sizeof text, "cache: %s\n", kept);
     assert_int_equal(dr_write_file(configuration, text, strlen(text), NULL), 0);
-    setenv("XDG_CONFIG_HOME", folder, 1);
+    program_configure(folder);
     program_run(&p, 0, "bench", "-m", program_model(), "--only", "load_first", "--json", NULL);
     program_free(&p);
-    setenv("XDG_CONFIG_HOME", before, 1);
+    program_configure(NULL);
     assert_int_equal(program_entries(kept), 0);
 }
 

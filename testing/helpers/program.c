@@ -119,6 +119,17 @@ const char *program_folder(void)
     return path;
 }
 
+void program_configure(const char *folder)
+{
+    static char first[600];
+    static bool known;
+    const char *now = getenv("XDG_CONFIG_HOME");
+    if (!known)
+        snprintf(first, sizeof first, "%s", now ? now : "");
+    known = true;
+    setenv("XDG_CONFIG_HOME", folder ? folder : first, 1);
+}
+
 int program_entries(const char *folder)
 {
     int n = 0;

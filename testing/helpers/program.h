@@ -48,6 +48,9 @@ json_t *program_json(const struct program *p);
 /* Changes into a fresh empty folder of the test and returns its path. */
 const char *program_folder(void);
 
+/* Programs read their configuration below that folder from now on; NULL: where they did first. */
+void program_configure(const char *folder);
+
 /* Entries of a folder, without . and .. */
 int program_entries(const char *folder);
 

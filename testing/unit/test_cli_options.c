@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "cli/cli.h"
 #include "testing/helpers/test.h"
 
@@ -156,6 +157,17 @@ static void a_list_gets_all_refusals(void **state)
         assert_non_null(strstr(list.error[i].text, words[i]));
 }
 
+/* What is wrong with the command line does not hide that it could not be read. */
+static void memory_that_is_short_is_told(void **state)
+{
+    (void)state;
+    static const char *argv[] = { "darkroom", "validate", "--mistake", "-p", "x", NULL };
+    dr_alloc_fail_at(1, 1);
+    int status = cli_main(5, (char **)argv);
+    dr_alloc_fail_at(0, 0);
+    assert_int_equal(status, 1);
+}
+
 static void choices_are_walked(void **state)
 {
     (void)state;
@@ -216,10 +228,10 @@ static void generate_has_the_fields(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(every_spelling_is_read),     cmocka_unit_test(mistakes_are_told),
-    cmocka_unit_test(a_refusal_ends_the_parsing), cmocka_unit_test(a_list_gets_all_refusals),
-    cmocka_unit_test(choices_are_walked),         cmocka_unit_test(the_tables_are_sound),
-    cmocka_unit_test(generate_has_the_fields),
+    cmocka_unit_test(every_spelling_is_read),       cmocka_unit_test(mistakes_are_told),
+    cmocka_unit_test(a_refusal_ends_the_parsing),   cmocka_unit_test(a_list_gets_all_refusals),
+    cmocka_unit_test(memory_that_is_short_is_told), cmocka_unit_test(choices_are_walked),
+    cmocka_unit_test(the_tables_are_sound),         cmocka_unit_test(generate_has_the_fields),
 };
 
 int main(int argc, char **argv)
