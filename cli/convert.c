@@ -80,7 +80,8 @@ static int put_all(const json_t *answer, struct buf *out)
     if (!r)
         r = buf_printf(out,
                        "\nin 8 bits: %.0f of %.0f million parameters, mean error of a layer %.4f\n"
-                       "relative error of predictions against float32:\n  %-10s %.5f\n",
+                       "relative error of predictions against float32:\n"
+                       "  %-10s %.5f  (all of these layers in 8 bits)\n",
                        number(answer, "parameters_int8") / 1e6, number(answer, "parameters") / 1e6,
                        number(answer, "mean_layer_error"), "emulated",
                        number(answer, "emulated_error"));
@@ -136,13 +137,13 @@ static int convert(struct cli_call *call, struct dr_error *err)
     json_t *answer;
     struct buf out;
     const char *given = call->value[OPT_output];
-    call->usage = !call->value[OPT_int8] || !given;
+    call->usage = !call->value[OPT_int8] || !given || !*given;
     if (!call->value[OPT_int8])
         return dr_fail_field(err, DR_EINVAL, "convert", "nothing to do",
                              "--int8, the one conversion there is: a copy of the model (-m) at -o "
                              "with weights of 8 bits where it stands them",
                              example);
-    if (!given)
+    if (!given || !*given)
         return dr_fail_field(err, DR_EINVAL, "--output", "nothing",
                              "a path for the copy, where nothing is yet", example);
     char *output = dr_strndup(DR_TAG_BASE, given, dr_path_trimmed(given));

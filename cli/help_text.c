@@ -34,7 +34,9 @@ const struct help_place help_statuses[] = {
 const char help_configuration[] = "The keys of the configuration are the long names of the options "
                                   "of generate, one a line: \"model: "
                                   "~/models/sdxl.safetensors\", \"threads: 4\", \"output: "
-                                  "~/pictures/\", \"steps: 25\". The command line wins.";
+                                  "~/pictures/\", \"steps: 25\"; and cache: FOLDER and "
+                                  "cache-limit: BYTES (such as 20G), of what is kept between "
+                                  "starts. The command line wins.";
 
 /* Appends words from column `at` on, broken before `width`; further lines are indented. Ends the
  * line. */

@@ -227,6 +227,8 @@ static int read_fields(struct conversion *k, const char **ret_model, const char 
         r = jx_opt_string(data, "data", "model", ret_model, err);
     if (!r)
         r = jx_get_string(data, "data", "output", ret_output, err);
+    if (!r && !**ret_output)
+        r = dr_fail_field(err, DR_EINVAL, "output", "nothing", "a path where nothing is yet", NULL);
     if (!r)
         r = jx_opt_bool(data, "data", "int8", &int8, err);
     if (!r)

@@ -158,9 +158,10 @@ static bool forget(struct sched_request *wanted, const char *field)
         wanted->spacing = NULL;
     if (sampler || eta)
         wanted->eta = NAN;
-    if (!strcmp(field, "steps"))
+    bool steps = !strcmp(field, "steps") && wanted->steps != 1;
+    if (steps)
         wanted->steps = 1; /* which every model takes */
-    return sampler || schedule || spacing || eta || !strcmp(field, "steps");
+    return sampler || schedule || spacing || eta || steps;
 }
 
 /* What is not asked for would be the model's, whose settings do not count: nothing follows from
