@@ -1,4 +1,4 @@
-/* test_communication_docs.c - docs/protocol.md has a row for every field, verb and error of the
+/* test_communication_docs.c - docs/api_documentation.md has a row for every field, verb and error of the
  * tables, word for word. */
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +14,7 @@ static int read_page(void **state)
 {
     (void)state;
     buf_init(&page, DR_TAG_TEST, 0);
-    return dr_read_file(test_source("docs/protocol.md"), 1 << 20, &page, NULL);
+    return dr_read_file(test_source("docs/api_documentation.md"), 1 << 20, &page, NULL);
 }
 
 static int drop_page(void **state)
