@@ -33,8 +33,8 @@ static int make_folder(const struct line_cache *c, char dst[DR_PATH_MAX])
     return n ? dr_mkdirs(dst, NULL) : 0;
 }
 
-/* Whether the path is free or holds such a file of any version: one whose first line begins with the
- * same two words, or the empty file that a power cut leaves. */
+/* Whether the path is free or holds such a file of any version: its first line begins with the same
+ * two words, or it is empty, as a power cut leaves it. */
 static bool is_ours(const struct line_cache *c)
 {
     const char *space = strchr(c->first, ' ');
