@@ -125,6 +125,22 @@ static const struct kernel *const fast[SET_COUNT][OP_KIND_COUNT] = {
 #include "backend/cpu/kernels.def"
 };
 
+int kernel_tables_check(struct dr_error *err)
+{
+    static const struct {
+        const char *name;
+        const struct kernel *kernel;
+    } lines[] = {
+#define KERNEL(op, set) { "cpu_" #op "__" #set, &cpu_##op##__##set },
+#define FAST(op, set) { "cpu_" #op "_fast__" #set, &cpu_##op##_fast__##set },
+#include "backend/cpu/kernels.def"
+    };
+    int r = 0;
+    for (size_t i = 0; !r && i < sizeof lines / sizeof *lines; i++)
+        r = kernel_check(lines[i].kernel, lines[i].name, err);
+    return r;
+}
+
 /* A set of one precision may use a kernel of a set of another. */
 static bool goes_with(enum precision kernel, enum precision set)
 {
