@@ -116,25 +116,31 @@ static void walk(void (*each)(const struct sched_info *, enum sched_prediction))
 
 enum { VALUES = 8, COARSE = 48, FINE = 4 * COARSE, MAX_LEVELS = 2 * FINE + 2 };
 
-/* Level i of n steps from 8 to 0.25. Uneven: by turns a step of twice the length and one of the
- * length, so that taking one step's length for another's costs the order. */
-static double level(int i, int n, bool uneven)
+/* n steps from `high` to `low`. Uneven: by turns a step of twice the length and one of the length,
+ * so that taking one step's length for another's costs the order. */
+struct grid {
+    double high, low;
+    int n;
+    bool uneven;
+};
+
+static double level(const struct grid *g, int i)
 {
-    double u = (uneven && i % 2 ? i + 1 / 3.0 : i) / n, high = cbrt(8.0), low = cbrt(0.25);
-    return pow(high + u * (low - high), 3);
+    double u = (g->uneven && i % 2 ? i + 1 / 3.0 : i) / g->n;
+    return pow(cbrt(g->high) + u * (cbrt(g->low) - cbrt(g->high)), 3);
 }
 
 /* The levels, each but the first twice where a step has two evaluations, and a last step to 0 that
  * is not looked at. */
-static void set_levels(struct sched *s, int n, bool uneven)
+static void set_levels(struct sched *s, const struct grid *g)
 {
     struct dr_error err = { 0 };
     float sigmas[MAX_LEVELS];
     int count = 0;
-    for (int i = 0; i <= n; i++) {
+    for (int i = 0; i <= g->n; i++) {
         int times = i && sched_config_of(s)->sampler->second_order ? 2 : 1;
         for (int k = 0; k < times; k++)
-            sigmas[count++] = (float)level(i, n, uneven);
+            sigmas[count++] = (float)level(g, i);
     }
     sigmas[count] = 0;
     assert_int_equal(count, sched_evaluations(s));
@@ -142,34 +148,34 @@ static void set_levels(struct sched *s, int n, bool uneven)
         fail_msg("%s: %s", sched_config_of(s)->sampler->name, err.text);
 }
 
-/* Largest error at the levels after the first `given`, at which the latents are put right: then a
- * sampler with history starts with a whole one. */
-static double flow_error(const struct sched_info *sampler, enum sched_prediction prediction, int n,
-                         bool uneven, int given)
+/* Largest error at the levels from `given` to `last`. At those before, the latents are put right:
+ * so a sampler with history gets a whole one to start with. */
+static double flow_error(const struct sched_info *sampler, enum sched_prediction prediction,
+                         const struct grid *g, int given, int last)
 {
     struct dr_error err = { 0 };
     struct sched_ask ask;
     float z[VALUES] = { -1.5f, -1, -0.6f, -0.2f, 0.3f, 0.7f, 1.1f, 2 }, x[VALUES], pred[VALUES];
     struct data d = { 0.7, z, VALUES };
-    struct sched *s = make(sampler, "karras", prediction, n + 1, 0, VALUES);
-    set_levels(s, n, uneven);
+    struct sched *s = make(sampler, "karras", prediction, g->n + 1, 0, VALUES);
+    set_levels(s, g);
     put_exact(s, &d, sched_sigmas(s)[0], x);
     assert_int_equal(sched_begin(s, x, 0, &err), 0);
     double worst = 0;
     int step = -1;
-    while (sched_next(s, &ask) && ask.step <= n) {
+    while (sched_next(s, &ask) && ask.step <= last) {
         bool begins = ask.step > step;
         step = ask.step;
         if (begins && step < given) {
             put_exact(s, &d, ask.sigma, sched_latents(s));
             assert_true(sched_next(s, &ask));
-        } else if (begins && distance(s, &d, ask.sigma) > worst) {
+        } else if (begins && !(distance(s, &d, ask.sigma) <= worst)) {
             worst = distance(s, &d, ask.sigma);
         }
         predict(s, &d, &ask, pred);
         assert_int_equal(sched_feed(s, pred, NULL, &err), 0);
     }
-    assert_int_equal(step, n);
+    assert_int_equal(step, last);
     sched_free(s);
     return worst;
 }
@@ -178,13 +184,13 @@ static double flow_error(const struct sched_info *sampler, enum sched_prediction
 static const double ROUNDING = 3e-6;
 
 /* `exactly`: a higher order is a fault too, the descriptor's. */
-static void check_slope(const struct sched_info *sampler, const double errors[2], double order,
+static void check_slope(const struct sched_info *sampler, const double errors[2], int order,
                         bool exactly)
 {
     double slope = log2(errors[0] / errors[1]);
     if (!(errors[0] < 0.05) || !(slope > order - 0.25) || (exactly && slope > order + 0.25))
         fail_msg("%s: with twice the steps the error goes from %.3g to %.3g, order %.2f instead of "
-                 "%g",
+                 "%d",
                  sampler->name, errors[0], errors[1], slope, order);
 }
 
@@ -196,9 +202,10 @@ static void check_order(const struct sched_info *sampler, enum sched_prediction 
         bool uneven = k % 2, whole = k / 2;
         int order = whole || sampler->order < 2 ? sampler->order : 2;
         double errors[3];
-        for (int i = 0; i < 3; i++)
-            errors[i] = flow_error(sampler, prediction, COARSE << i, uneven,
-                                   whole ? sampler->order : 1);
+        for (int i = 0; i < 3; i++) {
+            struct grid g = { 8, 0.25, COARSE << i, uneven };
+            errors[i] = flow_error(sampler, prediction, &g, whole ? sampler->order : 1, g.n);
+        }
         check_slope(sampler, errors, order, whole);
         if (errors[2] > ROUNDING)
             check_slope(sampler, errors + 1, order, whole);
@@ -209,6 +216,32 @@ static void errors_fall_with_the_order(void **state)
 {
     (void)state;
     walk(check_order);
+}
+
+/* The error of step k alone, with right latents at the levels before: its order is that of a
+ * polynomial through the k + 1 evaluations that there are, up to the sampler's. */
+static void check_first_steps(const struct sched_info *sampler, enum sched_prediction prediction)
+{
+    /* What is seen of unipc are its predictions; its order is that of the corrected latents, one
+     * evaluation later. */
+    int most = sampler->order - !strcmp(sampler->name, "unipc");
+    for (int k = 0; k < sampler->order; k++) {
+        struct grid grids[] = { { 1.2, 0.1, 16, true }, { 1.2, 0.1, 32, true } };
+        double coarse = flow_error(sampler, prediction, &grids[0], k + 1, k + 1);
+        double fine = flow_error(sampler, prediction, &grids[1], k + 1, k + 1);
+        int order = k + 1 < most ? k + 1 : most;
+        double slope = log2(coarse / fine); /* one more than the order of a whole run */
+        if (!(slope > order + 0.6))
+            fail_msg("%s: with half the length the error of step %d goes from %.3g to %.3g, order "
+                     "%.2f instead of %d",
+                     sampler->name, k, coarse, fine, slope, order + 1);
+    }
+}
+
+static void first_steps_have_the_order_of_their_history(void **state)
+{
+    (void)state;
+    walk(check_first_steps);
 }
 
 /* --- with noise: mean and deviation at every level --- */
@@ -251,19 +284,20 @@ static double product_of(const float *a, const float *b, int shift)
     return sum / MANY;
 }
 
-static void check_marginal(const struct sched *s, const float *z, int step, double bias)
+static void check_marginal(const struct sched *s, const float *z, int evaluation, double bias)
 {
     const struct sched_config *c = sched_config_of(s);
     double mean = mean_of(z), deviation = sqrt(product_of(z, z, 0) - mean * mean);
     if (!(fabs(mean) < mean_bound() + bias) || !(fabs(deviation - 1) < deviation_bound() + bias))
-        fail_msg("%s %s, eta %g, %s: after step %d the mean is off by %.4f deviations and the "
+        fail_msg("%s %s, eta %g, %s: at evaluation %d the mean is off by %.4f deviations and the "
                  "deviation is %.4f of the right one",
                  c->sampler->name, c->schedule->name, c->eta, sched_prediction_name(c->prediction),
-                 step, mean, deviation);
+                 evaluation, mean, deviation);
 }
 
-/* The part of `z` that the latents before do not explain, as standard normals: the fresh noise. */
-static void extract_noise(const struct sched *s, const float *z, const float *before, float *ret)
+/* The part of `z` that the latents before do not explain, as standard normals: the fresh noise.
+ * Returns the deviation that it had. */
+static double extract_noise(const struct sched *s, const float *z, const float *before, float *ret)
 {
     double kept = product_of(z, before, 0) / product_of(before, before, 0);
     for (int i = 0; i < MANY; i++)
@@ -274,6 +308,7 @@ static void extract_noise(const struct sched *s, const float *z, const float *be
                  sched_config_of(s)->eta);
     for (int i = 0; i < MANY; i++)
         ret[i] = (float)(ret[i] / deviation);
+    return deviation;
 }
 
 /* noises: [count] arrays, of which the first is what the latents were made from. */
@@ -293,9 +328,10 @@ static void check_independent(const struct sched *s, const float *noises, int co
     }
 }
 
-/* Runs to the last level above 0 from the exact latents `d->z`. Checks each level's latents, whose
- * moments may be off by `bias`. noises [(steps - 1) * MANY], if not NULL, gets the fresh noise. */
-static void run_noisy(struct sched *s, const struct data *d, double bias, float *noises)
+/* Runs from the exact latents `d->z`. At each evaluation, those inside of a step too, the latents
+ * must be of the level that the model is told; their moments may be off by `bias`. noises [(steps -
+ * 1) * MANY], if not NULL, gets the fresh noise. Returns the noise's least deviation in a step. */
+static double run_noisy(struct sched *s, const struct data *d, double bias, float *noises)
 {
     struct dr_error err = { 0 };
     struct sched_ask ask;
@@ -304,17 +340,18 @@ static void run_noisy(struct sched *s, const struct data *d, double bias, float 
     assert_non_null(room);
     float *now = room, *before = room + MANY, *pred = room + 2 * MANY;
     int step = 0;
+    double least = 1;
     dr_rng_seed(&rng, DR_RNG_CPU, 11);
     put_exact(s, d, sched_sigmas(s)[0], now);
     assert_int_equal(sched_begin(s, now, 0, &err), 0);
     memcpy(before, d->z, MANY * sizeof *before);
     while (sched_next(s, &ask)) {
+        standardize(s, d, ask.sigma, now);
+        check_marginal(s, now, ask.evaluation, bias);
         if (ask.step > step) {
             step = ask.step;
-            standardize(s, d, ask.sigma, now);
-            check_marginal(s, now, step, bias);
             if (noises)
-                extract_noise(s, now, before, noises + (step - 1) * MANY);
+                least = fmin(least, extract_noise(s, now, before, noises + (step - 1) * MANY));
             memcpy(before, now, MANY * sizeof *before);
         }
         predict(s, d, &ask, pred);
@@ -322,6 +359,7 @@ static void run_noisy(struct sched *s, const struct data *d, double bias, float 
     }
     assert_int_equal(step, ask.steps - 1);
     dr_free(room);
+    return least;
 }
 
 static void fill(float *v, size_t n)
@@ -332,27 +370,34 @@ static void fill(float *v, size_t n)
 }
 
 /* Data of one point: the denoiser does not depend on x, so a step is exact however long it is, and
- * every level's deviation is its sigma to what chance allows. The run ends at the point. */
+ * every level's deviation is its sigma to what chance allows. The run ends at the point. Returns
+ * the noise's least deviation in a step. */
+static double run_to_point(const struct sched_info *sampler, enum sched_prediction prediction,
+                           const char *schedule, double eta)
+{
+    float *noises = dr_calloc(DR_TAG_TEST, NOISY_STEPS * MANY, sizeof *noises);
+    assert_non_null(noises);
+    fill(noises, MANY);
+    struct data d = { 0, noises, MANY };
+    struct sched *s = make(sampler, schedule, prediction, NOISY_STEPS, eta, MANY);
+    double least = run_noisy(s, &d, 0, noises + MANY);
+    check_independent(s, noises, NOISY_STEPS);
+    for (int i = 0; i < MANY; i++)
+        assert_true(fabs(sched_latents(s)[i] - MEAN) < 1e-4);
+    sched_free(s);
+    dr_free(noises);
+    return least;
+}
+
 static void check_point(const struct sched_info *sampler, enum sched_prediction prediction)
 {
-    static const double etas[] = { 1, 0.4 };
     size_t n_schedules;
     const struct schedule_info *const *schedules = schedule_all(&n_schedules);
     for (size_t k = 0; sampler->takes_eta && k < n_schedules; k++) {
-        for (int e = 0; e < 2; e++) {
-            float *noises = dr_calloc(DR_TAG_TEST, NOISY_STEPS * MANY, sizeof *noises);
-            assert_non_null(noises);
-            fill(noises, MANY);
-            struct data d = { 0, noises, MANY };
-            struct sched *s = make(sampler, schedules[k]->name, prediction, NOISY_STEPS, etas[e],
-                                   MANY);
-            run_noisy(s, &d, 0, noises + MANY);
-            check_independent(s, noises, NOISY_STEPS);
-            for (int i = 0; i < MANY; i++)
-                assert_true(fabs(sched_latents(s)[i] - MEAN) < 1e-4);
-            sched_free(s);
-            dr_free(noises);
-        }
+        double most = run_to_point(sampler, prediction, schedules[k]->name, 1);
+        double less = run_to_point(sampler, prediction, schedules[k]->name, 0.4);
+        if (!(less < 0.9 * most))
+            fail_msg("%s: eta 0.4 and 1 add as much noise, %g and %g", sampler->name, less, most);
     }
 }
 
@@ -387,6 +432,7 @@ static void noisy_runs_keep_the_datas_deviation(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(errors_fall_with_the_order),
+    cmocka_unit_test(first_steps_have_the_order_of_their_history),
     cmocka_unit_test(noise_has_each_levels_deviation),
     cmocka_unit_test(noisy_runs_keep_the_datas_deviation),
 };

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Every sampler has golden vectors from a named reference, and the README lists the samplers and schedules that exist.
+
+A line of references.txt is: sampler, package, version, class or function. The vectors are made by
+tools/golden/schedulers.py.
+"""
+import os
+import re
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "common"))
+import tree  # noqa: E402
+
+SAMPLERS, SCHEDULES, README = "schedulers/schedulers.def", "schedulers/schedules.def", "README.md"
+REQUIREMENTS = "tools/golden/requirements.txt"
+GOLDEN = "testing/golden/schedulers/"
+REFERENCES, LEVELS = GOLDEN + "references.txt", GOLDEN + "schedules.txt"
+RUNS = {"diffusers": GOLDEN + "trajectories.txt", "k-diffusion": GOLDEN + "k_trajectories.txt"}
+ETA = 7  # column of a trajectory's line
+
+
+def names_of(present, table):
+    return re.findall(r"^X\((\w+)\)", tree.without_comments(present[table]), re.M)
+
+
+def rows_of(present, path):
+    return [line.split() for line in present.get(path, "").splitlines() if line.strip()]
+
+
+def check_reference(present, row, line):
+    """One line of references.txt."""
+    at = f"{REFERENCES}:{line}"
+    if len(row) != 4 or row[1] not in RUNS:
+        return [f"{at}: expected: sampler, one of {', '.join(RUNS)}, version, class or function"]
+    name, package, version, _ = row
+    messages = []
+    if name not in names_of(present, SAMPLERS):
+        messages.append(f"{at}: {name} has no line in {SAMPLERS}")
+    if f"{package}=={version}" not in present[REQUIREMENTS]:
+        messages.append(f"{at}: {package} {version} is not the version of {REQUIREMENTS}")
+    if name not in [r[0] for r in rows_of(present, RUNS[package])]:
+        messages.append(f"{at}: {name} has no run in {RUNS[package]}")
+    return messages
+
+
+def check_sampler(present, name, line):
+    """One line of schedulers.def."""
+    at = f"{SAMPLERS}:{line}"
+    own = [row for row in rows_of(present, REFERENCES) if row[0] == name]
+    if not own:
+        return [f"{at}: {name} has no golden vectors: no line in {REFERENCES} (see docs/adding.md)"]
+    messages, text = [], present.get(f"schedulers/{name}.c", "")
+    found = re.search(r'\.diffusers = "(\w+)"', text)
+    if found and ["diffusers", found.group(1)] not in [[r[1], r[3]] for r in own if len(r) == 4]:
+        messages.append(f"{at}: {name} has no golden vectors from its class {found.group(1)}")
+    if found and name not in [r[0] for r in rows_of(present, LEVELS)]:
+        messages.append(f"{at}: {name} has no levels in {LEVELS}")
+    etas = [float(r[ETA]) for path in RUNS.values() for r in rows_of(present, path) if r[0] == name and len(r) > ETA]
+    if re.search(r"\.takes_eta = true", text) and not any(0 < eta < 1 for eta in etas):
+        messages.append(f"{at}: {name} takes eta and has no golden run with one between 0 and 1")
+    return messages
+
+
+def check_readme(present):
+    """`Samplers: a, b; schedules c, d; ...` in the tables' order."""
+    found = re.search(r"^Samplers: ([\w, ]+); schedules ([\w, ]+);", present[README], re.M)
+    if not found:
+        return [f'{README}:1: no line "Samplers: ...; schedules ...;"']
+    line = tree.line_of(present[README], found.start())
+    messages = []
+    for table, listed in ((SAMPLERS, found.group(1)), (SCHEDULES, found.group(2))):
+        expected = ", ".join(names_of(present, table))
+        if listed != expected:
+            messages.append(f"{README}:{line}: lists {listed}; {table} has {expected}")
+    return messages
+
+
+def check(present):
+    """present: {path: text}."""
+    messages = check_readme(present)
+    for line, row in enumerate(rows_of(present, REFERENCES), 1):
+        messages += check_reference(present, row, line)
+    code = tree.without_comments(present[SAMPLERS])
+    for m in re.finditer(r"^X\((\w+)\)", code, re.M):
+        messages += check_sampler(present, m.group(1), tree.line_of(code, m.start()))
+    return messages
+
+
+GOOD = {
+    SAMPLERS: "X(euler)\nX(noisy)\n",
+    SCHEDULES: "X(normal)\n",
+    README: "Samplers: euler, noisy; schedules normal; more.\n",
+    REQUIREMENTS: "#   pip install k-diffusion==0.1\ndiffusers==0.42\n",
+    REFERENCES: "euler diffusers 0.42 EulerScheduler\nnoisy k-diffusion 0.1 sample_noisy\n",
+    LEVELS: "euler leading normal 1 0 1 2 1\n",
+    RUNS["diffusers"]: "euler leading normal epsilon 0 1 0 0 0 1\n",
+    RUNS["k-diffusion"]: "noisy leading normal epsilon 0 1 0 0.5 0 1\n",
+    "schedulers/euler.c": '.diffusers = "EulerScheduler",\n',
+    "schedulers/noisy.c": ".takes_eta = true,\n",
+}
+
+
+def but(**changes):
+    """GOOD with other texts; None: the file is not there."""
+    by_name = {"samplers": SAMPLERS, "schedules": SCHEDULES, "readme": README, "references": REFERENCES, "levels": LEVELS,
+               "runs": RUNS["diffusers"], "k_runs": RUNS["k-diffusion"], "euler": "schedulers/euler.c"}
+    sample = dict(GOOD)
+    for name, text in changes.items():
+        sample[by_name[name]] = text
+    return ({p: t for p, t in sample.items() if t is not None},)
+
+
+tree.proof("samplers", [
+    but(samplers="X(euler)\nX(noisy)\nX(new)\n", readme="Samplers: euler, noisy, new; schedules normal; more.\n"),
+    but(samplers="X(euler)\n", readme="Samplers: euler; schedules normal; more.\n"),
+    but(readme="Samplers: euler; schedules normal; more.\n"),
+    but(readme="Samplers: noisy, euler; schedules normal; more.\n"),
+    but(schedules="X(normal)\nX(karras)\n"),
+    but(readme="Nothing.\n"),
+    but(references="euler diffusers 0.42 EulerScheduler\n"),
+    but(references=GOOD[REFERENCES].replace("0.42", "0.41")),
+    but(references=GOOD[REFERENCES].replace("k-diffusion", "elsewhere")),
+    but(references=GOOD[REFERENCES].replace(" EulerScheduler", "")),
+    but(references=None),
+    but(euler='.diffusers = "OtherScheduler",\n'),
+    but(levels=""),
+    but(runs=""),
+    but(k_runs=None),
+    but(k_runs=GOOD[RUNS["k-diffusion"]].replace("0.5", "1")),
+], [but()], check)
+
+source = sys.argv[1]
+paths = [SAMPLERS, SCHEDULES, README, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
+paths += [p for p in tree.files(source, ".c") if p.startswith("schedulers/")]
+tree.finish(check({p: tree.read(source, p) for p in paths if os.path.exists(os.path.join(source, p))}))
