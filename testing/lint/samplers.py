@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every sampler has golden vectors from a named reference, and the README lists the samplers and schedules that exist.
+"""Every sampler has golden vectors from a named reference, and lists of samplers in texts are those of the table.
 
 A line of references.txt is: sampler, package, version, class or function. The vectors are made by
 tools/golden/schedulers.py.
@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "com
 import tree  # noqa: E402
 
 SAMPLERS, SCHEDULES, README = "schedulers/schedulers.def", "schedulers/schedules.def", "README.md"
+FIELDS = "core/communication/request.def"
 REQUIREMENTS = "tools/golden/requirements.txt"
 GOLDEN = "testing/golden/schedulers/"
 REFERENCES, LEVELS = GOLDEN + "references.txt", GOLDEN + "schedules.txt"
@@ -76,9 +77,21 @@ def check_readme(present):
     return messages
 
 
+def check_eta(present):
+    """The help of eta: "noise added by a and b (...)"."""
+    found = re.search(r'^FIELD\(eta,.*"noise added by ([\w, ]+?) \(', present[FIELDS], re.M)
+    expected = [name for name in names_of(present, SAMPLERS)
+                if ".takes_eta = true" in present.get(f"schedulers/{name}.c", "")]
+    listed = re.split(r", | and ", found.group(1)) if found else []
+    if sorted(listed) == sorted(expected):
+        return []
+    return [f"{FIELDS}:{tree.line_of(present[FIELDS], found.start()) if found else 1}: the help of eta lists "
+            f"{', '.join(listed)}; {', '.join(expected)} take it"]
+
+
 def check(present):
     """present: {path: text}."""
-    messages = check_readme(present)
+    messages = check_readme(present) + check_eta(present)
     for line, row in enumerate(rows_of(present, REFERENCES), 1):
         messages += check_reference(present, row, line)
     code = tree.without_comments(present[SAMPLERS])
@@ -91,6 +104,7 @@ GOOD = {
     SAMPLERS: "X(euler)\nX(noisy)\n",
     SCHEDULES: "X(normal)\n",
     README: "Samplers: euler, noisy; schedules normal; more.\n",
+    FIELDS: 'FIELD(eta, REAL, "noise added by noisy (default)")\n',
     REQUIREMENTS: "#   pip install k-diffusion==0.1\ndiffusers==0.42\n",
     REFERENCES: "euler diffusers 0.42 EulerScheduler\nnoisy k-diffusion 0.1 sample_noisy\n",
     LEVELS: "euler leading normal 1 0 1 2 1\n",
@@ -104,7 +118,7 @@ GOOD = {
 def but(**changes):
     """GOOD with other texts; None: the file is not there."""
     by_name = {"samplers": SAMPLERS, "schedules": SCHEDULES, "readme": README, "references": REFERENCES, "levels": LEVELS,
-               "runs": RUNS["diffusers"], "k_runs": RUNS["k-diffusion"], "euler": "schedulers/euler.c"}
+               "fields": FIELDS, "runs": RUNS["diffusers"], "k_runs": RUNS["k-diffusion"], "euler": "schedulers/euler.c"}
     sample = dict(GOOD)
     for name, text in changes.items():
         sample[by_name[name]] = text
@@ -125,12 +139,14 @@ tree.proof("samplers", [
     but(references=None),
     but(euler='.diffusers = "OtherScheduler",\n'),
     but(levels=""),
+    but(fields=GOOD[FIELDS].replace("noisy", "noisy and euler")),
+    but(fields=GOOD[FIELDS].replace("noise added by", "eta of")),
     but(runs=""),
     but(k_runs=None),
     but(k_runs=GOOD[RUNS["k-diffusion"]].replace("0.5", "1")),
 ], [but()], check)
 
 source = sys.argv[1]
-paths = [SAMPLERS, SCHEDULES, README, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
+paths = [SAMPLERS, SCHEDULES, README, FIELDS, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
 paths += [p for p in tree.files(source, ".c") if p.startswith("schedulers/")]
 tree.finish(check({p: tree.read(source, p) for p in paths if os.path.exists(os.path.join(source, p))}))
