@@ -6,6 +6,7 @@
 
 #include "backend/cpu/features.h"
 #include "backend/cpu/panel.h"
+#include "base/members.h"
 
 enum set {
 #define SET(name, needs, precision, packing) SET_##name,
@@ -125,6 +126,20 @@ static const struct kernel *const fast[SET_COUNT][OP_KIND_COUNT] = {
 #include "backend/cpu/kernels.def"
 };
 
+/* A set's way to pack weights. */
+static int packing_check(const struct kernel_set *set, struct dr_error *err)
+{
+    if (!set->packing)
+        return 0;
+    const struct dr_member members[] = {
+        { "bytes", set->packing->bytes != NULL },
+        { "pieces", set->packing->pieces != NULL },
+        { "piece", set->packing->piece != NULL },
+    };
+    return dr_members_check("packing of kernel set", set->name, members,
+                            sizeof members / sizeof *members, err);
+}
+
 int kernel_tables_check(struct dr_error *err)
 {
     static const struct {
@@ -138,6 +153,8 @@ int kernel_tables_check(struct dr_error *err)
     int r = 0;
     for (size_t i = 0; !r && i < sizeof lines / sizeof *lines; i++)
         r = kernel_check(lines[i].kernel, lines[i].name, err);
+    for (int i = 0; !r && i < SET_COUNT; i++)
+        r = packing_check(&sets[i], err);
     return r;
 }
 
