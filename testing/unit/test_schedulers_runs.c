@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/rng.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
@@ -172,10 +173,54 @@ static void runs_side_by_side_leave_each_other_alone(void **state)
     walk(check_apart);
 }
 
+/* After each evaluation the run moves into the other of two objects, which hold what is left of
+ * other runs. */
+static void check_moves(const struct sched_info *sampler, int first)
+{
+    enum { STEPS = 8 };
+    struct dr_error err = { 0 };
+    int step;
+    struct sched *still = make(sampler, STEPS);
+    struct sched *homes[] = { make(sampler, STEPS), make(sampler, STEPS) };
+    void *saved = dr_malloc(DR_TAG_TEST, sched_state_size(still));
+    assert_non_null(saved);
+    for (int i = 0; i < 2; i++) {
+        struct run before = begin(homes[i], 5 + (uint64_t)i, 0);
+        while (advance(&before, &step)) {}
+    }
+    struct run a = begin(still, 7, first), b = begin(homes[0], 7, first);
+    for (int e = 1; advance(&a, &step); e++) {
+        assert_true(advance(&b, &step));
+        check_same(still, b.s, "a run that was saved and loaded goes another way");
+        sched_save(b.s, saved);
+        b.s = homes[e % 2];
+        assert_int_equal(sched_load(b.s, saved, sched_state_size(b.s), &err), 0);
+        assert_int_equal(memcmp(&a.rng, &b.rng, sizeof a.rng), 0);
+    }
+    assert_false(advance(&b, &step));
+    dr_free(saved);
+    sched_free(still);
+    sched_free(homes[0]);
+    sched_free(homes[1]);
+}
+
+static void check_resume(const struct sched_info *sampler)
+{
+    check_moves(sampler, 0);
+    check_moves(sampler, 3);
+}
+
+static void a_run_may_move_to_another_object(void **state)
+{
+    (void)state;
+    walk(check_resume);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_start_in_the_middle_is_a_run_that_begins_there),
     cmocka_unit_test(only_the_last_step_knows_that_it_is_the_last),
     cmocka_unit_test(runs_side_by_side_leave_each_other_alone),
+    cmocka_unit_test(a_run_may_move_to_another_object),
 };
 
 int main(int argc, char **argv)
