@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Every sampler has golden vectors from a named reference, and lists of samplers in texts are those of the table.
+"""Every sampler and schedule has golden vectors or a named test, and lists of samplers in texts are those of the table.
 
 A line of references.txt is: sampler, package, version, class or function. The vectors are made by
 tools/golden/schedulers.py.
@@ -13,6 +13,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "com
 import tree  # noqa: E402
 
 SAMPLERS, SCHEDULES, README = "schedulers/schedulers.def", "schedulers/schedules.def", "README.md"
+TABLE_TEST = "testing/unit/test_schedulers_table.c"
 FIELDS = "core/communication/request.def"
 REQUIREMENTS = "tools/golden/requirements.txt"
 GOLDEN = "testing/golden/schedulers/"
@@ -77,6 +78,15 @@ def check_readme(present):
     return messages
 
 
+def check_schedules(present):
+    """Golden levels, or a test of its own for a schedule that the references lack: NAME_is_..."""
+    golden = {row[2] for row in rows_of(present, LEVELS) if len(row) > 2}
+    code = tree.without_comments(present[SCHEDULES])
+    return [f"{SCHEDULES}:{tree.line_of(code, m.start())}: {m.group(1)} has neither levels in {LEVELS} nor a test "
+            f"{m.group(1)}_is_... in {TABLE_TEST}" for m in re.finditer(r"^X\((\w+)\)", code, re.M)
+            if m.group(1) not in golden and f"cmocka_unit_test({m.group(1)}_is_" not in present[TABLE_TEST]]
+
+
 def check_eta(present):
     """The help of eta: "noise added by a and b (...)"."""
     found = re.search(r'^FIELD\(eta,.*"noise added by ([\w, ]+?) \(', present[FIELDS], re.M)
@@ -91,7 +101,7 @@ def check_eta(present):
 
 def check(present):
     """present: {path: text}."""
-    messages = check_readme(present) + check_eta(present)
+    messages = check_readme(present) + check_schedules(present) + check_eta(present)
     for line, row in enumerate(rows_of(present, REFERENCES), 1):
         messages += check_reference(present, row, line)
     code = tree.without_comments(present[SAMPLERS])
@@ -102,8 +112,9 @@ def check(present):
 
 GOOD = {
     SAMPLERS: "X(euler)\nX(noisy)\n",
-    SCHEDULES: "X(normal)\n",
-    README: "Samplers: euler, noisy; schedules normal; more.\n",
+    SCHEDULES: "X(normal)\nX(even)\n",
+    TABLE_TEST: "cmocka_unit_test(even_is_even),\n",
+    README: "Samplers: euler, noisy; schedules normal, even; more.\n",
     FIELDS: 'FIELD(eta, REAL, "noise added by noisy (default)")\n',
     REQUIREMENTS: "#   pip install k-diffusion==0.1\ndiffusers==0.42\n",
     REFERENCES: "euler diffusers 0.42 EulerScheduler\nnoisy k-diffusion 0.1 sample_noisy\n",
@@ -118,7 +129,7 @@ GOOD = {
 def but(**changes):
     """GOOD with other texts; None: the file is not there."""
     by_name = {"samplers": SAMPLERS, "schedules": SCHEDULES, "readme": README, "references": REFERENCES, "levels": LEVELS,
-               "fields": FIELDS, "runs": RUNS["diffusers"], "k_runs": RUNS["k-diffusion"], "euler": "schedulers/euler.c"}
+               "fields": FIELDS, "test": TABLE_TEST, "runs": RUNS["diffusers"], "k_runs": RUNS["k-diffusion"], "euler": "schedulers/euler.c"}
     sample = dict(GOOD)
     for name, text in changes.items():
         sample[by_name[name]] = text
@@ -126,11 +137,13 @@ def but(**changes):
 
 
 tree.proof("samplers", [
-    but(samplers="X(euler)\nX(noisy)\nX(new)\n", readme="Samplers: euler, noisy, new; schedules normal; more.\n"),
-    but(samplers="X(euler)\n", readme="Samplers: euler; schedules normal; more.\n"),
-    but(readme="Samplers: euler; schedules normal; more.\n"),
-    but(readme="Samplers: noisy, euler; schedules normal; more.\n"),
-    but(schedules="X(normal)\nX(karras)\n"),
+    but(samplers="X(euler)\nX(noisy)\nX(new)\n", readme="Samplers: euler, noisy, new; schedules normal, even; more.\n"),
+    but(samplers="X(euler)\n", readme="Samplers: euler; schedules normal, even; more.\n"),
+    but(readme="Samplers: euler; schedules normal, even; more.\n"),
+    but(readme="Samplers: noisy, euler; schedules normal, even; more.\n"),
+    but(schedules="X(normal)\n"),
+    but(schedules="X(normal)\nX(even)\nX(odd)\n", readme="Samplers: euler, noisy; schedules normal, even, odd; more.\n"),
+    but(test=""),
     but(readme="Nothing.\n"),
     but(references="euler diffusers 0.42 EulerScheduler\n"),
     but(references=GOOD[REFERENCES].replace("0.42", "0.41")),
@@ -147,6 +160,6 @@ tree.proof("samplers", [
 ], [but()], check)
 
 source = sys.argv[1]
-paths = [SAMPLERS, SCHEDULES, README, FIELDS, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
+paths = [SAMPLERS, SCHEDULES, README, FIELDS, TABLE_TEST, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
 paths += [p for p in tree.files(source, ".c") if p.startswith("schedulers/")]
 tree.finish(check({p: tree.read(source, p) for p in paths if os.path.exists(os.path.join(source, p))}))
