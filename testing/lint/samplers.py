@@ -87,6 +87,19 @@ def check_schedules(present):
             if m.group(1) not in golden and f"cmocka_unit_test({m.group(1)}_is_" not in present[TABLE_TEST]]
 
 
+def check_ends(present):
+    """Lists of aliases and of fixed keys end with NULL: nothing else says how long they are."""
+    messages = []
+    for path, text in present.items():
+        if not path.endswith(".c"):
+            continue
+        code = tree.without_comments(text)
+        for m in re.finditer(r"^static const [^=;]*\b(\w*(?:aliases|fixed))\[\] = \{(.*?)\};", code, re.M | re.S):
+            if not re.search(r"(\bNULL|\{ *NULL *, *NULL *\}|\{ *0 *\}),?\s*$", m.group(2)):
+                messages.append(f"{path}:{tree.line_of(code, m.start())}: {m.group(1)} does not end with NULL")
+    return messages
+
+
 def check_eta(present):
     """The help of eta: "noise added by a and b (...)"."""
     found = re.search(r'^FIELD\(eta,.*"noise added by ([\w, ]+?) \(', present[FIELDS], re.M)
@@ -101,7 +114,7 @@ def check_eta(present):
 
 def check(present):
     """present: {path: text}."""
-    messages = check_readme(present) + check_schedules(present) + check_eta(present)
+    messages = check_readme(present) + check_schedules(present) + check_eta(present) + check_ends(present)
     for line, row in enumerate(rows_of(present, REFERENCES), 1):
         messages += check_reference(present, row, line)
     code = tree.without_comments(present[SAMPLERS])
@@ -150,6 +163,8 @@ tree.proof("samplers", [
     but(references=GOOD[REFERENCES].replace("k-diffusion", "elsewhere")),
     but(references=GOOD[REFERENCES].replace(" EulerScheduler", "")),
     but(references=None),
+    but(euler=GOOD["schedulers/euler.c"] + 'static const char *const aliases[] = { "a" };\n'),
+    but(euler=GOOD["schedulers/euler.c"] + 'static const struct x fixed[] = {\n    { "a", "b" },\n};\n'),
     but(euler='.diffusers = "OtherScheduler",\n'),
     but(levels=""),
     but(fields=GOOD[FIELDS].replace("noisy", "noisy and euler")),
@@ -157,7 +172,11 @@ tree.proof("samplers", [
     but(runs=""),
     but(k_runs=None),
     but(k_runs=GOOD[RUNS["k-diffusion"]].replace("0.5", "1")),
-], [but()], check)
+], [
+    but(),
+    but(euler=GOOD["schedulers/euler.c"] + 'static const char *const aliases[] = { "a", NULL };\n'
+        'static const struct x fixed[] = {\n    { "a", "b" },\n    { NULL, NULL },\n};\n'),
+], check)
 
 source = sys.argv[1]
 paths = [SAMPLERS, SCHEDULES, README, FIELDS, TABLE_TEST, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
