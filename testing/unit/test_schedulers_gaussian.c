@@ -114,7 +114,12 @@ static void walk(void (*each)(const struct sched_info *, enum sched_prediction))
 
 /* --- without noise: the order of the error --- */
 
-enum { VALUES = 8, COARSE = 48, FINE = 4 * COARSE, MAX_LEVELS = 2 * FINE + 2 };
+enum {
+    VALUES = 264, /* more than a block of sched_mix */
+    COARSE = 48,
+    FINE = 4 * COARSE,
+    MAX_LEVELS = 2 * FINE + 2
+};
 
 /* n steps from `high` to `low`, by turns a short one and one of twice the length: with even ones,
  * taking one step's length for another's would not cost the order. */
@@ -154,7 +159,9 @@ static double flow_error(const struct sched_info *sampler, enum sched_prediction
 {
     struct dr_error err = { 0 };
     struct sched_ask ask;
-    float z[VALUES] = { -1.5f, -1, -0.6f, -0.2f, 0.3f, 0.7f, 1.1f, 2 }, x[VALUES], pred[VALUES];
+    float z[VALUES], x[VALUES], pred[VALUES];
+    for (int i = 0; i < VALUES; i++)
+        z[i] = (float)(4.0 * i / VALUES - 2);
     struct data d = { 0.7, z, VALUES };
     struct sched *s = make(sampler, "karras", prediction, g->n + 1, 0, VALUES);
     set_levels(s, g);
