@@ -190,6 +190,26 @@ static int send_ready(struct darkroom *d, struct dr_error *err)
     return r;
 }
 
+static void log_started(const struct engine *e)
+{
+    struct dr_log_fields f = { .n = 0 };
+    if (!dr_log_on(DR_LOG_INFO))
+        return;
+    json_t *devices = device_manager_json(e->devices);
+    const json_t *cpu = json_array_get(json_object_get(devices, "devices"), 0);
+    const char *kernels = json_string_value(json_object_get(cpu, "default_kernels"));
+    dr_log_text(&f, "version", DR_VERSION);
+    dr_log_text(&f, "kernels", kernels ? kernels : "");
+    dr_log_int(&f, "threads", json_integer_value(json_object_get(cpu, "threads")));
+    dr_log_int(&f, "memory_limit",
+               (int64_t)(e->memory_limit ? e->memory_limit : memory_available() / 4 * 3));
+    dr_log_int(&f, "queue", e->queue);
+    dr_log_text(&f, "cache", e->store.limit ? e->store.folder : "");
+    dr_log_int(&f, "cache_limit", (int64_t)e->store.limit);
+    dr_log_event(DR_LOG_INFO, "engine", &f, "started");
+    json_decref(devices);
+}
+
 int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
                   struct darkroom **ret_engine, char *error, size_t error_size)
 {
@@ -216,6 +236,8 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
     if (!r)
         r = open_worker(d, &err);
     if (!r)
+        log_started(&d->engine);
+    if (!r)
         r = send_ready(d, &err);
     json_decref(json);
     if (r < 0) {
@@ -240,6 +262,11 @@ int darkroom_submit(struct darkroom *d, const char *message)
 int darkroom_cancel(struct darkroom *d, const char *request_id)
 {
     return base_worker_cancel(d->worker, request_id);
+}
+
+void darkroom_stop(struct darkroom *d, int running)
+{
+    base_worker_stop(d->worker, running != 0);
 }
 
 void darkroom_drain(struct darkroom *d)

@@ -257,9 +257,9 @@ static void announce(struct generation *g)
 {
     if (request_flag(&g->request, FIELD_stream))
         worker_progress(g->worker, 0, 0, true,
-                        json_pack("{s:s,s:I,s:I,s:I}", "message", "denoising", "seed",
-                                  (json_int_t)g->job.seed, "width", (json_int_t)g->job.width,
-                                  "height", (json_int_t)g->job.height));
+                        json_pack("{s:s,s:o,s:I,s:I}", "message", "denoising", "seed",
+                                  jx_uint(g->job.seed), "width", (json_int_t)g->job.width, "height",
+                                  (json_int_t)g->job.height));
 }
 
 /* A job that fails leaves no pictures behind. */
@@ -289,9 +289,9 @@ static int add_images(struct generation *g, const struct receipt_facts *facts,
             r = dr_fail(err, DR_ECANCELED, "cancelled");
         else
             r = output_image(&out, &images[i], i, &entry, err);
-        if (!r && (jx_add(list, entry) < 0 ||
-                   jx_add(seeds, json_integer((json_int_t)(g->job.seed + (uint64_t)i))) < 0 ||
-                   jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
+        if (!r &&
+            (jx_add(list, entry) < 0 || jx_add(seeds, jx_uint(g->job.seed + (uint64_t)i)) < 0 ||
+             jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
             r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }
     if (r < 0)
@@ -325,7 +325,7 @@ static int add_summary(struct generation *g, const struct job_timing *timing, js
     if (!r)
         r = jx_set(data, "format", json_string(request_text(&g->request, FIELD_format)));
     if (!r)
-        r = jx_set(data, "seed", json_integer((json_int_t)g->job.seed));
+        r = jx_set(data, "seed", jx_uint(g->job.seed));
     if (!r)
         r = jx_set(data, "model_used", json_string(checkpoint_path(g->pipeline->checkpoint)));
     if (!r)
@@ -367,6 +367,29 @@ static void model_name(const char *path, char *dst, size_t n)
     snprintf(dst, n, "%.*s", (int)(dr_is_dir(path) ? len : len - extension), base);
 }
 
+/* Facts for the line of the job's end. */
+static void log_job(struct generation *g)
+{
+    struct dr_log_fields *f = &g->worker->log;
+    if (!g->has_job || !dr_log_on(DR_LOG_INFO))
+        return;
+    dr_log_text(f, "model", checkpoint_path(g->pipeline->checkpoint));
+    dr_log_int(f, "width", g->job.width);
+    dr_log_int(f, "height", g->job.height);
+    dr_log_int(f, "steps", g->job.sched.steps);
+    dr_log_int(f, "pictures", g->job.batch);
+    dr_log_text(f, "kernels", backend_kernel_set(g->pipeline->backend));
+    dr_log_int(f, "peak_bytes", (int64_t)memory_resident_peak());
+}
+
+static void log_saved(const struct generation *g, int r, double seconds)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_real(&f, "seconds", seconds);
+    dr_log_int(&f, "pictures", r < 0 ? 0 : g->job.batch);
+    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage save");
+}
+
 static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
 {
     struct dr_image images[JOB_BATCH];
@@ -384,7 +407,9 @@ static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
     model_name(path, name, sizeof name);
     struct receipt_facts facts = facts_of(g, name, hex);
     json_t *data = json_object();
+    double saving = dr_now();
     r = data ? add_images(g, &facts, images, data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
+    log_saved(g, r, dr_now() - saving);
     for (int i = 0; i < g->job.batch; i++)
         img_free(&images[i]);
     if (!r && add_summary(g, &timing, data) < 0)
@@ -407,6 +432,7 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
         r = load(&g, err);
     if (!r)
         r = run(&g, ret_data, err);
+    log_job(&g);
     generation_release(&g);
     return r;
 }
