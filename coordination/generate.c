@@ -81,14 +81,18 @@ static const char *digest_join(struct digest_thread *d, bool abandon, const atom
 }
 
 /* For the answer, and at once for who listens: all there is to warn of is known before a step. */
-static void add_warning(void *ctx, const char *text)
+static void tell_warning(struct generation *g, const char *text)
 {
-    struct generation *g = ctx;
-    dr_log_line(DR_LOG_INFO, "engine", "%s", text);
     if (request_flag(&g->request, FIELD_stream))
         worker_progress(g->worker, 0, 0, true, json_pack("{s:s}", "warning", text));
     if (jx_add(g->warnings, json_string(text)) < 0)
         dr_log_line(DR_LOG_WARN, "engine", "out of memory: a warning is only in the log");
+}
+
+static void add_warning(void *ctx, const char *text)
+{
+    dr_log_line(DR_LOG_INFO, "engine", "%s", text);
+    tell_warning(ctx, text);
 }
 
 static void generation_release(struct generation *g)
@@ -237,7 +241,7 @@ static int load(struct generation *g, struct dr_error *err)
     if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
         pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
     if (!r && g->pipeline->warning[0])
-        add_warning(g, g->pipeline->warning);
+        tell_warning(g, g->pipeline->warning);
     return r;
 }
 
@@ -331,7 +335,11 @@ static int add_summary(struct generation *g, const struct job_timing *timing, js
     if (!r)
         r = jx_set(data, "inference_steps", json_integer(g->job.sched.steps));
     if (!r)
+        r = jx_set(data, "steps", json_integer(g->job.sched.steps));
+    if (!r)
         r = jx_set(data, "guidance_scale", json_real(g->job.guidance_scale));
+    if (!r)
+        r = jx_set(data, "sampler", json_string(g->job.sched.sampler->name));
     if (!r)
         r = jx_set(data, "scheduler", json_string(g->job.sched.sampler->name));
     if (!r)

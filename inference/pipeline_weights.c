@@ -210,8 +210,9 @@ static int make_ready(struct making *m, struct dr_error *err)
             *err = found;
         return r;
     }
-    /* for the answer, which is where people read it */
+    /* a warning of the answer; as one of the log, too, people would read it twice */
     snprintf(p->warning, sizeof p->warning, "packed weights are not kept: %.300s", found.text);
+    dr_log_line(DR_LOG_INFO, "engine", "%s", p->warning);
     return prepare(m, NULL, err);
 }
 
