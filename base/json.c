@@ -156,17 +156,19 @@ static json_t *parse(const char *text, size_t n, size_t longest, json_error_t *w
     return value;
 }
 
-/* The same for a text with numbers that jansson cannot hold. On failure *wrong stays what it is. */
-static json_t *parse_wide(const char *text, size_t n, size_t longest, bool *ret_short)
+/* The same for a text with numbers that jansson cannot hold. */
+static json_t *parse_wide(const char *text, size_t n, size_t longest, json_error_t *wrong,
+                          bool *ret_short)
 {
-    json_error_t unheard;
     struct buf copy;
     json_t *value = NULL;
     buf_init(&copy, DR_TAG_BASE, 0);
     int r = json_number_wrap(text, n, &copy);
     *ret_short = r == DR_ENOMEM;
     if (!r)
-        value = parse(copy.data, copy.len, longest, &unheard, ret_short);
+        value = parse(copy.data, copy.len, longest, wrong, ret_short);
+    if (!value && !*ret_short && wrong->position > 0)
+        wrong->column -= json_number_inserted(buf_text(&copy), (size_t)wrong->position);
     buf_free(&copy);
     return value;
 }
@@ -222,7 +224,7 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     memset(&wrong, 0, sizeof wrong);
     json_t *value = parse(text, n, longest, &wrong, &short_of_memory);
     if (!value && !short_of_memory && json_error_code(&wrong) == json_error_numeric_overflow)
-        value = parse_wide(text, n, longest, &short_of_memory);
+        value = parse_wide(text, n, longest, &wrong, &short_of_memory);
     if (short_of_memory)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
     if (!value)

@@ -101,6 +101,17 @@ int json_number_wrap(const char *text, size_t n, struct buf *dst)
     return r;
 }
 
+int json_number_inserted(const char *wrapped, size_t at)
+{
+    size_t from = at, inserted = 0;
+    while (from && wrapped[from - 1] != '\n')
+        from--;
+    for (size_t i = from; i + sizeof before - 1 <= at; i++)
+        if (!memcmp(wrapped + i, before, sizeof before - 1))
+            inserted += sizeof before - 1 + sizeof after - 1;
+    return (int)inserted;
+}
+
 const char *jx_literal(const json_t *value)
 {
     bool integer;

@@ -15,4 +15,7 @@
  * number are copied as they are. */
 int json_number_wrap(const char *text, size_t n, struct buf *dst);
 
+/* Bytes that it inserted into the line of its result that `at` is in, before that place. */
+int json_number_inserted(const char *wrapped, size_t at);
+
 #endif

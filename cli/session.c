@@ -87,13 +87,18 @@ static void on_continue(int number)
     errno = saved;
 }
 
-/* Calls that wait are interrupted, but not by stopping and going on. */
+/* Calls that wait are interrupted, but not by stopping and going on. A parent may have left the
+ * signal blocked. */
 static void catch_one(int number, void (*handler)(int))
 {
+    sigset_t only;
     bool job_control = handler == on_stop || handler == on_continue;
     struct sigaction action = { .sa_handler = handler, .sa_flags = job_control ? SA_RESTART : 0 };
     sigemptyset(&action.sa_mask);
     sigaction(number, &action, NULL);
+    sigemptyset(&only);
+    sigaddset(&only, number);
+    sigprocmask(SIG_UNBLOCK, &only, NULL);
 }
 
 static bool ignored(int number)

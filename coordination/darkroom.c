@@ -85,6 +85,8 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
                                          "queue",   "memory_limit", "cache", "cache_limit" };
     const char *key;
     json_t *value;
+    if (!json_is_object(o) || jx_literal(o))
+        return dr_fail_field(err, DR_EINVAL, "options", jx_kind(o), "an object", NULL);
     json_object_foreach((json_t *)o, key, value)
     {
         bool known = false;
@@ -96,8 +98,6 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
                                  "cache_limit",
                                  NULL);
     }
-    if (!json_is_object(o))
-        return dr_fail_field(err, DR_EINVAL, "options", jx_kind(o), "an object", NULL);
     int r = jx_opt_int(o, "", "threads", 0, 4096, &ret->threads, err);
     if (!r)
         r = jx_opt_int(o, "", "queue", 0, 100000, &ret->queue, err);

@@ -204,7 +204,7 @@ int ml_worker_direct(const char *options, double grace)
     struct input in = { .open = true };
     struct darkroom *engine;
     char error[512];
-    signals_catch(grace);
+    signals_grace(grace);
     if (out.fd < 0 || dup2(2, 1) < 0)
         return 1;
     if (darkroom_open(options, on_event, &out, &engine, error, sizeof error) < 0) {

@@ -27,11 +27,15 @@ static void on_signal(int number)
         atomic_store(&cancelled_at, now);
 }
 
-void signals_catch(double grace)
+void signals_grace(double seconds)
+{
+    grace_seconds = seconds;
+}
+
+void signals_catch(void)
 {
     struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART }, before;
     sigemptyset(&action.sa_mask);
-    grace_seconds = grace;
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
     if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN)

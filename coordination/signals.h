@@ -15,8 +15,9 @@ enum signals_wish {
     SIGNALS_CANCEL,
 };
 
-/* From now on, with that many seconds of grace. SIGHUP stays ignored where it was (nohup). */
-void signals_catch(double grace);
+/* From now on. SIGHUP stays ignored where it was (nohup). */
+void signals_catch(void);
+void signals_grace(double seconds);
 
 enum signals_wish signals_wish(void);
 /* The first signal's name. */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/standard.h"
 #include "coordination/ml_worker_direct.h"
+#include "coordination/signals.h"
 
 static const char usage[] =
     "usage: darkroom-worker [OPTION]...\n"
@@ -139,6 +140,7 @@ static int read_option(int c, json_t *o, int64_t *grace)
 int main(int argc, char **argv)
 {
     dr_standard_open();
+    signals_catch();
     if (!dr_standard_output()) {
         fputs("darkroom-worker: stdout is closed or not open for writing\n", stderr);
         return 1;

@@ -13,7 +13,7 @@
 
 /* Fills in request_id and correlationId of the line's object, and where it has neither, request_id
  * of its `data`; "" for what is not there, breaks off or is not acceptable as an id. Of one that
- * comes twice the first counts. Any bytes; linear, no allocation. */
+ * comes twice the first acceptable one counts. Any bytes; linear, no allocation. */
 void id_scan(const char *line, size_t n, struct message_ids *ret);
 
 #endif

@@ -203,7 +203,7 @@ static void sigterm_lets_the_running_job_finish(void **state)
     (void)state;
     struct host h;
     host_begin(&h, "--grace", "600");
-    host_ask_picture(&h, "job", json_pack("{s:i,s:b}", "steps", 60, "stream", 1));
+    host_ask_picture(&h, "job", json_pack("{s:i,s:b}", "steps", 1000, "stream", 1));
     host_ask_picture(&h, "waiting", NULL);
     await_step(&h, "job");
     assert_int_equal(kill(h.pid, SIGTERM), 0);
