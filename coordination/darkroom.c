@@ -47,16 +47,19 @@ static void emit(void *user, const json_t *event)
             return;
         }
         /* an answer must come, even when there is no room for its words */
-        const char *id = json_string_value(json_object_get(event, "request_id"));
+        bool other = !json_object_get(event, "request_id") &&
+                     json_object_get(event, "correlationId");
+        const char *key = other ? "correlationId" : "request_id";
+        const char *id = json_string_value(json_object_get(event, key));
         char last[MESSAGE_ID_BYTES + 128];
         bool plain = id && !strpbrk(id, "\"\\");
         for (const char *c = id; plain && *c; c++)
             plain = (unsigned char)*c >= ' ';
         dr_log_line(DR_LOG_ERROR, "engine", "an event cannot be written: %s", dr_code_meaning(r));
         snprintf(last, sizeof last,
-                 "{\"success\":false,\"request_id\":\"%s\",\"error\":\"out of memory\","
+                 "{\"success\":false,\"%s\":\"%s\",\"error\":\"out of memory\","
                  "\"error_code\":\"OUT_OF_MEMORY\"}",
-                 plain ? id : "");
+                 key, plain ? id : "");
         d->on_event(d->user, last);
         return;
     }

@@ -58,8 +58,10 @@ static void emit_failure(struct base_worker *w, const struct message_ids *ids,
 {
     json_t *event = message_failure(ids, error);
     if (!event)
-        event = json_pack("{s:b,s:s,s:s,s:s}", "success", 0, "request_id", message_id(ids), "error",
-                          "out of memory", "error_code", dr_code_wire(DR_ENOMEM));
+        event = json_pack(
+            "{s:b,s:s,s:s,s:s}", "success", 0,
+            *ids->request_id || !*ids->correlation_id ? "request_id" : "correlationId",
+            message_id(ids), "error", "out of memory", "error_code", dr_code_wire(DR_ENOMEM));
     base_worker_emit(w, event);
 }
 
