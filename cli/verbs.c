@@ -3,17 +3,15 @@
 #include "cli/cli.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/json.h"
 #include "base/members.h"
 #include "base/nearest.h"
+#include "base/standard.h"
 #include "cli/report.h"
 #include "cli/settings.h"
 #include "core/communication/message.h"
@@ -101,6 +99,7 @@ static const char *value_name(const struct field_info *f)
     case FIELD_TYPE_TEXT:
         return !strcmp(f->unit, "path") ? "PATH" : "TEXT";
     case FIELD_TYPE_INT:
+    case FIELD_TYPE_SEED:
         return "N";
     case FIELD_TYPE_REAL:
         return "X";
@@ -346,20 +345,11 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
     return status;
 }
 
-/* Descriptors 0, 1 and 2 that the caller closed would be given to our pipes. */
-static void open_standard(void)
-{
-    for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
-            return;
-}
-
 int cli_main(int argc, char **argv)
 {
     const struct cli_verb *verb;
     struct dr_error err = { 0 };
-    open_standard();
-    signal(SIGPIPE, SIG_IGN);
+    dr_standard_open();
     jx_init();
     if (check_verbs(&err) < 0) {
         report_error(err.text);

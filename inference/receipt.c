@@ -134,7 +134,7 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     if (!r)
         r = jx_set(o, "guidance_rescale", json_real(job->guidance_rescale));
     if (!r)
-        r = jx_set(o, "seed", json_integer((json_int_t)(job->seed + (uint64_t)index)));
+        r = jx_set(o, "seed", jx_uint(job->seed + (uint64_t)index));
     if (!r)
         r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
     if (!r)
