@@ -101,7 +101,7 @@ static int make_one(struct private_folder *p, const char *folder, struct dr_erro
     }
     if (!mkdtemp(p->path)) {
         p->path[0] = '\0';
-        return dr_fail_errno(err, folder, "make a folder in");
+        return dr_fail_errno(err, folder, "create a temporary folder in");
     }
     p->lock = lock_folder(p->path);
     return 0;

@@ -221,6 +221,9 @@ static int on_picture(void *ctx, int index, const struct dr_image *image, struct
     json_t *entry = NULL;
     if (atomic_load(g->worker->stop))
         return dr_fail(err, DR_ECANCELED, "cancelled");
+    if (streams(g))
+        tell(g,
+             json_pack("{s:s,s:s,s:i}", "stage", "encode", "message", "writing", "picture", index));
     int r = output_image(&out, image, index, &entry, err);
     if (!r && add_picture(res, &facts, index, entry) < 0)
         r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");

@@ -71,9 +71,11 @@ static int encode(const struct output *o, const struct dr_image *image, int inde
         dr_fail(err, r, "cannot describe the picture: %s", dr_code_meaning(r));
     else
         r = img_encode(image, (enum img_format)format, &options, file, err);
-    if (r == DR_ELIMIT && options.text_count) { /* a picture is worth more than its words */
-        dr_log_line(DR_LOG_WARN, "engine", "written without metadata: %s", err->text);
-        options.text_count = 0;
+    /* a JPEG has room for 64 KiB of metadata: without the receipt, then without any */
+    while (r == DR_ELIMIT && options.text_count) {
+        options.text_count--;
+        dr_log_line(DR_LOG_WARN, "engine", "written without %s: %s",
+                    options.text_count ? "the receipt" : "metadata", err->text);
         buf_clear(file);
         r = img_encode(image, (enum img_format)format, &options, file, err);
     }

@@ -158,7 +158,7 @@ static void exif_is_bounded(void **state)
     struct dr_error err;
     buf_init(&block, DR_TAG_TEST, 0);
     buf_init(&text, DR_TAG_TEST, 0);
-    assert_int_equal(exif_make("caf\xc3\xa9 \xf0\x9f\x98\x80", &block, &err), 0);
+    assert_int_equal(exif_make("caf\xc3\xa9 \xf0\x9f\x98\x80", NULL, &block, &err), 0);
     assert_int_equal(exif_comment(block.data, block.len, &text), 0);
     assert_string_equal(buf_text(&text), "caf\xc3\xa9 \xf0\x9f\x98\x80");
     for (size_t n = 0; n < block.len; n++) {
@@ -177,7 +177,7 @@ static void exif_is_bounded(void **state)
             block.data[at] = was;
         }
     }
-    assert_int_equal(exif_make("\xff", &block, &err), DR_EINVAL);
+    assert_int_equal(exif_make("\xff", NULL, &block, &err), DR_EINVAL);
     buf_free(&block);
     buf_free(&text);
 }

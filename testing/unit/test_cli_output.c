@@ -199,8 +199,9 @@ static void files_are_replaced(void **state)
     enter();
     place("mine.png", "first", "mine.png");
     place("mine.png", "second", "mine.png");
-    place("n-%d.png", "first", "n-0.png");
-    place("n-%d.png", "second", "n-0.png");
+    place("n-%d.png", "first", "n-0.png"); /* a name made up from a number is never replaced */
+    place("n-%d.png", "second", "n-0-1.png");
+    must_hold("n-0.png", "first");
 }
 
 static void links_are_written_through(void **state)
