@@ -3,7 +3,6 @@
 
 #include <stdio.h>
 
-#include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/request_call.h"
 
@@ -18,6 +17,21 @@ static const char *text(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
     return s ? s : "";
+}
+
+/* "40 seconds", "12 minutes", "3.5 hours", "6 days" */
+static const char *spoken(double seconds, char dst[32])
+{
+    static const struct {
+        double seconds;
+        const char *name;
+    } units[] = { { 86400, "days" }, { 3600, "hours" }, { 60, "minutes" }, { 1, "seconds" } };
+    int u = 0;
+    while (u < 3 && seconds < 1.95 * units[u].seconds)
+        u++;
+    double n = seconds / units[u].seconds;
+    snprintf(dst, 32, n < 9.95 ? "%.1f %s" : "%.0f %s", n, units[u].name);
+    return dst;
 }
 
 /* "272 PFLOP" */
@@ -69,10 +83,9 @@ static int put_plan(const json_t *plan, struct buf *out)
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
                        work(number(plan, "flops"), flops));
-    progress_duration(seconds, time);
     if (!r && seconds > 0)
         r = buf_printf(out, "about %s on this machine (from the speed of earlier pictures)\n",
-                       time);
+                       spoken(seconds, time));
     return r;
 }
 
@@ -82,8 +95,7 @@ static void warn(const json_t *plan)
     double seconds = number(plan, "estimated_seconds");
     report_warnings(plan);
     if (seconds > LONG_SECONDS)
-        report_line("warning: this takes about %s (hours:minutes:seconds) on this machine",
-                    (progress_duration(seconds, time), time));
+        report_line("warning: this takes about %s on this machine", spoken(seconds, time));
 }
 
 static int plan(struct cli_call *call, struct dr_error *err)

@@ -1,9 +1,9 @@
 /* progress.h - how far a picture is, on stderr: a bar on a terminal, else a line a second.
  *
  * Before the first step is over the time left comes from the worker's estimate (the speed of
- * earlier jobs), else from the fraction of the work that is done; then from the mean of the steps after the
- * first, so that what only the first step does is not in it. On a terminal the clock goes on while
- * no event comes: progress_event with NULL.
+ * earlier jobs), else from the fraction of the work that is done; then from the mean of the steps
+ * after the first, so that what only the first step does is not in it. On a terminal the clock goes
+ * on while no event comes: progress_event with NULL.
  */
 #ifndef DR_CLI_PROGRESS_H
 #define DR_CLI_PROGRESS_H
