@@ -12,7 +12,7 @@ enum { NAMED = 5 }; /* unknown fields that an error lists */
 
 bool from_settles(enum field_id id)
 {
-    return id != FIELD_format && id != FIELD_quality && id != FIELD_metadata;
+    return id != FIELD_format && id != FIELD_quality && id != FIELD_metadata && id != FIELD_model;
 }
 
 static const char *text_of(const json_t *o, const char *key)
@@ -117,6 +117,14 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
         request_unset(q, FIELD_precision);
 }
 
+/* The configuration's model has the name that the receipt gives: it is where to find it. */
+static bool configured(const struct request *q, const char *name)
+{
+    const char *base = dr_path_base(request_text(q, FIELD_model));
+    size_t n = strlen(name), extension = strlen(dr_path_extension(base));
+    return n && !strncmp(base, name, n) && (!base[n] || strlen(base) - n == extension);
+}
+
 static int take(struct cli_call *call, const char *path, const json_t *receipt,
                 struct dr_error *err)
 {
@@ -126,6 +134,8 @@ static int take(struct cli_call *call, const char *path, const json_t *receipt,
     if (r < 0)
         return option_fail(err, r, "--from", "%s: its receipt: %s", path, inner.text);
     forget_consequences(call, &q);
+    if (configured(&call->request, request_text(&q, FIELD_model)))
+        request_unset(&q, FIELD_model);
     for (int i = 0; i < FIELD_COUNT; i++) {
         if (!q.value[i].set || cli_typed(call, (enum field_id)i))
             continue;

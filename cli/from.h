@@ -24,7 +24,8 @@ void from_explain(const struct cli_call *call, const struct from *from, int code
 /* Warns if the picture was drawn with another model than the one that was typed. */
 void from_compare(const struct cli_call *call, const struct from *from, const json_t *receipt);
 
-/* Whether a receipt has that field, so that the configuration is not asked. */
+/* Whether the receipt decides that field and not the configuration. (Of the configuration's model
+ * only the place counts, if it has the right name.) */
 bool from_settles(enum field_id id);
 
 #endif

@@ -208,10 +208,8 @@ static void announce(struct progress *p, const json_t *data)
     char time[32], about[64] = "";
     double seconds = number_of(data, "estimated_seconds");
     progress_clear(p);
-    if (p->announced) {
-        report_line("%s: seed %.0f", p->label, number_of(data, "seed"));
+    if (p->announced)
         return;
-    }
     progress_duration(seconds, time);
     if (seconds >= 1)
         snprintf(about, sizeof about, ", about %s", time);
@@ -224,6 +222,18 @@ static void announce(struct progress *p, const json_t *data)
     p->announced = true;
 }
 
+/* Without a terminal: a line a second at most, and for a lone request its last step. */
+static void show_line(struct progress *p, double now)
+{
+    char text[COLUMNS_MOST];
+    bool last = p->at.step == p->at.total && !*p->label;
+    if (p->terminal || (!last && now - p->last < 1))
+        return;
+    progress_line(&p->at, text, sizeof text);
+    report_line("%s%s%s", p->label, *p->label ? ": " : "", text);
+    p->last = now;
+}
+
 static void begin_stage(struct progress *p, const json_t *data, double now)
 {
     snprintf(p->stage, sizeof p->stage, "%s", text_of(data, "stage"));
@@ -231,19 +241,14 @@ static void begin_stage(struct progress *p, const json_t *data, double now)
     p->began = now;
     p->estimate = number_of(data, "estimated_seconds");
     p->fraction = 0;
-    if (!p->terminal && !strcmp(p->stage, "denoise")) {
-        char text[COLUMNS_MOST];
+    if (!strcmp(p->stage, "denoise")) {
         p->at.left = p->estimate >= 1 ? p->estimate : 0;
-        p->at.elapsed = 0;
-        progress_line(&p->at, text, sizeof text);
-        report_line("%s", text);
-        p->last = now;
+        show_line(p, now);
     }
 }
 
 static void take_step(struct progress *p, double now)
 {
-    char text[COLUMNS_MOST];
     if (p->at.step <= 1)
         p->first = now;
     p->stepped = now;
@@ -251,11 +256,7 @@ static void take_step(struct progress *p, double now)
     p->at.rate = p->at.step > 1 && now > p->first ? (p->at.step - 1) / (now - p->first) : 0;
     if (p->at.rate <= 0 && p->at.step == 1 && now > p->began) /* the first one's own */
         p->at.rate = 1 / (now - p->began);
-    if (!p->terminal && (p->at.step == p->at.total || now - p->last >= 1)) {
-        progress_line(&p->at, text, sizeof text);
-        report_line("%s", text);
-        p->last = now;
-    }
+    show_line(p, now);
 }
 
 static void take_fraction(struct progress *p, double fraction, double now)

@@ -103,6 +103,7 @@ static void the_configuration_has_no_say(void **state)
 {
     (void)state;
     const char *folder = program_folder();
+    char text2[400];
     static const char text[] = "steps: 2\ncfg: 9\nnegative: other\nformat: jpeg\n";
     assert_int_equal(dr_mkdirs("config/darkroom", NULL), 0);
     RUN(0, "", QUICK, "-s", "5", "-o", "a.png");
@@ -112,7 +113,15 @@ static void the_configuration_has_no_say(void **state)
     program_configure(config);
     RUN(0, "", "generate", MODEL, "--from", "a.png", "-q", "-o", "b.png");
     RUN(0, "", "generate", MODEL, "--from", "a.png", "-q");
+    /* but it knows where the model is, if that is the one */
+    snprintf(text2, sizeof text2, "model: %s\n", program_model());
+    assert_int_equal(dr_write_file("config/darkroom/config.yaml", text2, strlen(text2), NULL), 0);
+    RUN(0, "", "generate", "--from", "a.png", "-q", "-o", "d.png");
+    RUN(0, "", "generate", "-m", "tiny", "-p", "x", "-q", "-o", "t.png");
+    RUN(0, "", "generate", "--from", "t.png", "-q", "-o", "t2.png");
     program_configure(NULL);
+    must_equal("a.png", "d.png", true);
+    must_equal("t.png", "t2.png", true);
     must_equal("a.png", "b.png", true);
     assert_true(dr_is_file("darkroom-5.jpg")); /* the format is no matter of the receipt */
 }
