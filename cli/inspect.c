@@ -1,4 +1,4 @@
-/* inspect.c - `darkroom inspect`: what a model file is. */
+/* inspect.c - `darkroom inspect`: what a model file or a picture is. */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -10,18 +10,36 @@ enum { DEPTH_MOST = 8, KEY_COLUMNS = 22 };
 
 static int put_value(const char *key, const json_t *value, int depth, struct buf *out);
 
+/* Lines of a text stand below each other; other control characters are shown as ?. */
+static int put_text(const char *text, struct buf *out)
+{
+    int r = 0;
+    for (const char *p = text; !r && *p; p++) {
+        if (*p == '\n')
+            r = buf_printf(out, "\n%*s", KEY_COLUMNS + 1, "");
+        else
+            r = buf_putc(out, (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p);
+    }
+    return r;
+}
+
+static bool is_bytes(const char *key)
+{
+    size_t n = strlen(key);
+    return !strcmp(key, "size") || (n > 5 && !strcmp(key + n - 5, "bytes"));
+}
+
 static int put_scalar(const char *key, const json_t *value, struct buf *out)
 {
     char size[32];
-    size_t n = strlen(key);
-    if (json_is_integer(value) && n > 5 && !strcmp(key + n - 5, "bytes"))
+    if (json_is_integer(value) && is_bytes(key))
         return buf_puts(out, report_size((double)json_integer_value(value), size));
+    if (json_is_integer(value) && !strcmp(key, "parameters") &&
+        json_integer_value(value) >= 1000000)
+        return buf_printf(out, "%.1f million", (double)json_integer_value(value) / 1e6);
     switch (json_typeof(value)) {
     case JSON_STRING:
-        for (const char *p = json_string_value(value); *p; p++)
-            if (buf_putc(out, (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p) < 0)
-                return DR_ENOMEM;
-        return 0;
+        return put_text(json_string_value(value), out);
     case JSON_INTEGER:
         return buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
     case JSON_REAL:
@@ -127,8 +145,10 @@ static int inspect(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_inspect = {
     .name = "inspect",
     .synopsis = "FILE",
-    .summary = "what a model file or folder is",
-    .notes = "Kind, architecture, parameters of each part, dtypes, metadata and sha256.\n",
+    .summary = "describe a model file, a model folder or a picture",
+    .notes = "Of a model: kind, architecture, parameters of each part, dtypes, metadata and "
+             "sha256. Of a "
+             "PNG, JPEG or WebP picture: its size, infotext and receipt (see generate --from).\n",
     .least = 1,
     .most = 1,
     .takes = TAKES(json),

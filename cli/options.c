@@ -2,6 +2,7 @@
 #include "cli/options.h"
 
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,6 +55,16 @@ static int name_it(const char *option, int code, struct dr_error *err)
     if (err)
         snprintf(err->path, sizeof err->path, "%s", option);
     return code;
+}
+
+int option_fail(struct dr_error *err, int code, const char *option, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return name_it(option, dr_fail(err, code, "%s: %s", option, text), err);
 }
 
 static int fail_unknown(struct parser *p, const char *shown, bool joined, struct dr_error *err)

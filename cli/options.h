@@ -30,6 +30,10 @@ typedef int (*option_fn)(void *ctx, const struct option_info *option, const char
 int options_parse(const struct option_info *table, int n, int argc, char *const *argv, option_fn fn,
                   void *ctx, struct error_list *list, struct dr_error *err);
 
+/* An error about an option, "--from: ..." of that text; returns code. */
+int option_fail(struct dr_error *err, int code, const char *option, const char *fmt, ...)
+    DR_PRINTF(4, 5);
+
 /* The next canonical name of a choices text: its length, 0 at the end; moves *text on. */
 int option_choice(const char **text, const char **ret_name);
 

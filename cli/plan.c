@@ -1,10 +1,12 @@
 /* plan.c - `darkroom plan`: what a request would cost, without computing it. */
 #include "cli/cli.h"
 
-#include <inttypes.h>
+#include <stdio.h>
 
 #include "cli/report.h"
 #include "cli/request_call.h"
+
+enum { LONG_SECONDS = 3600 };
 
 static double number(const json_t *o, const char *key)
 {
@@ -17,43 +19,83 @@ static const char *text(const json_t *o, const char *key)
     return s ? s : "";
 }
 
+/* "40 seconds", "12 minutes", "3.5 hours", "6 days" */
+static const char *spoken(double seconds, char dst[32])
+{
+    static const struct {
+        double seconds;
+        const char *name;
+    } units[] = { { 86400, "days" }, { 3600, "hours" }, { 60, "minutes" }, { 1, "seconds" } };
+    int u = 0;
+    while (u < 3 && seconds < 1.95 * units[u].seconds)
+        u++;
+    double n = seconds / units[u].seconds;
+    snprintf(dst, 32, n < 9.95 ? "%.1f %s" : "%.0f %s", n, units[u].name);
+    return dst;
+}
+
+/* "272 PFLOP" */
+static const char *work(double flops, char dst[32])
+{
+    static const char *const units[] = { "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP" };
+    int u = 0;
+    for (flops /= 1e6; flops >= 999.5 && u < 4; u++)
+        flops /= 1000;
+    snprintf(dst, 32, flops < 99.95 ? "%.1f %s" : "%.0f %s", flops, units[u]);
+    return dst;
+}
+
 static int put_stages(const json_t *plan, struct buf *out)
 {
     size_t i;
     json_t *stage;
-    char workspace[32], kept[32], mapped[32];
+    char workspace[32], kept[32], mapped[32], flops[32];
     int r = buf_printf(out, "%-14s %12s %12s %12s %14s\n", "stage", "workspace", "kept", "weights",
-                       "GFLOP");
+                       "work");
     json_array_foreach(json_object_get(plan, "stages"), i, stage)
     {
         if (r < 0)
             break;
         bool drops = json_is_true(json_object_get(stage, "drops_weights"));
-        r = buf_printf(out, "%-14s %12s %12s %12s %14.3f%s\n", text(stage, "stage"),
+        r = buf_printf(out, "%-14s %12s %12s %12s %14s%s\n", text(stage, "stage"),
                        report_size(number(stage, "workspace_bytes"), workspace),
                        report_size(number(stage, "kept_bytes"), kept),
                        report_size(number(stage, "mapped_bytes"), mapped),
-                       number(stage, "flops") / 1e9, drops ? "  (weights dropped after)" : "");
+                       work(number(stage, "flops"), flops),
+                       drops ? "  (weights dropped after)" : "");
     }
     return r;
 }
 
 static int put_plan(const json_t *plan, struct buf *out)
 {
-    char peak[32], limit[32];
-    int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s a forward, kernels %s\n\n",
+    char peak[32], limit[32], flops[32], time[32];
+    double seconds = number(plan, "estimated_seconds");
+    int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s per UNet call, kernels %s\n\n",
                        number(plan, "width"), number(plan, "height"), number(plan, "steps"),
                        number(plan, "rows_per_forward"),
                        number(plan, "rows_per_forward") == 1 ? "" : "s", text(plan, "kernels"));
     if (!r)
         r = put_stages(plan, out);
     if (!r)
-        r = buf_printf(out, "\npeak %s of %s%s, %.3f GFLOP in all\n",
+        r = buf_printf(out, "\npeak %s of %s%s, %s in all\n",
                        report_size(number(plan, "peak_bytes"), peak),
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
-                       number(plan, "flops") / 1e9);
+                       work(number(plan, "flops"), flops));
+    if (!r && seconds > 0)
+        r = buf_printf(out, "about %s on this machine (from the speed of earlier pictures)\n",
+                       spoken(seconds, time));
     return r;
+}
+
+static void warn(const json_t *plan)
+{
+    char time[32];
+    double seconds = number(plan, "estimated_seconds");
+    report_warnings(plan);
+    if (seconds > LONG_SECONDS)
+        report_line("warning: this takes about %s on this machine", spoken(seconds, time));
 }
 
 static int plan(struct cli_call *call, struct dr_error *err)
@@ -65,7 +107,7 @@ static int plan(struct cli_call *call, struct dr_error *err)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);
     if (!call->value[OPT_json] && !call->value[OPT_quiet])
-        report_warnings(answer);
+        warn(answer);
     if (call->value[OPT_json])
         r = report_json(answer, err);
     else if ((r = put_plan(answer, &out)) < 0)
@@ -80,11 +122,12 @@ static int plan(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_plan = {
     .name = "plan",
     .synopsis = "[OPTION]...",
-    .summary = "memory and work of a request, without computing it",
+    .summary = "tell what a request needs: memory, work and time",
     .notes =
-        "Takes the options of generate. Workspace and kept are private memory, weights are the "
-        "mapped bytes of the model that the stage reads.\n",
+        "Takes the options of generate and computes nothing. Workspace and kept are private "
+        "memory, weights are the mapped bytes of the model that the stage reads. The time is there "
+        "once this machine has drawn a picture; above an hour there is a warning.\n",
     .request = true,
-    .takes = TAKES(threads) | TAKES(quiet) | TAKES(json),
+    .takes = TAKES(threads) | TAKES(from) | TAKES(quiet) | TAKES(json),
     .run = plan,
 };

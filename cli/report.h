@@ -19,7 +19,11 @@ void report_warnings(const json_t *answer);
 /* Writes all of it to stdout. A reader that went away (`| head`) is no error. */
 int report_text(const struct buf *text, struct dr_error *err);
 
-/* One line of JSON on stdout. */
+/* When the program began, for `seconds`. */
+void report_begin(void);
+
+/* An object as one line of JSON on stdout, with `success` (true) and `seconds` where it has none.
+ */
 int report_json(const json_t *value, struct dr_error *err);
 
 /* Writes bytes to a descriptor; a reader that went away is DR_EIO. `name` is for the error. */

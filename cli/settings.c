@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/nearest.h"
+#include "cli/from.h"
 #include "cli/output.h"
 
 /* Every field with an option, then threads and output. A picture's own words are no configuration.
@@ -133,6 +134,8 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
     if (key >= FIELD_COUNT)
         return take_own(call, key - FIELD_COUNT, value, err);
     if (!call->verb->request || request_has(&call->request, (enum field_id)key))
+        return 0;
+    if (call->value[OPT_from] && from_settles((enum field_id)key))
         return 0;
     const char *to = call->value[OPT_output];
     if (key == FIELD_format && to && to != call->output && *output_format_of(to))

@@ -30,6 +30,8 @@ static const char *const lines[VERBS] = {
 #undef VERB
 };
 
+_Static_assert(FIELD_COUNT <= 64, "a field has a bit of cli_call.typed");
+
 static const struct option_info own[OPT_COUNT] = {
 #define OPTION(name_, letter_, value_, choices_, help_)                                            \
     [OPT_##name_] = { .name = #name_,                                                              \
@@ -192,6 +194,13 @@ static int take_option(void *ctx, const struct option_info *o, const char *value
         call->value[o->id - FIELD_COUNT] = value ? value : "";
         return value && *o->choices ? check_choice(o, value, err) : 0;
     }
+    call->typed |= 1ull << o->id;
+    if (o->id == FIELD_prompt) {
+        int r = prompts_add(&call->prompts, value, err);
+        return r < 0 ? r
+                     : request_set_text(&call->request, FIELD_prompt,
+                                        call->prompts.text[call->prompts.n - 1], err);
+    }
     const char *off = o->value ? value : "false";
     bool on = !o->value && strncmp(o->name, "no-", 3);
     return request_set_text(&call->request, (enum field_id)o->id, on ? "true" : off, err);
@@ -222,6 +231,11 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
     if (call->arguments < call->verb->least)
         return dr_fail_field(err, DR_EINVAL, call->verb->name, "nothing", call->verb->synopsis,
                              NULL);
+    if (call->prompts.n > 1 && !(call->verb->takes & TAKES(count))) {
+        char got[32];
+        snprintf(got, sizeof got, "%d prompts", call->prompts.n);
+        return dr_fail_field(err, DR_EINVAL, "--prompt", got, "one for this verb", NULL);
+    }
     r = settings_apply(call, err);
     if (r < 0)
         r = error_list_go_on(call->errors, r, err);
@@ -272,10 +286,12 @@ bool cli_name_option(const struct cli_verb *verb, struct dr_error *err)
 }
 
 /* Who asked for JSON reads stdout: the failure stands there too, as the worker would word it. */
-static void print_failure(const struct dr_error *err)
+static void print_failure(const struct dr_error *err, json_t *partial)
 {
     struct dr_error unheard;
     json_t *failure = message_error(err);
+    if (failure && json_array_size(partial) && jx_set(failure, "images", json_incref(partial)) < 0)
+        dr_fail(&unheard, DR_ENOMEM, "out of memory"); /* the failure is told without them */
     (void)report_json(failure, &unheard);
     json_decref(failure);
 }
@@ -303,7 +319,7 @@ static int finish(struct cli_call *call, int r, struct dr_error *err)
     if (!call->value[OPT_quiet] || r != DR_ECANCELED)
         report_error(err->text);
     if (call->value[OPT_json])
-        print_failure(err);
+        print_failure(err, call->partial);
     return status;
 }
 
@@ -330,7 +346,7 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
     if (r < 0) {
         report_error(err.text);
         if (wants_json(verb, argc, argv))
-            print_failure(&err);
+            print_failure(&err, NULL);
         status = cli_mistake_status(r);
     } else if (call.value[OPT_help]) {
         status = finish(&help, cli_help.run(&help, &err), &err);
@@ -338,6 +354,8 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
         status = finish(&call, verb->run(&call, &err), &err);
     }
     request_free(&call.request);
+    prompts_free(&call.prompts);
+    json_decref(call.partial);
     dr_free(call.threads);
     dr_free(call.output);
     dr_free(call.cache);
@@ -349,6 +367,7 @@ int cli_main(int argc, char **argv)
 {
     const struct cli_verb *verb;
     struct dr_error err = { 0 };
+    report_begin();
     dr_standard_open();
     jx_init();
     if (check_verbs(&err) < 0) {
