@@ -157,10 +157,11 @@ static void show_stage(struct progress *p, double now)
     double elapsed = now - p->began, whole = p->estimate;
     if (whole <= 0 && p->fraction > 0.05)
         whole = (p->counted - p->began) / p->fraction;
+    bool longer = whole >= 1 && whole > elapsed;
     progress_duration(elapsed, spent);
     progress_duration(whole, all);
     snprintf(text, sizeof text, "%s%s%s %s%s%s", p->label, *p->label ? ": " : "", p->message, spent,
-             whole > elapsed ? " of about " : "", whole > elapsed ? all : "");
+             longer ? " of about " : "", longer ? all : "");
     progress_say(p, text);
 }
 
@@ -205,7 +206,7 @@ static double number_of(const json_t *data, const char *key)
 /* "tiny: 1024x1024, 30 steps, euler, schedule karras, cfg 5, kernels avx2, seed 7" */
 static void announce(struct progress *p, const json_t *data)
 {
-    char time[32], about[64] = "";
+    char time[32], about[64] = "", pictures[32] = "";
     double seconds = number_of(data, "estimated_seconds");
     progress_clear(p);
     if (p->announced)
@@ -213,12 +214,14 @@ static void announce(struct progress *p, const json_t *data)
     progress_duration(seconds, time);
     if (seconds >= 1)
         snprintf(about, sizeof about, ", about %s", time);
-    report_line("%s: %.0fx%.0f, %.0f steps, %s, schedule %s, cfg %g, kernels %s%s, seed "
+    if (p->total > 1)
+        snprintf(pictures, sizeof pictures, "%d pictures, ", p->total);
+    report_line("%s: %s%.0fx%.0f, %.0f steps, %s, schedule %s, cfg %g, kernels %s%s, seed "
                 "%" JSON_INTEGER_FORMAT,
-                text_of(data, "model"), number_of(data, "width"), number_of(data, "height"),
-                number_of(data, "steps"), text_of(data, "sampler"), text_of(data, "schedule"),
-                number_of(data, "guidance_scale"), text_of(data, "kernels"), about,
-                json_integer_value(json_object_get(data, "seed")));
+                text_of(data, "model"), pictures, number_of(data, "width"),
+                number_of(data, "height"), number_of(data, "steps"), text_of(data, "sampler"),
+                text_of(data, "schedule"), number_of(data, "guidance_scale"),
+                text_of(data, "kernels"), about, json_integer_value(json_object_get(data, "seed")));
     p->announced = true;
 }
 
@@ -273,9 +276,12 @@ void progress_pictures(struct progress *p, int first, int last, int total)
     p->label[0] = p->stage[0] = p->message[0] = '\0';
     p->at = (struct progress_state){ .step = 0 };
     p->began = dr_now();
-    if (total > 1 && first == last)
+    p->total = total;
+    if (first == 1 && last == total)
+        return; /* one request for all of them */
+    if (first == last)
         snprintf(p->label, sizeof p->label, "picture %d of %d", first, total);
-    else if (total > 1)
+    else
         snprintf(p->label, sizeof p->label, "pictures %d to %d of %d", first, last, total);
 }
 

@@ -25,6 +25,7 @@ struct progress_state {
 struct progress {
     bool quiet, terminal, colour, drawn;
     bool announced;           /* model, size and so on have been shown */
+    int total;                /* pictures of all requests */
     double last;              /* dr_now of the last line or drawing */
     double first, stepped;    /* of the first step's end, of the last one's */
     double began, estimate;   /* of the stage, and how long it may take; 0: unknown */
