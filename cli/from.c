@@ -37,11 +37,25 @@ static int ask(const char *path, json_t **ret, struct dr_error *err)
                  : 0;
 }
 
+/* What a receipt may say. A stranger's picture names no files to be read or written, nor how its
+ * copy is stored. */
+static bool in_receipt(enum field_id id)
+{
+    static const enum field_id others[] = {
+        FIELD_save_path, FIELD_return_base64, FIELD_dump_stages, FIELD_load_stage, FIELD_stream,
+        FIELD_format,    FIELD_quality,       FIELD_metadata,    FIELD_batch_size
+    };
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i] == id)
+            return false;
+    return true;
+}
+
 static bool is_field(const char *key)
 {
     for (int i = 0; i < FIELD_COUNT; i++)
         if (!strcmp(field_info((enum field_id)i)->name, key))
-            return true;
+            return in_receipt((enum field_id)i);
     return false;
 }
 
@@ -131,6 +145,11 @@ static int take(struct cli_call *call, const char *path, const json_t *receipt,
     struct request q;
     struct dr_error inner = { 0 };
     int r = request_parse(receipt, "", NULL, &q, &inner);
+    if (!r && strchr(request_text(&q, FIELD_model), '/')) {
+        r = dr_fail_field(&inner, DR_EINVAL, "model", request_text(&q, FIELD_model),
+                          "a model's name, no path", NULL);
+        request_free(&q);
+    }
     if (r < 0)
         return option_fail(err, r, "--from", "%s: its receipt: %s", path, inner.text);
     forget_consequences(call, &q);

@@ -75,7 +75,8 @@ static int add_lines(struct prompts *p, const char *name, const struct buf *text
     for (int line = 1; !r && at < end; line++) {
         size_t n = strcspn(at, "\n"), len = n && at[n - 1] == '\r' ? n - 1 : n;
         if (at[0] != '#' && !is_blank(at, len) && (r = add_text(p, at, len, &inner)) < 0)
-            option_fail(err, r, option, "%s:%d: %s", name, line, inner.text);
+            option_fail(err, r, option, "%s:%d: %s", name, line,
+                        inner.text + (strncmp(inner.text, "--prompt: ", 10) ? 0 : 10));
         at += n + (at + n < end);
     }
     if (!r && p->n == before)

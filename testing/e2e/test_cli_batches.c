@@ -174,6 +174,39 @@ static void a_replaced_file_keeps_its_mode(void **state)
         "-o", "dangling.png");
 }
 
+/* Once a picture was drawn here there is an estimate, and a warning of what takes hours. */
+static void plan_tells_the_time(void **state)
+{
+    (void)state;
+    struct program p;
+    char cache[300], before[300];
+    const char *folder = program_folder(), *was = getenv("XDG_CACHE_HOME");
+    snprintf(before, sizeof before, "%s", was ? was : "");
+    snprintf(cache, sizeof cache, "%s/cache", folder);
+    setenv("XDG_CACHE_HOME", cache, 1);
+    program_run(&p, 0, "plan", "-m", program_model(), "-p", "a", "--json", NULL);
+    json_t *o = program_json(&p);
+    assert_true(json_is_null(json_object_get(o, "estimated_seconds")));
+    json_decref(o);
+    program_free(&p);
+    RUN(0, "", "generate", SMALL, "-p", "a", "-W", "256", "-H", "256", "--steps", "4", "-o",
+        "a.png");
+    program_run(&p, 0, "plan", "-m", program_model(), "-p", "a", "-W", "256", "-H", "256", NULL);
+    assert_non_null(strstr(program_out(&p), "\nabout "));
+    assert_non_null(strstr(program_out(&p), " on this machine (from the speed of earlier pict"));
+    assert_null(strstr(program_err(&p), "warning"));
+    program_free(&p);
+    program_run(&p, 0, "plan", "-m", program_model(), "-p", "a", "-W", "4096", "-H", "4096", "-b",
+                "16", "--steps", "1000", NULL);
+    assert_non_null(strstr(program_err(&p), "warning: this takes about "));
+    assert_true(strstr(program_err(&p), " days ") || strstr(program_err(&p), " hours "));
+    program_free(&p);
+    if (was)
+        setenv("XDG_CACHE_HOME", before, 1);
+    else
+        unsetenv("XDG_CACHE_HOME");
+}
+
 /* Until the file is there, a minute at most. */
 static void wait_for(const char *path)
 {
@@ -247,6 +280,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(mistakes_come_before_the_first),
     cmocka_unit_test(numbered_names_replace_nothing),
     cmocka_unit_test(a_replaced_file_keeps_its_mode),
+    cmocka_unit_test(plan_tells_the_time),
     cmocka_unit_test(an_interrupt_keeps_what_is_done),
     cmocka_unit_test(a_failure_keeps_what_is_done),
 };
