@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/cpu/kernels.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mapguard.h"
 #include "coordination/engine.h"
+#include "schedulers/scheduler_factory.h"
 
 struct darkroom {
     struct engine engine;
@@ -213,6 +215,16 @@ static void log_started(const struct engine *e)
     json_decref(devices);
 }
 
+/* A descriptor that lacks a member is a mistake of whoever added it: said before anything uses it.
+ */
+static int check_tables(struct dr_error *err)
+{
+    int r = sched_tables_check(err);
+    if (!r)
+        r = op_tables_check(err);
+    return r ? r : kernel_tables_check(err);
+}
+
 int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
                   struct darkroom **ret_engine, char *error, size_t error_size)
 {
@@ -232,6 +244,8 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
         r = jx_parse(options, strlen(options), NULL, "options", &json, &err);
     if (!r && json)
         r = read_options(json, &o, &err);
+    if (!r)
+        r = check_tables(&err);
     if (!r)
         r = mapguard_install(&err);
     if (!r)
