@@ -195,6 +195,16 @@ static int send_ready(struct darkroom *d, struct dr_error *err)
     return r;
 }
 
+/* A descriptor that lacks a member is a mistake of whoever added it: said before anything uses it.
+ */
+static int check_tables(struct dr_error *err)
+{
+    int r = sched_tables_check(err);
+    if (!r)
+        r = op_tables_check(err);
+    return r ? r : kernel_tables_check(err);
+}
+
 static void log_started(const struct engine *e)
 {
     struct dr_log_fields f = { .n = 0 };
@@ -213,16 +223,6 @@ static void log_started(const struct engine *e)
     dr_log_int(&f, "cache_limit", (int64_t)e->store.limit);
     dr_log_event(DR_LOG_INFO, "engine", &f, "started");
     json_decref(devices);
-}
-
-/* A descriptor that lacks a member is a mistake of whoever added it: said before anything uses it.
- */
-static int check_tables(struct dr_error *err)
-{
-    int r = sched_tables_check(err);
-    if (!r)
-        r = op_tables_check(err);
-    return r ? r : kernel_tables_check(err);
 }
 
 int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
