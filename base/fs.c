@@ -1,16 +1,13 @@
-/* fs.c - see fs.h: mapping, reading, writing. Places are in fs_paths.c. */
+/* fs.c - see fs.h: mapping and reading. Writing is in fs_write.c, places are in fs_paths.c. */
 #include "base/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-enum { TEMPORARY_TRIES = 16 };
 
 static int64_t nanoseconds(struct timespec t)
 {
@@ -136,90 +133,6 @@ int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_er
         dst->data[before] = '\0';
     }
     return r;
-}
-
-static int write_all(int fd, const uint8_t *bytes, size_t n)
-{
-    while (n) {
-        ssize_t w = write(fd, bytes, n);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0)
-            return -1;
-        bytes += w;
-        n -= (size_t)w;
-    }
-    return 0;
-}
-
-/* A new file beside `path`, its name in dst; -1 with errno. The umask applies, as for any new
- * file. */
-static int open_temporary(const char *path, char dst[DR_PATH_MAX])
-{
-    static atomic_uint turn;
-    for (int i = 0; i < TEMPORARY_TRIES; i++) {
-        unsigned k = atomic_fetch_add(&turn, 1);
-        int n = snprintf(dst, DR_PATH_MAX, "%s.%ld-%u.tmp", path, (long)getpid(), k);
-        if (n < 0 || n >= DR_PATH_MAX) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        int fd = open(dst, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0 || errno != EEXIST)
-            return fd;
-    }
-    return -1;
-}
-
-/* So that the rename itself survives a power cut. Not every file system can: no error. */
-static void sync_folder(const char *path)
-{
-    char dir[DR_PATH_MAX];
-    snprintf(dir, sizeof dir, "%s", path);
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        slash[slash == dir] = '\0';
-    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    fsync(fd);
-    close(fd);
-}
-
-static int write_pieces(const char *path, const struct dr_piece *pieces, size_t count, bool durable,
-                        struct dr_error *err)
-{
-    char temporary[DR_PATH_MAX];
-    int fd = open_temporary(path, temporary);
-    if (fd < 0)
-        return dr_fail_errno(err, path, "create");
-    int failed = 0;
-    for (size_t i = 0; i < count && !failed; i++)
-        failed = write_all(fd, pieces[i].bytes, pieces[i].n);
-    int r = 0;
-    if (failed || (durable && fsync(fd)))
-        r = dr_fail_errno(err, path, "write");
-    if (close(fd) && !r)
-        r = dr_fail_errno(err, path, "write");
-    if (!r && rename(temporary, path))
-        r = dr_fail_errno(err, path, "replace");
-    if (r)
-        unlink(temporary);
-    else if (durable)
-        sync_folder(path);
-    return r;
-}
-
-int dr_write_pieces(const char *path, const struct dr_piece *pieces, size_t count,
-                    struct dr_error *err)
-{
-    return write_pieces(path, pieces, count, false, err);
-}
-
-int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error *err)
-{
-    struct dr_piece piece = { bytes, n };
-    return write_pieces(path, &piece, 1, true, err);
 }
 
 int dr_mkdirs(const char *path, struct dr_error *err)

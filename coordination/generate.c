@@ -100,29 +100,26 @@ static void generation_release(struct generation *g)
     json_decref(g->warnings);
 }
 
-static int check_folder(const struct generation *g, enum field_id id, struct dr_error *err)
-{
-    const char *name = field_info(id)->name, *path = request_text(&g->request, id);
-    int r = request_has(&g->request, id) ? roots_check(&g->engine->roots, name, path, err) : 0;
-    if (!r && request_has(&g->request, id) && dr_is_file(path))
-        r = dr_fail_field(err, DR_EINVAL, name, path, "a folder, not a file", NULL);
-    return r;
-}
-
-/* Files of the request lie inside the roots, and its pictures go where a folder can be. */
+/* Files of the request lie inside the roots, its pictures and stages go where a folder can be, and
+ * what it loads are arrays. */
 static int check_paths(const struct generation *g, struct error_list *list, struct dr_error *err)
 {
     static const enum field_id fields[] = { FIELD_save_path, FIELD_dump_stages };
+    const struct roots *roots = &g->engine->roots;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        int r = check_folder(g, fields[i], err);
+        if (!request_has(&g->request, fields[i]))
+            continue;
+        int r = roots_try_folder(roots, field_info(fields[i])->name,
+                                 request_text(&g->request, fields[i]), err);
         if (r < 0 && (r = error_list_take(list, r, err)) < 0)
             return r;
     }
+    struct stages stages = { .load = g->request.value[FIELD_load_stage].map, .roots = roots };
     const char *name;
     json_t *file;
-    json_object_foreach(g->request.value[FIELD_load_stage].map, name, file)
+    json_object_foreach((json_t *)stages.load, name, file)
     {
-        int r = roots_check(&g->engine->roots, "load_stage", json_string_value(file), err);
+        int r = stage_probe(&stages, name, err);
         if (r < 0 && (r = error_list_take(list, r, err)) < 0)
             return r;
     }
@@ -187,6 +184,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
         r = sdxl_job_all(&g->request, g->pipeline, list, &g->job, &g->has_job, err);
     if (r < 0 || error_list_count(list))
         return r;
+    g->job.stages.roots = &e->roots;
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
@@ -262,23 +260,13 @@ static void announce(struct generation *g)
                                   "height", (json_int_t)g->job.height));
 }
 
-/* A job that fails leaves no pictures behind. */
-static void remove_written(const struct generation *g, const json_t *paths)
-{
-    size_t i;
-    json_t *path;
-    if (!request_has(&g->request, FIELD_save_path) ||
-        request_flag(&g->request, FIELD_return_base64))
-        return;
-    json_array_foreach(paths, i, path)(void) remove(json_string_value(path));
-}
-
 static int add_images(struct generation *g, const struct receipt_facts *facts,
                       const struct dr_image *images, json_t *data, struct dr_error *err)
 {
     struct output out = { .job = &g->job,
                           .request = &g->request,
                           .facts = facts,
+                          .roots = &g->engine->roots,
                           .name = message_id(g->worker->ids),
                           .stop = g->worker->stop };
     json_t *list = json_array(), *seeds = json_array(), *receipts = json_array();
@@ -294,8 +282,6 @@ static int add_images(struct generation *g, const struct receipt_facts *facts,
                    jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
             r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }
-    if (r < 0)
-        remove_written(g, list);
     /* each of these takes its list over, also when it fails */
     int a = jx_set(data, "images", list), b = jx_set(data, "seed_used", seeds);
     int c = jx_set(data, "receipts", receipts);
