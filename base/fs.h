@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/error.h"
@@ -70,6 +71,14 @@ void dr_draft_drop(struct dr_draft *d);
  * DR_EINVAL "exists already" when it is taken. */
 int dr_create_file(int folder, const char *path, const struct dr_piece *pieces, size_t count,
                    bool durable, struct dr_error *err);
+
+/* A new file for writing, or a new folder, beside `name` in an open folder: its descriptor, and what
+ * it is called. -1 with errno. */
+int dr_open_temporary(int folder, const char *name, char ret_name[256]);
+int dr_make_temporary(int folder, const char *name, char ret_name[256]);
+
+/* Removes a file or an empty folder if it is this very one. */
+void dr_unlink_same(int folder, const char *name, const struct stat *made);
 
 /* Renames a file or folder to a name that is free: -1 with errno EEXIST when it is not. On file
  * systems that cannot do it in one step the name is taken first, by a link or by an empty entry. */

@@ -62,6 +62,38 @@ static int fill(int fd, const char *path, const struct dr_piece *pieces, size_t 
     return r;
 }
 
+int dr_open_temporary(int folder, const char *name, char ret_name[256])
+{
+    return open_temporary(folder, name, ret_name, 256);
+}
+
+int dr_make_temporary(int folder, const char *name, char ret_name[256])
+{
+    static atomic_uint turn;
+    for (int i = 0; i < TEMPORARY_TRIES; i++) {
+        unsigned k = atomic_fetch_add(&turn, 1);
+        int n = snprintf(ret_name, 256, "%s.%ld-%u.tmp.d", name, (long)getpid(), k);
+        if (n < 0 || n >= 256) {
+            errno = ENAMETOOLONG;
+            break;
+        }
+        if (!mkdirat(folder, ret_name, 0777))
+            return openat(folder, ret_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (errno != EEXIST)
+            break;
+    }
+    *ret_name = '\0';
+    return -1;
+}
+
+void dr_unlink_same(int folder, const char *name, const struct stat *made)
+{
+    struct stat now;
+    if (!fstatat(folder, name, &now, AT_SYMLINK_NOFOLLOW) && now.st_dev == made->st_dev &&
+        now.st_ino == made->st_ino)
+        unlinkat(folder, name, S_ISDIR(now.st_mode) ? AT_REMOVEDIR : 0);
+}
+
 /* ---- in place of an older file ---- */
 
 /* So that the rename itself survives a power cut. Not every file system can: no error. */

@@ -5,7 +5,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -43,18 +45,35 @@ static const char *in_dir(const char *name)
     return path;
 }
 
+/* What a conversion is expected to leave out, and what happens before its commit. */
+static const char *left_out = "";
+static void (*before_commit)(const char *to);
+
 static int convert(const char *from, const char *to, const atomic_int *stop, struct dr_error *err)
 {
-    char temporary[DR_PATH_MAX];
+    struct quantize_copy copy;
     struct checkpoint *c;
+    char folder[DR_PATH_MAX];
     int r = checkpoint_open(from, &c, err);
     if (r)
         return r;
+    snprintf(folder, sizeof folder, "%.*s", (int)(dr_path_base(to) - to), to);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct quantize_choice choice = { is_layer, c, "a note" };
-    r = quantize_write(c, &choice, to, temporary, stop, err);
-    if (!r && (r = quantize_commit(temporary, to, err)))
-        quantize_abandon(temporary);
+    quantize_begin(&copy, fd, to);
+    r = quantize_write(&copy, c, &choice, stop, err);
+    if (!r && left_out[0])
+        assert_string_equal(json_string_value(json_array_get(copy.left_out, 0)), left_out);
+    if (!r)
+        assert_int_equal(json_array_size(copy.left_out), left_out[0] != 0);
+    if (!r && before_commit)
+        before_commit(to);
+    if (!r)
+        r = quantize_commit(&copy, err);
+    quantize_end(&copy);
     checkpoint_close(c);
+    if (fd >= 0)
+        close(fd);
     return r;
 }
 
@@ -166,10 +185,138 @@ static void leaves_nothing_behind(void **state)
                      DR_ECANCELED);
     assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("wide.safetensors"), NULL, &err),
                      DR_EINVAL);
-    assert_non_null(strstr(err.text, "exists already"));
-    assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("no/such/place"), NULL, &err),
-                     DR_ENOENT);
+    assert_non_null(strstr(err.text, "nothing is yet"));
+    assert_true(convert(in_dir("wide.safetensors"), in_dir("no/such/place"), NULL, &err) < 0);
     assert_int_equal(entries(test_dir()), before);
+}
+
+static void put(const char *name, const char *text)
+{
+    FILE *f = fopen(in_dir(name), "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void link_to(const char *target, const char *name)
+{
+    assert_int_equal(symlink(target, in_dir(name)), 0);
+}
+
+static void take_the_name(const char *to)
+{
+    FILE *f = fopen(to, "w");
+    assert_non_null(f);
+    assert_true(fputs("mine", f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Somebody puts files of his own into the folder that is being made. */
+static void add_a_file(const char *to)
+{
+    char command[2000];
+    snprintf(command, sizeof command, "for d in %s.*.tmp.d; do echo x > $d/theirs; done", to);
+    assert_int_equal(system(command), 0);
+    take_the_name(to);
+}
+
+static void nothing_that_came_meanwhile_is_harmed(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    sgm_save(&sgm_tiny, false, in_dir("wide.safetensors"));
+    before_commit = take_the_name;
+    assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("late.safetensors"), NULL, &err),
+                     DR_EINVAL);
+    assert_non_null(strstr(err.text, "nothing is yet"));
+    struct stat st;
+    assert_int_equal(stat(in_dir("late.safetensors"), &st), 0);
+    assert_int_equal(st.st_size, 4);
+    assert_int_equal(entries(test_dir()), 2);
+    before_commit = add_a_file;
+    assert_int_equal(convert(test_source("testing/golden/odd/model"), in_dir("late"), NULL, &err),
+                     DR_EINVAL);
+    before_commit = NULL;
+    assert_int_equal(stat(in_dir("late"), &st), 0);
+    assert_int_equal(st.st_size, 4);
+    char command[600];
+    snprintf(command, sizeof command, "test \"$(cd %s/late.*.tmp.d && find . -type f)\" = ./theirs",
+             test_dir());
+    assert_int_equal(system(command), 0);
+}
+
+/* A model whose files lie as in the cache of the Hugging Face hub, and links that lead elsewhere. */
+static void links_bring_nothing_from_outside(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    char command[1200];
+    assert_int_equal(mkdir(in_dir("hub"), 0777) | mkdir(in_dir("secret"), 0777), 0);
+    put("secret/words", "secret words");
+    snprintf(command, sizeof command,
+             "cd %s/hub && mkdir blobs && cp -r %s model && cd model && i=0 && "
+             "for f in $(find . -type f -printf '%%P\\n'); do i=$((i+1)); mv $f ../blobs/$i; "
+             "ln -s $(echo $f | sed 's,[^/]*/,../,g;s,[^/]*$,,')../blobs/$i $f; done && "
+             "cp -rL scheduler ../elsewhere && rm -r scheduler && ln -s ../elsewhere scheduler && "
+             "find . -type l | grep -q . && ls vae/ > /dev/null",
+             test_dir(), test_source("testing/golden/odd/model"));
+    assert_int_equal(system(command), 0);
+    link_to("../../secret/words", "hub/model/notes.txt");
+    left_out = "notes.txt";
+    if (convert(in_dir("hub/model"), in_dir("copy"), NULL, &err))
+        fail_msg("%s", err.text);
+    check_copy(test_source("testing/golden/odd/model"), in_dir("copy"));
+    assert_true(dr_is_file(in_dir("copy/tokenizer/vocab.json")));
+    assert_true(dr_is_file(in_dir("copy/scheduler/scheduler_config.json")));
+    assert_false(dr_is_file(in_dir("copy/notes.txt")));
+    snprintf(command, sizeof command, "test -z \"$(find %s/copy -type l)\"", test_dir());
+    assert_int_equal(system(command), 0);
+    assert_int_equal(unlink(in_dir("hub/model/notes.txt")), 0);
+    link_to("../../secret", "hub/model/safety_checker"); /* a folder */
+    left_out = "safety_checker";
+    assert_int_equal(convert(in_dir("hub/model"), in_dir("two"), NULL, &err), 0);
+    assert_int_equal(unlink(in_dir("hub/model/safety_checker")), 0);
+    link_to(".", "hub/model/itself");
+    left_out = "itself";
+    assert_int_equal(convert(in_dir("hub/model"), in_dir("three"), NULL, &err), 0);
+    assert_int_equal(unlink(in_dir("hub/model/itself")), 0);
+    link_to("/proc/self/environ", "hub/model/vae/extra.json");
+    left_out = "vae/extra.json";
+    assert_int_equal(convert(in_dir("hub/model"), in_dir("four"), NULL, &err), 0);
+    assert_int_equal(unlink(in_dir("hub/model/vae/extra.json")), 0);
+    /* no link, no file: nothing to copy, and nothing to wait for */
+    link_to("nowhere", "hub/model/dangling");
+    assert_int_equal(mkfifo(in_dir("hub/model/pipe"), 0600), 0);
+    link_to("vae/config.json", "hub/model/inside.json");
+    left_out = "";
+    assert_int_equal(convert(in_dir("hub/model"), in_dir("five"), NULL, &err), 0);
+    assert_true(dr_is_file(in_dir("five/inside.json")));
+    assert_false(dr_is_file(in_dir("five/pipe")));
+}
+
+static void a_model_is_not_copied_into_itself(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    char command[600];
+    snprintf(command, sizeof command, "cp -r %s %s/model && chmod -R u+w %s/model",
+             test_source("testing/golden/odd/model"), test_dir(), test_dir());
+    assert_int_equal(system(command), 0);
+    link_to("model/vae", "way");
+    static const char *const places[] = { "model/copy", "model/vae/copy", "way/copy",
+                                          "model/unet/../copy" };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        assert_int_equal(convert(in_dir("model"), in_dir(places[i]), NULL, &err), DR_EINVAL);
+        assert_non_null(strstr(err.text, "outside the model's folder"));
+    }
+    /* a component that lies elsewhere, with the copy in it: the copy has no copy of itself */
+    snprintf(command, sizeof command, "cd %s && mv model/vae apart && ln -s ../apart model/vae",
+             test_dir());
+    assert_int_equal(system(command), 0);
+    assert_int_equal(convert(in_dir("model"), in_dir("apart/copy"), NULL, &err), 0);
+    assert_true(dr_is_file(in_dir("apart/copy/vae/config.json")));
+    snprintf(command, sizeof command, "! ls %s/apart/copy/vae/ | grep -q copy", test_dir());
+    assert_int_equal(system(command), 0);
 }
 
 /* ---- scales that are wrong ---- */
@@ -234,6 +381,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(copies_of_single_files),
     cmocka_unit_test(copies_of_folders),
     cmocka_unit_test(leaves_nothing_behind),
+    cmocka_unit_test(nothing_that_came_meanwhile_is_harmed),
+    cmocka_unit_test(links_bring_nothing_from_outside),
+    cmocka_unit_test(a_model_is_not_copied_into_itself),
     cmocka_unit_test(refuses_wrong_scales),
 };
 
