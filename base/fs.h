@@ -72,8 +72,8 @@ void dr_draft_drop(struct dr_draft *d);
 int dr_create_file(int folder, const char *path, const struct dr_piece *pieces, size_t count,
                    bool durable, struct dr_error *err);
 
-/* A new file for writing, or a new folder, beside `name` in an open folder: its descriptor, and what
- * it is called. -1 with errno. */
+/* A new file for writing, or a new folder, beside `name` in an open folder: its descriptor, and its
+ * name. -1 with errno. */
 int dr_open_temporary(int folder, const char *name, char ret_name[256]);
 int dr_make_temporary(int folder, const char *name, char ret_name[256]);
 

@@ -245,7 +245,7 @@ static void nothing_that_came_meanwhile_is_harmed(void **state)
     assert_int_equal(system(command), 0);
 }
 
-/* A model whose files lie as in the cache of the Hugging Face hub, and links that lead elsewhere. */
+/* A model whose files lie as in the cache of the Hugging Face hub, and links to elsewhere. */
 static void links_bring_nothing_from_outside(void **state)
 {
     (void)state;
