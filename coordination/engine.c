@@ -259,6 +259,15 @@ static int open_tokenizer(struct engine *e, const char *model, int which, struct
     return r;
 }
 
+/* Each token costs the answer about a hundred bytes of memory. */
+static int fail_long_text(size_t bytes, struct dr_error *err)
+{
+    char got[40], expected[60];
+    snprintf(got, sizeof got, "%zu bytes", bytes);
+    snprintf(expected, sizeof expected, "at most %d, as of a prompt", REQUEST_PROMPT_BYTES);
+    return dr_fail_field(err, DR_ELIMIT, "data.text", got, expected, NULL);
+}
+
 int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { "text", "model", "encoder", NULL };
@@ -271,6 +280,8 @@ int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struc
         r = jx_get(job->data, "data", "text", &text, err);
     if (!r && !json_is_string(text))
         r = dr_fail_field(err, DR_EINVAL, "data.text", jx_kind(text), "a string", NULL);
+    if (!r && json_string_length(text) > REQUEST_PROMPT_BYTES)
+        r = fail_long_text(json_string_length(text), err);
     if (!r)
         r = jx_opt_string(job->data, "data", "model", &model, err);
     if (!r)

@@ -37,7 +37,7 @@ static void must_hold(const char *path, const char *text)
     buf_free(&b);
 }
 
-/* The name of picture i of the answer to `id`, which is a success; the path begins with `folder`. */
+/* The name of picture i of the answer to `id`, which succeeds; the path begins with `folder`. */
 static const char *picture(struct host *h, const char *id, const char *folder, size_t i)
 {
     static char names[4][100];
@@ -321,6 +321,33 @@ static void hostile_stages_are_refused_before_a_step(void **state)
     assert_int_equal(host_end(&h), 0);
 }
 
+/* What is too long is refused by its length, at the cost of reading the line. */
+static void long_texts_cost_their_line(void **state)
+{
+    (void)state;
+    enum { BYTES = 16 << 20 };
+    struct host h;
+    char *text = malloc(BYTES + 1);
+    assert_non_null(text);
+    memset(text, 'a', BYTES);
+    for (int i = 1; i < BYTES; i += 2)
+        text[i] = ' ';
+    text[BYTES] = '\0';
+    host_begin(&h, "--root", program_folder());
+    host_say_json(&h, json_pack("{s:s,s:s,s:{s:s}}", "type", "tokens", "request_id", "t", "data",
+                                "text", text));
+    host_must_fail(&h, "t", "LIMIT_EXCEEDED", "data.text");
+    host_ask_picture(&h, "p", json_pack("{s:s}", "prompt", text));
+    host_must_fail(&h, "p", "LIMIT_EXCEEDED", NULL);
+    host_ask_picture(&h, "s", json_pack("{s:s}", "save_path", text));
+    host_must_fail(&h, "s", "LIMIT_EXCEEDED", NULL);
+    if (peak_kb(&h) > 5 * (BYTES >> 10))
+        fail_msg("%ld kB", peak_kb(&h));
+    free(text);
+    host_must_be_healthy(&h);
+    assert_int_equal(host_end(&h), 0);
+}
+
 /* ---- a link that comes and goes ---- */
 
 static atomic_bool done;
@@ -389,6 +416,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_folder_may_go_while_a_job_draws),
     cmocka_unit_test(stages_are_never_replaced),
     cmocka_unit_test(hostile_stages_are_refused_before_a_step),
+    cmocka_unit_test(long_texts_cost_their_line),
     cmocka_unit_test(a_link_put_in_meanwhile_leads_nowhere),
 };
 
