@@ -17,7 +17,7 @@
 #include "models/checkpoint.h"
 #include "models/formats/safetensors_write.h"
 
-enum { CHUNK = 4 << 20, DEPTH = 4 };
+enum { CHUNK = 4 << 20, PIECE = 256 << 10 };
 
 struct job {
     const struct checkpoint *c;
@@ -148,24 +148,36 @@ static int rewrite_file(const struct job *j, const struct safetensors *st, const
 
 /* ---- the other files of a folder ---- */
 
-static int copy_file(const struct job *j, const char *from, const char *to)
+static int copy_bytes(const struct job *j, int fd, const char *from, const char *to, FILE *f)
 {
-    struct dr_map map;
-    FILE *f = NULL;
-    int r = dr_map_open(&map, from, j->err);
-    if (!r && !(f = fopen(to, "wbxe")))
-        r = dr_fail_errno(j->err, to, "create");
-    for (size_t at = 0; !r && at < map.size; at += CHUNK) {
-        size_t n = map.size - at < CHUNK ? map.size - at : CHUNK;
-        r = stopped(j);
-        if (!r && fwrite(map.data + at, 1, n, f) != n)
+    char *piece = dr_malloc(DR_TAG_FILE, PIECE);
+    int r = piece ? 0 : no_memory(j);
+    for (off_t at = 0; !r;) {
+        ssize_t n = pread(fd, piece, PIECE, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        r = n < 0 ? dr_fail_errno(j->err, from, "read") : stopped(j);
+        if (r || !n)
+            break;
+        if (fwrite(piece, 1, (size_t)n, f) != (size_t)n)
             r = dr_fail_errno(j->err, to, "write");
+        at += n;
     }
+    dr_free(piece);
+    return r;
+}
+
+/* What is read from a descriptor, which nobody can cut under a map. */
+static int copy_file(const struct job *j, int fd, const char *from, const char *to)
+{
+    FILE *f = fopen(to, "wbxe");
+    if (!f)
+        return dr_fail_errno(j->err, to, "create");
+    int r = copy_bytes(j, fd, from, to, f);
     if (!r && (fflush(f) || fsync(fileno(f))))
         r = dr_fail_errno(j->err, to, "write");
-    if (f && fclose(f) && !r)
+    if (fclose(f) && !r)
         r = dr_fail_errno(j->err, to, "write");
-    dr_map_close(&map);
     return r;
 }
 
@@ -177,56 +189,81 @@ static const struct safetensors *used_file(const struct job *j, const char *rela
     return NULL;
 }
 
-/* Other variants and formats of the weights, which the checkpoint does not use. */
-static bool is_weights(const char *name)
+/* "TO/RELATIVE", its folder made. */
+static int place_of(const struct job *j, const char *to, const char *relative,
+                    char dst[DR_PATH_MAX])
 {
-    static const char *const extensions[] = { ".safetensors", ".bin",  ".ckpt",
-                                              ".pt",          ".onnx", ".msgpack" };
-    for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
-        if (!strcmp(dr_path_extension(name), extensions[i]))
+    int r = dr_path_join(dst, DR_PATH_MAX, to, relative);
+    if (r)
+        return dr_fail(j->err, r, "%s: the path is too long", relative);
+    char *slash = strrchr(dst, '/');
+    *slash = '\0';
+    r = dr_mkdirs(dst, j->err);
+    *slash = '/';
+    return r;
+}
+
+static int copy_member(const struct job *j, const struct model_file *m, const char *to)
+{
+    char path[DR_PATH_MAX];
+    int r = place_of(j, to, m->name, path);
+    const struct safetensors *st = used_file(j, m->name);
+    if (r)
+        return r;
+    return st ? rewrite_file(j, st, path) : copy_file(j, m->fd, m->path, path);
+}
+
+static bool is_licence(const char *name)
+{
+    static const char *const names[] = { "LICENSE", "LICENCE", "COPYING", "NOTICE" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strncasecmp(name, names[i], strlen(names[i])))
             return true;
     return false;
 }
 
-static int copy_folder(const struct job *j, const char *relative, const char *to, int depth);
-
-static int copy_entry(const struct job *j, const char *relative, const char *to, int depth)
+static int copy_licence(const struct job *j, const char *name, const char *to)
 {
-    char from[DR_PATH_MAX], path[DR_PATH_MAX];
-    int r = dr_path_join(from, sizeof from, j->c->path, relative);
-    if (!r)
-        r = dr_path_join(path, sizeof path, to, relative);
+    char path[DR_PATH_MAX];
+    struct stat st;
+    int r = place_of(j, to, name, path);
     if (r)
-        return dr_fail(j->err, r, "%s: the path is too long", relative);
-    const struct safetensors *st = used_file(j, relative);
-    if (st)
-        return rewrite_file(j, st, path);
-    if (!strcasecmp(relative, QUANTIZE_CARD))
-        return 0;
-    if (dr_is_dir(from) && depth < DEPTH)
-        return mkdir(path, 0777) ? dr_fail_errno(j->err, path, "make the folder")
-                                 : copy_folder(j, relative, to, depth + 1);
-    return dr_is_file(from) && !is_weights(relative) ? copy_file(j, from, path) : 0;
+        return r;
+    int fd = model_files_open_other(j->c->model, name, O_RDONLY);
+    if (fd < 0)
+        return model_files_fail_open(j->c->model, name, j->err);
+    if (!fstat(fd, &st) && S_ISREG(st.st_mode))
+        r = copy_file(j, fd, name, path);
+    close(fd);
+    return r;
 }
 
-/* Hidden entries stay behind: they are some program's own. */
-static int copy_folder(const struct job *j, const char *relative, const char *to, int depth)
+/* A licence goes with every copy. It lies beside model_index.json. */
+static int copy_licences(const struct job *j, const char *to)
 {
-    char from[DR_PATH_MAX], name[DR_PATH_MAX];
-    int r = dr_path_join(from, sizeof from, j->c->path, relative);
-    DIR *dir = r ? NULL : opendir(from);
-    if (!dir)
-        return dr_fail_errno(j->err, from, "read the folder");
-    struct dirent *entry;
-    while (!r && (entry = readdir(dir))) {
-        if (entry->d_name[0] == '.')
-            continue;
-        r = dr_path_join(name, sizeof name, relative, entry->d_name);
-        r = r ? dr_fail(j->err, r, "%s: the path is too long", entry->d_name)
-              : copy_entry(j, name, to, depth);
+    int fd = model_files_open_other(j->c->model, ".", O_RDONLY | O_DIRECTORY), r = 0;
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        r = dr_fail_errno(j->err, j->c->path, "read the folder");
+        if (fd >= 0)
+            close(fd);
+        return r;
     }
+    for (struct dirent *entry; !r && (entry = readdir(dir));)
+        if (is_licence(entry->d_name))
+            r = copy_licence(j, entry->d_name, to);
     closedir(dir);
     return r;
+}
+
+static int copy_folder(const struct job *j, const char *to)
+{
+    const struct model_file *m;
+    int r = 0;
+    for (size_t i = 0; !r && (m = model_files_at(j->c->model, i)); i++)
+        if (m->kind == MODEL_FILE_PRESENT)
+            r = copy_member(j, m, to);
+    return r ? r : copy_licences(j, to);
 }
 
 /* ---- the whole ---- */
@@ -258,10 +295,9 @@ int quantize_write(const struct checkpoint *c, const struct quantize_choice *cho
     int r = make_temporary(&j, path, ret_temporary);
     if (r)
         return r;
-    r = c->folder ? copy_folder(&j, "", ret_temporary, 0)
-                  : rewrite_file(&j, c->files[0], ret_temporary);
-    if (!r)
-        r = checkpoint_check(c, err);
+    r = c->folder ? copy_folder(&j, ret_temporary) : rewrite_file(&j, c->files[0], ret_temporary);
+    if (!r && !checkpoint_current(c))
+        r = dr_fail(err, DR_EIO, "%s: was changed while it was copied", c->path);
     if (r)
         quantize_abandon(ret_temporary);
     return r;

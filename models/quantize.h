@@ -1,10 +1,10 @@
 /* quantize.h - a copy of a checkpoint with some weights in 8 bits.
  *
  * A chosen "X.weight" becomes I8, with "X.weight_scale" beside it: float32, one for each output
- * (backend/ops/int8.h says how they are rounded). Everything else of the files, and every other
- * file of a folder, is copied, but for weights that the checkpoint does not use and the folder's
- * card, which describes another model. The copy is made under a temporary name beside its place and
- * renamed when it is whole.
+ * (backend/ops/int8.h says how they are rounded). Everything else of the files is copied, and of a
+ * folder the files that belong to the model (models/model_files.h) and its licence; not its card,
+ * which describes another model. Where a file is a link the copy has a file. The copy is made under
+ * a temporary name beside its place and renamed when it is whole.
  */
 #ifndef DR_MODELS_QUANTIZE_H
 #define DR_MODELS_QUANTIZE_H
