@@ -217,7 +217,7 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     }
     if (short_of_memory)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
-    char *quoted = strstr(wrong.text, " near "); /* the text may be a file that is no JSON */
+    char *quoted = l.unquoted ? strstr(wrong.text, " near ") : NULL;
     if (quoted)
         *quoted = '\0';
     if (!value)

@@ -1,11 +1,10 @@
 /* json.h - jansson behind strict limits, with errors that say where.
  *
  * Parsing refuses duplicate keys, nesting deeper than the limit, too many members, invalid UTF-8,
- * bytes after the value; the error gives line and column and what was expected, not the text. A
- * json_t that these functions return is a new reference of the caller's (json_decref); getters lend
- * what the object owns. The `path` of a getter names the object in errors: "data.width: got
- * \"wide\", expected an integer". jx_init (done by every entry point here) makes jansson allocate
- * through base/alloc.
+ * bytes after the value; the error gives line and column. A json_t that these functions return is a
+ * new reference of the caller's (json_decref); getters lend what the object owns. The `path` of a
+ * getter names the object in errors: "data.width: got \"wide\", expected an integer". jx_init (done
+ * by every entry point here) makes jansson allocate through base/alloc.
  */
 #ifndef DR_BASE_JSON_H
 #define DR_BASE_JSON_H
@@ -25,6 +24,7 @@ struct jx_limits {
     size_t depth;   /* nesting; 0: 32 */
     size_t members; /* object members and array elements, all together; 0: 1,000,000 */
     bool python;    /* bare Infinity and -Infinity, which Python's json module writes, are null */
+    bool unquoted;  /* errors quote nothing of the text: it may be a file that is no JSON at all */
     const atomic_int *stop; /* nonzero ends the parsing: DR_ECANCELED. NULL: never */
 };
 

@@ -263,10 +263,12 @@ int model_files_json(struct model_files *m, const char *name, bool optional,
 {
     const struct model_file *f;
     json_t *value = NULL;
+    struct jx_limits l = *limits;
+    l.unquoted = true;
     int r = optional ? model_files_find(m, name, limits->bytes, &f, err)
                      : model_files_need(m, name, limits->bytes, &f, err);
     if (!r && f)
-        r = f->text ? jx_parse(f->text, f->bytes, limits, f->path, &value, err)
+        r = f->text ? jx_parse(f->text, f->bytes, &l, f->path, &value, err)
                     : dr_fail(err, DR_EINTERNAL, "%s: its text was given back", f->path);
     if (!r && f && !json_is_object(value)) {
         r = dr_fail(err, DR_EFORMAT, "%s: got %s, expected an object", f->path, jx_kind(value));

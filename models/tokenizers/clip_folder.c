@@ -50,6 +50,7 @@ static struct jx_limits limits_of(const struct folder *f, enum file which)
     return (struct jx_limits){ .bytes = known[which].bytes,
                                .depth = known[which].depth,
                                .members = known[which].members,
+                               .unquoted = true,
                                .stop = f->stop };
 }
 
