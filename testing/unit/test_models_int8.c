@@ -144,6 +144,48 @@ static void copies_of_folders(void **state)
     assert_true(dr_is_file(in_dir("copy/tokenizer/vocab.json")));
 }
 
+static void put_text(const char *path, const char *text)
+{
+    assert_int_equal(dr_write_file(path, text, strlen(text), NULL), 0);
+}
+
+static void run(const char *command)
+{
+    if (system(command))
+        fail_msg("%s", command);
+}
+
+/* The model's files and its licence, links as what they lead to; nothing else. */
+static void copies_are_of_the_models_files(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct stat st;
+    char command[1000];
+    snprintf(command, sizeof command,
+             "cd '%s' && cp -r '%s' from && mv from/vae vae && ln -s ../vae from/vae && mv "
+             "from/tokenizer/vocab.json words && ln -s ../../words from/tokenizer/vocab.json && "
+             "mkfifo from/unet/pipe && ln -s /nowhere from/dangling && mkdir from/pictures",
+             test_dir(), test_source("testing/golden/odd/model"));
+    run(command);
+    put_text(in_dir("from/LICENSE.md"), "free");
+    put_text(in_dir("from/README.md"), "a card");
+    put_text(in_dir("from/pictures/a.png"), "x");
+    put_text(in_dir("from/unet/other.bin"), "x");
+    if (convert(in_dir("from"), in_dir("to"), NULL, &err))
+        fail_msg("%s", err.text);
+    check_copy(in_dir("from"), in_dir("to"));
+    assert_int_equal(lstat(in_dir("to/vae"), &st), 0);
+    assert_true(S_ISDIR(st.st_mode));
+    assert_int_equal(lstat(in_dir("to/tokenizer/vocab.json"), &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+    assert_int_equal(dr_is_file(in_dir("to/LICENSE.md")), true);
+    static const char *const absent[] = { "to/README.md", "to/pictures", "to/unet/other.bin",
+                                          "to/unet/pipe", "to/dangling" };
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
+        assert_int_equal(lstat(in_dir(absent[i]), &st), -1);
+}
+
 static int entries(const char *path)
 {
     int n = 0;
@@ -231,9 +273,8 @@ static void refuses_wrong_scales(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(copies_of_single_files),
-    cmocka_unit_test(copies_of_folders),
-    cmocka_unit_test(leaves_nothing_behind),
+    cmocka_unit_test(copies_of_single_files),         cmocka_unit_test(copies_of_folders),
+    cmocka_unit_test(copies_are_of_the_models_files), cmocka_unit_test(leaves_nothing_behind),
     cmocka_unit_test(refuses_wrong_scales),
 };
 
