@@ -297,6 +297,33 @@ static void links_stay_in_the_folder_of_models(void **state)
     assert_int_equal(host_end(&h), 0);
 }
 
+/* A copy inside of the model would become a part of it. */
+static void no_copy_goes_into_the_model(void **state)
+{
+    (void)state;
+    static const char *const outputs[] = { "model/copy", "model/unet/copy", "link/copy",
+                                           "link/unet/../copy", "model/copy/" };
+    struct host h;
+    char output[DR_PATH_MAX + 32];
+    const char *model = copy_model();
+    int before = program_entries("model") + program_entries("model/unet");
+    assert_int_equal(symlink("model", "link"), 0);
+    size_t folder = strlen(model) - strlen("model");
+    host_begin(&h, "--root", "/");
+    for (size_t i = 0; i < sizeof outputs / sizeof *outputs; i++) {
+        snprintf(output, sizeof output, "%.*s%s", (int)folder, model, outputs[i]);
+        host_say_json(&h, json_pack("{s:s,s:s,s:{s:s,s:s,s:b}}", "type", "convert", "request_id",
+                                    "c", "data", "model", model, "output", output, "int8", 1));
+        json_t *event = host_answer(&h, "c");
+        assert_true(json_is_false(json_object_get(event, "success")));
+        if (!strstr(host_text(event, "error"), "outside of the model's own folder"))
+            fail_msg("%s: %s", outputs[i], host_text(event, "error"));
+        json_decref(event);
+    }
+    assert_int_equal(program_entries("model") + program_entries("model/unet"), before);
+    assert_int_equal(host_end(&h), 0);
+}
+
 /* ---- packs ---- */
 
 static void use_own_cache(void)
@@ -356,6 +383,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(what_is_swapped_is_seen),
     cmocka_unit_test(an_edit_after_loading),
     cmocka_unit_test(links_stay_in_the_folder_of_models),
+    cmocka_unit_test(no_copy_goes_into_the_model),
     cmocka_unit_test(a_pack_that_changes_is_not_drawn_with),
 };
 

@@ -28,6 +28,31 @@ static const char *shard_of(int i, int n)
     return i < n / 2 ? "a" : i % 2 ? "b" : "c";
 }
 
+/* Tests that fail allocations count Darkroom's own, so it is one block of plain memory. */
+struct text {
+    char *data;
+    size_t n, size;
+};
+
+static struct text text_new(size_t size)
+{
+    struct text t = { malloc(size), 0, size };
+    assert_non_null(t.data);
+    t.data[0] = '\0';
+    return t;
+}
+
+static void say(struct text *t, const char *fmt, ...) DR_PRINTF(2, 3);
+
+static void say(struct text *t, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    t->n += (size_t)vsnprintf(t->data + t->n, t->size - t->n, fmt, ap);
+    va_end(ap);
+    assert_true(t->n < t->size);
+}
+
 static void name_of(int i, char dst[PER_NAME + 1])
 {
     snprintf(dst, PER_NAME + 1, "%0*d", PER_NAME, i);
@@ -37,18 +62,17 @@ static void make_shards(int n)
 {
     struct st_writer *w[3] = { st_writer_new(), st_writer_new(), st_writer_new() };
     char name[PER_NAME + 1], path[64];
-    char *text = malloc((size_t)n * (PER_NAME + 30) + 100), *at = text;
-    assert_non_null(text);
-    at += sprintf(at, "{\"weight_map\":{");
+    struct text text = text_new((size_t)n * (PER_NAME + 30) + 100);
+    say(&text, "{\"weight_map\":{");
     for (int i = 0; i < n; i++) {
         const char *shard = shard_of(i, n);
         name_of(i, name);
         st_writer_add_text(w[*shard - 'a'], name, "F32", "");
-        at += sprintf(at, "%s\"%s\":\"%s.safetensors\"", i ? "," : "", name, shard);
+        say(&text, "%s\"%s\":\"%s.safetensors\"", i ? "," : "", name, shard);
     }
-    sprintf(at, "}}");
-    test_write_text(folder_path(index_file), text);
-    free(text);
+    say(&text, "}}");
+    test_write_text(folder_path(index_file), text.data);
+    free(text.data);
     for (int k = 0; k < 3; k++) {
         snprintf(path, sizeof path, "unet/%c.safetensors", 'a' + k);
         st_writer_save(w[k], folder_path(path));
@@ -77,15 +101,13 @@ static void a_map_of_too_many_is_refused(void **state)
 {
     (void)state;
     folder_make();
-    size_t size = 70000 * 24 + 100;
-    char *text = malloc(size), *at = text;
-    assert_non_null(text);
-    at += sprintf(at, "{\"weight_map\":{");
+    struct text text = text_new(70000 * 24 + 100);
+    say(&text, "{\"weight_map\":{");
     for (int i = 0; i < 70000; i++)
-        at += sprintf(at, "%s\"%d\":\"s%d\"", i ? "," : "", i, i);
-    sprintf(at, "}}");
-    test_write_text(folder_path(index_file), text);
-    free(text);
+        say(&text, "%s\"%d\":\"s%d\"", i ? "," : "", i, i);
+    say(&text, "}}");
+    test_write_text(folder_path(index_file), text.data);
+    free(text.data);
     unlink(folder_path("unet/diffusion_pytorch_model.safetensors"));
     folder_must_fail(DR_ELIMIT, "70000 tensors");
     test_write_text(folder_path(index_file), "{\"weight_map\":{\"a\":\"b\\nc\"}}");
@@ -165,43 +187,41 @@ static void json_ends_at_a_stop(void **state)
 static void long_lists_of_tokens_are_refused(void **state)
 {
     (void)state;
-    static const char *const files[][3] = {
-        { "added_tokens.json", "{", "\"t%d\":7" },
-        { "special_tokens_map.json", "{\"additional_special_tokens\":[", "\"t%d\"" },
-        { "tokenizer_config.json", "{\"extra_special_tokens\":[", "\"t%d\"" },
-        { "tokenizer_config.json", "{\"added_tokens_decoder\":{", "\"%d\":{\"content\":\"x\"}" },
+    static const struct {
+        const char *name, *begin, *before, *after, *end;
+    } files[] = {
+        { "added_tokens.json", "{", "t", ":7", "}" },
+        { "special_tokens_map.json", "{\"additional_special_tokens\":[", "t", "", "]}" },
+        { "tokenizer_config.json", "{\"extra_special_tokens\":[", "t", "", "]}" },
+        { "tokenizer_config.json", "{\"added_tokens_decoder\":{", "", ":{\"content\":\"x\"}",
+          "}}" },
     };
     const int n = 60000;
-    char *text = malloc((size_t)n * 40 + 100), folder[64], path[128];
-    assert_non_null(text);
+    char folder[64], path[128];
+    struct text text = text_new((size_t)n * 40 + 100);
     folder_make();
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         struct dr_error err = { 0 };
         struct tok *tok;
-        char *at = text + sprintf(text, "%s", files[i][1]);
-        for (int k = 0; k < n; k++) {
-            *at = ',';
-            at += k != 0;
-            at += sprintf(at, files[i][2], k);
-        }
-        for (const char *c = files[i][1] + strlen(files[i][1]); c-- > files[i][1];)
-            if (*c == '[' || *c == '{')
-                *at++ = *c == '[' ? ']' : '}';
-        *at = '\0';
+        text.n = 0;
+        say(&text, "%s", files[i].begin);
+        for (int k = 0; k < n; k++)
+            say(&text, "%s\"%s%d\"%s", k ? "," : "", files[i].before, k, files[i].after);
+        say(&text, "%s", files[i].end);
         snprintf(folder, sizeof folder, "tok%zu", i);
         snprintf(path, sizeof path, "%s/vocab.json", folder);
         test_write_text(folder_path(path), "{\"a\":0,\"b</w>\":1,\"ab</w>\":2}");
         snprintf(path, sizeof path, "%s/merges.txt", folder);
         test_write_text(folder_path(path), "a b</w>\n");
-        snprintf(path, sizeof path, "%s/%s", folder, files[i][0]);
-        test_write_text(folder_path(path), text);
+        snprintf(path, sizeof path, "%s/%s", folder, files[i].name);
+        test_write_text(folder_path(path), text.data);
         double start = processor_seconds();
         int r = tok_open_folder(folder_path(folder), &tok, &err);
         if (r != DR_ELIMIT)
-            fail_msg("%s: %d %s", files[i][0], r, err.text);
+            fail_msg("%s: %d %s", files[i].name, r, err.text);
         assert_true(processor_seconds() - start < 2);
     }
-    free(text);
+    free(text.data);
 }
 
 static const struct CMUnitTest tests[] = {
