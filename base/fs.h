@@ -25,15 +25,16 @@ struct dr_map {
 /* Regular files only. On failure *ret_map is {.fd = -1}, which dr_map_close takes. */
 int dr_map_open(struct dr_map *ret_map, const char *path, struct dr_error *err);
 void dr_map_close(struct dr_map *m);
+/* The same of a file that is open; the descriptor stays the caller's, `path` names it in errors. */
+int dr_map_fd(struct dr_map *ret_map, int fd, const char *path, struct dr_error *err);
 
 /* DR_EIO when the file's size or modification time is no longer what it was. */
 int dr_map_check(const struct dr_map *m, const char *path, struct dr_error *err);
 
-/* Whether `path` still leads to the file that was mapped, unchanged. */
-bool dr_map_current(const struct dr_map *m, const char *path);
-
 /* Appends a whole regular file; DR_ELIMIT when it is larger than `maximum`. */
 int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_error *err);
+/* The same of a file that is open, from its start whatever its position. */
+int dr_read_fd(int fd, const char *path, size_t maximum, struct buf *dst, struct dr_error *err);
 
 /* Replaces a file whole or not at all: temporary file beside it, fsync, rename. Mode 0666 less the
  * umask. */

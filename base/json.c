@@ -118,13 +118,19 @@ static int scan(const char *text, size_t n, const struct jx_limits *limits, cons
 struct feed {
     const char *text;
     size_t left;
+    const atomic_int *stop;
 };
+
+static bool stopped(const atomic_int *stop)
+{
+    return stop && atomic_load(stop);
+}
 
 static size_t feed(void *buffer, size_t size, void *data)
 {
     struct feed *f = data;
     size_t n = f->left < FEED ? f->left : FEED;
-    if (reserve.touched)
+    if (reserve.touched || stopped(f->stop))
         return (size_t)-1;
     n = n < size ? n : size;
     memcpy(buffer, f->text, n);
@@ -134,10 +140,10 @@ static size_t feed(void *buffer, size_t size, void *data)
 }
 
 /* NULL with *wrong filled in, or DR_ENOMEM told by *ret_short. */
-static json_t *parse(const char *text, size_t n, size_t longest, json_error_t *wrong,
-                     bool *ret_short)
+static json_t *parse(const char *text, size_t n, size_t longest, const atomic_int *stop,
+                     json_error_t *wrong, bool *ret_short)
 {
-    struct feed f = { text, n };
+    struct feed f = { text, n, stop };
     reserve = (struct reserve){ .size = 4 * longest + FEED_NEEDS };
     reserve.block = dr_malloc(DR_TAG_BASE, reserve.size);
     *ret_short = true;
@@ -204,9 +210,16 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     json_error_t wrong;
     bool short_of_memory;
     memset(&wrong, 0, sizeof wrong);
-    json_t *value = parse(text, n, longest, &wrong, &short_of_memory);
+    json_t *value = parse(text, n, longest, l.stop, &wrong, &short_of_memory);
+    if (stopped(l.stop)) {
+        json_decref(value);
+        return dr_fail(err, DR_ECANCELED, "%s: reading it was stopped", what);
+    }
     if (short_of_memory)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
+    char *quoted = l.unquoted ? strstr(wrong.text, " near ") : NULL;
+    if (quoted)
+        *quoted = '\0';
     if (!value)
         return dr_fail(err, DR_EFORMAT, "%s: line %d column %d: %s", what,
                        wrong.line < 1 ? 1 : wrong.line, wrong.column < 0 ? 0 : wrong.column,

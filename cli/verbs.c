@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "base/members.h"
 #include "base/nearest.h"
 #include "cli/report.h"
 #include "cli/settings.h"
@@ -24,6 +25,12 @@ static const struct cli_verb *const verbs[] = {
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs, THREADS_MOST = 1024 };
+
+static const char *const lines[VERBS] = {
+#define VERB(name) #name,
+#include "cli/verbs.def"
+#undef VERB
+};
 
 static const struct option_info own[OPT_COUNT] = {
 #define OPTION(name_, letter_, value_, choices_, help_)                                            \
@@ -51,6 +58,26 @@ static const struct {
 const struct cli_verb *cli_verb_at(int i)
 {
     return i < VERBS ? verbs[i] : NULL;
+}
+
+int cli_verb_check(const struct cli_verb *verb, const char *line, struct dr_error *err)
+{
+    const struct dr_member members[] = {
+        { "synopsis", verb->synopsis != NULL },
+        { "summary", verb->summary != NULL },
+        { "run", verb->run != NULL },
+        { "most", verb->most >= verb->least && verb->most <= CLI_ARGUMENTS },
+    };
+    int r = dr_members_check_name("verb", line, verb->name, err);
+    return r ? r : dr_members_check("verb", line, members, sizeof members / sizeof *members, err);
+}
+
+static int check_verbs(struct dr_error *err)
+{
+    int r = 0;
+    for (int i = 0; !r && i < VERBS; i++)
+        r = cli_verb_check(verbs[i], lines[i], err);
+    return r;
 }
 
 int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_error *err)
@@ -334,6 +361,10 @@ int cli_main(int argc, char **argv)
     open_standard();
     signal(SIGPIPE, SIG_IGN);
     jx_init();
+    if (check_verbs(&err) < 0) {
+        report_error(err.text);
+        return EXIT_FAILURE;
+    }
     const char *word = argc > 1 ? argv[1] : "help";
     if (!strcmp(word, "-h") || !strcmp(word, "--help"))
         word = "help";

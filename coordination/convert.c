@@ -21,7 +21,8 @@ enum { PARTS = 5, NOTE = 1024 };
 struct conversion {
     struct engine *engine;
     struct worker_job *job;
-    char model[DR_PATH_MAX], output[DR_PATH_MAX], report[DR_PATH_MAX]; /* as the request has them */
+    struct engine_model model;
+    char output[DR_PATH_MAX], report[DR_PATH_MAX]; /* as the request has them */
     int folder; /* descriptor of the one that output and report lie in, or -1 */
     bool stream;
     struct quantize_copy copy;
@@ -50,8 +51,10 @@ static int measure(struct conversion *k, struct dr_error *err)
     say(k, 0, "opening the model");
     int r = device_manager_backend(k->engine->devices, "auto", PRECISION_F32, &be, err);
     if (!r)
-        r = pipeline_open(k->model, be, &(struct pipeline_options){ .stop = stop_of(k) },
-                          &k->pipeline, err);
+        r = pipeline_open(
+            k->model.path, be,
+            &(struct pipeline_options){ .root = engine_model_root(&k->model), .stop = stop_of(k) },
+            &k->pipeline, err);
     if (r < 0)
         return r;
     say(k, 1, "drawing samples");
@@ -67,7 +70,7 @@ static int write_copy(struct conversion *k, struct dr_error *err)
     char note[NOTE];
     struct digest_options digest = { .stop = stop_of(k) };
     say(k, 3, "writing");
-    int r = digest_path(k->model, &digest, k->digest, err);
+    int r = checkpoint_digest(k->pipeline->checkpoint, &digest, k->digest, err);
     if (r < 0)
         return r;
     snprintf(note, sizeof note,
@@ -80,8 +83,8 @@ static int write_copy(struct conversion *k, struct dr_error *err)
 
 /* The distance of a model's predictions from float32's in the best set of that precision; a machine
  * without one is no failure. */
-static int compare(struct conversion *k, const char *path, enum precision precision, double *ret,
-                   char set[32], struct dr_error *err)
+static int compare(struct conversion *k, const struct model_root *root, const char *path,
+                   enum precision precision, double *ret, char set[32], struct dr_error *err)
 {
     struct backend *be;
     struct pipeline *p;
@@ -94,7 +97,8 @@ static int compare(struct conversion *k, const char *path, enum precision precis
     float *preds = dr_malloc(DR_TAG_JOB, values * sizeof *preds);
     if (!preds)
         return dr_fail(err, DR_ENOMEM, "out of memory for predictions");
-    int r = pipeline_open(path, be, &(struct pipeline_options){ .stop = stop_of(k) }, &p, err);
+    struct pipeline_options how = { .root = root, .stop = stop_of(k) };
+    int r = pipeline_open(path, be, &how, &p, err);
     if (!r) {
         r = int8_predict(p, &k->samples, (struct int8_watch){ NULL, NULL }, stop_of(k), preds, err);
         *ret = int8_distance(preds, k->choice.preds, values);
@@ -132,13 +136,13 @@ static json_t *report_of(const struct conversion *k)
 {
     const struct int8_choice *c = &k->choice;
     return json_pack(
-        "{s:s,s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:O,s:o}", "model", k->model,
+        "{s:s,s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model", k->model.path,
         "output", k->output, "report", k->report, "samples", k->samples.n, "latent_width",
         (json_int_t)k->samples.w, "latent_height", (json_int_t)k->samples.h, "layer_limit",
         INT8_LAYER_LIMIT, "budget", c->budget, "mean_layer_error", c->mean, "emulated_error",
         c->error, "int8", measured(k->int8_error, k->int8_set), "wide",
         measured(k->wide_error, k->wide_set), "parameters_int8", (json_int_t)c->parameters,
-        "parameters", (json_int_t)c->total, "left_out", k->copy.left_out, "layers", layers_json(c));
+        "parameters", (json_int_t)c->total, "layers", layers_json(c));
 }
 
 /* "OUT/" QUANTIZE_REPORT, or "NAME.int8.json" beside a single file. */
@@ -178,7 +182,7 @@ static int write_card(struct conversion *k, struct dr_error *err)
                        "- Every layer: int8_report.json.\n\n"
                        "The page of that model is not copied, as it describes other weights. Its "
                        "licence holds for this copy too.\n",
-                       dr_path_base(k->model), DR_VERSION, k->digest, chosen, c->n,
+                       dr_path_base(k->model.path), DR_VERSION, k->digest, chosen, c->n,
                        (double)c->parameters / 1e6, (double)c->total / 1e6, c->error);
     if (r < 0)
         r = dr_fail(err, r, "out of memory for the copy's page");
@@ -287,12 +291,13 @@ static int check_output(struct conversion *k, const char *output, struct dr_erro
 
 static int check_model(struct conversion *k, struct dr_error *err)
 {
-    bool int8, folder = dr_is_dir(k->model);
-    int r = quantize_check(&k->copy, k->model, err);
+    bool int8, folder = dr_is_dir(k->model.path);
+    int r = quantize_check(&k->copy, k->model.path, err);
     if (!r)
-        r = pipeline_manager_int8(k->engine->pipelines, k->model, &int8, err);
+        r = pipeline_manager_int8(k->engine->pipelines, engine_model_root(&k->model), k->model.path,
+                                  &int8, err);
     if (!r && int8)
-        r = dr_fail_field(err, DR_EINVAL, "model", k->model,
+        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path,
                           "a model that has no weights of 8 bits yet", NULL);
     if (!r)
         r = report_path(k->output, folder, k->report, err);
@@ -312,9 +317,10 @@ static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err
     say(k, 4, "comparing predictions");
     /* what was written, whatever has its folder's name by now */
     snprintf(path, sizeof path, "/proc/self/fd/%d/%s", k->folder, k->copy.temporary);
-    r = compare(k, path, PRECISION_INT8, &k->int8_error, k->int8_set, err);
+    r = compare(k, NULL, path, PRECISION_INT8, &k->int8_error, k->int8_set, err);
     if (!r)
-        r = compare(k, k->model, PRECISION_BF16, &k->wide_error, k->wide_set, err);
+        r = compare(k, engine_model_root(&k->model), k->model.path, PRECISION_BF16, &k->wide_error,
+                    k->wide_set, err);
     if (r < 0)
         return r;
     json_t *report = report_of(k);
@@ -338,7 +344,7 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
     if (!r)
         r = check_output(&k, output, err);
     if (!r)
-        r = engine_model_path(engine, model, k.model, sizeof k.model, err);
+        r = engine_find_model(engine, model, &k.model, err);
     if (!r)
         r = check_model(&k, err);
     if (!r)

@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/cpu/kernels.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mapguard.h"
 #include "coordination/engine.h"
+#include "schedulers/scheduler_factory.h"
 
 struct darkroom {
     struct engine engine;
@@ -190,6 +192,16 @@ static int send_ready(struct darkroom *d, struct dr_error *err)
     return r;
 }
 
+/* A descriptor that lacks a member is a mistake of whoever added it: said before anything uses it.
+ */
+static int check_tables(struct dr_error *err)
+{
+    int r = sched_tables_check(err);
+    if (!r)
+        r = op_tables_check(err);
+    return r ? r : kernel_tables_check(err);
+}
+
 int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
                   struct darkroom **ret_engine, char *error, size_t error_size)
 {
@@ -209,6 +221,8 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
         r = jx_parse(options, strlen(options), NULL, "options", &json, &err);
     if (!r && json)
         r = read_options(json, &o, &err);
+    if (!r)
+        r = check_tables(&err);
     if (!r)
         r = mapguard_install(&err);
     if (!r)

@@ -35,7 +35,7 @@ struct generation {
 struct digest_thread {
     pthread_t thread;
     bool running;
-    const char *path;
+    const struct checkpoint *checkpoint;
     atomic_int stop;
     int result;
     char hex[SHA256_HEX];
@@ -46,14 +46,14 @@ static void *digest_main(void *arg)
 {
     struct digest_thread *d = arg;
     struct digest_options options = { .stop = &d->stop };
-    d->result = digest_path(d->path, &options, d->hex, &d->error);
+    d->result = checkpoint_digest(d->checkpoint, &options, d->hex, &d->error);
     return NULL;
 }
 
 static void digest_start(struct digest_thread *d, const struct pipeline *p)
 {
     memset(d, 0, sizeof *d);
-    d->path = checkpoint_path(p->checkpoint);
+    d->checkpoint = p->checkpoint;
     snprintf(d->hex, sizeof d->hex, "%s", p->digest);
     if (d->hex[0])
         return;
@@ -233,6 +233,10 @@ static int load(struct generation *g, struct dr_error *err)
         r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, NULL, &g->plan, err);
     if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
         pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
+    if (!r && g->pipeline->news[0]) {
+        add_warning(g, g->pipeline->news);
+        g->pipeline->news[0] = '\0';
+    }
     if (!r && g->pipeline->warning[0])
         add_warning(g, g->pipeline->warning);
     return r;
@@ -345,11 +349,11 @@ static int add_summary(struct generation *g, const struct job_timing *timing, js
     return r ? r : jx_set(data, "warnings", json_incref(g->warnings));
 }
 
-static void model_name(const char *path, char *dst, size_t n)
+static void model_name(const struct checkpoint *c, char *dst, size_t n)
 {
-    const char *base = dr_path_base(path);
-    size_t len = strlen(base), extension = strlen(dr_path_extension(path));
-    snprintf(dst, n, "%.*s", (int)(dr_is_dir(path) ? len : len - extension), base);
+    const char *base = dr_path_base(checkpoint_path(c));
+    size_t len = strlen(base), extension = strlen(dr_path_extension(base));
+    snprintf(dst, n, "%.*s", (int)(checkpoint_is_folder(c) ? len : len - extension), base);
 }
 
 static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
@@ -359,14 +363,14 @@ static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
     struct digest_thread digest;
     char name[DR_PATH_MAX];
     struct job_events events = { .step = on_step, .ctx = g };
-    const char *path = checkpoint_path(g->pipeline->checkpoint);
     announce(g);
     digest_start(&digest, g->pipeline);
     int r = job_run(g->pipeline, &g->job, &g->plan, &events, g->worker->stop, images, &timing, err);
     const char *hex = digest_join(&digest, r < 0, g->worker->stop);
     if (r < 0)
         return r;
-    model_name(path, name, sizeof name);
+    snprintf(g->pipeline->digest, sizeof g->pipeline->digest, "%s", hex);
+    model_name(g->pipeline->checkpoint, name, sizeof name);
     struct receipt_facts facts = facts_of(g, name, hex);
     json_t *data = json_object();
     r = data ? add_images(g, &facts, images, data, err) : dr_fail(err, DR_ENOMEM, "out of memory");

@@ -502,7 +502,7 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
             const struct job_events *events, const atomic_int *stop, struct dr_image *images,
             struct job_timing *ret_timing, struct dr_error *err)
 {
-    if (!pipeline_is_ready(p))
+    if (p->pack && pack_promised(p->pack))
         return dr_fail(err, DR_EINTERNAL, "a pipeline that was opened for planning cannot run");
     struct memory_plan copy = *plan;
     struct job own = *job; /* with its stages open */
@@ -520,9 +520,7 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
         r = walk(&k, err);
     stages_close(&own.stages);
     if (!r)
-        r = pipeline_check(p, err);
-    if (p->pack && pack_check(p->pack, NULL))
-        pack_discard(p->pack);
+        r = pipeline_check_after(p, stop, err);
     if (r < 0) {
         for (int i = 0; i < job->batch; i++)
             img_free(&images[i]);

@@ -77,7 +77,7 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
     int r = infotext_texts(job, dst);
     if (!r)
         r = buf_printf(dst, "Steps: %d, Sampler: %s, Schedule type: %s", job->sched.steps,
-                       job->sched.sampler->title, job->sched.schedule->title);
+                       sched_title(job->sched.sampler), schedule_title(job->sched.schedule));
     if (!r)
         r = pair_number(dst, "CFG scale", job->guidance_scale);
     if (!r)

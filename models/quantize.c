@@ -17,7 +17,7 @@
 #include "models/checkpoint.h"
 #include "models/formats/safetensors_write.h"
 
-enum { CHUNK = 1 << 20, DEPTH = 4, LEVELS = 256 };
+enum { CHUNK = 1 << 20, LEVELS = 256 };
 
 /* A file or folder of the copy. */
 struct quantize_made {
@@ -31,7 +31,6 @@ struct job {
     const struct quantize_choice *choice;
     const atomic_int *stop;
     struct dr_error *err;
-    int source; /* descriptor of the model's folder */
 };
 
 static int stopped(const struct job *j)
@@ -239,6 +238,28 @@ static void remove_made(struct quantize_copy *k)
 
 /* ---- the other files of a folder ---- */
 
+/* The folder of the copy that `name` will lie in, made if it is missing; to be closed. */
+static int place_of(const struct job *j, const char *name, int *ret_fd)
+{
+    char part[DR_PATH_MAX];
+    int to = openat(j->k->own, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+    if (to < 0)
+        return dr_fail_errno(j->err, j->k->path, "open");
+    for (const char *slash = name; !r && (slash = strchr(slash, '/')); slash++) {
+        snprintf(part, sizeof part, "%.*s", (int)(slash - name), name);
+        const char *base = dr_path_base(part);
+        int next = openat(to, base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (next < 0 && errno == ENOENT)
+            r = make_folder(j, to, base, part, &next);
+        else if (next < 0)
+            r = dr_fail_errno(j->err, part, "open");
+        close(to);
+        to = next;
+    }
+    *ret_fd = to;
+    return r;
+}
+
 /* Where an open file or folder really lies. */
 static int real_path(const struct job *j, int fd, char dst[DR_PATH_MAX])
 {
@@ -281,40 +302,12 @@ static int beside_weights(const struct job *j, const char *path, bool *ret)
     return 0;
 }
 
-static bool is_component(const char *relative)
-{
-    static const char *const names[] = { "unet",           "vae",       "text_encoder",
-                                         "text_encoder_2", "tokenizer", "tokenizer_2",
-                                         "scheduler" };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (!strcmp(relative, names[i]))
-            return true;
-    return false;
-}
-
-/* Whether what was opened as an entry of the folder `from` belongs to the model: a link that leads
- * elsewhere may have brought anything. */
-static int belongs(const struct job *j, int from, int fd, const char *relative, bool folder,
-                   bool *ret)
-{
-    char path[DR_PATH_MAX], here[DR_PATH_MAX], top[DR_PATH_MAX];
-    int r = real_path(j, fd, path);
-    if (!r)
-        r = real_path(j, from, here);
-    if (!r)
-        r = real_path(j, j->source, top);
-    if (r)
-        return r;
-    *ret = lies_in(path, here) || (folder ? is_component(relative) : lies_below(path, top));
-    return *ret || folder ? 0 : beside_weights(j, path, ret);
-}
-
 static int copy_bytes(const struct job *j, int from, int to, const char *relative, int64_t size)
 {
     char *piece = dr_malloc(DR_TAG_FILE, CHUNK);
     int r = piece ? 0 : no_memory(j);
     for (int64_t at = 0; !r;) {
-        ssize_t n = read(from, piece, CHUNK);
+        ssize_t n = pread(from, piece, CHUNK, at);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -337,14 +330,12 @@ static int copy_bytes(const struct job *j, int from, int to, const char *relativ
     return r;
 }
 
-static int copy_file(const struct job *j, int from, int to, const char *name, const char *relative,
-                     int64_t size)
+/* `from` stays the caller's, whatever its position. */
+static int copy_file(const struct job *j, int from, int fd, const char *relative)
 {
-    int fd;
-    int r = make_file(j, to, name, relative, &fd);
-    if (r)
-        return r;
-    r = copy_bytes(j, from, fd, relative, size);
+    struct stat st;
+    int r = fstat(from, &st) ? dr_fail_errno(j->err, relative, "examine")
+                             : copy_bytes(j, from, fd, relative, st.st_size);
     if (!r && fsync(fd))
         r = dr_fail_errno(j->err, relative, "write");
     if (close(fd) && !r)
@@ -360,107 +351,93 @@ static const struct safetensors *used_file(const struct job *j, const char *rela
     return NULL;
 }
 
-/* Other variants and formats of the weights, which the checkpoint does not use. */
-static bool is_weights(const char *name)
+/* A new file of the copy with what `from` has, or with what becomes of weights. */
+static int copy_to(const struct job *j, int from, const char *name)
 {
-    static const char *const extensions[] = { ".safetensors", ".bin",  ".ckpt",
-                                              ".pt",          ".onnx", ".msgpack" };
-    for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
-        if (!strcmp(dr_path_extension(name), extensions[i]))
+    const struct safetensors *st = used_file(j, name);
+    int to, fd;
+    int r = place_of(j, name, &to);
+    if (r)
+        return r;
+    r = make_file(j, to, dr_path_base(name), name, &fd);
+    close(to);
+    if (r)
+        return r;
+    return st ? rewrite_file(j, st, fd, name) : copy_file(j, from, fd, name);
+}
+
+static bool is_licence(const char *name)
+{
+    static const char *const names[] = { "LICENSE", "LICENCE", "COPYING", "NOTICE" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strncasecmp(name, names[i], strlen(names[i])))
             return true;
     return false;
 }
 
-/* Hidden entries stay behind: they are some program's own. */
-static bool is_skipped(const char *name, const char *relative)
+/* Nobody has read it, so a link may have brought anything: it must lie in the model's folder `top`
+ * or beside its weights. Opened first without reading, then by that descriptor. */
+static int copy_licence(const struct job *j, int top, const char *name)
 {
-    return name[0] == '.' || !strcasecmp(relative, QUANTIZE_CARD) ||
-           !strcmp(relative, QUANTIZE_REPORT) || is_weights(relative);
-}
-
-static bool same(const struct stat *a, const struct stat *b)
-{
-    return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
-}
-
-static int copy_folder(const struct job *j, int from, const char *relative, int to, int depth);
-
-/* An entry that is open as `at` (O_PATH). Reopening it by its descriptor opens no device. */
-static int copy_opened(const struct job *j, int at, const char *relative, int to, int depth,
-                       const struct stat *st)
-{
-    char path[40];
-    const char *name = dr_path_base(relative);
-    int made, r = 0;
-    bool folder = S_ISDIR(st->st_mode);
-    snprintf(path, sizeof path, "/proc/self/fd/%d", at);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | (folder ? O_DIRECTORY : 0));
-    if (fd < 0)
-        return dr_fail_errno(j->err, relative, "open");
-    if (!folder) {
-        r = copy_file(j, fd, to, name, relative, st->st_size);
-    } else if (!(r = make_folder(j, to, name, relative, &made))) {
-        r = copy_folder(j, fd, relative, made, depth + 1);
-        close(made);
-    }
-    close(fd);
-    return r;
-}
-
-static int copy_entry(const struct job *j, int from, const char *relative, int to, int depth)
-{
-    const char *name = dr_path_base(relative);
-    const struct safetensors *st = used_file(j, relative);
-    struct stat found, own;
-    bool ours;
-    int fd, r = 0;
-    if (st) {
-        r = make_file(j, to, name, relative, &fd);
-        return r ? r : rewrite_file(j, st, fd, relative);
-    }
-    if (is_skipped(name, relative))
+    char link[40], path[DR_PATH_MAX], folder[DR_PATH_MAX];
+    struct stat st;
+    bool ours = false;
+    int at = model_files_open_other(j->c->model, name, O_PATH), r = 0;
+    if (at < 0) /* a link to nowhere, or out of the models' folder */
         return 0;
-    int at = openat(from, name, O_PATH | O_CLOEXEC);
-    if (at < 0) /* a link to nowhere, or just removed */
-        return errno == ENOENT || errno == ELOOP ? 0 : dr_fail_errno(j->err, relative, "open");
-    if (fstat(at, &found) || fstat(j->k->own, &own))
-        r = dr_fail_errno(j->err, relative, "examine");
-    bool folder = !r && S_ISDIR(found.st_mode);
-    if (!r && (S_ISREG(found.st_mode) || (folder && depth < DEPTH)) && !same(&found, &own)) {
-        r = belongs(j, from, at, relative, folder, &ours);
-        if (!r && ours)
-            r = copy_opened(j, at, relative, to, depth, &found);
-        else if (!r && jx_add(j->k->left_out, json_string(relative)) < 0)
-            r = no_memory(j);
+    if (!fstat(at, &st) && S_ISREG(st.st_mode)) {
+        r = real_path(j, at, path);
+        if (!r)
+            r = real_path(j, top, folder);
+        ours = !r && lies_below(path, folder);
+        if (!r && !ours)
+            r = beside_weights(j, path, &ours);
+    }
+    if (!r && ours) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", at);
+        int fd = open(link, O_RDONLY | O_CLOEXEC);
+        r = fd < 0 ? dr_fail_errno(j->err, name, "open") : copy_to(j, fd, name);
+        if (fd >= 0)
+            close(fd);
     }
     close(at);
     return r;
 }
 
-static int copy_folder(const struct job *j, int from, const char *relative, int to, int depth)
+/* A licence goes with every copy. It lies beside model_index.json. */
+static int copy_licences(const struct job *j)
 {
-    char name[DR_PATH_MAX];
-    int fd = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+    int fd = model_files_open_other(j->c->model, ".", O_RDONLY | O_DIRECTORY), r = 0;
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    struct dirent *entry;
     if (!dir) {
-        r = dr_fail_errno(j->err, *relative ? relative : j->c->path, "read the folder");
+        r = dr_fail_errno(j->err, j->c->path, "read the folder");
         if (fd >= 0)
             close(fd);
         return r;
     }
-    while (!r && (entry = readdir(dir))) {
-        if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
-            continue;
-        r = dr_path_join(name, sizeof name, relative, entry->d_name);
-        r = r ? dr_fail(j->err, r, "%s: the path is too long", entry->d_name)
-              : copy_entry(j, from, name, to, depth);
-    }
+    for (struct dirent *entry; !r && (entry = readdir(dir));)
+        if (is_licence(entry->d_name))
+            r = copy_licence(j, dirfd(dir), entry->d_name);
     closedir(dir);
     return r;
 }
 
+static int copy_folder(const struct job *j)
+{
+    const struct model_file *m;
+    int r = 0;
+    for (size_t i = 0; !r && (m = model_files_at(j->c->model, i)); i++)
+        if (m->kind == MODEL_FILE_PRESENT)
+            r = copy_to(j, m->fd, m->name);
+    return r ? r : copy_licences(j);
+}
+
 /* ---- the whole ---- */
+
+static bool same(const struct stat *a, const struct stat *b)
+{
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
 
 /* Compares the folders above the copy's place with the model's. */
 static int check_apart(const struct quantize_copy *k, int source, const char *model,
@@ -498,24 +475,15 @@ int quantize_check(const struct quantize_copy *k, const char *model, struct dr_e
     return r;
 }
 
-static int write_folder(struct job *j)
+static int write_folder(const struct job *j)
 {
     struct quantize_copy *k = j->k;
-    j->source = open(j->c->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (j->source < 0)
-        return dr_fail_errno(j->err, j->c->path, "open");
-    int r = check_apart(k, j->source, j->c->path, j->err);
-    if (!r) {
-        k->own = dr_make_temporary(k->folder, dr_path_base(k->path), k->temporary);
-        r = k->own < 0 ? dr_fail_errno(j->err, k->path, "make a folder beside")
+    k->own = dr_make_temporary(k->folder, dr_path_base(k->path), k->temporary);
+    int r = k->own < 0 ? dr_fail_errno(j->err, k->path, "make a folder beside")
                        : remember(j, k->own, "");
-        if (r && *k->temporary)
-            unlinkat(k->folder, k->temporary, AT_REMOVEDIR);
-    }
-    if (!r)
-        r = copy_folder(j, j->source, "", k->own, 0);
-    close(j->source);
-    return r;
+    if (r && *k->temporary)
+        unlinkat(k->folder, k->temporary, AT_REMOVEDIR);
+    return r ? r : copy_folder(j);
 }
 
 static int write_single(const struct job *j)
@@ -542,9 +510,10 @@ int quantize_write(struct quantize_copy *k, const struct checkpoint *c,
                    struct dr_error *err)
 {
     struct job j = { .k = k, .c = c, .choice = choice, .stop = stop, .err = err };
-    k->left_out = json_array();
-    int r = !k->left_out ? no_memory(&j) : c->folder ? write_folder(&j) : write_single(&j);
-    return r ? r : checkpoint_check(c, err);
+    int r = c->folder ? write_folder(&j) : write_single(&j);
+    if (!r && !checkpoint_current(c))
+        r = dr_fail(err, DR_EIO, "%s: was changed while it was copied", c->path);
+    return r;
 }
 
 int quantize_add(struct quantize_copy *k, const char *name, const struct buf *text,
@@ -581,6 +550,5 @@ void quantize_end(struct quantize_copy *k)
     dr_free(k->made);
     if (k->own >= 0)
         close(k->own);
-    json_decref(k->left_out);
     *k = (struct quantize_copy){ .own = -1 };
 }

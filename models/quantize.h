@@ -1,11 +1,10 @@
 /* quantize.h - a copy of a checkpoint with some weights in 8 bits.
  *
  * A chosen "X.weight" becomes I8, with "X.weight_scale" beside it: float32, one for each output
- * (backend/ops/int8.h says how they are rounded). Everything else of the files, and every other
- * file of a folder, is copied, but for weights that the checkpoint does not use and the folder's
- * card, which describes another model. Links are followed to the folders of components and to
- * files that lie beside files of weights that the checkpoint uses (as in the cache of the Hugging
- * Face hub); others that lead out of the folder are left out.
+ * (backend/ops/int8.h says how they are rounded). Everything else of the files is copied, and of a
+ * folder the files that belong to the model (models/model_files.h) and its licence, where that
+ * really lies in the folder or beside the weights (as in the cache of the Hugging Face hub); not
+ * its card, which describes another model. Where a file is a link the copy has a file.
  *
  * The copy is made under a temporary name beside its place, in a folder that stays open, and gets
  * its name when it is whole. It remembers what it has made, and removes nothing else.
@@ -20,7 +19,6 @@
 #define DR_MODELS_QUANTIZE_H
 
 #include "base/fs.h"
-#include "base/json.h"
 #include "models/model_loader.h"
 
 #define QUANTIZE_CARD "README.md"
@@ -42,7 +40,6 @@ struct quantize_copy {
     int own;             /* a copy that is a folder: its descriptor, else -1 */
     struct quantize_made *made;
     size_t n_made, cap_made;
-    json_t *left_out; /* names of links that were not followed */
 };
 
 void quantize_begin(struct quantize_copy *k, int folder, const char *path);

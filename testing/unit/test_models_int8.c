@@ -45,8 +45,7 @@ static const char *in_dir(const char *name)
     return path;
 }
 
-/* What a conversion is expected to leave out, and what happens before its commit. */
-static const char *left_out = "";
+/* What happens before a conversion's commit. */
 static void (*before_commit)(const char *to);
 
 static int convert(const char *from, const char *to, const atomic_int *stop, struct dr_error *err)
@@ -61,11 +60,9 @@ static int convert(const char *from, const char *to, const atomic_int *stop, str
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct quantize_choice choice = { is_layer, c, "a note" };
     quantize_begin(&copy, fd, to);
-    r = quantize_write(&copy, c, &choice, stop, err);
-    if (!r && left_out[0])
-        assert_string_equal(json_string_value(json_array_get(copy.left_out, 0)), left_out);
+    r = quantize_check(&copy, from, err);
     if (!r)
-        assert_int_equal(json_array_size(copy.left_out), left_out[0] != 0);
+        r = quantize_write(&copy, c, &choice, stop, err);
     if (!r && before_commit)
         before_commit(to);
     if (!r)
@@ -161,6 +158,48 @@ static void copies_of_folders(void **state)
     check_copy(from, in_dir("copy"));
     assert_true(dr_is_file(in_dir("copy/unet/config.json")));
     assert_true(dr_is_file(in_dir("copy/tokenizer/vocab.json")));
+}
+
+static void put_text(const char *path, const char *text)
+{
+    assert_int_equal(dr_write_file(path, text, strlen(text), NULL), 0);
+}
+
+static void run(const char *command)
+{
+    if (system(command))
+        fail_msg("%s", command);
+}
+
+/* The model's files and its licence, links as what they lead to; nothing else. */
+static void copies_are_of_the_models_files(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct stat st;
+    char command[1000];
+    snprintf(command, sizeof command,
+             "cd '%s' && cp -r '%s' from && mv from/vae vae && ln -s ../vae from/vae && mv "
+             "from/tokenizer/vocab.json words && ln -s ../../words from/tokenizer/vocab.json && "
+             "mkfifo from/unet/pipe && ln -s /nowhere from/dangling && mkdir from/pictures",
+             test_dir(), test_source("testing/golden/odd/model"));
+    run(command);
+    put_text(in_dir("from/LICENSE.md"), "free");
+    put_text(in_dir("from/README.md"), "a card");
+    put_text(in_dir("from/pictures/a.png"), "x");
+    put_text(in_dir("from/unet/other.bin"), "x");
+    if (convert(in_dir("from"), in_dir("to"), NULL, &err))
+        fail_msg("%s", err.text);
+    check_copy(in_dir("from"), in_dir("to"));
+    assert_int_equal(lstat(in_dir("to/vae"), &st), 0);
+    assert_true(S_ISDIR(st.st_mode));
+    assert_int_equal(lstat(in_dir("to/tokenizer/vocab.json"), &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+    assert_int_equal(dr_is_file(in_dir("to/LICENSE.md")), true);
+    static const char *const absent[] = { "to/README.md", "to/pictures", "to/unet/other.bin",
+                                          "to/unet/pipe", "to/dangling" };
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
+        assert_int_equal(lstat(in_dir(absent[i]), &st), -1);
 }
 
 static int entries(const char *path)
@@ -261,37 +300,40 @@ static void links_bring_nothing_from_outside(void **state)
              "find . -type l | grep -q . && ls vae/ > /dev/null",
              test_dir(), test_source("testing/golden/odd/model"));
     assert_int_equal(system(command), 0);
-    link_to("../../secret/words", "hub/model/notes.txt");
-    left_out = "notes.txt";
+    /* a licence of the hub's, one of the folder's, and links to elsewhere */
+    put("hub/blobs/licence", "free");
+    link_to("../blobs/licence", "hub/model/LICENSE");
+    put("hub/model/vae/terms", "more");
+    link_to("vae/terms", "hub/model/NOTICE");
+    static const char *const elsewhere[][2] = {
+        { "../../secret/words", "hub/model/LICENSE.txt" },
+        { "/etc/passwd", "hub/model/COPYING" },
+        { "/proc/self/environ", "hub/model/LICENCE" },
+        { "nowhere", "hub/model/NOTICE.txt" },
+        { "../../secret", "hub/model/LICENSES" },
+        { "/dev/zero", "hub/model/COPYING.0" },
+        { "COPYING.0", "hub/model/COPYING.1" },
+        { ".", "hub/model/notices" },
+        { "../../secret/words", "hub/model/notes.txt" },
+    };
+    enum { N = sizeof elsewhere / sizeof *elsewhere };
+    for (int i = 0; i < N; i++)
+        link_to(elsewhere[i][0], elsewhere[i][1]);
+    assert_int_equal(mkfifo(in_dir("hub/model/LICENSE.pipe"), 0600), 0);
     if (convert(in_dir("hub/model"), in_dir("copy"), NULL, &err))
         fail_msg("%s", err.text);
     check_copy(test_source("testing/golden/odd/model"), in_dir("copy"));
-    assert_true(dr_is_file(in_dir("copy/tokenizer/vocab.json")));
-    assert_true(dr_is_file(in_dir("copy/scheduler/scheduler_config.json")));
-    assert_false(dr_is_file(in_dir("copy/notes.txt")));
+    static const char *const there[] = { "copy/tokenizer/vocab.json", "copy/LICENSE", "copy/NOTICE",
+                                         "copy/scheduler/scheduler_config.json" };
+    for (size_t i = 0; i < sizeof there / sizeof *there; i++)
+        assert_true(dr_is_file(in_dir(there[i])));
+    for (int i = 0; i < N; i++) {
+        snprintf(command, sizeof command, "copy/%s", dr_path_base(elsewhere[i][1]));
+        assert_int_equal(access(in_dir(command), F_OK), -1);
+    }
+    assert_int_equal(access(in_dir("copy/LICENSE.pipe"), F_OK), -1);
     snprintf(command, sizeof command, "test -z \"$(find %s/copy -type l)\"", test_dir());
     assert_int_equal(system(command), 0);
-    assert_int_equal(unlink(in_dir("hub/model/notes.txt")), 0);
-    link_to("../../secret", "hub/model/safety_checker"); /* a folder */
-    left_out = "safety_checker";
-    assert_int_equal(convert(in_dir("hub/model"), in_dir("two"), NULL, &err), 0);
-    assert_int_equal(unlink(in_dir("hub/model/safety_checker")), 0);
-    link_to(".", "hub/model/itself");
-    left_out = "itself";
-    assert_int_equal(convert(in_dir("hub/model"), in_dir("three"), NULL, &err), 0);
-    assert_int_equal(unlink(in_dir("hub/model/itself")), 0);
-    link_to("/proc/self/environ", "hub/model/vae/extra.json");
-    left_out = "vae/extra.json";
-    assert_int_equal(convert(in_dir("hub/model"), in_dir("four"), NULL, &err), 0);
-    assert_int_equal(unlink(in_dir("hub/model/vae/extra.json")), 0);
-    /* no link, no file: nothing to copy, and nothing to wait for */
-    link_to("nowhere", "hub/model/dangling");
-    assert_int_equal(mkfifo(in_dir("hub/model/pipe"), 0600), 0);
-    link_to("vae/config.json", "hub/model/inside.json");
-    left_out = "";
-    assert_int_equal(convert(in_dir("hub/model"), in_dir("five"), NULL, &err), 0);
-    assert_true(dr_is_file(in_dir("five/inside.json")));
-    assert_false(dr_is_file(in_dir("five/pipe")));
 }
 
 static void a_model_is_not_copied_into_itself(void **state)
@@ -380,6 +422,7 @@ static void refuses_wrong_scales(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(copies_of_single_files),
     cmocka_unit_test(copies_of_folders),
+    cmocka_unit_test(copies_are_of_the_models_files),
     cmocka_unit_test(leaves_nothing_behind),
     cmocka_unit_test(nothing_that_came_meanwhile_is_harmed),
     cmocka_unit_test(links_bring_nothing_from_outside),
