@@ -452,7 +452,7 @@ static int check_apart(const struct quantize_copy *k, int source, const char *mo
             r = dr_fail_errno(err, k->path, "examine the folder of");
         else if (same(&at, &own))
             r = dr_fail_field(err, DR_EINVAL, "output", k->path,
-                              "a place outside the model's folder", model);
+                              "a path outside of the model's own folder", NULL);
         else if (same(&at, &below)) /* the top is above itself */
             break;
         below = at;
