@@ -319,7 +319,7 @@ int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct
     if (!r && *model)
         r = engine_find_model(engine, model, &found, err);
     if (!r)
-        r = *model ? engine_backend(engine, &found, b.kernels, b.precision, &b.be, err)
+        r = *model ? engine_backend(engine, &found, b.kernels, b.precision, job->stop, &b.be, err)
                    : device_manager_backend(b.engine->devices, b.kernels, b.precision, &b.be, err);
     if (r)
         return r;

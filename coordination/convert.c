@@ -295,7 +295,7 @@ static int check_model(struct conversion *k, struct dr_error *err)
     int r = quantize_check(&k->copy, k->model.path, err);
     if (!r)
         r = pipeline_manager_int8(k->engine->pipelines, engine_model_root(&k->model), k->model.path,
-                                  &int8, err);
+                                  stop_of(k), &int8, err);
     if (!r && int8)
         r = dr_fail_field(err, DR_EINVAL, "model", k->model.path,
                           "a model that has no weights of 8 bits yet", NULL);

@@ -91,7 +91,8 @@ const struct model_root *engine_model_root(const struct engine_model *m)
 }
 
 int engine_backend(struct engine *e, const struct engine_model *model, const char *kernels,
-                   enum precision precision, struct backend **ret, struct dr_error *err)
+                   enum precision precision, const atomic_int *stop, struct backend **ret,
+                   struct dr_error *err)
 {
     static const char expected[] = "a model with weights of 8 bits (darkroom convert --int8)";
     static const char leave[] = "auto takes what the model is for";
@@ -99,7 +100,8 @@ int engine_backend(struct engine *e, const struct engine_model *model, const cha
     bool int8 = false;
     int r = 0;
     if (precision == PRECISION_AUTO || precision == PRECISION_INT8)
-        r = pipeline_manager_int8(e->pipelines, engine_model_root(model), model->path, &int8, err);
+        r = pipeline_manager_int8(e->pipelines, engine_model_root(model), model->path, stop, &int8,
+                                  err);
     if (!r && precision == PRECISION_INT8 && !int8)
         r = dr_fail_field(err, DR_EINVAL, "precision", "int8", expected, leave);
     if (!r && precision == PRECISION_AUTO && set && !int8)
@@ -119,7 +121,7 @@ int engine_pipeline(struct engine *e, const char *model, const char *kernels,
     struct backend *be;
     int r = engine_find_model(e, model, &found, err);
     if (!r)
-        r = engine_backend(e, &found, kernels, precision, &be, err);
+        r = engine_backend(e, &found, kernels, precision, how->stop, &be, err);
     if (r < 0)
         return r;
     options.store = &e->store;

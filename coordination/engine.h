@@ -64,7 +64,8 @@ const struct model_root *engine_model_root(const struct engine_model *m);
 /* The backend that computes the model: of 8 bits by itself where its weights are and the machine
  * can. */
 int engine_backend(struct engine *e, const struct engine_model *model, const char *kernels,
-                   enum precision precision, struct backend **ret, struct dr_error *err);
+                   enum precision precision, const atomic_int *stop, struct backend **ret,
+                   struct dr_error *err);
 /* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 

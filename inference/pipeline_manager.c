@@ -202,14 +202,14 @@ struct pipeline *pipeline_manager_peek(const struct pipeline_manager *m, const c
 }
 
 int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_root *root,
-                          const char *path, bool *ret, struct dr_error *err)
+                          const char *path, const atomic_int *stop, bool *ret, struct dr_error *err)
 {
     struct checkpoint *c;
     if (holds(m, path)) {
         *ret = checkpoint_int8(m->loaded->checkpoint);
         return 0;
     }
-    int r = checkpoint_open_in(root, path, NULL, &c, err);
+    int r = checkpoint_open_in(root, path, stop, &c, err);
     if (r < 0)
         return r;
     *ret = checkpoint_int8(c);

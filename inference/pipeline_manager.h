@@ -100,7 +100,8 @@ int pipeline_manager_ready(struct pipeline_manager *m, const struct pipeline_opt
                            struct dr_error *err);
 /* Whether that model has weights of 8 bits; opens no more than its headers. */
 int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_root *root,
-                          const char *path, bool *ret, struct dr_error *err);
+                          const char *path, const atomic_int *stop, bool *ret,
+                          struct dr_error *err);
 void pipeline_manager_drop(struct pipeline_manager *m);
 
 #endif

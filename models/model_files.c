@@ -67,7 +67,9 @@ static int open_model(struct model_files *m, const struct model_root *root, cons
     m->root = AT_FDCWD;
     if (root) {
         size_t n = strlen(root->folder);
-        if (strncmp(path, root->folder, n))
+        bool inside = !strncmp(path, root->folder, n) &&
+                      (!path[n] || path[n] == '/' || root->folder[n - 1] == '/');
+        if (!inside)
             return dr_fail(err, DR_EINVAL, "%s: is not in %s, the folder of models", path,
                            root->folder);
         m->root = root->fd;
