@@ -127,13 +127,6 @@ int roots_locate(const struct roots *r, const char *field, const char *path, int
     return fail_outside(r, field, path, err);
 }
 
-int roots_check(const struct roots *r, const char *field, const char *path, struct dr_error *err)
-{
-    char below[DR_PATH_MAX];
-    int root;
-    return roots_locate(r, field, path, &root, below, err);
-}
-
 int roots_open(const struct roots *r, const char *field, const char *path, int flags, unsigned mode,
                int *ret_fd, struct dr_error *err)
 {

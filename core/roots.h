@@ -21,14 +21,11 @@ struct roots {
 int roots_add(struct roots *r, const char *folder, struct dr_error *err);
 void roots_free(struct roots *r);
 
-/* 0 when `path`, after all links are followed, lies in one of the roots. What does not exist yet is
- * judged by the deepest folder that does; ".." past that point is refused. `field` names the
- * request's field in errors. */
-int roots_check(const struct roots *r, const char *field, const char *path, struct dr_error *err);
-
 /* Where `path`, after links are followed as far as it exists, would lie: the number of a root, and
  * the path below it ("." for the root itself). A proposal only, as links may change at any moment:
- * open it with dr_open_beneath. DR_EINVAL when it is in no root. */
+ * open it with dr_open_beneath. What does not exist yet is judged by the deepest folder that does;
+ * ".." past that point is refused. DR_EINVAL when it is in no root; `field` names the request's
+ * field in errors. */
 int roots_locate(const struct roots *r, const char *field, const char *path, int *ret_root,
                  char ret_below[DR_PATH_MAX], struct dr_error *err);
 
