@@ -164,6 +164,14 @@ static int plan_output(struct cli_call *call, struct output *o, struct dr_error 
     return r < 0 ? r : request_set_text(q, FIELD_format, o->format, err);
 }
 
+static int fail_missing_prompt(struct dr_error *err)
+{
+    int r = dr_fail_field(err, DR_EINVAL, "--prompt", "nothing", "a text", NULL);
+    snprintf(err->text, sizeof err->text,
+             "--prompt is missing: darkroom generate -p \"a red circle\"");
+    return r;
+}
+
 static int generate(struct cli_call *call, struct dr_error *err)
 {
     struct session s;
@@ -172,8 +180,7 @@ static int generate(struct cli_call *call, struct dr_error *err)
     json_t *answer = NULL;
     bool quiet = call->value[OPT_quiet] != NULL;
     if (!request_has(&call->request, FIELD_prompt))
-        return dr_fail_field(err, DR_EINVAL, "--prompt", "nothing", "a text",
-                             "darkroom generate -p \"a red circle\"");
+        return fail_missing_prompt(err);
     int r = plan_output(call, &o, err);
     if (r < 0)
         return r;

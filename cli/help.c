@@ -79,5 +79,6 @@ const struct cli_verb cli_help = {
     .synopsis = "[VERB|TOPIC]",
     .summary = "what the program, or one verb, does; the names a value may have",
     .most = 1,
+    .settings = true,
     .run = help,
 };

@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/path_text.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
@@ -103,11 +104,10 @@ static int inspect(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
     struct buf out;
-    json_t *data = json_pack("{s:s}", "path", call->argument[0]);
-    call->usage = !data;
-    if (!data)
-        return dr_fail_field(err, DR_EINVAL, call->verb->synopsis, "invalid UTF-8",
-                             "a path in UTF-8", NULL);
+    call->usage = !*call->argument[0];
+    if (call->usage)
+        return dr_fail(err, DR_EINVAL, "inspect: empty path");
+    json_t *data = json_pack("{s:o}", "path", path_text_json(call->argument[0]));
     int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, &answer,
                         err);
     if (r < 0)
@@ -132,5 +132,6 @@ const struct cli_verb cli_inspect = {
     .least = 1,
     .most = 1,
     .takes = TAKES(json),
+    .settings = true,
     .run = inspect,
 };

@@ -60,7 +60,11 @@ static int plan(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
     struct buf out;
-    int r = request_call(call, VERB_plan, &answer, err);
+    int r = 0;
+    if (!request_has(&call->request, FIELD_prompt)) /* what it costs does not depend on the words */
+        r = request_set_text(&call->request, FIELD_prompt, "", err);
+    if (!r)
+        r = request_call(call, VERB_plan, &answer, err);
     if (r < 0)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);

@@ -10,12 +10,7 @@ int request_call(struct cli_call *call, enum verb verb, json_t **ret_answer, str
                                        .threads = call->value[OPT_threads],
                                        .cache = call->cache,
                                        .cache_limit = call->cache_limit };
-    int r = request_has(&call->request, FIELD_prompt)
-                ? 0
-                : request_set_text(&call->request, FIELD_prompt, "", err);
-    if (r < 0)
-        return r;
-    r = session_open(&s, &options, err);
+    int r = session_open(&s, &options, err);
     if (!r)
         r = session_call(&s, verb, request_json(&call->request), NULL, NULL, ret_answer, err);
     session_close(&s);

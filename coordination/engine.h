@@ -36,6 +36,8 @@ int engine_capabilities(void *engine, struct worker_job *job, json_t **ret_data,
                         struct dr_error *err);
 int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_cache(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
 /* The model of a request, loaded for a kernel set and precision; the shipped small one when it
@@ -57,6 +59,10 @@ int engine_backend(struct engine *e, const char *path, const char *kernels,
 /* The path of a request's model, resolved; "" means the shipped one. */
 int engine_model_path(const struct engine *e, const char *model, char *dst, size_t n,
                       struct dr_error *err);
+/* The same by name: model_names.c. */
+bool model_names_find(const struct engine *e, const char *name, char *dst, size_t n);
+/* DR_ENOENT for what leads nowhere. */
+int model_names_fail(const char *model, struct dr_error *err);
 /* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 

@@ -10,6 +10,8 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/path_text.h"
+#include "base/utf8.h"
 #include "coordination/output.h"
 #include "inference/receipt_match.h"
 #include "inference/sdxl_worker.h"
@@ -270,7 +272,12 @@ static void remove_written(const struct generation *g, const json_t *paths)
     if (!request_has(&g->request, FIELD_save_path) ||
         request_flag(&g->request, FIELD_return_base64))
         return;
-    json_array_foreach(paths, i, path)(void) remove(json_string_value(path));
+    json_array_foreach(paths, i, path)
+    {
+        char file[DR_PATH_MAX];
+        if (!path_text_read("images", json_string_value(path), file, NULL))
+            (void)remove(file);
+    }
 }
 
 static int add_images(struct generation *g, const struct receipt_facts *facts,
@@ -327,7 +334,7 @@ static int add_summary(struct generation *g, const struct job_timing *timing, js
     if (!r)
         r = jx_set(data, "seed", json_integer((json_int_t)g->job.seed));
     if (!r)
-        r = jx_set(data, "model_used", json_string(checkpoint_path(g->pipeline->checkpoint)));
+        r = jx_set(data, "model_used", path_text_json(checkpoint_path(g->pipeline->checkpoint)));
     if (!r)
         r = jx_set(data, "inference_steps", json_integer(g->job.sched.steps));
     if (!r)
@@ -365,6 +372,8 @@ static void model_name(const char *path, char *dst, size_t n)
     const char *base = dr_path_base(path);
     size_t len = strlen(base), extension = strlen(dr_path_extension(path));
     snprintf(dst, n, "%.*s", (int)(dr_is_dir(path) ? len : len - extension), base);
+    for (size_t at; (at = utf8_valid_prefix(dst, strlen(dst))) < strlen(dst);)
+        dst[at] = '?'; /* receipts are UTF-8 */
 }
 
 static int run(struct generation *g, json_t **ret_data, struct dr_error *err)

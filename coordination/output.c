@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/path_text.h"
 #include "base/base64.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -96,7 +97,7 @@ static int to_file(const struct output *o, const struct buf *file, int index, js
         r = dr_write_file(path, file->data, file->len, err);
     if (r < 0)
         return r;
-    *ret_entry = json_string(path);
+    *ret_entry = path_text_json(path);
     return *ret_entry ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 

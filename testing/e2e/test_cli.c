@@ -56,17 +56,17 @@ static void mistakes_are_one_line_and_status_2(void **state)
     program_folder();
     must_say(2, "genrate: no such verb (nearest: generate)", "genrate", NULL, NULL);
     must_say(2, "--widht: no such option (nearest: --width)", "generate", "--widht", "3");
-    must_say(2, "--prompt: got nothing", "generate", NULL, NULL);
+    must_say(2, "--prompt is missing", "generate", NULL, NULL);
     must_say(2, "--steps: got 0, expected an integer from 1 to 1000", "generate", "--steps", "0");
     must_say(2, "--cfg: got nan", "generate", "--cfg", "nan");
     must_say(2, "--format: got gif, expected one of png, jpeg, webp", "generate", "--format",
              "gif");
     must_say(2, "--original-size: got 5", "generate", "--original-size", "5");
     must_say(2,
-             "generate: unexpected argument 'a', expected options only (a prompt goes behind -p or "
+             "generate: unexpected argument 'a', expected options only (a prompt follows -p or "
              "--prompt, in quotes: -p \"a red circle\")",
              "generate", "a", "red");
-    must_say(2, "plan: unexpected argument 'what', expected options only (a prompt goes behind -p",
+    must_say(2, "plan: unexpected argument 'what', expected options only (a prompt follows -p",
              "plan", "what", NULL);
     must_say(2, "bench: unexpected argument 'x', expected options only (see darkroom help bench)",
              "bench", "x", NULL);
@@ -95,8 +95,14 @@ static void mistakes_are_one_line_and_status_2(void **state)
 static void a_missing_model_is_told_in_one_way(void **state)
 {
     (void)state;
-    static const char *const missing[] = { "no/such/model", "/no/such/model", "nosuchmodel",
-                                           "./nosuch.safetensors", "" /* a link */ };
+    static const char *const missing[] = { "no/such/model",
+                                           "/no/such/model",
+                                           "nosuchmodel",
+                                           "./nosuch.safetensors",
+                                           "" /* a link */,
+                                           "stabilityai/sdxl",
+                                           "https://host/sdxl.safetensors",
+                                           "no/such.safetensors" };
     static const char *const verbs[][4] = { { "generate", "-px", "-m" },
                                             { "validate", "-px", "-m" },
                                             { "plan", "-px", "-m" },
@@ -108,9 +114,14 @@ static void a_missing_model_is_told_in_one_way(void **state)
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
         const char *name = *missing[i] ? missing[i] : "./link";
         struct program p;
+        bool hub = !strcmp(name, "stabilityai/sdxl"), url = strstr(name, "://") != NULL;
         snprintf(text, sizeof text,
-                 "darkroom: --model: got %s, expected a file or folder that is there, or a model's "
-                 "name\n",
+                 hub   ? "darkroom: --model: no such file or folder: %s (if this is a Hugging Face "
+                         "id: it is not downloaded; give the path of a .safetensors file or "
+                         "diffusers folder)\n"
+                 : url ? "darkroom: --model: %s is a URL; download the file and give its path\n"
+                       : "darkroom: --model: no such file, folder or model name: %s (see darkroom "
+                         "help models)\n",
                  name);
         for (size_t v = 0; v < sizeof verbs / sizeof *verbs; v++) {
             program_run(&p, 1, verbs[v][0], verbs[v][1], verbs[v][2], name, NULL);
@@ -121,10 +132,8 @@ static void a_missing_model_is_told_in_one_way(void **state)
         assert_non_null(strstr(program_err(&p), text));
         program_free(&p);
         program_run(&p, 1, "inspect", name, NULL); /* which has no such option */
-        snprintf(text, sizeof text,
-                 "darkroom: model: got %s, expected a file or folder that is there, or a model's "
-                 "name\n",
-                 name);
+        memmove(text + strlen("darkroom: "), text + strlen("darkroom: --"),
+                strlen(text + strlen("darkroom: --")) + 1);
         assert_string_equal(program_err(&p), text);
         program_free(&p);
     }
@@ -404,10 +413,10 @@ static void other_verbs_answer(void **state)
     struct program p;
     json_t *o;
     program_folder();
-    program_run(&p, 0, "tokens", "a red circle", "--json", NULL);
+    program_run(&p, 0, "tokens", "a red circle", "--clip", "--json", NULL);
     assert_string_equal(program_out(&p), "{\"ids\":[320,736,7117]}\n");
     program_free(&p);
-    program_run(&p, 0, "tokens", "a red circle", NULL);
+    program_run(&p, 0, "tokens", "--clip", "-p", "a red circle", NULL);
     assert_string_equal(program_out(&p), "320 736 7117\n");
     program_free(&p);
     program_run(&p, 0, "tokens", "", "--json", NULL);
@@ -529,7 +538,7 @@ static void the_configuration_is_read(void **state)
     program_free(&p);
     assert_int_equal(dr_write_file("config/darkroom/config.yaml", "model: tinny\n", 13, NULL), 0);
     program_run(&p, 1, "plan", "-p", "x", NULL);
-    assert_non_null(strstr(program_err(&p), "got tinny, expected a file or folder"));
+    assert_non_null(strstr(program_err(&p), "no such file, folder or model name: tinny"));
     program_free(&p);
     program_run(&p, 0, "version", NULL); /* which needs none */
     program_free(&p);

@@ -52,7 +52,7 @@ static void long_words_are_cut(void **state)
     assert_int_equal(strlen(err.path), sizeof err.path - 1);
     memset(&err, 0, sizeof err);
     assert_int_equal(dr_while(&err, DR_ENOMEM, "loading"), DR_ENOMEM);
-    assert_string_equal(err.text, "memory could not be had (while loading)");
+    assert_string_equal(err.text, "not enough memory (while loading)");
 }
 
 /* An answer in JSON takes whole characters only. */

@@ -28,6 +28,7 @@ static void call_free(struct cli_call *call)
     dr_free(call->output);
     dr_free(call->cache);
     dr_free(call->cache_limit);
+    dr_free(call->model);
 }
 
 static int take(struct cli_call *call, const char *text, struct dr_error *err)
@@ -117,7 +118,11 @@ static void the_cache_is_the_configurations(void **state)
     } cases[] = { { "cache-limit: 0\n", "0" },
                   { "cache-limit: 1234\n", "1234" },
                   { "cache-limit: 500M\n", "524288000" },
-                  { "cache-limit: 64G\n", "68719476736" } };
+                  { "cache-limit: 64G\n", "68719476736" },
+                  { "cache-limit: 20GB\n", "20000000000" },
+                  { "cache-limit: 20GiB\n", "21474836480" },
+                  { "cache_limit: 1.5G\n", "1610612736" },
+                  { "cache-limit: 2t\n", "2199023255552" } };
     struct cli_call call;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         call_init(&call);
@@ -144,10 +149,16 @@ static void bad_settings_have_a_line(void **state)
         { "generate:\n  steps: 3\n", "no such key" },
         { "\n\nsteps: many\n", "config.yaml:3: steps: got many, expected an integer" },
         { "format: gif\n", "png, jpeg, webp" },
-        { "cache-limit: much\n", "config.yaml:1: cache-limit: got much, expected bytes" },
+        { "cache-limit: much\n", "config.yaml:1: cache-limit: got much, expected a size such" },
+        { "cfg: 5\ncfg-scale: 7\n", "config.yaml:2: cfg-scale: the same key as cfg in line 1" },
+        { "cfgscal: 5\n", "nearest: cfg-scale" },
+        { "model: ''\n", "config.yaml:1: model: empty path" },
+        { "sampler: ''\n", "expected a name" },
+        { "cache-limit: 1.5\n", "got 1.5" },
+        { "cache-limit: 5X\n", "got 5X" },
+        { "cache-limit: ''\n", "expected a size" },
         { "cache-limit: -1\n", "got -1" },
         { "cache-limit: 9999999999G\n", "got 9999999999G" },
-        { "cache-limit: 1GB\n", "got 1GB" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct cli_call call;

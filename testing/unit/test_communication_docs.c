@@ -1,5 +1,5 @@
-/* test_communication_docs.c - docs/api_documentation.md has a row for every field, verb and error of the
- * tables, word for word. */
+/* test_communication_docs.c - docs/api_documentation.md has a row for every field, verb and error
+ * of the tables, word for word. */
 #include <stdio.h>
 #include <string.h>
 
