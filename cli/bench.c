@@ -231,7 +231,7 @@ static int bench(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_bench = {
     .name = "bench",
     .synopsis = "",
-    .summary = "how fast this machine is, and how much of it is used",
+    .summary = "measure speed, and what fraction of the processor's peak it reaches",
     .notes = "First the most that each family of instructions does now, on all threads, on random "
              "data, with the clock it was "
              "measured at. Then operations at SDXL's shapes, then whole networks: seconds, TFLOP/s "

@@ -18,6 +18,17 @@ static double number(const json_t *o, const char *key)
     return json_number_value(json_object_get(o, key));
 }
 
+static int put_pack(const json_t *pack, bool removed, struct buf *out)
+{
+    char size[32];
+    int r = buf_printf(out, "%s%9s  model %.12s  %-16s used %s  ", removed ? "removed " : "",
+                       report_size(number(pack, "bytes"), size), text(pack, "model"),
+                       text(pack, "kernels"), text(pack, "last_used"));
+    if (!r)
+        r = report_shown(text(pack, "path"), out);
+    return r ? r : buf_putc(out, '\n');
+}
+
 static int put_packs(const json_t *packs, bool removed, struct buf *out)
 {
     size_t i;
@@ -25,12 +36,8 @@ static int put_packs(const json_t *packs, bool removed, struct buf *out)
     int r = 0;
     json_array_foreach(packs, i, pack)
     {
-        char size[32];
-        if (json_is_true(json_object_get(pack, "removed")) == removed && !r)
-            r = buf_printf(out, "%s%9s  model %.12s  %-16s used %s  %s\n",
-                           removed ? "removed " : "", report_size(number(pack, "bytes"), size),
-                           text(pack, "model"), text(pack, "kernels"), text(pack, "last_used"),
-                           text(pack, "path"));
+        if (!r && json_is_true(json_object_get(pack, "removed")) == removed)
+            r = put_pack(pack, removed, out);
     }
     return r;
 }
@@ -43,9 +50,11 @@ static int put_answer(const json_t *answer, struct buf *out)
     if (!r)
         r = put_packs(packs, true, out);
     if (!r)
-        r = buf_printf(out, "%s of at most %s in %s\n", report_size(number(answer, "bytes"), used),
-                       report_size(number(answer, "limit_bytes"), limit), text(answer, "folder"));
-    return r;
+        r = buf_printf(out, "%s of at most %s in ", report_size(number(answer, "bytes"), used),
+                       report_size(number(answer, "limit_bytes"), limit));
+    if (!r)
+        r = report_shown(text(answer, "folder"), out);
+    return r ? r : buf_putc(out, '\n');
 }
 
 static int fail_usage(struct cli_call *call, const char *got, const char *expected,

@@ -15,14 +15,15 @@ static int put_scalar(const char *key, const json_t *value, struct buf *out)
 {
     char size[32];
     size_t n = strlen(key);
-    if (json_is_integer(value) && n > 5 && !strcmp(key + n - 5, "bytes"))
-        return buf_puts(out, report_size((double)json_integer_value(value), size));
+    double number = json_number_value(value);
+    if (json_is_integer(value) &&
+        (!strcmp(key, "size") || (n > 5 && !strcmp(key + n - 5, "bytes"))))
+        return buf_puts(out, report_size(number, size));
+    if (json_is_integer(value) && !strcmp(key, "parameters"))
+        return buf_puts(out, report_count(number, size));
     switch (json_typeof(value)) {
     case JSON_STRING:
-        for (const char *p = json_string_value(value); *p; p++)
-            if (buf_putc(out, (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p) < 0)
-                return DR_ENOMEM;
-        return 0;
+        return report_shown(json_string_value(value), out);
     case JSON_INTEGER:
         return buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
     case JSON_REAL:
@@ -87,8 +88,12 @@ static int put_value(const char *key, const json_t *value, int depth, struct buf
 {
     bool inner = depth < DEPTH_MOST &&
                  (json_is_object(value) || (json_is_array(value) && !is_flat(value)));
-    int columns = KEY_COLUMNS - 2 * depth;
-    int r = buf_printf(out, "%*s%-*s", 2 * depth, "", columns > 0 && !inner ? columns : 0, key);
+    int columns = KEY_COLUMNS - 2 * depth - (int)strlen(key);
+    int r = buf_printf(out, "%*s", 2 * depth, "");
+    if (!r)
+        r = report_shown(key, out);
+    if (!r)
+        r = buf_printf(out, "%*s", columns > 0 && !inner ? columns : 0, "");
     if (!r && inner)
         r = buf_putc(out, '\n');
     if (!r && inner)
@@ -127,7 +132,7 @@ static int inspect(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_inspect = {
     .name = "inspect",
     .synopsis = "FILE",
-    .summary = "what a model file or folder is",
+    .summary = "describe a model file or folder",
     .notes = "Kind, architecture, parameters of each part, dtypes, metadata and sha256.\n",
     .least = 1,
     .most = 1,

@@ -71,7 +71,8 @@ int option_alias(const struct option_info *o, const char **state, const char **r
         p += n;
         p += *p == ' ';
         *state = p;
-        if (!memchr(*ret_name, '.', (size_t)n))
+        if (!memchr(*ret_name, '.', (size_t)n) &&
+            !same_name(*ret_name, (size_t)n, o->name, strlen(o->name)))
             return n;
     }
     return 0;

@@ -21,38 +21,39 @@ static int put_stages(const json_t *plan, struct buf *out)
 {
     size_t i;
     json_t *stage;
-    char workspace[32], kept[32], mapped[32];
-    int r = buf_printf(out, "%-14s %12s %12s %12s %14s\n", "stage", "workspace", "kept", "weights",
-                       "GFLOP");
+    char workspace[32], kept[32], mapped[32], flops[32];
+    int r = buf_printf(out, "%-14s %12s %12s %12s %12s\n", "stage", "workspace", "kept", "weights",
+                       "work");
     json_array_foreach(json_object_get(plan, "stages"), i, stage)
     {
         if (r < 0)
             break;
         bool drops = json_is_true(json_object_get(stage, "drops_weights"));
-        r = buf_printf(out, "%-14s %12s %12s %12s %14.3f%s\n", text(stage, "stage"),
+        r = buf_printf(out, "%-14s %12s %12s %12s %12s%s\n", text(stage, "stage"),
                        report_size(number(stage, "workspace_bytes"), workspace),
                        report_size(number(stage, "kept_bytes"), kept),
                        report_size(number(stage, "mapped_bytes"), mapped),
-                       number(stage, "flops") / 1e9, drops ? "  (weights dropped after)" : "");
+                       report_flops(number(stage, "flops"), flops),
+                       drops ? "  (weights dropped after)" : "");
     }
     return r;
 }
 
 static int put_plan(const json_t *plan, struct buf *out)
 {
-    char peak[32], limit[32];
-    int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s a forward, kernels %s\n\n",
+    char peak[32], limit[32], flops[32];
+    int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s per UNet call, kernels %s\n\n",
                        number(plan, "width"), number(plan, "height"), number(plan, "steps"),
                        number(plan, "rows_per_forward"),
                        number(plan, "rows_per_forward") == 1 ? "" : "s", text(plan, "kernels"));
     if (!r)
         r = put_stages(plan, out);
     if (!r)
-        r = buf_printf(out, "\npeak %s of %s%s, %.3f GFLOP in all\n",
+        r = buf_printf(out, "\npeak %s of %s%s, %s in total\n",
                        report_size(number(plan, "peak_bytes"), peak),
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
-                       number(plan, "flops") / 1e9);
+                       report_flops(number(plan, "flops"), flops));
     return r;
 }
 
@@ -84,10 +85,10 @@ static int plan(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_plan = {
     .name = "plan",
     .synopsis = "[OPTION]...",
-    .summary = "memory and work of a request, without computing it",
+    .summary = "memory and work that a request needs, without running it",
     .notes =
-        "Takes the options of generate. Workspace and kept are private memory, weights are the "
-        "mapped bytes of the model that the stage reads.\n",
+        "Takes the options of generate. workspace and kept are private memory, weights the mapped "
+        "bytes of the model that the stage reads, work its floating-point operations.\n",
     .request = true,
     .takes = TAKES(threads) | TAKES(quiet) | TAKES(json),
     .run = plan,

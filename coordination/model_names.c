@@ -18,7 +18,7 @@ enum { FOLDERS = ROOTS_MAX + 65 };
 /* Folders that exist, in the order of the search. */
 struct search {
     char *folder[FOLDERS];
-    int n;
+    int n, shipped; /* that of the shipped models; -1: not found */
 };
 
 static int add_folder(struct search *s, const char *path, size_t len)
@@ -35,9 +35,10 @@ static int add_folder(struct search *s, const char *path, size_t len)
 static int search_open(const struct engine *e, struct search *s)
 {
     const char *variable = getenv("DARKROOM_MODELS");
-    char path[DR_PATH_MAX];
+    char path[DR_PATH_MAX], real[DR_PATH_MAX] = "";
     int r = 0;
     s->n = 0;
+    s->shipped = -1;
     for (int i = 0; !r && i < e->models.n; i++)
         r = add_folder(s, e->models.folder[i], strlen(e->models.folder[i]));
     for (const char *p = variable; !r && p && *p;) {
@@ -46,8 +47,11 @@ static int search_open(const struct engine *e, struct search *s)
         p += n;
         p += *p == ':';
     }
-    if (!r && !dr_share_path(path, sizeof path, shipped, NULL))
-        r = add_folder(s, path, strlen(path));
+    if (!r && !dr_share_path(path, sizeof path, shipped, NULL) &&
+        !dr_realpath(real, sizeof real, path, NULL))
+        r = add_folder(s, real, strlen(real));
+    if (!r && s->n && !strcmp(s->folder[s->n - 1], real))
+        s->shipped = s->n - 1;
     return r;
 }
 
@@ -60,7 +64,7 @@ static void search_close(struct search *s)
 /* The shipped models are for everybody; others lie where models may. */
 static bool allowed(const struct engine *e, const struct search *s, int i, const char *path)
 {
-    return !e->models.n || i == s->n - 1 || !roots_check(&e->models, "model", path, NULL);
+    return !e->models.n || i == s->shipped || !roots_check(&e->models, "model", path, NULL);
 }
 
 bool model_names_find(const struct engine *e, const char *name, char *dst, size_t n)

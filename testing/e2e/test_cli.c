@@ -71,7 +71,7 @@ static void mistakes_are_one_line_and_status_2(void **state)
     must_say(2, "bench: unexpected argument 'x', expected options only (see darkroom help bench)",
              "bench", "x", NULL);
     must_say(2,
-             "tokens: unexpected argument 'red', expected only TEXT (what has blanks goes in "
+             "tokens: unexpected argument 'red', expected only TEXT (put text with blanks in "
              "quotes; see darkroom help tokens)",
              "tokens", "a", "red");
     must_say(2, "help: unexpected argument 'plan'", "help", "generate", "plan");
@@ -86,7 +86,28 @@ static void mistakes_are_one_line_and_status_2(void **state)
     must_say(2, "frob: no such verb or topic (see darkroom help)", "help", "frob", NULL);
     must_say(2, "samplres: no such verb or topic (nearest: samplers)", "help", "samplres", NULL);
     must_say(2, "genrate: no such verb or topic (nearest: generate)", "help", "genrate", NULL);
-    must_say(2, "tokens: got nothing, expected TEXT", "tokens", NULL, NULL);
+    must_say(2, "tokens: expected one text, as an argument or after -p", "tokens", NULL, NULL);
+    must_say(2, "after -p, not both", "tokens", "x", "-px");
+    must_say(2, "--model: empty path", "generate", "-px", "--model=");
+    must_say(2, "--output: empty path", "generate", "-px", "--output=");
+    must_say(2, "--dump-stages: empty path", "generate", "-px", "--dump-stages=");
+    must_say(2, "--sampler: empty name", "generate", "-px", "--sampler=");
+    must_say(2, "--kernels: empty name", "bench", "--kernels=", NULL);
+    must_say(2, "--model: empty path", "tokens", "x", "--model=");
+    must_say(2, "--config: empty path", "devices", "--config=", NULL);
+    must_say(2, "inspect: empty path", "inspect", "", NULL);
+    must_say(2, "--cfg-scale: got 7, expected the value of --cfg", "plan", "--cfg=5",
+             "--cfg-scale=7");
+    must_say(2, "--cfgscale: no such option (nearest: --cfg-scale)", "plan", "--cfgscale", "7");
+    must_say(2, "--config: got nowhere, expected a file (no such file)", "plan", "--config",
+             "nowhere");
+    must_say(2, "cache: got sweep, expected list, clear or prune SIZE", "cache", "sweep", NULL);
+    must_say(2, "cache: got prune, expected prune SIZE", "cache", "prune", NULL);
+    must_say(2, "cache: got much, expected a size such as", "cache", "prune", "much");
+    must_say(2, "cache: got 1G, expected nothing after", "cache", "clear", "1G");
+    must_say(2, "expected --cache or --quick, not both", "check", "--cache", "--quick");
+    must_say(2, "--threads: got 1025, expected an integer from 0 to 1024", "devices", "-t1025",
+             NULL);
     must_say(2, "--encoder: got 3, expected 1|2", "tokens", "--encoder=3", "x");
     must_say(2, "bash, zsh or fish", "completion", "tcsh", NULL);
 }
