@@ -319,22 +319,39 @@ void pack_discard(const struct pack *p)
         pack_remove(p->path, &ours, NULL);
 }
 
-bool pack_at(const char *path)
+static bool begins_like_a_pack(int fd)
 {
     char begins[sizeof magic];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    return pread(fd, begins, sizeof begins, 0) == (ssize_t)sizeof begins &&
+           !memcmp(begins, magic, sizeof magic);
+}
+
+bool pack_at(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_NOFOLLOW);
     if (fd < 0)
         return false;
-    bool is = pread(fd, begins, sizeof begins, 0) == (ssize_t)sizeof begins &&
-              !memcmp(begins, magic, sizeof magic);
+    bool is = begins_like_a_pack(fd);
     close(fd);
     return is;
+}
+
+void pack_sweep(const char *path)
+{
+    struct stat held, named;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
+    if (fd < 0)
+        return;
+    if (!flock(fd, LOCK_EX | LOCK_NB) && begins_like_a_pack(fd) && !fstat(fd, &held) &&
+        !lstat(path, &named) && held.st_ino == named.st_ino && held.st_dev == named.st_dev)
+        unlink(path);
+    close(fd);
 }
 
 int pack_remove(const char *path, const struct stat *seen, struct dr_error *err)
 {
     struct stat now;
-    bool same = !stat(path, &now) && now.st_dev == seen->st_dev && now.st_ino == seen->st_ino;
+    bool same = !lstat(path, &now) && now.st_dev == seen->st_dev && now.st_ino == seen->st_ino;
     if (!same || !pack_at(path) || !unlink(path) || errno == ENOENT)
         return 0;
     return dr_fail_errno(err, path, "remove");
@@ -352,8 +369,9 @@ void *pack_stage(struct pack *p)
     return p->stage;
 }
 
-/* A new file beside the path, with the lock that tells it from litter. Who clears litter may have
- * taken it before it was locked: then it has no name any more. */
+/* A new file beside the path. Its first bytes and the lock distinguish it from files of others and
+ * from what a killed process left. A concurrent sweep may unlink it before it is locked: then its
+ * link count is 0. */
 static int open_temporary(struct pack *p, struct dr_error *err)
 {
     static atomic_uint turn;
@@ -372,10 +390,10 @@ static int open_temporary(struct pack *p, struct dr_error *err)
                 continue;
             return dr_fail_errno(err, p->path, "create");
         }
-        /* where files cannot be locked nobody can take it for litter either */
+        /* a file system without locks has no sweep either */
         if ((!flock(p->fd, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK) && !fstat(p->fd, &st) &&
             st.st_nlink)
-            return 0;
+            return write_at(p, magic, sizeof magic, 0, err);
         close(p->fd);
         p->fd = -1;
         p->temporary[0] = '\0';
@@ -399,13 +417,24 @@ static int reserve(const struct pack *p, struct dr_error *err)
     return failed ? dr_fail_errno(err, p->path, "reserve room for") : 0;
 }
 
+/* Only a pack, or the empty file that a power cut leaves, is replaced, whatever its name is. */
+static int check_place(const char *path, struct dr_error *err)
+{
+    struct stat st;
+    if (lstat(path, &st) || (S_ISREG(st.st_mode) && (!st.st_size || pack_at(path))))
+        return 0;
+    return dr_fail(err, DR_EIO, "%s: is in the way and not a file of packed weights", path);
+}
+
 int pack_create(const char *path, const struct pack_spec *spec, struct pack **ret,
                 struct dr_error *err)
 {
     struct pack *p;
     if (spec->blobs > BLOBS_MOST || strlen(spec->key) >= PACK_KEY)
         return dr_fail(err, DR_ELIMIT, "%s: too many blobs, or too long a key", path);
-    int r = pack_new(path, &p, err);
+    int r = check_place(path, err);
+    if (!r)
+        r = pack_new(path, &p, err);
     if (r)
         return r;
     struct header *h = &p->header;
@@ -508,6 +537,8 @@ int pack_finish(struct pack *p, struct dr_error *err)
         r = write_at(p, h, sizeof *h, 0, err);
     if (!r && (fsync(p->fd) || fchmod(p->fd, 0444)))
         r = dr_fail_errno(err, p->path, "write");
+    if (!r)
+        r = check_place(p->path, err);
     if (!r && rename(p->temporary, p->path))
         r = dr_fail_errno(err, p->path, "replace");
     if (r)

@@ -15,9 +15,9 @@
  *     r = pack_finish(p, err);
  *
  * File, in the machine's byte order: a page of header, the blobs at multiples of 64 bytes in the
- * order of pack_add, the index. Every byte is under one of the XXH3 sums. While it is made, the
- * maker holds a lock on the temporary file, which goes with the process; a temporary file without
- * one is litter.
+ * order of pack_add, the index. Every byte is covered by one of the XXH3 sums. The temporary file
+ * begins like a pack from the first moment, and its maker holds a lock on it, which ends with the
+ * process: a temporary file that begins so and is not locked was left by a killed process.
  */
 #ifndef DR_BACKEND_PACK_H
 #define DR_BACKEND_PACK_H
@@ -48,8 +48,8 @@ uint64_t pack_file_bytes(const struct pack_spec *spec);
  * DR_EUNSUPPORTED: of another version. */
 int pack_open(const char *path, const char *key, struct pack **ret, struct dr_error *err);
 
-/* DR_EIO and its like (a full disk, a folder that cannot be written) are no reason to do without
- * the model. */
+/* A file at `path` that is not a pack stays, and is DR_EIO. DR_EIO and its like (a full disk, a
+ * folder that cannot be written) are no reason to do without the model. */
 int pack_create(const char *path, const struct pack_spec *spec, struct pack **ret,
                 struct dr_error *err);
 bool pack_building(const struct pack *p);
@@ -79,9 +79,12 @@ void pack_discard(const struct pack *p);
 /* Whether a file begins like a pack, of whatever version, whole or not. */
 bool pack_at(const char *path);
 
-/* Takes the name of a pack away if it is still the file that was seen: not what another process
- * made there since, nor what is no pack. Nothing to take away is no error. */
+/* Unlinks a pack if it is still the file that was seen: not what another process made there since,
+ * nor a file that does not begin like a pack. Nothing to unlink is no error. */
 int pack_remove(const char *path, const struct stat *seen, struct dr_error *err);
+
+/* Unlinks a temporary file that a killed process left; any other file stays. */
+void pack_sweep(const char *path);
 
 /* Unmaps it; one that is not finished leaves nothing behind. NULL does nothing. */
 void pack_close(struct pack *p);

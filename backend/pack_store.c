@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -126,17 +125,11 @@ bool pack_store_has(const struct pack_store *s, const char *end)
     return each_file(s, is_pack, ends_so, (void *)end, NULL) == 1;
 }
 
-/* Who makes a pack holds a lock on its temporary file; the lock ends with the process. */
 static int sweep(void *ctx, const char *path, const struct stat *st)
 {
     (void)ctx;
     (void)st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW);
-    if (fd < 0)
-        return 0;
-    if (!flock(fd, LOCK_EX | LOCK_NB))
-        unlink(path);
-    close(fd);
+    pack_sweep(path);
     return 0;
 }
 

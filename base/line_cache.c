@@ -1,8 +1,10 @@
 /* line_cache.c - see line_cache.h. */
 #include "base/line_cache.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fs.h"
@@ -31,12 +33,30 @@ static int make_folder(const struct line_cache *c, char dst[DR_PATH_MAX])
     return n ? dr_mkdirs(dst, NULL) : 0;
 }
 
+/* Whether the path is free or holds such a file of any version: its first line begins with the same
+ * two words, or it is empty, as a power cut leaves it. */
+static bool is_ours(const struct line_cache *c)
+{
+    const char *space = strchr(c->first, ' ');
+    size_t n = strcspn(space ? space + 1 : c->first, " \n");
+    struct buf text;
+    struct stat st;
+    n += space ? (size_t)(space + 1 - c->first) : 0;
+    if (lstat(c->path, &st))
+        return errno == ENOENT;
+    buf_init(&text, DR_TAG_FILE, 0);
+    bool ours = !dr_read_file(c->path, c->largest, &text, NULL) &&
+                (!text.len || (text.len > n && !memcmp(text.data, c->first, n)));
+    buf_free(&text);
+    return ours;
+}
+
 int line_cache_write(const struct line_cache *c, const struct buf *lines)
 {
     char folder[DR_PATH_MAX];
     struct buf text;
     buf_init(&text, DR_TAG_FILE, c->largest);
-    int r = make_folder(c, folder);
+    int r = is_ours(c) ? make_folder(c, folder) : DR_EIO;
     if (!r)
         r = buf_puts(&text, c->first);
     if (!r && lines->len)

@@ -1,8 +1,8 @@
 /* line_cache.h - a small text file of what was found out once: a first line with the format's name
  * and number, then one fact a line.
  *
- * It is only a cache. A file that does not read as one counts for nothing, and it is replaced
- * whole, so two processes at once may forget each other's news, never mix them.
+ * It is only a cache. The file is replaced whole, so two processes at once may forget each other's
+ * news but never mix them. A file that is not such a cache counts as empty and is not replaced.
  */
 #ifndef DR_BASE_LINE_CACHE_H
 #define DR_BASE_LINE_CACHE_H
@@ -24,7 +24,8 @@ const char *line_cache_read(const struct line_cache *c, struct buf *text);
 /* The line after, or the text's end. */
 const char *line_cache_next(const char *line);
 
-/* Replaces the file by the first line and these; makes its folder. */
+/* Replaces the file by the first line and these; makes its folder. DR_EIO when another file is in
+ * its place. */
 int line_cache_write(const struct line_cache *c, const struct buf *lines);
 
 /* Whether a file can be made in its folder, which is made; a full disk does not show. */

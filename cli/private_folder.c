@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 #define PREFIX ".darkroom-"
+#define MARKER ".owner"
 
-enum { RANDOM_LETTERS = 6, TRIES = 100, TAKEN = -1, NO_LOCKS = -2 };
+enum { RANDOM_LETTERS = 6, TRIES = 100, MARKER_MOST = 128, TAKEN = -1, NO_LOCKS = -2 };
 
 int private_place(const char *place, char dst[DR_PATH_MAX], struct dr_error *err)
 {
@@ -38,8 +39,8 @@ int private_place(const char *place, char dst[DR_PATH_MAX], struct dr_error *err
     return S_ISDIR(st.st_mode) ? 0 : dr_fail(err, DR_EIO, "%s: exists and is not a folder", dst);
 }
 
-/* A descriptor of the folder with its lock; TAKEN when somebody else has it, or it is gone, a link
- * or another user's. */
+/* A descriptor of the folder, locked; TAKEN when another process holds it or the path does not lead
+ * to a folder of this user. */
 static int lock_folder(const char *path)
 {
     struct stat held, named;
@@ -55,44 +56,140 @@ static int lock_folder(const char *path)
     return r;
 }
 
-static void remove_files(const char *folder)
+/* The text of the marker: it names the folder itself, so that a copy of a folder, or one restored
+ * from a backup, carries a marker that is not its own. Below 0 on failure. */
+static int marker_text(int folder, char dst[MARKER_MOST])
 {
-    char path[DR_PATH_MAX];
-    DIR *dir = opendir(folder);
-    struct dirent *entry;
-    while (dir && (entry = readdir(dir)))
-        if (!dr_path_join(path, sizeof path, folder, entry->d_name))
-            unlink(path); /* fails for . and .. */
-    if (dir)
-        closedir(dir);
-    rmdir(folder);
+    struct stat st;
+    if (fstat(folder, &st))
+        return -1;
+    return snprintf(dst, MARKER_MOST, "darkroom: private folder of a run, device %llu inode %llu\n",
+                    (unsigned long long)st.st_dev, (unsigned long long)st.st_ino);
 }
 
-static bool is_ours(const char *name)
+static int write_marker(int folder, const char *path, struct dr_error *err)
+{
+    char text[MARKER_MOST];
+    int n = marker_text(folder, text);
+    int fd = openat(folder, MARKER, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    bool written = n > 0 && fd >= 0 && write(fd, text, (size_t)n) == n;
+    int r = written ? 0 : dr_fail_errno(err, path, "write into");
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
+
+static bool has_marker(int folder)
+{
+    char ours[MARKER_MOST], found[MARKER_MOST];
+    struct stat st;
+    int n = marker_text(folder, ours);
+    int fd = openat(folder, MARKER, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    bool same = n > 0 && fd >= 0 && !fstat(fd, &st) && S_ISREG(st.st_mode) &&
+                st.st_uid == geteuid() && read(fd, found, sizeof found) == n &&
+                !memcmp(ours, found, (size_t)n);
+    if (fd >= 0)
+        close(fd);
+    return same;
+}
+
+/* The end of CHARACTER and a number at p ("-7", "_000"), NULL when p does not begin so. */
+static const char *skip_number(const char *p, char character)
+{
+    size_t n = p && *p == character ? strspn(p + 1, "0123456789") : 0;
+    return n ? p + 1 + n : NULL;
+}
+
+static const char *skip_text(const char *p, const char *text)
+{
+    size_t n = strlen(text);
+    return p && !strncmp(p, text, n) ? p + n : NULL;
+}
+
+/* The end of "darkroom-CALL_INDEX.EXTENSION" */
+static const char *skip_picture(const char *name)
+{
+    static const char *const extensions[] = { ".png", ".jpg", ".webp" };
+    const char *p = skip_number(skip_number(skip_text(name, "darkroom"), '-'), '_'), *end = NULL;
+    for (size_t i = 0; !end && i < sizeof extensions / sizeof *extensions; i++)
+        end = skip_text(p, extensions[i]);
+    return end;
+}
+
+/* The end of "STAGE.npy" */
+static const char *skip_stage(const char *name)
+{
+    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_");
+    return n ? skip_text(name + n, ".npy") : NULL;
+}
+
+/* Whether the worker gives files such a name; ".PID-N.tmp" follows it while they are written. */
+static bool is_result(const char *name)
+{
+    const char *end = skip_picture(name);
+    if (!end)
+        end = skip_stage(name);
+    if (!end || !*end)
+        return end != NULL;
+    end = skip_text(skip_number(skip_number(end, '.'), '-'), ".tmp");
+    return end && !*end;
+}
+
+/* Removes the results, the marker and, when nothing else is in it, the folder. What somebody else
+ * put there stays. */
+static void remove_folder(int folder, const char *path)
+{
+    struct stat held, named;
+    int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = copy < 0 ? NULL : fdopendir(copy);
+    struct dirent *entry;
+    bool foreign = !dir;
+    while (dir && (entry = readdir(dir))) {
+        const char *name = entry->d_name;
+        if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, MARKER))
+            continue;
+        if (!is_result(name) || unlinkat(folder, name, 0))
+            foreign = true;
+    }
+    if (dir)
+        closedir(dir);
+    else if (copy >= 0)
+        close(copy);
+    if (foreign || fstat(folder, &held) || lstat(path, &named) || held.st_ino != named.st_ino ||
+        held.st_dev != named.st_dev)
+        return;
+    unlinkat(folder, MARKER, 0);
+    rmdir(path);
+}
+
+static bool has_our_shape(const char *name)
 {
     size_t n = sizeof PREFIX - 1;
     return !strncmp(name, PREFIX, n) && strlen(name) == n + RANDOM_LETTERS;
 }
 
-/* Those that nobody holds any more. */
+/* Removes what runs left that were killed. The name only selects what is looked at: a folder is
+ * ours when nobody holds its lock, this user owns it and the marker inside names it. */
 static void remove_abandoned(const char *folder)
 {
     char path[DR_PATH_MAX];
     DIR *dir = opendir(folder);
     struct dirent *entry;
     while (dir && (entry = readdir(dir))) {
-        if (!is_ours(entry->d_name) || dr_path_join(path, sizeof path, folder, entry->d_name))
+        if (!has_our_shape(entry->d_name) || dr_path_join(path, sizeof path, folder, entry->d_name))
             continue;
         int fd = lock_folder(path);
         if (fd < 0)
             continue;
-        remove_files(path);
+        if (has_marker(fd))
+            remove_folder(fd, path);
         close(fd);
     }
     if (dir)
         closedir(dir);
 }
 
+/* TAKEN in p->lock when another run took the new folder before it was locked: try again. */
 static int make_one(struct private_folder *p, const char *folder, struct dr_error *err)
 {
     if (dr_path_join(p->path, sizeof p->path, folder, PREFIX "XXXXXX") < 0) {
@@ -101,9 +198,12 @@ static int make_one(struct private_folder *p, const char *folder, struct dr_erro
     }
     if (!mkdtemp(p->path)) {
         p->path[0] = '\0';
-        return dr_fail_errno(err, folder, "make a folder in");
+        return dr_fail(err, DR_EIO, "%s: cannot create a temporary folder here: %s", folder,
+                       strerror(errno));
     }
     p->lock = lock_folder(p->path);
+    if (p->lock >= 0)
+        return write_marker(p->lock, p->path, err);
     return 0;
 }
 
@@ -114,7 +214,7 @@ int private_make(struct private_folder *p, const char *place, struct dr_error *e
     int r = private_place(place, folder, err);
     if (!r)
         remove_abandoned(folder);
-    /* between making and locking it another run may take it for abandoned */
+    /* between making and locking a folder another run may hold it for a moment */
     for (int i = 0; !r && i < TRIES && p->lock == TAKEN; i++)
         r = make_one(p, folder, err);
     return r;
@@ -146,8 +246,13 @@ void private_remove(struct private_folder *p)
 {
     if (!*p->path)
         return;
-    remove_files(p->path);
-    if (p->lock >= 0)
-        close(p->lock);
+    /* where folders cannot be locked it is opened only now */
+    int fd = p->lock >= 0 ? p->lock
+                          : open(p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0) {
+        remove_folder(fd, p->path);
+        close(fd);
+    }
     p->path[0] = '\0';
+    p->lock = TAKEN;
 }

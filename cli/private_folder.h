@@ -2,8 +2,10 @@
  *
  * It lies in the folder that the results will lie in, or, while that one is still to be made, in
  * the nearest one above: the same file system, and nothing is made for a run that fails. Its name
- * begins with a dot. A run that was killed leaves one behind; the next run there removes it: the
- * kernel gives the lock on it back when its owner ends, however it ends.
+ * begins with a dot. While the run lives it holds a lock on the folder, which the kernel releases
+ * however the run ends. A killed run leaves its folder behind, and the next run there removes it:
+ * only a folder that is not locked, belongs to this user and holds the marker (.owner) that a run
+ * wrote for this very folder, and in it only files called as a worker calls its results.
  */
 #ifndef DR_CLI_PRIVATE_FOLDER_H
 #define DR_CLI_PRIVATE_FOLDER_H
@@ -12,7 +14,7 @@
 
 struct private_folder {
     char path[DR_PATH_MAX]; /* "": none */
-    int lock;               /* descriptor that holds the lock; below 0: none */
+    int lock;               /* descriptor of the folder that holds the lock; below 0: none */
 };
 
 /* `place`, or the nearest folder above it that is there. */
@@ -25,7 +27,7 @@ int private_make(struct private_folder *p, const char *place, struct dr_error *e
 /* Moves what is finished in it to `place`, which is made if need be; names in use are replaced. */
 int private_keep(const struct private_folder *p, const char *place, struct dr_error *err);
 
-/* With the files in it. It is flat. */
+/* Removes the folder and the results in it; anything else in it stays, and so does the folder. */
 void private_remove(struct private_folder *p);
 
 #endif

@@ -142,6 +142,8 @@ static int find_pipeline(struct generation *g, struct error_list *list, struct d
     struct pipeline_options how = { .stop = g->worker->stop, .plan_only = true };
     enum precision precision = PRECISION_AUTO;
     int r = precision_find(request_text(q, FIELD_precision), &precision, err);
+    if (!r)
+        r = device_manager_check(g->engine->devices, kernels, precision, err);
     if (!r && named && how_known)
         r = engine_pipeline(g->engine, model, kernels, precision, &how, &g->pipeline, err);
     if (r < 0)
@@ -150,9 +152,6 @@ static int find_pipeline(struct generation *g, struct error_list *list, struct d
         return r;
     if (g->pipeline)
         return 0;
-    r = device_manager_check(g->engine->devices, kernels, precision, err);
-    if (r < 0 && (r = error_list_take(list, r, err)) < 0)
-        return r;
     if (named)
         r = engine_stand_in(g->engine, model, &g->pipeline, &g->own, err);
     return r < 0 ? error_list_take(list, r, err) : 0;

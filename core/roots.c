@@ -2,14 +2,16 @@
 #include "core/roots.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/fs.h"
+#include "base/beneath.h"
 
 int roots_add(struct roots *r, const char *folder, struct dr_error *err)
 {
@@ -19,19 +21,26 @@ int roots_add(struct roots *r, const char *folder, struct dr_error *err)
     int code = dr_realpath(real, sizeof real, folder, err);
     if (code < 0)
         return code;
-    if (!dr_is_dir(real))
+    int fd = open(real, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 && errno == ENOTDIR)
         return dr_fail_field(err, DR_EINVAL, "root", folder, "a folder", NULL);
+    if (fd < 0)
+        return dr_fail_errno(err, folder, "open");
     r->folder[r->n] = dr_strdup(DR_TAG_BASE, real);
-    if (!r->folder[r->n])
+    if (!r->folder[r->n]) {
+        close(fd);
         return dr_fail(err, DR_ENOMEM, "out of memory for a root");
-    r->n++;
+    }
+    r->fd[r->n++] = fd;
     return 0;
 }
 
 void roots_free(struct roots *r)
 {
-    for (int i = 0; i < r->n; i++)
+    for (int i = 0; i < r->n; i++) {
+        close(r->fd[i]);
         dr_free(r->folder[i]);
+    }
     r->n = 0;
 }
 
@@ -82,19 +91,105 @@ static int deepest_existing(const char *path, char *real, size_t size, const cha
     return 0;
 }
 
-int roots_check(const struct roots *r, const char *field, const char *path, struct dr_error *err)
+static int fail_outside(const struct roots *r, const char *field, const char *path,
+                        struct dr_error *err)
 {
-    char real[DR_PATH_MAX];
-    const char *rest = "";
     if (!r->n)
         return dr_fail_field(err, DR_EINVAL, field, path, "no path: this worker has no root",
                              "start it with --root DIR");
-    int code = deepest_existing(path, real, sizeof real, &rest, err);
-    if (code < 0)
-        return code;
-    for (int i = 0; i < r->n; i++)
-        if (inside(r->folder[i], real) && !climbs(rest))
-            return 0;
     return dr_fail_field(err, DR_EINVAL, field, path, "a path inside a root of this worker",
                          r->folder[0]);
+}
+
+int roots_locate(const struct roots *r, const char *field, const char *path, int *ret_root,
+                 char ret_below[DR_PATH_MAX], struct dr_error *err)
+{
+    char real[DR_PATH_MAX];
+    const char *rest = "";
+    int code = r->n ? deepest_existing(path, real, sizeof real, &rest, err) : 0;
+    if (code < 0)
+        return code;
+    for (int i = 0; i < r->n; i++) {
+        if (!inside(r->folder[i], real) || climbs(rest))
+            continue;
+        const char *below = real + strlen(r->folder[i]);
+        below += strspn(below, "/");
+        bool both = *below && *rest;
+        int n = snprintf(ret_below, DR_PATH_MAX, "%s%s%s", below, both ? "/" : "", rest);
+        if (n >= DR_PATH_MAX)
+            return dr_fail(err, DR_ELIMIT, "%s: a path is longer than %d bytes", field,
+                           DR_PATH_MAX - 1);
+        if (!n)
+            memcpy(ret_below, ".", 2);
+        *ret_root = i;
+        return 0;
+    }
+    return fail_outside(r, field, path, err);
+}
+
+int roots_check(const struct roots *r, const char *field, const char *path, struct dr_error *err)
+{
+    char below[DR_PATH_MAX];
+    int root;
+    return roots_locate(r, field, path, &root, below, err);
+}
+
+int roots_open(const struct roots *r, const char *field, const char *path, int flags, unsigned mode,
+               int *ret_fd, struct dr_error *err)
+{
+    char below[DR_PATH_MAX];
+    int root;
+    int code = roots_locate(r, field, path, &root, below, err);
+    if (code < 0)
+        return code;
+    int fd = dr_open_beneath(r->fd[root], below, flags, mode);
+    if (fd < 0 && (errno == EXDEV || errno == ELOOP))
+        return fail_outside(r, field, path, err);
+    if (fd < 0)
+        return dr_fail_errno(err, path, "open");
+    *ret_fd = fd;
+    return 0;
+}
+
+/* Makes the folders of a path below `root` that are missing. */
+static int make_below(int root, const char *path, const char *below, struct dr_error *err)
+{
+    char part[DR_PATH_MAX];
+    int folder = dr_open_beneath(root, ".", O_PATH | O_DIRECTORY, 0), r = 0;
+    for (const char *p = below; !r && folder >= 0 && *p; p += strspn(p, "/")) {
+        size_t n = strcspn(p, "/");
+        snprintf(part, sizeof part, "%.*s", (int)n, p);
+        if (mkdirat(folder, part, 0777) && errno != EEXIST)
+            r = dr_fail_errno(err, path, "make the folder");
+        p += n;
+        snprintf(part, sizeof part, "%.*s", (int)(p - below), below);
+        close(folder);
+        folder = dr_open_beneath(root, part, O_PATH | O_DIRECTORY, 0);
+    }
+    if (!r && folder < 0)
+        r = dr_fail_errno(err, path, "open");
+    if (folder >= 0)
+        close(folder);
+    return r;
+}
+
+int roots_open_folder(const struct roots *r, const char *field, const char *path, bool make,
+                      int *ret_fd, struct dr_error *err)
+{
+    char below[DR_PATH_MAX];
+    int root;
+    int code = roots_locate(r, field, path, &root, below, err);
+    if (!code && make)
+        code = make_below(r->fd[root], path, below, err);
+    if (code < 0)
+        return code;
+    int fd = dr_open_beneath(r->fd[root], below, O_RDONLY | O_DIRECTORY, 0);
+    if (fd < 0 && (errno == EXDEV || errno == ELOOP))
+        return fail_outside(r, field, path, err);
+    if (fd < 0 && errno == ENOTDIR)
+        return dr_fail_field(err, DR_EINVAL, field, path, "a folder, not a file", NULL);
+    if (fd < 0)
+        return dr_fail_errno(err, path, "open");
+    *ret_fd = fd;
+    return 0;
 }

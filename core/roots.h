@@ -6,12 +6,14 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "base/fs.h"
 
 enum { ROOTS_MAX = 64 };
 
-/* Resolved folders, owned. Zero is empty. */
+/* Resolved folders and their descriptors, owned. Zero is empty. */
 struct roots {
     char *folder[ROOTS_MAX];
+    int fd[ROOTS_MAX];
     int n;
 };
 
@@ -23,5 +25,20 @@ void roots_free(struct roots *r);
  * judged by the deepest folder that does; ".." past that point is refused. `field` names the
  * request's field in errors. */
 int roots_check(const struct roots *r, const char *field, const char *path, struct dr_error *err);
+
+/* Where `path`, after links are followed as far as it exists, would lie: the number of a root, and
+ * the path below it ("." for the root itself). A proposal only, as links may change at any moment:
+ * open it with dr_open_beneath. DR_EINVAL when it is in no root. */
+int roots_locate(const struct roots *r, const char *field, const char *path, int *ret_root,
+                 char ret_below[DR_PATH_MAX], struct dr_error *err);
+
+/* A descriptor of `path`, which lies in one of the roots however links change meanwhile. Flags and
+ * mode as of open(2). DR_EINVAL when it leads out of the roots. */
+int roots_open(const struct roots *r, const char *field, const char *path, int flags, unsigned mode,
+               int *ret_fd, struct dr_error *err);
+
+/* The same for a folder, which with `make` is made, with those above it, if it is missing. */
+int roots_open_folder(const struct roots *r, const char *field, const char *path, bool make,
+                      int *ret_fd, struct dr_error *err);
 
 #endif

@@ -1,8 +1,8 @@
 /* darkroom.h - libdarkroom: the engine as a library. C99.
  *
- * An engine answers the messages of the worker protocol (docs/api_documentation.md): one JSON object in,
- * events out. The worker program is this header and a loop over stdin; a host that wants no second
- * process uses it directly.
+ * An engine answers the messages of the worker protocol (docs/api_documentation.md): one JSON
+ * object in, events out. The worker program is this header and a loop over stdin; a host that wants
+ * no second process uses it directly.
  *
  *     static void on_event(void *user, const char *json) { puts(json); }
  *

@@ -276,7 +276,7 @@ static void validate_finds_all_there_is(void **state)
         /* nothing follows from a model that is not there, a value of the wrong type, or a name */
         { "{\"prompt\":\"x\",\"model\":\"/no/such\",\"kernels\":\"mmx\",\"eta\":0.5,\"width\":1001,"
           "\"schedule\":\"karas\"}",
-          { "model", "kernels", "width", "schedule" } },
+          { "kernels", "model", "width", "schedule" } },
         { "{\"prompt\":\"x\",\"model\":7,\"kernels\":\"mmx\",\"batch_size\":99}",
           { "model", "batch_size", "kernels" } },
         { "{\"prompt\":\"x\",\"kernels\":\"mmx\",\"width\":1001}", { "kernels", "width" } },

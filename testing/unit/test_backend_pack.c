@@ -170,6 +170,7 @@ static void a_cut_pack_is_refused(void **state)
         assert_int_equal(truncate(path, cuts[i]), 0);
         if (pack_open(path, spec.key, &p, NULL) != DR_EFORMAT)
             fail_msg("cut to %lld: accepted", cuts[i]);
+        assert_int_equal(unlink(path), 0);
     }
 }
 
@@ -411,7 +412,8 @@ static void what_is_not_the_stores_stays(void **state)
         "0123456789abcdef.weights",
         "0123456789abcdef-set-2-fedcba9876543210.weights.12.tmp",
         "0123456789abcdef-set-2-fedcba9876543210.weights.12-3.tmp.tmp",
-        "0123456789abcdef-set-2-fedcba9876543210.weights", /* the name, but no pack */
+        "0123456789abcdef-set-2-fedcba9876543210.weights",          /* the name, but no pack */
+        "0123456789abcdef-set-2-fedcba9876543210.weights.12-3.tmp", /* nor a temporary one */
     };
     enum { N = sizeof names / sizeof *names };
     struct pack_store s = *store();
@@ -425,11 +427,28 @@ static void what_is_not_the_stores_stays(void **state)
     const char *pack = path_in(&s, "avx512-bf16_x");
     must_make(pack);
     snprintf(path, sizeof path, "%.200s.12-3.tmp", pack);
-    assert_int_equal(dr_write_file(path, "x", 1, NULL), 0);
+    assert_int_equal(dr_write_file(path, "darkroom weights", 16, NULL), 0);
     s.limit = pack_file_bytes(&spec);
     assert_int_equal(pack_store_room(&s, 1, NULL), 0); /* only the pack and its litter go */
     assert_false(dr_is_file(pack) || dr_is_file(path));
     assert_int_equal(entries(&s), N);
+}
+
+/* A file of the user's that lies where a pack belongs. */
+static void another_file_in_its_place_is_not_replaced(void **state)
+{
+    (void)state;
+    struct pack_store s = *store();
+    const char *path = path_in(&s, "one");
+    struct pack *p;
+    struct dr_error err = { 0 };
+    assert_int_equal(dr_write_file(path, "my own file", 11, NULL), 0);
+    assert_int_equal(pack_create(path, &spec, &p, &err), DR_EIO);
+    assert_non_null(strstr(err.text, "not a file of packed weights"));
+    assert_int_equal(entries(&s), 1);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(symlink("elsewhere", path), 0);
+    assert_int_equal(pack_create(path, &spec, &p, NULL), DR_EIO);
 }
 
 static void a_pack_made_since_it_was_seen_stays(void **state)
@@ -499,6 +518,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(what_was_used_longest_ago_goes_first),
         cmocka_unit_test(several_may_make_room_at_once),
         cmocka_unit_test(what_is_not_the_stores_stays),
+        cmocka_unit_test(another_file_in_its_place_is_not_replaced),
         cmocka_unit_test(a_pack_made_since_it_was_seen_stays),
         cmocka_unit_test(a_pack_cut_in_use_is_noticed),
         cmocka_unit_test(survives_short_memory),

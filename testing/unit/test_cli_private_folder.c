@@ -43,7 +43,7 @@ static void must_lie_in(const char *place, const char *folder)
     size_t n = strlen(folder);
     if (strncmp(p.path, folder, n) || strncmp(p.path + n, ".darkroom-", 10))
         fail_msg("%s: %s", place, p.path);
-    put(&p, "a.png");
+    put(&p, "darkroom-1_000.png");
     char path[DR_PATH_MAX];
     memcpy(path, p.path, sizeof path);
     private_remove(&p);
@@ -109,7 +109,10 @@ static void killed_run(char path[DR_PATH_MAX])
     pid_t child = fork();
     if (!child) {
         struct private_folder p = make(".");
-        put(&p, "half.png");
+        put(&p, "darkroom-1_000.png");
+        put(&p, "darkroom-1_001.jpg.7-0.tmp");
+        put(&p, "latents_003.npy");
+        put(&p, "pred_004.npy.7-1.tmp");
         if (write(to_us[1], p.path, sizeof p.path) < 0)
             _exit(1);
         pause();
@@ -132,14 +135,91 @@ static void the_next_run_removes_what_a_killed_one_left(void **state)
     char path[DR_PATH_MAX];
     enter("killed");
     killed_run(path);
-    /* alike, but none of ours */
-    assert_int_equal(mkdir(".darkroom-abcdefg", 0777), 0);
-    assert_int_equal(symlink("..", ".darkroom-abcdef"), 0);
     struct private_folder p = make("not/yet");
     assert_false(dr_is_dir(path));
-    assert_true(dr_is_dir(".darkroom-abcdefg"));
-    assert_true(dr_is_dir(".darkroom-abcdef"));
     private_remove(&p);
+}
+
+static void put_file(const char *folder, const char *name)
+{
+    char file[DR_PATH_MAX];
+    assert_int_equal(dr_path_join(file, sizeof file, folder, name), 0);
+    assert_int_equal(dr_write_file(file, "x", 1, NULL), 0);
+}
+
+static void must_have(const char *folder, const char *name)
+{
+    char file[DR_PATH_MAX];
+    assert_int_equal(dr_path_join(file, sizeof file, folder, name), 0);
+    if (!dr_is_file(file))
+        fail_msg("%s was removed", file);
+}
+
+/* "cp -a FROM TO" of the marker. */
+static void copy_marker(const char *from, const char *to)
+{
+    char path[DR_PATH_MAX];
+    struct buf text;
+    buf_init(&text, DR_TAG_FILE, 0);
+    assert_int_equal(dr_path_join(path, sizeof path, from, ".owner"), 0);
+    assert_int_equal(dr_read_file(path, 1 << 10, &text, NULL), 0);
+    assert_int_equal(dr_path_join(path, sizeof path, to, ".owner"), 0);
+    assert_int_equal(dr_write_file(path, text.data, text.len, NULL), 0);
+    buf_free(&text);
+}
+
+static void folders_of_the_user_are_never_removed(void **state)
+{
+    (void)state;
+    static const char *const names[] = { ".darkroom-backup", ".darkroom-abcdef",
+                                         ".darkroom-abcdefg", ".darkroom-copied",
+                                         ".darkroom-config" };
+    char path[DR_PATH_MAX];
+    enter("user");
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        assert_int_equal(mkdir(names[i], 0700), 0);
+        put_file(names[i], "letters.txt");
+        put_file(names[i], "darkroom-1_000.png");
+    }
+    assert_int_equal(mkdir(".darkroom-empty1", 0700), 0);
+    assert_int_equal(symlink("..", ".darkroom-linked"), 0);
+    killed_run(path);
+    copy_marker(path, ".darkroom-copied"); /* names the folder that it was copied from */
+    copy_marker(path, ".darkroom-linked/user/.darkroom-config");
+    struct private_folder p = make("not/yet");
+    assert_false(dr_is_dir(path));
+    private_remove(&p);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        must_have(names[i], "letters.txt");
+        must_have(names[i], "darkroom-1_000.png");
+    }
+    assert_true(dr_is_dir(".darkroom-empty1"));
+    assert_true(dr_is_dir(".darkroom-linked"));
+}
+
+static void files_of_the_user_in_it_stay(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "holiday.png",        "darkroom-1_000.png.txt",
+                                         "notes.npy.tmp",      "darkroom-x_000.png",
+                                         "darkroom-1_000.gif", "Latents.npy" };
+    char killed[DR_PATH_MAX], own[DR_PATH_MAX], file[DR_PATH_MAX];
+    enter("inside");
+    killed_run(killed);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        put_file(killed, names[i]);
+    struct private_folder mine = make("."); /* sweeps */
+    memcpy(own, mine.path, sizeof own);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        put_file(own, names[i]);
+    put(&mine, "darkroom-1_000.png");
+    private_remove(&mine);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        must_have(killed, names[i]);
+        must_have(own, names[i]);
+    }
+    assert_int_equal(dr_path_join(file, sizeof file, own, "darkroom-1_000.png"), 0);
+    assert_false(dr_is_file(file));
 }
 
 static const struct CMUnitTest tests[] = {
@@ -147,6 +227,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_file_is_no_folder),
     cmocka_unit_test(what_is_finished_is_kept),
     cmocka_unit_test(the_next_run_removes_what_a_killed_one_left),
+    cmocka_unit_test(folders_of_the_user_are_never_removed),
+    cmocka_unit_test(files_of_the_user_in_it_stay),
 };
 
 int main(int argc, char **argv)
