@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/base64.h"
+#include "base/path_text.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/report.h"
@@ -42,9 +43,9 @@ static json_t *request_data(const struct request *q, const struct session *s)
     json_t *data = request_json(q);
     int r = jx_set(data, "stream", json_true());
     if (!r && *s->pictures.path)
-        r = jx_set(data, "save_path", json_string(s->pictures.path));
+        r = jx_set(data, "save_path", path_text_json(s->pictures.path));
     if (!r && *s->stages.path)
-        r = jx_set(data, "dump_stages", json_string(s->stages.path));
+        r = jx_set(data, "dump_stages", path_text_json(s->stages.path));
     if (r < 0) {
         json_decref(data);
         return NULL;
@@ -83,7 +84,7 @@ static int add_entry(json_t *list, const json_t *answer, size_t i, const char *p
 {
     json_t *receipt = json_array_get(json_object_get(answer, "receipts"), i);
     json_t *entry = json_object();
-    int r = path ? jx_set(entry, "path", json_string(path)) : 0;
+    int r = path ? jx_set(entry, "path", path_text_json(path)) : 0;
     if (!r)
         r = jx_set(entry, "seed", json_integer(seed_of(answer, i)));
     if (!r)

@@ -385,7 +385,7 @@ static int put_bounds(const struct field_info *f, struct buf *out)
 {
     if (f->type != FIELD_TYPE_INT && f->type != FIELD_TYPE_REAL)
         return 0;
-    int r = buf_printf(out, "  range  %" PRId64 " to %" PRId64, f->lo, f->hi);
+    int r = buf_printf(out, "  range %" PRId64 " to %" PRId64, f->lo, f->hi);
     if (!r && *f->unit)
         r = buf_printf(out, " %s", f->unit);
     return r ? r : buf_putc(out, '\n');
@@ -401,9 +401,9 @@ int help_field(const struct option_info *o, int width, struct buf *out)
     if (!r && o->id < FIELD_COUNT)
         r = put_bounds(field_info((enum field_id)o->id), out);
     if (!r && also.len)
-        r = buf_printf(out, "  also  %s\n", buf_text(&also));
+        r = buf_printf(out, "  also  %s\n", buf_text(&also) + 1);
     if (!r && o->id < FIELD_COUNT)
-        r = buf_printf(out, "  JSON   %s\n", field_info((enum field_id)o->id)->name);
+        r = buf_printf(out, "  JSON  %s\n", field_info((enum field_id)o->id)->name);
     buf_free(&also);
     return r;
 }

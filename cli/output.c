@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/utf8.h"
+#include "base/path_text.h"
 
 enum { TRIES = 100000, DIGITS_MOST = 9 };
 
@@ -149,9 +149,8 @@ int output_plan(const char *to, const char *format, bool agree, int batch, struc
     int r;
     if (!to)
         to = "./";
-    if (!*to || utf8_check(to, strlen(to), option, err) < 0)
-        return dr_fail_field(err, DR_EINVAL, option, *to ? "invalid UTF-8" : "nothing",
-                             "a file, a folder or -", NULL);
+    if (!*to)
+        return dr_fail_field(err, DR_EINVAL, option, "nothing", "a file, a folder or -", NULL);
     bool exists = !stat(to, &st);
     if (to[strlen(to) - 1] == '/' || (exists && S_ISDIR(st.st_mode)))
         r = plan_folder(&o, to, err);
@@ -233,8 +232,10 @@ static int rename_new(const char *from, const char *to)
 int output_place(const struct output *o, const char *from, int index, int64_t seed, char *dst,
                  size_t n, struct dr_error *err)
 {
-    char first[DR_PATH_MAX];
-    int r = output_path(o, index, seed, first, sizeof first, err);
+    char first[DR_PATH_MAX], file[DR_PATH_MAX];
+    int r = path_text_read("the worker's file", from, file, err);
+    if (!r)
+        r = output_path(o, index, seed, first, sizeof first, err);
     if (!r && strlen(first) >= n)
         r = dr_fail(err, DR_ELIMIT, "%s: the path is too long", option);
     if (r < 0)
@@ -243,8 +244,8 @@ int output_place(const struct output *o, const char *from, int index, int64_t se
     if (o->kind == OUTPUT_FOLDER && (r = dr_mkdirs(o->folder, err)) < 0)
         return r;
     if (o->kind != OUTPUT_FOLDER)
-        return rename(from, dst) ? dr_fail_errno(err, dst, "write") : 0;
-    for (int i = 1; rename_new(from, dst); i++) {
+        return rename(file, dst) ? dr_fail_errno(err, dst, "write") : 0;
+    for (int i = 1; rename_new(file, dst); i++) {
         if (errno != EEXIST || i == TRIES)
             return dr_fail_errno(err, dst, "write");
         numbered(first, i, dst, n);

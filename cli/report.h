@@ -19,8 +19,8 @@ void report_warnings(const json_t *answer);
 /* Writes all of it to stdout. A reader that went away (`| head`) is no error. */
 int report_text(const struct buf *text, struct dr_error *err);
 
-/* Appends text of others (metadata, names of files), control characters (C1 too) as \xNN: a terminal
- * would obey them. */
+/* Appends text of others (metadata, names of files), control characters (C1 too) as \xNN: a
+ * terminal would obey them. */
 int report_shown(const char *text, struct buf *out) DR_MUST_USE;
 
 /* One line of JSON on stdout. */

@@ -13,6 +13,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "cli/output.h"
 #include "cli/report.h"
 #include "cli/settings.h"
 #include "core/communication/message.h"
@@ -226,6 +227,18 @@ static void warn_of_count(const struct cli_call *call)
             negative);
 }
 
+/* `typed`: the quality is of the command line; one of the configuration waits for its format. */
+static void warn_of_quality(const struct cli_call *call, bool typed)
+{
+    const struct request *q = &call->request;
+    const char *to = call->value[OPT_output];
+    const char *format = request_has(q, FIELD_format) ? request_text(q, FIELD_format)
+                         : to                         ? output_format_of(to)
+                                                      : "";
+    if (typed && !call->value[OPT_quiet] && (!*format || !strcmp(format, "png")))
+        report_line("warning: --quality has no effect on png");
+}
+
 static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_error *err)
 {
     struct option_info options[CLI_OPTIONS];
@@ -241,8 +254,10 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
     if (call->arguments < call->verb->least)
         return dr_fail_field(err, DR_EINVAL, call->verb->name, "nothing", call->verb->synopsis,
                              NULL);
+    bool quality = request_has(&call->request, FIELD_quality);
     warn_of_count(call);
     r = settings_apply(call, err);
+    warn_of_quality(call, quality);
     if (r < 0)
         r = error_list_go_on(call->errors, r, err);
     if (!r && (r = check_threads(call->value[OPT_threads], err)) < 0) {

@@ -416,6 +416,7 @@ static void paths_of_any_bytes_go_through_json(void **state)
     assert_string_equal(json_string_value(json_object_get(map, "image")), "/a\xc3\x28.npy");
     assert_string_equal(json_string_value(json_object_get(map, "context")), "plain %41.npy");
     json_t *back = request_json(&r);
+    assert_non_null(back);
     assert_string_equal(json_string_value(json_object_get(back, "model")), "file:///m%FFx/a%20b");
     assert_string_equal(
         json_string_value(json_object_get(json_object_get(back, "load_stage"), "image")),
