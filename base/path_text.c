@@ -108,3 +108,9 @@ json_t *path_text_json(const char *path)
     buf_free(&text);
     return value;
 }
+
+json_t *path_text_typed(const char *path)
+{
+    json_t *url = is_url(path) ? json_string(path) : NULL;
+    return url ? url : path_text_json(path);
+}

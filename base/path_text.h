@@ -26,4 +26,7 @@ int path_text_write(const char *path, struct buf *dst);
 /* The same as a JSON string; NULL when memory is short. */
 json_t *path_text_json(const char *path);
 
+/* The same of what a person typed, which may be a URL already. */
+json_t *path_text_typed(const char *path);
+
 #endif

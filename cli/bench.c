@@ -113,7 +113,7 @@ static json_t *request(const struct cli_call *call, const char *only)
                    { "precision", call->value[OPT_precision] } };
     json_t *data = json_pack("{s:b}", "stream", 1);
     for (size_t i = 0; data && i < sizeof fields / sizeof *fields; i++)
-        if (fields[i].value && jx_set(data, fields[i].key, path_text_json(fields[i].value)) < 0) {
+        if (fields[i].value && jx_set(data, fields[i].key, path_text_typed(fields[i].value)) < 0) {
             json_decref(data);
             data = NULL;
         }

@@ -109,7 +109,7 @@ static int call_worker(struct cli_call *call, const char *output, json_t **ret,
     char *root = dr_strndup(DR_TAG_BASE, folder ? output : ".", folder ? folder : 1);
     struct session_options options = { .threads = call->value[OPT_threads], .root = root };
     const char *model = call->value[OPT_model];
-    json_t *data = json_pack("{s:o*,s:o,s:b,s:b}", "model", model ? path_text_json(model) : NULL,
+    json_t *data = json_pack("{s:o*,s:o,s:b,s:b}", "model", model ? path_text_typed(model) : NULL,
                              "output", path_text_json(output), "int8", 1, "stream", 1);
     int r = !root || !data    ? dr_fail(err, DR_ENOMEM, "out of memory")
             : dr_is_dir(root) ? 0

@@ -112,7 +112,7 @@ static int inspect(struct cli_call *call, struct dr_error *err)
     call->usage = !*call->argument[0];
     if (call->usage)
         return dr_fail(err, DR_EINVAL, "inspect: empty path");
-    json_t *data = json_pack("{s:o}", "path", path_text_json(call->argument[0]));
+    json_t *data = json_pack("{s:o}", "path", path_text_typed(call->argument[0]));
     int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, &answer,
                         err);
     if (r < 0)

@@ -198,7 +198,8 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
         int r = path_from(c, value, path, sizeof path, err);
         if (r < 0)
             return r;
-        value = key == FIELD_model && is_name(value, path) ? value : path;
+        bool kept = key == FIELD_model && (is_name(value, path) || !strncmp(value, "file://", 7));
+        value = kept ? value : path;
     }
     if (key == KEY_MODELS)
         return take_models(c, value, err);
@@ -257,7 +258,7 @@ int settings_apply(struct cli_call *call, struct dr_error *err)
     struct config config;
     struct stat st; /* what is there must be readable: only absence is silent */
     const char *named = call->value[OPT_config];
-    if (!settings_used(call->verb))
+    if (!settings_used(call->verb) || (named && !strcmp(named, "/dev/null")))
         return 0;
     if (!named && (dr_config_path(path, sizeof path, "config.yaml", NULL) < 0 || lstat(path, &st)))
         return 0;

@@ -27,8 +27,8 @@
 /* Whether a verb reads it. */
 bool settings_used(const struct cli_verb *verb);
 
-/* Fills what the call leaves open, from --config or the usual place; no file there: nothing.
- * DR_EINVAL names file, line and the nearest key. */
+/* Fills what the call leaves open, from --config (/dev/null: none) or the usual place; no file
+ * there: nothing. DR_EINVAL names file, line and the nearest key. */
 int settings_apply(struct cli_call *call, struct dr_error *err);
 
 /* The same from a configuration in memory. */

@@ -44,7 +44,7 @@ static int tokens(struct cli_call *call, struct dr_error *err)
     }
     int r = jx_set(data, "text", text);
     if (!r && model)
-        r = jx_set(data, "model", path_text_json(model));
+        r = jx_set(data, "model", path_text_typed(model));
     if (!r && call->value[OPT_clip])
         r = jx_set(data, "clip", json_true());
     if (!r && encoder)

@@ -18,7 +18,11 @@ static int clash(const char *scheduler, const char *field, const char *name, str
 {
     char expected[160];
     snprintf(expected, sizeof expected, "what agrees with %s %.80s", field, name);
-    return dr_fail_field(err, DR_EINVAL, "scheduler", scheduler, expected, NULL);
+    int r = dr_fail_field(err, DR_EINVAL, "scheduler", scheduler, expected, NULL);
+    if (err)
+        snprintf(err->text, sizeof err->text, "scheduler: %.80s contradicts %s %.80s", scheduler,
+                 field, name);
+    return r;
 }
 
 static size_t schedule_list(const char **names, char *dst, size_t n)

@@ -146,8 +146,8 @@ static int set_string(const struct field_info *f, const char *path, const char *
 {
     char expected[200], got[160];
     bool is_prompt = strstr(f->name, "prompt") != NULL;
-    if (!n && (is_path(f) || f->type != FIELD_TYPE_TEXT)) /* an empty prompt is a prompt */
-        return fail_empty(path, is_path(f) ? "path" : "name", err);
+    if (!n && f->type != FIELD_TYPE_TEXT) /* an empty prompt is a prompt */
+        return fail_empty(path, "name", err);
     size_t limit = is_prompt ? REQUEST_PROMPT_BYTES : REQUEST_TEXT_BYTES;
     if (n > limit) {
         snprintf(got, sizeof got, "%zu bytes", n);
@@ -199,19 +199,26 @@ static int set_two(const struct field_info *f, const char *path, const char *tex
 }
 
 /* A path as its text has it. */
-static int set_path(const char *path, const json_t *value, struct field_value *v,
-                    struct dr_error *err)
+static int set_path_text(const char *path, const char *text, struct field_value *v,
+                         struct dr_error *err)
 {
     char file[DR_PATH_MAX];
-    if (!json_string_length(value))
+    if (!*text)
         return fail_empty(path, "path", err);
-    if (strlen(json_string_value(value)) != json_string_length(value))
-        return dr_fail_field(err, DR_EINVAL, path, NULL, "text without NUL characters", NULL);
-    int r = path_text_read(path, json_string_value(value), file, err);
+    int r = path_text_read(path, text, file, err);
     if (r < 0)
         return r;
     v->text = dr_strdup(DR_TAG_BASE, file);
     return v->text ? 0 : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
+}
+
+static int set_path(const char *path, const json_t *value, struct field_value *v,
+                    struct dr_error *err)
+{
+    const char *text = json_string_value(value);
+    if (strlen(text) != json_string_length(value))
+        return dr_fail_field(err, DR_EINVAL, path, NULL, "text without NUL characters", NULL);
+    return set_path_text(path, text, v, err);
 }
 
 /* Names with paths; the map keeps the paths' own bytes, which need not be UTF-8. */
@@ -318,9 +325,12 @@ static int map_add(struct field_value *v, const char *path, const char *text, st
         v->map = json_object();
     if (json_object_get(v->map, name))
         return dr_fail_field(err, DR_EINVAL, path, text, "each name once", NULL);
-    return jx_set(v->map, name, json_string_nocheck(eq + 1)) < 0
-               ? dr_fail(err, DR_ENOMEM, "%s: out of memory", path)
-               : 0;
+    struct field_value file = { .set = true };
+    int r = set_path_text(path, eq + 1, &file, err);
+    if (!r && jx_set(v->map, name, json_string_nocheck(file.text)) < 0)
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
+    request_value_clear(&file);
+    return r;
 }
 
 static int number_from_text(const struct field_info *f, const char *path, const char *text,
@@ -358,7 +368,9 @@ static int value_from_text(const struct field_info *f, const char *path, const c
     case FIELD_TYPE_PAIR:
         return set_two(f, path, text, v, err);
     default:
-        if (!is_path(f) && utf8_check(text, strlen(text), path, err) < 0)
+        if (is_path(f))
+            return set_path_text(path, text, v, err);
+        if (utf8_check(text, strlen(text), path, err) < 0)
             return DR_EINVAL;
         return set_string(f, path, text, strlen(text), v, err);
     }

@@ -15,7 +15,7 @@ int request_value_from_json(const struct field_info *f, const char *path, const 
 /* neutral.def: a member of other programs' requests that asks for nothing at certain values. */
 struct neutral {
     const char *name;
-    const char *values; /* JSON texts, with '|' between them */
+    const char *values; /* JSON texts, with '|' between them; "*": any */
     const char *hint;   /* what to use instead, "" if there is nothing */
 };
 

@@ -458,7 +458,9 @@ static int header_size(const uint8_t *bytes, size_t n, uint64_t file_size, const
                        size_t *ret, struct dr_error *err)
 {
     if (n < PREFIX || file_size < PREFIX)
-        return dr_fail(err, DR_EFORMAT, "%s: %" PRIu64 " bytes are too few for a safetensors file",
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: %" PRIu64 " bytes are too few for a safetensors file "
+                       "(incomplete download?)",
                        what, file_size);
     uint64_t size = 0;
     for (int i = PREFIX - 1; i >= 0; i--)
@@ -466,7 +468,7 @@ static int header_size(const uint8_t *bytes, size_t n, uint64_t file_size, const
     if (size > ST_HEADER_MAX)
         return dr_fail(err, DR_ELIMIT,
                        "%s: header of %" PRIu64
-                       " bytes, at most %d accepted: no safetensors file, or a damaged one",
+                       " bytes, at most %d accepted: not a safetensors file, or a damaged one",
                        what, size, ST_HEADER_MAX);
     if (size > file_size - PREFIX || size > n - PREFIX)
         return fail_truncated(what, "the header has", size, file_size, err);

@@ -72,10 +72,10 @@ static void scheduler_is_told_apart(void **state)
     MUST(0, NULL, "validate", "-px", "-m", m, "--scheduler", "EulerAncestralDiscreteScheduler");
     MUST(0, NULL, "validate", "-px", "-m", m, "--scheduler", "exponential");
     MUST(0, NULL, "validate", "-px", "-m", m, "--sampler=euler", "--scheduler=Automatic");
-    MUST(2, "--scheduler: got heun, expected what agrees with sampler euler", "validate", "-px",
-         "-m", m, "--sampler=euler", "--scheduler=heun");
-    MUST(2, "--scheduler: got Exponential, expected what agrees with sampler DPM++ 2M Karras",
-         "validate", "-px", "-m", m, "--sampler-name=DPM++ 2M Karras", "--scheduler=Exponential");
+    MUST(2, "--scheduler: heun contradicts sampler euler", "validate", "-px", "-m", m,
+         "--sampler=euler", "--scheduler=heun");
+    MUST(2, "--scheduler: Exponential contradicts sampler DPM++ 2M Karras", "validate", "-px", "-m",
+         m, "--sampler-name=DPM++ 2M Karras", "--scheduler=Exponential");
     MUST(2, "--scheduler: got nonsense, expected a noise schedule: normal, karras", "plan", "-m", m,
          "--scheduler=nonsense");
 }
@@ -120,6 +120,14 @@ static void paths_are_of_any_bytes(void **state)
          "n\xf5w/", "--load-stage", "latents_init=st\xfe/ages/latents_init.npy");
     assert_int_equal(stat("n\xf5w/darkroom-1.png", &st), 0);
     MUST(0, NULL, "validate", "-px", "-m", model);
+    char url[600];
+    const char *here = strstr(program_model(), "/");
+    snprintf(url, sizeof url, "file://%s", here);
+    MUST(0, NULL, "plan", "-px", "-m", url);
+    MUST(0, NULL, "tokens", "x", "-m", url);
+    MUST(0, NULL, "inspect", url);
+    MUST(2, "--model: got file://host/x, expected file:///PATH on this machine", "plan", "-m",
+         "file://host/x");
     MUST(0, NULL, "plan", "-px", "-m", model);
     MUST(0, NULL, "tokens", "x", "-m", model);
     MUST(0, NULL, "inspect", model);
@@ -191,6 +199,7 @@ static void the_configuration_stops_what_draws(void **state)
     assert_int_equal(dr_write_file("other.yaml", "cfg_scale: 3\nwidth: 100\n", 24, NULL), 0);
     MUST(2, "--width: got 100, expected a multiple of 8", "plan", "-px", "--config", "other.yaml");
     MUST(0, NULL, "plan", "-px", "--config=other.yaml", "--width=64", "-m", program_model());
+    MUST(0, NULL, "plan", "-px", "--config=/dev/null", "-m", program_model());
     program_configure(NULL);
 }
 

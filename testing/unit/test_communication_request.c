@@ -353,7 +353,8 @@ static void members_that_ask_for_nothing_are_skipped(void **state)
     if (parse("{\"prompt\":\"x\",\"n_iter\":1,\"send_images\":true,\"save_images\":false,"
               "\"override_settings\":{},\"alwayson_scripts\":{},\"styles\":[],\"subseed\":-1,"
               "\"subseed_strength\":0.0,\"script_name\":\"None\",\"seed\":null,\"eta\":null,"
-              "\"s_tmax\":null,\"enable_hr\":false,\"hr_scale\":2,\"width\":1024.0,"
+              "\"s_tmax\":null,\"enable_hr\":false,\"hr_scale\":1.5,\"hr_upscaler\":\"4x\","
+              "\"denoising_strength\":0.7,\"width\":1024.0,"
               "\"refiner_checkpoint\":\"\"}",
               &r, &err))
         fail_msg("%s", err.text);
