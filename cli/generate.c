@@ -53,9 +53,11 @@ static json_t *request_data(const struct request *q, const struct session *s)
     return data;
 }
 
-static int64_t seed_of(const json_t *answer, size_t i)
+static uint64_t seed_of(const json_t *answer, size_t i)
 {
-    return json_integer_value(json_array_get(json_object_get(answer, "seed_used"), i));
+    uint64_t seed = 0;
+    (void)jx_as_uint(json_array_get(json_object_get(answer, "seed_used"), i), &seed);
+    return seed;
 }
 
 static int write_stream(const struct output *o, const json_t *answer, struct dr_error *err)
@@ -86,7 +88,7 @@ static int add_entry(json_t *list, const json_t *answer, size_t i, const char *p
     json_t *entry = json_object();
     int r = path ? jx_set(entry, "path", path_text_json(path)) : 0;
     if (!r)
-        r = jx_set(entry, "seed", json_integer(seed_of(answer, i)));
+        r = jx_set(entry, "seed", jx_uint(seed_of(answer, i)));
     if (!r)
         r = jx_set(entry, "receipt", json_incref(receipt));
     if (r < 0) {
@@ -109,7 +111,7 @@ static int place_files(const struct output *o, const json_t *answer, bool quiet,
         if (r < 0)
             return r;
         if (!quiet)
-            report_line("wrote %s (seed %" PRId64 ")", path, seed_of(answer, i));
+            report_line("wrote %s (seed %" PRIu64 ")", path, seed_of(answer, i));
         if (add_entry(list, answer, i, path) < 0)
             return dr_fail(err, DR_ENOMEM, "out of memory for the result");
     }

@@ -383,6 +383,8 @@ int help_config(int width, struct buf *out)
 /* "1 to 16"; nothing for what is no number. */
 static int put_bounds(const struct field_info *f, struct buf *out)
 {
+    if (f->type == FIELD_TYPE_SEED)
+        return buf_puts(out, "  range -1 to 2^64-1\n");
     if (f->type != FIELD_TYPE_INT && f->type != FIELD_TYPE_REAL)
         return 0;
     int r = buf_printf(out, "  range %" PRId64 " to %" PRId64, f->lo, f->hi);

@@ -174,7 +174,7 @@ static int numbered(const char *name, int number, char *dst, size_t n)
     return snprintf(dst, n, "%.*s-%d%s", (int)(extension - name), name, number, extension);
 }
 
-static int fill_pattern(const char *pattern, int index, int64_t seed, char *dst, size_t n)
+static int fill_pattern(const char *pattern, int index, uint64_t seed, char *dst, size_t n)
 {
     size_t used = 0;
     int width;
@@ -184,7 +184,7 @@ static int fill_pattern(const char *pattern, int index, int64_t seed, char *dst,
         if (len)
             k = snprintf(dst + used, n - used, "%0*d", width, index);
         else if (!strncmp(p, "{seed}", len = 6))
-            k = snprintf(dst + used, n - used, "%" PRId64, seed);
+            k = snprintf(dst + used, n - used, "%" PRIu64, seed);
         else
             k = snprintf(dst + used, n - used, "%.*s", (int)(len = 1), p);
         used += (size_t)k;
@@ -193,14 +193,14 @@ static int fill_pattern(const char *pattern, int index, int64_t seed, char *dst,
     return (int)used;
 }
 
-int output_path(const struct output *o, int index, int64_t seed, char *dst, size_t n,
+int output_path(const struct output *o, int index, uint64_t seed, char *dst, size_t n,
                 struct dr_error *err)
 {
     char name[DR_PATH_MAX];
     int len;
     switch (o->kind) {
     case OUTPUT_FOLDER:
-        len = snprintf(name, sizeof name, "darkroom-%" PRId64 ".%s", seed,
+        len = snprintf(name, sizeof name, "darkroom-%" PRIu64 ".%s", seed,
                        strcmp(o->format, "jpeg") ? o->format : "jpg");
         break;
     case OUTPUT_PATTERN:
@@ -229,7 +229,7 @@ static int rename_new(const char *from, const char *to)
     return unlink(from);
 }
 
-int output_place(const struct output *o, const char *from, int index, int64_t seed, char *dst,
+int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err)
 {
     char first[DR_PATH_MAX], file[DR_PATH_MAX];

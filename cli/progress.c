@@ -143,7 +143,8 @@ static void show_loading(struct progress *p, const char *what, double fraction, 
 void progress_event(void *progress, const json_t *data)
 {
     struct progress *p = progress;
-    const json_t *seed = json_object_get(data, "seed");
+    uint64_t seed;
+    bool has_seed = jx_as_uint(json_object_get(data, "seed"), &seed);
     const json_t *fraction = json_object_get(data, "fraction");
     const char *warning = json_string_value(json_object_get(data, "warning"));
     double now = dr_now();
@@ -159,9 +160,9 @@ void progress_event(void *progress, const json_t *data)
                      json_number_value(fraction), now);
         return;
     }
-    if (json_is_integer(seed)) {
+    if (has_seed) {
         progress_clear(p);
-        report_line("seed %" JSON_INTEGER_FORMAT, json_integer_value(seed));
+        report_line("seed %" PRIu64, seed);
     }
     p->at.step = (int)json_integer_value(json_object_get(data, "step"));
     p->at.total = (int)json_integer_value(json_object_get(data, "total_steps"));

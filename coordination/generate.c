@@ -83,14 +83,18 @@ static const char *digest_join(struct digest_thread *d, bool abandon, const atom
 }
 
 /* For the answer, and at once for who listens: all there is to warn of is known before a step. */
-static void add_warning(void *ctx, const char *text)
+static void tell_warning(struct generation *g, const char *text)
 {
-    struct generation *g = ctx;
-    dr_log_line(DR_LOG_INFO, "engine", "%s", text);
     if (request_flag(&g->request, FIELD_stream))
         worker_progress(g->worker, 0, 0, true, json_pack("{s:s}", "warning", text));
     if (jx_add(g->warnings, json_string(text)) < 0)
         dr_log_line(DR_LOG_WARN, "engine", "out of memory: a warning is only in the log");
+}
+
+static void add_warning(void *ctx, const char *text)
+{
+    dr_log_line(DR_LOG_INFO, "engine", "%s", text);
+    tell_warning(ctx, text);
 }
 
 static void generation_release(struct generation *g)
@@ -238,7 +242,7 @@ static int load(struct generation *g, struct dr_error *err)
     if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
         pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
     if (!r && g->pipeline->warning[0])
-        add_warning(g, g->pipeline->warning);
+        tell_warning(g, g->pipeline->warning);
     return r;
 }
 
@@ -258,9 +262,9 @@ static void announce(struct generation *g)
 {
     if (request_flag(&g->request, FIELD_stream))
         worker_progress(g->worker, 0, 0, true,
-                        json_pack("{s:s,s:I,s:I,s:I}", "message", "denoising", "seed",
-                                  (json_int_t)g->job.seed, "width", (json_int_t)g->job.width,
-                                  "height", (json_int_t)g->job.height));
+                        json_pack("{s:s,s:o,s:I,s:I}", "message", "denoising", "seed",
+                                  jx_uint(g->job.seed), "width", (json_int_t)g->job.width, "height",
+                                  (json_int_t)g->job.height));
 }
 
 /* A job that fails leaves no pictures behind. */
@@ -295,9 +299,9 @@ static int add_images(struct generation *g, const struct receipt_facts *facts,
             r = dr_fail(err, DR_ECANCELED, "cancelled");
         else
             r = output_image(&out, &images[i], i, &entry, err);
-        if (!r && (jx_add(list, entry) < 0 ||
-                   jx_add(seeds, json_integer((json_int_t)(g->job.seed + (uint64_t)i))) < 0 ||
-                   jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
+        if (!r &&
+            (jx_add(list, entry) < 0 || jx_add(seeds, jx_uint(g->job.seed + (uint64_t)i)) < 0 ||
+             jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
             r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }
     if (r < 0)
@@ -331,13 +335,17 @@ static int add_summary(struct generation *g, const struct job_timing *timing, js
     if (!r)
         r = jx_set(data, "format", json_string(request_text(&g->request, FIELD_format)));
     if (!r)
-        r = jx_set(data, "seed", json_integer((json_int_t)g->job.seed));
+        r = jx_set(data, "seed", jx_uint(g->job.seed));
     if (!r)
         r = jx_set(data, "model_used", path_text_json(checkpoint_path(g->pipeline->checkpoint)));
     if (!r)
         r = jx_set(data, "inference_steps", json_integer(g->job.sched.steps));
     if (!r)
+        r = jx_set(data, "steps", json_integer(g->job.sched.steps));
+    if (!r)
         r = jx_set(data, "guidance_scale", json_real(g->job.guidance_scale));
+    if (!r)
+        r = jx_set(data, "sampler", json_string(g->job.sched.sampler->name));
     if (!r)
         r = jx_set(data, "scheduler", json_string(g->job.sched.sampler->name));
     if (!r)
@@ -375,6 +383,29 @@ static void model_name(const char *path, char *dst, size_t n)
         dst[at] = '?'; /* receipts are UTF-8 */
 }
 
+/* Facts for the line of the job's end. */
+static void log_job(struct generation *g)
+{
+    struct dr_log_fields *f = &g->worker->log;
+    if (!g->has_job || !dr_log_on(DR_LOG_INFO))
+        return;
+    dr_log_text(f, "model", checkpoint_path(g->pipeline->checkpoint));
+    dr_log_int(f, "width", g->job.width);
+    dr_log_int(f, "height", g->job.height);
+    dr_log_int(f, "steps", g->job.sched.steps);
+    dr_log_int(f, "pictures", g->job.batch);
+    dr_log_text(f, "kernels", backend_kernel_set(g->pipeline->backend));
+    dr_log_int(f, "peak_bytes", (int64_t)memory_resident_peak());
+}
+
+static void log_saved(const struct generation *g, int r, double seconds)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_real(&f, "seconds", seconds);
+    dr_log_int(&f, "pictures", r < 0 ? 0 : g->job.batch);
+    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage save");
+}
+
 static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
 {
     struct dr_image images[JOB_BATCH];
@@ -392,7 +423,9 @@ static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
     model_name(path, name, sizeof name);
     struct receipt_facts facts = facts_of(g, name, hex);
     json_t *data = json_object();
+    double saving = dr_now();
     r = data ? add_images(g, &facts, images, data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
+    log_saved(g, r, dr_now() - saving);
     for (int i = 0; i < g->job.batch; i++)
         img_free(&images[i]);
     if (!r && add_summary(g, &timing, data) < 0)
@@ -415,6 +448,7 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
         r = load(&g, err);
     if (!r)
         r = run(&g, ret_data, err);
+    log_job(&g);
     generation_release(&g);
     return r;
 }

@@ -7,6 +7,7 @@
 
 #include "backend/pack.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "inference/denoise.h"
 #include "models/clip_text.h"
 #include "models/unet.h"
@@ -42,6 +43,14 @@ static int stage_begin(struct walk *k, enum job_stage stage, struct dr_error *er
     return workspace_new(k->x.be, bytes, &k->x.ws, err);
 }
 
+static void log_stage(const struct walk *k, enum job_stage stage)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_real(&f, "seconds", k->timing.seconds[stage]);
+    dr_log_int(&f, "bytes", (int64_t)k->plan->stage[stage].workspace);
+    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage %s", job_stage_name(stage));
+}
+
 static void stage_end(struct walk *k, enum job_stage stage, double repeats)
 {
     if (k->planning && k->x.ws) {
@@ -54,6 +63,8 @@ static void stage_end(struct walk *k, enum job_stage stage, double repeats)
     workspace_free(k->x.ws);
     k->x.ws = NULL;
     k->timing.seconds[stage] = dr_now() - k->started;
+    if (!k->planning)
+        log_stage(k, stage);
 }
 
 /* Of the model: a second-order sampler asks twice a step, but for the last. */

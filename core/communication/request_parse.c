@@ -115,7 +115,7 @@ static int parse_member(struct reader *r, const char *group, const char *key, co
     char name[NAME_BYTES], full[NAME_BYTES];
     if (json_is_null(value) || (!*group && listed(r->ignored, key)))
         return 0;
-    if (!*group && is_group(key) && json_is_object(value))
+    if (!*group && is_group(key) && json_is_object(value) && !jx_literal(value))
         return parse_object(r, value, key);
     snprintf(name, sizeof name, "%s%s%s", group, *group ? "." : "", key);
     int id = find_field(name);
