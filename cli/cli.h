@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "cli/options.h"
+#include "cli/prompts.h"
 #include "core/communication/request.h"
 
 enum { CLI_EXIT_USAGE = 2, CLI_EXIT_INTERRUPTED = 130 };
@@ -34,6 +35,8 @@ struct cli_call {
     const char *argument[CLI_ARGUMENTS];
     int arguments;
     struct request request;    /* of verbs with .request */
+    struct prompts prompts;    /* every -p; the request has the last one */
+    uint64_t typed;            /* fields given on the command line, a bit each */
     char *threads, *output;    /* the configuration's; owned */
     char *cache, *cache_limit; /* likewise; NULL: the worker's own choice */
     char *model;               /* likewise; of verbs without .request */
@@ -41,6 +44,7 @@ struct cli_call {
     char *const *raw;
     struct error_list *errors; /* of verbs with .all: what is wrong with the command line */
     bool usage;                /* a failure is the caller's mistake, whatever it is about */
+    json_t *partial;           /* images of a run that failed later, for --json; owned */
     int status;                /* exit status after success; 0 unless the verb says otherwise */
 };
 
@@ -64,6 +68,11 @@ struct cli_verb {
 #define VERB(name) extern const struct cli_verb cli_##name;
 #include "cli/verbs.def"
 #undef VERB
+
+static inline bool cli_typed(const struct cli_call *call, enum field_id id)
+{
+    return call->typed >> id & 1;
+}
 
 /* In the order of the table; NULL past the end. */
 const struct cli_verb *cli_verb_at(int i);

@@ -1,41 +1,68 @@
 /* generate.c - `darkroom generate`: a request from options, pictures to files.
  *
  * The worker writes into a private folder beside the output; a finished picture is renamed to its
- * place, so that an interrupted run leaves nothing half-written. A stream gets its bytes over the
- * pipe instead.
+ * place as soon as the worker reports it, so that an interrupted run leaves nothing half-written
+ * and loses nothing that is done. A stream gets its bytes over the pipe instead. Several prompts
+ * and --count are requests one after another to one worker.
  */
 #include "cli/cli.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/base64.h"
+#include "base/clock.h"
 #include "base/path_text.h"
+#include "cli/from.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
-enum { PICTURE_BYTES = 512 << 20 };
+enum { PICTURE_BYTES = 512 << 20, COUNT_MOST = 10000, TOTAL_MOST = 100000 };
 
 static const char notes[] =
     "The picture goes to ./darkroom-SEED.png unless -o says otherwise: a file (replaced if it "
-    "exists; a batch "
-    "becomes name-0.png, name-1.png ...), a pattern in which %d or %03d is the picture's number "
-    "and {seed} its seed, a "
-    "folder (FOLDER/ is made if missing; nothing in it is overwritten), or - for the bytes of one "
-    "picture on "
-    "stdout. The format is that of the file's extension, else --format's, else png; the two may "
-    "not differ.\n"
+    "exists, keeping its mode and owner; several pictures become name-0.png, name-1.png ...), a "
+    "pattern in which %d or %03d is the picture's number and {seed} its seed, a folder (FOLDER/ is "
+    "made if missing), or - for the bytes of one picture on stdout. Only a file named exactly is "
+    "replaced: numbered names that exist are refused before drawing, and nothing in a folder is "
+    "overwritten. The format is that of the file's extension, else --format, else png; if both "
+    "are given they must agree.\n"
     "\n"
-    "A png carries the parameters as infotext (key parameters) and a receipt in JSON (key "
-    "darkroom). The same receipt, "
-    "seed and kernel set give the same bits again.\n"
+    "-p may be given several times; -p @FILE and -p - read prompts from a file or stdin, one a "
+    "line (blank lines and lines that begin with # are skipped; @@ begins a prompt with @). Each "
+    "prompt is drawn --count times; the seeds of a prompt are seed, seed+1 and so on, and every "
+    "prompt begins with the same seed.\n"
     "\n"
-    "Ctrl-C cancels and leaves nothing half-written; a second one ends the worker by force.\n";
+    "A picture carries its parameters as infotext (key parameters) and a receipt in JSON (key "
+    "darkroom; in JPEG and WebP both are in the EXIF block). --from PICTURE draws it again: the "
+    "same receipt, seed and kernel set give the same bits. Options beside --from win.\n"
+    "\n"
+    "Each picture is written when it is finished. Ctrl-C cancels and keeps what is written; a "
+    "second one ends the worker by force.\n";
+
+/* Pictures on their way. */
+struct drawing {
+    struct cli_call *call;
+    struct output output;
+    struct session session;
+    struct progress progress;
+    struct from from;
+    bool quiet;
+    int prompts, count, batch, total;
+    int done;       /* pictures of the requests before this one */
+    int written;    /* pictures in their place */
+    double started; /* the request, by dr_now */
+    json_t *images; /* the result's list: {"path", "seed", "receipt"}; no path for a stream */
+    json_t *answer; /* the first request's */
+    int code;       /* of a picture that could not be put in its place */
+    struct dr_error error;
+};
 
 /* The request for the worker: ours, where to write, and with progress. */
 static json_t *request_data(const struct request *q, const struct session *s)
@@ -81,140 +108,274 @@ static int write_stream(const struct output *o, const json_t *answer, struct dr_
     return r;
 }
 
-/* One entry of the result's list: {"path", "seed", "receipt"}; path is absent for a stream. */
-static int add_entry(json_t *list, const json_t *answer, size_t i, const char *path)
+static int add_entry(struct drawing *d, uint64_t seed, const char *path)
 {
-    json_t *receipt = json_array_get(json_object_get(answer, "receipts"), i);
     json_t *entry = json_object();
     int r = path ? jx_set(entry, "path", path_text_json(path)) : 0;
     if (!r)
-        r = jx_set(entry, "seed", jx_uint(seed_of(answer, i)));
-    if (!r)
-        r = jx_set(entry, "receipt", json_incref(receipt));
+        r = jx_set(entry, "seed", jx_uint(seed));
     if (r < 0) {
         json_decref(entry);
         return r;
     }
-    return jx_add(list, entry);
+    return jx_add(d->images, entry);
 }
 
-static int place_files(const struct output *o, const json_t *answer, bool quiet, json_t *list,
-                       struct dr_error *err)
+/* The worker has finished a picture: it goes to its place at once. */
+static int place(struct drawing *d, const json_t *data, struct dr_error *err)
 {
-    const json_t *files = json_object_get(answer, "images");
-    char path[DR_PATH_MAX];
-    for (size_t i = 0; i < json_array_size(files); i++) {
-        const char *from = json_string_value(json_array_get(files, i));
-        if (!from)
-            return dr_fail(err, DR_EPROTO, "the worker's answer names no file");
-        int r = output_place(o, from, (int)i, seed_of(answer, i), path, sizeof path, err);
+    char path[DR_PATH_MAX], which[64] = "";
+    const char *from = json_string_value(json_object_get(data, "path"));
+    int index = d->done + (int)json_integer_value(json_object_get(data, "picture"));
+    uint64_t seed = 0;
+    (void)jx_as_uint(json_object_get(data, "seed"), &seed);
+    if (!from) /* a stream's is in the answer */
+        return 0;
+    int r = output_place(&d->output, from, index, seed, path, sizeof path, err);
+    if (r < 0)
+        return r;
+    d->written++;
+    if (d->total > 1)
+        snprintf(which, sizeof which, "picture %d of %d, ", index + 1, d->total);
+    progress_clear(&d->progress);
+    if (!d->quiet)
+        report_line("wrote %s (%sseed %" PRIu64 ", %.1f s)", path, which, seed,
+                    dr_now() - d->started);
+    return add_entry(d, seed, path) < 0 ? dr_fail(err, DR_ENOMEM, "out of memory for the result")
+                                        : 0;
+}
+
+static void on_event(void *ctx, const json_t *data)
+{
+    struct drawing *d = ctx;
+    const char *stage = json_string_value(json_object_get(data, "stage"));
+    if (!stage || strcmp(stage, "write") != 0)
+        progress_event(&d->progress, data);
+    else if (!d->code)
+        d->code = place(d, data, &d->error);
+}
+
+/* What only the whole answer has: receipts, and the bytes of a stream. */
+static int take_answer(struct drawing *d, const json_t *answer, struct dr_error *err)
+{
+    const json_t *receipts = json_object_get(answer, "receipts");
+    int r = 0;
+    if (d->output.kind == OUTPUT_STREAM) {
+        r = write_stream(&d->output, answer, err);
+        if (!r && add_entry(d, seed_of(answer, 0), NULL) < 0)
+            r = dr_fail(err, DR_ENOMEM, "out of memory for the result");
+    }
+    if (!r && json_array_size(d->images) != (size_t)(d->done + d->batch))
+        r = dr_fail(err, DR_EPROTO, "the worker did not report every picture");
+    for (int i = 0; !r && i < d->batch; i++) {
+        json_t *entry = json_array_get(d->images, (size_t)(d->done + i));
+        if (jx_set(entry, "receipt", json_incref(json_array_get(receipts, (size_t)i))) < 0)
+            r = dr_fail(err, DR_ENOMEM, "out of memory for the result");
+    }
+    if (!r && !d->done && !d->quiet)
+        from_compare(d->call, &d->from, json_array_get(receipts, 0));
+    if (!d->answer)
+        d->answer = json_incref((json_t *)answer);
+    return r;
+}
+
+/* ---- one request after another ---- */
+
+static int set_seed(struct drawing *d, uint64_t seed, struct dr_error *err)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRIu64, seed);
+    return request_set_text(&d->call->request, FIELD_seed, text, err);
+}
+
+static int draw_request(struct drawing *d, struct dr_error *err)
+{
+    json_t *answer = NULL;
+    int last = d->done + d->batch;
+    progress_pictures(&d->progress, d->done + 1, last, d->total);
+    d->started = dr_now();
+    int r = session_call(&d->session, VERB_generate, request_data(&d->call->request, &d->session),
+                         on_event, d, &answer, err);
+    progress_clear(&d->progress);
+    if (d->code) {
+        r = d->code;
+        *err = d->error;
+    }
+    if (!r)
+        r = take_answer(d, answer, err);
+    json_decref(answer);
+    d->done = last;
+    return r;
+}
+
+/* A random seed is the first request's; from there on they are counted. */
+static int draw_all(struct drawing *d, struct dr_error *err)
+{
+    struct request *q = &d->call->request;
+    uint64_t seed = 0;
+    bool known = request_seed(q, &seed);
+    for (int i = 0; i < d->prompts * d->count; i++) {
+        int r = d->call->prompts.n
+                    ? request_set_text(q, FIELD_prompt, d->call->prompts.text[i / d->count], err)
+                    : 0;
+        if (!r && known)
+            r = set_seed(d, seed + (uint64_t)(i % d->count) * (uint64_t)d->batch, err);
+        if (!r)
+            r = draw_request(d, err);
         if (r < 0)
             return r;
-        if (!quiet)
-            report_line("wrote %s (seed %" PRIu64 ")", path, seed_of(answer, i));
-        if (add_entry(list, answer, i, path) < 0)
-            return dr_fail(err, DR_ENOMEM, "out of memory for the result");
+        if (!known)
+            (void)jx_as_uint(json_object_get(d->answer, "seed"), &seed);
+        known = true;
     }
     return 0;
 }
 
-/* The one object of --json. Takes over `images`. */
-static int print_result(const json_t *answer, json_t *images, struct dr_error *err)
+/* The one object of --json; what is the same for all requests is the first one's. */
+static int print_result(const struct drawing *d, struct dr_error *err)
 {
-    static const char *const kept[] = { "seed",       "model_used",      "inference_steps",
-                                        "scheduler",  "guidance_scale",  "dimensions",
-                                        "format",     "processing_time", "seconds",
-                                        "peak_bytes", "warnings" };
-    json_t *result = json_object();
-    int r = jx_set(result, "images", images);
+    static const char *const kept[] = { "seed",           "model_used", "inference_steps",
+                                        "scheduler",      "dimensions", "format",
+                                        "guidance_scale", "peak_bytes", "processing_time",
+                                        "warnings" };
+    json_t *result = json_object(), *value;
+    int r = jx_set(result, "images", json_incref(d->images));
     for (size_t i = 0; !r && i < sizeof kept / sizeof *kept; i++) {
-        json_t *value = json_object_get(answer, kept[i]);
+        value = json_object_get(d->answer, kept[i]);
         r = value ? jx_set(result, kept[i], json_incref(value)) : 0;
     }
+    value = json_object_get(d->answer, "seconds");
+    if (!r && value)
+        r = jx_set(result, "stage_seconds", json_incref(value));
     r = r < 0 ? dr_fail(err, r, "out of memory for the result") : report_json(result, err);
     json_decref(result);
     return r;
 }
 
-static int deliver(const struct cli_call *call, const struct output *o, const json_t *answer,
-                   struct dr_error *err)
-{
-    bool quiet = call->value[OPT_quiet] != NULL;
-    json_t *list = json_array();
-    int r = list ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the result");
-    if (!r && o->kind == OUTPUT_STREAM)
-        r = write_stream(o, answer, err);
-    else if (!r)
-        r = place_files(o, answer, quiet, list, err);
-    if (!r && o->kind == OUTPUT_STREAM && add_entry(list, answer, 0, NULL) < 0)
-        r = dr_fail(err, DR_ENOMEM, "out of memory for the result");
-    if (!r && call->value[OPT_json])
-        return print_result(answer, list, err);
-    json_decref(list);
-    return r;
-}
+/* ---- before the first is drawn ---- */
 
-static int plan_output(struct cli_call *call, struct output *o, struct dr_error *err)
+static int plan_output(struct drawing *d, struct dr_error *err)
 {
+    struct cli_call *call = d->call;
     struct request *q = &call->request;
     const char *format = request_has(q, FIELD_format) ? request_text(q, FIELD_format) : NULL;
     const char *to = call->value[OPT_output];
+    uint64_t seed;
+    bool known = request_seed(q, &seed);
+    struct output *o = &d->output;
     /* a name of the configuration is a habit: a format beside it or on the command line counts */
     bool agree = to != call->output;
-    int r = output_plan(to, format, agree, (int)request_int(q, FIELD_batch_size), o, err);
+    int r = output_plan(to, format, agree, d->total, o, err);
     if (!r && o->kind == OUTPUT_STREAM && !strcmp(o->name, "-") && call->value[OPT_json])
         r = dr_fail_field(err, DR_EINVAL, "--output", "-", "a file, since --json has stdout", NULL);
+    if (!r && cli_typed(call, FIELD_quality) && !strcmp(o->format, "png"))
+        r = option_fail(err, DR_EINVAL, "--quality",
+                        "only jpeg and webp have one, and this picture is a png");
+    if (!r)
+        r = output_check(o, known ? &seed : NULL, d->count * d->batch, err);
     return r < 0 ? r : request_set_text(q, FIELD_format, o->format, err);
 }
 
-static int fail_missing_prompt(struct dr_error *err)
+static int count_pictures(struct drawing *d, struct dr_error *err)
 {
-    int r = dr_fail_field(err, DR_EINVAL, "--prompt", "nothing", "a text", NULL);
-    snprintf(err->text, sizeof err->text,
-             "--prompt is missing: darkroom generate -p \"a red circle\"");
+    struct cli_call *call = d->call;
+    const char *text = call->value[OPT_count];
+    char *end = NULL;
+    long count = text ? strtol(text, &end, 10) : 1;
+    if (text && (end == text || *end || count < 1 || count > COUNT_MOST))
+        return dr_fail_field(err, DR_EINVAL, "--count", text, "an integer from 1 to 10000", NULL);
+    d->prompts = call->prompts.n ? call->prompts.n : 1;
+    d->count = (int)count;
+    d->batch = (int)request_int(&call->request, FIELD_batch_size);
+    int64_t total = (int64_t)d->prompts * d->count * d->batch;
+    if (total > TOTAL_MOST)
+        return dr_fail(err, DR_ELIMIT, "%lld pictures at once, at most %d", (long long)total,
+                       TOTAL_MOST);
+    d->total = (int)total;
+    return 0;
+}
+
+static int prepare(struct drawing *d, struct dr_error *err)
+{
+    struct cli_call *call = d->call;
+    struct request *q = &call->request;
+    int r = from_apply(call, &d->from, err);
+    if (!r && !request_has(q, FIELD_prompt)) {
+        r = dr_fail_field(err, DR_EINVAL, "--prompt", "nothing", "a text", NULL);
+        snprintf(err->text, sizeof err->text,
+                 "--prompt is missing: darkroom generate -p \"a red circle\"");
+    }
+    if (r < 0)
+        return r;
+    r = count_pictures(d, err);
+    if (!r && d->prompts * d->count > 1 && request_has(q, FIELD_dump_stages))
+        r = option_fail(err, DR_EINVAL, "--dump-stages",
+                        "one request only, without --count and with one "
+                        "prompt: the next would overwrite its files");
+    uint64_t seed;
+    if (!r && request_seed(q, &seed) && seed > UINT64_MAX - (uint64_t)(d->count * d->batch - 1))
+        r = option_fail(err, DR_EINVAL, "--seed", "seeds of later pictures would pass 2^64-1");
+    return r < 0 ? r : plan_output(d, err);
+}
+
+/* What is there all the same, for a person and for --json. */
+static int fail_partly(struct drawing *d, int r, struct dr_error *err)
+{
+    size_t used = strlen(err->text);
+    if (d->written)
+        snprintf(err->text + used, sizeof err->text - used, "; %d of %d picture%s written",
+                 d->written, d->total, d->total > 1 ? "s were" : " was");
+    d->call->partial = json_incref(d->images);
     return r;
 }
 
-static int generate(struct cli_call *call, struct dr_error *err)
+static int run(struct drawing *d, struct dr_error *err)
 {
-    struct session s;
-    struct output o;
-    struct progress progress;
-    json_t *answer = NULL;
-    bool quiet = call->value[OPT_quiet] != NULL;
-    if (!request_has(&call->request, FIELD_prompt))
-        return fail_missing_prompt(err);
-    int r = plan_output(call, &o, err);
-    if (r < 0)
-        return r;
-    if (!quiet && !*request_text(&call->request, FIELD_model))
-        report_line("using the small model shipped with darkroom (-m PATH for another)");
+    struct cli_call *call = d->call;
     const char *stages = request_has(&call->request, FIELD_dump_stages)
                              ? request_text(&call->request, FIELD_dump_stages)
                              : NULL;
-    struct session_options options = { .pictures = o.kind == OUTPUT_STREAM ? NULL : o.folder,
+    struct session_options options = { .pictures = d->output.kind == OUTPUT_STREAM
+                                                       ? NULL
+                                                       : d->output.folder,
                                        .stages = stages,
                                        .request = &call->request,
                                        .threads = call->value[OPT_threads],
                                        .cache = call->cache,
                                        .cache_limit = call->cache_limit };
-    progress_init(&progress, quiet);
-    r = session_open(&s, &options, err);
+    if (!d->quiet && !*request_text(&call->request, FIELD_model))
+        report_line("using the small model shipped with darkroom (-m PATH for another)");
+    progress_init(&d->progress, d->quiet);
+    int r = session_open(&d->session, &options, err);
+    d->session.follow = true;
     if (!r) {
-        progress_say(&progress, "loading the model");
-        r = session_call(&s, VERB_generate, request_data(&call->request, &s), progress_event,
-                         &progress, &answer, err);
+        progress_say(&d->progress, "loading the model");
+        r = draw_all(d, err);
     }
-    progress_clear(&progress);
+    progress_clear(&d->progress);
+    if (r < 0)
+        from_explain(call, &d->from, r, err);
     /* how far a run that failed has come is worth looking at; one that was called off is not */
     if (stages && r != DR_ECANCELED) {
-        int kept = private_keep(&s.stages, stages, r < 0 ? NULL : err);
+        int kept = private_keep(&d->session.stages, stages, r < 0 ? NULL : err);
         r = r < 0 ? r : kept;
     }
-    if (!r)
-        r = deliver(call, &o, answer, err);
-    json_decref(answer);
-    session_close(&s);
+    if (!r && call->value[OPT_json])
+        r = print_result(d, err);
+    session_close(&d->session);
+    return r < 0 ? fail_partly(d, r, err) : 0;
+}
+
+static int generate(struct cli_call *call, struct dr_error *err)
+{
+    struct drawing d = { .call = call, .quiet = call->value[OPT_quiet] != NULL };
+    int r = prepare(&d, err);
+    if (r < 0)
+        return r;
+    d.images = json_array();
+    r = d.images ? run(&d, err) : dr_fail(err, DR_ENOMEM, "out of memory for the result");
+    json_decref(d.images);
+    json_decref(d.answer);
     return r;
 }
 
@@ -224,6 +385,7 @@ const struct cli_verb cli_generate = {
     .summary = "draw pictures",
     .notes = notes,
     .request = true,
-    .takes = TAKES(threads) | TAKES(output) | TAKES(quiet) | TAKES(json),
+    .takes = TAKES(threads) | TAKES(output) | TAKES(quiet) | TAKES(json) | TAKES(count) |
+             TAKES(from),
     .run = generate,
 };

@@ -1,6 +1,7 @@
-/* inspect.c - `darkroom inspect`: what a model file is. */
+/* inspect.c - `darkroom inspect`: what a model file or a picture is. */
 #include "cli/cli.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/path_text.h"
@@ -11,19 +12,41 @@ enum { DEPTH_MOST = 8, KEY_COLUMNS = 22 };
 
 static int put_value(const char *key, const json_t *value, int depth, struct buf *out);
 
+/* Lines of a text stand below each other. */
+static int put_text(const char *text, struct buf *out)
+{
+    int r = 0;
+    for (bool more = true; !r && more;) {
+        char line[1024];
+        size_t n = strcspn(text, "\n"), part = n < sizeof line - 1 ? n : sizeof line - 1;
+        snprintf(line, sizeof line, "%.*s", (int)part, text);
+        r = report_shown(line, out);
+        text += part;
+        more = *text != '\0';
+        if (!r && *text == '\n') {
+            r = buf_printf(out, "\n%*s", KEY_COLUMNS + 1, "");
+            text++;
+        }
+    }
+    return r;
+}
+
+static bool is_bytes(const char *key)
+{
+    size_t n = strlen(key);
+    return !strcmp(key, "size") || (n > 5 && !strcmp(key + n - 5, "bytes"));
+}
+
 static int put_scalar(const char *key, const json_t *value, struct buf *out)
 {
     char size[32];
-    size_t n = strlen(key);
-    double number = json_number_value(value);
-    if (json_is_integer(value) &&
-        (!strcmp(key, "size") || (n > 5 && !strcmp(key + n - 5, "bytes"))))
-        return buf_puts(out, report_size(number, size));
+    if (json_is_integer(value) && is_bytes(key))
+        return buf_puts(out, report_size((double)json_integer_value(value), size));
     if (json_is_integer(value) && !strcmp(key, "parameters"))
-        return buf_puts(out, report_count(number, size));
+        return buf_puts(out, report_count((double)json_integer_value(value), size));
     switch (json_typeof(value)) {
     case JSON_STRING:
-        return report_shown(json_string_value(value), out);
+        return put_text(json_string_value(value), out);
     case JSON_INTEGER:
         return buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
     case JSON_REAL:
@@ -132,8 +155,10 @@ static int inspect(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_inspect = {
     .name = "inspect",
     .synopsis = "FILE",
-    .summary = "describe a model file or folder",
-    .notes = "Kind, architecture, parameters of each part, dtypes, metadata and sha256.\n",
+    .summary = "describe a model file, a model folder or a picture",
+    .notes = "Of a model: kind, architecture, parameters of each part, dtypes, metadata and "
+             "sha256. Of a PNG, JPEG or WebP picture: its size, infotext and receipt (see generate "
+             "--from).\n",
     .least = 1,
     .most = 1,
     .takes = TAKES(json),

@@ -2,6 +2,7 @@
 #include "cli/options.h"
 
 #include <ctype.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -140,6 +141,16 @@ bool option_nearest(const struct option_info *table, int n, const char *word,
     const char *near = dr_nearest(word, names, count);
     snprintf(dst, OPTION_NAME_BYTES, "%s", near ? near : "");
     return near != NULL;
+}
+
+int option_fail(struct dr_error *err, int code, const char *option, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return name_it(option, dr_fail(err, code, "%s: %s", option, text), err);
 }
 
 static int fail_unknown(struct parser *p, const char *shown, bool joined, struct dr_error *err)

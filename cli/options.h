@@ -50,6 +50,10 @@ bool option_has_name(const struct option_info *o, const char *name, size_t len);
 bool option_nearest(const struct option_info *table, int n, const char *word,
                     char dst[OPTION_NAME_BYTES]);
 
+/* An error about an option, "--from: ..." of that text; returns code. */
+int option_fail(struct dr_error *err, int code, const char *option, const char *fmt, ...)
+    DR_PRINTF(4, 5);
+
 /* The next canonical name of a choices text: its length, 0 at the end; moves *text on. */
 int option_choice(const char **text, const char **ret_name);
 

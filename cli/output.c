@@ -9,11 +9,14 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "base/path_text.h"
+#include "cli/options.h"
+#include "cli/report.h"
 
-enum { TRIES = 100000, DIGITS_MOST = 9 };
+enum { TRIES = 100000, DIGITS_MOST = 9, FILE_BYTES = 512 << 20 };
 
 static const char option[] = "--output";
 
@@ -69,13 +72,40 @@ static size_t conversion(const char *p, int *ret_width)
     return p[n] == 'd' && *ret_width <= DIGITS_MOST ? n + 1 : 0;
 }
 
-static bool is_pattern(const char *name)
+static bool has_seed(const char *name)
+{
+    return strstr(name, "{seed}") != NULL;
+}
+
+static bool has_number(const char *name)
 {
     int width;
     for (const char *p = name; *p; p++)
-        if (conversion(p, &width) || !strncmp(p, "{seed}", 6))
+        if (conversion(p, &width))
             return true;
     return false;
+}
+
+static bool is_pattern(const char *name)
+{
+    return has_seed(name) || has_number(name);
+}
+
+/* {prompt}, {date} ...: whoever writes one expects something to be filled in. */
+static int check_words(const char *name, struct dr_error *err)
+{
+    char got[64];
+    for (const char *p = name; (p = strchr(p, '{')); p++) {
+        size_t n = 1;
+        while (isalnum((unsigned char)p[n]) || p[n] == '_')
+            n++;
+        if (n == 1 || p[n] != '}' || !strncmp(p, "{seed}", 6))
+            continue;
+        snprintf(got, sizeof got, "%.*s", (int)(n + 1 < sizeof got ? n + 1 : sizeof got - 1), p);
+        return dr_fail_field(err, DR_EINVAL, option, got,
+                             "{seed}, the only word of a pattern, or %d for the number", NULL);
+    }
+    return 0;
 }
 
 static int split(struct output *o, const char *path, struct dr_error *err)
@@ -102,13 +132,38 @@ static int plan_folder(struct output *o, const char *to, struct dr_error *err)
     return 0;
 }
 
-static int plan_stream(struct output *o, const char *to, struct dr_error *err)
+static bool is_terminal(const char *to)
+{
+    bool standard = !strcmp(to, "-");
+    int fd = standard ? 1 : open(to, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    bool yes = fd >= 0 && isatty(fd);
+    if (!standard && fd >= 0)
+        close(fd);
+    return yes;
+}
+
+static int plan_stream(struct output *o, const char *to, bool device, struct dr_error *err)
 {
     o->kind = OUTPUT_STREAM;
+    if (device && is_terminal(to))
+        return dr_fail_field(err, DR_EINVAL, option, to, "a file, a folder or a pipe",
+                             "a picture's bytes are not for a terminal");
     if (o->batch > 1)
         return dr_fail_field(err, DR_EINVAL, option, to, "a file or folder",
                              "only one picture fits into a stream");
     snprintf(o->name, sizeof o->name, "%s", to);
+    return 0;
+}
+
+/* A file that may not be written is not replaced either, though its folder would permit it. */
+static int check_writable(const char *path, struct dr_error *err)
+{
+    struct stat st;
+    if (stat(path, &st))
+        return 0;
+    if (!(st.st_mode & 0222) || faccessat(AT_FDCWD, path, W_OK, AT_EACCESS))
+        return option_fail(err, DR_EIO, option,
+                           "%s is read-only: remove it first, or choose another name", path);
     return 0;
 }
 
@@ -117,9 +172,12 @@ static int plan_file(struct output *o, const char *to, struct dr_error *err)
     char real[DR_PATH_MAX];
     struct stat st;
     /* a link is written through, so that what is replaced is the file */
-    bool link = !lstat(to, &st) && S_ISLNK(st.st_mode) && dr_is_file(to) &&
-                !dr_realpath(real, sizeof real, to, NULL);
-    int r = split(o, link ? real : to, err);
+    bool link = !lstat(to, &st) && S_ISLNK(st.st_mode);
+    int r = check_words(dr_path_base(to), err);
+    if (!r && link && dr_realpath(real, sizeof real, to, NULL) < 0)
+        r = option_fail(err, DR_ENOENT, option, "%s is a link to a file that does not exist", to);
+    if (!r)
+        r = split(o, link ? real : to, err);
     if (r < 0)
         return r;
     o->kind = is_pattern(o->name) ? OUTPUT_PATTERN : OUTPUT_FILE;
@@ -127,7 +185,7 @@ static int plan_file(struct output *o, const char *to, struct dr_error *err)
         return dr_fail_field(err, DR_EINVAL, option, to, "a pattern in the file's name only", NULL);
     if (!dr_is_dir(o->folder))
         return dr_fail(err, DR_ENOENT, "%s: %s: no such folder", option, o->folder);
-    return 0;
+    return o->kind == OUTPUT_FILE && o->batch == 1 ? check_writable(link ? real : to, err) : 0;
 }
 
 /* The longest name of all pictures is one the file system takes, before hours go into them. */
@@ -155,7 +213,7 @@ int output_plan(const char *to, const char *format, bool agree, int batch, struc
     if (to[strlen(to) - 1] == '/' || (exists && S_ISDIR(st.st_mode)))
         r = plan_folder(&o, to, err);
     else if (!strcmp(to, "-") || (exists && !S_ISREG(st.st_mode)))
-        r = plan_stream(&o, to, err);
+        r = plan_stream(&o, to, !exists || S_ISCHR(st.st_mode), err);
     else
         r = plan_file(&o, to, err);
     if (!r)
@@ -229,6 +287,116 @@ static int rename_new(const char *from, const char *to)
     return unlink(from);
 }
 
+/* "a.png, b.png and 3 more", of names that exist. */
+struct taken {
+    char text[300];
+    int n;
+};
+
+static void add_taken(struct taken *t, const char *path)
+{
+    size_t used = strlen(t->text);
+    if (t->n++ < 3)
+        snprintf(t->text + used, sizeof t->text - used, "%s%.80s", used ? ", " : "", path);
+}
+
+static int fail_taken(const struct taken *t, struct dr_error *err)
+{
+    char more[40] = "";
+    if (t->n > 3)
+        snprintf(more, sizeof more, " and %d more", t->n - 3);
+    return option_fail(err, DR_EINVAL, option,
+                       "%s%s exist%s already; numbered pictures replace nothing: remove %s or "
+                       "choose another name",
+                       t->text, more, t->n > 1 ? "" : "s", t->n > 1 ? "them" : "it");
+}
+
+int output_check(const struct output *o, const uint64_t *seed, int each, struct dr_error *err)
+{
+    struct taken taken = { .n = 0 };
+    struct stat st;
+    char path[DR_PATH_MAX];
+    bool pattern = o->kind == OUTPUT_PATTERN;
+    if (!pattern && !(o->kind == OUTPUT_FILE && o->batch > 1))
+        return 0;
+    if (pattern && o->batch > 1 && !has_number(o->name) && (!has_seed(o->name) || o->batch > each))
+        return dr_fail_field(err, DR_EINVAL, option, o->name,
+                             "%d or %03d in the name, since several pictures have the same seed",
+                             NULL);
+    if (pattern && has_seed(o->name) && !seed)
+        return 0; /* random seeds: output_place looks */
+    for (int i = 0; i < o->batch; i++) {
+        int r = output_path(o, i, (seed ? *seed : 0) + (uint64_t)(i % each), path, sizeof path,
+                            err);
+        if (r < 0)
+            return r;
+        if (!lstat(path, &st))
+            add_taken(&taken, path);
+    }
+    return taken.n ? fail_taken(&taken, err) : 0;
+}
+
+/* ---- what is finished ---- */
+
+/* What open(2) would have given a new file. */
+static void set_new_mode(const char *path)
+{
+    mode_t mask = umask(0);
+    umask(mask);
+    (void)chmod(path, 0666 & ~mask);
+}
+
+/* Extended attributes, lists of access rights among them, as far as they can be set. */
+static void copy_attributes(const char *from, const char *to)
+{
+    char names[4096], value[4096];
+    ssize_t n = llistxattr(from, names, sizeof names);
+    for (ssize_t at = 0; at < n; at += (ssize_t)strlen(names + at) + 1) {
+        ssize_t len = lgetxattr(from, names + at, value, sizeof value);
+        if (len >= 0 && strncmp(names + at, "security.", 9))
+            (void)lsetxattr(to, names + at, value, (size_t)len, 0);
+    }
+}
+
+/* Into the file itself: it belongs to somebody else, which a new file could not. */
+static int write_into(const char *from, const char *to, struct dr_error *err)
+{
+    struct buf bytes;
+    buf_init(&bytes, DR_TAG_IMAGE, 0);
+    int r = dr_read_file(from, FILE_BYTES, &bytes, err);
+    int fd = r < 0 ? -1 : open(to, O_WRONLY | O_TRUNC | O_NOFOLLOW | O_CLOEXEC);
+    if (!r && fd < 0)
+        r = dr_fail_errno(err, to, "write");
+    if (!r)
+        r = report_bytes(fd, to, bytes.data, bytes.len, err);
+    if (fd >= 0 && close(fd) && !r)
+        r = dr_fail_errno(err, to, "write");
+    if (!r)
+        (void)unlink(from);
+    buf_free(&bytes);
+    return r;
+}
+
+/* The file named by the user: new bytes whole or not at all, with the old one's owner, mode and
+ * attributes. Other names of a hard link keep the old bytes: nobody named them. */
+static int replace(const char *from, const char *to, struct dr_error *err)
+{
+    struct stat old, now;
+    if (lstat(to, &old) || !S_ISREG(old.st_mode)) {
+        set_new_mode(from);
+    } else {
+        if (stat(from, &now))
+            return dr_fail_errno(err, to, "write");
+        bool same = now.st_uid == old.st_uid && now.st_gid == old.st_gid;
+        if (!same && chown(from, old.st_uid, old.st_gid))
+            return write_into(from, to, err);
+        copy_attributes(to, from);
+        if (chmod(from, old.st_mode & 07777))
+            return dr_fail_errno(err, to, "keep the mode of");
+    }
+    return rename(from, to) ? dr_fail_errno(err, to, "write") : 0;
+}
+
 int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err)
 {
@@ -243,8 +411,9 @@ int output_place(const struct output *o, const char *from, int index, uint64_t s
     snprintf(dst, n, "%s", first);
     if (o->kind == OUTPUT_FOLDER && (r = dr_mkdirs(o->folder, err)) < 0)
         return r;
-    if (o->kind != OUTPUT_FOLDER)
-        return rename(file, dst) ? dr_fail_errno(err, dst, "write") : 0;
+    if (o->kind == OUTPUT_FILE && o->batch == 1)
+        return replace(file, dst, err);
+    set_new_mode(file);
     for (int i = 1; rename_new(file, dst); i++) {
         if (errno != EEXIST || i == TRIES)
             return dr_fail_errno(err, dst, "write");

@@ -1,10 +1,14 @@
 /* output.h - where pictures go, and what they are called.
  *
- *     -o picture.png       that file; a batch becomes picture-0.png, picture-1.png ...
+ *     -o picture.png       that file; several pictures become picture-0.png, picture-1.png ...
  *     -o 'p-%03d.png'      a pattern: %d or %03d is the picture's number, {seed} its seed
  *     -o folder/           darkroom-SEED.png in it; made if missing; names in use get -1, -2 ...
  *     -o -                 the bytes on stdout (also a pipe or a device that exists)
  *     (none)               ./darkroom-SEED.png
+ *
+ * Only a file that the user named exactly is replaced; it keeps its owner, mode and attributes.
+ * Names made up from a number or a seed replace nothing: they are refused before drawing if they
+ * exist, and get -1, -2 ... if they turn up later.
  */
 #ifndef DR_CLI_OUTPUT_H
 #define DR_CLI_OUTPUT_H
@@ -18,7 +22,7 @@ enum output_kind { OUTPUT_FILE, OUTPUT_PATTERN, OUTPUT_FOLDER, OUTPUT_STREAM };
 
 struct output {
     enum output_kind kind;
-    int batch;
+    int batch;                /* pictures in all */
     char folder[DR_PATH_MAX]; /* where files go; "." */
     char name[DR_PATH_MAX];   /* the file or pattern in it; STREAM: the path, "-" for stdout */
     char format[8];           /* png, jpeg or webp */
@@ -38,8 +42,12 @@ int output_plan(const char *to, const char *format, bool agree, int batch, struc
 int output_path(const struct output *o, int index, uint64_t seed, char *dst, size_t n,
                 struct dr_error *err);
 
+/* Before drawing: names of several pictures differ, and none exists. `seed` of the first picture
+ * (NULL: not known yet), after `each` pictures the seeds begin again. DR_EINVAL lists the names. */
+int output_check(const struct output *o, const uint64_t *seed, int each, struct dr_error *err);
+
 /* Moves a finished file to its place (same file system) and says what it is called there. A folder
- * is made if missing and nothing in it is overwritten; a file or pattern replaces what is there. */
+ * is made if missing. */
 int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err);
 

@@ -1,10 +1,12 @@
 /* plan.c - `darkroom plan`: what a request would cost, without computing it. */
 #include "cli/cli.h"
 
-#include <inttypes.h>
+#include <stdio.h>
 
 #include "cli/report.h"
 #include "cli/request_call.h"
+
+enum { LONG_SECONDS = 3600 };
 
 static double number(const json_t *o, const char *key)
 {
@@ -15,6 +17,21 @@ static const char *text(const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
     return s ? s : "";
+}
+
+/* "40 seconds", "12 minutes", "3.5 hours", "6 days" */
+static const char *spoken(double seconds, char dst[32])
+{
+    static const struct {
+        double seconds;
+        const char *name;
+    } units[] = { { 86400, "days" }, { 3600, "hours" }, { 60, "minutes" }, { 1, "seconds" } };
+    int u = 0;
+    while (u < 3 && seconds < 1.95 * units[u].seconds)
+        u++;
+    double n = seconds / units[u].seconds;
+    snprintf(dst, 32, n < 9.95 ? "%.1f %s" : "%.0f %s", n, units[u].name);
+    return dst;
 }
 
 static int put_stages(const json_t *plan, struct buf *out)
@@ -41,7 +58,8 @@ static int put_stages(const json_t *plan, struct buf *out)
 
 static int put_plan(const json_t *plan, struct buf *out)
 {
-    char peak[32], limit[32], flops[32];
+    char peak[32], limit[32], flops[32], time[32];
+    double seconds = number(plan, "estimated_seconds");
     int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s per UNet call, kernels %s\n\n",
                        number(plan, "width"), number(plan, "height"), number(plan, "steps"),
                        number(plan, "rows_per_forward"),
@@ -54,7 +72,19 @@ static int put_plan(const json_t *plan, struct buf *out)
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
                        report_flops(number(plan, "flops"), flops));
+    if (!r && seconds > 0)
+        r = buf_printf(out, "about %s on this machine (from the speed of earlier pictures)\n",
+                       spoken(seconds, time));
     return r;
+}
+
+static void warn(const json_t *plan)
+{
+    char time[32];
+    double seconds = number(plan, "estimated_seconds");
+    report_warnings(plan);
+    if (seconds > LONG_SECONDS)
+        report_line("warning: this takes about %s on this machine", spoken(seconds, time));
 }
 
 static int plan(struct cli_call *call, struct dr_error *err)
@@ -70,7 +100,7 @@ static int plan(struct cli_call *call, struct dr_error *err)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);
     if (!call->value[OPT_json] && !call->value[OPT_quiet])
-        report_warnings(answer);
+        warn(answer);
     if (call->value[OPT_json])
         r = report_json(answer, err);
     else if ((r = put_plan(answer, &out)) < 0)
@@ -85,11 +115,13 @@ static int plan(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_plan = {
     .name = "plan",
     .synopsis = "[OPTION]...",
-    .summary = "memory and work that a request needs, without running it",
+    .summary = "tell what a request needs: memory, work and time",
     .notes =
-        "Takes the options of generate. workspace and kept are private memory, weights the mapped "
-        "bytes of the model that the stage reads, work its floating-point operations.\n",
+        "Takes the options of generate and computes nothing. workspace and kept are private "
+        "memory, weights the mapped bytes of the model that the stage reads, work its "
+        "floating-point operations. The time is there once this machine has drawn a picture; above "
+        "an hour there is a warning.\n",
     .request = true,
-    .takes = TAKES(threads) | TAKES(quiet) | TAKES(json),
+    .takes = TAKES(threads) | TAKES(from) | TAKES(quiet) | TAKES(json),
     .run = plan,
 };

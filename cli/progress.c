@@ -28,27 +28,30 @@ void progress_init(struct progress *p, bool quiet)
     p->began = dr_now();
 }
 
-/* "0:07", "12:34", "3:02:01" */
-static void duration(double seconds, char *dst, size_t n)
+void progress_duration(double seconds, char dst[32])
 {
     int64_t s = seconds < 3.6e6 ? (int64_t)(seconds + 0.5) : 3600000;
     if (s < 3600)
-        snprintf(dst, n, "%d:%02d", (int)(s / 60), (int)(s % 60));
+        snprintf(dst, 32, "%d:%02d", (int)(s / 60), (int)(s % 60));
     else
-        snprintf(dst, n, "%d:%02d:%02d", (int)(s / 3600), (int)(s / 60 % 60), (int)(s % 60));
+        snprintf(dst, 32, "%d:%02d:%02d", (int)(s / 3600), (int)(s / 60 % 60), (int)(s % 60));
 }
 
-/* "1.52 it/s, 0:12 left"; "" while the rate is not known. */
+/* "1.52 it/s, 0:12 left"; before there is a rate "about 0:40 left" or "0:03 elapsed". */
 static void pace(const struct progress_state *at, char *dst, size_t n)
 {
-    char left[32];
-    *dst = '\0';
-    if (at->rate <= 0)
-        return;
-    duration((at->total - at->step) / at->rate, left, sizeof left);
+    char time[32];
     bool fast = at->rate >= 1, done = at->step >= at->total;
-    snprintf(dst, n, "%.2f %s%s%s%s", fast ? at->rate : 1 / at->rate, fast ? "it/s" : "s/it",
-             done ? "" : ", ", done ? "" : left, done ? "" : " left");
+    double left = at->left > 0 ? at->left : at->rate > 0 ? (at->total - at->step) / at->rate : 0;
+    *dst = '\0';
+    progress_duration(left > 0 ? left : at->elapsed, time);
+    if (at->rate > 0)
+        snprintf(dst, n, "%.2f %s%s%s%s", fast ? at->rate : 1 / at->rate, fast ? "it/s" : "s/it",
+                 done ? "" : ", ", done ? "" : time, done ? "" : " left");
+    else if (left > 0)
+        snprintf(dst, n, "about %s left", time);
+    else if (at->elapsed > 0)
+        snprintf(dst, n, "%s elapsed", time);
 }
 
 void progress_line(const struct progress_state *at, char *dst, size_t n)
@@ -73,7 +76,8 @@ void progress_bar(const struct progress_state *at, int width, char *dst, size_t 
         snprintf(dst, n, "%.*s", width, count);
         return;
     }
-    int full = at->total > 0 ? (int)((int64_t)room * at->step / at->total) : 0;
+    double done = at->total > 0 ? (at->step + at->part) / at->total : 0;
+    int full = (int)(room * done);
     full = full < 0 ? 0 : full > room ? room : full;
     memset(bar, ' ', (size_t)room);
     memset(bar, '=', (size_t)full);
@@ -110,20 +114,67 @@ void progress_say(struct progress *p, const char *what)
     draw(p, text);
 }
 
+/* ---- what the worker tells ---- */
+
+/* Seconds until the stage is over; 0: unknown. */
+static double time_left(const struct progress *p, double now)
+{
+    const struct progress_state *at = &p->at;
+    double left = 0, since = 0;
+    if (at->rate > 0) {
+        left = (at->total - at->step) / at->rate;
+        since = now - p->stepped;
+    } else if (p->estimate > 0) {
+        left = p->estimate;
+        since = now - p->began;
+    } else if (p->fraction > 0.01 && p->counted > p->began) {
+        left = (p->counted - p->began) * (1 - p->fraction) / p->fraction;
+        since = now - p->counted;
+    }
+    /* an estimate that has run out is worth no more than "soon" */
+    return left < 1 ? 0 : left - since > 1 ? left - since : 1;
+}
+
+static void show_bar(struct progress *p, double now)
+{
+    char bar[2 * COLUMNS_MOST], text[3 * COLUMNS_MOST];
+    int columns = report_columns(2, COLUMNS_ASSUMED) - 1;
+    const char *label = p->label;
+    int used = (int)strlen(label) + 2;
+    if (!*label || columns - used < 2 * NARROW)
+        used = 0;
+    p->at.left = p->at.step < p->at.total ? time_left(p, now) : 0;
+    p->at.elapsed = now - p->began;
+    progress_bar(&p->at, columns - used, bar, sizeof bar);
+    snprintf(text, sizeof text, "%s%s%s", used ? label : "", used ? ": " : "", bar);
+    draw(p, text);
+}
+
+/* "picture 3 of 16: decoding 0:04 of about 0:13" */
+static void show_stage(struct progress *p, double now)
+{
+    char text[2 * COLUMNS_MOST], spent[32], all[32];
+    double elapsed = now - p->began, whole = p->estimate;
+    if (whole <= 0 && p->fraction > 0.05)
+        whole = (p->counted - p->began) / p->fraction;
+    bool longer = whole >= 1 && whole > elapsed;
+    progress_duration(elapsed, spent);
+    progress_duration(whole, all);
+    snprintf(text, sizeof text, "%s%s%s %s%s%s", p->label, *p->label ? ": " : "", p->message, spent,
+             longer ? " of about " : "", longer ? all : "");
+    progress_say(p, text);
+}
+
 static void show(struct progress *p, double now)
 {
-    char text[2 * COLUMNS_MOST];
-    bool last = p->at.step == p->at.total;
-    if (p->terminal && last) {
-        progress_say(p, "decoding");
-    } else if (p->terminal) {
-        progress_bar(&p->at, report_columns(2, COLUMNS_ASSUMED) - 1, text, sizeof text);
-        draw(p, text);
-    } else if (last || now - p->last >= 1) {
-        progress_line(&p->at, text, sizeof text);
-        report_line("%s", text);
-        p->last = now;
-    }
+    bool steps = !*p->stage || !strcmp(p->stage, "denoise");
+    if (!p->terminal)
+        return;
+    if (steps && p->at.total > 0)
+        show_bar(p, now);
+    else if (*p->message)
+        show_stage(p, now);
+    p->last = now;
 }
 
 /* "packing weights 40 %", of what comes before the steps. */
@@ -132,6 +183,7 @@ static void show_loading(struct progress *p, const char *what, double fraction, 
     char text[COLUMNS_MOST];
     int percent = (int)(100 * (fraction < 0 ? 0 : fraction > 1 ? 1 : fraction));
     snprintf(text, sizeof text, "%.60s %d %%", what ? what : "loading", percent);
+    p->message[0] = '\0';
     if (p->terminal) {
         progress_say(p, text);
     } else if (now - p->last >= 1) {
@@ -140,36 +192,132 @@ static void show_loading(struct progress *p, const char *what, double fraction, 
     }
 }
 
+static const char *text_of(const json_t *data, const char *key)
+{
+    const char *text = json_string_value(json_object_get(data, key));
+    return text ? text : "";
+}
+
+static double number_of(const json_t *data, const char *key)
+{
+    return json_number_value(json_object_get(data, key));
+}
+
+/* "tiny: 1024x1024, 30 steps, euler, schedule karras, cfg 5, kernels avx2, seed 7" */
+static void announce(struct progress *p, const json_t *data)
+{
+    char time[32], about[64] = "", pictures[32] = "";
+    double seconds = number_of(data, "estimated_seconds");
+    uint64_t seed = 0;
+    (void)jx_as_uint(json_object_get(data, "seed"), &seed);
+    progress_clear(p);
+    if (p->announced)
+        return;
+    progress_duration(seconds, time);
+    if (seconds >= 1)
+        snprintf(about, sizeof about, ", about %s", time);
+    if (p->total > 1)
+        snprintf(pictures, sizeof pictures, "%d pictures, ", p->total);
+    report_line("%s: %s%.0fx%.0f, %.0f steps, %s, schedule %s, cfg %g, kernels %s%s, seed %" PRIu64,
+                text_of(data, "model"), pictures, number_of(data, "width"),
+                number_of(data, "height"), number_of(data, "steps"), text_of(data, "sampler"),
+                text_of(data, "schedule"), number_of(data, "guidance_scale"),
+                text_of(data, "kernels"), about, seed);
+    p->announced = true;
+}
+
+/* Without a terminal: a line a second at most, and for a lone request its last step. */
+static void show_line(struct progress *p, double now)
+{
+    char text[COLUMNS_MOST];
+    bool last = p->at.step == p->at.total && !*p->label;
+    if (p->terminal || (!last && now - p->last < 1))
+        return;
+    progress_line(&p->at, text, sizeof text);
+    report_line("%s%s%s", p->label, *p->label ? ": " : "", text);
+    p->last = now;
+}
+
+static void begin_stage(struct progress *p, const json_t *data, double now)
+{
+    snprintf(p->stage, sizeof p->stage, "%s", text_of(data, "stage"));
+    snprintf(p->message, sizeof p->message, "%s", text_of(data, "message"));
+    p->began = now;
+    p->estimate = number_of(data, "estimated_seconds");
+    p->fraction = 0;
+    if (!strcmp(p->stage, "denoise")) {
+        p->at.left = p->estimate >= 1 ? p->estimate : 0;
+        show_line(p, now);
+    }
+}
+
+static void take_step(struct progress *p, double now)
+{
+    if (p->at.step <= 1)
+        p->first = now;
+    p->stepped = now;
+    p->at.part = p->at.left = p->at.elapsed = 0;
+    p->at.rate = p->at.step > 1 && now > p->first ? (p->at.step - 1) / (now - p->first) : 0;
+    if (p->at.rate <= 0 && p->at.step == 1 && now > p->began) /* the first one's own */
+        p->at.rate = 1 / (now - p->began);
+    show_line(p, now);
+}
+
+static void take_fraction(struct progress *p, double fraction, double now)
+{
+    p->fraction = fraction;
+    p->counted = now;
+    double part = fraction * p->at.total - p->at.step;
+    if (!strcmp(p->stage, "denoise"))
+        p->at.part = part < 0 ? 0 : part > 1 ? 1 : part;
+}
+
+void progress_pictures(struct progress *p, int first, int last, int total)
+{
+    p->label[0] = p->stage[0] = p->message[0] = '\0';
+    p->at = (struct progress_state){ .step = 0 };
+    p->began = dr_now();
+    p->total = total;
+    if (first == 1 && last == total)
+        return; /* one request for all of them */
+    if (first == last)
+        snprintf(p->label, sizeof p->label, "picture %d of %d", first, total);
+    else
+        snprintf(p->label, sizeof p->label, "pictures %d to %d of %d", first, last, total);
+}
+
+static void take_event(struct progress *p, const json_t *data, double now)
+{
+    const json_t *fraction = json_object_get(data, "fraction");
+    const char *stage = text_of(data, "stage");
+    p->at.step = (int)number_of(data, "step");
+    p->at.total = (int)number_of(data, "total_steps");
+    if (json_object_get(data, "seed") && json_object_get(data, "model"))
+        announce(p, data);
+    else if (!strcmp(stage, "load"))
+        show_loading(p, text_of(data, "message"), json_number_value(fraction), now);
+    else if (json_is_number(fraction))
+        take_fraction(p, json_number_value(fraction), now);
+    else if (*stage && *text_of(data, "message"))
+        begin_stage(p, data, now);
+    else if (p->at.total > 0)
+        take_step(p, now);
+    show(p, now);
+}
+
 void progress_event(void *progress, const json_t *data)
 {
     struct progress *p = progress;
-    uint64_t seed;
-    bool has_seed = jx_as_uint(json_object_get(data, "seed"), &seed);
-    const json_t *fraction = json_object_get(data, "fraction");
-    const char *warning = json_string_value(json_object_get(data, "warning"));
+    const char *warning = text_of(data, "warning");
     double now = dr_now();
     if (p->quiet)
         return;
-    if (warning) {
+    if (*warning) {
         progress_clear(p);
         report_line("warning: %s", warning);
-        return;
+    } else if (data) {
+        take_event(p, data, now);
+    } else if (now - p->last >= 0.5) {
+        show(p, now);
     }
-    if (json_is_number(fraction)) {
-        show_loading(p, json_string_value(json_object_get(data, "message")),
-                     json_number_value(fraction), now);
-        return;
-    }
-    if (has_seed) {
-        progress_clear(p);
-        report_line("seed %" PRIu64, seed);
-    }
-    p->at.step = (int)json_integer_value(json_object_get(data, "step"));
-    p->at.total = (int)json_integer_value(json_object_get(data, "total_steps"));
-    if (p->at.total <= 0)
-        return;
-    if (p->at.step <= 1)
-        p->first = now;
-    p->at.rate = p->at.step > 1 && now > p->first ? (p->at.step - 1) / (now - p->first) : 0;
-    show(p, now);
 }

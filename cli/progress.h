@@ -1,7 +1,9 @@
 /* progress.h - how far a picture is, on stderr: a bar on a terminal, else a line a second.
  *
- * The rate is the mean since the first step was done, so that what only the first step does
- * (packing weights) is not in it.
+ * Before the first step is over the time left comes from the worker's estimate (the speed of
+ * earlier jobs), else from the fraction of the work that is done; then from the mean of the steps
+ * after the first, so that what only the first step does is not in it. On a terminal the clock goes
+ * on while no event comes: progress_event with NULL.
  */
 #ifndef DR_CLI_PROGRESS_H
 #define DR_CLI_PROGRESS_H
@@ -11,15 +13,26 @@
 
 #include <jansson.h>
 
-/* Where a run is. */
+/* Where a run is. Seconds: 0 means not known. */
 struct progress_state {
     int step, total;
-    double rate; /* steps a second; 0: not known yet */
+    double rate;    /* steps a second; 0: not known yet */
+    double part;    /* of the step that runs: 0 to 1 */
+    double left;    /* seconds; 0: as the rate says */
+    double elapsed; /* shown while nothing better is known */
 };
 
 struct progress {
     bool quiet, terminal, colour, drawn;
-    double began, first, last; /* dr_now of the first event, of the first step, of the last line */
+    bool announced;           /* model, size and so on have been shown */
+    int total;                /* pictures of all requests */
+    double last;              /* dr_now of the last line or drawing */
+    double first, stepped;    /* of the first step's end, of the last one's */
+    double began, estimate;   /* of the stage, and how long it may take; 0: unknown */
+    double fraction, counted; /* of the stage's work, and when that was told */
+    char stage[16];           /* "text" ...; "" before */
+    char message[48];         /* what is shown of it */
+    char label[48];           /* "picture 3 of 16" or "" */
     struct progress_state at;
 };
 
@@ -29,8 +42,14 @@ void progress_init(struct progress *p, bool quiet);
 /* Something without steps is going on: shown on a terminal only. */
 void progress_say(struct progress *p, const char *what);
 
-/* `data` of a progress event; a session_event_fn. */
+/* The next request draws pictures `first` to `last` of `total`, from 1. */
+void progress_pictures(struct progress *p, int first, int last, int total);
+
+/* `data` of a progress event, or NULL: time has passed. A session_event_fn. */
 void progress_event(void *p, const json_t *data);
+
+/* "0:07", "12:34", "3:02:01" */
+void progress_duration(double seconds, char dst[32]);
 
 /* Takes the bar away, before anything else is written and at the end. */
 void progress_clear(struct progress *p);

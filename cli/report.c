@@ -2,11 +2,14 @@
 #include "cli/report.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "base/clock.h"
 
 enum { LINE_BYTES = 1024, LEAST_COLUMNS = 20 };
 
@@ -89,11 +92,35 @@ int report_shown(const char *text, struct buf *out)
     return r;
 }
 
+static double began;
+
+void report_begin(void)
+{
+    began = dr_now();
+}
+
+/* The object with `success` first and `seconds` last, where it has none of its own. */
+static json_t *complete(const json_t *value)
+{
+    bool says = json_object_get(value, "success") != NULL;
+    json_t *o = says ? json_object() : json_pack("{s:b}", "success", 1);
+    double seconds = nearbyint((dr_now() - began) * 1e3) / 1e3;
+    int r = o && !json_object_update(o, (json_t *)value) ? 0 : DR_ENOMEM;
+    if (!r && !json_object_get(o, "seconds"))
+        r = jx_set(o, "seconds", json_real(seconds));
+    if (!r)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
 int report_json(const json_t *value, struct dr_error *err)
 {
     struct buf text;
     buf_init(&text, DR_TAG_BASE, 0);
-    int r = value ? jx_dump(value, &text) : DR_ENOMEM;
+    json_t *whole = value ? complete(value) : NULL;
+    int r = whole ? jx_dump(whole, &text) : DR_ENOMEM;
+    json_decref(whole);
     if (!r)
         r = buf_putc(&text, '\n');
     if (r < 0)

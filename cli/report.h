@@ -23,7 +23,11 @@ int report_text(const struct buf *text, struct dr_error *err);
  * terminal would obey them. */
 int report_shown(const char *text, struct buf *out) DR_MUST_USE;
 
-/* One line of JSON on stdout. */
+/* When the program began, for `seconds`. */
+void report_begin(void);
+
+/* An object as one line of JSON on stdout, with `success` (true) and `seconds` where it has none.
+ */
 int report_json(const json_t *value, struct dr_error *err);
 
 /* Writes bytes to a descriptor; a reader that went away is DR_EIO. `name` is for the error. */

@@ -1,6 +1,7 @@
 /* request_call.c - see request_call.h. */
 #include "cli/request_call.h"
 
+#include "cli/from.h"
 #include "cli/session.h"
 
 int request_call(struct cli_call *call, enum verb verb, json_t **ret_answer, struct dr_error *err)
@@ -10,9 +11,15 @@ int request_call(struct cli_call *call, enum verb verb, json_t **ret_answer, str
                                        .threads = call->value[OPT_threads],
                                        .cache = call->cache,
                                        .cache_limit = call->cache_limit };
-    int r = session_open(&s, &options, err);
+    struct from from;
+    int r = from_apply(call, &from, err);
+    if (r < 0)
+        return r;
+    r = session_open(&s, &options, err);
     if (!r)
         r = session_call(&s, verb, request_json(&call->request), NULL, NULL, ret_answer, err);
     session_close(&s);
+    if (r < 0)
+        from_explain(call, &from, r, err);
     return r;
 }

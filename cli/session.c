@@ -300,8 +300,11 @@ static int await(struct session *s, const char *id, session_event_fn on_progress
                 return fail_interrupted(err);
         }
         int r = worker_receive(&s->worker, TICK_MS, &event, err);
-        if (r == DR_ESTATE)
+        if (r == DR_ESTATE) {
+            if (s->follow && on_progress)
+                on_progress(ctx, NULL);
             continue;
+        }
         if (r < 0)
             return interrupts ? fail_interrupted(err) : r;
         bool progress = is_progress(event);
@@ -309,7 +312,7 @@ static int await(struct session *s, const char *id, session_event_fn on_progress
             *ret_event = event;
             return 0;
         }
-        if (progress && on_progress && !interrupts)
+        if (progress && on_progress && (!interrupts || s->follow))
             on_progress(ctx, json_object_get(event, "data"));
         json_decref(event);
     }

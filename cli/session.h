@@ -24,6 +24,8 @@ struct session {
     struct private_folder pictures, stages; /* removed by session_close */
     json_t *ready;                          /* the worker's first line; owned */
     int calls;
+    bool follow; /* on_progress gets the events of an interrupted call too, and NULL about 20 times
+                    a second while there are none */
 };
 
 /* Zero is a session without files. */

@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/size_text.h"
+#include "cli/from.h"
 #include "cli/output.h"
 #include "cli/report.h"
 
@@ -167,6 +168,8 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
                       enum field_id id, const char *value, struct dr_error *err)
 {
     if (!call->verb->request || request_has(&call->request, id))
+        return 0;
+    if (call->value[OPT_from] && from_settles(id))
         return 0;
     const char *to = call->value[OPT_output];
     if (id == FIELD_format && to && to != call->output && *output_format_of(to))

@@ -72,6 +72,8 @@ static int print_answer(const struct cli_call *call, json_t *answer, bool valid,
         r = jx_set(answer, "errors", all);
     if (!r)
         r = jx_set(answer, "valid", json_boolean(valid));
+    if (!r)
+        r = jx_set(answer, "success", json_boolean(valid));
     return r < 0 ? dr_fail(err, r, "out of memory for the answer") : report_json(answer, err);
 }
 
@@ -110,6 +112,6 @@ const struct cli_verb cli_validate = {
         "0 if generate would accept the request.\n",
     .request = true,
     .all = true,
-    .takes = TAKES(threads) | TAKES(quiet) | TAKES(json),
+    .takes = TAKES(threads) | TAKES(from) | TAKES(quiet) | TAKES(json),
     .run = validate,
 };

@@ -12,7 +12,6 @@
 #include "base/members.h"
 #include "base/nearest.h"
 #include "base/standard.h"
-#include "cli/output.h"
 #include "cli/report.h"
 #include "cli/settings.h"
 #include "core/communication/message.h"
@@ -30,6 +29,8 @@ static const char *const lines[VERBS] = {
 #include "cli/verbs.def"
 #undef VERB
 };
+
+_Static_assert(FIELD_COUNT <= 64, "a field has a bit of cli_call.typed");
 
 static const struct option_info own[OPT_COUNT] = {
 #define OPTION(name_, letter_, value_, choices_, help_)                                            \
@@ -227,6 +228,13 @@ static int take_option(void *ctx, const struct option_info *o, const char *value
             return fail_empty(o, err);
         return value && *o->choices ? check_choice(o, value, err) : 0;
     }
+    call->typed |= 1ull << o->id;
+    if (o->id == FIELD_prompt) {
+        int r = prompts_add(&call->prompts, value, err);
+        return r < 0 ? r
+                     : request_set_text(&call->request, FIELD_prompt,
+                                        call->prompts.text[call->prompts.n - 1], err);
+    }
     const char *off = o->value ? value : "false";
     bool on = !o->value && strncmp(o->name, "no-", 3);
     return request_set_text(&call->request, (enum field_id)o->id, on ? "true" : off, err);
@@ -253,18 +261,6 @@ static void warn_of_count(const struct cli_call *call)
             negative);
 }
 
-/* `typed`: the quality is of the command line; one of the configuration waits for its format. */
-static void warn_of_quality(const struct cli_call *call, bool typed)
-{
-    const struct request *q = &call->request;
-    const char *to = call->value[OPT_output];
-    const char *format = request_has(q, FIELD_format) ? request_text(q, FIELD_format)
-                         : to                         ? output_format_of(to)
-                                                      : "";
-    if (typed && !call->value[OPT_quiet] && (!*format || !strcmp(format, "png")))
-        report_line("warning: --quality has no effect on png");
-}
-
 static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_error *err)
 {
     struct option_info options[CLI_OPTIONS];
@@ -280,10 +276,13 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
     if (call->arguments < call->verb->least)
         return dr_fail_field(err, DR_EINVAL, call->verb->name, "nothing", call->verb->synopsis,
                              NULL);
-    bool quality = request_has(&call->request, FIELD_quality);
+    if (call->prompts.n > 1 && !(call->verb->takes & TAKES(count))) {
+        char got[32];
+        snprintf(got, sizeof got, "%d prompts", call->prompts.n);
+        return dr_fail_field(err, DR_EINVAL, "--prompt", got, "one for this verb", NULL);
+    }
     warn_of_count(call);
     r = settings_apply(call, err);
-    warn_of_quality(call, quality);
     if (r < 0)
         r = error_list_go_on(call->errors, r, err);
     if (!r && (r = check_threads(call->value[OPT_threads], err)) < 0) {
@@ -350,10 +349,12 @@ void cli_name_field(const struct cli_verb *verb, struct dr_error *err)
 }
 
 /* Who asked for JSON reads stdout: the failure stands there too, as the worker would word it. */
-static void print_failure(const struct dr_error *err)
+static void print_failure(const struct dr_error *err, json_t *partial)
 {
     struct dr_error unheard;
     json_t *failure = message_error(err);
+    if (failure && json_array_size(partial) && jx_set(failure, "images", json_incref(partial)) < 0)
+        dr_fail(&unheard, DR_ENOMEM, "out of memory"); /* the failure is told without them */
     (void)report_json(failure, &unheard);
     json_decref(failure);
 }
@@ -381,7 +382,7 @@ static int finish(struct cli_call *call, int r, struct dr_error *err)
     if (!call->value[OPT_quiet] || r != DR_ECANCELED)
         report_error(err->text);
     if (call->value[OPT_json])
-        print_failure(err);
+        print_failure(err, call->partial);
     return status;
 }
 
@@ -408,7 +409,7 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
     if (r < 0) {
         report_error(err.text);
         if (wants_json(verb, argc, argv))
-            print_failure(&err);
+            print_failure(&err, NULL);
         status = cli_mistake_status(r);
     } else if (call.value[OPT_help]) {
         status = finish(&help, cli_help.run(&help, &err), &err);
@@ -416,6 +417,8 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
         status = finish(&call, verb->run(&call, &err), &err);
     }
     request_free(&call.request);
+    prompts_free(&call.prompts);
+    json_decref(call.partial);
     dr_free(call.threads);
     dr_free(call.output);
     dr_free(call.cache);
@@ -428,6 +431,7 @@ int cli_main(int argc, char **argv)
 {
     const struct cli_verb *verb;
     struct dr_error err = { 0 };
+    report_begin();
     dr_standard_open();
     jx_init();
     if (check_verbs(&err) < 0) {

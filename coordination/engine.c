@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/nearest.h"
 #include "base/path_text.h"
+#include "coordination/inspect_picture.h"
 #include "core/communication/request.h"
 #include "models/inspect.h"
 #include "models/tokenizers/clip_tokenizer.h"
@@ -208,6 +209,8 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
     if (!r)
         r = engine_model_path(engine, model, path, sizeof path, err);
     struct digest_options digest = { .stop = job->stop };
+    if (!r && is_picture(path))
+        return inspect_picture(path, ret_data, err);
     return r < 0 ? r : inspect_model(path, &digest, ret_data, err);
 }
 

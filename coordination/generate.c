@@ -1,86 +1,16 @@
 /* generate.c - the verbs that turn a request into a job: generate, validate, plan. */
-#include "coordination/engine.h"
+#include "coordination/generation.h"
 
-#include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
-#include "base/path_text.h"
-#include "base/utf8.h"
-#include "coordination/output.h"
+#include "coordination/speed.h"
 #include "inference/receipt_match.h"
 #include "inference/sdxl_worker.h"
-#include "models/digest.h"
 #include "schedulers/scheduler_factory.h"
-
-/* A generation under way. */
-struct generation {
-    struct engine *engine;
-    struct worker_job *worker;
-    struct request request;
-    struct pipeline *pipeline; /* lent */
-    struct pipeline *own;      /* that one, where it is not the engine's; else NULL */
-    struct job job;
-    struct memory_plan plan;
-    bool has_job;
-    json_t *warnings; /* array of texts */
-    int evaluations;
-    double started;
-};
-
-/* The model's sha256, computed beside the first steps. */
-struct digest_thread {
-    pthread_t thread;
-    bool running;
-    const char *path;
-    atomic_int stop;
-    int result;
-    char hex[SHA256_HEX];
-    struct dr_error error;
-};
-
-static void *digest_main(void *arg)
-{
-    struct digest_thread *d = arg;
-    struct digest_options options = { .stop = &d->stop };
-    d->result = digest_path(d->path, &options, d->hex, &d->error);
-    return NULL;
-}
-
-static void digest_start(struct digest_thread *d, const struct pipeline *p)
-{
-    memset(d, 0, sizeof *d);
-    d->path = checkpoint_path(p->checkpoint);
-    snprintf(d->hex, sizeof d->hex, "%s", p->digest);
-    if (d->hex[0])
-        return;
-    d->result = DR_ESTATE;
-    d->running = !pthread_create(&d->thread, NULL, digest_main, d);
-}
-
-/* Waits for it; a job that is over (failed, or stopped also meanwhile) ends it. A digest that
- * failed is "" and a log line. */
-static const char *digest_join(struct digest_thread *d, bool abandon, const atomic_int *stop)
-{
-    while (d->running) {
-        struct timespec until;
-        if (abandon || atomic_load(stop))
-            atomic_store(&d->stop, 1);
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 20 * 1000 * 1000;
-        until.tv_sec += until.tv_nsec / 1000000000;
-        until.tv_nsec %= 1000000000;
-        d->running = pthread_timedjoin_np(d->thread, NULL, &until) != 0;
-    }
-    if (d->result < 0 && d->result != DR_ECANCELED)
-        dr_log_line(DR_LOG_WARN, "engine", "no digest of the model: %s", d->error.text);
-    return d->result < 0 ? "" : d->hex;
-}
 
 /* For the answer, and at once for who listens: all there is to warn of is known before a step. */
 static void tell_warning(struct generation *g, const char *text)
@@ -161,16 +91,6 @@ static int find_pipeline(struct generation *g, struct error_list *list, struct d
     return r < 0 ? error_list_take(list, r, err) : 0;
 }
 
-static struct receipt_facts facts_of(const struct generation *g, const char *model,
-                                     const char *digest)
-{
-    return (struct receipt_facts){ .model = model,
-                                   .digest = digest,
-                                   .kernel_set = backend_kernel_set(g->pipeline->backend),
-                                   .layout = backend_layout_version(g->pipeline->backend),
-                                   .version = DR_VERSION };
-}
-
 /* Request, model, job, plan: nothing is hashed or packed. With a list every field is judged, and
  * where it has grown there is no job. generation_release in any case. */
 static int prepare(struct generation *g, struct engine *e, struct worker_job *worker,
@@ -195,7 +115,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
-    struct receipt_facts ours = facts_of(g, "", "");
+    struct receipt_facts ours = generation_facts(g, "", "");
     r = receipt_match(&g->request, &g->job, &ours, add_warning, g, err);
     struct job_events events = { .warning = add_warning, .ctx = g };
     return r ? r
@@ -246,143 +166,6 @@ static int load(struct generation *g, struct dr_error *err)
     return r;
 }
 
-static void on_step(void *ctx, int evaluation, int evaluations, double seconds)
-{
-    struct generation *g = ctx;
-    bool stream = request_flag(&g->request, FIELD_stream);
-    g->evaluations = evaluations;
-    worker_progress(
-        g->worker, evaluation, evaluations, stream,
-        stream ? json_pack("{s:f,s:f}", "seconds", seconds, "elapsed", dr_now() - g->started)
-               : NULL);
-}
-
-/* Announces the seed and the size before the first step: "seed random and printed". */
-static void announce(struct generation *g)
-{
-    if (request_flag(&g->request, FIELD_stream))
-        worker_progress(g->worker, 0, 0, true,
-                        json_pack("{s:s,s:o,s:I,s:I}", "message", "denoising", "seed",
-                                  jx_uint(g->job.seed), "width", (json_int_t)g->job.width, "height",
-                                  (json_int_t)g->job.height));
-}
-
-/* A job that fails leaves no pictures behind. */
-static void remove_written(const struct generation *g, const json_t *paths)
-{
-    size_t i;
-    json_t *path;
-    if (!request_has(&g->request, FIELD_save_path) ||
-        request_flag(&g->request, FIELD_return_base64))
-        return;
-    json_array_foreach(paths, i, path)
-    {
-        char file[DR_PATH_MAX];
-        if (!path_text_read("images", json_string_value(path), file, NULL))
-            (void)remove(file);
-    }
-}
-
-static int add_images(struct generation *g, const struct receipt_facts *facts,
-                      const struct dr_image *images, json_t *data, struct dr_error *err)
-{
-    struct output out = { .job = &g->job,
-                          .request = &g->request,
-                          .facts = facts,
-                          .name = message_id(g->worker->ids),
-                          .stop = g->worker->stop };
-    json_t *list = json_array(), *seeds = json_array(), *receipts = json_array();
-    int r = list && seeds && receipts ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
-    for (int i = 0; !r && i < g->job.batch; i++) {
-        json_t *entry = NULL;
-        if (atomic_load(g->worker->stop))
-            r = dr_fail(err, DR_ECANCELED, "cancelled");
-        else
-            r = output_image(&out, &images[i], i, &entry, err);
-        if (!r &&
-            (jx_add(list, entry) < 0 || jx_add(seeds, jx_uint(g->job.seed + (uint64_t)i)) < 0 ||
-             jx_add(receipts, receipt_json(&g->job, facts, i)) < 0))
-            r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
-    }
-    if (r < 0)
-        remove_written(g, list);
-    /* each of these takes its list over, also when it fails */
-    int a = jx_set(data, "images", list), b = jx_set(data, "seed_used", seeds);
-    int c = jx_set(data, "receipts", receipts);
-    return r < 0 ? r : a < 0 || b < 0 || c < 0 ? dr_fail(err, DR_ENOMEM, "out of memory") : 0;
-}
-
-static json_t *tags_json(const size_t tagged[DR_TAG_COUNT], size_t *ret_total)
-{
-    json_t *tags = json_object();
-    *ret_total = 0;
-    for (int t = 0; tags && t < DR_TAG_COUNT; t++) {
-        *ret_total += tagged[t];
-        if (jx_set(tags, dr_tag_name((enum dr_tag)t), json_integer((json_int_t)tagged[t])) < 0) {
-            json_decref(tags);
-            return NULL;
-        }
-    }
-    return tags;
-}
-
-static int add_summary(struct generation *g, const struct job_timing *timing, json_t *data)
-{
-    bool files = request_has(&g->request, FIELD_save_path) &&
-                 !request_flag(&g->request, FIELD_return_base64);
-    double seconds = dr_now() - g->started;
-    int r = jx_set(data, "encoding", json_string(files ? "path" : "base64"));
-    if (!r)
-        r = jx_set(data, "format", json_string(request_text(&g->request, FIELD_format)));
-    if (!r)
-        r = jx_set(data, "seed", jx_uint(g->job.seed));
-    if (!r)
-        r = jx_set(data, "model_used", path_text_json(checkpoint_path(g->pipeline->checkpoint)));
-    if (!r)
-        r = jx_set(data, "inference_steps", json_integer(g->job.sched.steps));
-    if (!r)
-        r = jx_set(data, "steps", json_integer(g->job.sched.steps));
-    if (!r)
-        r = jx_set(data, "guidance_scale", json_real(g->job.guidance_scale));
-    if (!r)
-        r = jx_set(data, "sampler", json_string(g->job.sched.sampler->name));
-    if (!r)
-        r = jx_set(data, "scheduler", json_string(g->job.sched.sampler->name));
-    if (!r)
-        r = jx_set(data, "dimensions",
-                   json_pack("{s:I,s:I}", "width", (json_int_t)g->job.width, "height",
-                             (json_int_t)g->job.height));
-    if (!r)
-        r = jx_set(data, "processing_time", json_real(seconds));
-    if (!r)
-        r = jx_set(data, "executionTimeMs", json_integer((json_int_t)(seconds * 1e3)));
-    json_t *stages = json_object();
-    for (int s = 0; !r && s < STAGE_COUNT; s++)
-        r = jx_set(stages, job_stage_name((enum job_stage)s), json_real(timing->seconds[s]));
-    if (r < 0) {
-        json_decref(stages);
-        return r;
-    }
-    size_t tagged;
-    r = jx_set(data, "seconds", stages);
-    if (!r)
-        r = jx_set(data, "tagged", tags_json(timing->tagged, &tagged));
-    if (!r)
-        r = jx_set(data, "tagged_bytes", json_integer((json_int_t)tagged));
-    if (!r)
-        r = jx_set(data, "peak_bytes", json_integer((json_int_t)memory_resident_peak()));
-    return r ? r : jx_set(data, "warnings", json_incref(g->warnings));
-}
-
-static void model_name(const char *path, char *dst, size_t n)
-{
-    const char *base = dr_path_base(path);
-    size_t len = strlen(base), extension = strlen(dr_path_extension(path));
-    snprintf(dst, n, "%.*s", (int)(dr_is_dir(path) ? len : len - extension), base);
-    for (size_t at; (at = utf8_valid_prefix(dst, strlen(dst))) < strlen(dst);)
-        dst[at] = '?'; /* receipts are UTF-8 */
-}
-
 /* Facts for the line of the job's end. */
 static void log_job(struct generation *g)
 {
@@ -398,45 +181,6 @@ static void log_job(struct generation *g)
     dr_log_int(f, "peak_bytes", (int64_t)memory_resident_peak());
 }
 
-static void log_saved(const struct generation *g, int r, double seconds)
-{
-    struct dr_log_fields f = { .n = 0 };
-    dr_log_real(&f, "seconds", seconds);
-    dr_log_int(&f, "pictures", r < 0 ? 0 : g->job.batch);
-    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage save");
-}
-
-static int run(struct generation *g, json_t **ret_data, struct dr_error *err)
-{
-    struct dr_image images[JOB_BATCH];
-    struct job_timing timing;
-    struct digest_thread digest;
-    char name[DR_PATH_MAX];
-    struct job_events events = { .step = on_step, .ctx = g };
-    const char *path = checkpoint_path(g->pipeline->checkpoint);
-    announce(g);
-    digest_start(&digest, g->pipeline);
-    int r = job_run(g->pipeline, &g->job, &g->plan, &events, g->worker->stop, images, &timing, err);
-    const char *hex = digest_join(&digest, r < 0, g->worker->stop);
-    if (r < 0)
-        return r;
-    model_name(path, name, sizeof name);
-    struct receipt_facts facts = facts_of(g, name, hex);
-    json_t *data = json_object();
-    double saving = dr_now();
-    r = data ? add_images(g, &facts, images, data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
-    log_saved(g, r, dr_now() - saving);
-    for (int i = 0; i < g->job.batch; i++)
-        img_free(&images[i]);
-    if (!r && add_summary(g, &timing, data) < 0)
-        r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
-    if (r < 0)
-        json_decref(data);
-    else
-        *ret_data = data;
-    return r;
-}
-
 int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
                     struct dr_error *err)
 {
@@ -447,7 +191,7 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
     if (!r)
         r = load(&g, err);
     if (!r)
-        r = run(&g, ret_data, err);
+        r = generation_run(&g, ret_data, err);
     log_job(&g);
     generation_release(&g);
     return r;
@@ -501,15 +245,18 @@ int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, stru
     size_t tagged;
     int r = prepare(&g, engine, worker, NULL, err);
     if (!r) {
-        json_t *stages = stages_json(&g.plan), *tags = tags_json(g.plan.tagged, &tagged);
+        json_t *stages = stages_json(&g.plan), *tags = generation_tags(g.plan.tagged, &tagged);
+        int evaluations = job_evaluations(&g.job);
+        double seconds = speed_estimate(g.pipeline->backend, &g.plan, evaluations).seconds;
         *ret_data = json_pack(
-            "{s:o,s:o,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s,s:O}", "stages", stages, "tagged",
-            tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes", (json_int_t)g.plan.baseline,
-            "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes", (json_int_t)g.plan.limit, "flops",
-            g.plan.flops, "rows_per_forward", g.plan.rows, "admitted", g.plan.peak <= g.plan.limit,
-            "width", (json_int_t)g.job.width, "height", (json_int_t)g.job.height, "steps",
-            g.job.sched.steps, "kernels", backend_kernel_set(g.pipeline->backend), "warnings",
-            g.warnings);
+            "{s:o,s:o,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s,s:O,s:o}", "stages", stages,
+            "tagged", tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes",
+            (json_int_t)g.plan.baseline, "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes",
+            (json_int_t)g.plan.limit, "flops", g.plan.flops, "rows_per_forward", g.plan.rows,
+            "admitted", g.plan.peak <= g.plan.limit, "width", (json_int_t)g.job.width, "height",
+            (json_int_t)g.job.height, "steps", g.job.sched.steps, "kernels",
+            backend_kernel_set(g.pipeline->backend), "warnings", g.warnings, "estimated_seconds",
+            seconds > 0 ? json_real(seconds) : json_null());
         if (!*ret_data)
             r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }

@@ -72,9 +72,11 @@ static int encode(const struct output *o, const struct dr_image *image, int inde
         dr_fail(err, r, "cannot describe the picture: %s", dr_code_meaning(r));
     else
         r = img_encode(image, (enum img_format)format, &options, file, err);
-    if (r == DR_ELIMIT && options.text_count) { /* a picture is worth more than its words */
-        dr_log_line(DR_LOG_WARN, "engine", "written without metadata: %s", err->text);
-        options.text_count = 0;
+    /* a JPEG has room for 64 KiB of metadata: without the receipt, then without any */
+    while (r == DR_ELIMIT && options.text_count) {
+        options.text_count--;
+        dr_log_line(DR_LOG_WARN, "engine", "written without %s: %s",
+                    options.text_count ? "the receipt" : "metadata", err->text);
         buf_clear(file);
         r = img_encode(image, (enum img_format)format, &options, file, err);
     }
@@ -111,6 +113,11 @@ static int to_base64(const struct buf *file, json_t **ret_entry, struct dr_error
     return *ret_entry ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 
+bool output_is_file(const struct request *q)
+{
+    return request_has(q, FIELD_save_path) && !request_flag(q, FIELD_return_base64);
+}
+
 int output_image(const struct output *o, const struct dr_image *image, int index,
                  json_t **ret_entry, struct dr_error *err)
 {
@@ -118,10 +125,8 @@ int output_image(const struct output *o, const struct dr_image *image, int index
     buf_init(&file, DR_TAG_IMAGE, FILE_BYTES);
     int r = encode(o, image, index, &file, err);
     if (!r)
-        r = request_has(o->request, FIELD_save_path) &&
-                    !request_flag(o->request, FIELD_return_base64)
-                ? to_file(o, &file, index, ret_entry, err)
-                : to_base64(&file, ret_entry, err);
+        r = output_is_file(o->request) ? to_file(o, &file, index, ret_entry, err)
+                                       : to_base64(&file, ret_entry, err);
     buf_free(&file);
     return r;
 }

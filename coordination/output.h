@@ -3,6 +3,7 @@
 #define DR_COORDINATION_OUTPUT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include <jansson.h>
 
@@ -16,6 +17,9 @@ struct output {
     const char *name; /* files are NAME_000.png ...; another name for each that cannot be one */
     const atomic_int *stop; /* nonzero ends the encoding */
 };
+
+/* Whether the request's pictures become files. */
+bool output_is_file(const struct request *q);
 
 /* Encodes picture `index` and writes it into save_path, or appends base64 to the result.
  * *ret_entry: its path, or its base64 text, as a JSON string. A file is whole or not there.

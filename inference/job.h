@@ -12,6 +12,7 @@
 #include "base/image/image.h"
 #include "base/rng.h"
 #include "conditioning/prompt_processor.h"
+#include "inference/memory_optimizer.h"
 #include "inference/stages.h"
 #include "schedulers/base_scheduler.h"
 
@@ -31,11 +32,19 @@ struct job {
     struct arena arena; /* texts and small things; freed with the job */
 };
 
-/* What a plan (warning) and a run (step) tell while they go on. Any may be NULL. */
+/* Callbacks of a plan (warning) and of a run (the others). Any may be NULL. */
 struct job_events {
     void (*step)(void *ctx, int evaluation, int evaluations, double seconds);
     void (*warning)(void *ctx, const char *text); /* of a prompt that is cut, or ignored */
+    /* A stage begins; while it runs, the fraction of its FLOPs that is done, before each op. */
+    void (*stage)(void *ctx, enum job_stage stage);
+    void (*part)(void *ctx, enum job_stage stage, double fraction);
+    /* A picture is decoded. It is valid during the call. A negative result ends the job. */
+    int (*picture)(void *ctx, int index, const struct dr_image *image, struct dr_error *err);
     void *ctx;
 };
+
+/* How often the model is asked: a second-order sampler asks twice a step, but for the last. */
+int job_evaluations(const struct job *job);
 
 #endif

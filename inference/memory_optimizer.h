@@ -30,7 +30,7 @@ struct memory_plan {
     bool drop[STAGE_COUNT];      /* give the stage's weights back when it is done */
     size_t tagged[DR_TAG_COUNT]; /* peak bytes by allocation tag */
     size_t pictures;   /* of tagged: pixels of results and tiles, touched by the last stage only */
-    size_t never_both; /* of pictures: the tiles are gone when the last result is made */
+    size_t never_both; /* of pictures: not touched while the last stage's workspace is there */
     size_t baseline;   /* resident before the job: program, libraries, what is loaded */
     size_t peak;       /* resident at the highest moment, all together */
     double flops;

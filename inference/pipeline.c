@@ -25,12 +25,16 @@ struct walk {
     struct job_timing timing;
     struct prompt_embeds embeds;
     struct unet_context *context[PROMPT_ROWS];
-    int64_t h, w, channels; /* of the latents */
-    float *latents;         /* [batch, channels, h, w] */
-    float *pixels;          /* [shown, 3, height, width], 0..1 after decoding */
-    int shown;              /* pictures held as floats: all when stages ask for them, else one */
-    struct dr_image *images;
-    double started;
+    int64_t h, w, channels;  /* of the latents */
+    float *latents;          /* [batch, channels, h, w] */
+    float *pixels;           /* [shown, 3, height, width], 0..1 after decoding */
+    int shown;               /* pictures held as floats: all when stages ask for them, else one */
+    struct dr_image *images; /* [batch], or NULL: each is handed out and `image` is used again */
+    struct dr_image image;
+    enum job_stage stage;       /* that runs now, */
+    double flops;               /* of it, done so far */
+    size_t grown[DR_TAG_COUNT]; /* bytes that the receiver of pictures keeps: not the job's */
+    double started, handing;    /* of the stage; seconds of it for handing pictures out */
     size_t pixel_bytes, image_bytes, tile_bytes, prompt_bytes; /* planning: what a run allocates */
 };
 
@@ -38,8 +42,12 @@ static int stage_begin(struct walk *k, enum job_stage stage, struct dr_error *er
 {
     size_t bytes = k->planning ? SIZE_MAX : k->plan->stage[stage].workspace;
     k->started = dr_now();
+    k->stage = stage;
+    k->flops = 0;
     if (k->planning)
         backend_plan_reset(k->x.be);
+    else if (k->events && k->events->stage)
+        k->events->stage(k->events->ctx, stage);
     return workspace_new(k->x.be, bytes, &k->x.ws, err);
 }
 
@@ -62,13 +70,25 @@ static void stage_end(struct walk *k, enum job_stage stage, double repeats)
     }
     workspace_free(k->x.ws);
     k->x.ws = NULL;
-    k->timing.seconds[stage] = dr_now() - k->started;
+    k->timing.seconds[stage] = dr_now() - k->started - k->handing;
+    k->handing = 0;
     if (!k->planning)
         log_stage(k, stage);
 }
 
-/* Of the model: a second-order sampler asks twice a step, but for the last. */
-static int evaluations_of(const struct job *job)
+/* exec.watch: how far the stage is, by the FLOPs of the ops so far. */
+static int watch_op(struct exec *x, const struct op *op, struct dr_error *err)
+{
+    struct walk *k = x->watcher;
+    double all = k->plan->stage[k->stage].flops;
+    (void)err;
+    if (all > 0)
+        k->events->part(k->events->ctx, k->stage, k->flops < all ? k->flops / all : 1);
+    k->flops += backend_need(x->be, op).flops;
+    return 0;
+}
+
+int job_evaluations(const struct job *job)
 {
     return job->sched.sampler->second_order ? 2 * job->sched.steps - 1 : job->sched.steps;
 }
@@ -253,7 +273,7 @@ static int denoise(struct walk *k, struct dr_error *err)
         r = stage_begin(k, STAGE_DENOISE, err);
     if (!r)
         r = denoise_run(&d, k->events, k->latents, err);
-    stage_end(k, STAGE_DENOISE, (double)evaluations_of(job) * total / denoise_planned_rows(&d));
+    stage_end(k, STAGE_DENOISE, (double)job_evaluations(job) * total / denoise_planned_rows(&d));
     for (int i = 0; i < PROMPT_ROWS; i++) {
         unet_context_free(k->context[i]);
         k->context[i] = NULL;
@@ -287,6 +307,42 @@ static void to_bytes(const float *planes, struct dr_image *image)
             image->pixels[3 * i + c] = (uint8_t)nearbyintf(planes[c * n + i] * 255.0f);
 }
 
+/* The job's own peaks so far, without what the receiver of pictures has kept. */
+static void note_peaks(struct walk *k)
+{
+    for (int t = 0; t < DR_TAG_COUNT; t++) {
+        size_t peak = dr_alloc_stats((enum dr_tag)t).peak;
+        peak -= k->grown[t] < peak ? k->grown[t] : peak;
+        k->timing.tagged[t] = peak > k->timing.tagged[t] ? peak : k->timing.tagged[t];
+    }
+}
+
+/* A picture of finished pixels goes to whoever wants it, if the model's files are still those that
+ * it was drawn with. */
+static int hand_out(struct walk *k, int index, const float *pixels, struct dr_error *err)
+{
+    struct dr_image *image = k->images ? &k->images[index] : &k->image;
+    size_t before[DR_TAG_COUNT];
+    to_bytes(pixels, image);
+    if (!k->events || !k->events->picture)
+        return 0;
+    int r = pipeline_check(k->p, err);
+    if (r < 0)
+        return r;
+    note_peaks(k);
+    for (int t = 0; t < DR_TAG_COUNT; t++)
+        before[t] = dr_alloc_stats((enum dr_tag)t).bytes;
+    double began = dr_now();
+    r = k->events->picture(k->events->ctx, index, image, err);
+    for (int t = 0; t < DR_TAG_COUNT; t++) {
+        size_t now = dr_alloc_stats((enum dr_tag)t).bytes;
+        k->grown[t] += now > before[t] ? now - before[t] : 0;
+    }
+    k->handing += dr_now() - began;
+    dr_alloc_reset_peak();
+    return r;
+}
+
 static int decode_all(struct walk *k, struct dr_error *err)
 {
     struct vae_tiling how = { .mode = k->job->vae_tiling ? VAE_TILING_ON : VAE_TILING_OFF };
@@ -297,8 +353,10 @@ static int decode_all(struct walk *k, struct dr_error *err)
                         vae_manager_bytes(k->p->vae, how, k->h, k->w);
     if (!r)
         r = stage_begin(k, STAGE_DECODE, err);
-    for (int i = 0; !r && i < (k->planning ? 1 : k->job->batch); i++) {
-        float *pixels = k->pixels ? k->pixels + (k->shown > 1 ? i * plane : 0) : NULL;
+    int last = k->planning ? 0 : k->job->batch - 1;
+    float *pixels = NULL;
+    for (int i = 0; !r && i <= last; i++) {
+        pixels = k->pixels ? k->pixels + (k->shown > 1 ? i * plane : 0) : NULL;
         r = vae_manager_decode(k->p->vae, &k->x, how, k->latents + i * size, 1, k->h, k->w, pixels,
                                err);
         if (r < 0 || k->planning)
@@ -307,12 +365,13 @@ static int decode_all(struct walk *k, struct dr_error *err)
             r = dr_fail(err, DR_ECANCELED, "cancelled");
         if (!r)
             r = to_unit(pixels, plane, err);
-        if (!r)
-            to_bytes(pixels, &k->images[i]);
+        if (!r && i < last)
+            r = hand_out(k, i, pixels, err);
     }
     stage_end(k, STAGE_DECODE, k->job->batch);
     params_release(k->p->vae, vae_visit, drops(k, STAGE_DECODE));
-    return r;
+    /* the last one without the workspace, which is much more than an encoder needs */
+    return r < 0 || k->planning ? r : hand_out(k, last, pixels, err);
 }
 
 static int decode(struct walk *k, struct dr_error *err)
@@ -331,7 +390,7 @@ static int decode(struct walk *k, struct dr_error *err)
             if (!(k->pixels[i * plane + j] >= 0 && k->pixels[i * plane + j] <= 1))
                 r = stage_refuse(&job->stages, "image", "a value outside", "0 to 1", err);
         if (!r)
-            to_bytes(k->pixels + i * plane, &k->images[i]);
+            r = hand_out(k, i, k->pixels + i * plane, err);
     }
     if (!r && !k->planning)
         r = stage_dump(&job->stages, "image", NPY_F32, shape, 4, k->pixels, err);
@@ -356,25 +415,23 @@ static int allocate(struct walk *k, struct dr_error *err)
         return dr_fail(err, DR_ENOMEM, "out of memory for %d latents", job->batch);
     if (k->planning) {
         k->pixel_bytes = (size_t)k->shown * pixels * sizeof *k->pixels;
-        k->image_bytes = (size_t)job->batch * pixels;
+        k->image_bytes = pixels;
         return 0;
     }
     k->pixels = dr_malloc(DR_TAG_JOB, (size_t)k->shown * pixels * sizeof *k->pixels);
     if (!k->pixels)
         return dr_fail(err, DR_ENOMEM, "out of memory for %d pictures", job->batch);
-    for (int i = 0; i < job->batch; i++) {
-        int r = img_new(job->width, job->height, 3, &k->images[i], err);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+    int r = 0;
+    for (int i = 0; !r && i < (k->images ? job->batch : 1); i++)
+        r = img_new(job->width, job->height, 3, k->images ? &k->images[i] : &k->image, err);
+    return r;
 }
 
 static int walk(struct walk *k, struct dr_error *err)
 {
     const struct stages *stages = &k->job->stages;
     bool image_given = !k->planning && stage_loads(stages, "image");
-    int r = stages_check(stages, evaluations_of(k->job), err);
+    int r = stages_check(stages, job_evaluations(k->job), err);
     if (!r)
         r = allocate(k, err);
     if (!r)
@@ -390,8 +447,7 @@ static int walk(struct walk *k, struct dr_error *err)
     prompt_release(&k->embeds);
     dr_free(k->latents);
     dr_free(k->pixels);
-    for (int i = 0; (r < 0 || k->planning) && i < k->job->batch; i++)
-        img_free(&k->images[i]);
+    img_free(&k->image);
     return r;
 }
 
@@ -400,17 +456,11 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
                      const struct job_events *events, struct memory_plan *plan,
                      struct dr_error *err)
 {
-    struct dr_image images[JOB_BATCH];
-    memset(images, 0, sizeof images);
     plan->rows = rows;
     memset(plan->stage, 0, sizeof plan->stage);
-    struct walk k = { .p = p,
-                      .job = job,
-                      .x = { .be = be },
-                      .plan = plan,
-                      .planning = true,
-                      .events = events,
-                      .images = images };
+    struct walk k = {
+        .p = p, .job = job, .x = { .be = be }, .plan = plan, .planning = true, .events = events
+    };
     dr_alloc_reset_peak();
     int r = walk(&k, err);
     if (r < 0)
@@ -432,8 +482,8 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
     plan->tagged[DR_TAG_PROMPT] += k.prompt_bytes;
     plan->tagged[DR_TAG_WEIGHTS] += p->pack ? (size_t)pack_private_bytes(p->pack) : 0;
     plan->pictures = tiles + k.pixel_bytes + k.image_bytes;
-    size_t last = k.image_bytes / (size_t)job->batch; /* made when its tiles are gone */
-    plan->never_both = tiles < last ? tiles : last;
+    /* the only picture's bytes are first touched when the workspace is gone */
+    plan->never_both = job->batch > 1 ? 0 : k.image_bytes;
     memory_decide(plan);
     return 0;
 }
@@ -477,20 +527,23 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
                       .plan = &copy,
                       .events = events,
                       .images = images };
-    memset(images, 0, (size_t)job->batch * sizeof *images);
+    if (images)
+        memset(images, 0, (size_t)job->batch * sizeof *images);
+    if (events && events->part) {
+        k.x.watch = watch_op;
+        k.x.watcher = &k;
+    }
     dr_alloc_reset_peak();
     int r = walk(&k, err);
     if (!r)
         r = pipeline_check(p, err);
     if (p->pack && pack_check(p->pack, NULL))
         pack_discard(p->pack);
-    if (r < 0) {
-        for (int i = 0; i < job->batch; i++)
-            img_free(&images[i]);
+    for (int i = 0; r < 0 && images && i < job->batch; i++)
+        img_free(&images[i]);
+    if (r < 0)
         return r;
-    }
-    for (int t = 0; t < DR_TAG_COUNT; t++)
-        k.timing.tagged[t] = dr_alloc_stats((enum dr_tag)t).peak;
+    note_peaks(&k);
     *ret_timing = k.timing;
     return 0;
 }

@@ -1,7 +1,7 @@
 /* pipeline.h - a job from words to pictures: text, context, denoise, decode.
  *
  *     job_plan(p, &job, baseline, limit, &events, &plan, err); what it will use, what follows
- *     job_run(p, &job, &plan, &events, &stop, images, err);
+ *     job_run(p, &job, &plan, &events, &stop, NULL, &timing, err);
  *
  * Both walk the same code; planning walks it on the plan backend. Each stage has one workspace of
  * the planned size, made before and given back after it. Planning takes no memory of the size of a
@@ -25,7 +25,9 @@ struct job_timing {
     size_t tagged[DR_TAG_COUNT]; /* peak bytes by allocation tag while it ran */
 };
 
-/* images[batch] are made (img_free them); none is on failure. DR_ECANCELED when *stop was set. */
+/* Each picture goes to events->picture as soon as it is decoded. images[batch] are made too
+ * (img_free them; none on failure), or NULL: one picture is held at a time, which is what a plan
+ * counts. DR_ECANCELED when *stop was set. */
 int job_run(struct pipeline *p, const struct job *job, const struct memory_plan *plan,
             const struct job_events *events, const atomic_int *stop, struct dr_image *images,
             struct job_timing *ret_timing, struct dr_error *err);

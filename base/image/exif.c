@@ -6,8 +6,16 @@
 
 #include "base/utf8.h"
 
-enum { TAG_EXIF_IFD = 0x8769, TAG_USER_COMMENT = 0x9286, TYPE_LONG = 4, TYPE_UNDEFINED = 7 };
-enum { ENTRY = 12, CODE = 8, AT_EXIF_IFD = 26, AT_COMMENT = 44, MAX_ENTRIES = 512 };
+enum {
+    TAG_EXIF_IFD = 0x8769,
+    TAG_MAKER_NOTE = 0x927c,
+    TAG_USER_COMMENT = 0x9286,
+    TYPE_LONG = 4,
+    TYPE_UNDEFINED = 7
+};
+enum { ENTRY = 12, CODE = 8, AT_EXIF_IFD = 26, MAX_ENTRIES = 512 };
+
+static const char maker[] = "darkroom"; /* and its zero */
 
 static int put(struct buf *dst, uint32_t value, int bytes)
 {
@@ -17,15 +25,26 @@ static int put(struct buf *dst, uint32_t value, int bytes)
     return buf_append(dst, b, (size_t)bytes);
 }
 
-/* An image file directory of one entry. */
-static int put_directory(struct buf *dst, uint32_t tag, uint32_t type, uint32_t count,
-                         uint32_t value)
+static int put_entry(struct buf *dst, uint32_t tag, uint32_t type, uint32_t count, uint32_t value)
 {
-    int r = put(dst, 1, 2);
-    r = r ? r : put(dst, tag, 2);
+    int r = put(dst, tag, 2);
     r = r ? r : put(dst, type, 2);
     r = r ? r : put(dst, count, 4);
-    r = r ? r : put(dst, value, 4);
+    return r ? r : put(dst, value, 4);
+}
+
+/* The directories: the first names the second, which has the note (0 bytes: none) and the comment,
+ * their bytes behind it in this order. */
+static int put_directories(struct buf *dst, uint32_t note, uint32_t comment)
+{
+    uint32_t entries = note ? 2 : 1, at = AT_EXIF_IFD + 2 + entries * ENTRY + 4;
+    int r = put(dst, 1, 2);
+    r = r ? r : put_entry(dst, TAG_EXIF_IFD, TYPE_LONG, 1, AT_EXIF_IFD);
+    r = r ? r : put(dst, 0, 4);
+    r = r ? r : put(dst, entries, 2);
+    if (note && !r)
+        r = put_entry(dst, TAG_MAKER_NOTE, TYPE_UNDEFINED, note, at);
+    r = r ? r : put_entry(dst, TAG_USER_COMMENT, TYPE_UNDEFINED, comment, at + note + note % 2);
     return r ? r : put(dst, 0, 4);
 }
 
@@ -37,9 +56,11 @@ static int put_utf16(struct buf *dst, uint32_t c)
     return put(dst, (0xd800 + (c >> 10)) << 16 | (0xdc00 + (c & 0x3ff)), 4);
 }
 
-int exif_make(const char *comment, struct buf *dst, struct dr_error *err)
+int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_error *err)
 {
-    size_t n = strlen(comment);
+    size_t n = strlen(comment), note_bytes = note ? sizeof maker + strlen(note) : 0;
+    if (n > UINT32_MAX / 8 || note_bytes > UINT32_MAX / 8)
+        return dr_fail(err, DR_ELIMIT, "the picture's metadata is too long");
     int r = utf8_check(comment, n, "comment", err);
     if (r)
         return r;
@@ -47,8 +68,13 @@ int exif_make(const char *comment, struct buf *dst, struct dr_error *err)
     for (size_t i = 0; i < n; units += c < 0x10000 ? 1 : 2)
         i += utf8_decode(comment + i, n - i, &c);
     r = buf_append(dst, "MM\0*\0\0\0\x08", 8);
-    r = r ? r : put_directory(dst, TAG_EXIF_IFD, TYPE_LONG, 1, AT_EXIF_IFD);
-    r = r ? r : put_directory(dst, TAG_USER_COMMENT, TYPE_UNDEFINED, CODE + 2 * units, AT_COMMENT);
+    r = r ? r : put_directories(dst, (uint32_t)note_bytes, CODE + 2 * units);
+    if (note && !r)
+        r = buf_append(dst, maker, sizeof maker);
+    if (note && !r)
+        r = buf_append(dst, note, strlen(note));
+    if (note_bytes % 2 && !r)
+        r = put(dst, 0, 1);
     r = r ? r : buf_append(dst, "UNICODE", CODE);
     for (size_t i = 0; i < n && !r;) {
         i += utf8_decode(comment + i, n - i, &c);
@@ -129,24 +155,39 @@ static int append_utf16(const uint8_t *s, size_t n, bool little, struct buf *dst
     return 0;
 }
 
-int exif_comment(const void *bytes, size_t n, struct buf *dst)
+/* The bytes of an UNDEFINED entry of the second directory. */
+static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct block *b,
+                      const uint8_t **ret, size_t *ret_len)
 {
-    struct block b = { bytes, n, false };
+    *b = (struct block){ bytes, n, false };
     if (n < 8)
         return DR_EFORMAT;
-    b.little = b.bytes[0] == 'I';
-    if (memcmp(bytes, b.little ? "II*\0" : "MM\0*", 4))
+    b->little = b->bytes[0] == 'I';
+    if (memcmp(bytes, b->little ? "II*\0" : "MM\0*", 4))
         return DR_EFORMAT;
     int r;
-    const uint8_t *e = find_entry(&b, get(b.bytes + 4, 4, b.little), TAG_EXIF_IFD, &r);
+    const uint8_t *e = find_entry(b, get(b->bytes + 4, 4, b->little), TAG_EXIF_IFD, &r);
     if (e)
-        e = find_entry(&b, get(e + 8, 4, b.little), TAG_USER_COMMENT, &r);
+        e = find_entry(b, get(e + 8, 4, b->little), tag, &r);
     if (!e)
         return r;
-    size_t len = get(e + 4, 4, b.little), at = get(e + 8, 4, b.little);
-    if (get(e + 2, 2, b.little) != TYPE_UNDEFINED || len < CODE || at > n || len > n - at)
+    size_t len = get(e + 4, 4, b->little), at = get(e + 8, 4, b->little);
+    if (get(e + 2, 2, b->little) != TYPE_UNDEFINED || len < CODE || at > n || len > n - at)
         return DR_EFORMAT;
-    const uint8_t *text = b.bytes + at + CODE;
+    *ret = b->bytes + at;
+    *ret_len = len;
+    return 0;
+}
+
+int exif_comment(const void *bytes, size_t n, struct buf *dst)
+{
+    struct block b;
+    const uint8_t *text;
+    size_t len;
+    int r = find_bytes(bytes, n, TAG_USER_COMMENT, &b, &text, &len);
+    if (r)
+        return r;
+    text += CODE;
     len -= CODE;
     if (!memcmp(text - CODE, "UNICODE", CODE))
         return append_utf16(text, len, text_is_little(text, len, b.little), dst);
@@ -154,4 +195,38 @@ int exif_comment(const void *bytes, size_t n, struct buf *dst)
         utf8_valid_prefix((const char *)text, len) != len)
         return DR_EFORMAT;
     return buf_append(dst, text, len);
+}
+
+static int add_note(const void *bytes, size_t n, struct img_texts *texts)
+{
+    struct block b;
+    const uint8_t *note;
+    size_t len;
+    struct buf text;
+    if (find_bytes(bytes, n, TAG_MAKER_NOTE, &b, &note, &len) || len < sizeof maker ||
+        memcmp(note, maker, sizeof maker))
+        return 0;
+    note += sizeof maker;
+    len -= sizeof maker;
+    if (memchr(note, 0, len) || utf8_valid_prefix((const char *)note, len) != len)
+        return 0;
+    buf_init(&text, DR_TAG_IMAGE, 0);
+    int r = buf_append(&text, note, len);
+    if (!r)
+        r = img_texts_add(texts, "darkroom", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
+int exif_texts(const void *bytes, size_t n, struct img_texts *texts)
+{
+    struct buf comment;
+    buf_init(&comment, DR_TAG_IMAGE, 0);
+    int r = exif_comment(bytes, n, &comment);
+    if (!r)
+        r = img_texts_add(texts, "parameters", buf_text(&comment));
+    buf_free(&comment);
+    if (r != DR_ENOMEM)
+        r = add_note(bytes, n, texts);
+    return r == DR_ENOMEM ? r : 0;
 }

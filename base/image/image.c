@@ -118,6 +118,14 @@ int img_probe(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_heig
     return r ? r : formats[f].size(bytes, n, ret_width, ret_height, err);
 }
 
+const char *img_text_of(const struct img_encode_options *options, const char *key)
+{
+    for (size_t i = 0; i < options->text_count; i++)
+        if (!strcmp(options->texts[i].key, key))
+            return options->texts[i].value;
+    return NULL;
+}
+
 int img_encode(const struct dr_image *image, enum img_format format,
                const struct img_encode_options *options, struct buf *dst, struct dr_error *err)
 {

@@ -25,8 +25,8 @@ struct dr_image {
     uint8_t *pixels; /* [height][width][channels], tag DR_TAG_IMAGE; owned */
 };
 
-/* Textual metadata: PNG text chunks; in JPEG and WebP only "parameters" survives, as EXIF
- * UserComment. */
+/* Textual metadata: PNG text chunks; in JPEG and WebP only "parameters" and with it "darkroom"
+ * survive, as EXIF UserComment and MakerNote. */
 struct img_text {
     const char *key;   /* 1..79 printable Latin-1 characters */
     const char *value; /* UTF-8, never NULL */
@@ -77,6 +77,9 @@ struct img_encode_options {
     size_t text_count;
     const atomic_int *stop; /* polled by the row: DR_ECANCELED when it is not 0; NULL: never */
 };
+
+/* The text to be written under that key; NULL: none. */
+const char *img_text_of(const struct img_encode_options *options, const char *key);
 
 /* Appends the file's bytes. options may be NULL. Jpeg: RGBA and grey are accepted, alpha is
  * dropped. */

@@ -143,19 +143,6 @@ static int run_reader(struct coder *c, const void *bytes, size_t n, struct dr_er
     return 0;
 }
 
-/* The comment of a metadata block as the text "parameters"; a damaged block is no error of the
- * picture. */
-static int texts_of(const struct buf *exif, struct img_texts *texts)
-{
-    struct buf comment;
-    buf_init(&comment, DR_TAG_IMAGE, 0);
-    int r = exif_comment(buf_text(exif), exif->len, &comment);
-    if (!r)
-        r = img_texts_add(texts, "parameters", buf_text(&comment));
-    buf_free(&comment);
-    return r == DR_ENOMEM ? r : 0;
-}
-
 int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
                 struct img_texts *ret_texts, struct dr_error *err)
 {
@@ -168,7 +155,7 @@ int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_
     int r = run_reader(c, bytes, n, err);
     jpeg_destroy_decompress(&c->j.d);
     if (!r && ret_texts) {
-        r = texts_of(&c->exif, &texts);
+        r = exif_texts(buf_text(&c->exif), c->exif.len, &texts);
         if (r)
             dr_fail(err, r, "jpeg: no memory for its metadata");
     }
@@ -290,18 +277,16 @@ static int run_writer(struct coder *c, const struct dr_image *image,
 
 static int prepare_exif(struct coder *c, const struct img_encode_options *o, struct dr_error *err)
 {
-    for (size_t i = 0; i < o->text_count; i++) {
-        if (strcmp(o->texts[i].key, "parameters"))
-            continue;
-        int r = buf_append(&c->exif, exif_head, EXIF_HEAD);
-        if (r)
-            return dr_fail(err, r, "jpeg: no memory for its metadata");
-        r = exif_make(o->texts[i].value, &c->exif, err);
-        if (r == DR_ELIMIT)
-            return dr_fail(err, r, "jpeg: its metadata is longer than %d bytes", MAX_MARKER);
-        return r;
-    }
-    return 0;
+    const char *comment = img_text_of(o, "parameters"), *note = img_text_of(o, "darkroom");
+    if (!comment)
+        return 0;
+    int r = buf_append(&c->exif, exif_head, EXIF_HEAD);
+    if (r)
+        return dr_fail(err, r, "jpeg: no memory for its metadata");
+    r = exif_make(comment, note, &c->exif, err);
+    if (r == DR_ELIMIT)
+        return dr_fail(err, r, "jpeg: its metadata is longer than %d bytes", MAX_MARKER);
+    return r;
 }
 
 int jpeg_encode(const struct dr_image *image, const struct img_encode_options *options,

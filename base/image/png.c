@@ -13,7 +13,8 @@
 #include "base/alloc.h"
 #include "base/utf8.h"
 
-enum { MAX_CHUNKS = 256, MAX_CHUNK_BYTES = 8 << 20, KEY_MAX = 79 };
+/* Compressed texts of a file together unpack to 64 MiB at most. */
+enum { MAX_CHUNKS = 64, MAX_CHUNK_BYTES = 1 << 20, KEY_MAX = 79 };
 
 struct coder {
     png_structp png;

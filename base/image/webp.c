@@ -27,25 +27,20 @@ static int examine(const void *bytes, size_t n, WebPBitstreamFeatures *ret_featu
     return 0;
 }
 
-/* The EXIF comment as the text "parameters". A damaged block is no error of the picture. */
+/* The texts of the EXIF block. A damaged block is no error of the picture. */
 static int texts_of(const void *bytes, size_t n, struct img_texts *texts)
 {
     WebPData file = { bytes, n }, exif;
     WebPMux *mux = WebPMuxCreate(&file, 0);
     if (!mux)
         return 0;
-    struct buf comment;
-    buf_init(&comment, DR_TAG_IMAGE, 0);
-    int r = DR_ENOENT;
+    int r = 0;
     if (WebPMuxGetChunk(mux, "EXIF", &exif) == WEBP_MUX_OK) {
         bool head = exif.size >= 6 && !memcmp(exif.bytes, "Exif\0", 6); /* some write JPEG's head */
-        r = exif_comment(exif.bytes + 6 * head, exif.size - 6 * (size_t)head, &comment);
+        r = exif_texts(exif.bytes + 6 * head, exif.size - 6 * (size_t)head, texts);
     }
-    if (!r)
-        r = img_texts_add(texts, "parameters", buf_text(&comment));
-    buf_free(&comment);
     WebPMuxDelete(mux);
-    return r == DR_ENOMEM ? r : 0;
+    return r;
 }
 
 int webp_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
@@ -122,14 +117,14 @@ static int encode_picture(WebPPicture *picture, const struct dr_image *image,
 }
 
 /* Puts the bare stream and the EXIF block into one file. */
-static int add_exif(const struct buf *stream, const char *comment, struct buf *dst,
-                    struct dr_error *err)
+static int add_exif(const struct buf *stream, const char *comment, const char *note,
+                    struct buf *dst, struct dr_error *err)
 {
     struct buf exif;
     buf_init(&exif, DR_TAG_IMAGE, 0);
     WebPData whole = { NULL, 0 };
     WebPMux *mux = NULL;
-    int r = exif_make(comment, &exif, err);
+    int r = exif_make(comment, note, &exif, err);
     if (r)
         goto out;
     WebPData picture = { (const uint8_t *)stream->data, stream->len };
@@ -177,11 +172,9 @@ static int encode_colour(const struct dr_image *image, const struct img_encode_o
     picture.user_data = (void *)o->stop;
     int r = encode_picture(&picture, image, &config, err);
     WebPPictureFree(&picture);
-    const char *comment = NULL;
-    for (size_t i = 0; i < o->text_count; i++)
-        comment = strcmp(o->texts[i].key, "parameters") ? comment : o->texts[i].value;
+    const char *comment = img_text_of(o, "parameters");
     if (!r && comment)
-        r = add_exif(&stream, comment, dst, err);
+        r = add_exif(&stream, comment, img_text_of(o, "darkroom"), dst, err);
     else if (!r && (r = buf_append(dst, stream.data, stream.len)))
         dr_fail(err, r, "webp: no room for the file");
     buf_free(&stream);

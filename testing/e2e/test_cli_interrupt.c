@@ -205,9 +205,10 @@ static void a_dead_worker_is_one_line(void **state)
     must_end(READY "read line\necho nonsense\nsleep 100\n", "the worker's message");
     must_end(READY "read line\necho '{\"success\":true,\"request_id\":\"darkroom-1\",\"data\":{"
                    "\"images\":[5]}}'\n",
-             "names no file");
+             "did not report every picture");
     must_end(READY "read line\necho '{\"success\":true,\"request_id\":\"darkroom-1\",\"data\":{"
-                   "\"images\":[\"/nonexistent/x\"]}}'\n",
+                   "\"type\":\"progress\",\"stage\":\"write\",\"path\":\"/nonexistent/x\"}}'\n"
+                   "echo '{\"success\":true,\"request_id\":\"darkroom-1\",\"data\":{}}'\n",
              "No such file");
     must_end(
         READY

@@ -87,9 +87,6 @@ static void what_does_nothing_is_warned_of(void **state)
     MUST(0, "warning: -n is the negative prompt, here \"2\"", "plan", "-px", "-m", program_model(),
          "-n", "2");
     MUST(0, NULL, "plan", "-px", "-m", program_model(), "-n", "2 cats");
-    MUST(0, "warning: --quality has no effect on png", "plan", "-px", "-m", program_model(),
-         "--quality=50");
-    MUST(0, NULL, "plan", "-px", "-m", program_model(), "--quality=50", "--format=webp");
     MUST(0, NULL, "plan", "-px", "-m", program_model(), "-n", "2", "-q");
     MUST(0, NULL, "plan", "-px", "-m", program_model(), "-n", "");
 }

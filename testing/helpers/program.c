@@ -21,6 +21,13 @@ extern char **environ;
 
 enum { ARGUMENTS = 40, OUTPUT_BYTES = 64 << 20, TICK_US = 2000 };
 
+static const char *input = "/dev/null";
+
+void program_input(const char *path)
+{
+    input = path ? path : "/dev/null";
+}
+
 void program_start(struct program *p, const char *const *argv)
 {
     static int turn;
@@ -39,7 +46,7 @@ void program_start(struct program *p, const char *const *argv)
     snprintf(p->err_path, sizeof p->err_path, "%.80s/.err-%d", test_dir(), turn);
     posix_spawn_file_actions_t files;
     posix_spawn_file_actions_init(&files);
-    posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_addopen(&files, 0, input, O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, 1, p->out_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     posix_spawn_file_actions_addopen(&files, 2, p->err_path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     int failed = posix_spawn(&p->pid, program, &files, NULL, (char *const *)words, environ);

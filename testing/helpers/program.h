@@ -45,6 +45,9 @@ const char *program_err(const struct program *p);
 /* Its stdout, which is one line of JSON; a new reference. */
 json_t *program_json(const struct program *p);
 
+/* Programs read that file as their stdin from now on; NULL: nothing. */
+void program_input(const char *path);
+
 /* Changes into a fresh empty folder of the test and returns its path. */
 const char *program_folder(void);
 

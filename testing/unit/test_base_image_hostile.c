@@ -158,7 +158,7 @@ static void exif_is_bounded(void **state)
     struct dr_error err;
     buf_init(&block, DR_TAG_TEST, 0);
     buf_init(&text, DR_TAG_TEST, 0);
-    assert_int_equal(exif_make("caf\xc3\xa9 \xf0\x9f\x98\x80", &block, &err), 0);
+    assert_int_equal(exif_make("caf\xc3\xa9 \xf0\x9f\x98\x80", NULL, &block, &err), 0);
     assert_int_equal(exif_comment(block.data, block.len, &text), 0);
     assert_string_equal(buf_text(&text), "caf\xc3\xa9 \xf0\x9f\x98\x80");
     for (size_t n = 0; n < block.len; n++) {
@@ -177,15 +177,137 @@ static void exif_is_bounded(void **state)
             block.data[at] = was;
         }
     }
-    assert_int_equal(exif_make("\xff", &block, &err), DR_EINVAL);
+    assert_int_equal(exif_make("\xff", NULL, &block, &err), DR_EINVAL);
     buf_free(&block);
     buf_free(&text);
+}
+
+/* Both texts come back; whatever is cut or changed in the block, nothing is read beside it. */
+static void exif_notes_are_bounded(void **state)
+{
+    (void)state;
+    struct buf block;
+    struct img_texts texts = { NULL, 0 };
+    buf_init(&block, DR_TAG_TEST, 0);
+    assert_int_equal(exif_make("words", "{\"a\":\"caf\xc3\xa9\"}", &block, NULL), 0);
+    assert_int_equal(exif_texts(block.data, block.len, &texts), 0);
+    assert_string_equal(img_texts_find(&texts, "parameters"), "words");
+    assert_string_equal(img_texts_find(&texts, "darkroom"), "{\"a\":\"caf\xc3\xa9\"}");
+    img_texts_free(&texts);
+    for (size_t n = 0; n < block.len; n++) {
+        void *copy = dr_malloc(DR_TAG_TEST, n);
+        assert_non_null(copy);
+        memcpy(copy, block.data, n);
+        assert_int_equal(exif_texts(copy, n, &texts), 0);
+        img_texts_free(&texts);
+        dr_free(copy);
+    }
+    for (size_t at = 0; at < block.len; at++)
+        for (int v = 0; v < 256; v += 15) {
+            char was = block.data[at];
+            block.data[at] = (char)v;
+            assert_int_equal(exif_texts(block.data, block.len, &texts), 0);
+            img_texts_free(&texts);
+            block.data[at] = was;
+        }
+    buf_free(&block);
+}
+
+/* ---- a text that unpacks to 8 MB ---- */
+
+struct bits {
+    uint8_t *bytes;
+    size_t n; /* bits */
+};
+
+static void put_bits(struct bits *b, unsigned value, int count)
+{
+    for (int i = 0; i < count; i++, b->n++)
+        b->bytes[b->n / 8] |= (uint8_t)((value >> i & 1) << b->n % 8);
+}
+
+static void put_be(struct buf *dst, uint32_t v)
+{
+    char b[4] = { (char)(v >> 24), (char)(v >> 16), (char)(v >> 8), (char)v };
+    assert_int_equal(buf_append(dst, b, 4), 0);
+}
+
+static uint32_t crc_of(const char *p, size_t n)
+{
+    uint32_t c = 0xffffffff;
+    for (size_t i = 0; i < n; i++) {
+        c ^= (uint8_t)p[i];
+        for (int k = 0; k < 8; k++)
+            c = c & 1 ? 0xedb88320 ^ c >> 1 : c >> 1;
+    }
+    return ~c;
+}
+
+/* A zTXt chunk: one 'x' and REPEATS times 258 more, as a block of fixed codes. */
+enum { REPEATS = 32000 };
+
+static void put_bomb(struct buf *dst)
+{
+    static const char head[] = "zTXtdarkroom\0"; /* and its own zero: deflate */
+    struct bits b = { dr_calloc(DR_TAG_TEST, REPEATS * 2, 1), 0 };
+    struct buf chunk;
+    uint32_t sum = 1, high = 0;
+    assert_non_null(b.bytes);
+    buf_init(&chunk, DR_TAG_TEST, 0);
+    put_bits(&b, 0x78, 8);
+    put_bits(&b, 0x01, 8);
+    put_bits(&b, 3, 3);    /* the last block, fixed codes */
+    put_bits(&b, 0x15, 8); /* 'x' is 0x30 + 120 = 10101000, its bits in turn */
+    for (int i = 0; i < REPEATS; i++) {
+        put_bits(&b, 0xa3, 8); /* 285, 258 bytes: 11000101 */
+        put_bits(&b, 0, 5);    /* from one byte before */
+    }
+    put_bits(&b, 0, 7); /* the end */
+    for (int i = 0; i < 1 + REPEATS * 258; i++) {
+        sum = (sum + 'x') % 65521;
+        high = (high + sum) % 65521;
+    }
+    assert_int_equal(buf_append(&chunk, head, sizeof head), 0);
+    assert_int_equal(buf_append(&chunk, b.bytes, (b.n + 7) / 8), 0);
+    put_be(&chunk, high << 16 | sum);
+    put_be(dst, (uint32_t)chunk.len - 4);
+    assert_int_equal(buf_append(dst, chunk.data, chunk.len), 0);
+    put_be(dst, crc_of(chunk.data, chunk.len));
+    buf_free(&chunk);
+    dr_free(b.bytes);
+}
+
+static void text_bombs_are_bounded(void **state)
+{
+    (void)state;
+    enum { AFTER_HEADER = 33, BOMBS = 8, ROOM = 12 << 20 };
+    struct buf file, bombs, one;
+    struct dr_image image = { 0, 0, 0, NULL };
+    struct img_texts texts = { NULL, 0 };
+    read_golden("rgb_text.png", &file);
+    buf_init(&bombs, DR_TAG_TEST, 0);
+    assert_int_equal(buf_append(&bombs, file.data, AFTER_HEADER), 0);
+    buf_init(&one, DR_TAG_TEST, 0);
+    put_bomb(&one);
+    for (int i = 0; i < BOMBS; i++)
+        assert_int_equal(buf_append(&bombs, one.data, one.len), 0);
+    assert_int_equal(buf_append(&bombs, file.data + AFTER_HEADER, file.len - AFTER_HEADER), 0);
+    dr_alloc_reset_peak();
+    (void)!img_decode(bombs.data, bombs.len, 3, &image, &texts, NULL);
+    if (dr_alloc_stats(DR_TAG_IMAGE).peak > ROOM)
+        fail_msg("%zu bytes for texts", dr_alloc_stats(DR_TAG_IMAGE).peak);
+    assert_null(img_texts_find(&texts, "darkroom"));
+    img_texts_free(&texts);
+    img_free(&image);
+    buf_free(&one);
+    buf_free(&bombs);
+    buf_free(&file);
 }
 
 static int scenario(void *ctx, struct dr_error *err)
 {
     enum img_format format = *(enum img_format *)ctx;
-    const struct img_text texts[] = { { "parameters", "a \xe2\x82\xac" }, { "x", "latin" } };
+    const struct img_text texts[] = { { "parameters", "a \xe2\x82\xac" }, { "darkroom", "{}" } };
     const struct img_encode_options o = { .texts = texts, .text_count = 2 };
     struct dr_image image = { 0, 0, 0, NULL }, back = { 0, 0, 0, NULL };
     struct img_texts found = { NULL, 0 };
@@ -216,6 +338,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(giant_sizes_are_refused_first),
     cmocka_unit_test(scan_bomb_is_refused),
     cmocka_unit_test(exif_is_bounded),
+    cmocka_unit_test(exif_notes_are_bounded),
+    cmocka_unit_test(text_bombs_are_bounded),
     cmocka_unit_test(survives_no_memory),
 };
 

@@ -246,6 +246,8 @@ static void aliases_are_options(void **state)
         { "--batch-size", FIELD_batch_size },
         { "--num_images", FIELD_batch_size },
         { "--num-images-per-prompt", FIELD_batch_size },
+        { "--batch-count", (enum field_id)(FIELD_COUNT + OPT_count) },
+        { "--n_iter", (enum field_id)(FIELD_COUNT + OPT_count) },
         { "--prompt_2", FIELD_prompt_2 },
         { "--model-path", FIELD_model },
         { "--output-format", FIELD_format },

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "testing/helpers/test.h"
@@ -198,8 +200,116 @@ static void files_are_replaced(void **state)
     enter();
     place("mine.png", "first", "mine.png");
     place("mine.png", "second", "mine.png");
-    place("n-%d.png", "first", "n-0.png");
-    place("n-%d.png", "second", "n-0.png");
+    place("n-%d.png", "first", "n-0.png"); /* a name made up from a number is never replaced */
+    place("n-%d.png", "second", "n-0-1.png");
+    must_hold("n-0.png", "first");
+}
+
+static int check(const char *to, int total, int each, int64_t seed, struct dr_error *err)
+{
+    struct output o;
+    uint64_t first = (uint64_t)seed;
+    memset(err, 0, sizeof *err);
+    assert_int_equal(output_plan(to, NULL, true, total, &o, err), 0);
+    return output_check(&o, seed < 0 ? NULL : &first, each, err);
+}
+
+/* Names that a number or a seed made up; those in a folder get another one instead. */
+static void names_that_exist_are_refused(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    enter();
+    put(at("r-1.png"), "mine");
+    put(at("s-8.png"), "mine");
+    assert_int_equal(check("r.png", 1, 1, 7, &err), 0);
+    assert_int_equal(check("r.png", 2, 2, 7, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "--output: r-1.png exists already"));
+    assert_string_equal(err.path, "--output");
+    assert_int_equal(check("r-%d.png", 2, 2, 7, &err), DR_EINVAL);
+    assert_int_equal(check("r-%03d.png", 2, 2, 7, &err), 0);
+    assert_int_equal(check("s-{seed}.png", 2, 2, 7, &err), DR_EINVAL);
+    assert_int_equal(check("s-{seed}.png", 1, 1, 7, &err), 0);
+    assert_int_equal(check("s-{seed}.png", 2, 2, -1, &err), 0); /* output_place looks */
+    assert_int_equal(check("s-{seed}.png", 4, 2, 17, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "the same seed"));
+    assert_int_equal(check("s-{seed}-%d.png", 4, 2, 17, &err), 0);
+    assert_int_equal(symlink("nothing", "t-0.png"), 0); /* a name in use, whatever is behind it */
+    assert_int_equal(check("t-%d.png", 1, 1, 7, &err), DR_EINVAL);
+    assert_int_equal(check("./", 3, 3, 7, &err), 0);
+    must_refuse("dangling-t-0.png/x.png", 1, DR_ENOENT, "no such folder");
+    must_refuse("t-0.png", 2, DR_ENOENT, "a link to a file that does not exist");
+}
+
+static void unknown_words_are_refused(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "{prompt}.png", "a-{date}-%d.png", "{Seed}.png",
+                                         "{seed}{model}.png", "{seed_2}.png" };
+    enter();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        must_refuse(names[i], 1, DR_EINVAL, "expected {seed}");
+    must_name("{}.png", 1, 0, "{}.png");
+    must_name("{a b}.png", 1, 0, "{a b}.png");
+}
+
+static void replaced_files_keep_what_they_are(void **state)
+{
+    (void)state;
+    struct stat st;
+    char value[10];
+    enter();
+    put(at("kept.png"), "old");
+    assert_int_equal(chmod("kept.png", 0600), 0);
+    bool root = !geteuid() && !chown("kept.png", 65534, 65533);
+    bool attributes = !setxattr("kept.png", "user.note", "mine", 4, 0);
+    place("kept.png", "new", "kept.png");
+    assert_int_equal(stat("kept.png", &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0600);
+    if (root)
+        assert_true(st.st_uid == 65534 && st.st_gid == 65533);
+    if (attributes)
+        assert_int_equal(getxattr("kept.png", "user.note", value, sizeof value), 4);
+    assert_int_equal(chmod("kept.png", 0444), 0);
+    must_refuse("kept.png", 1, DR_EIO, "kept.png is read-only");
+    mode_t mask = umask(002);
+    place("fresh.png", "new", "fresh.png");
+    umask(mask);
+    assert_int_equal(stat("fresh.png", &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0664);
+}
+
+/* A file that somebody else owns and lets us write stays theirs. */
+static void anothers_file_is_written_into(void **state)
+{
+    (void)state;
+    struct stat before, after;
+    int status;
+    if (geteuid())
+        skip();
+    enter();
+    assert_int_equal(chmod(".", 0777), 0);
+    put(at("theirs.png"), "a long old text");
+    put(at("finished"), "new");
+    assert_int_equal(chmod("theirs.png", 0666), 0);
+    assert_int_equal(chown("finished", 65534, 65534), 0);
+    assert_int_equal(stat("theirs.png", &before), 0);
+    pid_t child = fork();
+    if (!child) {
+        struct output o;
+        char path[DR_PATH_MAX];
+        bool ok = !setgid(65534) && !setuid(65534) &&
+                  !output_plan("theirs.png", NULL, true, 1, &o, NULL) &&
+                  !output_place(&o, "finished", 0, 7, path, sizeof path, NULL);
+        _exit(!ok);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_int_equal(stat("theirs.png", &after), 0);
+    assert_true(before.st_ino == after.st_ino && after.st_uid == 0);
+    assert_int_equal(after.st_mode & 07777, 0666);
+    must_hold("theirs.png", "new");
+    assert_false(dr_is_file("finished"));
 }
 
 static void links_are_written_through(void **state)
@@ -234,11 +344,19 @@ static void a_failed_move_is_told(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(names_follow_the_option),    cmocka_unit_test(formats_follow_the_name),
-    cmocka_unit_test(a_format_must_be_the_names), cmocka_unit_test(what_makes_no_sense_is_refused),
-    cmocka_unit_test(devices_are_streams),        cmocka_unit_test(folders_keep_what_they_have),
-    cmocka_unit_test(files_are_replaced),         cmocka_unit_test(links_are_written_through),
+    cmocka_unit_test(names_follow_the_option),
+    cmocka_unit_test(formats_follow_the_name),
+    cmocka_unit_test(a_format_must_be_the_names),
+    cmocka_unit_test(what_makes_no_sense_is_refused),
+    cmocka_unit_test(devices_are_streams),
+    cmocka_unit_test(folders_keep_what_they_have),
+    cmocka_unit_test(files_are_replaced),
+    cmocka_unit_test(links_are_written_through),
     cmocka_unit_test(a_failed_move_is_told),
+    cmocka_unit_test(names_that_exist_are_refused),
+    cmocka_unit_test(unknown_words_are_refused),
+    cmocka_unit_test(replaced_files_keep_what_they_are),
+    cmocka_unit_test(anothers_file_is_written_into),
 };
 
 int main(int argc, char **argv)

@@ -281,6 +281,24 @@ static void a_bar_fits_its_width(void **state)
     assert_true(strlen(text) <= 60);
 }
 
+/* A step that runs fills its part of the bar. */
+static void a_bar_moves_within_a_step(void **state)
+{
+    (void)state;
+    char text[256];
+    int full[3];
+    static const double parts[] = { 0, 0.4, 0.9 };
+    for (int i = 0; i < 3; i++) {
+        struct progress_state at = { .step = 0, .total = 2, .part = parts[i], .elapsed = 5 };
+        progress_bar(&at, 100, text, sizeof text);
+        full[i] = (int)strspn(strchr(text, '[') + 1, "=>");
+        assert_non_null(strstr(text, "0/2 ["));
+        assert_non_null(strstr(text, "] 0:05 elapsed"));
+    }
+    assert_int_equal(full[0], 0);
+    assert_true(full[1] > 5 && full[2] > full[1] + 5);
+}
+
 static void lines_tell_the_pace(void **state)
 {
     (void)state;
@@ -289,11 +307,14 @@ static void lines_tell_the_pace(void **state)
         struct progress_state at;
         const char *expected;
     } cases[] = {
-        { { 1, 30, 0 }, "step 1/30" },
-        { { 12, 30, 1.5 }, "step 12/30, 1.50 it/s, 0:12 left" },
-        { { 2, 30, 0.01 }, "step 2/30, 100.00 s/it, 46:40 left" },
-        { { 2, 1000, 0.1 }, "step 2/1000, 10.00 s/it, 2:46:20 left" },
-        { { 30, 30, 1.5 }, "step 30/30, 1.50 it/s" },
+        { { .step = 1, .total = 30, .rate = 0 }, "step 1/30" },
+        { { .step = 12, .total = 30, .rate = 1.5 }, "step 12/30, 1.50 it/s, 0:12 left" },
+        { { .step = 2, .total = 30, .rate = 0.01 }, "step 2/30, 100.00 s/it, 46:40 left" },
+        { { .step = 2, .total = 1000, .rate = 0.1 }, "step 2/1000, 10.00 s/it, 2:46:20 left" },
+        { { .step = 30, .total = 30, .rate = 1.5 }, "step 30/30, 1.50 it/s" },
+        { { .total = 30, .left = 150 }, "step 0/30, about 2:30 left" },
+        { { .total = 30, .elapsed = 3 }, "step 0/30, 0:03 elapsed" },
+        { { .step = 1, .total = 3, .rate = 0.1, .left = 14 }, "step 1/3, 10.00 s/it, 0:14 left" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         progress_line(&cases[i].at, text, sizeof text);
@@ -372,6 +393,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(help_has_every_option),
     cmocka_unit_test(help_is_the_verbs_own),
     cmocka_unit_test(a_bar_fits_its_width),
+    cmocka_unit_test(a_bar_moves_within_a_step),
     cmocka_unit_test(lines_tell_the_pace),
     cmocka_unit_test(sizes_are_readable),
     cmocka_unit_test(a_verb_is_found_or_a_near_one),

@@ -1,0 +1,39 @@
+/* generation.h - a generation under way: generate.c makes it ready, generate_run.c draws it.
+ * Internal to coordination/. */
+#ifndef DR_COORDINATION_GENERATION_H
+#define DR_COORDINATION_GENERATION_H
+
+#include "coordination/engine.h"
+#include "coordination/speed.h"
+#include "core/communication/request.h"
+#include "inference/receipt.h"
+
+struct result;
+
+struct generation {
+    struct engine *engine;
+    struct worker_job *worker;
+    struct request request;
+    struct pipeline *pipeline; /* the engine's or `own` */
+    struct pipeline *own;      /* NULL: it is the engine's */
+    struct job job;
+    struct memory_plan plan;
+    bool has_job;
+    json_t *warnings; /* array of texts */
+    double started;
+    int evaluation, evaluations; /* of the model: done, in all */
+    double told;                 /* when the last progress event was sent */
+    struct speed_estimate estimate;
+    struct result *result; /* of a run */
+};
+
+struct receipt_facts generation_facts(const struct generation *g, const char *model,
+                                      const char *digest);
+/* Bytes by allocation tag; new reference, NULL when memory is short. */
+json_t *generation_tags(const size_t tagged[DR_TAG_COUNT], size_t *ret_total);
+
+/* Draws what is loaded and admitted. Each picture is encoded, written and reported as soon as it is
+ * decoded, and stays when a later one fails. */
+int generation_run(struct generation *g, json_t **ret_data, struct dr_error *err);
+
+#endif

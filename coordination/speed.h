@@ -1,0 +1,25 @@
+/* speed.h - how fast this machine was the last time, to say beforehand how long a job will take.
+ *
+ * FLOP/s of each stage of the last job, in a small text file of the cache folder, by kernel set,
+ * number of threads and size of the work: small pictures reach a smaller part of the machine. An
+ * estimate takes the rate of the nearest size. Without a file there is no estimate.
+ */
+#ifndef DR_COORDINATION_SPEED_H
+#define DR_COORDINATION_SPEED_H
+
+#include "inference/pipeline.h"
+
+struct speed_estimate {
+    double stage[STAGE_COUNT]; /* seconds */
+    double seconds;            /* of all; 0: nothing is known */
+};
+
+/* `evaluations` of the model are what the denoise stage's FLOPs are shared among. */
+struct speed_estimate speed_estimate(const struct backend *be, const struct memory_plan *plan,
+                                     int evaluations);
+
+/* Keeps the rates of a job that is done; one that took no time worth measuring says nothing. */
+void speed_remember(const struct backend *be, const struct memory_plan *plan, int evaluations,
+                    const struct job_timing *timing);
+
+#endif
