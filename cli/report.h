@@ -23,6 +23,9 @@ int report_text(const struct buf *text, struct dr_error *err);
  * terminal would obey them. */
 int report_shown(const char *text, struct buf *out) DR_MUST_USE;
 
+/* Whether all of it was written, for verbs that print as they go: DR_EIO when a write failed. */
+int report_check(struct dr_error *err);
+
 /* When the program began, for `seconds`. */
 void report_begin(void);
 

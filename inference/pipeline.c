@@ -8,7 +8,7 @@
 #include "backend/pack.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "inference/denoise.h"
+#include "inference/job_denoise.h"
 #include "models/clip_text.h"
 #include "models/unet.h"
 #include "models/vae_manager.h"
@@ -257,23 +257,21 @@ static int denoise(struct walk *k, struct dr_error *err)
     int r = params_acquire(k->p->unet, unet_visit, err);
     if (!r)
         r = make_contexts(k, err);
-    struct denoise d = { .unet = k->p->unet,
-                         .x = &k->x,
-                         .job = job,
-                         .guidance = { .scale = job->guidance_scale,
-                                       .rescale = job->guidance_rescale,
-                                       .negative = k->context[0],
-                                       .positive = k->context[k->embeds.rows - 1] },
-                         .rows = k->plan->rows,
-                         .channels = k->channels,
-                         .h = k->h,
-                         .w = k->w };
-    int total = guidance_rows(&d.guidance) * job->batch;
+    struct job_denoise d = { .job = job,
+                             .unet = k->p->unet,
+                             .guidance = { .scale = job->guidance_scale,
+                                           .rescale = job->guidance_rescale,
+                                           .negative = k->context[0],
+                                           .positive = k->context[k->embeds.rows - 1] },
+                             .rows = k->plan->rows,
+                             .channels = k->channels,
+                             .h = k->h,
+                             .w = k->w };
     if (!r)
         r = stage_begin(k, STAGE_DENOISE, err);
     if (!r)
-        r = denoise_run(&d, k->events, k->latents, err);
-    stage_end(k, STAGE_DENOISE, (double)job_evaluations(job) * total / denoise_planned_rows(&d));
+        r = job_denoise_run(&d, &k->x, k->events, k->latents, err);
+    stage_end(k, STAGE_DENOISE, job_evaluations(job));
     for (int i = 0; i < PROMPT_ROWS; i++) {
         unet_context_free(k->context[i]);
         k->context[i] = NULL;
