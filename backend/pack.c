@@ -45,7 +45,7 @@ static int read_at(const struct pack *p, void *dst, size_t n, uint64_t at, struc
         if (got < 0)
             return dr_fail_errno(err, p->path, "read");
         if (!got)
-            return dr_fail(err, DR_EFORMAT, "%s: is cut", p->path);
+            return dr_fail(err, DR_EFORMAT, "%s: is truncated", p->path);
         to += got;
         n -= (size_t)got;
         at += (uint64_t)got;
@@ -133,7 +133,7 @@ static int read_header(struct pack *p, uint64_t size, struct dr_error *err)
 {
     struct header *h = &p->header;
     if (size < PACK_HEADER)
-        return damaged(p, "is cut", err);
+        return damaged(p, "is truncated", err);
     int r = read_at(p, h, sizeof *h, 0, err);
     if (r)
         return r;

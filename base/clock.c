@@ -22,12 +22,16 @@ double dr_epoch(void)
 
 void dr_timestamp(char *dst, size_t n)
 {
+    dr_timestamp_of(time(NULL), dst, n);
+}
+
+void dr_timestamp_of(time_t when, char *dst, size_t n)
+{
     if (!n)
         return;
     char whole[32] = "";
-    time_t now = time(NULL);
     struct tm tm;
-    if (gmtime_r(&now, &tm))
+    if (gmtime_r(&when, &tm))
         strftime(whole, sizeof whole, "%Y-%m-%dT%H:%M:%SZ", &tm);
     size_t i = 0;
     for (; whole[i] && i + 1 < n; i++)

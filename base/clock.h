@@ -3,6 +3,7 @@
 #define DR_BASE_CLOCK_H
 
 #include <stddef.h>
+#include <time.h>
 
 /* Seconds since an arbitrary moment; never goes back. */
 double dr_now(void);
@@ -12,5 +13,7 @@ double dr_epoch(void);
 
 /* The present as "2024-05-01T12:34:56Z"; cut when n < 21, always terminated when n > 0. */
 void dr_timestamp(char *dst, size_t n);
+/* The same of another time. */
+void dr_timestamp_of(time_t when, char *dst, size_t n);
 
 #endif

@@ -67,11 +67,12 @@ static int add_entry(struct reader *r, const yaml_event_t *e)
         return code;
     const char *text = (const char *)e->data.scalar.value;
     bool quoted = e->data.scalar.style != YAML_PLAIN_SCALAR_STYLE;
-    bool null = !quoted && (!strcmp(text, "~") || !strcmp(text, "null"));
+    bool null = !quoted && (!strcmp(text, "~") || !strcmp(text, "null") || !*text);
     struct config_entry entry = { .key = join_key(r->section, r->key),
                                   .value = dr_strdup(DR_TAG_BASE, null ? "" : text),
                                   .line = (int)e->start_mark.line + 1,
-                                  .quoted = quoted };
+                                  .quoted = quoted,
+                                  .null = null };
     if (!entry.key || !entry.value) {
         dr_free(entry.key);
         dr_free(entry.value);

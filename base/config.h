@@ -23,6 +23,7 @@ struct config_entry {
     char *value; /* text; a YAML null is "" */
     int line;    /* from 1 */
     bool quoted; /* written in quotes, so a string whatever it looks like */
+    bool null;   /* no value, or one of YAML's words for none */
 };
 
 struct config {

@@ -8,18 +8,21 @@
 
 #include "base/utf8.h"
 
-/* A text that filled its array may end inside a character: that one goes. */
-static void trim(char *text, size_t size)
+/* Errors are UTF-8, though they quote files and paths of any bytes: what is not becomes '?'. A text
+ * that filled its array may end inside a character: that one goes. */
+static void clean(char *text, size_t size)
 {
     size_t n = strlen(text), valid = utf8_valid_prefix(text, n);
     if (n + 1 == size && n - valid < 4)
-        text[valid] = '\0';
+        text[n = valid] = '\0';
+    for (; valid < n; valid += utf8_valid_prefix(text + valid, n - valid))
+        text[valid++] = '?';
 }
 
 static void copy(char *dst, size_t size, const char *src)
 {
     snprintf(dst, size, "%s", src ? src : "");
-    trim(dst, size);
+    clean(dst, size);
 }
 
 int dr_fail(struct dr_error *err, int code, const char *fmt, ...)
@@ -32,7 +35,7 @@ int dr_fail(struct dr_error *err, int code, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(err->text, sizeof err->text, fmt, ap);
     va_end(ap);
-    trim(err->text, sizeof err->text);
+    clean(err->text, sizeof err->text);
     return code;
 }
 
@@ -67,7 +70,7 @@ int dr_while(struct dr_error *err, int code, const char *fmt, ...)
     va_end(ap);
     if (n >= 0 && used + (size_t)n < sizeof err->text - 1)
         snprintf(err->text + used + (size_t)n, sizeof err->text - used - (size_t)n, ")");
-    trim(err->text, sizeof err->text);
+    clean(err->text, sizeof err->text);
     return err->code;
 }
 

@@ -2,6 +2,7 @@
  * 1974). */
 #include "base/nearest.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { LONGEST = 64 }; /* longer words have no neighbours */
@@ -70,4 +71,19 @@ const char *dr_nearest(const char *word, const char *const *names, size_t n)
             longer = names[i];
     }
     return best ? best : longer;
+}
+
+int dr_fail_unknown(struct dr_error *err, const char *path, const char *what, const char *name,
+                    const char *const *names, size_t n)
+{
+    const char *near = dr_nearest(name, names, n);
+    int r = dr_fail(err, DR_EINVAL, "%s: unknown %s%s%s%s", path, what, near ? " (nearest: " : "",
+                    near ? near : "", near ? ")" : "");
+    if (!err)
+        return r;
+    snprintf(err->path, sizeof err->path, "%s", path);
+    snprintf(err->expected, sizeof err->expected, "a known %s", what);
+    if (near)
+        snprintf(err->hint, sizeof err->hint, "nearest: %s", near);
+    return r;
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/path_text.h"
 #include "base/fs.h"
 #include "cli/progress.h"
 #include "cli/report.h"
@@ -112,7 +113,7 @@ static json_t *request(const struct cli_call *call, const char *only)
                    { "precision", call->value[OPT_precision] } };
     json_t *data = json_pack("{s:b}", "stream", 1);
     for (size_t i = 0; data && i < sizeof fields / sizeof *fields; i++)
-        if (fields[i].value && jx_set(data, fields[i].key, json_string(fields[i].value)) < 0) {
+        if (fields[i].value && jx_set(data, fields[i].key, path_text_typed(fields[i].value)) < 0) {
             json_decref(data);
             data = NULL;
         }
@@ -231,7 +232,7 @@ static int bench(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_bench = {
     .name = "bench",
     .synopsis = "",
-    .summary = "how fast this machine is, and how much of it is used",
+    .summary = "measure speed, and what fraction of the processor's peak it reaches",
     .notes = "First the most that each family of instructions does now, on all threads, on random "
              "data, with the clock it was "
              "measured at. Then operations at SDXL's shapes, then whole networks: seconds, TFLOP/s "

@@ -39,6 +39,7 @@ struct cli_call {
     uint64_t typed;            /* fields given on the command line, a bit each */
     char *threads, *output;    /* the configuration's; owned */
     char *cache, *cache_limit; /* likewise; NULL: the worker's own choice */
+    char *model;               /* likewise; of verbs without .request */
     int raw_count;             /* of verbs with .raw */
     char *const *raw;
     struct error_list *errors; /* of verbs with .all: what is wrong with the command line */
@@ -54,6 +55,8 @@ struct cli_verb {
     const char *notes;    /* paragraphs for help and the man page, or NULL */
     int least, most;      /* arguments */
     bool request;         /* takes the fields of a request as options, and the configuration */
+    bool settings;        /* reads the configuration; so do verbs with .request or threads */
+    bool strict;          /* a mistake anywhere in it is an error, as with .request */
     bool raw;             /* its arguments are not options of ours */
     bool all;             /* runs with a command line that is wrong, and tells all that is */
     unsigned takes;       /* TAKES(...) of options.def */
@@ -87,6 +90,9 @@ int cli_options(const struct cli_verb *verb, struct option_info *ret_options);
  * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it
  * is about an option. */
 bool cli_name_option(const struct cli_verb *verb, struct dr_error *err);
+
+/* The other way: where the path of an error is an option ("--cfg", "-W"), it becomes the field. */
+void cli_name_field(const struct cli_verb *verb, struct dr_error *err);
 
 /* The exit status of a mistake in the command line or the configuration. */
 int cli_mistake_status(int code);

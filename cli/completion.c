@@ -127,6 +127,8 @@ static int put_bash(struct buf *out, const json_t *abilities)
                              "    *) case ${COMP_WORDS[1]} in\n"
                              "       help|completion) COMPREPLY=($(compgen -W \"$options\" -- "
                              "\"$word\")) ;;\n"
+                             "       cache) COMPREPLY=($(compgen -W 'list clear prune' -- "
+                             "\"$word\")) ;;\n"
                              "       *) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n"
                              "       esac ;;\n"
                              "    esac\n}\ncomplete -o filenames -F _darkroom darkroom\n");
@@ -169,8 +171,13 @@ static int put_zsh(struct buf *out, const json_t *abilities)
     const struct cli_verb *verb;
     int r = buf_puts(out, "#compdef darkroom\n# zsh completion of darkroom\n_darkroom() {\n"
                           "    if (( CURRENT == 2 )); then\n        local -a verbs=(");
-    for (int i = 0; !r && (verb = cli_verb_at(i)); i++)
-        r = buf_printf(out, "\n            '%s:%s'", verb->name, verb->summary);
+    for (int i = 0; !r && (verb = cli_verb_at(i)); i++) {
+        r = buf_printf(out, "\n            '%s:", verb->name);
+        if (!r)
+            r = put_quoted(out, verb->summary);
+        if (!r)
+            r = buf_putc(out, '\'');
+    }
     if (!r)
         r = buf_puts(out, ")\n        _describe verb verbs\n        return\n    fi\n"
                           "    local verb=$words[2]\n    shift words\n    (( CURRENT-- ))\n"
@@ -181,10 +188,12 @@ static int put_zsh(struct buf *out, const json_t *abilities)
         r = buf_printf(out, "    %s)\n        _arguments", verb->name);
         for (int k = 0; !r && k < n; k++)
             r = zsh_option(out, &options[k], abilities);
-        if (!r && (verb == &cli_help || verb == &cli_completion)) {
+        if (!r && (verb == &cli_help || verb == &cli_completion || verb == &cli_cache)) {
             r = buf_puts(out, " \\\n            '1:what:(");
             if (!r)
-                r = verb == &cli_help ? put_topics(out) : buf_puts(out, "bash zsh fish");
+                r = verb == &cli_help    ? put_topics(out)
+                    : verb == &cli_cache ? buf_puts(out, "list clear prune")
+                                         : buf_puts(out, "bash zsh fish");
             if (!r)
                 r = buf_puts(out, ")'");
         } else if (!r) {
@@ -238,6 +247,8 @@ static int put_fish(struct buf *out, const json_t *abilities)
     if (!r)
         r = buf_puts(out, "complete -c darkroom -n '__fish_seen_subcommand_from completion' -f -a "
                           "'bash zsh fish'\n"
+                          "complete -c darkroom -n '__fish_seen_subcommand_from cache' -f -a "
+                          "'list clear prune'\n"
                           "complete -c darkroom -n '__fish_seen_subcommand_from help' -f -a '");
     if (!r)
         r = put_topics(out);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/path_text.h"
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "cli/progress.h"
@@ -107,12 +108,10 @@ static int call_worker(struct cli_call *call, const char *output, json_t **ret,
     size_t folder = (size_t)(dr_path_base(output) - output);
     char *root = dr_strndup(DR_TAG_BASE, folder ? output : ".", folder ? folder : 1);
     struct session_options options = { .threads = call->value[OPT_threads], .root = root };
-    const char *model = call->value[OPT_model] ? call->value[OPT_model] : "";
-    json_t *data = json_pack("{s:s,s:s,s:b,s:b}", "model", model, "output", output, "int8", 1,
-                             "stream", 1);
-    call->usage = !data;
-    int r = !root             ? dr_fail(err, DR_ENOMEM, "out of memory")
-            : !data           ? dr_fail(err, DR_EINVAL, "convert: a path that is not UTF-8")
+    const char *model = call->value[OPT_model];
+    json_t *data = json_pack("{s:o*,s:o,s:b,s:b}", "model", model ? path_text_typed(model) : NULL,
+                             "output", path_text_json(output), "int8", 1, "stream", 1);
+    int r = !root || !data    ? dr_fail(err, DR_ENOMEM, "out of memory")
             : dr_is_dir(root) ? 0
                               : dr_fail(err, DR_ENOENT, "%s: no such folder", root);
     if (r < 0) {
@@ -140,12 +139,12 @@ static int convert(struct cli_call *call, struct dr_error *err)
     call->usage = !call->value[OPT_int8] || !given || !*given;
     if (!call->value[OPT_int8])
         return dr_fail_field(err, DR_EINVAL, "convert", "nothing to do",
-                             "--int8, the one conversion there is: a copy of the model (-m) at -o "
-                             "with weights of 8 bits where it stands them",
+                             "--int8: a copy of the model (-m) at -o with 8-bit weights where the "
+                             "model tolerates them",
                              example);
     if (!given || !*given)
         return dr_fail_field(err, DR_EINVAL, "--output", "nothing",
-                             "a path for the copy, where nothing is yet", example);
+                             "a path for the copy, where nothing exists yet", example);
     char *output = dr_strndup(DR_TAG_BASE, given, dr_path_trimmed(given));
     int r = output ? call_worker(call, output, &answer, err)
                    : dr_fail(err, DR_ENOMEM, "out of memory");
@@ -167,16 +166,15 @@ static int convert(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_convert = {
     .name = "convert",
     .synopsis = "--int8 -o PATH",
-    .summary = "a copy of a model with weights of 8 bits",
-    .notes = "Measures each layer of the UNet in 8 bits against float32 on a few pictures, keeps "
-             "the sensitive ones as they are, and writes a model of the same layout with the "
-             "others rounded, and a report. A model made so is computed in 8 bits where the "
-             "processor can (AVX-512 VNNI); --precision f32 takes its weights as they are and "
-             "rounds nothing else.\n",
-    .help = { [OPT_model] = "checkpoint or diffusers folder to convert, which is left as it is "
+    .summary = "copy a model with 8-bit weights",
+    .notes = "Measures the error that 8 bits make in each layer of the UNet on a few pictures, "
+             "leaves the sensitive layers alone, and writes a model of the same layout with the "
+             "others rounded, and a report. Such a model is computed in 8 bits if the processor "
+             "can (AVX-512 VNNI); with --precision f32 only its weights are rounded.\n",
+    .help = { [OPT_model] = "checkpoint or diffusers folder to convert; it is not changed "
                             "(default: the shipped small model)",
               [OPT_output] = "where the copy goes: a folder for a folder, a file for a file; "
-                             "nothing may be there yet" },
+                             "must not exist yet" },
     .takes = TAKES(int8) | TAKES(model) | TAKES(output) | TAKES(threads) | TAKES(quiet) |
              TAKES(json),
     .run = convert,

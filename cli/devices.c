@@ -43,7 +43,7 @@ static int put_cache(const json_t *cache, struct buf *out)
     char used[32], limit[32];
     double most = json_number_value(json_object_get(cache, "limit_bytes"));
     if (most <= 0)
-        return buf_puts(out, "packed weights are not kept\n");
+        return buf_puts(out, "packed weights are not cached (cache-limit: 0)\n");
     report_size(json_number_value(json_object_get(cache, "bytes")), used);
     return buf_printf(out, "packed weights\n  folder   %s\n  used     %s of at most %s\n",
                       text(cache, "folder"), used, report_size(most, limit));
@@ -80,7 +80,7 @@ static int devices(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_devices = {
     .name = "devices",
     .synopsis = "",
-    .summary = "processors, threads, memory, kernel sets and the cache of packed weights",
+    .summary = "show processor, memory, kernel sets and the cache",
     .takes = TAKES(threads) | TAKES(json),
     .run = devices,
 };

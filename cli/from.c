@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/path_text.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
@@ -27,9 +28,7 @@ static int ask(const char *path, json_t **ret, struct dr_error *err)
     if (!dr_is_file(path))
         return option_fail(err, DR_ENOENT, "--from", "%s: %s", path,
                            access(path, F_OK) ? "no such file" : "not a file");
-    json_t *data = json_pack("{s:s}", "path", path);
-    if (!data)
-        return dr_fail_field(err, DR_EINVAL, "--from", "invalid UTF-8", "a path in UTF-8", NULL);
+    json_t *data = json_pack("{s:o}", "path", path_text_json(path));
     int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, ret,
                         &inner);
     return r < 0 ? option_fail(err, r, "--from", "%s%s",
@@ -111,7 +110,8 @@ static bool same_size(const struct request *q, enum field_id id)
 static void forget_consequences(const struct cli_call *call, struct request *q)
 {
     bool size = cli_typed(call, FIELD_width) || cli_typed(call, FIELD_height);
-    bool sampler = cli_typed(call, FIELD_sampler), schedule = cli_typed(call, FIELD_schedule);
+    bool sampler = cli_typed(call, FIELD_sampler), scheduler = cli_typed(call, FIELD_scheduler);
+    bool schedule = cli_typed(call, FIELD_schedule) || scheduler;
     bool original = same_size(q, FIELD_original_size), target = same_size(q, FIELD_target_size);
     if (cli_typed(call, FIELD_model)) {
         request_unset(q, FIELD_model_sha256);
@@ -123,6 +123,8 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
         request_unset(q, FIELD_target_size);
     if (sampler)
         request_unset(q, FIELD_eta);
+    if (scheduler)
+        request_unset(q, FIELD_schedule);
     if (sampler || schedule)
         request_unset(q, FIELD_spacing);
     if (cli_typed(call, FIELD_precision))

@@ -16,6 +16,7 @@
 
 #include "base/base64.h"
 #include "base/clock.h"
+#include "base/path_text.h"
 #include "cli/from.h"
 #include "cli/output.h"
 #include "cli/progress.h"
@@ -69,9 +70,9 @@ static json_t *request_data(const struct request *q, const struct session *s)
     json_t *data = request_json(q);
     int r = jx_set(data, "stream", json_true());
     if (!r && *s->pictures.path)
-        r = jx_set(data, "save_path", json_string(s->pictures.path));
+        r = jx_set(data, "save_path", path_text_json(s->pictures.path));
     if (!r && *s->stages.path)
-        r = jx_set(data, "dump_stages", json_string(s->stages.path));
+        r = jx_set(data, "dump_stages", path_text_json(s->stages.path));
     if (r < 0) {
         json_decref(data);
         return NULL;
@@ -110,7 +111,7 @@ static int write_stream(const struct output *o, const json_t *answer, struct dr_
 static int add_entry(struct drawing *d, uint64_t seed, const char *path)
 {
     json_t *entry = json_object();
-    int r = path ? jx_set(entry, "path", json_string(path)) : 0;
+    int r = path ? jx_set(entry, "path", path_text_json(path)) : 0;
     if (!r)
         r = jx_set(entry, "seed", jx_uint(seed));
     if (r < 0) {
@@ -299,9 +300,11 @@ static int prepare(struct drawing *d, struct dr_error *err)
     struct cli_call *call = d->call;
     struct request *q = &call->request;
     int r = from_apply(call, &d->from, err);
-    if (!r && !request_has(q, FIELD_prompt))
-        r = option_fail(err, DR_EINVAL, "--prompt",
-                        "missing (darkroom generate -p \"a red circle\")");
+    if (!r && !request_has(q, FIELD_prompt)) {
+        r = dr_fail_field(err, DR_EINVAL, "--prompt", "nothing", "a text", NULL);
+        snprintf(err->text, sizeof err->text,
+                 "--prompt is missing: darkroom generate -p \"a red circle\"");
+    }
     if (r < 0)
         return r;
     r = count_pictures(d, err);

@@ -1,21 +1,27 @@
 /* help_text.c - see help_text.h. */
 #include "cli/help_text.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/lists.h"
+#include "base/fs.h"
+#include "cli/report.h"
+#include "cli/settings.h"
 
-enum { OPTION_COLUMN = 27, VERB_COLUMN = 14, LEFT_BYTES = 64 };
+enum { OPTION_COLUMN = 27, VERB_COLUMN = 14, NAME_COLUMNS = 23, LEFT_BYTES = 96 };
 
 const struct help_place help_files[] = {
     { "$XDG_CONFIG_HOME/darkroom/config.yaml",
       "configuration (~/.config/darkroom/config.yaml without the variable)" },
-    { "$XDG_CACHE_HOME/darkroom/", "what can be computed again, such as the digests of models" },
+    { "$XDG_CACHE_HOME/darkroom/",
+      "cache: packed weights, model digests (~/.cache/darkroom/ without the variable); safe to "
+      "delete" },
     { NULL, NULL },
 };
 
 const struct help_place help_variables[] = {
+    { "DARKROOM_MODELS", "folders, with ':' between, in which models are looked for by name" },
     { "DARKROOM_SHARE", "folder of the shipped files (default: share/ found from the program)" },
     { "DARKROOM_WORKER", "worker program (default: darkroom-worker beside this one)" },
     { "DARKROOM_LOG", "what the worker logs: error, warn (default), info, debug, off" },
@@ -24,19 +30,66 @@ const struct help_place help_variables[] = {
 };
 
 const struct help_place help_statuses[] = {
-    { "0", "done" },
-    { "1", "failed" },
+    { "0", "success" },
+    { "1", "failure" },
     { "2", "the command line, the configuration or a value is wrong" },
     { "130", "interrupted" },
     { NULL, NULL },
 };
 
-const char help_configuration[] = "The keys of the configuration are the long names of the options "
-                                  "of generate, one a line: \"model: "
-                                  "~/models/sdxl.safetensors\", \"threads: 4\", \"output: "
-                                  "~/pictures/\", \"steps: 25\"; and cache: FOLDER and "
-                                  "cache-limit: BYTES (such as 20G), of what is kept between "
-                                  "starts. The command line wins.";
+const struct help_place help_examples[] = {
+    { "darkroom generate -p \"a red circle left of a blue square\" -o picture.png",
+      "one picture by the shipped small model" },
+    { "darkroom generate -m sdxl.safetensors -p \"a lighthouse at dusk\" -n \"people, text\" "
+      "--steps 28 --cfg 6 --sampler \"DPM++ 2M Karras\" -W 1216 -H 832 -s 42",
+      "a wide picture by a checkpoint of your own, always the same one" },
+    { "darkroom generate -m sdxl.safetensors -p \"a lighthouse at dusk\" -b 4 --format webp -o "
+      "pictures/",
+      "four pictures with seeds that follow each other, into a folder" },
+    { NULL, NULL },
+};
+
+const char help_configuration[] =
+    "Options that you do not want to type go into the configuration, "
+    "one a line (\"steps: 25\"); the command line wins. darkroom help "
+    "config lists the keys and shows an example.";
+
+/* Options of generate by heading; a name may wait for its option. */
+static const struct {
+    const char *heading, *names;
+} groups[] = {
+    { "Prompt", "model prompt prompt-2 negative negative-2 from style prompt-syntax" },
+    { "Picture", "width height seed batch count variation tile image strength mask" },
+    { "Sampling", "steps cfg cfg-rescale sampler schedule scheduler spacing eta clip-skip rng "
+                  "preset prediction zsnr sigmas timesteps" },
+    { "SDXL size conditioning", "original-size target-size crop" },
+    { "Output", "output format quality no-metadata json quiet progress preview" },
+    { "Machine", "threads precision kernels vae-tiling memory memory-limit config" },
+    { "Debugging", "dump-stages load-stage help" },
+};
+
+static bool lists_word(const char *words, const char *word)
+{
+    size_t n = strlen(word);
+    for (const char *p = words; *p;) {
+        size_t len = strcspn(p, " ");
+        if (len == n && !memcmp(p, word, n))
+            return true;
+        p += len;
+        p += *p == ' ';
+    }
+    return false;
+}
+
+static const char other[] = "Other";
+
+const char *help_group(const struct option_info *o)
+{
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        if (lists_word(groups[i].names, o->name))
+            return groups[i].heading;
+    return other;
+}
 
 /* Appends words from column `at` on, broken before `width`; further lines are indented. Ends the
  * line. */
@@ -119,30 +172,81 @@ static int put_places(struct buf *out, const char *title, const struct help_plac
     return r;
 }
 
+static int put_group(struct buf *out, const char *heading, const struct option_info *options, int n,
+                     int width)
+{
+    bool any = false;
+    int r = 0;
+    for (int i = 0; !r && i < n; i++) {
+        if (strcmp(help_group(&options[i]), heading) != 0)
+            continue;
+        if (!any)
+            r = buf_printf(out, "\n%s:\n", heading);
+        any = true;
+        if (!r)
+            r = put_option(out, &options[i], width);
+    }
+    return r;
+}
+
+/* All options of generate under headings, then examples. */
+static int put_groups(struct buf *out, const struct option_info *options, int n, int width)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < sizeof groups / sizeof *groups; i++)
+        r = put_group(out, groups[i].heading, options, n, width);
+    if (!r)
+        r = put_group(out, other, options, n, width);
+    if (!r)
+        r = buf_puts(
+            out, "\ndarkroom help OPTION tells more of one (darkroom help cfg).\n\nexamples:\n");
+    for (const struct help_place *e = help_examples; !r && e->name; e++) {
+        r = buf_puts(out, "  ");
+        if (!r)
+            r = put_wrapped(out, e->name, 2, 6, width);
+        if (!r)
+            r = buf_puts(out, "      ");
+        if (!r)
+            r = put_wrapped(out, e->what, 6, 6, width);
+    }
+    return r;
+}
+
 int help_verb(const struct cli_verb *verb, int width, struct buf *out)
 {
     struct option_info options[CLI_OPTIONS];
+    bool drawing = verb == &cli_generate, like = verb->request && !drawing;
     int n = verb->raw ? 0 : cli_options(verb, options);
     int r = buf_printf(out, "usage: darkroom %s%s%s%s\n%s\n", verb->name,
                        *verb->synopsis ? " " : "", verb->synopsis,
                        verb->raw || verb->request ? "" : " [OPTION]...", verb->summary);
-    if (!r && n)
+    if (!r && drawing)
+        r = put_groups(out, options, n, width);
+    if (!r && n && !drawing)
         r = buf_puts(out, "\noptions:\n");
-    for (int i = 0; !r && i < n; i++)
-        r = put_option(out, &options[i], width);
+    for (int i = 0; !r && i < n && !drawing; i++)
+        if (!like || options[i].id >= FIELD_COUNT)
+            r = put_option(out, &options[i], width);
+    if (!r && like)
+        r = buf_puts(out, "and those of a picture, as for generate: darkroom help generate\n");
     if (!r && verb->notes)
         r = buf_putc(out, '\n');
     return r || !verb->notes ? r : put_paragraphs(out, verb->notes, width);
 }
 
 /* "DPM++ 2M; also dpm++2m, DPMSolverMultistep" */
-static int put_item_words(const json_t *item, struct buf *out)
+static int put_item_words(const struct list_info *list, const json_t *item, struct buf *out)
 {
     size_t i;
     json_t *alias;
     const char *title = json_string_value(json_object_get(item, "title"));
+    const char *what = list_words(list, list_item_name(item));
     bool unusable = json_is_false(json_object_get(item, "usable"));
-    int r = title ? buf_puts(out, title) : unusable ? buf_puts(out, "not on this processor") : 0;
+    int r = title ? buf_puts(out, title) : 0;
+    if (!r && *what)
+        r = buf_printf(out, "%s%s", title ? ": " : "", what);
+    if (!r && unusable)
+        r = buf_printf(out, "%snot on this processor", *what ? "; " : "");
     json_array_foreach(json_object_get(item, "aliases"), i, alias)
     {
         if (!r)
@@ -151,22 +255,158 @@ static int put_item_words(const json_t *item, struct buf *out)
     return r;
 }
 
-int help_list(const json_t *items, int width, struct buf *out)
+int help_list(const struct list_info *list, const json_t *items, int width, struct buf *out)
 {
     size_t i;
     json_t *item;
-    int r = 0;
+    int r = put_paragraphs(out, list->about, width);
+    if (!r)
+        r = buf_putc(out, '\n');
     json_array_foreach(items, i, item)
     {
         struct buf words;
         buf_init(&words, DR_TAG_BASE, 0);
         const char *name = list_item_name(item);
         if (!r && name)
-            r = put_item_words(item, &words);
+            r = put_item_words(list, item, &words);
         if (!r && name)
-            r = put_row(out, name, buf_text(&words), VERB_COLUMN, width);
+            r = put_row(out, name, buf_text(&words), VERB_COLUMN + 6, width);
         buf_free(&words);
     }
+    return r;
+}
+
+/* Names and paths of files. */
+static int put_shown_row(struct buf *out, const char *name, const char *path)
+{
+    int columns = *name ? NAME_COLUMNS - (int)strlen(name) : 0;
+    int r = buf_puts(out, "  ");
+    if (!r)
+        r = report_shown(name, out);
+    if (!r)
+        r = buf_printf(out, "%*s%s", columns > 0 ? columns : 0, "", *name ? " " : "");
+    return r ? r : report_shown(path, out);
+}
+
+int help_models(const json_t *answer, int width, struct buf *out)
+{
+    size_t i;
+    json_t *item;
+    int r = put_paragraphs(out,
+                           "-m takes the path of a checkpoint file (.safetensors) or diffusers "
+                           "folder, or a name: of a file, with or without .safetensors, or of a "
+                           "diffusers folder, in one of the folders below. models in the "
+                           "configuration and the variable DARKROOM_MODELS add folders.\n",
+                           width);
+    if (!r)
+        r = buf_puts(out, "\nfolders:\n");
+    json_array_foreach(json_object_get(answer, "folders"), i, item)
+    {
+        bool exists = json_is_true(json_object_get(item, "exists"));
+        if (!r)
+            r = put_shown_row(out, "", json_string_value(json_object_get(item, "path")));
+        if (!r)
+            r = buf_puts(out, exists ? "\n" : " (does not exist)\n");
+    }
+    if (!r)
+        r = buf_puts(out, "\nnames:\n");
+    json_array_foreach(json_object_get(answer, "models"), i, item)
+    {
+        if (!r)
+            r = put_shown_row(out, json_string_value(json_object_get(item, "name")),
+                              json_string_value(json_object_get(item, "path")));
+        if (!r)
+            r = buf_putc(out, '\n');
+    }
+    return r;
+}
+
+int help_aliases(const struct option_info *o, struct buf *out)
+{
+    const char *state = NULL, *name;
+    int r = 0;
+    for (int n; !r && (n = option_alias(o, &state, &name));) {
+        r = buf_puts(out, " --");
+        for (int i = 0; !r && i < n; i++)
+            r = buf_putc(out, name[i] == '_' ? '-' : name[i]);
+    }
+    return r;
+}
+
+int help_config(int width, struct buf *out)
+{
+    struct option_info keys[SETTINGS_KEYS];
+    char path[DR_PATH_MAX] = "~/.config/darkroom/config.yaml";
+    int n = settings_keys(keys);
+    (void)dr_config_path(path, sizeof path, "config.yaml", NULL);
+    int r = buf_printf(out, "The configuration is %s, or the file of --config.\n\n", path);
+    if (!r)
+        r = put_paragraphs(
+            out,
+            "One \"key: value\" a line (YAML). Keys are long names of options of "
+            "generate, other programs' names included; the command line wins. \"~/\" "
+            "is the home folder, other relative paths begin at the folder of the "
+            "file. A mistake stops what draws; for other verbs it is a warning "
+            "unless they use the value.\n\nkeys:\n",
+            width);
+    for (int i = 0; !r && i < n; i++) {
+        struct option_info key = keys[i];
+        char left[LEFT_BYTES];
+        struct buf help;
+        key.choices = key.choices ? key.choices : "";
+        key.dflt = key.dflt ? key.dflt : "";
+        snprintf(left, sizeof left, "%s: %s", key.name, key.value ? key.value : "");
+        buf_init(&help, DR_TAG_BASE, 0);
+        r = help_option(&key, &help);
+        if (!r)
+            r = put_row(out, left, buf_text(&help), OPTION_COLUMN, width);
+        buf_free(&help);
+    }
+    return r ? r
+             : buf_puts(out, "\nexample:\n"
+                             "  # models, and the one to use\n"
+                             "  models: ~/models:/data/models\n"
+                             "  model: sd_xl_base_1.0\n"
+                             "  # how pictures are drawn\n"
+                             "  steps: 28\n"
+                             "  cfg: 6\n"
+                             "  sampler: DPM++ 2M Karras\n"
+                             "  # where they go\n"
+                             "  output: ~/pictures/\n"
+                             "  format: webp\n"
+                             "  metadata: true\n"
+                             "  # this machine\n"
+                             "  threads: 8\n"
+                             "  cache-limit: 64G\n");
+}
+
+/* "1 to 16"; nothing for what is no number. */
+static int put_bounds(const struct field_info *f, struct buf *out)
+{
+    if (f->type == FIELD_TYPE_SEED)
+        return buf_puts(out, "  range -1 to 2^64-1\n");
+    if (f->type != FIELD_TYPE_INT && f->type != FIELD_TYPE_REAL)
+        return 0;
+    int r = buf_printf(out, "  range %" PRId64 " to %" PRId64, f->lo, f->hi);
+    if (!r && *f->unit)
+        r = buf_printf(out, " %s", f->unit);
+    return r ? r : buf_putc(out, '\n');
+}
+
+int help_field(const struct option_info *o, int width, struct buf *out)
+{
+    struct buf also;
+    int r = put_option(out, o, width);
+    buf_init(&also, DR_TAG_BASE, 0);
+    if (!r)
+        r = help_aliases(o, &also);
+    if (!r && o->id < FIELD_COUNT)
+        r = put_bounds(field_info((enum field_id)o->id), out);
+    if (!r && also.len)
+        r = buf_printf(out, "  also  %s\n", buf_text(&also) + 1);
+    if (!r && o->id < FIELD_COUNT)
+        r = buf_printf(out, "  JSON  %s\n", field_info((enum field_id)o->id)->name);
+    buf_free(&also);
     return r;
 }
 
@@ -175,18 +415,18 @@ int help_overview(int width, struct buf *out)
     const struct cli_verb *verb;
     const struct list_info *list;
     int r = buf_puts(
-        out, "usage: darkroom VERB [OPTION]...\nDraws pictures from words, with SDXL.\n"
+        out, "usage: darkroom VERB [OPTION]...\nDraw pictures from text with SDXL models.\n"
              "\n  darkroom generate -p \"a red circle left of a blue square\" -o picture.png\n"
              "\nverbs:\n");
     for (int i = 0; !r && (verb = cli_verb_at(i)); i++)
         r = put_row(out, verb->name, verb->summary, VERB_COLUMN, width);
     if (!r)
-        r = buf_puts(out, "\ndarkroom help VERB tells more about one of them.\n"
-                          "\ntopics, lists of the names that a value may have:\n");
+        r = buf_puts(out, "\ndarkroom help VERB describes one of them.\n"
+                          "\ntopics:\n");
     for (int i = 0; !r && (list = list_at(i)); i++)
         r = put_row(out, list->name, list->summary, VERB_COLUMN, width);
     if (!r)
-        r = buf_puts(out, "\ndarkroom help TOPIC prints one of them.\n");
+        r = buf_puts(out, "\ndarkroom help TOPIC or OPTION (such as cfg) describes one of them.\n");
     if (!r)
         r = put_places(out, "variables", help_variables, width);
     if (!r)

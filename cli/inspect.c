@@ -1,8 +1,10 @@
 /* inspect.c - `darkroom inspect`: what a model file or a picture is. */
 #include "cli/cli.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "base/path_text.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
@@ -10,15 +12,21 @@ enum { DEPTH_MOST = 8, KEY_COLUMNS = 22 };
 
 static int put_value(const char *key, const json_t *value, int depth, struct buf *out);
 
-/* Lines of a text stand below each other; other control characters are shown as ?. */
+/* Lines of a text stand below each other. */
 static int put_text(const char *text, struct buf *out)
 {
     int r = 0;
-    for (const char *p = text; !r && *p; p++) {
-        if (*p == '\n')
+    for (bool more = true; !r && more;) {
+        char line[1024];
+        size_t n = strcspn(text, "\n"), part = n < sizeof line - 1 ? n : sizeof line - 1;
+        snprintf(line, sizeof line, "%.*s", (int)part, text);
+        r = report_shown(line, out);
+        text += part;
+        more = *text != '\0';
+        if (!r && *text == '\n') {
             r = buf_printf(out, "\n%*s", KEY_COLUMNS + 1, "");
-        else
-            r = buf_putc(out, (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p);
+            text++;
+        }
     }
     return r;
 }
@@ -34,9 +42,8 @@ static int put_scalar(const char *key, const json_t *value, struct buf *out)
     char size[32];
     if (json_is_integer(value) && is_bytes(key))
         return buf_puts(out, report_size((double)json_integer_value(value), size));
-    if (json_is_integer(value) && !strcmp(key, "parameters") &&
-        json_integer_value(value) >= 1000000)
-        return buf_printf(out, "%.1f million", (double)json_integer_value(value) / 1e6);
+    if (json_is_integer(value) && !strcmp(key, "parameters"))
+        return buf_puts(out, report_count((double)json_integer_value(value), size));
     switch (json_typeof(value)) {
     case JSON_STRING:
         return put_text(json_string_value(value), out);
@@ -104,8 +111,12 @@ static int put_value(const char *key, const json_t *value, int depth, struct buf
 {
     bool inner = depth < DEPTH_MOST &&
                  (json_is_object(value) || (json_is_array(value) && !is_flat(value)));
-    int columns = KEY_COLUMNS - 2 * depth;
-    int r = buf_printf(out, "%*s%-*s", 2 * depth, "", columns > 0 && !inner ? columns : 0, key);
+    int columns = KEY_COLUMNS - 2 * depth - (int)strlen(key);
+    int r = buf_printf(out, "%*s", 2 * depth, "");
+    if (!r)
+        r = report_shown(key, out);
+    if (!r)
+        r = buf_printf(out, "%*s", columns > 0 && !inner ? columns : 0, "");
     if (!r && inner)
         r = buf_putc(out, '\n');
     if (!r && inner)
@@ -121,11 +132,10 @@ static int inspect(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
     struct buf out;
-    json_t *data = json_pack("{s:s}", "path", call->argument[0]);
-    call->usage = !data;
-    if (!data)
-        return dr_fail_field(err, DR_EINVAL, call->verb->synopsis, "invalid UTF-8",
-                             "a path in UTF-8", NULL);
+    call->usage = !*call->argument[0];
+    if (call->usage)
+        return dr_fail(err, DR_EINVAL, "inspect: empty path");
+    json_t *data = json_pack("{s:o}", "path", path_text_typed(call->argument[0]));
     int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, &answer,
                         err);
     if (r < 0)
@@ -147,10 +157,11 @@ const struct cli_verb cli_inspect = {
     .synopsis = "FILE",
     .summary = "describe a model file, a model folder or a picture",
     .notes = "Of a model: kind, architecture, parameters of each part, dtypes, metadata and "
-             "sha256. Of a "
-             "PNG, JPEG or WebP picture: its size, infotext and receipt (see generate --from).\n",
+             "sha256. Of a PNG, JPEG or WebP picture: its size, infotext and receipt (see generate "
+             "--from).\n",
     .least = 1,
     .most = 1,
     .takes = TAKES(json),
+    .settings = true,
     .run = inspect,
 };

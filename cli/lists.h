@@ -8,8 +8,9 @@
 
 struct list_info {
     const char *name;    /* "samplers", as `darkroom help` takes it */
-    const char *option;  /* whose values they are: "sampler" */
+    const char *option;  /* whose values they are: "sampler"; "": nobody's, a topic of its own */
     const char *summary; /* half a line */
+    const char *about;   /* what they are; "" for a topic of its own */
 };
 
 /* In the order of help; NULL past the end. */
@@ -18,6 +19,9 @@ const struct list_info *list_at(int i);
 /* The array in the answer to `capabilities`: texts, or objects with name, title and aliases where
  * there are any. Lent; NULL when it is not there. */
 const json_t *list_items(const struct list_info *list, const json_t *capabilities);
+
+/* What the name means, in a few words; "" where nothing is known. */
+const char *list_words(const struct list_info *list, const char *name);
 
 /* The name of an item of it. */
 const char *list_item_name(const json_t *item);

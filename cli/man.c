@@ -46,6 +46,17 @@ static int put_option(struct buf *out, const struct option_info *o)
         r = buf_puts(out, "\\fR\n");
     if (!r)
         r = help_option(o, &help);
+    size_t words = help.len;
+    if (!r)
+        r = help_aliases(o, &help);
+    bool aliases = help.len > words;
+    buf_clear(&help);
+    if (!r)
+        r = help_option(o, &help);
+    if (!r && aliases)
+        r = buf_puts(&help, ". Also");
+    if (!r && aliases)
+        r = help_aliases(o, &help);
     if (!r)
         r = put_text(out, buf_text(&help));
     buf_free(&help);
@@ -82,6 +93,33 @@ static int put_places(struct buf *out, const char *title, const struct help_plac
     return r;
 }
 
+static int put_examples(struct buf *out)
+{
+    int r = buf_puts(out, ".SH EXAMPLES\n");
+    for (const struct help_place *e = help_examples; !r && e->name; e++) {
+        r = buf_puts(out, ".TP\n");
+        if (!r)
+            r = put_text(out, e->name);
+        if (!r)
+            r = put_text(out, e->what);
+    }
+    return r;
+}
+
+static const char description[] =
+    "Draws pictures from text with SDXL models on ordinary processors. A model is a checkpoint "
+    "file "
+    "(.safetensors) or a diffusers folder; a small one is shipped. For the same weights and seed "
+    "the result matches that of diffusers to within float32 rounding error.\n"
+    "\n"
+    "The work is done by a second program, darkroom-worker, which speaks JSON lines on stdin and "
+    "stdout and can be used by other programs. The first start of a model packs its weights, which "
+    "takes a while; later starts use the cache.\n";
+
+static const char see_also[] = ".SH SEE ALSO\n"
+                               "\\fBdarkroom\\-worker \\-\\-help\\fR; the API documentation, "
+                               "docs/api_documentation.md in the sources.\n";
+
 static int put_page(struct buf *out)
 {
     const struct cli_verb *verb;
@@ -89,7 +127,11 @@ static int put_page(struct buf *out)
     int r = buf_puts(out, ".TH DARKROOM 1 \"\" \"darkroom " DR_VERSION "\" \"User Commands\"\n"
                           ".SH NAME\ndarkroom \\- pictures from words, with SDXL\n"
                           ".SH SYNOPSIS\n.B darkroom\n.I VERB\n[\\fIOPTION\\fR]...\n"
-                          ".SH VERBS\n");
+                          ".SH DESCRIPTION\n");
+    if (!r)
+        r = put_text(out, description);
+    if (!r)
+        r = buf_puts(out, ".SH VERBS\n");
     for (int i = 0; !r && (verb = cli_verb_at(i)); i++)
         r = put_verb(out, verb);
     if (!r)
@@ -108,7 +150,11 @@ static int put_page(struct buf *out)
         r = put_places(out, "FILES", help_files);
     if (!r)
         r = put_places(out, "ENVIRONMENT", help_variables);
-    return r ? r : put_places(out, "EXIT STATUS", help_statuses);
+    if (!r)
+        r = put_places(out, "EXIT STATUS", help_statuses);
+    if (!r)
+        r = put_examples(out);
+    return r ? r : buf_puts(out, see_also);
 }
 
 static int man(struct cli_call *call, struct dr_error *err)

@@ -5,11 +5,19 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/nearest.h"
 
-enum { NAME_BYTES = 64, NAMES = 128 };
+enum { NAME_BYTES = OPTION_NAME_BYTES, NAMES = 256 };
+
+/* How an option was given last. */
+struct given {
+    char spelled[NAME_BYTES]; /* with its dashes; "": not yet */
+    bool letter;
+    const char *value;
+};
 
 struct parser {
     const struct option_info *table;
@@ -17,6 +25,7 @@ struct parser {
     int argc, at; /* the argument after the one being read */
     char *const *argv;
     bool unknown; /* the last option, and nothing was joined to it */
+    struct given given[NAMES];
     option_fn fn;
     void *ctx;
 };
@@ -33,10 +42,58 @@ int option_choice(const char **text, const char **ret_name)
     return n;
 }
 
+static char dashed(char c)
+{
+    return c == '_' ? '-' : c;
+}
+
+static bool same_name(const char *a, size_t a_len, const char *b, size_t b_len)
+{
+    bool same = a_len == b_len;
+    for (size_t i = 0; same && i < a_len; i++)
+        same = dashed(a[i]) == dashed(b[i]);
+    return same;
+}
+
+int option_alias(const struct option_info *o, const char **state, const char **ret_name)
+{
+    const char *p = *state;
+    if (!p) {
+        *state = o->aliases ? o->aliases : "";
+        *ret_name = o->field;
+        size_t n = o->field ? strlen(o->field) : 0;
+        if (n && !same_name(o->field, n, o->name, strlen(o->name)))
+            return (int)n;
+        p = *state;
+    }
+    while (*p) {
+        int n = (int)strcspn(p, " ");
+        *ret_name = p;
+        p += n;
+        p += *p == ' ';
+        *state = p;
+        if (!memchr(*ret_name, '.', (size_t)n) &&
+            !same_name(*ret_name, (size_t)n, o->name, strlen(o->name)))
+            return n;
+    }
+    return 0;
+}
+
+bool option_has_name(const struct option_info *o, const char *name, size_t len)
+{
+    const char *state = NULL, *alias;
+    if (same_name(o->name, strlen(o->name), name, len))
+        return true;
+    for (int n; (n = option_alias(o, &state, &alias));)
+        if (same_name(alias, (size_t)n, name, len))
+            return true;
+    return false;
+}
+
 static const struct option_info *find_long(const struct parser *p, const char *name, size_t len)
 {
     for (int i = 0; i < p->n; i++)
-        if (strlen(p->table[i].name) == len && !memcmp(p->table[i].name, name, len))
+        if (option_has_name(&p->table[i], name, len))
             return &p->table[i];
     return NULL;
 }
@@ -57,6 +114,35 @@ static int name_it(const char *option, int code, struct dr_error *err)
     return code;
 }
 
+static void add_word(char words[][NAME_BYTES], const char **names, size_t *n, const char *word,
+                     int len)
+{
+    if (*n == NAMES)
+        return;
+    for (int i = 0; i < len && i < NAME_BYTES - 1; i++)
+        words[*n][i] = dashed(word[i]);
+    words[*n][len < NAME_BYTES - 1 ? len : NAME_BYTES - 1] = '\0';
+    names[*n] = words[*n];
+    ++*n;
+}
+
+bool option_nearest(const struct option_info *table, int n, const char *word,
+                    char dst[OPTION_NAME_BYTES])
+{
+    char words[NAMES][NAME_BYTES];
+    const char *names[NAMES];
+    size_t count = 0;
+    for (int i = 0; i < n; i++) {
+        const char *state = NULL, *alias;
+        add_word(words, names, &count, table[i].name, (int)strlen(table[i].name));
+        for (int len; (len = option_alias(&table[i], &state, &alias));)
+            add_word(words, names, &count, alias, len);
+    }
+    const char *near = dr_nearest(word, names, count);
+    snprintf(dst, OPTION_NAME_BYTES, "%s", near ? near : "");
+    return near != NULL;
+}
+
 int option_fail(struct dr_error *err, int code, const char *option, const char *fmt, ...)
 {
     char text[1024];
@@ -69,16 +155,43 @@ int option_fail(struct dr_error *err, int code, const char *option, const char *
 
 static int fail_unknown(struct parser *p, const char *shown, bool joined, struct dr_error *err)
 {
-    const char *name = shown + 2;
+    char near[OPTION_NAME_BYTES];
+    bool found = option_nearest(p->table, p->n, shown + 2, near);
     p->unknown = !joined;
-    const char *names[NAMES];
-    int n = p->n < NAMES ? p->n : NAMES;
-    for (int i = 0; i < n; i++)
-        names[i] = p->table[i].name;
-    const char *near = dr_nearest(name, names, (size_t)n);
-    int r = dr_fail(err, DR_EINVAL, "--%s: no such option%s%s%s", name, near ? " (nearest: --" : "",
-                    near ? near : "", near ? ")" : "");
+    int r = dr_fail(err, DR_EINVAL, "%s: no such option%s%s%s", shown, found ? " (nearest: --" : "",
+                    near, found ? ")" : "");
     return name_it(shown, r, err);
+}
+
+/* "5" and "5.0" are one number. */
+static bool same_value(const char *a, const char *b)
+{
+    char *a_end, *b_end;
+    if (!a || !b || !strcmp(a, b))
+        return true;
+    double x = strtod(a, &a_end), y = strtod(b, &b_end);
+    return a_end != a && b_end != b && !*a_end && !*b_end && x == y;
+}
+
+/* Hands an option on. One that was given under another name must have the same value; a letter
+ * stands for the name of the table. */
+static int hand_on(struct parser *p, const struct option_info *o, const char *spelled,
+                   const char *value, struct dr_error *err)
+{
+    struct given *g = &p->given[o - p->table];
+    const char *name = spelled[1] == '-' ? spelled + 2 : o->name;
+    const char *before = g->letter ? o->name : g->spelled + 2;
+    if (*g->spelled && !same_name(name, strlen(name), before, strlen(before)) &&
+        !same_value(value, g->value)) {
+        char expected[2 * NAME_BYTES];
+        snprintf(expected, sizeof expected, "the value of %s, which is the same option",
+                 g->spelled);
+        return dr_fail_field(err, DR_EINVAL, spelled, value, expected, NULL);
+    }
+    g->letter = spelled[1] != '-';
+    snprintf(g->spelled, sizeof g->spelled, "%s", spelled);
+    g->value = value;
+    return p->fn(p->ctx, o, value, err);
 }
 
 static int fail_value(const char *option, const struct option_info *o, struct dr_error *err)
@@ -111,7 +224,7 @@ static int read_long(struct parser *p, const char *arg, struct dr_error *err)
     if (!o->value && joined)
         return dr_fail_field(err, DR_EINVAL, shown, joined, "no value", NULL);
     int r = o->value ? take_value(p, shown, o, joined, &value, err) : 0;
-    return r < 0 ? r : p->fn(p->ctx, o, value, err);
+    return r < 0 ? r : hand_on(p, o, shown, value, err);
 }
 
 static int read_letters(struct parser *p, const char *arg, struct dr_error *err)
@@ -126,13 +239,13 @@ static int read_letters(struct parser *p, const char *arg, struct dr_error *err)
             return name_it(option, dr_fail(err, DR_EINVAL, "%s: no such option", option), err);
         }
         if (!o->value) {
-            int r = p->fn(p->ctx, o, NULL, err);
+            int r = hand_on(p, o, shown, NULL, err);
             if (r < 0)
                 return r;
             continue;
         }
         int r = take_value(p, shown, o, c[1] ? c + 1 : NULL, &value, err);
-        return r < 0 ? r : p->fn(p->ctx, o, value, err);
+        return r < 0 ? r : hand_on(p, o, shown, value, err);
     }
     return 0;
 }

@@ -12,7 +12,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "base/utf8.h"
+#include "base/path_text.h"
 #include "cli/options.h"
 #include "cli/report.h"
 
@@ -207,9 +207,8 @@ int output_plan(const char *to, const char *format, bool agree, int batch, struc
     int r;
     if (!to)
         to = "./";
-    if (!*to || utf8_check(to, strlen(to), option, err) < 0)
-        return dr_fail_field(err, DR_EINVAL, option, *to ? "invalid UTF-8" : "nothing",
-                             "a file, a folder or -", NULL);
+    if (!*to)
+        return dr_fail_field(err, DR_EINVAL, option, "nothing", "a file, a folder or -", NULL);
     bool exists = !stat(to, &st);
     if (to[strlen(to) - 1] == '/' || (exists && S_ISDIR(st.st_mode)))
         r = plan_folder(&o, to, err);
@@ -401,8 +400,10 @@ static int replace(const char *from, const char *to, struct dr_error *err)
 int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err)
 {
-    char first[DR_PATH_MAX];
-    int r = output_path(o, index, seed, first, sizeof first, err);
+    char first[DR_PATH_MAX], file[DR_PATH_MAX];
+    int r = path_text_read("the worker's file", from, file, err);
+    if (!r)
+        r = output_path(o, index, seed, first, sizeof first, err);
     if (!r && strlen(first) >= n)
         r = dr_fail(err, DR_ELIMIT, "%s: the path is too long", option);
     if (r < 0)
@@ -411,9 +412,9 @@ int output_place(const struct output *o, const char *from, int index, uint64_t s
     if (o->kind == OUTPUT_FOLDER && (r = dr_mkdirs(o->folder, err)) < 0)
         return r;
     if (o->kind == OUTPUT_FILE && o->batch == 1)
-        return replace(from, dst, err);
-    set_new_mode(from);
-    for (int i = 1; rename_new(from, dst); i++) {
+        return replace(file, dst, err);
+    set_new_mode(file);
+    for (int i = 1; rename_new(file, dst); i++) {
         if (errno != EEXIST || i == TRIES)
             return dr_fail_errno(err, dst, "write");
         numbered(first, i, dst, n);

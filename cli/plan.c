@@ -34,34 +34,23 @@ static const char *spoken(double seconds, char dst[32])
     return dst;
 }
 
-/* "272 PFLOP" */
-static const char *work(double flops, char dst[32])
-{
-    static const char *const units[] = { "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP" };
-    int u = 0;
-    for (flops /= 1e6; flops >= 999.5 && u < 4; u++)
-        flops /= 1000;
-    snprintf(dst, 32, flops < 99.95 ? "%.1f %s" : "%.0f %s", flops, units[u]);
-    return dst;
-}
-
 static int put_stages(const json_t *plan, struct buf *out)
 {
     size_t i;
     json_t *stage;
     char workspace[32], kept[32], mapped[32], flops[32];
-    int r = buf_printf(out, "%-14s %12s %12s %12s %14s\n", "stage", "workspace", "kept", "weights",
+    int r = buf_printf(out, "%-14s %12s %12s %12s %12s\n", "stage", "workspace", "kept", "weights",
                        "work");
     json_array_foreach(json_object_get(plan, "stages"), i, stage)
     {
         if (r < 0)
             break;
         bool drops = json_is_true(json_object_get(stage, "drops_weights"));
-        r = buf_printf(out, "%-14s %12s %12s %12s %14s%s\n", text(stage, "stage"),
+        r = buf_printf(out, "%-14s %12s %12s %12s %12s%s\n", text(stage, "stage"),
                        report_size(number(stage, "workspace_bytes"), workspace),
                        report_size(number(stage, "kept_bytes"), kept),
                        report_size(number(stage, "mapped_bytes"), mapped),
-                       work(number(stage, "flops"), flops),
+                       report_flops(number(stage, "flops"), flops),
                        drops ? "  (weights dropped after)" : "");
     }
     return r;
@@ -78,11 +67,11 @@ static int put_plan(const json_t *plan, struct buf *out)
     if (!r)
         r = put_stages(plan, out);
     if (!r)
-        r = buf_printf(out, "\npeak %s of %s%s, %s in all\n",
+        r = buf_printf(out, "\npeak %s of %s%s, %s in total\n",
                        report_size(number(plan, "peak_bytes"), peak),
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
-                       work(number(plan, "flops"), flops));
+                       report_flops(number(plan, "flops"), flops));
     if (!r && seconds > 0)
         r = buf_printf(out, "about %s on this machine (from the speed of earlier pictures)\n",
                        spoken(seconds, time));
@@ -102,7 +91,11 @@ static int plan(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
     struct buf out;
-    int r = request_call(call, VERB_plan, &answer, err);
+    int r = 0;
+    if (!request_has(&call->request, FIELD_prompt)) /* what it costs does not depend on the words */
+        r = request_set_text(&call->request, FIELD_prompt, "", err);
+    if (!r)
+        r = request_call(call, VERB_plan, &answer, err);
     if (r < 0)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);
@@ -124,9 +117,10 @@ const struct cli_verb cli_plan = {
     .synopsis = "[OPTION]...",
     .summary = "tell what a request needs: memory, work and time",
     .notes =
-        "Takes the options of generate and computes nothing. Workspace and kept are private "
-        "memory, weights are the mapped bytes of the model that the stage reads. The time is there "
-        "once this machine has drawn a picture; above an hour there is a warning.\n",
+        "Takes the options of generate and computes nothing. workspace and kept are private "
+        "memory, weights the mapped bytes of the model that the stage reads, work its "
+        "floating-point operations. The time is there once this machine has drawn a picture; above "
+        "an hour there is a warning.\n",
     .request = true,
     .takes = TAKES(threads) | TAKES(from) | TAKES(quiet) | TAKES(json),
     .run = plan,

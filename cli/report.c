@@ -81,6 +81,21 @@ int report_text(const struct buf *text, struct dr_error *err)
     return failed && failed != EPIPE ? dr_fail_errno(err, "stdout", "write") : 0;
 }
 
+int report_shown(const char *text, struct buf *out)
+{
+    int r = 0;
+    for (const char *p = text; !r && *p; p++) {
+        unsigned char c = (unsigned char)*p, next = (unsigned char)p[1];
+        bool c1 = c == 0xc2 && next >= 0x80 && next < 0xa0;
+        if (c < 0x20 || c == 0x7f || c1)
+            r = buf_printf(out, "\\x%02x", c1 ? next : c);
+        else
+            r = buf_putc(out, *p);
+        p += c1;
+    }
+    return r;
+}
+
 int report_check(struct dr_error *err)
 {
     errno = stdout_failed;
@@ -126,16 +141,34 @@ int report_json(const json_t *value, struct dr_error *err)
     return r;
 }
 
-const char *report_size(double bytes, char dst[32])
+/* Three digits and a prefix of 1000s; a unit without one is written whole. */
+static const char *scaled(double n, const char *unit, char dst[32])
 {
-    static const char *const units[] = { "B", "kB", "MB", "GB", "TB" };
+    static const char *const prefixes[] = { "", "k", "M", "G", "T", "P" };
     int u = 0;
-    while (bytes >= 999.5 && u < 4) {
-        bytes /= 1000;
+    while (n >= 999.5 && u < 5) {
+        n /= 1000;
         u++;
     }
-    snprintf(dst, 32, u && bytes < 99.95 ? "%.1f %s" : "%.0f %s", bytes, units[u]);
+    bool bare = !u && !*unit;
+    snprintf(dst, 32, u && n < 99.95 ? "%.1f%s%s%s" : "%.0f%s%s%s", n, bare ? "" : " ", prefixes[u],
+             unit);
     return dst;
+}
+
+const char *report_size(double bytes, char dst[32])
+{
+    return scaled(bytes, "B", dst);
+}
+
+const char *report_flops(double flops, char dst[32])
+{
+    return scaled(flops, "FLOP", dst);
+}
+
+const char *report_count(double count, char dst[32])
+{
+    return scaled(count, "", dst);
 }
 
 int report_columns(int fd, int otherwise)

@@ -19,6 +19,10 @@ void report_warnings(const json_t *answer);
 /* Writes all of it to stdout. A reader that went away (`| head`) is no error. */
 int report_text(const struct buf *text, struct dr_error *err);
 
+/* Appends text of others (metadata, names of files), control characters (C1 too) as \xNN: a
+ * terminal would obey them. */
+int report_shown(const char *text, struct buf *out) DR_MUST_USE;
+
 /* Whether all of it was written, for verbs that print as they go: DR_EIO when a write failed. */
 int report_check(struct dr_error *err);
 
@@ -32,8 +36,10 @@ int report_json(const json_t *value, struct dr_error *err);
 /* Writes bytes to a descriptor; a reader that went away is DR_EIO. `name` is for the error. */
 int report_bytes(int fd, const char *name, const void *bytes, size_t n, struct dr_error *err);
 
-/* "12.3 MB" and the like (powers of 1000). */
+/* "12.3 MB" and the like (powers of 1000); "272 TFLOP"; "8.1 M". */
 const char *report_size(double bytes, char dst[32]);
+const char *report_flops(double flops, char dst[32]);
+const char *report_count(double count, char dst[32]);
 
 /* Columns of the terminal on `fd`, at least 20; `otherwise` when it is none. */
 int report_columns(int fd, int otherwise);

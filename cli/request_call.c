@@ -13,8 +13,6 @@ int request_call(struct cli_call *call, enum verb verb, json_t **ret_answer, str
                                        .cache_limit = call->cache_limit };
     struct from from;
     int r = from_apply(call, &from, err);
-    if (!r && !request_has(&call->request, FIELD_prompt))
-        r = request_set_text(&call->request, FIELD_prompt, "", err);
     if (r < 0)
         return r;
     r = session_open(&s, &options, err);

@@ -1,7 +1,7 @@
 /* settings.c - see settings.h. */
 #include "cli/settings.h"
 
-#include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -11,9 +11,10 @@
 
 #include "base/alloc.h"
 #include "base/fs.h"
-#include "base/nearest.h"
+#include "base/size_text.h"
 #include "cli/from.h"
 #include "cli/output.h"
+#include "cli/report.h"
 
 /* Every field with an option, then threads and output. A picture's own words are no configuration.
  */
@@ -25,34 +26,66 @@ static bool configurable(enum field_id id)
 }
 
 /* Keys that are no options: of the worker. */
-enum { KEY_CACHE = FIELD_COUNT + OPT_COUNT, KEY_CACHE_LIMIT };
+enum { KEY_CACHE = FIELD_COUNT + OPT_COUNT, KEY_CACHE_LIMIT, KEY_MODELS };
 
+static const struct option_info worker_keys[] = {
+    { .name = "models",
+      .value = "FOLDERS",
+      .help = "folders, with ':' between, in which models are looked for by name",
+      .id = KEY_MODELS },
+    { .name = "cache",
+      .value = "FOLDER",
+      .help = "where packed weights are cached (default: ~/.cache/darkroom/weights)",
+      .id = KEY_CACHE },
+    { .name = "cache-limit",
+      .value = "SIZE",
+      .help = "the most they may take: 64G, 500M, 20GB or bytes, G being 2^30 bytes and GB 10^9; "
+              "0: none are kept (default: 32G)",
+      .id = KEY_CACHE_LIMIT },
+};
+
+int settings_keys(struct option_info ret[SETTINGS_KEYS])
+{
+    struct option_info options[CLI_OPTIONS];
+    int n = 0, n_options = cli_options(&cli_generate, options);
+    for (int i = 0; i < n_options; i++) {
+        const struct option_info *o = &options[i];
+        bool field = o->id < FIELD_COUNT;
+        if (field ? !configurable((enum field_id)o->id)
+                  : o->id != FIELD_COUNT + OPT_threads && o->id != FIELD_COUNT + OPT_output)
+            continue;
+        ret[n] = *o;
+        if (field && !o->value) { /* not "no-" as on the command line */
+            ret[n].name = field_info((enum field_id)o->id)->option;
+            ret[n].value = "true|false";
+            ret[n].help = field_info((enum field_id)o->id)->help;
+            ret[n].dflt = field_info((enum field_id)o->id)->dflt;
+        }
+        n++;
+    }
+    for (size_t i = 0; i < sizeof worker_keys / sizeof *worker_keys; i++)
+        ret[n++] = worker_keys[i];
+    return n;
+}
+
+/* -1: no such key. */
 static int find_key(const char *key)
 {
-    for (int i = 0; i < FIELD_COUNT; i++)
-        if (configurable((enum field_id)i) && !strcmp(field_info((enum field_id)i)->option, key))
-            return i;
-    return !strcmp(key, "threads")       ? FIELD_COUNT + OPT_threads
-           : !strcmp(key, "output")      ? FIELD_COUNT + OPT_output
-           : !strcmp(key, "cache")       ? KEY_CACHE
-           : !strcmp(key, "cache-limit") ? KEY_CACHE_LIMIT
-                                         : -1;
+    struct option_info keys[SETTINGS_KEYS];
+    int n = settings_keys(keys);
+    for (int i = 0; i < n; i++)
+        if (option_has_name(&keys[i], key, strlen(key)))
+            return keys[i].id;
+    return -1;
 }
 
 static int fail_key(const struct config *c, const struct config_entry *e, struct dr_error *err)
 {
-    const char *names[FIELD_COUNT + 4];
-    size_t n = 0;
-    for (int i = 0; i < FIELD_COUNT; i++)
-        if (configurable((enum field_id)i))
-            names[n++] = field_info((enum field_id)i)->option;
-    names[n++] = "threads";
-    names[n++] = "output";
-    names[n++] = "cache";
-    names[n++] = "cache-limit";
-    const char *near = dr_nearest(e->key, names, n);
-    return config_fail(c, e, err, "no such key%s%s%s", near ? " (nearest: " : "", near ? near : "",
-                       near ? ")" : "");
+    struct option_info keys[SETTINGS_KEYS];
+    char near[OPTION_NAME_BYTES];
+    bool found = option_nearest(keys, settings_keys(keys), e->key, near);
+    return config_fail(c, e, err, "no such key (%s%s)", found ? "nearest: " : "see ",
+                       found ? near : "darkroom help config");
 }
 
 /* A path of the file as one that holds from here. */
@@ -73,15 +106,17 @@ static int path_from(const struct config *c, const char *value, char *dst, size_
 }
 
 /* A model may also be a name, which the worker looks for. */
-static bool is_name(enum field_id key, const char *value, const char *path)
+static bool is_name(const char *value, const char *path)
 {
     struct stat st;
-    return key == FIELD_model && !strchr(value, '/') && lstat(path, &st);
+    return !strchr(value, '/') && lstat(path, &st);
 }
 
 static int take_own(struct cli_call *call, int option, const char *value, struct dr_error *err)
 {
-    char **kept = option == OPT_threads ? &call->threads : &call->output;
+    char **kept = option == OPT_threads ? &call->threads
+                  : option == OPT_model ? &call->model
+                                        : &call->output;
     if (!(call->verb->takes & (1u << option)) || call->value[option])
         return 0;
     *kept = dr_strdup(DR_TAG_BASE, value);
@@ -89,85 +124,152 @@ static int take_own(struct cli_call *call, int option, const char *value, struct
     return *kept ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
 }
 
-/* "64G", "500M", "0" as bytes in text; false when it is none of these. */
-static bool size_text(const char *value, char dst[32])
-{
-    char *end;
-    errno = 0;
-    unsigned long long n = strtoull(value, &end, 10);
-    int shift = *end == 'G' ? 30 : *end == 'M' ? 20 : 0;
-    if (end == value || *value == '-' || errno || end[shift != 0] ||
-        n > (uint64_t)INT64_MAX >> shift)
-        return false;
-    snprintf(dst, 32, "%llu", n << shift);
-    return true;
-}
-
 static int take_cache(struct cli_call *call, const struct config *c, const struct config_entry *e,
-                      const char *value, struct dr_error *err)
+                      int key, const char *value, struct dr_error *err)
 {
     char bytes[32];
-    char **kept = strcmp(e->key, "cache") ? &call->cache_limit : &call->cache;
-    if (kept == &call->cache_limit && !size_text(value, bytes))
-        return config_fail(c, e, err, "got %s, expected bytes, such as 64G, 500M or 0", value);
+    int64_t n = 0;
+    char **kept = key == KEY_CACHE ? &call->cache : &call->cache_limit;
+    if (key == KEY_CACHE_LIMIT && !size_text_read(value, &n))
+        return config_fail(c, e, err, "got %s, expected " SIZE_TEXT_EXPECTED, value);
+    snprintf(bytes, sizeof bytes, "%" PRId64, n);
     dr_free(*kept);
-    *kept = dr_strdup(DR_TAG_BASE, kept == &call->cache ? value : bytes);
+    *kept = dr_strdup(DR_TAG_BASE, key == KEY_CACHE ? value : bytes);
     return *kept ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
 }
 
-static int take_entry(struct cli_call *call, const struct config *c, const struct config_entry *e,
-                      struct dr_error *err)
+/* Added to the variable that the worker inherits. */
+static int take_models(const struct config *c, const char *value, struct dr_error *err)
 {
-    char path[DR_PATH_MAX];
-    const char *value = e->value;
-    int key = find_key(e->key);
-    if (key < 0)
-        return fail_key(c, e, err);
-    if (key == FIELD_model || key == FIELD_COUNT + OPT_output || key == KEY_CACHE) {
-        int r = path_from(c, value, path, sizeof path, err);
-        if (r < 0)
-            return r;
-        value = is_name(key, value, path) ? value : path;
+    const char *before = getenv("DARKROOM_MODELS");
+    struct buf all;
+    buf_init(&all, DR_TAG_BASE, 0);
+    int r = before ? buf_puts(&all, before) : 0;
+    for (const char *p = value; !r && *p;) {
+        char one[DR_PATH_MAX], path[DR_PATH_MAX];
+        int n = (int)strcspn(p, ":");
+        snprintf(one, sizeof one, "%.*s", n, p);
+        p += n;
+        p += *p == ':';
+        if (!n)
+            continue;
+        r = path_from(c, one, path, sizeof path, err);
+        if (!r)
+            r = buf_printf(&all, "%s%s", all.len ? ":" : "", path);
     }
-    if (key >= KEY_CACHE)
-        return take_cache(call, c, e, value, err);
-    if (key >= FIELD_COUNT)
-        return take_own(call, key - FIELD_COUNT, value, err);
-    if (!call->verb->request || request_has(&call->request, (enum field_id)key))
+    if (!r && setenv("DARKROOM_MODELS", buf_text(&all), 1))
+        r = DR_ENOMEM;
+    buf_free(&all);
+    return r == DR_ENOMEM ? dr_fail(err, r, "out of memory") : r;
+}
+
+/* A field of the request. */
+static int take_field(struct cli_call *call, const struct config *c, const struct config_entry *e,
+                      enum field_id id, const char *value, struct dr_error *err)
+{
+    if (!call->verb->request || request_has(&call->request, id))
         return 0;
-    if (call->value[OPT_from] && from_settles((enum field_id)key))
+    if (call->value[OPT_from] && from_settles(id))
         return 0;
     const char *to = call->value[OPT_output];
-    if (key == FIELD_format && to && to != call->output && *output_format_of(to))
+    if (id == FIELD_format && to && to != call->output && *output_format_of(to))
         return 0; /* the command line says a format by the name of the file */
     struct dr_error inner = { 0 };
-    int r = request_set_text(&call->request, (enum field_id)key, value, &inner);
+    int r = request_set_text(&call->request, id, value, &inner);
     if (r == DR_ENOMEM)
         return dr_fail(err, r, "%s", inner.text);
     return r < 0 ? config_fail(c, e, err, "got %s, expected %s", inner.got, inner.expected) : 0;
 }
 
+static bool is_path_key(int key)
+{
+    return key == FIELD_model || key == FIELD_COUNT + OPT_output || key == KEY_CACHE;
+}
+
+static int take_entry(struct cli_call *call, const struct config *c, const struct config_entry *e,
+                      int key, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    const char *value = e->value;
+    if (key < 0)
+        return fail_key(c, e, err);
+    if (e->null)
+        return 0;
+    if (!*value && (is_path_key(key) || key == KEY_MODELS))
+        return config_fail(c, e, err, "empty path");
+    if (is_path_key(key)) {
+        int r = path_from(c, value, path, sizeof path, err);
+        if (r < 0)
+            return r;
+        bool kept = key == FIELD_model && (is_name(value, path) || !strncmp(value, "file://", 7));
+        value = kept ? value : path;
+    }
+    if (key == KEY_MODELS)
+        return take_models(c, value, err);
+    if (key >= KEY_CACHE)
+        return take_cache(call, c, e, key, value, err);
+    if (key >= FIELD_COUNT)
+        return take_own(call, key - FIELD_COUNT, value, err);
+    if (key == FIELD_model && call->verb->settings)
+        return take_own(call, OPT_model, value, err);
+    return take_field(call, c, e, (enum field_id)key, value, err);
+}
+
+/* Drawing with half of the settings would be drawing something else; what does not draw goes on. */
+static bool lenient(const struct cli_call *call)
+{
+    return !call->verb->request && !call->verb->strict;
+}
+
+static int forgive(const struct cli_call *call, int key, int code, struct dr_error *err)
+{
+    bool used = key >= KEY_CACHE || key == FIELD_COUNT + OPT_threads;
+    if (code == DR_ENOMEM || !lenient(call) || used)
+        return error_list_go_on(call->errors, code, err);
+    report_line("warning: %s", err->text);
+    return 0;
+}
+
 int settings_take(struct cli_call *call, const struct config *config, struct dr_error *err)
 {
-    int r = 0;
-    for (size_t i = 0; !r && i < config->count; i++)
-        if ((r = take_entry(call, config, &config->entries[i], err)) < 0)
-            r = error_list_go_on(call->errors, r, err);
+    int keys[CONFIG_MAX_ENTRIES], r = 0;
+    for (size_t i = 0; !r && i < config->count; i++) {
+        const struct config_entry *e = &config->entries[i];
+        size_t k = 0;
+        keys[i] = find_key(e->key);
+        while (k < i && (keys[i] < 0 || keys[k] != keys[i]))
+            k++;
+        if (k < i)
+            r = config_fail(config, e, err, "the same key as %s in line %d", config->entries[k].key,
+                            config->entries[k].line);
+        else
+            r = take_entry(call, config, e, keys[i], err);
+        if (r < 0)
+            r = forgive(call, keys[i], r, err);
+    }
     return r;
+}
+
+bool settings_used(const struct cli_verb *verb)
+{
+    return verb->request || verb->settings || (verb->takes & TAKES(threads));
 }
 
 int settings_apply(struct cli_call *call, struct dr_error *err)
 {
     char path[DR_PATH_MAX];
     struct config config;
-    if (!call->verb->request && !(call->verb->takes & TAKES(threads)))
-        return 0;
     struct stat st; /* what is there must be readable: only absence is silent */
-    if (dr_config_path(path, sizeof path, "config.yaml", NULL) < 0 || lstat(path, &st))
+    const char *named = call->value[OPT_config];
+    if (!settings_used(call->verb) || (named && !strcmp(named, "/dev/null")))
         return 0;
-    int r = config_load(path, &config, err);
+    if (!named && (dr_config_path(path, sizeof path, "config.yaml", NULL) < 0 || lstat(path, &st)))
+        return 0;
+    int r = config_load(named ? named : path, &config, err);
+    if (r == DR_ENOENT && named)
+        return dr_fail_field(err, DR_EINVAL, "--config", named, "a file", "no such file");
     if (r < 0)
-        return r;
+        return named ? r : forgive(call, -1, r, err);
     r = settings_take(call, &config, err);
     config_free(&config);
     return r;

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "base/path_text.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
@@ -29,17 +30,23 @@ static int print_ids(const json_t *answer, struct dr_error *err)
 static int tokens(struct cli_call *call, struct dr_error *err)
 {
     const char *model = call->value[OPT_model], *encoder = call->value[OPT_encoder];
+    const char *prompt = call->value[OPT_prompt];
+    call->usage = call->arguments + (prompt != NULL) != 1;
+    if (call->usage)
+        return dr_fail(err, DR_EINVAL, "tokens: expected one text, as an argument or after -p%s",
+                       prompt ? ", not both" : "");
     json_t *answer, *data = json_object();
-    json_t *text = json_string(call->argument[0]);
+    json_t *text = json_string(prompt ? prompt : call->argument[0]);
     if (!text) {
         json_decref(data);
         call->usage = true;
-        return dr_fail_field(err, DR_EINVAL, call->verb->synopsis, "invalid UTF-8",
-                             "a text in UTF-8", NULL);
+        return dr_fail(err, DR_EINVAL, "tokens: the text is not valid UTF-8");
     }
     int r = jx_set(data, "text", text);
     if (!r && model)
-        r = jx_set(data, "model", json_string(model));
+        r = jx_set(data, "model", path_text_typed(model));
+    if (!r && call->value[OPT_clip])
+        r = jx_set(data, "clip", json_true());
     if (!r && encoder)
         r = jx_set(data, "encoder", json_integer(encoder[0] - '0'));
     if (r < 0) {
@@ -57,11 +64,13 @@ static int tokens(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_tokens = {
     .name = "tokens",
     .synopsis = "TEXT",
-    .summary = "token ids of a text",
-    .notes = "Without the begin and end tokens, uncut. --json prints {\"ids\": [...]}.\n",
-    .least = 1,
+    .summary = "print the token ids of a text",
+    .notes = "By the tokenizer of the model that generate would use (-m, the configuration's, else "
+             "the shipped small model), without the start and end tokens and not truncated. --json "
+             "prints {\"ids\": [...]}.\n",
     .most = 1,
-    .help = { [OPT_model] = "folder whose tokenizer is used (default: the built-in CLIP table)" },
-    .takes = TAKES(model) | TAKES(encoder) | TAKES(json),
+    .help = { [OPT_model] = "model whose tokenizer is used (default: as for generate)" },
+    .takes = TAKES(model) | TAKES(prompt) | TAKES(clip) | TAKES(encoder) | TAKES(json),
+    .settings = true,
     .run = tokens,
 };

@@ -57,10 +57,13 @@ static int report_errors(const struct cli_call *call, int mistakes, const json_t
     return status;
 }
 
-/* Those of the command line first. Takes over nothing. */
+/* Those of the command line first, by the names of the fields as the worker's are. Takes over
+ * nothing. */
 static int print_answer(const struct cli_call *call, json_t *answer, bool valid,
                         struct dr_error *err)
 {
+    for (int i = 0; i < call->errors->n; i++)
+        cli_name_field(call->verb, &call->errors->error[i]);
     json_t *all = message_errors(call->errors);
     int r = all && json_array_extend(all, json_object_get(answer, "errors")) == 0 ? 0 : DR_ENOMEM;
     if (r < 0)
@@ -102,11 +105,11 @@ const struct cli_verb cli_validate = {
     .synopsis = "[OPTION]...",
     .summary = "check a request without running it",
     .notes =
-        "Takes the options of generate, which stops at the first error; this tells all of them, a "
-        "line each: of the command line and the configuration, of files, and of the fields. What "
-        "depends on a value that is wrong is not judged, and memory, a receipt's model and the "
-        "names of stages only when everything else is right. Exit status 0 when the request would "
-        "be accepted.\n",
+        "Takes the options of generate, which stops at the first error; validate lists all of "
+        "them, "
+        "one on a line. Checks that depend on a wrong value are skipped; memory, the model of a "
+        "receipt and the names of stages are checked only if everything else is right. Exit status "
+        "0 if generate would accept the request.\n",
     .request = true,
     .all = true,
     .takes = TAKES(threads) | TAKES(from) | TAKES(quiet) | TAKES(json),

@@ -45,6 +45,16 @@ static const struct option_info own[OPT_COUNT] = {
 #undef OPTION
 };
 
+/* Other programs' names of options that are no fields. */
+static const struct {
+    const char *name, *aliases;
+} own_aliases[] = {
+    { "count", "batch_count n_iter num_batches" },
+    { "output", "out" },
+    { "threads", "num_threads" },
+    { "quiet", "silent" },
+};
+
 /* "no-metadata": how a flag that is on by default is turned off. */
 static const struct {
     const char *name, *help;
@@ -123,12 +133,22 @@ static struct option_info field_option(enum field_id id)
     const struct field_info *f = field_info(id);
     bool off = f->type == FIELD_TYPE_FLAG && !strcmp(f->dflt, "true");
     return (struct option_info){ .name = off ? negated[id].name : f->option,
+                                 .field = off ? NULL : f->name,
+                                 .aliases = off ? NULL : f->aliases,
                                  .letter = f->letter,
                                  .value = value_name(f),
                                  .choices = f->choices,
                                  .dflt = f->type == FIELD_TYPE_FLAG ? "" : f->dflt,
                                  .help = off ? negated[id].help : f->help,
                                  .id = (int)id };
+}
+
+static const char *aliases_of(const char *name)
+{
+    for (size_t i = 0; i < sizeof own_aliases / sizeof *own_aliases; i++)
+        if (!strcmp(own_aliases[i].name, name))
+            return own_aliases[i].aliases;
+    return NULL;
 }
 
 int cli_options(const struct cli_verb *verb, struct option_info *ret_options)
@@ -138,9 +158,11 @@ int cli_options(const struct cli_verb *verb, struct option_info *ret_options)
         if (*field_info((enum field_id)i)->option)
             ret_options[n++] = field_option((enum field_id)i);
     for (int i = 0; i < OPT_COUNT; i++) {
-        if (!(verb->takes & (1u << i)) && i != OPT_help)
+        if (!(verb->takes & (1u << i)) && i != OPT_help &&
+            !(i == OPT_config && settings_used(verb)))
             continue;
         ret_options[n] = own[i];
+        ret_options[n].aliases = aliases_of(own[i].name);
         if (verb->help[i])
             ret_options[n].help = verb->help[i];
         if (!*own[i].value)
@@ -163,6 +185,16 @@ static int check_choice(const struct option_info *o, const char *value, struct d
     return dr_fail_field(err, DR_EINVAL, option, value, o->choices, NULL);
 }
 
+static int fail_empty(const struct option_info *o, struct dr_error *err)
+{
+    bool path = !strcmp(o->value, "PATH") || !strcmp(o->value, "FILE");
+    const char *what = path ? "path" : !strcmp(o->value, "NAME") ? "name" : "value";
+    int r = dr_fail(err, DR_EINVAL, "--%s: empty %s", o->name, what);
+    if (err)
+        snprintf(err->path, sizeof err->path, "--%s", o->name);
+    return r;
+}
+
 /* More arguments than the verb takes. Where there is a prompt it is most often that, without
  * quotes. */
 static int fail_stray(const struct cli_verb *verb, const char *argument, struct dr_error *err)
@@ -170,14 +202,14 @@ static int fail_stray(const struct cli_verb *verb, const char *argument, struct 
     const struct field_info *prompt = field_info(FIELD_prompt);
     if (verb->request)
         return dr_fail(err, DR_EINVAL,
-                       "%s: unexpected argument '%s', expected options only (a prompt goes behind "
+                       "%s: unexpected argument '%s', expected options only (a prompt follows "
                        "-%c or --%s, in quotes: -%c \"a red circle\")",
                        verb->name, argument, prompt->letter, prompt->option, prompt->letter);
     bool some = verb->most > 0;
     return dr_fail(
         err, DR_EINVAL, "%s: unexpected argument '%s', expected %s%s (%ssee darkroom help %s)",
         verb->name, argument, some ? "only " : "options only", some ? verb->synopsis : "",
-        some ? "what has blanks goes in quotes; " : "", verb->name);
+        some ? "put text with blanks in quotes; " : "", verb->name);
 }
 
 static int take_option(void *ctx, const struct option_info *o, const char *value,
@@ -192,6 +224,8 @@ static int take_option(void *ctx, const struct option_info *o, const char *value
     }
     if (o->id >= FIELD_COUNT) {
         call->value[o->id - FIELD_COUNT] = value ? value : "";
+        if (value && !*value && o->id != FIELD_COUNT + OPT_prompt)
+            return fail_empty(o, err);
         return value && *o->choices ? check_choice(o, value, err) : 0;
     }
     call->typed |= 1ull << o->id;
@@ -216,6 +250,17 @@ static int check_threads(const char *text, struct dr_error *err)
     return dr_fail_field(err, DR_EINVAL, "--threads", text, "an integer from 0 to 1024", NULL);
 }
 
+/* "-n 2" counts pictures in other programs. */
+static void warn_of_count(const struct cli_call *call)
+{
+    const char *negative = call->verb->request ? request_text(&call->request, FIELD_negative_prompt)
+                                               : "";
+    if (*negative && !negative[strspn(negative, "0123456789")] && !call->value[OPT_quiet])
+        report_line(
+            "warning: -n is the negative prompt, here \"%s\"; -b sets the number of pictures",
+            negative);
+}
+
 static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_error *err)
 {
     struct option_info options[CLI_OPTIONS];
@@ -236,6 +281,7 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
         snprintf(got, sizeof got, "%d prompts", call->prompts.n);
         return dr_fail_field(err, DR_EINVAL, "--prompt", got, "one for this verb", NULL);
     }
+    warn_of_count(call);
     r = settings_apply(call, err);
     if (r < 0)
         r = error_list_go_on(call->errors, r, err);
@@ -283,6 +329,23 @@ bool cli_name_option(const struct cli_verb *verb, struct dr_error *err)
         return true;
     }
     return false;
+}
+
+void cli_name_field(const struct cli_verb *verb, struct dr_error *err)
+{
+    struct option_info options[CLI_OPTIONS];
+    const char *path = err->path, *ignored;
+    if (path[0] != '-')
+        return;
+    int n = cli_options(verb, options);
+    for (int i = 0; i < n; i++) {
+        const struct option_info *o = &options[i];
+        if (path[1] == '-' ? option_has_name(o, path + 2, strlen(path + 2))
+                           : path[1] && path[1] == o->letter && !path[2]) {
+            snprintf(err->path, sizeof err->path, "%s", field_of(o, &ignored));
+            return;
+        }
+    }
 }
 
 /* Who asked for JSON reads stdout: the failure stands there too, as the worker would word it. */
@@ -362,6 +425,7 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
     dr_free(call.output);
     dr_free(call.cache);
     dr_free(call.cache_limit);
+    dr_free(call.model);
     return status;
 }
 

@@ -1,4 +1,4 @@
-/* worker.c - `darkroom worker`: becomes darkroom-worker. */
+/* worker.c - `darkroom worker`: runs darkroom-worker in its place. */
 #include "cli/cli.h"
 
 #include <signal.h>
@@ -30,8 +30,8 @@ static int worker(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_worker = {
     .name = "worker",
     .synopsis = "[OPTION]...",
-    .summary = "become darkroom-worker: JSON lines on stdin and stdout",
-    .notes = "All arguments are those of darkroom-worker (see darkroom-worker --help).\n",
+    .summary = "run darkroom-worker (JSON lines on stdin and stdout)",
+    .notes = "Arguments are those of darkroom-worker (see darkroom-worker --help).\n",
     .raw = true,
     .run = worker,
 };

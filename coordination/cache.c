@@ -1,12 +1,15 @@
-/* cache.c - the packed weights that are kept: what there is, and whether it is whole. */
+/* cache.c - the cached packed weights: what there is, whether it is whole, and less of it. */
 #include "coordination/engine.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "backend/pack.h"
+#include "base/clock.h"
 #include "base/fs.h"
+#include "base/path_text.h"
 
 struct census {
     json_int_t bytes, files;
@@ -25,8 +28,8 @@ json_t *engine_cache_json(const struct engine *e)
 {
     struct census c = { 0, 0 };
     pack_store_each(&e->store, count, &c, NULL); /* a folder that cannot be read shows nothing */
-    return json_pack("{s:s,s:I,s:I,s:I}", "folder", e->store.folder, "files", c.files, "bytes",
-                     c.bytes, "limit_bytes", (json_int_t)e->store.limit);
+    return json_pack("{s:o,s:I,s:I,s:I}", "folder", path_text_json(e->store.folder), "files",
+                     c.files, "bytes", c.bytes, "limit_bytes", (json_int_t)e->store.limit);
 }
 
 struct verifying {
@@ -64,9 +67,9 @@ static int verify(void *ctx, const char *path, const struct stat *st)
     bool removed = r == DR_EFORMAT && !pack_remove(path, st, NULL) && !dr_is_file(path);
     const char *of = line_of(facts.key, "model", &model);
     const char *set = line_of(facts.key, "kernels", &kernels);
-    json_t *one = json_pack("{s:s,s:I,s:s%,s:s%,s:b,s:b,s:s}", "path", path, "bytes",
-                            (json_int_t)st->st_size, "model", of, (size_t)model, "kernels", set,
-                            (size_t)kernels, "passed", !r, "removed", removed, "why",
+    json_t *one = json_pack("{s:o,s:I,s:s%,s:s%,s:b,s:b,s:s}", "path", path_text_json(path),
+                            "bytes", (json_int_t)st->st_size, "model", of, (size_t)model, "kernels",
+                            set, (size_t)kernels, "passed", !r, "removed", removed, "why",
                             r ? found.text : "");
     return jx_add(v->list, one) < 0 ? dr_fail(v->err, DR_ENOMEM, "out of memory for the answer")
                                     : 0;
@@ -83,7 +86,120 @@ int engine_check_cache(struct engine *e, struct worker_job *job, json_t **ret_da
         json_decref(v.list);
         return r;
     }
-    *ret_data = json_pack("{s:s,s:o,s:i}", "folder", e->store.folder, "cache", v.list, "failed",
-                          v.failed);
+    *ret_data = json_pack("{s:o,s:o,s:i}", "folder", path_text_json(e->store.folder), "cache",
+                          v.list, "failed", v.failed);
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}
+
+/* ---- what is kept, and less of it ---- */
+
+struct kept {
+    char *path;
+    struct stat st;
+    bool removed;
+};
+
+struct inventory {
+    struct kept *list;
+    size_t n, room;
+    struct dr_error *err;
+};
+
+static int take_stock(void *ctx, const char *path, const struct stat *st)
+{
+    struct inventory *v = ctx;
+    if (!pack_at(path)) /* only called like one */
+        return 0;
+    if (v->n == v->room) {
+        size_t room = v->room ? 2 * v->room : 16;
+        struct kept *list = dr_realloc(DR_TAG_BASE, v->list, room * sizeof *list);
+        if (!list)
+            return dr_fail(v->err, DR_ENOMEM, "out of memory for the answer");
+        v->list = list;
+        v->room = room;
+    }
+    v->list[v->n] = (struct kept){ .path = dr_strdup(DR_TAG_BASE, path), .st = *st };
+    if (!v->list[v->n].path)
+        return dr_fail(v->err, DR_ENOMEM, "out of memory for the answer");
+    v->n++;
+    return 0;
+}
+
+/* Used last first. */
+static int by_use(const void *a, const void *b)
+{
+    const struct timespec *x = &((const struct kept *)a)->st.st_mtim;
+    const struct timespec *y = &((const struct kept *)b)->st.st_mtim;
+    if (x->tv_sec != y->tv_sec)
+        return x->tv_sec < y->tv_sec ? 1 : -1;
+    return x->tv_nsec < y->tv_nsec ? 1 : x->tv_nsec > y->tv_nsec ? -1 : 0;
+}
+
+/* Removes those used longest ago until the rest takes at most `most` bytes. */
+static int shrink(struct inventory *v, uint64_t most, struct dr_error *err)
+{
+    uint64_t bytes = 0;
+    int r = 0;
+    for (size_t i = 0; i < v->n; i++)
+        bytes += (uint64_t)v->list[i].st.st_size;
+    for (size_t i = v->n; !r && i-- > 0 && bytes > most;) {
+        r = pack_remove(v->list[i].path, &v->list[i].st, err);
+        v->list[i].removed = !r && !dr_is_file(v->list[i].path);
+        bytes -= v->list[i].removed ? (uint64_t)v->list[i].st.st_size : 0;
+    }
+    return r;
+}
+
+/* Its name is DIGEST-SET-LAYOUT-CONTENTS.weights. */
+static json_t *kept_json(const struct kept *k)
+{
+    const char *name = dr_path_base(k->path), *set = strchr(name, '-') + 1;
+    const char *end = strrchr(name, '-');
+    while (end > set && *--end != '-')
+        ;
+    char used[40];
+    dr_timestamp_of(k->st.st_mtim.tv_sec, used, sizeof used);
+    return json_pack("{s:o,s:I,s:s%,s:s%,s:s,s:b}", "path", path_text_json(k->path), "bytes",
+                     (json_int_t)k->st.st_size, "model", name, (size_t)(set - 1 - name), "kernels",
+                     set, (size_t)(end - set), "last_used", used, "removed", k->removed);
+}
+
+static json_t *inventory_json(const struct engine *e, const struct inventory *v)
+{
+    json_t *packs = json_array();
+    json_int_t bytes = 0;
+    for (size_t i = 0; packs && i < v->n; i++) {
+        bytes += v->list[i].removed ? 0 : (json_int_t)v->list[i].st.st_size;
+        if (jx_add(packs, kept_json(&v->list[i])) < 0) {
+            json_decref(packs);
+            return NULL;
+        }
+    }
+    return json_pack("{s:o,s:I,s:I,s:o}", "folder", path_text_json(e->store.folder), "bytes", bytes,
+                     "limit_bytes", (json_int_t)e->store.limit, "packs", packs);
+}
+
+int engine_cache(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
+{
+    static const char *const keys[] = { "keep_bytes", NULL };
+    struct engine *e = engine;
+    struct inventory v = { .err = err };
+    int64_t keep = -1;
+    int r = engine_only(job->data, keys, err);
+    if (!r)
+        r = jx_opt_int(job->data, "data", "keep_bytes", 0, INT64_MAX, &keep, err);
+    if (!r)
+        r = pack_store_each(&e->store, take_stock, &v, err);
+    if (!r && v.n)
+        qsort(v.list, v.n, sizeof *v.list, by_use);
+    if (!r && keep >= 0)
+        r = shrink(&v, (uint64_t)keep, err);
+    if (!r)
+        *ret_data = inventory_json(e, &v);
+    if (!r && !*ret_data)
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    for (size_t i = 0; i < v.n; i++)
+        dr_free(v.list[i].path);
+    dr_free(v.list);
+    return r;
 }

@@ -1,4 +1,4 @@
-/* check.c - comprehensive testing on the user's machine: every kernel against its reference, and a
+/* check.c - the self-test on the user's machine: every kernel against its reference, and a
  * picture against the one the reference implementation drew from the same weights and seed. */
 #include "coordination/engine.h"
 
@@ -128,14 +128,20 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
     struct dr_error found = { 0 };
     json_t *picture = NULL;
     int failed = 0;
-    bool cache = false;
-    int given = jx_opt_bool(job->data, "data", "cache", &cache, err);
+    static const char *const keys[] = { "cache", "quick", NULL };
+    bool cache = false, quick = false;
+    int given = engine_only(job->data, keys, err);
+    if (!given)
+        given = jx_opt_bool(job->data, "data", "cache", &cache, err);
+    if (!given)
+        given = jx_opt_bool(job->data, "data", "quick", &quick, err);
     if (given < 0 || cache) {
         json_decref(f.list);
         return given < 0 ? given : engine_check_cache(engine, job, ret_data, err);
     }
-    int r = f.list ? backend_check(&options, on_result, &f, &failed, err)
-                   : dr_fail(err, DR_ENOMEM, "out of memory");
+    int r = f.list ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
+    if (!r && !quick)
+        r = backend_check(&options, on_result, &f, &failed, err);
     if (!r && check_picture(engine, job->stop, &picture, &found) < 0) {
         /* no picture to show is a finding like any other; only a stop ends the check */
         r = atomic_load(job->stop) ? DR_ECANCELED : 0;

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/path_text.h"
 #include "base/fs.h"
 #include "inference/int8_choice.h"
 #include "models/digest.h"
@@ -136,8 +137,9 @@ static json_t *report_of(const struct conversion *k)
 {
     const struct int8_choice *c = &k->choice;
     return json_pack(
-        "{s:s,s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model", k->model.path,
-        "output", k->output, "report", k->report, "samples", k->samples.n, "latent_width",
+        "{s:o,s:o,s:o,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model",
+        path_text_json(k->model.path), "output", path_text_json(k->output), "report",
+        path_text_json(k->report), "samples", k->samples.n, "latent_width",
         (json_int_t)k->samples.w, "latent_height", (json_int_t)k->samples.h, "layer_limit",
         INT8_LAYER_LIMIT, "budget", c->budget, "mean_layer_error", c->mean, "emulated_error",
         c->error, "int8", measured(k->int8_error, k->int8_set), "wide",
@@ -229,19 +231,22 @@ static int put_in_place(struct conversion *k, const json_t *report, struct dr_er
 
 /* ---- what can be known before the measuring ---- */
 
-static int read_fields(struct conversion *k, const char **ret_model, const char **ret_output,
+static int read_fields(struct conversion *k, char *ret_model, char *ret_output,
                        struct dr_error *err)
 {
+    const char *model = NULL, *output = "";
     static const char *const keys[] = { "model", "output", "int8", "stream", NULL };
     const json_t *data = k->job->data;
     bool int8 = false;
     int r = engine_only(data, keys, err);
     if (!r)
-        r = jx_opt_string(data, "data", "model", ret_model, err);
+        r = jx_opt_string(data, "data", "model", &model, err);
+    if (!r && model)
+        r = path_text_read("model", model, ret_model, err);
     if (!r)
-        r = jx_get_string(data, "data", "output", ret_output, err);
-    if (!r && !**ret_output)
-        r = dr_fail_field(err, DR_EINVAL, "output", "nothing", "a path where nothing is yet", NULL);
+        r = jx_get_string(data, "data", "output", &output, err);
+    if (!r)
+        r = path_text_read("output", output, ret_output, err);
     if (!r)
         r = jx_opt_bool(data, "data", "int8", &int8, err);
     if (!r)
@@ -339,8 +344,8 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
         .engine = engine, .job = job, .folder = -1, .int8_error = -1, .wide_error = -1
     };
     quantize_begin(&k.copy, -1, "");
-    const char *model = "", *output;
-    int r = read_fields(&k, &model, &output, err);
+    char model[DR_PATH_MAX] = "", output[DR_PATH_MAX];
+    int r = read_fields(&k, model, output, err);
     if (!r)
         r = check_output(&k, output, err);
     if (!r)

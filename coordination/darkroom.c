@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mapguard.h"
+#include "base/path_text.h"
 #include "coordination/engine.h"
 #include "schedulers/scheduler_factory.h"
 
@@ -77,7 +78,10 @@ static int add_roots(struct roots *roots, const json_t *list, const char *field,
     {
         if (!json_is_string(item))
             return dr_fail_field(err, DR_EINVAL, field, jx_kind(item), "an array of strings", NULL);
-        int r = roots_add(roots, json_string_value(item), err);
+        char folder[DR_PATH_MAX];
+        int r = path_text_read(field, json_string_value(item), folder, err);
+        if (!r)
+            r = roots_add(roots, folder, err);
         if (r < 0)
             return r;
     }
@@ -128,8 +132,11 @@ static int open_engine(struct engine *e, const struct options *o, struct dr_erro
         r = add_roots(&e->roots, o->roots, "roots", err);
     if (!r)
         r = add_roots(&e->models, o->models, "models", err);
+    char cache[DR_PATH_MAX] = "";
+    if (!r && o->cache)
+        r = path_text_read("cache", o->cache, cache, err);
     if (!r)
-        r = pack_store_init(&e->store, o->cache, (uint64_t)o->cache_limit, err);
+        r = pack_store_init(&e->store, cache, (uint64_t)o->cache_limit, err);
     e->memory_limit = (size_t)o->memory_limit;
     e->queue = o->queue ? (int)o->queue : 64;
     size_t resident = memory_resident(), tagged = dr_alloc_stats_all().bytes;
@@ -158,6 +165,8 @@ static int open_worker(struct darkroom *d, struct dr_error *err)
             [VERB_check] = engine_check,
             [VERB_bench] = engine_bench,
             [VERB_convert] = engine_convert,
+            [VERB_models] = engine_models,
+            [VERB_cache] = engine_cache,
             [VERB_validate] = engine_validate,
             [VERB_devices] = engine_devices,
             [VERB_capabilities] = engine_capabilities,

@@ -9,7 +9,8 @@
 #include "base/beneath.h"
 #include "base/clock.h"
 #include "base/fs.h"
-#include "base/utf8.h"
+#include "base/nearest.h"
+#include "base/path_text.h"
 #include "coordination/inspect_picture.h"
 #include "core/communication/request.h"
 #include "models/inspect.h"
@@ -26,7 +27,7 @@ static void in_root(const struct engine *e, int root, struct engine_model *ret)
 
 /* A path inside a folder of models, as it is now: where links change meanwhile the kernel refuses
  * what leads out. */
-static int find_in_roots(const struct engine *e, const char *path, struct engine_model *ret,
+int engine_find_in_roots(const struct engine *e, const char *path, struct engine_model *ret,
                          struct dr_error *err)
 {
     char below[DR_PATH_MAX];
@@ -46,26 +47,6 @@ static int find_in_roots(const struct engine *e, const char *path, struct engine
     return 0;
 }
 
-/* A model as receipts call it: of that name, with or without its extension, in a folder of models
- * or among the shipped ones. */
-static bool find_by_name(const struct engine *e, const char *name, struct engine_model *ret)
-{
-    static const char *const extensions[] = { "", ".safetensors" };
-    char file[DR_PATH_MAX];
-    if (strchr(name, '/') || *name == '.')
-        return false;
-    for (int i = 0; i < e->models.n; i++)
-        for (size_t k = 0; k < sizeof extensions / sizeof *extensions; k++) {
-            int len = snprintf(file, sizeof file, "%s/%s%s", e->models.folder[i], name,
-                               extensions[k]);
-            if (len < (int)sizeof file && !find_in_roots(e, file, ret, NULL))
-                return true;
-        }
-    ret->root.fd = -1;
-    int len = snprintf(file, sizeof file, "models/%s", name);
-    return len < (int)sizeof file && !dr_share_path(ret->path, sizeof ret->path, file, NULL);
-}
-
 int engine_find_model(const struct engine *e, const char *model, struct engine_model *ret,
                       struct dr_error *err)
 {
@@ -73,17 +54,15 @@ int engine_find_model(const struct engine *e, const char *model, struct engine_m
     if (!*model)
         return dr_share_path(ret->path, sizeof ret->path, small_model, err);
     struct dr_error found = { 0 };
-    int r = e->models.n ? find_in_roots(e, model, ret, &found)
+    int r = e->models.n ? engine_find_in_roots(e, model, ret, &found)
                         : dr_realpath(ret->path, sizeof ret->path, model, &found);
-    if ((r == DR_ENOENT || r == DR_EINVAL) && find_by_name(e, model, ret))
+    if ((r == DR_ENOENT || r == DR_EINVAL) && model_names_find(e, model, ret))
         r = 0;
     if (r == DR_ENOENT)
-        return dr_fail_field(err, r, "model", model,
-                             "a file or folder that is there, or a model's name", NULL);
+        return model_names_fail(model, err);
     if (r < 0 && err)
         *err = found;
-    /* answers name it, and they are UTF-8 */
-    return r < 0 ? r : utf8_check(ret->path, strlen(ret->path), "model: the path", err);
+    return r;
 }
 
 const struct model_root *engine_model_root(const struct engine_model *m)
@@ -177,33 +156,40 @@ int engine_only(const json_t *data, const char *const *names, struct dr_error *e
 {
     const char *key;
     json_t *value;
+    size_t n = 0;
+    while (names[n])
+        n++;
     json_object_foreach((json_t *)data, key, value)
     {
         bool known = false;
-        for (size_t i = 0; names[i]; i++)
+        for (size_t i = 0; i < n; i++)
             known |= !strcmp(names[i], key);
         for (size_t i = 0; engine_envelope_members[i]; i++)
             known |= !strcmp(engine_envelope_members[i], key);
         if (!known)
-            return dr_fail_field(err, DR_EINVAL, key, NULL, "a known field; this one is unknown",
-                                 names[0]);
+            return dr_fail_unknown(err, key, "field", key, names, n);
     }
     return 0;
 }
 
-/* The first n keys are spellings of one member; two that differ are an error. */
-static int one_of(const json_t *data, const char *const *keys, int n, const char **ret_text,
-                  struct dr_error *err)
+/* A path or a model's name, into room for DR_PATH_MAX bytes; "" when it is absent. The first n keys
+ * are spellings of one member; two that differ are an error. */
+static int one_path(const json_t *data, const char *const *keys, int n, char *dst,
+                    struct dr_error *err)
 {
+    const char *found = NULL;
+    dst[0] = '\0';
     for (int i = 0; i < n; i++) {
         const char *text = NULL;
         int r = jx_opt_string(data, "data", keys[i], &text, err);
-        if (!r && text && **ret_text && strcmp(text, *ret_text))
+        if (!r && text && found && strcmp(text, found))
             r = dr_fail_field(err, DR_EINVAL, keys[i], text, "the same as under its other name",
-                              *ret_text);
+                              found);
+        if (!r && text)
+            r = path_text_read(keys[i], text, dst, err);
         if (r < 0)
             return r;
-        *ret_text = text ? text : *ret_text;
+        found = text ? text : found;
     }
     return 0;
 }
@@ -212,7 +198,8 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
 {
     static const char *const keys[] = { "model",     "model_path", "model_name", "kernels",
                                         "precision", "stream",     NULL };
-    const char *model = "", *kernels = "auto", *precision = "auto";
+    char model[DR_PATH_MAX];
+    const char *kernels = "auto", *precision = "auto";
     struct loading loading = { .job = job, .last = dr_now() };
     struct pipeline_options how = { .stop = job->stop,
                                     .progress = engine_loading,
@@ -221,7 +208,7 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
     struct pipeline *p;
     int r = engine_only(job->data, keys, err);
     if (!r)
-        r = one_of(job->data, keys, 3, &model, err);
+        r = one_path(job->data, keys, 3, model, err);
     if (!r)
         r = jx_opt_string(job->data, "data", "kernels", &kernels, err);
     if (!r)
@@ -239,9 +226,9 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
         json_decref(warnings);
         warnings = NULL;
     }
-    *ret_data = json_pack("{s:s,s:s,s:s,s:o}", "model_name", checkpoint_path(p->checkpoint), "kind",
-                          checkpoint_kind(p->checkpoint), "message", "model loaded", "warnings",
-                          warnings);
+    *ret_data = json_pack(
+        "{s:o,s:s,s:s,s:o}", "model_name", path_text_json(checkpoint_path(p->checkpoint)), "kind",
+        checkpoint_kind(p->checkpoint), "message", "model loaded", "warnings", warnings);
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 
@@ -258,11 +245,11 @@ int engine_unload_model(void *engine, struct worker_job *job, json_t **ret_data,
 int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { "path", "model", NULL };
-    const char *model = "";
+    char model[DR_PATH_MAX];
     struct engine_model found;
     int r = engine_only(job->data, keys, err);
     if (!r)
-        r = one_of(job->data, keys, 2, &model, err);
+        r = one_path(job->data, keys, 2, model, err);
     if (!r)
         r = engine_find_model(engine, model, &found, err);
     struct digest_options digest = { .stop = job->stop };
@@ -292,13 +279,13 @@ static int ids_json(const struct tok *tok, const char *text, size_t len, json_t 
     return list ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for token ids");
 }
 
-/* A tokenizer of the model, or the built-in table's. */
-static int open_tokenizer(struct engine *e, const char *model, int which, const atomic_int *stop,
-                          struct tok **ret, struct dr_error *err)
+/* A tokenizer of the model, or CLIP's table. */
+static int open_tokenizer(struct engine *e, const char *model, bool clip, int which,
+                          const atomic_int *stop, struct tok **ret, struct dr_error *err)
 {
     struct engine_model found;
     struct checkpoint *c;
-    if (!*model)
+    if (clip)
         return tok_open_builtin(which ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
     int r = engine_find_model(e, model, &found, err);
     if (!r)
@@ -321,10 +308,11 @@ static int fail_long_text(size_t bytes, struct dr_error *err)
 
 int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
-    static const char *const keys[] = { "text", "model", "encoder", NULL };
+    static const char *const keys[] = { "model", "text", "encoder", "clip", NULL };
     json_t *text, *ids;
-    const char *model = "";
+    char model[DR_PATH_MAX];
     int64_t encoder = 1;
+    bool clip = false;
     struct tok *tok;
     int r = engine_only(job->data, keys, err);
     if (!r)
@@ -334,11 +322,15 @@ int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struc
     if (!r && json_string_length(text) > REQUEST_PROMPT_BYTES)
         r = fail_long_text(json_string_length(text), err);
     if (!r)
-        r = jx_opt_string(job->data, "data", "model", &model, err);
+        r = one_path(job->data, keys, 1, model, err);
+    if (!r)
+        r = jx_opt_bool(job->data, "data", "clip", &clip, err);
+    if (!r && clip && *model)
+        r = dr_fail_field(err, DR_EINVAL, "clip", "true", "either clip or a model", NULL);
     if (!r)
         r = jx_opt_int(job->data, "data", "encoder", 1, PROMPT_ENCODERS, &encoder, err);
     if (!r)
-        r = open_tokenizer(engine, model, (int)encoder - 1, job->stop, &tok, err);
+        r = open_tokenizer(engine, model, clip, (int)encoder - 1, job->stop, &tok, err);
     if (r < 0)
         return r;
     r = ids_json(tok, json_string_value(text), json_string_length(text), &ids, err);

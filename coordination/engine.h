@@ -36,6 +36,8 @@ int engine_capabilities(void *engine, struct worker_job *job, json_t **ret_data,
                         struct dr_error *err);
 int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_cache(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
 /* The model of a request, loaded for a kernel set and precision; the shipped small one when it
@@ -66,6 +68,14 @@ const struct model_root *engine_model_root(const struct engine_model *m);
 int engine_backend(struct engine *e, const struct engine_model *model, const char *kernels,
                    enum precision precision, const atomic_int *stop, struct backend **ret,
                    struct dr_error *err);
+/* The same by name: model_names.c. */
+bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret);
+/* DR_ENOENT for what leads nowhere. */
+int model_names_fail(const char *model, struct dr_error *err);
+/* A path inside a folder of --models, as it is now: where links change meanwhile the kernel refuses
+ * what leads out. */
+int engine_find_in_roots(const struct engine *e, const char *path, struct engine_model *ret,
+                         struct dr_error *err);
 /* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 

@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "base/path_text.h"
+#include "base/utf8.h"
 #include "coordination/output.h"
 #include "models/digest.h"
 #include "schedulers/scheduler_factory.h"
@@ -152,6 +154,8 @@ static void model_name(const struct checkpoint *c, char *dst, size_t n)
     const char *base = dr_path_base(checkpoint_path(c));
     size_t len = strlen(base), extension = strlen(dr_path_extension(base));
     snprintf(dst, n, "%.*s", (int)(checkpoint_is_folder(c) ? len : len - extension), base);
+    for (size_t at; (at = utf8_valid_prefix(dst, strlen(dst))) < strlen(dst);)
+        dst[at] = '?'; /* receipts are UTF-8 */
 }
 
 /* Everything that was left open is decided now: said before the first step. */
@@ -283,7 +287,7 @@ static int add_summary(struct result *res, const struct job_timing *timing, json
     if (!r)
         r = jx_set(data, "seed", jx_uint(g->job.seed));
     if (!r)
-        r = jx_set(data, "model_used", json_string(checkpoint_path(g->pipeline->checkpoint)));
+        r = jx_set(data, "model_used", path_text_json(checkpoint_path(g->pipeline->checkpoint)));
     if (!r)
         r = jx_set(data, "inference_steps", json_integer(g->job.sched.steps));
     if (!r)

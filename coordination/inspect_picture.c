@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/path_text.h"
 #include "base/fs.h"
 #include "base/image/image.h"
 #include "base/json.h"
@@ -63,7 +64,7 @@ static int describe(const struct dr_image *image, const struct img_texts *texts,
 {
     const char *parameters = img_texts_find(texts, "parameters");
     const char *receipt = img_texts_find(texts, "darkroom");
-    int r = jx_set(data, "path", json_string(path));
+    int r = jx_set(data, "path", path_text_json(path));
     if (!r)
         r = jx_set(data, "kind", json_string("picture"));
     if (!r)

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/path_text.h"
 #include "base/base64.h"
 #include "base/fs.h"
 #include "base/log.h"
@@ -170,7 +171,7 @@ static int to_file(const struct output *o, const struct buf *file, int index, js
         r = dr_fail_field(err, DR_ELIMIT, "save_path", folder_path, "a shorter path", NULL);
     if (r < 0)
         return r;
-    *ret_entry = json_string(path);
+    *ret_entry = path_text_json(path);
     return *ret_entry ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 

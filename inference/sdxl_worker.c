@@ -7,19 +7,22 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "inference/sampler_names.h"
 #include "models/vae_manager.h"
 #include "schedulers/scheduler_manager.h"
 
-enum { JOB_TEXT_BYTES = 1 << 20 };
+enum { JOB_TEXT_BYTES = 1 << 20, LATENT_FACTOR = 8 };
 
 static const char *const presets[] = { "diffusers" };
 
-/* width or height: the model's own unless given; a multiple of the latent factor. */
+/* width or height: the model's own unless given; a multiple of the latent factor, 8 in all that
+ * SDXL is. */
 static int take_edge(const struct request *q, enum field_id id, const struct pipeline *p,
                      int64_t *ret_edge, struct dr_error *err)
 {
-    int64_t factor = p->latent_factor;
-    int64_t v = request_has(q, id) ? request_int(q, id) : checkpoint_default_size(p->checkpoint);
+    int64_t factor = p ? p->latent_factor : LATENT_FACTOR;
+    int64_t own = p ? checkpoint_default_size(p->checkpoint) : factor;
+    int64_t v = request_has(q, id) ? request_int(q, id) : own;
     if (v % factor == 0 && v >= factor) {
         *ret_edge = v;
         return 0;
@@ -91,13 +94,21 @@ static int take_text(const struct request *q, enum field_id id, struct job *job,
     return *ret_text ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the prompts");
 }
 
+static int fail_missing_prompt(struct dr_error *err)
+{
+    int r = dr_fail_field(err, DR_EINVAL, "prompt", "nothing", "a text (may be empty)", NULL);
+    if (err)
+        snprintf(err->text, sizeof err->text, "prompt is missing");
+    return r;
+}
+
 static int take_prompts(const struct request *q, const struct pipeline *p, struct job *job,
                         struct dr_error *err)
 {
     struct prompt_request *m = &job->prompt;
     (void)p;
     if (!request_has(q, FIELD_prompt) && !request_refused(q, FIELD_prompt))
-        return dr_fail_field(err, DR_EINVAL, "prompt", "nothing", "a text (may be empty)", NULL);
+        return fail_missing_prompt(err);
     int r = take_text(q, FIELD_prompt, job, &m->prompt, err);
     if (!r)
         r = take_text(q, FIELD_prompt_2, job, &m->prompt_2, err);
@@ -178,13 +189,14 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
                          struct error_list *list, struct dr_error *err)
 {
     struct sched_request wanted = {
-        .sampler = request_has(q, FIELD_sampler) ? request_text(q, FIELD_sampler) : NULL,
-        .schedule = request_has(q, FIELD_schedule) ? request_text(q, FIELD_schedule) : NULL,
         .spacing = request_has(q, FIELD_spacing) ? request_text(q, FIELD_spacing) : NULL,
         .eta = request_has(q, FIELD_eta) ? request_real(q, FIELD_eta) : NAN,
         .steps = request_refused(q, FIELD_steps) ? 1 : (int)request_int(q, FIELD_steps),
     };
-    if (request_refused(q, FIELD_sampler))
+    int named = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
+    if (named < 0 && error_list_take(list, named, err) < 0)
+        return named;
+    if (named < 0 || request_refused(q, FIELD_sampler) || request_refused(q, FIELD_scheduler))
         p = NULL; /* its own sampler is not what was meant */
     if (request_refused(q, FIELD_schedule))
         forget(&wanted, "schedule");
@@ -236,7 +248,7 @@ static const struct {
     int (*take)(const struct request *q, const struct pipeline *p, struct job *job,
                 struct dr_error *err);
     bool of_model; /* depends on it */
-} parts[] = { { take_conventions, false }, { take_width, true },    { take_height, true },
+} parts[] = { { take_conventions, false }, { take_width, false },   { take_height, false },
               { take_seed, false },        { take_prompts, false }, { take_layers, true },
               { take_stages, false } };
 

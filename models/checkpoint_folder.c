@@ -282,7 +282,7 @@ static int no_index(struct checkpoint *c, struct dr_error *err)
                        "it, with model_index.json",
                        c->path, name)
              : dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: no model_index.json in it, so this is no diffusers folder", c->path);
+                       "%s: not a diffusers folder: it has no model_index.json", c->path);
     json_decref(config);
     return r;
 }

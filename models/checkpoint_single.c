@@ -34,7 +34,7 @@ static int add_tensor(struct checkpoint *c, const struct safetensors *st, const 
     struct weight_source src = checkpoint_source(st, t, 0, 1);
     if (target->transpose) {
         if (src.shape.n != 2)
-            return dr_fail(err, DR_EFORMAT, "%s: tensor '%s' is no matrix", st->path, t->name);
+            return dr_fail(err, DR_EFORMAT, "%s: tensor '%s' is not a matrix", st->path, t->name);
         src.shape = SHAPE2(t->shape.d[1], t->shape.d[0]);
     }
     return tensor_table_add(&c->tables[target->component], &c->texts, target->name, &src,

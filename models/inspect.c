@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/path_text.h"
 #include "base/json.h"
 #include "base/utf8.h"
 #include "models/checkpoint.h"
@@ -172,7 +173,7 @@ static int describe_files(const struct checkpoint *c, json_t *list)
     for (size_t i = 0; !r && i < c->n_files; i++) {
         json_t *file = json_object();
         r = jx_add(list, file);
-        SET(file, "path", json_string(c->file_names[i]));
+        SET(file, "path", path_text_json(c->file_names[i]));
         SET(file, "size", json_integer((json_int_t)c->files[i]->map.size));
     }
     return r;
@@ -186,7 +187,7 @@ static int describe_checkpoint(const struct checkpoint *c, json_t *o)
     for (size_t i = 0; i < c->n_files; i++)
         size += (int64_t)c->files[i]->map.size;
     int r = 0;
-    SET(o, "path", json_string(c->path));
+    SET(o, "path", path_text_json(c->path));
     SET(o, "kind", json_string(checkpoint_kind(c)));
     SET(o, "description", json_string("an SDXL checkpoint"));
     SET(o, "layout", json_string(c->folder ? "diffusers" : "single"));
@@ -224,7 +225,7 @@ static int describe_file(const struct safetensors *st, json_t *o)
     }
     const struct file_kind *kind = classify(&st->header);
     int r = 0;
-    SET(o, "path", json_string(st->path));
+    SET(o, "path", path_text_json(st->path));
     SET(o, "kind", json_string(kind->id));
     SET(o, "description", json_string(kind->text));
     SET(o, "layout", json_string("single"));

@@ -270,6 +270,23 @@ static int apply_spacing(const struct sched_request *request, struct sched_confi
     return 0;
 }
 
+/* "eta: not used by euler (samplers that take it: euler_a, ddim)" */
+static int fail_eta(const struct sched_info *sampler, const char *got, struct dr_error *err)
+{
+    char takers[160] = "";
+    size_t n, used = 0;
+    const struct sched_info *const *all = sched_all(&n);
+    for (size_t i = 0; i < n && used < sizeof takers; i++)
+        if (all[i]->takes_eta)
+            used += (size_t)snprintf(takers + used, sizeof takers - used, "%s%s", used ? ", " : "",
+                                     all[i]->name);
+    int r = dr_fail_field(err, DR_EINVAL, "eta", got, "none", NULL);
+    if (err)
+        snprintf(err->text, sizeof err->text, "eta: not used by %s (samplers that take it: %s)",
+                 sampler->name, takers);
+    return r;
+}
+
 static int apply_numbers(const struct sched_request *request, struct sched_config *c,
                          struct dr_error *err)
 {
@@ -287,8 +304,8 @@ static int apply_numbers(const struct sched_request *request, struct sched_confi
     bool takes = c->sampler->takes_eta;
     if (!(request->eta >= 0 && request->eta <= (takes ? 1 : 0))) {
         snprintf(got, sizeof got, "%g", request->eta);
-        return dr_fail_field(err, DR_EINVAL, "eta", got, takes ? "0 to 1" : "none",
-                             takes ? NULL : "this sampler draws no noise");
+        return takes ? dr_fail_field(err, DR_EINVAL, "eta", got, "0 to 1", NULL)
+                     : fail_eta(c->sampler, got, err);
     }
     c->eta = takes ? request->eta : 0;
     return 0;

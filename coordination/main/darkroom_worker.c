@@ -9,6 +9,8 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/standard.h"
+#include "base/path_text.h"
+#include "base/size_text.h"
 #include "coordination/ml_worker_direct.h"
 #include "coordination/signals.h"
 
@@ -17,21 +19,27 @@ static const char usage[] =
     "Reads requests as JSON lines from stdin, writes answers as JSON lines to stdout, logs to "
     "stderr.\n"
     "\n"
-    "  -r, --root DIR          files of requests must lie in DIR (repeatable; none: base64 only)\n"
-    "  -M, --models DIR        models must lie in DIR (repeatable; none: anywhere)\n"
+    "  -r, --root DIR          folder in which requests may read and write files (repeatable; "
+    "none: "
+    "base64 only)\n"
+    "  -M, --models DIR        folder in which models must lie (repeatable; none: anywhere)\n"
     "  -t, --threads N         threads (default: all cores this process may use)\n"
     "  -k, --kernels NAME      kernel set (default: the best of this machine)\n"
     "      --queue N           most requests waiting (default: 64)\n"
-    "      --memory-limit N    bytes a job may be planned to use (default: what is free)\n"
-    "      --cache DIR         packed weights are kept in DIR (default: weights in the cache "
-    "folder)\n"
-    "      --cache-limit N     bytes they may take there (default: 32 GiB; 0: none are kept)\n"
+    "      --memory-limit SIZE most memory a job may be planned to use (default: what is free)\n"
+    "      --cache DIR         folder for packed weights (default: ~/.cache/darkroom/weights)\n"
+    "      --cache-limit SIZE  most they may take there (default: 32G; 0: none are kept)\n"
     "      --grace SECONDS     after SIGTERM the running job has so long to finish (default: 10)\n"
     "      --log-json          log as JSON lines\n"
-    "  -h, --help              this text\n"
-    "  -V, --version           version\n"
+    "  -h, --help              show this help\n"
+    "  -V, --version           show the version\n"
     "\n"
-    "DARKROOM_LOG is the level of the log: off, error, warn (default), info or debug.\n";
+    "SIZE is 64G, 1.5G, 500M, 20GB or bytes: G is 2^30 bytes, GB 10^9. DARKROOM_MODELS lists "
+    "folders, "
+    "with ':'\n"
+    "between, in which models are also looked for by name. DARKROOM_LOG is the level of the log: "
+    "off, error,\n"
+    "warn (default), info or debug.\n";
 
 enum { OPT_QUEUE = 256, OPT_MEMORY, OPT_CACHE, OPT_CACHE_LIMIT, OPT_GRACE, OPT_LOG_JSON };
 
@@ -61,7 +69,17 @@ static int add_text(json_t *o, const char *list, const char *text)
         if (jx_set(o, list, array) < 0)
             return DR_ENOMEM;
     }
-    return jx_add(array, json_string(text));
+    return jx_add(array, path_text_json(text));
+}
+
+/* A size in bytes; complains and returns false otherwise. */
+static bool set_size(json_t *o, const char *name, const char *key, const char *text)
+{
+    int64_t value;
+    if (size_text_read(text, &value))
+        return jx_set(o, key, json_integer(value)) == 0;
+    fprintf(stderr, "darkroom-worker: --%s: got %s, expected %s\n", name, text, SIZE_TEXT_EXPECTED);
+    return false;
 }
 
 /* The whole of `text` as a number; complains and returns false otherwise. */
@@ -115,11 +133,11 @@ static int read_option(int c, json_t *o, int64_t *grace)
     case OPT_QUEUE:
         return set_number(o, "queue", "queue", optarg) ? -1 : 2;
     case OPT_MEMORY:
-        return set_number(o, "memory-limit", "memory_limit", optarg) ? -1 : 2;
+        return set_size(o, "memory-limit", "memory_limit", optarg) ? -1 : 2;
     case OPT_CACHE:
-        return jx_set(o, "cache", json_string(optarg)) < 0 ? 1 : -1;
+        return jx_set(o, "cache", path_text_json(optarg)) < 0 ? 1 : -1;
     case OPT_CACHE_LIMIT:
-        return set_number(o, "cache-limit", "cache_limit", optarg) ? -1 : 2;
+        return set_size(o, "cache-limit", "cache_limit", optarg) ? -1 : 2;
     case OPT_GRACE:
         return set_grace(optarg, grace) ? -1 : 2;
     case OPT_LOG_JSON:

@@ -9,9 +9,9 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/nearest.h"
+#include "base/path_text.h"
 #include "base/utf8.h"
-#include "core/communication/words.h"
+#include "core/communication/request_impl.h"
 
 static const struct field_info fields[FIELD_COUNT] = {
 #define FIELD(name_, type_, option_, letter_, aliases_, lo_, hi_, dflt_, choices_, unit_, help_)   \
@@ -30,7 +30,7 @@ static const struct field_info fields[FIELD_COUNT] = {
 #undef FIELD
 };
 
-enum { NAME_BYTES = 128, DEPTH = 2 };
+enum { NAME_BYTES = REQUEST_NAME_BYTES };
 
 #define EXACT_REAL 9007199254740992.0 /* 2^53: above, a real may stand for several integers */
 
@@ -44,7 +44,7 @@ void request_init(struct request *r)
     memset(r, 0, sizeof *r);
 }
 
-static void value_clear(struct field_value *v)
+void request_value_clear(struct field_value *v)
 {
     dr_free(v->text);
     json_decref(v->map);
@@ -56,43 +56,7 @@ void request_free(struct request *r)
     if (!r)
         return;
     for (int i = 0; i < FIELD_COUNT; i++)
-        value_clear(&r->value[i]);
-}
-
-static int find_field(const char *name)
-{
-    for (int i = 0; i < FIELD_COUNT; i++)
-        if (!strcmp(fields[i].name, name) || word_in(fields[i].aliases, name))
-            return i;
-    return -1;
-}
-
-/* Is `name` an object that some alias reaches into? */
-static bool is_group(const char *name)
-{
-    size_t n = strlen(name);
-    for (int i = 0; i < FIELD_COUNT; i++)
-        for (const char *p = fields[i].aliases; *p;) {
-            size_t len = strcspn(p, " ");
-            if (len > n && !memcmp(p, name, n) && p[n] == '.')
-                return true;
-            p += len;
-            p += *p == ' ';
-        }
-    return false;
-}
-
-static int fail_unknown(const char *path, const char *name, struct dr_error *err)
-{
-    const char *names[FIELD_COUNT];
-    for (int i = 0; i < FIELD_COUNT; i++)
-        names[i] = fields[i].name;
-    const char *near = dr_nearest(name, names, FIELD_COUNT);
-    char full[NAME_BYTES], hint[NAME_BYTES];
-    snprintf(full, sizeof full, "%s%s%s", path, *path ? "." : "", name);
-    snprintf(hint, sizeof hint, "nearest field: %s", near ? near : "");
-    return dr_fail_field(err, DR_EINVAL, full, NULL, "a known field; this one is unknown",
-                         near ? hint : NULL);
+        request_value_clear(&r->value[i]);
 }
 
 /* "1 to 16", "at least 1" ... of a numeric field. */
@@ -202,11 +166,29 @@ static void choices_text(const char *choices, char *dst, size_t n)
     }
 }
 
+static bool is_path(const struct field_info *f)
+{
+    return f->type == FIELD_TYPE_TEXT && !strcmp(f->unit, "path");
+}
+
+/* "--model: empty path" */
+static int fail_empty(const char *path, const char *what, struct dr_error *err)
+{
+    char expected[16];
+    snprintf(expected, sizeof expected, "a %s", what);
+    int r = dr_fail_field(err, DR_EINVAL, path, "\"\"", expected, NULL);
+    if (err)
+        snprintf(err->text, sizeof err->text, "%.*s: empty %s", NAME_BYTES, path, what);
+    return r;
+}
+
 static int set_string(const struct field_info *f, const char *path, const char *text, size_t n,
                       struct field_value *v, struct dr_error *err)
 {
     char expected[200], got[160];
     bool is_prompt = strstr(f->name, "prompt") != NULL;
+    if (!n && f->type != FIELD_TYPE_TEXT) /* an empty prompt is a prompt */
+        return fail_empty(path, "name", err);
     size_t limit = is_prompt ? REQUEST_PROMPT_BYTES : REQUEST_TEXT_BYTES;
     if (n > limit) {
         snprintf(got, sizeof got, "%zu bytes", n);
@@ -257,18 +239,52 @@ static int set_two(const struct field_info *f, const char *path, const char *tex
     return 0;
 }
 
+/* A path as its text has it. */
+static int set_path_text(const char *path, const char *text, struct field_value *v,
+                         struct dr_error *err)
+{
+    char file[DR_PATH_MAX];
+    if (!*text)
+        return fail_empty(path, "path", err);
+    int r = path_text_read(path, text, file, err);
+    if (r < 0)
+        return r;
+    v->text = dr_strdup(DR_TAG_BASE, file);
+    return v->text ? 0 : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
+}
+
+static int set_path(const char *path, const json_t *value, struct field_value *v,
+                    struct dr_error *err)
+{
+    const char *text = json_string_value(value);
+    if (strlen(text) != json_string_length(value))
+        return dr_fail_field(err, DR_EINVAL, path, NULL, "text without NUL characters", NULL);
+    return set_path_text(path, text, v, err);
+}
+
+/* Names with paths; the map keeps the paths' own bytes, which need not be UTF-8. */
 static int set_map(const char *path, const json_t *value, struct field_value *v,
                    struct dr_error *err)
 {
     const char *key;
     json_t *item;
+    v->map = json_object();
     json_object_foreach((json_t *)value, key, item)
     {
+        struct field_value file = { .set = true };
+        char full[2 * NAME_BYTES];
+        snprintf(full, sizeof full, "%s.%s", path, key);
         if (!json_is_string(item))
             return dr_fail_field(err, DR_EINVAL, path, jx_kind(item), "names with text values",
                                  key);
+        int r = set_path(full, item, &file, err);
+        if (r < 0)
+            return r;
+        r = jx_set(v->map, key, json_string_nocheck(file.text));
+        request_value_clear(&file);
+        if (r < 0)
+            return dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
     }
-    v->map = json_deep_copy(value);
     return v->map ? 0 : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
 }
 
@@ -287,13 +303,16 @@ static int fail_kind(const struct field_info *f, const char *path, const json_t 
         [FIELD_TYPE_PAIR] = "a string \"TOP,LEFT\"",
         [FIELD_TYPE_MAP] = "an object of names and texts",
     };
-    return dr_fail_field(err, DR_EINVAL, path, jx_kind(value), kinds[f->type], NULL);
+    bool quoted = json_is_string(value) && strlen(json_string_value(value)) < 40;
+    char got[64];
+    snprintf(got, sizeof got, "the string \"%s\"", quoted ? json_string_value(value) : "");
+    return dr_fail_field(err, DR_EINVAL, path, quoted ? got : jx_kind(value), kinds[f->type], NULL);
 }
 
 /* A value from JSON. Integers with a zero fraction (30.0) count as integers: some JSON writers make
  * them. */
-static int value_from_json(const struct field_info *f, const char *path, const json_t *value,
-                           struct field_value *v, struct dr_error *err)
+int request_value_from_json(const struct field_info *f, const char *path, const json_t *value,
+                            struct field_value *v, struct dr_error *err)
 {
     const char *literal = jx_literal(value);
     if (literal && (f->type == FIELD_TYPE_INT || f->type == FIELD_TYPE_REAL))
@@ -323,6 +342,8 @@ static int value_from_json(const struct field_info *f, const char *path, const j
     case FIELD_TYPE_TEXT:
     case FIELD_TYPE_CHOICE:
     case FIELD_TYPE_NAME:
+        if (json_is_string(value) && is_path(f))
+            return set_path(path, value, v, err);
         if (json_is_string(value))
             return set_string(f, path, json_string_value(value), json_string_length(value), v, err);
         break;
@@ -339,87 +360,6 @@ static int value_from_json(const struct field_info *f, const char *path, const j
     return fail_kind(f, path, value, err);
 }
 
-static bool values_equal(const struct field_value *a, const struct field_value *b)
-{
-    return a->i == b->i && a->j == b->j && a->real == b->real && !a->text == !b->text &&
-           (!a->text || !strcmp(a->text, b->text)) && !a->map == !b->map &&
-           (!a->map || json_equal(a->map, b->map));
-}
-
-static int accept(struct request *r, int id, const char *path, const json_t *value,
-                  struct dr_error *err)
-{
-    struct field_value v = { .set = true };
-    int code = value_from_json(&fields[id], path, value, &v, err);
-    if (code < 0)
-        goto out;
-    if (r->value[id].set && !values_equal(&r->value[id], &v)) {
-        code = dr_fail_field(err, DR_EINVAL, path, "another value than under its other name",
-                             "one value for one field", fields[id].name);
-        goto out;
-    }
-    value_clear(&r->value[id]);
-    r->value[id] = v;
-    return 0;
-out:
-    value_clear(&v);
-    r->value[id].refused = true;
-    return code;
-}
-
-static bool listed(const char *const *names, const char *name)
-{
-    for (; names && *names; names++)
-        if (!strcmp(*names, name))
-            return true;
-    return false;
-}
-
-/* One object: the data itself (group "") or a group inside it. */
-static int parse_object(struct request *r, const json_t *object, const char *path,
-                        const char *group, const char *const *ignored, struct error_list *list,
-                        struct dr_error *err)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)object, key, value)
-    {
-        char name[NAME_BYTES], full[NAME_BYTES];
-        if (json_is_null(value) || (!*group && listed(ignored, key)))
-            continue;
-        snprintf(name, sizeof name, "%s%s%s", group, *group ? "." : "", key);
-        snprintf(full, sizeof full, "%s%s%s", path, *path ? "." : "", name);
-        int id = find_field(name), code;
-        if (!*group && is_group(key) && json_is_object(value) && !jx_literal(value))
-            code = parse_object(r, value, path, key, NULL, list, err);
-        else if (id < 0)
-            code = fail_unknown(path, name, err);
-        else
-            code = accept(r, id, full, value, err);
-        if (code < 0 && (code = error_list_take(list, code, err)) < 0)
-            return code;
-    }
-    return 0;
-}
-
-int request_parse_all(const json_t *data, const char *path, const char *const *ignored,
-                      struct error_list *list, struct request *ret, struct dr_error *err)
-{
-    request_init(ret);
-    if (!json_is_object(data))
-        return dr_fail_field(err, DR_EINVAL, path, jx_kind(data), "an object", NULL);
-    int code = parse_object(ret, data, path, "", ignored, list, err);
-    if (code < 0)
-        request_free(ret);
-    return code;
-}
-
-int request_parse(const json_t *data, const char *path, const char *const *ignored,
-                  struct request *ret, struct dr_error *err)
-{
-    return request_parse_all(data, path, ignored, NULL, ret, err);
-}
-
 static int map_add(struct field_value *v, const char *path, const char *text, struct dr_error *err)
 {
     const char *eq = strchr(text, '=');
@@ -428,13 +368,18 @@ static int map_add(struct field_value *v, const char *path, const char *text, st
         return dr_fail_field(err, DR_EINVAL, path, text, "NAME=FILE", NULL);
     memcpy(name, text, (size_t)(eq - text));
     name[eq - text] = '\0';
+    if (utf8_check(name, strlen(name), path, err) < 0)
+        return DR_EINVAL;
     if (!v->map)
         v->map = json_object();
     if (json_object_get(v->map, name))
         return dr_fail_field(err, DR_EINVAL, path, text, "each name once", NULL);
-    return jx_set(v->map, name, json_string(eq + 1)) < 0
-               ? dr_fail(err, DR_ENOMEM, "%s: out of memory", path)
-               : 0;
+    struct field_value file = { .set = true };
+    int r = set_path_text(path, eq + 1, &file, err);
+    if (!r && jx_set(v->map, name, json_string_nocheck(file.text)) < 0)
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
+    request_value_clear(&file);
+    return r;
 }
 
 static int number_from_text(const struct field_info *f, const char *path, const char *text,
@@ -474,6 +419,8 @@ static int value_from_text(const struct field_info *f, const char *path, const c
     case FIELD_TYPE_PAIR:
         return set_two(f, path, text, v, err);
     default:
+        if (is_path(f))
+            return set_path_text(path, text, v, err);
         if (utf8_check(text, strlen(text), path, err) < 0)
             return DR_EINVAL;
         return set_string(f, path, text, strlen(text), v, err);
@@ -493,12 +440,27 @@ int request_set_text(struct request *r, enum field_id id, const char *text, stru
     struct field_value v = { .set = true };
     int code = value_from_text(f, path, text, &v, err);
     if (code < 0) {
-        value_clear(&v);
+        request_value_clear(&v);
         return code;
     }
-    value_clear(&r->value[id]);
+    request_value_clear(&r->value[id]);
     r->value[id] = v;
     return 0;
+}
+
+/* Names with paths as text. */
+static json_t *map_json(const json_t *map)
+{
+    const char *key;
+    json_t *item, *o = json_object();
+    json_object_foreach((json_t *)map, key, item)
+    {
+        if (jx_set(o, key, path_text_json(json_string_value(item))) < 0) {
+            json_decref(o);
+            return NULL;
+        }
+    }
+    return o;
 }
 
 static json_t *value_json(const struct field_info *f, const struct field_value *v)
@@ -519,9 +481,9 @@ static json_t *value_json(const struct field_info *f, const struct field_value *
                  f->type == FIELD_TYPE_SIZE ? 'x' : ',', v->j);
         return json_string(two);
     case FIELD_TYPE_MAP:
-        return json_deep_copy(v->map);
+        return map_json(v->map);
     default:
-        return json_string(v->text);
+        return is_path(f) ? path_text_json(v->text) : json_string(v->text);
     }
 }
 
@@ -550,7 +512,7 @@ bool request_refused(const struct request *r, enum field_id id)
 
 void request_unset(struct request *r, enum field_id id)
 {
-    value_clear(&r->value[id]);
+    request_value_clear(&r->value[id]);
 }
 
 int64_t request_int(const struct request *r, enum field_id id)

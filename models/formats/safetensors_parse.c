@@ -382,6 +382,15 @@ static int by_metadata_key(const void *a, const void *b)
     return strcmp(((const struct st_metadata *)a)->key, ((const struct st_metadata *)b)->key);
 }
 
+static int fail_truncated(const char *what, const char *says, uint64_t bytes, uint64_t file_size,
+                          struct dr_error *err)
+{
+    return dr_fail(err, DR_EFORMAT,
+                   "%s: file is truncated: %s %" PRIu64 " bytes, the file has %" PRIu64
+                   " (incomplete download?)",
+                   what, says, bytes, file_size);
+}
+
 /* The tensors must tile the data exactly. */
 static int check_places(const struct scan *s, uint64_t data_size)
 {
@@ -398,10 +407,9 @@ static int check_places(const struct scan *s, uint64_t data_size)
             return bad_tensor(s, DR_EFORMAT, t->name,
                               "%" PRIu64 " bytes before it belong to no tensor", t->begin - at);
         if (t->end > data_size)
-            return bad_tensor(s, DR_EFORMAT, t->name,
-                              "ends at byte %" PRIu64 " of the data, which has only %" PRIu64
-                              " (a download cut off?)",
-                              t->end, data_size);
+            return fail_truncated(s->what, "the header describes",
+                                  h->data_at + h->tensors[h->n_tensors - 1].end,
+                                  h->data_at + data_size, s->err);
         at = t->end;
     }
     if (at != data_size)
@@ -450,7 +458,9 @@ static int header_size(const uint8_t *bytes, size_t n, uint64_t file_size, const
                        size_t *ret, struct dr_error *err)
 {
     if (n < PREFIX || file_size < PREFIX)
-        return dr_fail(err, DR_EFORMAT, "%s: %" PRIu64 " bytes are too few for a safetensors file",
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: %" PRIu64 " bytes are too few for a safetensors file "
+                       "(incomplete download?)",
                        what, file_size);
     uint64_t size = 0;
     for (int i = PREFIX - 1; i >= 0; i--)
@@ -458,11 +468,10 @@ static int header_size(const uint8_t *bytes, size_t n, uint64_t file_size, const
     if (size > ST_HEADER_MAX)
         return dr_fail(err, DR_ELIMIT,
                        "%s: header of %" PRIu64
-                       " bytes, at most %d accepted: no safetensors file, or a damaged one",
+                       " bytes, at most %d accepted: not a safetensors file, or a damaged one",
                        what, size, ST_HEADER_MAX);
     if (size > file_size - PREFIX || size > n - PREFIX)
-        return dr_fail(err, DR_EFORMAT, "%s: header of %" PRIu64 " bytes in a file of %" PRIu64,
-                       what, size, file_size);
+        return fail_truncated(what, "the header has", size, file_size, err);
     if (size < 2)
         return dr_fail(err, DR_EFORMAT, "%s: header of %" PRIu64 " bytes, too short", what, size);
     *ret = (size_t)size;

@@ -90,7 +90,7 @@ static int numbered_from_decoder(struct special *s, const json_t *decoder, struc
         struct added_spec spec;
         long long number = strtoll(key, &end, 10);
         if (end == key || *end)
-            return dr_fail(err, DR_EFORMAT, "%s: '%s' is no id", where, key);
+            return dr_fail(err, DR_EFORMAT, "%s: '%s' is not an id", where, key);
         if (!json_is_object(value))
             return dr_fail(err, DR_EFORMAT, "%s: %s under '%s', expected an object", where,
                            jx_kind(value), key);

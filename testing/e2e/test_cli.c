@@ -57,27 +57,27 @@ static void mistakes_are_one_line_and_status_2(void **state)
     program_folder();
     must_say(2, "genrate: no such verb (nearest: generate)", "genrate", NULL, NULL);
     must_say(2, "--widht: no such option (nearest: --width)", "generate", "--widht", "3");
-    must_say(2, "--prompt: missing", "generate", NULL, NULL);
+    must_say(2, "--prompt is missing", "generate", NULL, NULL);
     must_say(2, "--steps: got 0, expected an integer from 1 to 1000", "generate", "--steps", "0");
     must_say(2, "--cfg: got nan", "generate", "--cfg", "nan");
     must_say(2, "--format: got gif, expected one of png, jpeg, webp", "generate", "--format",
              "gif");
     must_say(2, "--original-size: got 5", "generate", "--original-size", "5");
     must_say(2,
-             "generate: unexpected argument 'a', expected options only (a prompt goes behind -p or "
+             "generate: unexpected argument 'a', expected options only (a prompt follows -p or "
              "--prompt, in quotes: -p \"a red circle\")",
              "generate", "a", "red");
-    must_say(2, "plan: unexpected argument 'what', expected options only (a prompt goes behind -p",
+    must_say(2, "plan: unexpected argument 'what', expected options only (a prompt follows -p",
              "plan", "what", NULL);
     must_say(2, "bench: unexpected argument 'x', expected options only (see darkroom help bench)",
              "bench", "x", NULL);
     must_say(2,
-             "tokens: unexpected argument 'red', expected only TEXT (what has blanks goes in "
+             "tokens: unexpected argument 'red', expected only TEXT (put text with blanks in "
              "quotes; see darkroom help tokens)",
              "tokens", "a", "red");
     must_say(2, "help: unexpected argument 'plan'", "help", "generate", "plan");
-    must_say(2, "convert: got nothing to do, expected --int8, the one conversion there is",
-             "convert", NULL, NULL);
+    must_say(2, "convert: got nothing to do, expected --int8: a copy of the model", "convert", NULL,
+             NULL);
     must_say(2, "(darkroom convert --int8 -m MODEL -o COPY)\n", "convert", "-o", "copy");
     must_say(2, "--output: got nothing, expected a path for the copy", "convert", "--int8", NULL);
     must_say(2, "--quiet: got yes", "generate", "--quiet=yes", NULL);
@@ -87,7 +87,28 @@ static void mistakes_are_one_line_and_status_2(void **state)
     must_say(2, "frob: no such verb or topic (see darkroom help)", "help", "frob", NULL);
     must_say(2, "samplres: no such verb or topic (nearest: samplers)", "help", "samplres", NULL);
     must_say(2, "genrate: no such verb or topic (nearest: generate)", "help", "genrate", NULL);
-    must_say(2, "tokens: got nothing, expected TEXT", "tokens", NULL, NULL);
+    must_say(2, "tokens: expected one text, as an argument or after -p", "tokens", NULL, NULL);
+    must_say(2, "after -p, not both", "tokens", "x", "-px");
+    must_say(2, "--model: empty path", "generate", "-px", "--model=");
+    must_say(2, "--output: empty path", "generate", "-px", "--output=");
+    must_say(2, "--dump-stages: empty path", "generate", "-px", "--dump-stages=");
+    must_say(2, "--sampler: empty name", "generate", "-px", "--sampler=");
+    must_say(2, "--kernels: empty name", "bench", "--kernels=", NULL);
+    must_say(2, "--model: empty path", "tokens", "x", "--model=");
+    must_say(2, "--config: empty path", "devices", "--config=", NULL);
+    must_say(2, "inspect: empty path", "inspect", "", NULL);
+    must_say(2, "--cfg-scale: got 7, expected the value of --cfg", "plan", "--cfg=5",
+             "--cfg-scale=7");
+    must_say(2, "--cfgscale: no such option (nearest: --cfg-scale)", "plan", "--cfgscale", "7");
+    must_say(2, "--config: got nowhere, expected a file (no such file)", "plan", "--config",
+             "nowhere");
+    must_say(2, "cache: got sweep, expected list, clear or prune SIZE", "cache", "sweep", NULL);
+    must_say(2, "cache: got prune, expected prune SIZE", "cache", "prune", NULL);
+    must_say(2, "cache: got much, expected a size such as", "cache", "prune", "much");
+    must_say(2, "cache: got 1G, expected nothing after", "cache", "clear", "1G");
+    must_say(2, "expected --cache or --quick, not both", "check", "--cache", "--quick");
+    must_say(2, "--threads: got 1025, expected an integer from 0 to 1024", "devices", "-t1025",
+             NULL);
     must_say(2, "--encoder: got 3, expected 1|2", "tokens", "--encoder=3", "x");
     must_say(2, "bash, zsh or fish", "completion", "tcsh", NULL);
 }
@@ -96,8 +117,14 @@ static void mistakes_are_one_line_and_status_2(void **state)
 static void a_missing_model_is_told_in_one_way(void **state)
 {
     (void)state;
-    static const char *const missing[] = { "no/such/model", "/no/such/model", "nosuchmodel",
-                                           "./nosuch.safetensors", "" /* a link */ };
+    static const char *const missing[] = { "no/such/model",
+                                           "/no/such/model",
+                                           "nosuchmodel",
+                                           "./nosuch.safetensors",
+                                           "" /* a link */,
+                                           "stabilityai/sdxl",
+                                           "https://host/sdxl.safetensors",
+                                           "no/such.safetensors" };
     static const char *const verbs[][4] = { { "generate", "-px", "-m" },
                                             { "validate", "-px", "-m" },
                                             { "plan", "-px", "-m" },
@@ -109,9 +136,14 @@ static void a_missing_model_is_told_in_one_way(void **state)
     for (size_t i = 0; i < sizeof missing / sizeof *missing; i++) {
         const char *name = *missing[i] ? missing[i] : "./link";
         struct program p;
+        bool hub = !strcmp(name, "stabilityai/sdxl"), url = strstr(name, "://") != NULL;
         snprintf(text, sizeof text,
-                 "darkroom: --model: got %s, expected a file or folder that is there, or a model's "
-                 "name\n",
+                 hub   ? "darkroom: --model: no such file or folder: %s (if this is a Hugging Face "
+                         "id: it is not downloaded; give the path of a .safetensors file or "
+                         "diffusers folder)\n"
+                 : url ? "darkroom: --model: %s is a URL; download the file and give its path\n"
+                       : "darkroom: --model: no such file, folder or model name: %s (see darkroom "
+                         "help models)\n",
                  name);
         for (size_t v = 0; v < sizeof verbs / sizeof *verbs; v++) {
             program_run(&p, 1, verbs[v][0], verbs[v][1], verbs[v][2], name, NULL);
@@ -122,10 +154,8 @@ static void a_missing_model_is_told_in_one_way(void **state)
         assert_non_null(strstr(program_err(&p), text));
         program_free(&p);
         program_run(&p, 1, "inspect", name, NULL); /* which has no such option */
-        snprintf(text, sizeof text,
-                 "darkroom: model: got %s, expected a file or folder that is there, or a model's "
-                 "name\n",
-                 name);
+        memmove(text + strlen("darkroom: "), text + strlen("darkroom: --"),
+                strlen(text + strlen("darkroom: --")) + 1);
         assert_string_equal(program_err(&p), text);
         program_free(&p);
     }
@@ -419,12 +449,12 @@ static void other_verbs_answer(void **state)
     struct program p;
     json_t *o;
     program_folder();
-    program_run(&p, 0, "tokens", "a red circle", "--json", NULL);
+    program_run(&p, 0, "tokens", "a red circle", "--clip", "--json", NULL);
     assert_ptr_equal(
         strstr(program_out(&p), "{\"success\":true,\"ids\":[320,736,7117],\"seconds\":"),
         program_out(&p));
     program_free(&p);
-    program_run(&p, 0, "tokens", "a red circle", NULL);
+    program_run(&p, 0, "tokens", "--clip", "-p", "a red circle", NULL);
     assert_string_equal(program_out(&p), "320 736 7117\n");
     program_free(&p);
     program_run(&p, 0, "tokens", "", "--json", NULL);
@@ -548,7 +578,7 @@ static void the_configuration_is_read(void **state)
     program_free(&p);
     assert_int_equal(dr_write_file("config/darkroom/config.yaml", "model: tinny\n", 13, NULL), 0);
     program_run(&p, 1, "plan", "-p", "x", NULL);
-    assert_non_null(strstr(program_err(&p), "got tinny, expected a file or folder"));
+    assert_non_null(strstr(program_err(&p), "no such file, folder or model name: tinny"));
     program_free(&p);
     program_run(&p, 0, "version", NULL); /* which needs none */
     program_free(&p);

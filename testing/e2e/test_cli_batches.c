@@ -104,7 +104,11 @@ static void mistakes_come_before_the_first(void **state)
     };
     program_folder();
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
-        RUN(2, "--count: got ", "generate", SMALL, "-p", "a", "--count", counts[i]);
+        RUN(2, *counts[i] ? "--count: got " : "--count: empty value", "generate", SMALL, "-p", "a",
+            "--count", counts[i]);
+    RUN(2, "--count: got 0", "generate", SMALL, "-p", "a", "--batch-count", "0");
+    RUN(2, "--batch-count: got 3, expected the value of --count", "generate", SMALL, "-p", "a",
+        "--count", "2", "--batch-count", "3");
     RUN(2, "only one picture", "generate", SMALL, "-p", "a", "-p", "b", "-o", "-");
     RUN(2, "only one picture", "generate", SMALL, "-p", "a", "--count", "2", "-o", "-");
     RUN(2, "--seed: got 9223372036854775808", "generate", SMALL, "-p", "a", "--count", "2", "-s",

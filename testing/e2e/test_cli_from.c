@@ -187,7 +187,7 @@ static void bad_receipts_are_refused(void **state)
         { "{\"prompt\":\"x\",\"steps\":100000}", "its receipt: steps: got 100000", 2 },
         { "{\"prompt\":\"x\",\"prompt\":\"y\"}", "its receipt is damaged", 1 },
         { "{\"prompt\":\"x\",\"seed\":1e999}", "its receipt is damaged", 1 },
-        { "{\"steps\":2}", "--prompt: missing", 2 },
+        { "{\"steps\":2}", "--prompt is missing", 2 },
     };
     program_folder();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

@@ -264,6 +264,9 @@ static void validate_finds_all_there_is(void **state)
     } cases[] = {
         { "{\"prompt\":\"x\"}", { NULL } },
         { "{}", { "prompt" } },
+        { "{\"prompt\":\"x\",\"model\":\"\",\"scheduler\":\"karas\"}", { "model", "scheduler" } },
+        { "{\"prompt\":\"x\",\"sampler\":\"euler\",\"scheduler\":\"heun\"}", { "scheduler" } },
+        { "{\"prompt\":\"x\",\"n_iter\":2,\"scheduler\":\"\"}", { "n_iter", "scheduler" } },
         /* a wrong type, out of range, unknown, not a multiple, no such name */
         { "{\"prompt\":7,\"steps\":0,\"widht\":64,\"width\":1001,\"height\":1003,\"sampler\":"
           "\"eular\","
@@ -273,7 +276,7 @@ static void validate_finds_all_there_is(void **state)
         /* nothing follows from a model that is not there, a value of the wrong type, or a name */
         { "{\"prompt\":\"x\",\"model\":\"/no/such\",\"kernels\":\"mmx\",\"eta\":0.5,\"width\":1001,"
           "\"schedule\":\"karas\"}",
-          { "kernels", "model", "schedule" } },
+          { "kernels", "model", "width", "schedule" } },
         { "{\"prompt\":\"x\",\"model\":7,\"kernels\":\"mmx\",\"batch_size\":99}",
           { "model", "batch_size", "kernels" } },
         { "{\"prompt\":\"x\",\"kernels\":\"mmx\",\"width\":1001}", { "kernels", "width" } },
@@ -388,7 +391,7 @@ static void a_wrong_kernel_set_lets_the_model_be(void **state)
             char data[600];
             const char *paths[] = { wrong[i][1], "width", NULL };
             snprintf(data, sizeof data, "{\"prompt\":\"x\",\"width\":1001,%s,\"model\":\"%s\"}",
-                     wrong[i][0], other ? "" : program_model());
+                     wrong[i][0], other ? "tiny" : program_model());
             must_find(&h, data, paths);
             assert_int_equal(held(&h, "weights"), weights);
             assert_int_equal(held(&h, "prompt"), prompt);

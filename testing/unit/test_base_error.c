@@ -52,7 +52,7 @@ static void long_words_are_cut(void **state)
     assert_int_equal(strlen(err.path), sizeof err.path - 1);
     memset(&err, 0, sizeof err);
     assert_int_equal(dr_while(&err, DR_ENOMEM, "loading"), DR_ENOMEM);
-    assert_string_equal(err.text, "memory could not be had (while loading)");
+    assert_string_equal(err.text, "not enough memory (while loading)");
 }
 
 /* An answer in JSON takes whole characters only. */
@@ -197,7 +197,26 @@ static void a_list_goes_on_where_it_makes_sense(void **state)
     assert_int_equal(error_list_go_on(NULL, DR_ENOENT, &e), DR_ENOENT);
 }
 
+/* Errors quote files and paths of any bytes, and go into JSON. */
+static void texts_are_utf8(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    dr_fail(&err, DR_EIO, "a\xff\xfe\xc3\xa9\xc3(%s\xe2\x82", "\x80");
+    assert_string_equal(err.text, "a??\xc3\xa9?(???");
+    dr_fail_field(&err, DR_EINVAL, "m\xffodel", "\xc0\x80", "b", NULL);
+    assert_string_equal(err.text, "m?odel: got ??, expected b");
+    assert_string_equal(err.path, "m?odel");
+    assert_string_equal(err.got, "??");
+    char longest[600];
+    memset(longest, 0xff, sizeof longest);
+    longest[sizeof longest - 1] = '\0';
+    dr_fail(&err, DR_EIO, "%s", longest);
+    assert_int_equal(strspn(err.text, "?"), strlen(err.text));
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(texts_are_utf8),
     cmocka_unit_test(words_and_fields),
     cmocka_unit_test(long_words_are_cut),
     cmocka_unit_test(words_are_cut_between_characters),

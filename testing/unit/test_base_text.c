@@ -2,6 +2,7 @@
 #include "testing/helpers/test.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/nearest.h"
+#include "base/path_text.h"
+#include "base/size_text.h"
 #include "base/utf8.h"
 
 static void every_scalar_goes_round(void **state)
@@ -254,7 +257,105 @@ static void time_passes(void **state)
     assert_int_equal(strlen(cut), 4);
 }
 
+static void sizes_are_read_in_one_way(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        int64_t bytes; /* -1: refused */
+    } cases[] = {
+        { "0", 0 },
+        { "1234", 1234 },
+        { "12B", 12 },
+        { "64G", (int64_t)64 << 30 },
+        { "64g", (int64_t)64 << 30 },
+        { "500M", (int64_t)500 << 20 },
+        { "3K", 3072 },
+        { "3kB", 3000 },
+        { "20GB", 20000000000 },
+        { "20gb", 20000000000 },
+        { "20GiB", (int64_t)20 << 30 },
+        { "1.5G", 1610612736 },
+        { "0.5GB", 500000000 },
+        { "0.1GB", 100000000 },
+        { "2T", (int64_t)2 << 40 },
+        { "9223372036854775807", INT64_MAX },
+        { "9223372036854775808", -1 },
+        { "8388608T", -1 },
+        { "99999999999G", -1 },
+        { "", -1 },
+        { "G", -1 },
+        { "-1", -1 },
+        { "+1", -1 },
+        { " 1", -1 },
+        { "1 G", -1 },
+        { "1.5", -1 },
+        { "1.G", -1 },
+        { ".5G", -1 },
+        { "1,5G", -1 },
+        { "1e9", -1 },
+        { "0x10", -1 },
+        { "5X", -1 },
+        { "5GG", -1 },
+        { "5GiBs", -1 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t bytes = -1;
+        bool read = size_text_read(cases[i].text, &bytes);
+        if (bytes != cases[i].bytes || read != (bytes >= 0))
+            fail_msg("'%s': %lld", cases[i].text, (long long)bytes);
+    }
+}
+
+static void paths_become_text_and_back(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *text;
+    } cases[] = {
+        { "/a/b.png", "/a/b.png" },
+        { "a b%41", "a b%41" },
+        { "/h\xc3\xa9", "/h\xc3\xa9" },
+        { "/\xff", "file:///%FF" },
+        { "/a b/\xc3\x28%", "file:///a%20b/%C3%28%25" },
+        { "/\xed\xa0\x80.npy", "file:///%ED%A0%80.npy" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf text;
+        char path[DR_PATH_MAX];
+        buf_init(&text, DR_TAG_TEST, 0);
+        assert_int_equal(path_text_write(cases[i].path, &text), 0);
+        assert_string_equal(buf_text(&text), cases[i].text);
+        assert_int_equal(path_text_read("f", buf_text(&text), path, NULL), 0);
+        assert_string_equal(path, cases[i].path);
+        buf_free(&text);
+    }
+    /* a path that looks like a URL is written as one; a relative one becomes absolute */
+    static const char *const relative[] = { "file://x", "sub/\xfe" };
+    for (size_t i = 0; i < 2; i++) {
+        struct buf text;
+        char path[DR_PATH_MAX], here[DR_PATH_MAX], whole[2 * DR_PATH_MAX];
+        buf_init(&text, DR_TAG_TEST, 0);
+        assert_non_null(getcwd(here, sizeof here));
+        assert_int_equal(path_text_write(relative[i], &text), 0);
+        assert_int_equal(path_text_read("f", buf_text(&text), path, NULL), 0);
+        snprintf(whole, sizeof whole, "%s/%s", here, relative[i]);
+        assert_string_equal(path, whole);
+        buf_free(&text);
+    }
+    char longest[PATH_TEXT_BYTES + DR_PATH_MAX], path[DR_PATH_MAX];
+    memset(longest, 'a', sizeof longest);
+    longest[DR_PATH_MAX] = '\0';
+    assert_int_equal(path_text_read("f", longest, path, NULL), DR_ELIMIT);
+    longest[DR_PATH_MAX] = 'a';
+    longest[sizeof longest - 1] = '\0';
+    memcpy(longest, "file:///", 8);
+    assert_int_equal(path_text_read("f", longest, path, NULL), DR_ELIMIT);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(sizes_are_read_in_one_way),
+    cmocka_unit_test(paths_become_text_and_back),
     cmocka_unit_test(every_scalar_goes_round),
     cmocka_unit_test(bad_utf8_is_refused),
     cmocka_unit_test(base64_goes_round),

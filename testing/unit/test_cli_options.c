@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "cli/cli.h"
+#include "cli/settings.h"
 #include "testing/helpers/test.h"
 
 static const struct option_info table[] = {
@@ -15,6 +16,13 @@ static const struct option_info table[] = {
     { .name = "quiet", .letter = 'q', .choices = "", .id = 3 },
     { .name = "json", .letter = 'j', .choices = "", .id = 4 },
     { .name = "cfg-rescale", .value = "X", .choices = "", .id = 5 },
+    { .name = "cfg",
+      .field = "guidance_scale",
+      .aliases = "cfg_scale hyperparameters.guidance_scale",
+      .letter = 'g',
+      .value = "X",
+      .choices = "",
+      .id = 6 },
 };
 
 /* What was seen, as text: "width=5 quiet <file>". */
@@ -86,6 +94,13 @@ static void every_spelling_is_read(void **state)
         { { "--", "--width", "-q" }, "<--width> <-q>" },
         { { "-q", "--", "--" }, "quiet <-->" },
         { { "--width", "--" }, "width=--" },
+        { { "--cfg_rescale", "5" }, "cfg-rescale=5" },
+        { { "--cfg-scale", "5" }, "cfg=5" },
+        { { "--cfg_scale=5" }, "cfg=5" },
+        { { "--guidance-scale", "5" }, "cfg=5" },
+        { { "--guidance_scale", "5", "--cfg", "5.0" }, "cfg=5 cfg=5.0" },
+        { { "--cfg", "5", "-g7" }, "cfg=5 cfg=7" },
+        { { "-W5", "--width", "6" }, "width=5 width=6" },
         { { "" }, "<>" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -105,7 +120,14 @@ static void mistakes_are_told(void **state)
         const char *words;
     } cases[] = {
         { { "--widht", "5" }, "--widht: no such option (nearest: --width)" },
-        { { "--cfg_rescale", "5" }, "nearest: --cfg-rescale" },
+        { { "--cfgscale", "5" }, "nearest: --cfg-scale" },
+        { { "--guidance-scal", "5" }, "nearest: --guidance-scale" },
+        { { "--hyperparameters.guidance_scale", "5" }, "no such option" },
+        { { "--cfg", "5", "--cfg-scale", "7" },
+          "--cfg-scale: got 7, expected the value of --cfg, which is the same option" },
+        { { "--cfg_scale=5", "--guidance-scale=7" }, "the value of --cfg_scale" },
+        { { "--guidance_scale=5", "-g7" }, "-g: got 7, expected the value of --guidance_scale" },
+        { { "-g", "7", "--cfg-scale", "8" }, "the value of -g" },
         { { "--zzzzzzzzzz" }, "--zzzzzzzzzz: no such option" },
         { { "--wid", "5" }, "--wid: no such option" },
         { { "-x" }, "-x: no such option" },
@@ -205,6 +227,60 @@ static void the_tables_are_sound(void **state)
     assert_true(verbs >= 12);
 }
 
+/* Each spelling of the table is an option, with '-' or '_', and a key of the configuration. */
+static void aliases_are_options(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *spelled;
+        enum field_id id;
+    } cases[] = {
+        { "--negative-prompt", FIELD_negative_prompt },
+        { "--cfg-scale", FIELD_guidance_scale },
+        { "--guidance_scale", FIELD_guidance_scale },
+        { "--num-inference-steps", FIELD_steps },
+        { "--sampling_steps", FIELD_steps },
+        { "--scheduler", FIELD_scheduler },
+        { "--sampling-method", FIELD_sampler },
+        { "--sampler-name", FIELD_sampler },
+        { "--batch-size", FIELD_batch_size },
+        { "--num_images", FIELD_batch_size },
+        { "--num-images-per-prompt", FIELD_batch_size },
+        { "--batch-count", (enum field_id)(FIELD_COUNT + OPT_count) },
+        { "--n_iter", (enum field_id)(FIELD_COUNT + OPT_count) },
+        { "--prompt_2", FIELD_prompt_2 },
+        { "--model-path", FIELD_model },
+        { "--output-format", FIELD_format },
+        { "--timestep-spacing", FIELD_spacing },
+        { "--crops-coords-top-left", FIELD_crop },
+        { "--guidance-rescale", FIELD_guidance_rescale },
+        { "--schedule-type", FIELD_schedule },
+    };
+    struct option_info options[CLI_OPTIONS], keys[SETTINGS_KEYS];
+    int n = cli_options(&cli_generate, options), n_keys = settings_keys(keys), tried = 0;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *name = cases[i].spelled + 2;
+        int found = -1;
+        for (int k = 0; k < n; k++)
+            found = option_has_name(&options[k], name, strlen(name)) ? options[k].id : found;
+        if (found != (int)cases[i].id)
+            fail_msg("%s", cases[i].spelled);
+    }
+    for (int i = 0; i < n; i++) {
+        const char *state_of = NULL, *alias;
+        for (int len; (len = option_alias(&options[i], &state_of, &alias)); tried++)
+            for (int k = 0; k < n; k++)
+                if (option_has_name(&options[k], alias, (size_t)len) != (k == i))
+                    fail_msg("%.*s and --%s", len, alias, options[k].name);
+    }
+    assert_true(tried > 20);
+    tried = 0;
+    for (int i = 0; i < n_keys; i++)
+        tried += option_has_name(&keys[i], "cfg_scale", 9) ||
+                 option_has_name(&keys[i], "negative-prompt", 15);
+    assert_int_equal(tried, 2);
+}
+
 static void generate_has_the_fields(void **state)
 {
     (void)state;
@@ -231,7 +307,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_spelling_is_read),       cmocka_unit_test(mistakes_are_told),
     cmocka_unit_test(a_refusal_ends_the_parsing),   cmocka_unit_test(a_list_gets_all_refusals),
     cmocka_unit_test(memory_that_is_short_is_told), cmocka_unit_test(choices_are_walked),
-    cmocka_unit_test(the_tables_are_sound),         cmocka_unit_test(generate_has_the_fields),
+    cmocka_unit_test(aliases_are_options),          cmocka_unit_test(the_tables_are_sound),
+    cmocka_unit_test(generate_has_the_fields),
 };
 
 int main(int argc, char **argv)

@@ -28,6 +28,7 @@ static void call_free(struct cli_call *call)
     dr_free(call->output);
     dr_free(call->cache);
     dr_free(call->cache_limit);
+    dr_free(call->model);
 }
 
 static int take(struct cli_call *call, const char *text, struct dr_error *err)
@@ -117,7 +118,11 @@ static void the_cache_is_the_configurations(void **state)
     } cases[] = { { "cache-limit: 0\n", "0" },
                   { "cache-limit: 1234\n", "1234" },
                   { "cache-limit: 500M\n", "524288000" },
-                  { "cache-limit: 64G\n", "68719476736" } };
+                  { "cache-limit: 64G\n", "68719476736" },
+                  { "cache-limit: 20GB\n", "20000000000" },
+                  { "cache-limit: 20GiB\n", "21474836480" },
+                  { "cache_limit: 1.5G\n", "1610612736" },
+                  { "cache-limit: 2t\n", "2199023255552" } };
     struct cli_call call;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         call_init(&call);
@@ -144,10 +149,16 @@ static void bad_settings_have_a_line(void **state)
         { "generate:\n  steps: 3\n", "no such key" },
         { "\n\nsteps: many\n", "config.yaml:3: steps: got many, expected an integer" },
         { "format: gif\n", "png, jpeg, webp" },
-        { "cache-limit: much\n", "config.yaml:1: cache-limit: got much, expected bytes" },
+        { "cache-limit: much\n", "config.yaml:1: cache-limit: got much, expected a size such" },
+        { "cfg: 5\ncfg-scale: 7\n", "config.yaml:2: cfg-scale: the same key as cfg in line 1" },
+        { "cfgscal: 5\n", "nearest: cfg-scale" },
+        { "model: ''\n", "config.yaml:1: model: empty path" },
+        { "sampler: ''\n", "expected a name" },
+        { "cache-limit: 1.5\n", "got 1.5" },
+        { "cache-limit: 5X\n", "got 5X" },
+        { "cache-limit: ''\n", "expected a size" },
         { "cache-limit: -1\n", "got -1" },
         { "cache-limit: 9999999999G\n", "got 9999999999G" },
-        { "cache-limit: 1GB\n", "got 1GB" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct cli_call call;
@@ -203,13 +214,13 @@ static void help_names_its_topics(void **state)
     int n = 0;
     buf_init(&out, DR_TAG_TEST, 0);
     assert_int_equal(help_overview(80, &out), 0);
-    assert_non_null(strstr(buf_text(&out), "\ntopics, "));
+    assert_non_null(strstr(buf_text(&out), "\ntopics:\n"));
     for (; (list = list_at(n)); n++) {
         snprintf(row, sizeof row, "\n  %-12s%.20s", list->name, list->summary);
         if (!strstr(buf_text(&out), row))
             fail_msg("%s", list->name);
     }
-    assert_int_equal(n, 5);
+    assert_int_equal(n, 7);
     buf_free(&out);
 }
 
@@ -321,7 +332,13 @@ static void sizes_are_readable(void **state)
     assert_string_equal(report_size(12345678, text), "12.3 MB");
     assert_string_equal(report_size(999999, text), "1.0 MB");
     assert_string_equal(report_size(6.9e9, text), "6.9 GB");
-    assert_string_equal(report_size(5e15, text), "5000 TB");
+    assert_string_equal(report_size(5e15, text), "5.0 PB");
+    assert_string_equal(report_flops(272128199.256e9, text), "272 PFLOP");
+    assert_string_equal(report_flops(2.5e9, text), "2.5 GFLOP");
+    assert_string_equal(report_flops(12, text), "12 FLOP");
+    assert_string_equal(report_count(8142059, text), "8.1 M");
+    assert_string_equal(report_count(2567463684, text), "2.6 G");
+    assert_string_equal(report_count(7, text), "7");
 }
 
 static void a_verb_is_found_or_a_near_one(void **state)

@@ -114,7 +114,8 @@ static void two_spellings_must_agree(void **state)
     assert_int_equal(request_int(&r, FIELD_steps), 7);
     request_free(&r);
     must_refuse("{\"steps\":7,\"num_inference_steps\":8}", DR_EINVAL, "data.num_inference_steps",
-                "steps");
+                "steps is the same field");
+    must_refuse("{\"cfg\":7,\"cfg_scale\":8}", DR_EINVAL, "data.cfg_scale", "(cfg is the same");
     must_refuse("{\"width\":64,\"dimensions\":{\"width\":72}}", DR_EINVAL, "data.dimensions.width",
                 "width");
     must_refuse("{\"model\":\"a\",\"model_path\":\"b\"}", DR_EINVAL, "data.model_path", "model");
@@ -124,10 +125,27 @@ static void two_spellings_must_agree(void **state)
 static void unknown_fields_name_the_nearest(void **state)
 {
     (void)state;
-    must_refuse("{\"widht\":64}", DR_EINVAL, "data.widht", "nearest field: width");
+    must_refuse("{\"widht\":64}", DR_EINVAL, "data.widht", "unknown field (nearest: width)");
     must_refuse("{\"hyperparameters\":{\"sampling\":1}}", DR_EINVAL,
                 "data.hyperparameters.sampling", "unknown");
     must_refuse("{\"guidance-scale\":1}", DR_EINVAL, "data.guidance-scale", "guidance_scale");
+    static const char *const near[][2] = {
+        { "promt", "prompt" },
+        { "cfgscale", "cfg_scale" },
+        { "guidance_scal", "guidance_scale" },
+        { "num_inferense_steps", "num_inference_steps" },
+        { "sampler_nam", "sampler_name" },
+        { "num_image", "num_images" },
+        { "shedule", "schedule" },
+        { "negativ_prompt", "negative_prompt" },
+    };
+    for (size_t i = 0; i < sizeof near / sizeof *near; i++) {
+        char text[64], path[64], words[64];
+        snprintf(text, sizeof text, "{\"%s\":1}", near[i][0]);
+        snprintf(path, sizeof path, "data.%s", near[i][0]);
+        snprintf(words, sizeof words, "unknown field (nearest: %s)", near[i][1]);
+        must_refuse(text, DR_EINVAL, path, words);
+    }
     must_refuse("{\"qqqqqqqqqqqq\":1}", DR_EINVAL, "data.qqqqqqqqqqqq", "unknown");
     must_refuse("{\"dimensions\":5}", DR_EINVAL, "data.dimensions", "unknown");
 }
@@ -304,7 +322,7 @@ static void seeds_are_exact(void **state)
                 "got 18446744073709551616");
     must_refuse("{\"seed\":1e999}", DR_EINVAL, "data.seed", "got 1e999");
     must_refuse("{\"seed\":18446744073709551615,\"hyperparameters\":{\"seed\":-1}}", DR_EINVAL,
-                "data.hyperparameters.seed", "other name");
+                "data.hyperparameters.seed", "seed is the same field");
 }
 
 /* Other fields name themselves when a number is too large for any of them. */
@@ -403,12 +421,110 @@ static void text_is_read_whole(void **state)
         { FIELD_load_stage, "=a.npy", DR_EINVAL },
         { FIELD_load_stage, "image=", DR_EINVAL },
         { FIELD_prompt, "", 0 },
+        { FIELD_prompt_2, "", 0 },
+        { FIELD_negative_prompt, "", 0 },
+        { FIELD_model, "", DR_EINVAL },
+        { FIELD_dump_stages, "", DR_EINVAL },
+        { FIELD_sampler, "", DR_EINVAL },
+        { FIELD_scheduler, "", DR_EINVAL },
+        { FIELD_kernels, "", DR_EINVAL },
+        { FIELD_model, "m\xff.safetensors", 0 },
+        { FIELD_load_stage, "image=a\xff.npy", 0 },
+        { FIELD_load_stage, "ima\xffge=a.npy", DR_EINVAL },
+        { FIELD_sampler, "eul\xff", DR_EINVAL },
         { FIELD_prompt, "\xc3\x28", DR_EINVAL },
         { FIELD_prompt, "\xed\xa0\x80", DR_EINVAL },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (set_text(cases[i].id, cases[i].text) != cases[i].code)
             fail_msg("%s '%s'", field_info(cases[i].id)->name, cases[i].text);
+}
+
+/* What other programs send in every request asks for nothing, and something else is refused. */
+static void members_that_ask_for_nothing_are_skipped(void **state)
+{
+    (void)state;
+    struct request r;
+    struct dr_error err = { 0 };
+    if (parse("{\"prompt\":\"x\",\"n_iter\":1,\"send_images\":true,\"save_images\":false,"
+              "\"override_settings\":{},\"alwayson_scripts\":{},\"styles\":[],\"subseed\":-1,"
+              "\"subseed_strength\":0.0,\"script_name\":\"None\",\"seed\":null,\"eta\":null,"
+              "\"s_tmax\":null,\"enable_hr\":false,\"hr_scale\":1.5,\"hr_upscaler\":\"4x\","
+              "\"denoising_strength\":0.7,\"width\":1024.0,"
+              "\"refiner_checkpoint\":\"\"}",
+              &r, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(request_int(&r, FIELD_width), 1024);
+    assert_false(request_has(&r, FIELD_seed) || request_has(&r, FIELD_eta));
+    request_free(&r);
+    must_refuse("{\"n_iter\":4}", DR_EUNSUPPORTED, "data.n_iter", "got 4, expected only 1");
+    must_refuse("{\"enable_hr\":true}", DR_EUNSUPPORTED, "data.enable_hr", "only false");
+    must_refuse("{\"styles\":[\"a\"]}", DR_EUNSUPPORTED, "data.styles", "got [\"a\"]");
+    must_refuse("{\"override_settings\":{\"sd_vae\":\"x\"}}", DR_EUNSUPPORTED,
+                "data.override_settings", "fields of the request");
+    must_refuse("{\"send_images\":\"true\"}", DR_EUNSUPPORTED, "data.send_images", "only true");
+    must_refuse("{\"hyperparameters\":{\"n_iter\":1}}", DR_EINVAL, "data.hyperparameters.n_iter",
+                "unknown");
+}
+
+/* Types are JSON's own; the error names the field and shows what came. */
+static void numbers_in_strings_are_refused(void **state)
+{
+    (void)state;
+    must_refuse("{\"steps\":\"30\"}", DR_EINVAL, "data.steps",
+                "got the string \"30\", expected an integer");
+    must_refuse("{\"cfg_scale\":\"7.5\"}", DR_EINVAL, "data.cfg_scale", "expected a number");
+    must_refuse("{\"batch_size\":\"2\"}", DR_EINVAL, "data.batch_size", "\"2\"");
+    must_refuse("{\"steps\":30.5}", DR_EINVAL, "data.steps", "an integer");
+    must_refuse("{\"prompt\":5}", DR_EINVAL, "data.prompt", "a string");
+    must_refuse("{\"metadata\":\"true\"}", DR_EINVAL, "data.metadata", "true or false");
+}
+
+static void empty_paths_and_names_are_refused(void **state)
+{
+    (void)state;
+    must_refuse("{\"model\":\"\"}", DR_EINVAL, "data.model", "data.model: empty path");
+    must_refuse("{\"model_path\":\"\"}", DR_EINVAL, "data.model_path", "empty path");
+    must_refuse("{\"save_path\":\"\"}", DR_EINVAL, "data.save_path", "empty path");
+    must_refuse("{\"sampler\":\"\"}", DR_EINVAL, "data.sampler", "empty name");
+    must_refuse("{\"scheduler\":\"\"}", DR_EINVAL, "data.scheduler", "empty name");
+    must_refuse("{\"load_stage\":{\"image\":\"\"}}", DR_EINVAL, "data.load_stage.image",
+                "empty path");
+    struct request r;
+    assert_int_equal(parse("{\"model\":null,\"negative_prompt\":\"\",\"prompt\":\"\"}", &r, NULL),
+                     0);
+    assert_false(request_has(&r, FIELD_model));
+    assert_true(request_has(&r, FIELD_negative_prompt));
+    request_free(&r);
+}
+
+/* A path of any bytes goes through JSON as a URL and comes back. */
+static void paths_of_any_bytes_go_through_json(void **state)
+{
+    (void)state;
+    struct request r;
+    struct dr_error err = { 0 };
+    assert_int_equal(parse("{\"model\":\"file:///m%FFx/a%20b\",\"load_stage\":{\"image\":"
+                           "\"FILE://localhost/a%c3%28.npy\",\"context\":\"plain %41.npy\"}}",
+                           &r, &err),
+                     0);
+    assert_string_equal(request_text(&r, FIELD_model), "/m\xffx/a b");
+    json_t *map = r.value[FIELD_load_stage].map;
+    assert_string_equal(json_string_value(json_object_get(map, "image")), "/a\xc3\x28.npy");
+    assert_string_equal(json_string_value(json_object_get(map, "context")), "plain %41.npy");
+    json_t *back = request_json(&r);
+    assert_non_null(back);
+    assert_string_equal(json_string_value(json_object_get(back, "model")), "file:///m%FFx/a%20b");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(back, "load_stage"), "image")),
+        "file:///a%C3%28.npy");
+    json_decref(back);
+    request_free(&r);
+    must_refuse("{\"model\":\"file:///a%00b\"}", DR_EINVAL, "data.model", "NUL");
+    must_refuse("{\"model\":\"file:///a%4\"}", DR_EINVAL, "data.model", "hexadecimal");
+    must_refuse("{\"model\":\"file:///a%zz\"}", DR_EINVAL, "data.model", "hexadecimal");
+    must_refuse("{\"model\":\"file://server/a\"}", DR_EINVAL, "data.model", "this machine");
+    must_refuse("{\"save_path\":\"file://\"}", DR_EINVAL, "data.save_path", "this machine");
 }
 
 static void choices_become_canonical(void **state)
@@ -517,6 +633,10 @@ static void memory_may_end_anywhere(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(members_that_ask_for_nothing_are_skipped),
+    cmocka_unit_test(numbers_in_strings_are_refused),
+    cmocka_unit_test(empty_paths_and_names_are_refused),
+    cmocka_unit_test(paths_of_any_bytes_go_through_json),
     cmocka_unit_test(every_alias_is_its_field),
     cmocka_unit_test(two_spellings_must_agree),
     cmocka_unit_test(unknown_fields_name_the_nearest),

@@ -72,7 +72,7 @@ static void refused(const char *json, int code, const char *path, const char *wo
 static void errors_name_the_field_and_the_nearest(void **state)
 {
     open_model(state);
-    refused("{}", DR_EINVAL, "prompt", "may be empty");
+    refused("{}", DR_EINVAL, "prompt", "prompt is missing");
     refused("{\"prompt\":\"\",\"width\":100}", DR_EINVAL, "width", "nearest: 104");
     refused("{\"prompt\":\"\",\"width\":99}", DR_EINVAL, "width", "nearest: 96");
     refused("{\"prompt\":\"\",\"height\":4095}", DR_EINVAL, "height", "nearest: 4096");

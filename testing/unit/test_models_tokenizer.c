@@ -210,7 +210,7 @@ static void hostile_folders_are_refused(void **state)
         { FILES(VOCAB, MERGES, "{\"added_tokens_decoder\":[]}"), DR_EFORMAT,
           "added_tokens_decoder" },
         { FILES(VOCAB, MERGES, "{\"added_tokens_decoder\":{\"x\":{\"content\":\"q\"}}}"),
-          DR_EFORMAT, "'x' is no id" },
+          DR_EFORMAT, "'x' is not an id" },
         { FILES(VOCAB, MERGES, "{\"added_tokens_decoder\":{\"-3\":{\"content\":\"q\"}}}"),
           DR_EFORMAT, "id -3" },
         { FILES(VOCAB, MERGES, "{\"added_tokens_decoder\":{\"3\":\"q\"}}"), DR_EFORMAT,

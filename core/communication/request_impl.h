@@ -1,0 +1,28 @@
+/* request_impl.h - what request.c and request_parse.c share. */
+#ifndef DR_CORE_COMMUNICATION_REQUEST_IMPL_H
+#define DR_CORE_COMMUNICATION_REQUEST_IMPL_H
+
+#include "core/communication/request.h"
+
+enum { REQUEST_NAME_BYTES = 128 };
+
+void request_value_clear(struct field_value *v);
+
+/* Fills *v; `path` names the field in errors. */
+int request_value_from_json(const struct field_info *f, const char *path, const json_t *value,
+                            struct field_value *v, struct dr_error *err);
+
+/* neutral.def: a member of other programs' requests that asks for nothing at certain values. */
+struct neutral {
+    const char *name;
+    const char *values; /* JSON texts, with '|' between them; "*": any */
+    const char *hint;   /* what to use instead, "" if there is nothing */
+};
+
+/* NULL: no such member. */
+const struct neutral *neutral_find(const char *name);
+/* 0 when the value asks for nothing, DR_EUNSUPPORTED when it does. */
+int neutral_check(const struct neutral *n, const char *path, const json_t *value,
+                  struct dr_error *err);
+
+#endif

@@ -1,0 +1,164 @@
+/* request_parse.c - a request from JSON: names, groups, and one value for one field. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/alloc.h"
+#include "base/nearest.h"
+#include "core/communication/request_impl.h"
+#include "core/communication/words.h"
+
+enum { NAME_BYTES = REQUEST_NAME_BYTES, SPELLINGS = 256 };
+
+struct reader {
+    struct request *request;
+    const char *path;           /* of the data, "" or "data" */
+    const char *const *ignored; /* members that are somebody else's; NULL: none */
+    struct error_list *list;
+    struct dr_error *err;
+    char spelled[FIELD_COUNT][NAME_BYTES]; /* the name that gave each field */
+};
+
+static int find_field(const char *name)
+{
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        const struct field_info *f = field_info((enum field_id)i);
+        if (!strcmp(f->name, name) || word_in(f->aliases, name))
+            return i;
+    }
+    return -1;
+}
+
+/* Is `name` an object that some alias reaches into? */
+static bool is_group(const char *name)
+{
+    size_t n = strlen(name);
+    for (int i = 0; i < FIELD_COUNT; i++)
+        for (const char *p = field_info((enum field_id)i)->aliases; *p;) {
+            size_t len = strcspn(p, " ");
+            if (len > n && !memcmp(p, name, n) && p[n] == '.')
+                return true;
+            p += len;
+            p += *p == ' ';
+        }
+    return false;
+}
+
+static void full_name(const struct reader *r, const char *name, char dst[NAME_BYTES])
+{
+    snprintf(dst, NAME_BYTES, "%s%s%s", r->path, *r->path ? "." : "", name);
+}
+
+/* The nearest of all spellings: a name of another program is nearer to itself than to a field of
+ * ours that only looks like it. */
+static int fail_unknown(const struct reader *r, const char *name)
+{
+    char words[SPELLINGS][64], full[NAME_BYTES];
+    const char *names[SPELLINGS];
+    size_t n = 0;
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        const struct field_info *f = field_info((enum field_id)i);
+        if (n < SPELLINGS)
+            names[n++] = f->name;
+        for (const char *p = f->aliases; *p && n < SPELLINGS; n++) {
+            size_t len = strcspn(p, " ");
+            snprintf(words[n], sizeof words[n], "%.*s", (int)len, p);
+            names[n] = words[n];
+            p += len;
+            p += *p == ' ';
+        }
+    }
+    full_name(r, name, full);
+    return dr_fail_unknown(r->err, full, "field", name, names, n);
+}
+
+static bool values_equal(const struct field_value *a, const struct field_value *b)
+{
+    return a->i == b->i && a->j == b->j && a->real == b->real && !a->text == !b->text &&
+           (!a->text || !strcmp(a->text, b->text)) && !a->map == !b->map &&
+           (!a->map || json_equal(a->map, b->map));
+}
+
+static int accept(struct reader *r, int id, const char *name, const json_t *value)
+{
+    struct field_value v = { .set = true }, *kept = &r->request->value[id];
+    char full[NAME_BYTES], hint[NAME_BYTES + 32];
+    full_name(r, name, full);
+    int code = request_value_from_json(field_info((enum field_id)id), full, value, &v, r->err);
+    if (!code && kept->set && !values_equal(kept, &v)) {
+        snprintf(hint, sizeof hint, "%s is the same field", r->spelled[id]);
+        code = dr_fail_field(r->err, DR_EINVAL, full, "another value", "one value for one field",
+                             hint);
+    }
+    if (code < 0) {
+        request_value_clear(&v);
+        kept->refused = true;
+        return code;
+    }
+    request_value_clear(kept);
+    *kept = v;
+    snprintf(r->spelled[id], sizeof r->spelled[id], "%s", name);
+    return 0;
+}
+
+static bool listed(const char *const *names, const char *name)
+{
+    for (; names && *names; names++)
+        if (!strcmp(*names, name))
+            return true;
+    return false;
+}
+
+static int parse_object(struct reader *r, const json_t *object, const char *group);
+
+static int parse_member(struct reader *r, const char *group, const char *key, const json_t *value)
+{
+    char name[NAME_BYTES], full[NAME_BYTES];
+    if (json_is_null(value) || (!*group && listed(r->ignored, key)))
+        return 0;
+    if (!*group && is_group(key) && json_is_object(value) && !jx_literal(value))
+        return parse_object(r, value, key);
+    snprintf(name, sizeof name, "%s%s%s", group, *group ? "." : "", key);
+    int id = find_field(name);
+    if (id >= 0)
+        return accept(r, id, name, value);
+    const struct neutral *other = neutral_find(name);
+    if (!other)
+        return fail_unknown(r, name);
+    full_name(r, name, full);
+    return neutral_check(other, full, value, r->err);
+}
+
+/* One object: the data itself (group "") or a group inside it. */
+static int parse_object(struct reader *r, const json_t *object, const char *group)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)object, key, value)
+    {
+        int code = parse_member(r, group, key, value);
+        if (code < 0 && (code = error_list_take(r->list, code, r->err)) < 0)
+            return code;
+    }
+    return 0;
+}
+
+int request_parse_all(const json_t *data, const char *path, const char *const *ignored,
+                      struct error_list *list, struct request *ret, struct dr_error *err)
+{
+    struct reader r = {
+        .request = ret, .path = path, .ignored = ignored, .list = list, .err = err
+    };
+    request_init(ret);
+    if (!json_is_object(data))
+        return dr_fail_field(err, DR_EINVAL, path, jx_kind(data), "an object", NULL);
+    int code = parse_object(&r, data, "");
+    if (code < 0)
+        request_free(ret);
+    return code;
+}
+
+int request_parse(const json_t *data, const char *path, const char *const *ignored,
+                  struct request *ret, struct dr_error *err)
+{
+    return request_parse_all(data, path, ignored, NULL, ret, err);
+}

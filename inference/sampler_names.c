@@ -1,0 +1,122 @@
+/* sampler_names.c - see sampler_names.h. */
+#include "inference/sampler_names.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/nearest.h"
+#include "schedulers/scheduler_factory.h"
+#include "schedulers/schedules.h"
+
+enum { LIST_BYTES = 400, NAMES = 128 };
+
+struct names {
+    const char *sampler, *schedule, *scheduler;
+};
+
+static int clash(const char *scheduler, const char *field, const char *name, struct dr_error *err)
+{
+    char expected[160];
+    snprintf(expected, sizeof expected, "what agrees with %s %.80s", field, name);
+    int r = dr_fail_field(err, DR_EINVAL, "scheduler", scheduler, expected, NULL);
+    if (err)
+        snprintf(err->text, sizeof err->text, "scheduler: %.80s contradicts %s %.80s", scheduler,
+                 field, name);
+    return r;
+}
+
+static size_t schedule_list(const char **names, char *dst, size_t n)
+{
+    size_t count, used = 0;
+    const struct schedule_info *const *all = schedule_all(&count);
+    dst[0] = '\0';
+    for (size_t i = 0; i < count; i++) {
+        names[i] = all[i]->name;
+        if (used < n)
+            used += (size_t)snprintf(dst + used, n - used, "%s%s", i ? ", " : "", all[i]->name);
+    }
+    return count;
+}
+
+/* Lists schedules, and samplers too where one would do. */
+static int fail_unknown(const char *scheduler, bool samplers, struct dr_error *err)
+{
+    char schedules[LIST_BYTES / 2], list[LIST_BYTES] = "", got[80];
+    const char *names[NAMES];
+    size_t n = schedule_list(names, schedules, sizeof schedules), count, used = 0;
+    const struct sched_info *const *all = sched_all(&count);
+    for (size_t i = 0; samplers && i < count && n < NAMES; i++) {
+        names[n++] = all[i]->name;
+        if (used < sizeof list)
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s",
+                                     i ? ", " : " or a sampler: ", all[i]->name);
+    }
+    const char *near = dr_nearest(scheduler, names, n);
+    snprintf(got, sizeof got, "%s", scheduler);
+    int r = dr_fail(err, DR_EINVAL, "scheduler: got %s, expected a noise schedule: %s%s%s%s%s", got,
+                    schedules, list, near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
+    if (!err)
+        return r;
+    snprintf(err->path, sizeof err->path, "scheduler");
+    snprintf(err->got, sizeof err->got, "%s", got);
+    snprintf(err->expected, sizeof err->expected, "a noise schedule: %.150s", schedules);
+    if (near)
+        snprintf(err->hint, sizeof err->hint, "nearest: %s", near);
+    return r;
+}
+
+/* Takes `schedule` for the request's, unless that has another. */
+static int take_schedule(struct names *n, const struct schedule_info *schedule,
+                         struct dr_error *err)
+{
+    const struct schedule_info *named = NULL;
+    if (n->sampler && sched_find(n->sampler, &named) && named && named != schedule)
+        return clash(n->scheduler, "sampler", n->sampler, err);
+    if (n->schedule && schedule_find(n->schedule) != schedule)
+        return clash(n->scheduler, "schedule", n->schedule, err);
+    n->schedule = schedule->name;
+    return 0;
+}
+
+static int beside_sampler(struct names *n, struct dr_error *err)
+{
+    const struct schedule_info *schedule = schedule_find(n->scheduler), *named = NULL;
+    if (schedule)
+        return take_schedule(n, schedule, err);
+    const struct sched_info *same = sched_find(n->scheduler, &named);
+    if (!same)
+        return fail_unknown(n->scheduler, false, err);
+    const struct sched_info *sampler = sched_find(n->sampler, &schedule);
+    if (sampler && sampler != same) /* one that is unknown is an error of its own */
+        return clash(n->scheduler, "sampler", n->sampler, err);
+    return named ? take_schedule(n, named, err) : 0;
+}
+
+static int alone(struct names *n, struct dr_error *err)
+{
+    const struct schedule_info *schedule = NULL;
+    if (sched_find(n->scheduler, &schedule)) {
+        n->sampler = n->scheduler;
+        return schedule ? take_schedule(n, schedule, err) : 0;
+    }
+    schedule = schedule_find(n->scheduler);
+    return schedule ? take_schedule(n, schedule, err) : fail_unknown(n->scheduler, true, err);
+}
+
+static const char *text_of(const struct request *q, enum field_id id)
+{
+    return request_has(q, id) ? request_text(q, id) : NULL;
+}
+
+int sampler_names(const struct request *q, const char **ret_sampler, const char **ret_schedule,
+                  struct dr_error *err)
+{
+    struct names n = { text_of(q, FIELD_sampler), text_of(q, FIELD_schedule),
+                       text_of(q, FIELD_scheduler) };
+    int r = 0;
+    if (n.scheduler && !sched_same_name(n.scheduler, "automatic"))
+        r = n.sampler ? beside_sampler(&n, err) : alone(&n, err);
+    *ret_sampler = n.sampler;
+    *ret_schedule = n.schedule;
+    return r;
+}

@@ -1,0 +1,18 @@
+/* sampler_names.h - what `sampler`, `schedule` and `scheduler` of a request mean together. */
+#ifndef DR_INFERENCE_SAMPLER_NAMES_H
+#define DR_INFERENCE_SAMPLER_NAMES_H
+
+#include "core/communication/request.h"
+
+/* The names of sampler and schedule, NULL where the request leaves it to the model; they live as
+ * long as the request.
+ *
+ * Programs do not agree on the word scheduler: diffusers calls a sampler so, AUTOMATIC1111 and
+ * ComfyUI the noise schedule beside a sampler. With a sampler given, `scheduler` is therefore the
+ * schedule ("Automatic" leaves it open), or the sampler once more by another name; alone it is
+ * whichever of the two the name belongs to. DR_EINVAL, of field "scheduler": a name of neither, or
+ * one that contradicts the other fields. */
+int sampler_names(const struct request *q, const char **ret_sampler, const char **ret_schedule,
+                  struct dr_error *err);
+
+#endif
