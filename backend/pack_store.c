@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "backend/pack.h"
+#include "base/log.h"
 
 static const char suffix[] = ".weights";
 
@@ -206,6 +207,14 @@ static int fail_room(const struct pack_store *s, uint64_t bytes, uint64_t most,
                    (double)bytes / 1e9, (double)most / 1e9);
 }
 
+static void log_evicted(const struct census *c)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_text(&f, "path", c->path);
+    dr_log_int(&f, "bytes", (int64_t)c->oldest.st_size);
+    dr_log_event(DR_LOG_INFO, "engine", &f, "packed weights evicted");
+}
+
 int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error *err)
 {
     int r = dr_mkdirs(s->folder, err);
@@ -227,5 +236,7 @@ int pack_store_room(const struct pack_store *s, uint64_t bytes, struct dr_error 
         if (bytes > most || !c.path[0])
             return fail_room(s, bytes, most, err);
         r = pack_remove(c.path, &c.oldest, err);
+        if (!r)
+            log_evicted(&c);
     }
 }

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/fs.h"
+#include "base/json_number.h"
 
 enum { DEFAULT_BYTES = 16 << 20, DEFAULT_DEPTH = 32, DEFAULT_MEMBERS = 1000000, SHOWN = 60 };
 
@@ -155,6 +156,23 @@ static json_t *parse(const char *text, size_t n, size_t longest, json_error_t *w
     return value;
 }
 
+/* The same for a text with numbers that jansson cannot hold. */
+static json_t *parse_wide(const char *text, size_t n, size_t longest, json_error_t *wrong,
+                          bool *ret_short)
+{
+    struct buf copy;
+    json_t *value = NULL;
+    buf_init(&copy, DR_TAG_BASE, 0);
+    int r = json_number_wrap(text, n, &copy);
+    *ret_short = r == DR_ENOMEM;
+    if (!r)
+        value = parse(copy.data, copy.len, longest, wrong, ret_short);
+    if (!value && !*ret_short && wrong->position > 0)
+        wrong->column -= json_number_inserted(buf_text(&copy), (size_t)wrong->position);
+    buf_free(&copy);
+    return value;
+}
+
 /* Overwrites infinities outside of strings by null. */
 static void replace_infinity(char *text, size_t n)
 {
@@ -205,6 +223,8 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     bool short_of_memory;
     memset(&wrong, 0, sizeof wrong);
     json_t *value = parse(text, n, longest, &wrong, &short_of_memory);
+    if (!value && !short_of_memory && json_error_code(&wrong) == json_error_numeric_overflow)
+        value = parse_wide(text, n, longest, &wrong, &short_of_memory);
     if (short_of_memory)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
     if (!value)
@@ -232,6 +252,8 @@ const char *jx_kind(const json_t *value)
 {
     if (!value)
         return "nothing";
+    if (jx_literal(value))
+        return "a number";
     switch (json_typeof(value)) {
     case JSON_OBJECT:
         return "an object";
@@ -265,7 +287,8 @@ static int fail_member(const char *path, const char *key, const json_t *value, c
         return dr_fail_field(err, DR_EINVAL, where, NULL, expected, "required");
     struct buf shown;
     buf_init(&shown, DR_TAG_BASE, 4096);
-    bool whole = !json_is_object(value) && !json_is_array(value) && !jx_dump(value, &shown);
+    bool plain = jx_literal(value) || (!json_is_object(value) && !json_is_array(value));
+    bool whole = plain && !jx_dump(value, &shown);
     if (whole && shown.len <= SHOWN)
         snprintf(got, sizeof got, "%s", buf_text(&shown));
     else
@@ -368,7 +391,7 @@ static int container_member(const json_t *object, const char *path, const char *
     int r;
     if (!member(object, path, key, required, expected, &v, &r, err))
         return r;
-    if (json_typeof(v) != type)
+    if (json_typeof(v) != type || jx_literal(v))
         return fail_member(path, key, v, expected, err);
     *ret_value = (json_t *)v;
     return 0;

@@ -29,8 +29,9 @@ struct jx_limits {
  * Idempotent. */
 void jx_init(void);
 
-/* `what` names the text in errors ("request", "unet/config.json"). limits may be NULL. Integers up
- * to 2^63-1 are exact; larger ones are an error. */
+/* `what` names the text in errors ("request", "unet/config.json"). limits may be NULL. A number
+ * that json_t cannot hold (an integer beyond 64 bits with sign, 1e999) parses too, see jx_literal:
+ * only who reads that member refuses it. */
 int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const char *what,
              json_t **ret_value, struct dr_error *err);
 
@@ -47,6 +48,16 @@ int jx_dump_pretty(const json_t *value, struct buf *dst);
 
 /* "an object", "a string", "true"…: what a value is, for messages. */
 const char *jx_kind(const json_t *value);
+
+/* Its text when the value is a number that json_t cannot hold, else NULL. To jansson it is an
+ * object; the getters below know better and jx_dump writes the number. */
+const char *jx_literal(const json_t *value);
+
+/* Unsigned integers, exact to 2^64-1. jx_as_uint is false for any other value. */
+json_t *jx_uint(uint64_t v);
+bool jx_as_uint(const json_t *value, uint64_t *ret);
+/* The same of a text of decimal digits. */
+bool jx_digits(const char *text, uint64_t *ret);
 
 /* Required members. DR_EINVAL naming "path.key" when absent or of another kind; path may be "" or
  * NULL. */

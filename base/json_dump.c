@@ -96,7 +96,7 @@ static int dump_array(const json_t *array, struct style style, struct buf *dst)
     bool plain = true;
     for (size_t i = 0; i < n; i++) {
         const json_t *v = json_array_get(array, i);
-        plain = plain && !json_is_object(v) && !json_is_array(v);
+        plain = plain && (jx_literal(v) || !json_is_object(v)) && !json_is_array(v);
     }
     int r = buf_putc(dst, '[');
     for (size_t i = 0; i < n && !r; i++) {
@@ -115,6 +115,9 @@ static int dump(const json_t *value, struct style style, struct buf *dst)
         return DR_ELIMIT;
     if (!value)
         return DR_ENOMEM; /* a constructor failed upstream */
+    const char *literal = jx_literal(value);
+    if (literal)
+        return buf_puts(dst, literal);
     switch (json_typeof(value)) {
     case JSON_OBJECT:
         return dump_object(value, style, dst);

@@ -2,6 +2,7 @@
  * allocation. */
 #include "base/log.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -12,8 +13,15 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
-enum { UNSET = -1, TEXT_MAX = 1024, LINE_MAX_BYTES = 6 * TEXT_MAX + 256 };
+enum {
+    UNSET = -1,
+    TEXT_MAX = 1024,
+    ID_MAX = 256,
+    VALUE_MAX = 512,
+    LINE_MAX_BYTES = 6 * (TEXT_MAX + ID_MAX) + sizeof(struct dr_log_fields) + 256
+};
 
 static const char *const names[] = {
     [DR_LOG_OFF] = "off",   [DR_LOG_ERROR] = "error", [DR_LOG_WARN] = "warn",
@@ -23,6 +31,7 @@ static const char *const names[] = {
 static atomic_int current_level = UNSET;
 static atomic_bool as_json;
 static atomic_int target = STDERR_FILENO;
+static _Thread_local char job[ID_MAX];
 
 int dr_log_level_of(const char *name)
 {
@@ -40,8 +49,14 @@ bool dr_log_on(enum dr_log_level level)
         const char *name = getenv("DARKROOM_LOG");
         int asked = name ? dr_log_level_of(name) : -1;
         int unset = UNSET;
-        atomic_compare_exchange_strong(&current_level, &unset, asked < 0 ? DR_LOG_WARN : asked);
+        bool mine = atomic_compare_exchange_strong(&current_level, &unset,
+                                                   asked < 0 ? DR_LOG_WARN : asked);
         now = atomic_load(&current_level);
+        if (mine && name && *name && asked < 0)
+            dr_log_line(DR_LOG_WARN, "log",
+                        "DARKROOM_LOG: got %.80s, expected off, error, warn, info or debug; using "
+                        "warn",
+                        name);
     }
     return level != DR_LOG_OFF && (int)level <= now;
 }
@@ -61,13 +76,20 @@ void dr_log_to(int fd)
     atomic_store(&target, fd);
 }
 
-/* Copies text with control characters, and for JSON quotes and backslashes, escaped. dst has room
- * for 6 bytes per byte of text. Returns the bytes written. */
+/* Copies text with control characters, and for JSON quotes and backslashes, escaped; what is no
+ * UTF-8 becomes ?. dst has room for 6 bytes per byte of text. Returns the bytes written. */
 static size_t escape(char *dst, const char *text, bool json)
 {
-    size_t n = 0;
-    for (const unsigned char *s = (const unsigned char *)text; *s; s++) {
-        if (*s == '\n' || *s == '\t') {
+    size_t n = 0, left = strlen(text), valid = utf8_valid_prefix(text, left);
+    for (const unsigned char *s = (const unsigned char *)text; *s; s++, left--) {
+        bool wrong = !valid;
+        if (wrong)
+            valid = utf8_valid_prefix((const char *)s + 1, left - 1);
+        else
+            valid--;
+        if (wrong) {
+            dst[n++] = '?';
+        } else if (*s == '\n' || *s == '\t') {
             dst[n++] = '\\';
             dst[n++] = *s == '\n' ? 'n' : 't';
         } else if (*s < 0x20 || *s == 0x7f) {
@@ -80,6 +102,54 @@ static size_t escape(char *dst, const char *text, bool json)
         }
     }
     return n;
+}
+
+static void add(struct dr_log_fields *f, const char *name, const char *value, size_t n)
+{
+    bool json = atomic_load(&as_json);
+    size_t room = sizeof f->bytes - f->n;
+    if (strlen(name) + n + 5 > room)
+        return;
+    f->n += (size_t)snprintf(f->bytes + f->n, room, json ? ",\"%s\":" : " %s=", name);
+    memcpy(f->bytes + f->n, value, n);
+    f->n += n;
+}
+
+/* Quoted in JSON, and in a text line where a reader could not see where it ends. */
+static size_t quote(char *dst, const char *value)
+{
+    bool json = atomic_load(&as_json), quoted = json || !*value || strpbrk(value, " \"=");
+    size_t n = 0;
+    if (quoted)
+        dst[n++] = '"';
+    n += escape(dst + n, value, quoted);
+    if (quoted)
+        dst[n++] = '"';
+    return n;
+}
+
+void dr_log_text(struct dr_log_fields *f, const char *name, const char *value)
+{
+    char cut[VALUE_MAX], shown[6 * VALUE_MAX + 2];
+    snprintf(cut, sizeof cut, "%s", value);
+    add(f, name, shown, quote(shown, cut));
+}
+
+void dr_log_int(struct dr_log_fields *f, const char *name, int64_t value)
+{
+    char text[24];
+    add(f, name, text, (size_t)snprintf(text, sizeof text, "%" PRId64, value));
+}
+
+void dr_log_real(struct dr_log_fields *f, const char *name, double value)
+{
+    char text[400];
+    add(f, name, text, (size_t)snprintf(text, sizeof text, "%.3f", value));
+}
+
+void dr_log_job(const char *id)
+{
+    snprintf(job, sizeof job, "%s", id);
 }
 
 static size_t head_text(char *line, size_t size, enum dr_log_level level, const char *component)
@@ -101,25 +171,50 @@ static size_t head_json(char *line, size_t size, enum dr_log_level level, const 
                             when, names[level], component);
 }
 
-void dr_log_line(enum dr_log_level level, const char *component, const char *fmt, ...)
+static void log_line(enum dr_log_level level, const char *component, const struct dr_log_fields *f,
+                     const char *fmt, va_list ap)
 {
     int fd = atomic_load(&target);
-    if (fd < 0 || !dr_log_on(level))
-        return;
     char text[TEXT_MAX], line[LINE_MAX_BYTES];
-    va_list ap;
-    va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
     bool json = atomic_load(&as_json);
     size_t n = json ? head_json(line, 256, level, component)
                     : head_text(line, 256, level, component);
     n += escape(line + n, text, json);
-    if (json) {
+    if (json)
         line[n++] = '"';
-        line[n++] = '}';
+    if (*job) {
+        n += (size_t)snprintf(line + n, 8, json ? ",\"id\":" : " id=");
+        n += quote(line + n, job);
     }
+    if (f) {
+        memcpy(line + n, f->bytes, f->n);
+        n += f->n;
+    }
+    if (json)
+        line[n++] = '}';
     line[n++] = '\n';
     ssize_t written = write(fd, line, n);
     (void)written; /* a log that cannot be written is nobody's error */
+}
+
+void dr_log_line(enum dr_log_level level, const char *component, const char *fmt, ...)
+{
+    if (atomic_load(&target) < 0 || !dr_log_on(level))
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    log_line(level, component, NULL, fmt, ap);
+    va_end(ap);
+}
+
+void dr_log_event(enum dr_log_level level, const char *component, const struct dr_log_fields *f,
+                  const char *fmt, ...)
+{
+    if (atomic_load(&target) < 0 || !dr_log_on(level))
+        return;
+    va_list ap;
+    va_start(ap, fmt);
+    log_line(level, component, f, fmt, ap);
+    va_end(ap);
 }

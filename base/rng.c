@@ -173,13 +173,13 @@ void dr_rng_normal(struct dr_rng *g, float *dst, size_t n)
     }
 }
 
-uint64_t dr_rng_entropy(void)
+uint32_t dr_rng_entropy(void)
 {
-    uint64_t seed;
+    uint32_t seed;
     if (getrandom(&seed, sizeof seed, 0) != (ssize_t)sizeof seed) {
         double now = dr_epoch() + dr_now();
         memcpy(&seed, &now, sizeof seed);
-        seed ^= (uint64_t)getpid() << 48;
+        seed ^= (uint32_t)getpid() << 16;
     }
-    return seed & INT64_MAX;
+    return seed;
 }

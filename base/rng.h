@@ -45,7 +45,8 @@ uint32_t dr_rng_u32(struct dr_rng *g);
 /* One Philox 4x32-10 block: counter and key to four words. */
 void dr_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t ret_words[4]);
 
-/* A seed nobody chose, 0 .. 2^63-1, from the operating system. */
-uint64_t dr_rng_entropy(void);
+/* A seed nobody chose, from the operating system. Below 2^32, which is all that torch's CPU
+ * generator reads, and exact in programs that keep numbers as doubles. */
+uint32_t dr_rng_entropy(void);
 
 #endif

@@ -73,6 +73,9 @@ static inline bool cli_typed(const struct cli_call *call, enum field_id id)
 
 /* In the order of the table; NULL past the end. */
 const struct cli_verb *cli_verb_at(int i);
+/* DR_EINTERNAL that names the verb and a member that it must have and lacks; `line` is its name in
+ * verbs.def. The program checks all of them when it starts. */
+int cli_verb_check(const struct cli_verb *verb, const char *line, struct dr_error *err);
 /* By name; an error with the nearest name. */
 int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_error *err);
 

@@ -79,9 +79,11 @@ static json_t *request_data(const struct request *q, const struct session *s)
     return data;
 }
 
-static int64_t seed_of(const json_t *answer, size_t i)
+static uint64_t seed_of(const json_t *answer, size_t i)
 {
-    return json_integer_value(json_array_get(json_object_get(answer, "seed_used"), i));
+    uint64_t seed = 0;
+    (void)jx_as_uint(json_array_get(json_object_get(answer, "seed_used"), i), &seed);
+    return seed;
 }
 
 static int write_stream(const struct output *o, const json_t *answer, struct dr_error *err)
@@ -105,12 +107,12 @@ static int write_stream(const struct output *o, const json_t *answer, struct dr_
     return r;
 }
 
-static int add_entry(struct drawing *d, int64_t seed, const char *path)
+static int add_entry(struct drawing *d, uint64_t seed, const char *path)
 {
     json_t *entry = json_object();
     int r = path ? jx_set(entry, "path", json_string(path)) : 0;
     if (!r)
-        r = jx_set(entry, "seed", json_integer(seed));
+        r = jx_set(entry, "seed", jx_uint(seed));
     if (r < 0) {
         json_decref(entry);
         return r;
@@ -124,7 +126,8 @@ static int place(struct drawing *d, const json_t *data, struct dr_error *err)
     char path[DR_PATH_MAX], which[64] = "";
     const char *from = json_string_value(json_object_get(data, "path"));
     int index = d->done + (int)json_integer_value(json_object_get(data, "picture"));
-    int64_t seed = json_integer_value(json_object_get(data, "seed"));
+    uint64_t seed = 0;
+    (void)jx_as_uint(json_object_get(data, "seed"), &seed);
     if (!from) /* a stream's is in the answer */
         return 0;
     int r = output_place(&d->output, from, index, seed, path, sizeof path, err);
@@ -135,7 +138,7 @@ static int place(struct drawing *d, const json_t *data, struct dr_error *err)
         snprintf(which, sizeof which, "picture %d of %d, ", index + 1, d->total);
     progress_clear(&d->progress);
     if (!d->quiet)
-        report_line("wrote %s (%sseed %" PRId64 ", %.1f s)", path, which, seed,
+        report_line("wrote %s (%sseed %" PRIu64 ", %.1f s)", path, which, seed,
                     dr_now() - d->started);
     return add_entry(d, seed, path) < 0 ? dr_fail(err, DR_ENOMEM, "out of memory for the result")
                                         : 0;
@@ -204,17 +207,12 @@ static int draw_request(struct drawing *d, struct dr_error *err)
     return r;
 }
 
-static bool seed_known(const struct request *q)
-{
-    return request_has(q, FIELD_seed) && request_int(q, FIELD_seed) != -1;
-}
-
 /* A random seed is the first request's; from there on they are counted. */
 static int draw_all(struct drawing *d, struct dr_error *err)
 {
     struct request *q = &d->call->request;
-    bool known = seed_known(q);
-    uint64_t seed = known ? (uint64_t)request_int(q, FIELD_seed) : 0;
+    uint64_t seed = 0;
+    bool known = request_seed(q, &seed);
     for (int i = 0; i < d->prompts * d->count; i++) {
         int r = d->call->prompts.n
                     ? request_set_text(q, FIELD_prompt, d->call->prompts.text[i / d->count], err)
@@ -226,7 +224,7 @@ static int draw_all(struct drawing *d, struct dr_error *err)
         if (r < 0)
             return r;
         if (!known)
-            seed = (uint64_t)json_integer_value(json_object_get(d->answer, "seed"));
+            (void)jx_as_uint(json_object_get(d->answer, "seed"), &seed);
         known = true;
     }
     return 0;
@@ -261,7 +259,8 @@ static int plan_output(struct drawing *d, struct dr_error *err)
     struct request *q = &call->request;
     const char *format = request_has(q, FIELD_format) ? request_text(q, FIELD_format) : NULL;
     const char *to = call->value[OPT_output];
-    uint64_t seed = (uint64_t)request_int(q, FIELD_seed);
+    uint64_t seed = 0;
+    bool known = request_seed(q, &seed);
     struct output *o = &d->output;
     /* a name of the configuration is a habit: a format beside it or on the command line counts */
     bool agree = to != call->output;
@@ -272,7 +271,7 @@ static int plan_output(struct drawing *d, struct dr_error *err)
         r = option_fail(err, DR_EINVAL, "--quality",
                         "only jpeg and webp have one, and this picture is a png");
     if (!r)
-        r = output_check(o, seed_known(q) ? &seed : NULL, d->count * d->batch, err);
+        r = output_check(o, known ? &seed : NULL, d->count * d->batch, err);
     return r < 0 ? r : request_set_text(q, FIELD_format, o->format, err);
 }
 
@@ -310,10 +309,11 @@ static int prepare(struct drawing *d, struct dr_error *err)
         r = option_fail(err, DR_EINVAL, "--dump-stages",
                         "one request only, without --count and with one "
                         "prompt: the next would overwrite its files");
-    if (!r && d->count > 1 && seed_known(q)) { /* is the last one a seed, too? */
-        uint64_t seed = (uint64_t)request_int(q, FIELD_seed);
-        r = set_seed(d, seed + (uint64_t)(d->count * d->batch - 1), err);
-        r = r < 0 ? r : set_seed(d, seed, err);
+    uint64_t seed, last = (uint64_t)(d->count * d->batch - 1);
+    if (!r && d->count > 1 && request_seed(q, &seed) && seed > UINT64_MAX - last) {
+        char got[64];
+        snprintf(got, sizeof got, "%" PRIu64 " for %" PRIu64 " pictures", seed, last + 1);
+        r = dr_fail_field(err, DR_EINVAL, "--seed", got, "a last seed of at most 2^64-1", NULL);
     }
     return r < 0 ? r : plan_output(d, err);
 }

@@ -233,7 +233,7 @@ static int numbered(const char *name, int number, char *dst, size_t n)
     return snprintf(dst, n, "%.*s-%d%s", (int)(extension - name), name, number, extension);
 }
 
-static int fill_pattern(const char *pattern, int index, int64_t seed, char *dst, size_t n)
+static int fill_pattern(const char *pattern, int index, uint64_t seed, char *dst, size_t n)
 {
     size_t used = 0;
     int width;
@@ -243,7 +243,7 @@ static int fill_pattern(const char *pattern, int index, int64_t seed, char *dst,
         if (len)
             k = snprintf(dst + used, n - used, "%0*d", width, index);
         else if (!strncmp(p, "{seed}", len = 6))
-            k = snprintf(dst + used, n - used, "%" PRId64, seed);
+            k = snprintf(dst + used, n - used, "%" PRIu64, seed);
         else
             k = snprintf(dst + used, n - used, "%.*s", (int)(len = 1), p);
         used += (size_t)k;
@@ -252,14 +252,14 @@ static int fill_pattern(const char *pattern, int index, int64_t seed, char *dst,
     return (int)used;
 }
 
-int output_path(const struct output *o, int index, int64_t seed, char *dst, size_t n,
+int output_path(const struct output *o, int index, uint64_t seed, char *dst, size_t n,
                 struct dr_error *err)
 {
     char name[DR_PATH_MAX];
     int len;
     switch (o->kind) {
     case OUTPUT_FOLDER:
-        len = snprintf(name, sizeof name, "darkroom-%" PRId64 ".%s", seed,
+        len = snprintf(name, sizeof name, "darkroom-%" PRIu64 ".%s", seed,
                        strcmp(o->format, "jpeg") ? o->format : "jpg");
         break;
     case OUTPUT_PATTERN:
@@ -327,8 +327,8 @@ int output_check(const struct output *o, const uint64_t *seed, int each, struct 
     if (pattern && has_seed(o->name) && !seed)
         return 0; /* random seeds: output_place looks */
     for (int i = 0; i < o->batch; i++) {
-        int r = output_path(o, i, (int64_t)((seed ? *seed : 0) + (uint64_t)(i % each)), path,
-                            sizeof path, err);
+        int r = output_path(o, i, (seed ? *seed : 0) + (uint64_t)(i % each), path, sizeof path,
+                            err);
         if (r < 0)
             return r;
         if (!lstat(path, &st))
@@ -398,7 +398,7 @@ static int replace(const char *from, const char *to, struct dr_error *err)
     return rename(from, to) ? dr_fail_errno(err, to, "write") : 0;
 }
 
-int output_place(const struct output *o, const char *from, int index, int64_t seed, char *dst,
+int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err)
 {
     char first[DR_PATH_MAX];

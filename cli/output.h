@@ -39,7 +39,7 @@ int output_plan(const char *to, const char *format, bool agree, int batch, struc
                 struct dr_error *err);
 
 /* The path of picture `index` with that seed, before any -1, -2. */
-int output_path(const struct output *o, int index, int64_t seed, char *dst, size_t n,
+int output_path(const struct output *o, int index, uint64_t seed, char *dst, size_t n,
                 struct dr_error *err);
 
 /* Before drawing: names of several pictures differ, and none exists. `seed` of the first picture
@@ -48,7 +48,7 @@ int output_check(const struct output *o, const uint64_t *seed, int each, struct 
 
 /* Moves a finished file to its place (same file system) and says what it is called there. A folder
  * is made if missing. */
-int output_place(const struct output *o, const char *from, int index, int64_t seed, char *dst,
+int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err);
 
 #endif

@@ -208,6 +208,8 @@ static void announce(struct progress *p, const json_t *data)
 {
     char time[32], about[64] = "", pictures[32] = "";
     double seconds = number_of(data, "estimated_seconds");
+    uint64_t seed = 0;
+    (void)jx_as_uint(json_object_get(data, "seed"), &seed);
     progress_clear(p);
     if (p->announced)
         return;
@@ -217,11 +219,11 @@ static void announce(struct progress *p, const json_t *data)
     if (p->total > 1)
         snprintf(pictures, sizeof pictures, "%d pictures, ", p->total);
     report_line("%s: %s%.0fx%.0f, %.0f steps, %s, schedule %s, cfg %g, kernels %s%s, seed "
-                "%" JSON_INTEGER_FORMAT,
+                "%" PRIu64,
                 text_of(data, "model"), pictures, number_of(data, "width"),
                 number_of(data, "height"), number_of(data, "steps"), text_of(data, "sampler"),
                 text_of(data, "schedule"), number_of(data, "guidance_scale"),
-                text_of(data, "kernels"), about, json_integer_value(json_object_get(data, "seed")));
+                text_of(data, "kernels"), about, seed);
     p->announced = true;
 }
 

@@ -1,53 +1,147 @@
 /* session.c - see session.h. */
 #include "cli/session.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
+#include "cli/cli.h"
 
-enum { TICK_MS = 50, CANCEL_SECONDS = 15, ROOTS = 64 };
+enum { TICK_MS = 50, ROOTS = 64 };
+
+/* How long after an interrupt the worker may take to answer, and how long after that it is killed
+ * this program may take to end: together below two seconds. END_US: where it is killed at once. */
+enum { CANCEL_US = 1400000, FORCE_US = 400000, END_US = 1000000 };
 
 /* What the handler works on. */
-static volatile sig_atomic_t interrupts, answering;
+static volatile sig_atomic_t interrupts, answering, forced;
 static struct session *volatile current;
+
+static void kill_worker(int number)
+{
+    struct session *s = current;
+    if (s && s->worker.pid > 0)
+        kill(-s->worker.pid, number);
+}
+
+/* setitimer is a bare system call: a handler may use it. 0: off. */
+static void alarm_in(int us)
+{
+    struct itimerval timer = { .it_value.tv_usec = us % 1000000,
+                               .it_value.tv_sec = us / 1000000,
+                               .it_interval.tv_usec = us ? FORCE_US : 0 };
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
 
 /* Before the worker listens, and from the second signal on, the only way to end it is by force. */
 static void on_signal(int number)
 {
     (void)number;
-    struct session *s = current;
+    bool force = !answering || interrupts > 0;
     interrupts = interrupts + 1;
-    if (s && s->worker.pid > 0 && (!answering || interrupts > 1))
-        kill(-s->worker.pid, SIGKILL);
+    if (force)
+        kill_worker(SIGKILL); /* also ends one that is stopped */
+    forced = forced || force;
+    alarm_in(force ? END_US : CANCEL_US);
 }
 
+/* Time is up for the worker, and next time for us: something that cannot be interrupted keeps us.
+ */
+static void on_alarm(int number)
+{
+    (void)number;
+    if (forced)
+        _exit(CLI_EXIT_INTERRUPTED);
+    forced = 1;
+    kill_worker(SIGKILL);
+}
+
+/* Ctrl-Z and the like: the worker, whose group the terminal does not know, stops with us. */
+static void on_stop(int number)
+{
+    struct sigaction ours, normal = { .sa_handler = SIG_DFL };
+    sigset_t only, before;
+    int saved = errno;
+    sigemptyset(&normal.sa_mask);
+    sigemptyset(&only);
+    sigaddset(&only, number);
+    kill_worker(SIGSTOP);
+    sigaction(number, &normal, &ours);
+    raise(number);
+    sigprocmask(SIG_UNBLOCK, &only, &before); /* here it stops, and here it goes on */
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    sigaction(number, &ours, NULL);
+    kill_worker(SIGCONT);
+    errno = saved;
+}
+
+static void on_continue(int number)
+{
+    int saved = errno;
+    (void)number;
+    kill_worker(SIGCONT);
+    errno = saved;
+}
+
+/* Calls that wait are interrupted, but not by stopping and going on. A parent may have left the
+ * signal blocked. */
+static void catch_one(int number, void (*handler)(int))
+{
+    sigset_t only;
+    bool job_control = handler == on_stop || handler == on_continue;
+    struct sigaction action = { .sa_handler = handler, .sa_flags = job_control ? SA_RESTART : 0 };
+    sigemptyset(&action.sa_mask);
+    sigaction(number, &action, NULL);
+    sigemptyset(&only);
+    sigaddset(&only, number);
+    sigprocmask(SIG_UNBLOCK, &only, NULL);
+}
+
+static bool ignored(int number)
+{
+    struct sigaction before;
+    return !sigaction(number, NULL, &before) && before.sa_handler == SIG_IGN;
+}
+
+static const int stops[] = { SIGTSTP, SIGTTIN, SIGTTOU };
+
 /* A shell starts background jobs with SIGINT ignored; who sends it to us all the same means it.
- * nohup is obeyed. */
+ * nohup is obeyed, and a shell without job control. */
 static void catch_signals(struct session *s)
 {
-    struct sigaction action, before;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = on_signal;
-    sigemptyset(&action.sa_mask);
     current = s;
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler != SIG_IGN)
-        sigaction(SIGHUP, &action, NULL);
+    catch_one(SIGINT, on_signal);
+    catch_one(SIGTERM, on_signal);
+    catch_one(SIGALRM, on_alarm);
+    if (!ignored(SIGHUP))
+        catch_one(SIGHUP, on_signal);
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++)
+        if (!ignored(stops[i]))
+            catch_one(stops[i], on_stop);
+    catch_one(SIGCONT, on_continue);
+}
+
+static void release_one(int number)
+{
+    if (!ignored(number))
+        signal(number, SIG_DFL);
 }
 
 static void release_signals(void)
 {
-    struct sigaction before;
+    alarm_in(0);
     current = NULL;
     signal(SIGINT, SIG_DFL);
     signal(SIGTERM, SIG_DFL);
-    if (!sigaction(SIGHUP, NULL, &before) && before.sa_handler == on_signal)
-        signal(SIGHUP, SIG_DFL);
+    signal(SIGALRM, SIG_DFL);
+    signal(SIGCONT, SIG_DFL);
+    release_one(SIGHUP);
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++)
+        release_one(stops[i]);
 }
 
 static int fail_interrupted(struct dr_error *err)
@@ -161,7 +255,7 @@ int session_open(struct session *s, const struct session_options *options, struc
 
 void session_close(struct session *s)
 {
-    if (interrupts > 1)
+    if (forced)
         worker_kill(&s->worker);
     else
         worker_stop(&s->worker);
@@ -197,16 +291,16 @@ static int send_cancel(struct session *s, const char *id, struct dr_error *err)
 static int await(struct session *s, const char *id, session_event_fn on_progress, void *ctx,
                  json_t **ret_event, struct dr_error *err)
 {
-    double deadline = 0; /* for the answer to a cancelled call */
+    bool cancelled = false;
     for (;;) {
         json_t *event;
-        if (interrupts && !deadline) {
-            deadline = dr_now() + CANCEL_SECONDS;
+        if (interrupts && !cancelled) {
+            cancelled = true;
             if (send_cancel(s, id, err) < 0)
                 return fail_interrupted(err);
         }
         int r = worker_receive(&s->worker, TICK_MS, &event, err);
-        if (r == DR_ESTATE && (!deadline || dr_now() < deadline)) {
+        if (r == DR_ESTATE) {
             if (s->follow && on_progress)
                 on_progress(ctx, NULL);
             continue;

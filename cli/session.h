@@ -4,9 +4,10 @@
  *     session_call(&s, VERB_generate, data, on_progress, ctx, &answer, err);
  *     session_close(&s);                                  also after a failure of either
  *
- * The first interrupt (SIGINT, SIGTERM, SIGHUP) cancels the running call and waits for its answer;
- * the second kills the worker. Either way the call returns DR_ECANCELED and session_close leaves
- * nothing behind. One session a process: signal handlers know no other way.
+ * The first interrupt (SIGINT, SIGTERM, SIGHUP) cancels the running call and waits for its answer,
+ * for less than two seconds; then, and at the second, the worker is killed. The call returns
+ * DR_ECANCELED and session_close leaves nothing behind. Ctrl-Z (SIGTSTP) stops the worker too.
+ * One session a process: signal handlers know no other way.
  */
 #ifndef DR_CLI_SESSION_H
 #define DR_CLI_SESSION_H

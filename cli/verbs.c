@@ -3,16 +3,15 @@
 #include "cli/cli.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/json.h"
+#include "base/members.h"
 #include "base/nearest.h"
+#include "base/standard.h"
 #include "cli/report.h"
 #include "cli/settings.h"
 #include "core/communication/message.h"
@@ -24,6 +23,12 @@ static const struct cli_verb *const verbs[] = {
 };
 
 enum { VERBS = sizeof verbs / sizeof *verbs, THREADS_MOST = 1024 };
+
+static const char *const lines[VERBS] = {
+#define VERB(name) #name,
+#include "cli/verbs.def"
+#undef VERB
+};
 
 _Static_assert(FIELD_COUNT <= 64, "a field has a bit of cli_call.typed");
 
@@ -55,6 +60,26 @@ const struct cli_verb *cli_verb_at(int i)
     return i < VERBS ? verbs[i] : NULL;
 }
 
+int cli_verb_check(const struct cli_verb *verb, const char *line, struct dr_error *err)
+{
+    const struct dr_member members[] = {
+        { "synopsis", verb->synopsis != NULL },
+        { "summary", verb->summary != NULL },
+        { "run", verb->run != NULL },
+        { "most", verb->most >= verb->least && verb->most <= CLI_ARGUMENTS },
+    };
+    int r = dr_members_check_name("verb", line, verb->name, err);
+    return r ? r : dr_members_check("verb", line, members, sizeof members / sizeof *members, err);
+}
+
+static int check_verbs(struct dr_error *err)
+{
+    int r = 0;
+    for (int i = 0; !r && i < VERBS; i++)
+        r = cli_verb_check(verbs[i], lines[i], err);
+    return r;
+}
+
 int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_error *err)
 {
     const char *names[VERBS];
@@ -76,6 +101,7 @@ static const char *value_name(const struct field_info *f)
     case FIELD_TYPE_TEXT:
         return !strcmp(f->unit, "path") ? "PATH" : "TEXT";
     case FIELD_TYPE_INT:
+    case FIELD_TYPE_SEED:
         return "N";
     case FIELD_TYPE_REAL:
         return "X";
@@ -337,22 +363,17 @@ static int run_verb(const struct cli_verb *verb, int argc, char **argv)
     return status;
 }
 
-/* Descriptors 0, 1 and 2 that the caller closed would be given to our pipes. */
-static void open_standard(void)
-{
-    for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd)
-            return;
-}
-
 int cli_main(int argc, char **argv)
 {
     const struct cli_verb *verb;
     struct dr_error err = { 0 };
     report_begin();
-    open_standard();
-    signal(SIGPIPE, SIG_IGN);
+    dr_standard_open();
     jx_init();
+    if (check_verbs(&err) < 0) {
+        report_error(err.text);
+        return EXIT_FAILURE;
+    }
     const char *word = argc > 1 ? argv[1] : "help";
     if (!strcmp(word, "-h") || !strcmp(word, "--help"))
         word = "help";

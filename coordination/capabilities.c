@@ -24,8 +24,8 @@ static json_t *samplers_json(void)
     const struct sched_info *const *all = sched_all(&n);
     json_t *array = json_array();
     for (size_t i = 0; array && i < n; i++) {
-        json_t *one = json_pack("{s:s,s:s,s:s,s:o,s:b}", "name", all[i]->name, "title",
-                                all[i]->title, "diffusers", all[i]->diffusers, "aliases",
+        json_t *one = json_pack("{s:s,s:s,s:s?,s:o,s:b}", "name", all[i]->name, "title",
+                                sched_title(all[i]), "diffusers", all[i]->diffusers, "aliases",
                                 names(all[i]->aliases), "takes_eta", all[i]->takes_eta);
         if (jx_add(array, one) < 0) {
             json_decref(array);
@@ -41,8 +41,8 @@ static json_t *schedules_json(void)
     const struct schedule_info *const *all = schedule_all(&n);
     json_t *array = json_array();
     for (size_t i = 0; array && i < n; i++) {
-        json_t *one = json_pack("{s:s,s:s,s:o}", "name", all[i]->name, "title", all[i]->title,
-                                "aliases", names(all[i]->aliases));
+        json_t *one = json_pack("{s:s,s:s,s:o}", "name", all[i]->name, "title",
+                                schedule_title(all[i]), "aliases", names(all[i]->aliases));
         if (jx_add(array, one) < 0) {
             json_decref(array);
             return NULL;

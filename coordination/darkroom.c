@@ -4,10 +4,12 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/cpu/kernels.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mapguard.h"
 #include "coordination/engine.h"
+#include "schedulers/scheduler_factory.h"
 
 struct darkroom {
     struct engine engine;
@@ -47,16 +49,19 @@ static void emit(void *user, const json_t *event)
             return;
         }
         /* an answer must come, even when there is no room for its words */
-        const char *id = json_string_value(json_object_get(event, "request_id"));
+        bool other = !json_object_get(event, "request_id") &&
+                     json_object_get(event, "correlationId");
+        const char *key = other ? "correlationId" : "request_id";
+        const char *id = json_string_value(json_object_get(event, key));
         char last[MESSAGE_ID_BYTES + 128];
         bool plain = id && !strpbrk(id, "\"\\");
         for (const char *c = id; plain && *c; c++)
             plain = (unsigned char)*c >= ' ';
         dr_log_line(DR_LOG_ERROR, "engine", "an event cannot be written: %s", dr_code_meaning(r));
         snprintf(last, sizeof last,
-                 "{\"success\":false,\"request_id\":\"%s\",\"error\":\"out of memory\","
+                 "{\"success\":false,\"%s\":\"%s\",\"error\":\"out of memory\","
                  "\"error_code\":\"OUT_OF_MEMORY\"}",
-                 plain ? id : "");
+                 key, plain ? id : "");
         d->on_event(d->user, last);
         return;
     }
@@ -85,6 +90,8 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
                                          "queue",   "memory_limit", "cache", "cache_limit" };
     const char *key;
     json_t *value;
+    if (!json_is_object(o) || jx_literal(o))
+        return dr_fail_field(err, DR_EINVAL, "options", jx_kind(o), "an object", NULL);
     json_object_foreach((json_t *)o, key, value)
     {
         bool known = false;
@@ -96,8 +103,6 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
                                  "cache_limit",
                                  NULL);
     }
-    if (!json_is_object(o))
-        return dr_fail_field(err, DR_EINVAL, "options", jx_kind(o), "an object", NULL);
     int r = jx_opt_int(o, "", "threads", 0, 4096, &ret->threads, err);
     if (!r)
         r = jx_opt_int(o, "", "queue", 0, 100000, &ret->queue, err);
@@ -190,6 +195,36 @@ static int send_ready(struct darkroom *d, struct dr_error *err)
     return r;
 }
 
+/* A descriptor that lacks a member is a mistake of whoever added it: said before anything uses it.
+ */
+static int check_tables(struct dr_error *err)
+{
+    int r = sched_tables_check(err);
+    if (!r)
+        r = op_tables_check(err);
+    return r ? r : kernel_tables_check(err);
+}
+
+static void log_started(const struct engine *e)
+{
+    struct dr_log_fields f = { .n = 0 };
+    if (!dr_log_on(DR_LOG_INFO))
+        return;
+    json_t *devices = device_manager_json(e->devices);
+    const json_t *cpu = json_array_get(json_object_get(devices, "devices"), 0);
+    const char *kernels = json_string_value(json_object_get(cpu, "default_kernels"));
+    dr_log_text(&f, "version", DR_VERSION);
+    dr_log_text(&f, "kernels", kernels ? kernels : "");
+    dr_log_int(&f, "threads", json_integer_value(json_object_get(cpu, "threads")));
+    dr_log_int(&f, "memory_limit",
+               (int64_t)(e->memory_limit ? e->memory_limit : memory_available() / 4 * 3));
+    dr_log_int(&f, "queue", e->queue);
+    dr_log_text(&f, "cache", e->store.limit ? e->store.folder : "");
+    dr_log_int(&f, "cache_limit", (int64_t)e->store.limit);
+    dr_log_event(DR_LOG_INFO, "engine", &f, "started");
+    json_decref(devices);
+}
+
 int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
                   struct darkroom **ret_engine, char *error, size_t error_size)
 {
@@ -210,11 +245,15 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
     if (!r && json)
         r = read_options(json, &o, &err);
     if (!r)
+        r = check_tables(&err);
+    if (!r)
         r = mapguard_install(&err);
     if (!r)
         r = open_engine(&d->engine, &o, &err);
     if (!r)
         r = open_worker(d, &err);
+    if (!r)
+        log_started(&d->engine);
     if (!r)
         r = send_ready(d, &err);
     json_decref(json);
@@ -240,6 +279,11 @@ int darkroom_submit(struct darkroom *d, const char *message)
 int darkroom_cancel(struct darkroom *d, const char *request_id)
 {
     return base_worker_cancel(d->worker, request_id);
+}
+
+void darkroom_stop(struct darkroom *d, int running)
+{
+    base_worker_stop(d->worker, running != 0);
 }
 
 void darkroom_drain(struct darkroom *d)

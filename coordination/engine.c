@@ -191,8 +191,14 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
         r = engine_pipeline(engine, model, kernels, wanted, &how, &p, err);
     if (r < 0)
         return r;
-    *ret_data = json_pack("{s:s,s:s,s:s}", "model_name", checkpoint_path(p->checkpoint), "kind",
-                          checkpoint_kind(p->checkpoint), "message", "model loaded");
+    json_t *warnings = json_array();
+    if (p->warning[0] && jx_add(warnings, json_string(p->warning)) < 0) {
+        json_decref(warnings);
+        warnings = NULL;
+    }
+    *ret_data = json_pack("{s:s,s:s,s:s,s:o}", "model_name", checkpoint_path(p->checkpoint), "kind",
+                          checkpoint_kind(p->checkpoint), "message", "model loaded", "warnings",
+                          warnings);
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 

@@ -13,14 +13,18 @@
 #include "schedulers/scheduler_factory.h"
 
 /* For the answer, and at once for who listens: all there is to warn of is known before a step. */
-static void add_warning(void *ctx, const char *text)
+static void tell_warning(struct generation *g, const char *text)
 {
-    struct generation *g = ctx;
-    dr_log_line(DR_LOG_INFO, "engine", "%s", text);
     if (request_flag(&g->request, FIELD_stream))
         worker_progress(g->worker, 0, 0, true, json_pack("{s:s}", "warning", text));
     if (jx_add(g->warnings, json_string(text)) < 0)
         dr_log_line(DR_LOG_WARN, "engine", "out of memory: a warning is only in the log");
+}
+
+static void add_warning(void *ctx, const char *text)
+{
+    dr_log_line(DR_LOG_INFO, "engine", "%s", text);
+    tell_warning(ctx, text);
 }
 
 static void generation_release(struct generation *g)
@@ -158,8 +162,23 @@ static int load(struct generation *g, struct dr_error *err)
     if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
         pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
     if (!r && g->pipeline->warning[0])
-        add_warning(g, g->pipeline->warning);
+        tell_warning(g, g->pipeline->warning);
     return r;
+}
+
+/* Facts for the line of the job's end. */
+static void log_job(struct generation *g)
+{
+    struct dr_log_fields *f = &g->worker->log;
+    if (!g->has_job || !dr_log_on(DR_LOG_INFO))
+        return;
+    dr_log_text(f, "model", checkpoint_path(g->pipeline->checkpoint));
+    dr_log_int(f, "width", g->job.width);
+    dr_log_int(f, "height", g->job.height);
+    dr_log_int(f, "steps", g->job.sched.steps);
+    dr_log_int(f, "pictures", g->job.batch);
+    dr_log_text(f, "kernels", backend_kernel_set(g->pipeline->backend));
+    dr_log_int(f, "peak_bytes", (int64_t)memory_resident_peak());
 }
 
 int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
@@ -173,6 +192,7 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
         r = load(&g, err);
     if (!r)
         r = generation_run(&g, ret_data, err);
+    log_job(&g);
     generation_release(&g);
     return r;
 }

@@ -163,8 +163,8 @@ static void announce(struct generation *g)
         return;
     model_name(checkpoint_path(g->pipeline->checkpoint), name, sizeof name);
     json_t *data = json_pack(
-        "{s:s,s:I,s:s,s:I,s:I,s:i,s:s,s:s,s:f,s:i,s:s,s:f}", "message", "starting", "seed",
-        (json_int_t)job->seed, "model", name, "width", (json_int_t)job->width, "height",
+        "{s:s,s:o,s:s,s:I,s:I,s:i,s:s,s:s,s:f,s:i,s:s,s:f}", "message", "starting", "seed",
+        jx_uint(job->seed), "model", name, "width", (json_int_t)job->width, "height",
         (json_int_t)job->height, "steps", job->sched.steps, "sampler", job->sched.sampler->name,
         "schedule", job->sched.schedule->name, "guidance_scale", job->guidance_scale, "batch_size",
         job->batch, "kernels", backend_kernel_set(g->pipeline->backend), "flops", g->plan.flops);
@@ -192,13 +192,13 @@ static int add_picture(struct result *res, const struct receipt_facts *facts, in
     bool file = output_is_file(&g->request);
     int r = jx_add(res->images, entry);
     if (!r)
-        r = jx_add(res->seeds, json_integer((json_int_t)seed));
+        r = jx_add(res->seeds, jx_uint(seed));
     if (!r)
         r = jx_add(res->receipts, receipt_json(&g->job, facts, index));
     if (r < 0 || !streams(g))
         return r;
-    json_t *data = json_pack("{s:s,s:i,s:i,s:I}", "stage", "write", "picture", index, "pictures",
-                             g->job.batch, "seed", (json_int_t)seed);
+    json_t *data = json_pack("{s:s,s:i,s:i,s:o}", "stage", "write", "picture", index, "pictures",
+                             g->job.batch, "seed", jx_uint(seed));
     if (data && file) /* base64 stands in the answer only */
         data = with(data, "path", json_incref(entry));
     tell(g, data);
@@ -269,11 +269,15 @@ static int add_summary(struct result *res, const struct job_timing *timing, json
     if (!r)
         r = jx_set(data, "format", json_string(request_text(&g->request, FIELD_format)));
     if (!r)
-        r = jx_set(data, "seed", json_integer((json_int_t)g->job.seed));
+        r = jx_set(data, "seed", jx_uint(g->job.seed));
     if (!r)
         r = jx_set(data, "model_used", json_string(checkpoint_path(g->pipeline->checkpoint)));
     if (!r)
         r = jx_set(data, "inference_steps", json_integer(g->job.sched.steps));
+    if (!r)
+        r = jx_set(data, "steps", json_integer(g->job.sched.steps));
+    if (!r)
+        r = jx_set(data, "sampler", json_string(g->job.sched.sampler->name));
     if (!r)
         r = jx_set(data, "guidance_scale", json_real(g->job.guidance_scale));
     if (!r)
@@ -298,6 +302,14 @@ static void say_written(const struct result *res, struct dr_error *err)
     if (err && n && !streams(res->g) && output_is_file(&res->g->request))
         snprintf(err->text + used, sizeof err->text - used, "; %zu of %d pictures were written", n,
                  res->g->job.batch);
+}
+
+static void log_saved(const struct result *res)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_real(&f, "seconds", res->seconds);
+    dr_log_int(&f, "pictures", (int64_t)json_array_size(res->images));
+    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage save");
 }
 
 static void release(struct result *res, const atomic_int *stop)
@@ -347,6 +359,7 @@ int generation_run(struct generation *g, json_t **ret_data, struct dr_error *err
         say_written(&res, err);
     else
         speed_remember(be, &g->plan, evaluations, &timing);
+    log_saved(&res);
     release(&res, g->worker->stop);
     if (r < 0)
         json_decref(data);

@@ -7,46 +7,72 @@
 #include "coordination/ml_worker_direct.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "coordination/signals.h"
+#include "core/communication/id_scan.h"
 #include "core/communication/lines.h"
 #include "core/communication/message.h"
 #include "include/darkroom.h"
 
-enum { POLL_MS = 200 };
+enum { POLL_MS = 200, REST_SECONDS = 1 };
 
 struct output {
     int fd;
     pthread_mutex_t lock; /* whole lines */
-    atomic_bool broken;   /* the host is gone */
+    atomic_int broken;    /* errno: nothing can be written any more */
 };
+
+static void fail_output(struct output *out, int code)
+{
+    int none = 0;
+    atomic_compare_exchange_strong(&out->broken, &none, code);
+}
+
+/* Until a page can be written without waiting, or is not going to be. */
+static void await_room(struct output *out)
+{
+    struct pollfd p = { .fd = out->fd, .events = POLLOUT };
+    int r;
+    while ((r = poll(&p, 1, POLL_MS)) == 0 || (r < 0 && errno == EINTR)) {
+        if (signals_overdue()) {
+            fail_output(out, ETIMEDOUT);
+            return;
+        }
+    }
+}
+
+static void write_all(struct output *out, const char *p, size_t n)
+{
+    while (n && !atomic_load(&out->broken)) {
+        await_room(out);
+        if (atomic_load(&out->broken))
+            return;
+        ssize_t k = write(out->fd, p, n < PIPE_BUF ? n : PIPE_BUF);
+        if (k < 0 && errno != EINTR && errno != EAGAIN)
+            fail_output(out, errno);
+        if (k > 0) {
+            p += k;
+            n -= (size_t)k;
+        }
+    }
+}
 
 static void write_line(struct output *out, const char *json)
 {
-    size_t left = strlen(json);
-    char end = '\n';
-    const char *p = json;
     pthread_mutex_lock(&out->lock);
-    while (left && !atomic_load(&out->broken)) {
-        ssize_t n = write(out->fd, p, left);
-        if (n < 0 && errno != EINTR)
-            atomic_store(&out->broken, true);
-        else if (n > 0) {
-            p += n;
-            left -= (size_t)n;
-        }
-    }
-    while (!atomic_load(&out->broken) && write(out->fd, &end, 1) < 0)
-        if (errno != EINTR)
-            atomic_store(&out->broken, true);
+    write_all(out, json, strlen(json));
+    write_all(out, "\n", 1);
     pthread_mutex_unlock(&out->lock);
 }
 
@@ -55,19 +81,26 @@ static void on_event(void *user, const char *json)
     write_line(user, json);
 }
 
-/* The engine could not be opened: said in the protocol, since that is what the host reads. */
-static void report_failure(struct output *out, const char *text)
+/* A failure that the engine does not know of. */
+static void write_failure(struct output *out, const struct message_ids *ids,
+                          const struct dr_error *error)
 {
-    struct message_ids ids = { "", "" };
-    struct dr_error error;
     struct buf line;
-    dr_fail(&error, DR_EINVAL, "%s", text);
-    json_t *event = message_failure(&ids, &error);
+    json_t *event = message_failure(ids, error);
     buf_init(&line, DR_TAG_BASE, 0);
     if (event && !jx_dump(event, &line))
         write_line(out, line.data);
     json_decref(event);
     buf_free(&line);
+}
+
+/* The engine could not be opened: said in the protocol, since that is what the host reads. */
+static void report_failure(struct output *out, const char *text)
+{
+    struct message_ids ids = { "", "" };
+    struct dr_error error;
+    dr_fail(&error, DR_EINVAL, "%s", text);
+    write_failure(out, &ids, &error);
     dr_log_line(DR_LOG_ERROR, "worker", "%s", text);
 }
 
@@ -75,51 +108,103 @@ static void report_failure(struct output *out, const char *text)
 static bool host_gone(struct output *out)
 {
     struct pollfd p = { .fd = out->fd };
-    if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLNVAL)))
-        atomic_store(&out->broken, true);
-    return atomic_load(&out->broken);
+    if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP | POLLNVAL)))
+        fail_output(out, EPIPE);
+    return atomic_load(&out->broken) != 0;
 }
 
-/* Input until it ends, the host goes or a shutdown message comes. True when what is left should be
- * finished. */
-static bool read_messages(struct darkroom *engine, struct output *out)
-{
+struct input {
     struct line_reader reader;
-    struct dr_error error;
-    bool drain = true;
-    line_reader_init(&reader, 0, MESSAGE_LINE_BYTES);
-    while (!darkroom_shutting_down(engine)) {
-        const char *line;
-        size_t n;
-        int r = line_read(&reader, POLL_MS, &line, &n, &error);
-        if (host_gone(out)) {
-            drain = false;
-            break;
-        }
-        if (r == 1) {
-            (void)darkroom_submit_bytes(engine, line, n);
-        } else if (r == DR_ELIMIT) {
-            struct message_ids ids = { "", "" };
-            json_t *event = message_failure(&ids, &error);
-            char *text = event ? json_dumps(event, JSON_COMPACT) : NULL;
-            if (text)
-                write_line(out, text);
-            dr_free(text);
-            json_decref(event);
-        } else if (r != DR_ESTATE) {
-            break; /* the end, or a broken pipe */
-        }
+    bool open;
+    bool failed; /* it did not end, it broke */
+};
+
+/* Reads a line and has it answered. False: there was none. */
+static bool read_message(struct darkroom *engine, struct output *out, struct input *in,
+                         int timeout_ms)
+{
+    struct dr_error error = { 0 };
+    const char *line;
+    size_t n;
+    int r = line_read(&in->reader, timeout_ms, &line, &n, &error);
+    if (r == 1) {
+        (void)darkroom_submit_bytes(engine, line, n);
+        return true;
     }
-    line_reader_free(&reader);
-    return drain;
+    if (line) { /* too long: what was kept of it may hold its id */
+        struct message_ids ids;
+        id_scan(line, n, &ids);
+        write_failure(out, &ids, &error);
+        return true;
+    }
+    if (r == DR_ENOMEM) { /* not even for a first byte: again, later */
+        nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000L }, NULL);
+    } else if (r != DR_ESTATE) {
+        in->open = false;
+        in->failed = r < 0;
+    }
+    if (in->failed)
+        dr_log_line(DR_LOG_ERROR, "worker", "cannot read requests: %s", error.text);
+    return false;
 }
 
-int ml_worker_direct(const char *options)
+/* The worker ends: lines that wait in the pipe or were read in part are answered as well. */
+static void answer_rest(struct darkroom *engine, struct output *out, struct input *in)
+{
+    double until = dr_now() + REST_SECONDS;
+    const char *line;
+    size_t n;
+    while (in->open && dr_now() < until && read_message(engine, out, in, 0)) {}
+    if (in->open && line_rest(&in->reader, &line, &n))
+        (void)darkroom_submit_bytes(engine, line, n);
+}
+
+/* Does once what a signal newly asks for. */
+static void follow_signals(struct darkroom *engine, enum signals_wish *done)
+{
+    enum signals_wish wish = signals_wish();
+    if (wish <= *done)
+        return;
+    dr_log_line(DR_LOG_INFO, "worker", "%s: %s", signals_name(),
+                wish == SIGNALS_FINISH ? "finishing the running job"
+                                       : "cancelling the running job");
+    darkroom_stop(engine, wish == SIGNALS_CANCEL);
+    *done = wish;
+}
+
+/* Until the input ends, the host goes, or a signal or a shutdown message has been followed. */
+static void serve(struct darkroom *engine, struct output *out, struct input *in)
+{
+    enum signals_wish followed = SIGNALS_NONE;
+    while (!host_gone(out)) {
+        follow_signals(engine, &followed);
+        bool ending = followed || !in->open || darkroom_shutting_down(engine);
+        if (ending && darkroom_wait(engine, in->open ? 0 : POLL_MS)) {
+            answer_rest(engine, out, in);
+            return;
+        }
+        if (in->open)
+            (void)read_message(engine, out, in, POLL_MS);
+    }
+}
+
+static int end_status(const struct output *out, const struct input *in)
+{
+    int broken = atomic_load(&out->broken);
+    if (broken && broken != EPIPE)
+        dr_log_line(DR_LOG_ERROR, "worker", "cannot write answers: %s", strerror(broken));
+    else
+        dr_log_line(DR_LOG_INFO, "worker", broken ? "ended: nobody reads the answers" : "ended");
+    return (broken && broken != EPIPE) || in->failed;
+}
+
+int ml_worker_direct(const char *options, double grace)
 {
     struct output out = { .fd = dup(1), .lock = PTHREAD_MUTEX_INITIALIZER };
+    struct input in = { .open = true };
     struct darkroom *engine;
     char error[512];
-    signal(SIGPIPE, SIG_IGN);
+    signals_grace(grace);
     if (out.fd < 0 || dup2(2, 1) < 0)
         return 1;
     if (darkroom_open(options, on_event, &out, &engine, error, sizeof error) < 0) {
@@ -127,9 +212,11 @@ int ml_worker_direct(const char *options)
         close(out.fd);
         return 1;
     }
-    if (read_messages(engine, &out))
-        while (!darkroom_wait(engine, POLL_MS) && !host_gone(&out)) {}
+    line_reader_init(&in.reader, 0, MESSAGE_LINE_BYTES);
+    serve(engine, &out, &in);
+    line_reader_free(&in.reader);
     darkroom_close(engine);
+    int status = end_status(&out, &in);
     close(out.fd);
-    return 0;
+    return status;
 }

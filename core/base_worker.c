@@ -58,8 +58,10 @@ static void emit_failure(struct base_worker *w, const struct message_ids *ids,
 {
     json_t *event = message_failure(ids, error);
     if (!event)
-        event = json_pack("{s:b,s:s,s:s,s:s}", "success", 0, "request_id", message_id(ids), "error",
-                          "out of memory", "error_code", dr_code_wire(DR_ENOMEM));
+        event = json_pack(
+            "{s:b,s:s,s:s,s:s}", "success", 0,
+            *ids->request_id || !*ids->correlation_id ? "request_id" : "correlationId",
+            message_id(ids), "error", "out of memory", "error_code", dr_code_wire(DR_ENOMEM));
     base_worker_emit(w, event);
 }
 
@@ -91,6 +93,51 @@ static int call_handler(struct base_worker *w, struct worker_job *job, json_t **
     return handler(w->config.ctx, job, ret_data, err);
 }
 
+/* One line for the end of a job, whatever it was; the answer is the place for its words. */
+static void log_end(struct worker_job *job, double seconds, int r, const struct dr_error *error)
+{
+    static const char *const how[] = { "job done", "job failed", "job cancelled" };
+    struct dr_log_fields f = { .n = 0 };
+    if (!dr_log_on(DR_LOG_INFO))
+        return;
+    dr_log_text(&f, "verb", verb_name(job->verb));
+    dr_log_real(&f, "seconds", seconds);
+    if (r < 0) {
+        dr_log_text(&f, "code", dr_code_wire(error->code));
+        dr_log_text(&f, "error", error->text);
+    }
+    size_t room = sizeof f.bytes - f.n;
+    if (job->log.n < room) {
+        memcpy(f.bytes + f.n, job->log.bytes, job->log.n);
+        f.n += job->log.n;
+    }
+    dr_log_event(DR_LOG_INFO, "worker", &f, "%s", how[r >= 0 ? 0 : r == DR_ECANCELED ? 2 : 1]);
+}
+
+static void log_refused(const struct message_ids *ids, const struct dr_error *error)
+{
+    struct dr_log_fields f = { .n = 0 };
+    if (!dr_log_on(DR_LOG_INFO))
+        return;
+    dr_log_text(&f, "id", message_id(ids));
+    dr_log_text(&f, "code", dr_code_wire(error->code));
+    dr_log_text(&f, "error", error->text);
+    dr_log_event(DR_LOG_INFO, "worker", &f, "request refused");
+}
+
+static void log_taken(const struct message *m, int waiting)
+{
+    struct dr_log_fields f = { .n = 0 };
+    if (!dr_log_on(waiting ? DR_LOG_INFO : DR_LOG_DEBUG))
+        return;
+    dr_log_text(&f, "id", message_id(&m->ids));
+    dr_log_text(&f, "verb", verb_name(m->verb));
+    if (waiting)
+        dr_log_int(&f, "waiting", waiting);
+    dr_log_event(waiting ? DR_LOG_INFO : DR_LOG_DEBUG, "worker", &f,
+                 waiting ? "job taken" : "answered at once");
+}
+
 static void run_job(struct base_worker *w, struct job *j)
 {
     struct worker_job job = { .verb = j->message.verb,
@@ -98,10 +145,10 @@ static void run_job(struct base_worker *w, struct job *j)
                               .data = j->message.data,
                               .stop = &j->stop,
                               .worker = w };
-    struct dr_error error;
-    memset(&error, 0, sizeof error);
+    struct dr_error error = { 0 };
     json_t *data = NULL;
     j->started = dr_now();
+    dr_log_job(message_id(&j->message.ids));
     int r = atomic_load(&j->stop) ? dr_fail(&error, DR_ECANCELED, "cancelled before it began")
                                   : call_handler(w, &job, &data, &error);
     if (r < 0 && !error.code)
@@ -111,6 +158,8 @@ static void run_job(struct base_worker *w, struct job *j)
     w->done += r >= 0;
     w->failed += r < 0;
     pthread_mutex_unlock(&w->lock);
+    log_end(&job, dr_now() - j->started, r, &error);
+    dr_log_job("");
     if (r < 0)
         emit_failure(w, &j->message.ids, &error);
     else
@@ -232,10 +281,40 @@ bool base_worker_cancel(struct base_worker *w, const char *id)
     pthread_mutex_unlock(&w->lock);
     if (now) {
         dr_fail(&error, DR_ECANCELED, "cancelled before it began");
+        log_refused(&j->message.ids, &error);
         emit_failure(w, &j->message.ids, &error);
         job_free(j);
     }
     return j != NULL;
+}
+
+void base_worker_stop(struct base_worker *w, bool running)
+{
+    struct dr_error error;
+    pthread_mutex_lock(&w->lock);
+    atomic_store(&w->shutting_down, true);
+    if (running && w->running)
+        atomic_store(&w->running->stop, 1);
+    for (struct job *j = w->first; j; j = j->next)
+        atomic_store(&j->stop, 1);
+    /* inside an event they are answered in their turn */
+    struct job *list = emitting ? NULL : w->first;
+    if (list) {
+        w->failed += (uint64_t)w->waiting;
+        w->first = w->last = NULL;
+        w->waiting = 0;
+    }
+    if (!w->first && !w->running)
+        pthread_cond_broadcast(&w->idle);
+    pthread_mutex_unlock(&w->lock);
+    dr_fail(&error, DR_ECANCELED, "cancelled: the worker is stopping");
+    while (list) {
+        struct job *next = list->next;
+        log_refused(&list->message.ids, &error);
+        emit_failure(w, &list->message.ids, &error);
+        job_free(list);
+        list = next;
+    }
 }
 
 void base_worker_drain(struct base_worker *w)
@@ -414,6 +493,7 @@ static int enqueue(struct base_worker *w, struct message *m, struct dr_error *er
             w->first = j;
         w->last = j;
         w->waiting++;
+        log_taken(m, w->waiting); /* under the lock: before the line of its end */
         pthread_cond_signal(&w->work);
     }
     pthread_mutex_unlock(&w->lock);
@@ -436,6 +516,10 @@ int base_worker_submit(struct base_worker *w, const char *line, size_t n)
     } else if (!r) {
         r = answer_now(w, &m, &data, &error);
     }
+    if (r < 0)
+        log_refused(&m.ids, &error);
+    else
+        log_taken(&m, 0);
     if (r < 0)
         emit_failure(w, &m.ids, &error);
     else

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+#include "base/log.h"
 #include "core/communication/message.h"
 
 struct base_worker;
@@ -26,6 +27,7 @@ struct worker_job {
     json_t *data;           /* lent */
     const atomic_int *stop; /* nonzero: end soon with DR_ECANCELED */
     struct base_worker *worker;
+    struct dr_log_fields log; /* facts for the log line of its end, which the handler adds */
 };
 
 /* Returns 0 and a new object for the answer's data, or a negative code with err filled. */
@@ -51,6 +53,9 @@ void base_worker_free(struct base_worker *w);
 /* 0 when taken; negative when refused, in which case the failure has been emitted. */
 int base_worker_submit(struct base_worker *w, const char *line, size_t n);
 bool base_worker_cancel(struct base_worker *w, const char *id);
+/* Takes no more jobs, cancels and answers those that wait, and with `running` cancels the one that
+ * runs. */
+void base_worker_stop(struct base_worker *w, bool running);
 void base_worker_drain(struct base_worker *w);
 /* The same for timeout_ms at most; whether nothing is left. */
 bool base_worker_wait(struct base_worker *w, int timeout_ms);

@@ -61,6 +61,10 @@ DARKROOM_API int darkroom_submit_bytes(struct darkroom *engine, const char *mess
  * 0: not. */
 DARKROOM_API int darkroom_cancel(struct darkroom *engine, const char *request_id);
 
+/* Takes no more jobs (they are refused with BAD_STATE) and cancels those that wait, each with its
+ * answer; running not 0: also the one that runs. Other messages are still answered. */
+DARKROOM_API void darkroom_stop(struct darkroom *engine, int running);
+
 /* Waits until nothing is running or waiting. */
 DARKROOM_API void darkroom_drain(struct darkroom *engine);
 

@@ -7,6 +7,7 @@
 
 #include "backend/pack.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "inference/denoise.h"
 #include "models/clip_text.h"
 #include "models/unet.h"
@@ -50,6 +51,14 @@ static int stage_begin(struct walk *k, enum job_stage stage, struct dr_error *er
     return workspace_new(k->x.be, bytes, &k->x.ws, err);
 }
 
+static void log_stage(const struct walk *k, enum job_stage stage)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_real(&f, "seconds", k->timing.seconds[stage]);
+    dr_log_int(&f, "bytes", (int64_t)k->plan->stage[stage].workspace);
+    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage %s", job_stage_name(stage));
+}
+
 static void stage_end(struct walk *k, enum job_stage stage, double repeats)
 {
     if (k->planning && k->x.ws) {
@@ -63,6 +72,8 @@ static void stage_end(struct walk *k, enum job_stage stage, double repeats)
     k->x.ws = NULL;
     k->timing.seconds[stage] = dr_now() - k->started - k->handing;
     k->handing = 0;
+    if (!k->planning)
+        log_stage(k, stage);
 }
 
 /* exec.watch: how far the stage is, by the FLOPs of the ops so far. */

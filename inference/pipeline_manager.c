@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "backend/pack.h"
+#include "base/clock.h"
+#include "base/log.h"
 #include "inference/pipeline_weights.h"
 #include "models/clip_text.h"
 #include "models/tokenizers/clip_tokenizer.h"
@@ -238,7 +240,15 @@ int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct ba
     m->path = dr_strdup(DR_TAG_MODEL, path);
     if (!m->path)
         return dr_fail(err, DR_ENOMEM, "out of memory for a path");
+    double began = dr_now();
     int r = pipeline_open(path, be, options, &m->loaded, err);
+    if (!r) {
+        struct dr_log_fields f = { .n = 0 };
+        dr_log_text(&f, "path", path);
+        dr_log_real(&f, "seconds", dr_now() - began);
+        dr_log_text(&f, "kind", checkpoint_kind(m->loaded->checkpoint));
+        dr_log_event(DR_LOG_INFO, "engine", &f, "model opened");
+    }
     if (r < 0) {
         pipeline_manager_drop(m);
         return r;

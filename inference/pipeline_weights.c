@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 
 #include "backend/pack.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "models/digest.h"
 
@@ -108,17 +109,30 @@ static int name_pack(struct making *m, struct dr_error *err)
     return pack_store_path(m->options->store, name, m->path, sizeof m->path, err);
 }
 
+static void log_made(const struct making *m, double began, const char *path, const char *what)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_text(&f, "path", path);
+    dr_log_real(&f, "seconds", dr_now() - began);
+    dr_log_int(&f, "bytes", (int64_t)m->sum.bytes);
+    dr_log_text(&f, "kernels", backend_kernel_set(m->p->backend));
+    dr_log_event(DR_LOG_INFO, "engine", &f, "%s", what);
+}
+
 /* The pack of an earlier start. DR_ENOENT: there is none that will do. */
 static int use_pack(struct making *m, struct dr_error *err)
 {
     struct dr_error found = { 0 };
     struct pipeline *p = m->p;
     struct stat seen = { .st_ino = 0 };
+    double began = dr_now();
     pack_store_sweep(m->options->store);
     bool is = !stat(m->path, &seen);
     int r = pack_open(m->path, m->key, &p->pack, &found);
     if (!r)
         r = prepare(m, p->pack, &found);
+    if (!r)
+        log_made(m, began, m->path, "packed weights opened");
     if (!r)
         return 0;
     pack_close(p->pack);
@@ -129,7 +143,7 @@ static int use_pack(struct making *m, struct dr_error *err)
         return r;
     }
     if (r == DR_EFORMAT) {
-        dr_log_line(DR_LOG_WARN, "engine", "packed weights are made again: %s", found.text);
+        dr_log_line(DR_LOG_WARN, "engine", "rebuilding packed weights: %s", found.text);
         if (is) /* not one that another process made since */
             pack_remove(m->path, &seen, NULL);
     }
@@ -142,6 +156,7 @@ static int make_pack(struct making *m, struct dr_error *err)
     struct pack_spec spec = {
         .key = m->key, .blobs = m->sum.blobs, .bytes = m->sum.bytes, .largest = m->sum.largest
     };
+    double began = dr_now();
     int r = pack_store_room(m->options->store, pack_file_bytes(&spec), err);
     if (!r)
         r = pack_create(m->path, &spec, &p->pack, err);
@@ -151,6 +166,8 @@ static int make_pack(struct making *m, struct dr_error *err)
         r = checkpoint_check(p->checkpoint, err);
     if (!r)
         r = pack_finish(p->pack, err);
+    if (!r)
+        log_made(m, began, m->path, "weights packed");
     if (r) {
         unprepare(p);
         pack_close(p->pack);
@@ -193,8 +210,9 @@ static int make_ready(struct making *m, struct dr_error *err)
             *err = found;
         return r;
     }
+    /* a warning of the answer; as one of the log, too, people would read it twice */
     snprintf(p->warning, sizeof p->warning, "packed weights are not kept: %.300s", found.text);
-    dr_log_line(DR_LOG_WARN, "engine", "%s", p->warning);
+    dr_log_line(DR_LOG_INFO, "engine", "%s", p->warning);
     return prepare(m, NULL, err);
 }
 

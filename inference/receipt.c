@@ -77,7 +77,7 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
     int r = infotext_texts(job, dst);
     if (!r)
         r = buf_printf(dst, "Steps: %d, Sampler: %s, Schedule type: %s", job->sched.steps,
-                       job->sched.sampler->title, job->sched.schedule->title);
+                       sched_title(job->sched.sampler), schedule_title(job->sched.schedule));
     if (!r)
         r = pair_number(dst, "CFG scale", job->guidance_scale);
     if (!r)
@@ -134,7 +134,7 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     if (!r)
         r = jx_set(o, "guidance_rescale", json_real(job->guidance_rescale));
     if (!r)
-        r = jx_set(o, "seed", json_integer((json_int_t)(job->seed + (uint64_t)index)));
+        r = jx_set(o, "seed", jx_uint(job->seed + (uint64_t)index));
     if (!r)
         r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
     if (!r)

@@ -63,19 +63,19 @@ static int take_seed(const struct request *q, const struct pipeline *p, struct j
                      struct dr_error *err)
 {
     (void)p;
-    int64_t seed = request_int(q, FIELD_seed);
+    bool given = request_seed(q, &job->seed);
     job->batch = (int)request_int(q, FIELD_batch_size);
-    if (seed > INT64_MAX - (job->batch - 1)) {
+    uint64_t more = (uint64_t)(job->batch - 1);
+    if (given && job->seed > UINT64_MAX - more) {
         char got[32];
-        snprintf(got, sizeof got, "%" PRId64, seed);
+        snprintf(got, sizeof got, "%" PRIu64, job->seed);
         return dr_fail_field(err, DR_EINVAL, "seed", got,
-                             "seed + batch_size - 1 to be at most 2^63-1", NULL);
+                             "seed + batch_size - 1 to be at most 2^64-1", NULL);
     }
-    while (seed < 0) {
-        uint64_t drawn = dr_rng_entropy();
-        seed = drawn <= (uint64_t)(INT64_MAX - JOB_BATCH) ? (int64_t)drawn : -1;
+    while (!given) { /* those of all pictures below 2^32 */
+        job->seed = dr_rng_entropy();
+        given = job->seed <= UINT32_MAX - more;
     }
-    job->seed = (uint64_t)seed;
     job->rng = strcmp(request_text(q, FIELD_rng), "cuda") ? DR_RNG_CPU : DR_RNG_CUDA;
     return 0;
 }

@@ -83,6 +83,7 @@ const struct sched_info sched_ddim = {
     .diffusers = "DDIMScheduler",
     .aliases = aliases,
     .fixed = fixed,
+    .order = 1,
     .rule = SCHED_RULE_DDIM,
     .vp = true,
     .zero_snr = true,

@@ -34,7 +34,7 @@ static void feed(struct sched *s, const float *pred, const float *noise)
     sched_mix(x, s->n, terms, first_order ? 2 : 3);
 }
 
-static const char *const aliases[] = { "dpm++2m", "DPMSolverMultistep", NULL };
+static const char *const aliases[] = { "DPMSolverMultistep", NULL };
 
 static const struct sched_fixed_key fixed[] = {
     { "algorithm_type", "dpmsolver++|deis" },
@@ -51,6 +51,7 @@ const struct sched_info sched_dpmpp_2m = {
     .diffusers = "DPMSolverMultistepScheduler",
     .aliases = aliases,
     .fixed = fixed,
+    .order = 2,
     .rule = SCHED_RULE_DPM,
     .vp = true,
     .sigma_flags = true,

@@ -31,6 +31,7 @@ const struct sched_info sched_euler = {
     .diffusers = "EulerDiscreteScheduler",
     .aliases = aliases,
     .fixed = fixed,
+    .order = 1,
     .rule = SCHED_RULE_EULER,
     .sigma_flags = true,
     .zero_snr = true,

@@ -32,6 +32,7 @@ const struct sched_info sched_euler_a = {
     .diffusers = "EulerAncestralDiscreteScheduler",
     .aliases = aliases,
     .fixed = fixed,
+    .order = 1,
     .rule = SCHED_RULE_EULER,
     .zero_snr = true,
     .no_sample = true,

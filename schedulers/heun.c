@@ -45,6 +45,7 @@ const struct sched_info sched_heun = {
     .diffusers = "HeunDiscreteScheduler",
     .aliases = aliases,
     .fixed = fixed,
+    .order = 2,
     .rule = SCHED_RULE_EULER,
     .second_order = true,
     .sigma_flags = true,

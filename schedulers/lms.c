@@ -61,6 +61,7 @@ const struct sched_info sched_lms = {
     .diffusers = "LMSDiscreteScheduler",
     .aliases = aliases,
     .fixed = fixed,
+    .order = 4,
     .rule = SCHED_RULE_EULER,
     .sigma_flags = true,
     .vectors = ORDER,

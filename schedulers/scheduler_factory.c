@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/members.h"
 #include "base/nearest.h"
 #include "schedulers/scheduler_impl.h"
 
@@ -13,7 +14,14 @@ static const struct sched_info *const all[] = {
 #undef X
 };
 
-enum { COUNT = sizeof all / sizeof *all, MAX_NAMES = 64, MAX_NAME = 64 };
+static const char *const lines[] = {
+#define X(name) #name,
+#include "schedulers/schedulers.def"
+#undef X
+};
+
+enum { COUNT = sizeof all / sizeof *all, MAX_NAMES = COUNT * (3 + SCHED_MAX_ALIASES) };
+enum { MAX_NAME = 64 };
 
 const struct sched_info *const *sched_all(size_t *ret_n)
 {
@@ -42,13 +50,81 @@ bool sched_same_name(const char *a, const char *b)
     return fold(a, fa) && fold(b, fb) && !strcmp(fa, fb);
 }
 
+static size_t count_aliases(const struct sched_info *info)
+{
+    size_t n = 0;
+    while (info->aliases && info->aliases[n])
+        n++;
+    return n;
+}
+
+static int check_fixed_keys(const struct sched_info *info, const char *line, struct dr_error *err)
+{
+    for (const struct sched_fixed_key *key = info->fixed; key && key->key; key++) {
+        if (!key->accepted)
+            return dr_fail(err, DR_EINTERNAL, "sampler %s: member fixed: %s has no values", line,
+                           key->key);
+    }
+    return 0;
+}
+
+int sched_info_check(const struct sched_info *info, const char *line, struct dr_error *err)
+{
+    const struct dr_member members[] = {
+        { "order", info->order > 0 },
+        { "feed", info->feed != NULL },
+        { "takes_eta", info->takes_eta || info->eta == 0 },
+        { "prepare", info->prepare || !info->aux },
+    };
+    const struct {
+        const char *member;
+        double value, least, most;
+    } numbers[] = {
+        { "rule", info->rule, 0, SCHED_RULE_COUNT - 1 },
+        { "eta", info->eta, 0, 1 },
+        { "vectors", info->vectors, 0, 64 },
+        { "aux", info->aux, 0, 64 },
+        { "aliases (their number)", (double)count_aliases(info), 0, SCHED_MAX_ALIASES },
+    };
+    int r = dr_members_check_name("sampler", line, info->name, err);
+    if (!r)
+        r = dr_members_check("sampler", line, members, sizeof members / sizeof *members, err);
+    for (size_t i = 0; !r && i < sizeof numbers / sizeof *numbers; i++) {
+        if (!(numbers[i].value >= numbers[i].least && numbers[i].value <= numbers[i].most))
+            r = dr_fail(err, DR_EINTERNAL, "sampler %s: member %s is %g, expected %g to %g", line,
+                        numbers[i].member, numbers[i].value, numbers[i].least, numbers[i].most);
+    }
+    return r ? r : check_fixed_keys(info, line, err);
+}
+
+int sched_tables_check(struct dr_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < COUNT; i++)
+        r = sched_info_check(all[i], lines[i], err);
+    return r ? r : schedule_tables_check(err);
+}
+
+const char *sched_title(const struct sched_info *info)
+{
+    return info->title ? info->title : info->name;
+}
+
+const char *sched_spelling(const struct sched_info *info, size_t k)
+{
+    const char *own[] = { info->name, info->title, info->diffusers };
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        if (own[i] && !k--)
+            return own[i];
+    }
+    return k < count_aliases(info) ? info->aliases[k] : NULL;
+}
+
 static bool has_name(const struct sched_info *info, const char *name)
 {
-    if (sched_same_name(name, info->name) || sched_same_name(name, info->title) ||
-        sched_same_name(name, info->diffusers))
-        return true;
-    for (const char *const *alias = info->aliases; *alias; alias++) {
-        if (sched_same_name(name, *alias))
+    const char *own;
+    for (size_t k = 0; (own = sched_spelling(info, k)); k++) {
+        if (sched_same_name(name, own))
             return true;
     }
     return false;
@@ -105,13 +181,9 @@ static size_t spellings(const char *names[MAX_NAMES], const struct sched_info *o
 {
     size_t n = 0;
     for (size_t i = 0; i < COUNT; i++) {
-        const char *own[] = { all[i]->name, all[i]->title, all[i]->diffusers };
-        for (size_t k = 0; k < 3 && n < MAX_NAMES; k++, n++) {
-            names[n] = own[k];
-            owners[n] = all[i];
-        }
-        for (const char *const *alias = all[i]->aliases; *alias && n < MAX_NAMES; alias++, n++) {
-            names[n] = *alias;
+        const char *own;
+        for (size_t k = 0; n < MAX_NAMES && (own = sched_spelling(all[i], k)); k++, n++) {
+            names[n] = own;
             owners[n] = all[i];
         }
     }

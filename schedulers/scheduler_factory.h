@@ -15,6 +15,9 @@
 
 struct noise_table;
 
+/* Most aliases of a sampler. */
+enum { SCHED_MAX_ALIASES = 16 };
+
 /* How a class lays timesteps and sigmas out. */
 enum sched_rule {
     SCHED_RULE_EULER, /* the run's own range, fractional timesteps */
@@ -31,32 +34,51 @@ struct sched_fixed_key {
 };
 
 struct sched_info {
-    const char *name;                    /* canonical, "dpmpp_2m" */
-    const char *title;                   /* for people and for infotext, "DPM++ 2M" */
-    const char *diffusers;               /* class, "DPMSolverMultistepScheduler" */
-    const char *const *aliases;          /* further names, NULL at the end */
-    const struct sched_fixed_key *fixed; /* key NULL at the end */
-    enum sched_rule rule;
-    bool vp;           /* variance-preserving latents */
-    bool second_order; /* asks twice a step but for the last one */
-    bool sigma_flags;  /* the class has use_karras_sigmas and use_exponential_sigmas */
-    bool zero_snr;     /* the class has rescale_betas_zero_snr */
-    bool no_sample;    /* the class refuses prediction type sample */
-    bool repeats;      /* a step between equal levels leaves the latents as they are */
-    bool takes_eta;
-    double eta;  /* default where it takes one */
-    int vectors; /* history kept in the state, in arrays of n floats */
-    int aux;     /* constants kept, in doubles per evaluation */
-
-    /* Fills the constants once timesteps and sigmas are there; NULL: nothing to do. */
-    int (*prepare)(struct sched *s, const struct noise_table *table, struct dr_error *err);
+    /* Required. */
+    const char *name; /* canonical, "dpmpp_2m"; that of its line in schedulers.def */
+    int order;        /* of accuracy: the error of a run falls with steps^-order (without noise) */
     /* Moves the latents over the current evaluation. noise [n]: fresh normals; NULL where it draws
      * none. */
     void (*feed)(struct sched *s, const float *pred, const float *noise);
+
+    /* Optional. */
+    const char *title;          /* for people, "DPM++ 2M"; NULL: the name */
+    const char *diffusers;      /* "DPMSolverMultistepScheduler"; NULL: there is no class */
+    const char *const *aliases; /* further names, NULL at the end; NULL: none */
+    const struct sched_fixed_key *fixed; /* key NULL at the end; NULL: none */
+    enum sched_rule rule;                /* left out: Euler's */
+    bool vp;                             /* variance-preserving latents */
+    bool second_order;                   /* two evaluations in each step but the last */
+    bool sigma_flags; /* the class has use_karras_sigmas and use_exponential_sigmas */
+    bool zero_snr;    /* the class has rescale_betas_zero_snr */
+    bool no_sample;   /* the class refuses prediction type sample */
+    bool repeats;     /* a step between equal levels leaves the latents as they are */
+    bool takes_eta;   /* adds fresh noise, eta times */
+    double eta;       /* default where it takes one */
+    int vectors;      /* history kept in the state, in arrays of n floats */
+    int aux;          /* constants kept, in doubles per evaluation */
+
+    /* Fills the constants once timesteps and sigmas are there; NULL: nothing to do. Called again
+     * when other sigmas are put in place. */
+    int (*prepare)(struct sched *s, const struct noise_table *table, struct dr_error *err);
 };
 
 /* All of them, in the order of schedulers.def. */
 const struct sched_info *const *sched_all(size_t *ret_n);
+
+/* DR_EINTERNAL that names the sampler and the member where a required one is missing or members do
+ * not go together. `line` is the sampler's name in schedulers.def. */
+int sched_info_check(const struct sched_info *info, const char *line, struct dr_error *err);
+
+/* The same for all samplers and schedules: called at the start of a worker. */
+int sched_tables_check(struct dr_error *err);
+
+/* The title for people, or the name where there is none. */
+const char *sched_title(const struct sched_info *info);
+
+/* The k-th spelling of its name, of those that it has: name, title, diffusers' class, aliases; NULL
+ * after the last. */
+const char *sched_spelling(const struct sched_info *info, size_t k);
 
 /* By name or alias; NULL when there is none. A schedule's name at the end ("DPM++ 2M Karras") is
  * split off into *ret_schedule, else that is NULL; ret_schedule NULL: such names are not found. */

@@ -65,7 +65,7 @@ static bool listed(const char *list, const char *word)
 static int check_fixed(const json_t *file, const struct sched_fixed_key *fixed,
                        struct dr_error *err)
 {
-    for (; fixed->key; fixed++) {
+    for (; fixed && fixed->key; fixed++) {
         const json_t *v = json_object_get(file, fixed->key);
         char got[96];
         if (!v || json_is_null(v))

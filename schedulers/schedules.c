@@ -18,6 +18,7 @@
 
 #include "base/alloc.h"
 #include "base/dmath.h"
+#include "base/members.h"
 #include "base/nearest.h"
 #include "schedulers/noise_table.h"
 #include "schedulers/scheduler_factory.h"
@@ -136,6 +137,12 @@ static const struct schedule_info *const all[] = {
 #undef X
 };
 
+static const char *const lines[] = {
+#define X(name) #name,
+#include "schedulers/schedules.def"
+#undef X
+};
+
 enum { COUNT = sizeof all / sizeof *all };
 
 const struct schedule_info *const *schedule_all(size_t *ret_n)
@@ -144,12 +151,36 @@ const struct schedule_info *const *schedule_all(size_t *ret_n)
     return all;
 }
 
+int schedule_info_check(const struct schedule_info *info, const char *line, struct dr_error *err)
+{
+    const struct dr_member members[] = {
+        { "fill", info->fill != NULL },
+        { "kind", info->kind < SCHEDULE_KIND_COUNT },
+    };
+    int r = dr_members_check_name("schedule", line, info->name, err);
+    return r ? r
+             : dr_members_check("schedule", line, members, sizeof members / sizeof *members, err);
+}
+
+int schedule_tables_check(struct dr_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < COUNT; i++)
+        r = schedule_info_check(all[i], lines[i], err);
+    return r;
+}
+
+const char *schedule_title(const struct schedule_info *info)
+{
+    return info->title ? info->title : info->name;
+}
+
 const struct schedule_info *schedule_find(const char *name)
 {
     for (size_t i = 0; i < COUNT; i++) {
-        if (sched_same_name(name, all[i]->name))
+        if (sched_same_name(name, all[i]->name) || sched_same_name(name, schedule_title(all[i])))
             return all[i];
-        for (const char *const *alias = all[i]->aliases; *alias; alias++) {
+        for (const char *const *alias = all[i]->aliases; alias && *alias; alias++) {
             if (sched_same_name(name, *alias))
                 return all[i];
         }

@@ -34,15 +34,26 @@ enum schedule_kind {
 };
 
 struct schedule_info {
-    const char *name;           /* "karras" */
-    const char *title;          /* "Karras" */
-    const char *const *aliases; /* NULL at the end */
-    enum schedule_kind kind;
+    /* Required. */
+    const char *name; /* "karras"; that of its line in schedules.def */
     /* Fills n falling sigmas and their timesteps. */
     void (*fill)(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps);
+
+    /* Optional. */
+    enum schedule_kind kind;    /* left out: SCHEDULE_SPACED */
+    const char *title;          /* "Karras"; NULL: the name */
+    const char *const *aliases; /* NULL at the end; NULL: none */
 };
 
 const struct schedule_info *const *schedule_all(size_t *ret_n);
+
+/* DR_EINTERNAL that names the schedule and the member: of one, and of all. */
+int schedule_info_check(const struct schedule_info *info, const char *line, struct dr_error *err);
+int schedule_tables_check(struct dr_error *err);
+
+/* The title for people, or the name where there is none. */
+const char *schedule_title(const struct schedule_info *info);
+
 const struct schedule_info *schedule_find(const char *name);
 int schedule_lookup(const char *field, const char *name, const struct schedule_info **ret_schedule,
                     struct dr_error *err);

@@ -118,6 +118,7 @@ const struct sched_info sched_unipc = {
     .diffusers = "UniPCMultistepScheduler",
     .aliases = aliases,
     .fixed = fixed,
+    .order = 3,
     .rule = SCHED_RULE_DPM,
     .vp = true,
     .sigma_flags = true,

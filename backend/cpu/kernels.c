@@ -6,6 +6,7 @@
 
 #include "backend/cpu/features.h"
 #include "backend/cpu/panel.h"
+#include "base/members.h"
 
 enum set {
 #define SET(name, needs, precision, packing) SET_##name,
@@ -124,6 +125,38 @@ static const struct kernel *const fast[SET_COUNT][OP_KIND_COUNT] = {
 #define FAST(op, set) [SET_##set][OP_KIND_##op] = &cpu_##op##_fast__##set,
 #include "backend/cpu/kernels.def"
 };
+
+/* A set's way to pack weights. */
+static int packing_check(const struct kernel_set *set, struct dr_error *err)
+{
+    if (!set->packing)
+        return 0;
+    const struct dr_member members[] = {
+        { "bytes", set->packing->bytes != NULL },
+        { "pieces", set->packing->pieces != NULL },
+        { "piece", set->packing->piece != NULL },
+    };
+    return dr_members_check("packing of kernel set", set->name, members,
+                            sizeof members / sizeof *members, err);
+}
+
+int kernel_tables_check(struct dr_error *err)
+{
+    static const struct {
+        const char *name;
+        const struct kernel *kernel;
+    } lines[] = {
+#define KERNEL(op, set) { "cpu_" #op "__" #set, &cpu_##op##__##set },
+#define FAST(op, set) { "cpu_" #op "_fast__" #set, &cpu_##op##_fast__##set },
+#include "backend/cpu/kernels.def"
+    };
+    int r = 0;
+    for (size_t i = 0; !r && i < sizeof lines / sizeof *lines; i++)
+        r = kernel_check(lines[i].kernel, lines[i].name, err);
+    for (int i = 0; !r && i < SET_COUNT; i++)
+        r = packing_check(&sets[i], err);
+    return r;
+}
 
 /* A set of one precision may use a kernel of a set of another. */
 static bool goes_with(enum precision kernel, enum precision set)

@@ -22,6 +22,9 @@ const struct kernel *kernel_of(enum op_kind op, const struct weight_desc *d, int
  * `wide` and for an attention of float32, that of the nearest set that does not. */
 const struct kernel *kernel_for(const struct op *op, int set, bool exact);
 
+/* Whether every kernel and packing of kernels.def has what it must have, as op_tables_check. */
+int kernel_tables_check(struct dr_error *err);
+
 struct kernel_set {
     const char *name;
     unsigned needs;

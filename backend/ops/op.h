@@ -139,6 +139,13 @@ struct op_info {
 };
 
 const struct op_info *op_info(enum op_kind kind); /* NULL: no such op */
+
+/* DR_EINTERNAL that names the descriptor and a member that it must have and lacks: of an op, whose
+ * line in ops.def is given, of a kernel, and of all ops. */
+int op_info_check(const struct op_info *info, const char *line, struct dr_error *err);
+int kernel_check(const struct kernel *kernel, const char *name, struct dr_error *err);
+int op_tables_check(struct dr_error *err);
+
 #define OP(name) extern const struct op_info op_info_##name;
 #include "backend/ops/ops.def"
 #undef OP

@@ -1,4 +1,5 @@
 /* darkroom_worker.c - the engine as a program: options to JSON, then the main loop. */
+#include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -7,7 +8,9 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "base/standard.h"
 #include "coordination/ml_worker_direct.h"
+#include "coordination/signals.h"
 
 static const char usage[] =
     "usage: darkroom-worker [OPTION]...\n"
@@ -23,11 +26,16 @@ static const char usage[] =
     "      --cache DIR         packed weights are kept in DIR (default: weights in the cache "
     "folder)\n"
     "      --cache-limit N     bytes they may take there (default: 32 GiB; 0: none are kept)\n"
+    "      --grace SECONDS     after SIGTERM the running job has so long to finish (default: 10)\n"
     "      --log-json          log as JSON lines\n"
     "  -h, --help              this text\n"
-    "  -V, --version           version\n";
+    "  -V, --version           version\n"
+    "\n"
+    "DARKROOM_LOG is the level of the log: off, error, warn (default), info or debug.\n";
 
-enum { OPT_QUEUE = 256, OPT_MEMORY, OPT_CACHE, OPT_CACHE_LIMIT, OPT_LOG_JSON };
+enum { OPT_QUEUE = 256, OPT_MEMORY, OPT_CACHE, OPT_CACHE_LIMIT, OPT_GRACE, OPT_LOG_JSON };
+
+enum { GRACE_SECONDS = 10, GRACE_MOST = 1000000 };
 
 static const struct option options[] = {
     { "root", required_argument, NULL, 'r' },
@@ -38,6 +46,7 @@ static const struct option options[] = {
     { "memory-limit", required_argument, NULL, OPT_MEMORY },
     { "cache", required_argument, NULL, OPT_CACHE },
     { "cache-limit", required_argument, NULL, OPT_CACHE_LIMIT },
+    { "grace", required_argument, NULL, OPT_GRACE },
     { "log-json", no_argument, NULL, OPT_LOG_JSON },
     { "help", no_argument, NULL, 'h' },
     { "version", no_argument, NULL, 'V' },
@@ -59,8 +68,9 @@ static int add_text(json_t *o, const char *list, const char *text)
 static bool number(const char *name, const char *text, int64_t *ret)
 {
     char *end;
+    errno = 0;
     *ret = strtoll(text, &end, 10);
-    if (*text && !*end && *ret >= 0)
+    if (*text && !*end && !errno && *ret >= 0)
         return true;
     fprintf(stderr, "darkroom-worker: --%s: got %s, expected a whole number from 0\n", name, text);
     return false;
@@ -72,8 +82,26 @@ static bool set_number(json_t *o, const char *name, const char *key, const char 
     return number(name, text, &value) && jx_set(o, key, json_integer(value)) == 0;
 }
 
+static bool set_grace(const char *text, int64_t *ret_grace)
+{
+    if (!number("grace", text, ret_grace))
+        return false;
+    if (*ret_grace > GRACE_MOST)
+        *ret_grace = GRACE_MOST;
+    return true;
+}
+
+/* The exit status of a program that printed what was asked for. */
+static int printed(void)
+{
+    if (!fflush(stdout) || errno == EPIPE)
+        return 0;
+    fprintf(stderr, "darkroom-worker: cannot write to stdout: %s\n", strerror(errno));
+    return 1;
+}
+
 /* -1: go on; else the exit status. */
-static int read_option(int c, json_t *o)
+static int read_option(int c, json_t *o, int64_t *grace)
 {
     switch (c) {
     case 'r':
@@ -92,15 +120,17 @@ static int read_option(int c, json_t *o)
         return jx_set(o, "cache", json_string(optarg)) < 0 ? 1 : -1;
     case OPT_CACHE_LIMIT:
         return set_number(o, "cache-limit", "cache_limit", optarg) ? -1 : 2;
+    case OPT_GRACE:
+        return set_grace(optarg, grace) ? -1 : 2;
     case OPT_LOG_JSON:
         dr_log_json(true);
         return -1;
     case 'h':
         fputs(usage, stdout);
-        return 0;
+        return printed();
     case 'V':
         puts("darkroom-worker " DR_VERSION);
-        return 0;
+        return printed();
     default:
         fputs("try darkroom-worker --help\n", stderr);
         return 2;
@@ -109,11 +139,18 @@ static int read_option(int c, json_t *o)
 
 int main(int argc, char **argv)
 {
+    dr_standard_open();
+    signals_catch();
+    if (!dr_standard_output()) {
+        fputs("darkroom-worker: stdout is closed or not open for writing\n", stderr);
+        return 1;
+    }
     jx_init();
     json_t *o = json_object();
+    int64_t grace = GRACE_SECONDS;
     int c, status = -1;
     while (status < 0 && (c = getopt_long(argc, argv, "r:M:t:k:hV", options, NULL)) != -1)
-        status = read_option(c, o);
+        status = read_option(c, o, &grace);
     if (status < 0 && optind < argc) {
         fprintf(stderr,
                 "darkroom-worker: unexpected argument '%s', expected options only (see "
@@ -123,7 +160,7 @@ int main(int argc, char **argv)
     }
     if (status < 0) {
         char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-        status = text ? ml_worker_direct(text) : 1;
+        status = text ? ml_worker_direct(text, (double)grace) : 1;
         dr_free(text);
     }
     json_decref(o);

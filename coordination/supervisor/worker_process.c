@@ -56,6 +56,7 @@ static int spawn(const char *program, char *const *argv, int in, int out, pid_t 
     sigaddset(&defaults, SIGPIPE);
     sigaddset(&defaults, SIGINT);
     sigaddset(&defaults, SIGTERM);
+    sigaddset(&defaults, SIGXFSZ);
     posix_spawn_file_actions_init(&files);
     posix_spawnattr_init(&how);
     posix_spawn_file_actions_adddup2(&files, in, 0);
@@ -176,8 +177,11 @@ static int fail_gone(struct worker_process *w, struct dr_error *err)
     if (got == w->pid && w->pid) {
         w->pid = 0;
         if (WIFSIGNALED(status))
-            return dr_fail(err, DR_EIO, "the worker was ended by signal %d (%s)", WTERMSIG(status),
-                           strsignal(WTERMSIG(status)));
+            return dr_fail(err, DR_EIO, "the worker was ended by signal %d (%s)%s",
+                           WTERMSIG(status), strsignal(WTERMSIG(status)),
+                           WTERMSIG(status) == SIGKILL
+                               ? "; often the system ran out of memory (see darkroom plan)"
+                               : "");
         return dr_fail(err, DR_EIO, "the worker ended with status %d", WEXITSTATUS(status));
     }
     return dr_fail(err, DR_EIO, "the worker closed its output");

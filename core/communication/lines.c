@@ -10,6 +10,9 @@
 
 enum { CHUNK = 65536 };
 
+/* UTF-8's byte order mark, which some writers begin a stream or a line with. */
+static const unsigned char mark[] = { 0xef, 0xbb, 0xbf };
+
 void line_reader_init(struct line_reader *r, int fd, size_t longest)
 {
     memset(r, 0, sizeof *r);
@@ -41,6 +44,10 @@ static bool take_line(struct line_reader *r, bool at_end, const char **ret_line,
         if (r->skipping) {
             r->skipping = false;
             continue;
+        }
+        if (n >= sizeof mark && !memcmp(from, mark, sizeof mark)) {
+            from += sizeof mark;
+            n -= sizeof mark;
         }
         if (n && from[n - 1] == '\r')
             n--;
@@ -90,21 +97,30 @@ static int64_t fill(struct line_reader *r, struct dr_error *err)
     }
 }
 
+/* Gives up the line in the buffer, of which the beginning is shown to the caller. */
+static int skip_line(struct line_reader *r, const char **ret_line, size_t *ret_n, int code)
+{
+    *ret_line = r->buf.data ? r->buf.data + r->start : "";
+    *ret_n = r->buf.len - r->start;
+    r->skipping = true;
+    r->start = r->buf.len;
+    r->scanned = 0;
+    return code;
+}
+
 int line_read(struct line_reader *r, int timeout_ms, const char **ret_line, size_t *ret_n,
               struct dr_error *err)
 {
     double deadline = timeout_ms >= 0 ? dr_now() + timeout_ms / 1e3 : 0;
     size_t longest = r->buf.maximum - CHUNK;
+    *ret_line = NULL;
+    *ret_n = 0;
     for (;;) {
         if (take_line(r, false, ret_line, ret_n))
             return 1;
-        if (r->buf.len - r->start > longest) {
-            bool first = !r->skipping;
-            r->skipping = true;
-            r->start = r->buf.len;
-            r->scanned = 0;
-            if (first)
-                return dr_fail(err, DR_ELIMIT, "a line is longer than %zu bytes", longest);
+        if (r->buf.len - r->start > longest && !r->skipping) {
+            dr_fail(err, DR_ELIMIT, "a line is longer than %zu bytes", longest);
+            return skip_line(r, ret_line, ret_n, DR_ELIMIT);
         }
         int ready = wait_input(r->fd, deadline, err);
         if (ready < 0)
@@ -112,11 +128,18 @@ int line_read(struct line_reader *r, int timeout_ms, const char **ret_line, size
         if (!ready)
             return dr_fail(err, DR_ESTATE, "no line within %d ms", timeout_ms);
         int64_t n = fill(r, err);
+        if (n == DR_ENOMEM && r->buf.len > r->start && !r->skipping)
+            return skip_line(r, ret_line, ret_n, DR_ENOMEM);
         if (n < 0)
             return (int)n;
         if (!n)
             return take_line(r, true, ret_line, ret_n) ? 1 : 0;
     }
+}
+
+bool line_rest(struct line_reader *r, const char **ret_line, size_t *ret_n)
+{
+    return take_line(r, true, ret_line, ret_n);
 }
 
 int line_writer_init(struct line_writer *w, int fd)

@@ -20,12 +20,16 @@ struct line_reader {
 void line_reader_init(struct line_reader *r, int fd, size_t longest);
 void line_reader_free(struct line_reader *r);
 
-/* 1 and a line (without newline or carriage return; valid until the next call; empty lines are
- * skipped); 0 at the end of input; DR_ELIMIT once for a line that is too long (it is skipped,
- * reading may go on); DR_EIO. A last line without newline counts. timeout_ms -1: wait; DR_ESTATE
- * when it passes without a line. EINTR is retried. */
+/* 1 and a line (without newline, carriage return and byte order mark; valid until the next call;
+ * empty lines are skipped); 0 at the end of input; DR_EIO. A last line without newline counts.
+ * DR_ELIMIT for a line that is too long and DR_ENOMEM for one that there is no room for: once,
+ * *ret_line being its beginning; the rest of it is skipped and reading may go on. timeout_ms -1:
+ * wait; DR_ESTATE when it passes without a line. EINTR is retried. */
 int line_read(struct line_reader *r, int timeout_ms, const char **ret_line, size_t *ret_n,
               struct dr_error *err);
+/* What was read already of a line that nobody waits for any more, as line_read gives it; false:
+ * nothing. */
+bool line_rest(struct line_reader *r, const char **ret_line, size_t *ret_n);
 
 struct line_writer {
     int fd; /* borrowed */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/nearest.h"
+#include "core/communication/id_scan.h"
 #include "core/communication/words.h"
 
 enum { VERB_NOW, VERB_QUEUED };
@@ -96,6 +97,12 @@ static int read_id(const json_t *object, const char *key, char *dst, struct dr_e
     const json_t *value = json_object_get(object, key);
     if (!value || json_is_null(value) || *dst)
         return 0;
+    const char *literal = jx_literal(value);
+    if (literal && strlen(literal) < MESSAGE_ID_BYTES &&
+        strspn(literal, "-0123456789") == strlen(literal)) {
+        snprintf(dst, MESSAGE_ID_BYTES, "%s", literal);
+        return 0;
+    }
     if (json_is_integer(value)) {
         snprintf(dst, MESSAGE_ID_BYTES, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
         return 0;
@@ -108,15 +115,16 @@ static int read_id(const json_t *object, const char *key, char *dst, struct dr_e
     return 0;
 }
 
+/* All that can be read, also when one of them cannot. */
 static int read_ids(const json_t *line, const json_t *data, struct message_ids *ids,
                     struct dr_error *err)
 {
     int r = read_id(line, "request_id", ids->request_id, err);
-    if (!r)
-        r = read_id(line, "correlationId", ids->correlation_id, err);
-    if (!r && json_is_object(data) && !*message_id(ids))
-        r = read_id(data, "request_id", ids->request_id, err);
-    return r;
+    int s = read_id(line, "correlationId", ids->correlation_id, r ? NULL : err);
+    r = r ? r : s;
+    if (json_is_object(data) && !*message_id(ids))
+        s = read_id(data, "request_id", ids->request_id, r ? NULL : err);
+    return r ? r : s;
 }
 
 int message_parse(const char *line, size_t n, struct message *ret, struct dr_error *err)
@@ -124,9 +132,11 @@ int message_parse(const char *line, size_t n, struct message *ret, struct dr_err
     memset(ret, 0, sizeof *ret);
     json_t *root;
     int r = jx_parse(line, n, &line_limits, "message", &root, err);
-    if (r < 0)
+    if (r < 0) {
+        id_scan(line, n, &ret->ids);
         return r;
-    if (!json_is_object(root)) {
+    }
+    if (!json_is_object(root) || jx_literal(root)) {
         r = dr_fail_field(err, DR_EPROTO, "message", jx_kind(root), "an object", NULL);
         goto out;
     }
@@ -135,7 +145,7 @@ int message_parse(const char *line, size_t n, struct message *ret, struct dr_err
         goto out;
     if ((r = read_verb(root, &ret->verb, err)) < 0)
         goto out;
-    if (data && !json_is_null(data) && !json_is_object(data)) {
+    if (data && !json_is_null(data) && (!json_is_object(data) || jx_literal(data))) {
         r = dr_fail_field(err, DR_EPROTO, "data", jx_kind(data), "an object", NULL);
         goto out;
     }

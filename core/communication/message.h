@@ -47,8 +47,8 @@ struct message {
     json_t *data; /* object, owned; an empty one when absent */
 };
 
-/* One line without its newline. On failure ret->ids holds what could be read (for the answer) and
- * data is NULL. */
+/* One line without its newline. On failure ret->ids holds what could be read (for the answer), of a
+ * line that is no JSON by id_scan, and data is NULL. */
 int message_parse(const char *line, size_t n, struct message *ret, struct dr_error *err);
 void message_free(struct message *m);
 

@@ -32,6 +32,8 @@ static const struct field_info fields[FIELD_COUNT] = {
 
 enum { NAME_BYTES = 128, DEPTH = 2 };
 
+#define EXACT_REAL 9007199254740992.0 /* 2^53: above, a real may stand for several integers */
+
 const struct field_info *field_info(enum field_id id)
 {
     return &fields[id];
@@ -97,8 +99,8 @@ static int fail_unknown(const char *path, const char *name, struct dr_error *err
 static void range_text(const struct field_info *f, char *dst, size_t n)
 {
     const char *kind = f->type == FIELD_TYPE_REAL ? "a number" : "an integer";
-    if (f->hi == INT64_MAX)
-        snprintf(dst, n, "%s from %" PRId64 " to 2^63-1", kind, f->lo);
+    if (f->type == FIELD_TYPE_SEED)
+        snprintf(dst, n, "%s from -1 to 2^64-1", kind);
     else
         snprintf(dst, n, "%s from %" PRId64 " to %" PRId64, kind, f->lo, f->hi);
 }
@@ -114,6 +116,45 @@ static int set_int(const struct field_info *f, const char *path, int64_t i, stru
     }
     v->i = i;
     return 0;
+}
+
+static int fail_range(const struct field_info *f, const char *path, const char *got,
+                      struct dr_error *err)
+{
+    char range[80];
+    range_text(f, range, sizeof range);
+    return dr_fail_field(err, DR_EINVAL, path, got, range, NULL);
+}
+
+/* -1, or decimal digits. */
+static int set_seed(const struct field_info *f, const char *path, const char *text,
+                    struct field_value *v, struct dr_error *err)
+{
+    uint64_t seed = UINT64_MAX;
+    v->j = !strcmp(text, "-1");
+    if (!v->j && !jx_digits(text, &seed))
+        return fail_range(f, path, text, err);
+    v->i = (int64_t)seed;
+    return 0;
+}
+
+static int seed_from_json(const struct field_info *f, const char *path, const json_t *value,
+                          struct field_value *v, struct dr_error *err)
+{
+    char text[32];
+    double d = json_real_value(value);
+    const char *s = jx_literal(value);
+    if (json_is_string(value) && json_string_length(value) == strlen(json_string_value(value)))
+        s = json_string_value(value);
+    if (json_is_integer(value))
+        snprintf(text, sizeof text, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+    else if (json_is_real(value) && d == floor(d) && fabs(d) <= EXACT_REAL)
+        snprintf(text, sizeof text, "%" PRId64, (int64_t)d);
+    else if (json_is_real(value))
+        snprintf(text, sizeof text, "%.17g", d);
+    else if (!s)
+        return fail_range(f, path, jx_kind(value), err);
+    return set_seed(f, path, s ? s : text, v, err);
 }
 
 static int set_real(const struct field_info *f, const char *path, double d, struct field_value *v,
@@ -237,6 +278,7 @@ static int fail_kind(const struct field_info *f, const char *path, const json_t 
     static const char *const kinds[] = {
         [FIELD_TYPE_TEXT] = "a string",
         [FIELD_TYPE_INT] = "an integer",
+        [FIELD_TYPE_SEED] = "an integer",
         [FIELD_TYPE_REAL] = "a number",
         [FIELD_TYPE_FLAG] = "true or false",
         [FIELD_TYPE_CHOICE] = "a string",
@@ -253,10 +295,17 @@ static int fail_kind(const struct field_info *f, const char *path, const json_t 
 static int value_from_json(const struct field_info *f, const char *path, const json_t *value,
                            struct field_value *v, struct dr_error *err)
 {
+    const char *literal = jx_literal(value);
+    if (literal && (f->type == FIELD_TYPE_INT || f->type == FIELD_TYPE_REAL))
+        return fail_range(f, path, literal, err);
+    if (literal && f->type != FIELD_TYPE_SEED)
+        return fail_kind(f, path, value, err);
     switch (f->type) {
+    case FIELD_TYPE_SEED:
+        return seed_from_json(f, path, value, v, err);
     case FIELD_TYPE_INT:
         if (json_is_real(value) && json_real_value(value) == floor(json_real_value(value)) &&
-            fabs(json_real_value(value)) <= 9007199254740992.0)
+            fabs(json_real_value(value)) <= EXACT_REAL)
             return set_int(f, path, (int64_t)json_real_value(value), v, err);
         if (json_is_integer(value))
             return set_int(f, path, json_integer_value(value), v, err);
@@ -341,7 +390,7 @@ static int parse_object(struct request *r, const json_t *object, const char *pat
         snprintf(name, sizeof name, "%s%s%s", group, *group ? "." : "", key);
         snprintf(full, sizeof full, "%s%s%s", path, *path ? "." : "", name);
         int id = find_field(name), code;
-        if (!*group && is_group(key) && json_is_object(value))
+        if (!*group && is_group(key) && json_is_object(value) && !jx_literal(value))
             code = parse_object(r, value, path, key, NULL, list, err);
         else if (id < 0)
             code = fail_unknown(path, name, err);
@@ -411,6 +460,8 @@ static int value_from_text(const struct field_info *f, const char *path, const c
                            struct field_value *v, struct dr_error *err)
 {
     switch (f->type) {
+    case FIELD_TYPE_SEED:
+        return set_seed(f, path, text, v, err);
     case FIELD_TYPE_INT:
     case FIELD_TYPE_REAL:
         return number_from_text(f, path, text, v, err);
@@ -456,6 +507,8 @@ static json_t *value_json(const struct field_info *f, const struct field_value *
     switch (f->type) {
     case FIELD_TYPE_INT:
         return json_integer(v->i);
+    case FIELD_TYPE_SEED:
+        return v->j ? json_integer(-1) : jx_uint((uint64_t)v->i);
     case FIELD_TYPE_REAL:
         return json_real(v->real);
     case FIELD_TYPE_FLAG:
@@ -503,6 +556,13 @@ void request_unset(struct request *r, enum field_id id)
 int64_t request_int(const struct request *r, enum field_id id)
 {
     return r->value[id].set ? r->value[id].i : strtoll(fields[id].dflt, NULL, 10);
+}
+
+bool request_seed(const struct request *r, uint64_t *ret_seed)
+{
+    const struct field_value *v = &r->value[FIELD_seed];
+    *ret_seed = (uint64_t)v->i;
+    return v->set && !v->j;
 }
 
 double request_real(const struct request *r, enum field_id id)

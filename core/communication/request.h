@@ -24,6 +24,7 @@ enum field_id {
 enum field_type {
     FIELD_TYPE_TEXT,
     FIELD_TYPE_INT,
+    FIELD_TYPE_SEED, /* -1, or 0 to 2^64-1, in JSON also as text */
     FIELD_TYPE_REAL,
     FIELD_TYPE_FLAG,
     FIELD_TYPE_CHOICE,
@@ -46,7 +47,8 @@ struct field_info {
 struct field_value {
     bool set;
     bool refused; /* given and not taken: request_parse_all goes on without it */
-    int64_t i, j; /* INT; SIZE: width, height; PAIR: top, left; FLAG: i */
+    int64_t i, j; /* INT; SIZE: width, height; PAIR: top, left; FLAG: i; SEED: i has its 64 bits, j
+                     is 1 for -1 */
     double real;
     char *text;  /* TEXT, CHOICE (canonical spelling), NAME; owned */
     json_t *map; /* MAP; owned */
@@ -87,6 +89,8 @@ bool request_refused(const struct request *r, enum field_id id);
 void request_unset(struct request *r, enum field_id id);
 /* Value, else the table's default (0, "" when it has none). Text is the request's. */
 int64_t request_int(const struct request *r, enum field_id id);
+/* False: a random one is wanted. */
+bool request_seed(const struct request *r, uint64_t *ret_seed);
 double request_real(const struct request *r, enum field_id id);
 bool request_flag(const struct request *r, enum field_id id);
 const char *request_text(const struct request *r, enum field_id id);

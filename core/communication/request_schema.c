@@ -1,6 +1,7 @@
 /* request_schema.c - the table of fields as a JSON Schema, for programs that write requests. */
 #include "core/communication/request.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -42,6 +43,7 @@ static json_t *default_json(const struct field_info *f)
 {
     switch (f->type) {
     case FIELD_TYPE_INT:
+    case FIELD_TYPE_SEED:
         return json_integer(strtoll(f->dflt, NULL, 10));
     case FIELD_TYPE_REAL:
         return json_real(strtod(f->dflt, NULL));
@@ -59,7 +61,15 @@ static int set_type(json_t *property, const struct field_info *f)
         [FIELD_TYPE_FLAG] = "boolean", [FIELD_TYPE_CHOICE] = "string", [FIELD_TYPE_NAME] = "string",
         [FIELD_TYPE_SIZE] = "string",  [FIELD_TYPE_PAIR] = "string",   [FIELD_TYPE_MAP] = "object",
     };
-    int r = jx_set(property, "type", json_string(types[f->type]));
+    bool seed = f->type == FIELD_TYPE_SEED;
+    int r = jx_set(property, "type",
+                   seed ? json_pack("[s,s]", "integer", "string") : json_string(types[f->type]));
+    if (!r && seed) /* as a text, for who reads the schema with integers of 64 bits */
+        r = jx_set(property, "x-maximum", json_sprintf("%" PRIu64, UINT64_MAX));
+    if (!r && seed)
+        r = jx_set(property, "minimum", json_integer(f->lo));
+    if (!r && seed)
+        r = jx_set(property, "pattern", json_string("^(-1|[0-9]+)$"));
     if (!r && (f->type == FIELD_TYPE_INT || f->type == FIELD_TYPE_REAL)) {
         r = jx_set(property, "minimum", json_integer(f->lo));
         if (!r)

@@ -508,10 +508,11 @@ static void a_closed_stdout_is_no_crash(void **state)
     assert_int_equal(
         shell("{ sleep 0.1; \"$DARKROOM_BIN\" help generate; echo $? >status; } | true"), 0);
     assert_int_equal(shell("grep -qx 0 status"), 0);
-    assert_int_equal(shell("\"$DARKROOM_BIN\" help generate >&-"), 0);
+    assert_int_equal(shell("\"$DARKROOM_BIN\" help generate >&- 2>err"), 1);
+    assert_int_equal(shell("grep -q 'stdout: cannot write' err"), 0);
     assert_int_equal(shell("\"$DARKROOM_BIN\" version >/dev/full 2>err"), 1);
     assert_int_equal(shell("grep -q 'stdout: cannot write' err"), 0);
-    assert_int_equal(shell("\"$DARKROOM_BIN\" tokens x <&- >&- 2>&-"), 0);
+    assert_int_equal(shell("\"$DARKROOM_BIN\" tokens x <&- >&- 2>&-"), 1);
 }
 
 static void the_configuration_is_read(void **state)

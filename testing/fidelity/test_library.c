@@ -121,6 +121,9 @@ static void bad_options_are_errors(void **state)
         "",
         "[1]",
         "5",
+        "1e999",
+        "{\"threads\": 18446744073709551616}",
+        "{\"roots\": 1e999}",
         "{\"thread\": 1}",
         "{\"threads\": -1}",
         "{\"threads\": \"2\"}",
@@ -348,6 +351,23 @@ static void an_id_is_used_by_one_job_at_a_time(void **state)
     host_close(&h);
 }
 
+static void stopping_cancels_and_refuses(void **state)
+{
+    (void)state;
+    struct host h;
+    host_open(&h);
+    send(&h, "generate", "running", ",\"width\":64,\"height\":64,\"steps\":900");
+    send(&h, "generate", "waiting", small);
+    darkroom_stop(h.engine, 0);
+    assert_true(send(&h, "generate", "late", small) < 0);
+    darkroom_stop(h.engine, 1);
+    darkroom_drain(h.engine);
+    failed(&h, "waiting", "CANCELED", "cancelled");
+    failed(&h, "running", "CANCELED", "cancelled");
+    failed(&h, "late", "BAD_STATE", "shutting down");
+    host_close(&h);
+}
+
 static void closing_answers_every_waiting_job(void **state)
 {
     (void)state;
@@ -485,6 +505,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(prompts_as_long_as_they_may_be),
         cmocka_unit_test(cancel_from_inside_an_event),
         cmocka_unit_test(an_id_is_used_by_one_job_at_a_time),
+        cmocka_unit_test(stopping_cancels_and_refuses),
         cmocka_unit_test(closing_answers_every_waiting_job),
         cmocka_unit_test(two_engines_beside_each_other),
         cmocka_unit_test(answers_come_even_without_memory),

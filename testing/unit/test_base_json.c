@@ -34,8 +34,15 @@ static void bad_json_is_refused(void **state)
         { "[1,]", "line 1", DR_EFORMAT },
         { "{'a': 1}", "line 1", DR_EFORMAT },
         { "[NaN]", "line 1", DR_EFORMAT },
-        { "[1e999]", "line 1", DR_EFORMAT },
-        { "[9223372036854775808]", "line 1", DR_EFORMAT },
+        { "[1e999,]", "line 1", DR_EFORMAT },
+        { "[01e999]", "line 1", DR_EFORMAT },
+        { "[-]", "line 1", DR_EFORMAT },
+        { "[9223372036854775808, 00]", "line 1", DR_EFORMAT },
+        { "[9223372036854775808 1]", "line 1", DR_EFORMAT },
+        { "[09223372036854775808]", "line 1", DR_EFORMAT },
+        { "{\"a\":1e999,\"a\":2}", "line 1 column 14: duplicate", DR_EFORMAT },
+        { "[1e999,\n1e999,18446744073709551616, x]", "line 2 column 29: invalid token",
+          DR_EFORMAT },
         { "[\"\xff\"]", "line 1", DR_EFORMAT },
         { "[\"\\ud800\"]", "line 1", DR_EFORMAT },
         { "{\"a\\u0000b\": 1}", "line 1", DR_EFORMAT },
@@ -52,6 +59,110 @@ static void bad_json_is_refused(void **state)
         assert_null(v);
     }
     assert_int_equal(test_blocks(), blocks);
+}
+
+/* A number too large for json_t is the business of who reads that member. */
+static void large_numbers_parse(void **state)
+{
+    (void)state;
+    static const char *const literals[] = {
+        "9223372036854775808",
+        "-9223372036854775809",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1e999",
+        "-1E+999",
+        "1.5e400",
+        "123456789012345678901e300",
+    };
+    struct dr_error err;
+    for (size_t i = 0; i < sizeof literals / sizeof *literals; i++) {
+        char text[200], expected[200];
+        struct buf dump;
+        int64_t number = 5;
+        double real = 5;
+        json_t *object = NULL;
+        const char *string = NULL;
+        snprintf(text, sizeof text, "{\"a\": %s, \"b\": \"%s\", \"c\": [%s,1], \"d\": 7}",
+                 literals[i], literals[i], literals[i]);
+        json_t *o = parse(text);
+        const json_t *v = json_object_get(o, "a");
+        assert_string_equal(jx_literal(v), literals[i]);
+        assert_string_equal(jx_kind(v), "a number");
+        assert_int_equal(jx_get_int(o, "x", "a", 0, INT64_MAX, &number, &err), DR_EINVAL);
+        snprintf(expected, sizeof expected, "x.a: got %s, expected an integer of at least 0",
+                 literals[i]);
+        assert_string_equal(err.text, expected);
+        assert_int_equal(jx_get_number(o, "x", "a", &real, &err), DR_EINVAL);
+        assert_int_equal(jx_get_object(o, "x", "a", &object, &err), DR_EINVAL);
+        assert_int_equal(jx_get_string(o, "x", "a", &string, &err), DR_EINVAL);
+        buf_init(&dump, DR_TAG_TEST, 0);
+        assert_int_equal(jx_dump(o, &dump), 0);
+        snprintf(expected, sizeof expected, "{\"a\":%s,\"b\":\"%s\",\"c\":[%s,1],\"d\":7}",
+                 literals[i], literals[i], literals[i]);
+        assert_string_equal(buf_text(&dump), expected);
+        buf_free(&dump);
+        assert_int_equal(jx_get_string(o, "x", "b", &string, &err), 0);
+        assert_string_equal(string, literals[i]);
+        assert_int_equal(jx_get_int(o, "x", "d", 0, 9, &number, &err), 0);
+        assert_int_equal(number, 7);
+        json_decref(o);
+    }
+}
+
+/* The way they are kept is nobody's way to write something else into our output. */
+static void what_only_looks_like_a_literal_is_none(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "{\"\\u0001number\":\"1,\\\"a\\\":2\"}",
+        "{\"\\u0001number\":\"\"}",
+        "{\"\\u0001number\":12}",
+        "{\"\\u0001number\":\"1\",\"b\":2}",
+        "{\"number\":\"1\"}",
+        "{}",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        json_t *v = parse(texts[i]);
+        struct buf dump;
+        assert_null(jx_literal(v));
+        buf_init(&dump, DR_TAG_TEST, 0);
+        assert_int_equal(jx_dump(v, &dump), 0);
+        assert_string_equal(buf_text(&dump), texts[i]);
+        buf_free(&dump);
+        json_decref(v);
+    }
+    assert_null(jx_literal(NULL));
+}
+
+static void unsigned_integers_go_round(void **state)
+{
+    (void)state;
+    static const uint64_t values[] = { 0, 1, INT64_MAX, (uint64_t)INT64_MAX + 1, UINT64_MAX };
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+        struct buf dump;
+        uint64_t back = 3;
+        json_t *v = jx_uint(values[i]);
+        assert_non_null(v);
+        buf_init(&dump, DR_TAG_TEST, 0);
+        assert_int_equal(jx_dump(v, &dump), 0);
+        json_decref(v);
+        v = parse(buf_text(&dump));
+        assert_true(jx_as_uint(v, &back) && back == values[i]);
+        assert_true(jx_digits(buf_text(&dump), &back) && back == values[i]);
+        json_decref(v);
+        buf_free(&dump);
+    }
+    static const char *const none[] = { "-1",    "18446744073709551616", "1e999", "1.0",
+                                        "\"1\"", "-9223372036854775809", "{}" };
+    uint64_t v;
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
+        json_t *value = parse(none[i]);
+        assert_false(jx_as_uint(value, &v));
+        json_decref(value);
+    }
+    assert_false(jx_digits("", &v) || jx_digits("+1", &v) || jx_digits(" 1", &v) ||
+                 jx_digits("1 ", &v) || jx_digits("99999999999999999999", &v));
 }
 
 static void bombs_are_refused(void **state)
@@ -244,10 +355,17 @@ static void survives_no_memory(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(bad_json_is_refused), cmocka_unit_test(bombs_are_refused),
-    cmocka_unit_test(members_are_typed),   cmocka_unit_test(printing_goes_round),
-    cmocka_unit_test(doubles_go_round),    cmocka_unit_test(infinities_of_python_are_null),
-    cmocka_unit_test(building_chains),     cmocka_unit_test(survives_no_memory),
+    cmocka_unit_test(large_numbers_parse),
+    cmocka_unit_test(what_only_looks_like_a_literal_is_none),
+    cmocka_unit_test(unsigned_integers_go_round),
+    cmocka_unit_test(bad_json_is_refused),
+    cmocka_unit_test(bombs_are_refused),
+    cmocka_unit_test(members_are_typed),
+    cmocka_unit_test(printing_goes_round),
+    cmocka_unit_test(doubles_go_round),
+    cmocka_unit_test(infinities_of_python_are_null),
+    cmocka_unit_test(building_chains),
+    cmocka_unit_test(survives_no_memory),
 };
 
 int main(int argc, char **argv)

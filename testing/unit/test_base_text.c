@@ -161,6 +161,84 @@ static void log_lines_are_whole(void **state)
     assert_int_equal(dr_log_level_of("loud"), -1);
 }
 
+/* What was logged by `lines`, at level info. */
+static const char *logged(void (*lines)(void))
+{
+    static char text[32768];
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    dr_log_to(ends[1]);
+    dr_log_set_level(DR_LOG_INFO);
+    lines();
+    dr_log_to(2);
+    close(ends[1]);
+    ssize_t n = read(ends[0], text, sizeof text - 1);
+    close(ends[0]);
+    text[n > 0 ? n : 0] = '\0';
+    return text;
+}
+
+static void two_lines(void)
+{
+    for (int json = 0; json < 2; json++) {
+        struct dr_log_fields f = { .n = 0 };
+        dr_log_json(json);
+        dr_log_job("a \"b\"");
+        dr_log_text(&f, "verb", "generate");
+        dr_log_text(&f, "error", "no\nsuch \xff file");
+        dr_log_int(&f, "bytes", INT64_MIN);
+        dr_log_real(&f, "seconds", 1.5);
+        dr_log_event(DR_LOG_INFO, "worker", &f, "job %s", "done");
+        dr_log_job("");
+        dr_log_event(DR_LOG_DEBUG, "worker", &f, "not written");
+        dr_log_event(DR_LOG_INFO, "worker", NULL, "bare \xff");
+    }
+    dr_log_json(false);
+}
+
+static void facts_are_fields(void **state)
+{
+    (void)state;
+    const char *text = logged(two_lines);
+    static const char *const parts[] = {
+        " info worker: job done id=\"a \\\"b\\\"\" verb=generate error=\"no\\nsuch ? file\" "
+        "bytes=-9223372036854775808 seconds=1.500\n",
+        " info worker: bare ?\n{\"time\":",
+        "\"text\":\"job done\",\"id\":\"a \\\"b\\\"\",\"verb\":\"generate\",\"error\":\"no\\nsuch "
+        "? "
+        "file\",\"bytes\":-9223372036854775808,\"seconds\":1.500}\n",
+        "\"text\":\"bare ?\"}\n",
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (!strstr(text, parts[i]))
+            fail_msg("%s is not in %s", parts[i], text);
+    assert_null(strstr(text, "not written"));
+}
+
+static void many_fields(void)
+{
+    struct dr_log_fields f = { .n = 0 };
+    char longest[2000];
+    memset(longest, 1, sizeof longest);
+    longest[1999] = '\0';
+    for (int i = 0; i < 400; i++)
+        dr_log_text(&f, "long", longest);
+    for (int i = 0; i < 400; i++)
+        dr_log_int(&f, "n", i);
+    dr_log_job(longest);
+    dr_log_event(DR_LOG_INFO, "worker", &f, "%s", longest);
+    dr_log_job("");
+}
+
+static void a_log_line_has_its_bounds(void **state)
+{
+    (void)state;
+    const char *text = logged(many_fields);
+    assert_true(strlen(text) > 4000 && text[strlen(text) - 1] == '\n');
+    assert_non_null(strstr(text, " n="));
+    assert_null(strstr(text, "n=399"));
+}
+
 static void time_passes(void **state)
 {
     (void)state;
@@ -183,6 +261,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bad_base64_is_refused),
     cmocka_unit_test(nearest_name),
     cmocka_unit_test(log_lines_are_whole),
+    cmocka_unit_test(facts_are_fields),
+    cmocka_unit_test(a_log_line_has_its_bounds),
     cmocka_unit_test(time_passes),
 };
 

@@ -336,6 +336,34 @@ static void a_verb_is_found_or_a_near_one(void **state)
     assert_int_equal(cli_find_verb("", &verb, &err), DR_EINVAL);
 }
 
+static void what_a_verb_lacks_is_named(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct cli_verb verb;
+    for (int i = 0; cli_verb_at(i); i++) {
+        verb = *cli_verb_at(i);
+        assert_int_equal(cli_verb_check(&verb, verb.name, &err), 0);
+        verb.run = NULL;
+        assert_int_equal(cli_verb_check(&verb, verb.name, &err), DR_EINTERNAL);
+        assert_non_null(strstr(err.text, ": member run is missing"));
+    }
+    verb = cli_generate;
+    assert_int_equal(cli_verb_check(&verb, "draw", &err), DR_EINTERNAL);
+    assert_string_equal(err.text, "verb draw: member name is \"generate\", expected \"draw\"");
+    verb.synopsis = NULL;
+    assert_int_equal(cli_verb_check(&verb, "generate", &err), DR_EINTERNAL);
+    assert_string_equal(err.text, "verb generate: member synopsis is missing");
+    verb = cli_generate;
+    verb.summary = NULL;
+    assert_int_equal(cli_verb_check(&verb, "generate", &err), DR_EINTERNAL);
+    assert_string_equal(err.text, "verb generate: member summary is missing");
+    verb = cli_generate;
+    verb.name = NULL;
+    assert_int_equal(cli_verb_check(&verb, "generate", &err), DR_EINTERNAL);
+    assert_string_equal(err.text, "verb generate: member name is missing");
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_configuration_fills_gaps),
     cmocka_unit_test(a_model_may_be_a_name),
@@ -352,6 +380,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(lines_tell_the_pace),
     cmocka_unit_test(sizes_are_readable),
     cmocka_unit_test(a_verb_is_found_or_a_near_one),
+    cmocka_unit_test(what_a_verb_lacks_is_named),
 };
 
 int main(int argc, char **argv)

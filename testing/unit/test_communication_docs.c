@@ -51,6 +51,7 @@ static void values_of(const struct field_info *f, char *dst, size_t n)
     static const char *const kinds[] = {
         [FIELD_TYPE_TEXT] = "text",
         [FIELD_TYPE_INT] = "integer",
+        [FIELD_TYPE_SEED] = "integer, -1 to 2^64-1",
         [FIELD_TYPE_REAL] = "number",
         [FIELD_TYPE_FLAG] = "boolean",
         [FIELD_TYPE_CHOICE] = "",
@@ -62,8 +63,6 @@ static void values_of(const struct field_info *f, char *dst, size_t n)
     bool number = f->type == FIELD_TYPE_INT || f->type == FIELD_TYPE_REAL;
     if (f->type == FIELD_TYPE_CHOICE)
         code_list(f->choices, "|", dst, n);
-    else if (number && f->hi == INT64_MAX)
-        snprintf(dst, n, "%s, %lld to 2^63-1", kinds[f->type], (long long)f->lo);
     else if (number)
         snprintf(dst, n, "%s, %lld to %lld", kinds[f->type], (long long)f->lo, (long long)f->hi);
     else

@@ -94,6 +94,49 @@ static void bytes_are_not_text(void **state)
     wire_close(&w);
 }
 
+static void a_byte_order_mark_is_no_text(void **state)
+{
+    (void)state;
+    struct wire w;
+    wire_open(&w);
+    put(&w, "\xef\xbb\xbfone\n\xef\xbb\xbf\r\n\xef\xbb\xbftwo\r\nin \xef\xbb\xbf it\n\xef\xbb\n");
+    must_read(&w, "one");
+    must_read(&w, "two");
+    must_read(&w, "in \xef\xbb\xbf it");
+    must_read(&w, "\xef\xbb");
+    wire_close(&w);
+}
+
+/* Of a line that is too long the beginning is shown, of one that is not finished what is there. */
+static void what_was_read_is_shown(void **state)
+{
+    (void)state;
+    struct wire w;
+    const char *line;
+    size_t n;
+    struct dr_error err = { 0 };
+    char text[LONGEST + 2];
+    wire_open(&w);
+    memset(text, 'x', sizeof text);
+    memcpy(text, "begin", 5);
+    assert_int_equal(write(w.in, text, sizeof text), (ssize_t)sizeof text);
+    assert_int_equal(line_read(&w.reader, 1000, &line, &n, &err), DR_ELIMIT);
+    assert_int_equal(n, sizeof text);
+    assert_memory_equal(line, "beginx", 6);
+    assert_false(line_rest(&w.reader, &line, &n)); /* it was shown */
+    line_reader_free(&w.reader);
+    line_reader_init(&w.reader, w.out, LONGEST);
+    put(&w, "whole\nhalf");
+    must_read(&w, "whole");
+    assert_int_equal(line_read(&w.reader, 0, &line, &n, &err), DR_ESTATE);
+    assert_null(line);
+    assert_true(line_rest(&w.reader, &line, &n));
+    assert_int_equal(n, 4);
+    assert_memory_equal(line, "half", 4);
+    assert_false(line_rest(&w.reader, &line, &n));
+    wire_close(&w);
+}
+
 static void a_long_line_is_skipped_once(void **state)
 {
     (void)state;
@@ -190,6 +233,8 @@ static void a_gone_reader_is_an_error(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(lines_come_whole),
     cmocka_unit_test(bytes_are_not_text),
+    cmocka_unit_test(a_byte_order_mark_is_no_text),
+    cmocka_unit_test(what_was_read_is_shown),
     cmocka_unit_test(a_long_line_is_skipped_once),
     cmocka_unit_test(the_longest_line_fits),
     cmocka_unit_test(waiting_ends_in_time),

@@ -132,6 +132,40 @@ static void bad_lines_are_refused(void **state)
     must_refuse("{\"type\":\"health\"}\0", 18, "message");
 }
 
+/* The ids of a line that is refused, whatever for. */
+static void refused_lines_keep_their_ids(void **state)
+{
+    (void)state;
+#define IDS "\"request_id\":\"r\",\"correlationId\":\"c\""
+    static const char *const lines[] = {
+        "{\"type\":\"health\"," IDS,
+        "{\"type\":\"he\xff\"," IDS "}",
+        "{" IDS ",\"type\":\"a\",\"type\":\"b\"}",
+        "{\"data\":{\"a\":\"\\u0000\"}," IDS "}",
+        "{" IDS "}",
+        "{" IDS ",\"type\":1e999}",
+        "{" IDS ",\"type\":\"health\",\"data\":1e999}",
+        "{" IDS ",\"type\":\"no\"}",
+        "{" IDS ",\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[",
+    };
+    struct message m;
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        if (!message_parse(lines[i], strlen(lines[i]), &m, NULL))
+            fail_msg("%s: taken", lines[i]);
+        if (strcmp(m.ids.request_id, "r") || strcmp(m.ids.correlation_id, "c"))
+            fail_msg("%s: \"%s\", \"%s\"", lines[i], m.ids.request_id, m.ids.correlation_id);
+        message_free(&m);
+    }
+    /* one id is wrong, the other is not */
+    static const char line[] = "{\"type\":\"health\",\"request_id\":[],\"correlationId\":\"c\"}";
+    struct dr_error err = { 0 };
+    assert_int_equal(message_parse(line, sizeof line - 1, &m, &err), DR_EPROTO);
+    assert_string_equal(m.ids.correlation_id, "c");
+    assert_string_equal(err.path, "request_id");
+    must_parse("{\"type\":\"health\",\"request_id\":18446744073709551616}", VERB_health,
+               "18446744073709551616");
+}
+
 static void limits_hold(void **state)
 {
     (void)state;
@@ -253,6 +287,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_generation_of_hosts_is_understood),
     cmocka_unit_test(both_ids_are_echoed),
     cmocka_unit_test(bad_lines_are_refused),
+    cmocka_unit_test(refused_lines_keep_their_ids),
     cmocka_unit_test(limits_hold),
     cmocka_unit_test(a_refused_message_keeps_its_id),
     cmocka_unit_test(failures_read_back),

@@ -15,6 +15,8 @@ static json_t *sample(const struct field_info *f)
     switch (f->type) {
     case FIELD_TYPE_INT:
         return json_integer(f->lo > 0 ? f->lo : 1);
+    case FIELD_TYPE_SEED:
+        return json_integer(3);
     case FIELD_TYPE_REAL:
         return json_real(0.25);
     case FIELD_TYPE_FLAG:
@@ -222,8 +224,7 @@ static void bounds_are_inclusive_and_kept(void **state)
             assert_int_equal(set_number(f, json_integer(f->lo)), 0);
             assert_int_equal(set_number(f, json_integer(f->hi)), 0);
             assert_int_equal(set_number(f, json_integer(f->lo - 1)), DR_EINVAL);
-            if (f->hi < INT64_MAX)
-                assert_int_equal(set_number(f, json_integer(f->hi + 1)), DR_EINVAL);
+            assert_int_equal(set_number(f, json_integer(f->hi + 1)), DR_EINVAL);
             assert_int_equal(set_number(f, json_real(1.5)), DR_EINVAL);
             assert_int_equal(set_number(f, json_real(1e300)), DR_EINVAL);
         }
@@ -234,6 +235,94 @@ static void bounds_are_inclusive_and_kept(void **state)
             assert_int_equal(set_number(f, json_real((double)f->hi + 1e-6)), DR_EINVAL);
         }
     }
+}
+
+/* As a number or as text, to the last bit, and again in what is sent on. */
+static void seeds_are_exact(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json;
+        bool given;
+        uint64_t seed;
+    } good[] = {
+        { "0", true, 0 },
+        { "-1", false, 0 },
+        { "\"-1\"", false, 0 },
+        { "7.0", true, 7 },
+        { "\"7\"", true, 7 },
+        { "9007199254740993", true, 9007199254740993 },
+        { "9223372036854775807", true, INT64_MAX },
+        { "9223372036854775808", true, (uint64_t)INT64_MAX + 1 },
+        { "18446744073709551615", true, UINT64_MAX },
+        { "\"18446744073709551615\"", true, UINT64_MAX },
+    };
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        char text[100];
+        uint64_t seed;
+        struct request r;
+        struct dr_error err = { 0 };
+        snprintf(text, sizeof text, "{\"seed\":%s}", good[i].json);
+        if (parse(text, &r, &err))
+            fail_msg("%s: %s", text, err.text);
+        assert_true(request_seed(&r, &seed) == good[i].given);
+        assert_true(!good[i].given || seed == good[i].seed);
+        json_t *again = request_json(&r);
+        request_free(&r);
+        assert_non_null(again);
+        assert_int_equal(request_parse(again, "", NULL, &r, &err), 0);
+        assert_true(request_seed(&r, &seed) == good[i].given);
+        assert_true(!good[i].given || seed == good[i].seed);
+        json_decref(again);
+        request_free(&r);
+    }
+    static const char range[] = "an integer from -1 to 2^64-1";
+    static const char *const bad[] = {
+        "18446744073709551616",
+        "\"18446744073709551616\"",
+        "1e999",
+        "1e19",
+        "-2",
+        "\"-2\"",
+        "1.5",
+        "\"1.5\"",
+        "\"x\"",
+        "\"\"",
+        "\" 1\"",
+        "\"+1\"",
+        "true",
+        "[]",
+        "{}",
+        "-9223372036854775809",
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char text[100];
+        snprintf(text, sizeof text, "{\"seed\":%s}", bad[i]);
+        must_refuse(text, DR_EINVAL, "data.seed", range);
+    }
+    must_refuse("{\"seed\":18446744073709551616}", DR_EINVAL, "data.seed",
+                "got 18446744073709551616");
+    must_refuse("{\"seed\":1e999}", DR_EINVAL, "data.seed", "got 1e999");
+    must_refuse("{\"seed\":18446744073709551615,\"hyperparameters\":{\"seed\":-1}}", DR_EINVAL,
+                "data.hyperparameters.seed", "other name");
+}
+
+/* Other fields name themselves when a number is too large for any of them. */
+static void large_numbers_name_their_field(void **state)
+{
+    (void)state;
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        const struct field_info *f = field_info((enum field_id)i);
+        char text[200], path[100];
+        snprintf(path, sizeof path, "data.%s", f->name);
+        snprintf(text, sizeof text, "{\"%s\":18446744073709551616}", f->name);
+        must_refuse(text, DR_EINVAL, path, path);
+        snprintf(text, sizeof text, "{\"%s\":-1e999}", f->name);
+        must_refuse(text, DR_EINVAL, path, path);
+    }
+    must_refuse("{\"dimensions\":1e999}", DR_EINVAL, "data.dimensions", "unknown");
+    must_refuse("{\"steps\":1e999}", DR_EINVAL, "data.steps", "got 1e999");
+    must_refuse("{\"cfg\":1e999}", DR_EINVAL, "data.cfg", "got 1e999");
 }
 
 static void wrong_kinds_are_refused(void **state)
@@ -276,7 +365,14 @@ static void text_is_read_whole(void **state)
         { FIELD_width, "99999999999999999999", DR_EINVAL },
         { FIELD_seed, "-1", 0 },
         { FIELD_seed, "9223372036854775807", 0 },
-        { FIELD_seed, "9223372036854775808", DR_EINVAL },
+        { FIELD_seed, "9223372036854775808", 0 },
+        { FIELD_seed, "18446744073709551615", 0 },
+        { FIELD_seed, "18446744073709551616", DR_EINVAL },
+        { FIELD_seed, "-2", DR_EINVAL },
+        { FIELD_seed, "1.0", DR_EINVAL },
+        { FIELD_seed, "0x10", DR_EINVAL },
+        { FIELD_seed, "", DR_EINVAL },
+        { FIELD_seed, " 1", DR_EINVAL },
         { FIELD_guidance_scale, "7.5", 0 },
         { FIELD_guidance_scale, "nan", DR_EINVAL },
         { FIELD_guidance_scale, "inf", DR_EINVAL },
@@ -428,6 +524,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_list_gets_every_error),
     cmocka_unit_test(a_full_list_ends_it),
     cmocka_unit_test(bounds_are_inclusive_and_kept),
+    cmocka_unit_test(seeds_are_exact),
+    cmocka_unit_test(large_numbers_name_their_field),
     cmocka_unit_test(wrong_kinds_are_refused),
     cmocka_unit_test(text_is_read_whole),
     cmocka_unit_test(choices_become_canonical),

@@ -349,6 +349,33 @@ static void shutdown_finishes_what_was_taken(void **state)
     stop(&b);
 }
 
+static void stopping_cancels_what_waits(void **state)
+{
+    (void)state;
+    static struct bench b;
+    start_busy(&b, 0, "running");
+    assert_int_equal(generate(&b, "one"), 0);
+    assert_int_equal(generate(&b, "two"), 0);
+    base_worker_stop(b.worker, false);
+    assert_string_equal(answer(&b, "one").code, "CANCELED"); /* at once */
+    assert_string_equal(answer(&b, "two").code, "CANCELED");
+    assert_int_equal(answers(&b, "running"), 0);
+    assert_int_equal(generate(&b, "late"), DR_ESTATE);
+    assert_int_equal(send(&b, "{\"type\":\"health\",\"request_id\":\"h\"}"), 0);
+    assert_true(answer(&b, "h").success);
+    assert_false(base_worker_wait(b.worker, 0));
+    finish(&b);
+    assert_true(answer(&b, "running").success);
+    assert_string_equal(answer(&b, "late").code, "BAD_STATE");
+    base_worker_stop(b.worker, true); /* nothing is left */
+    stop(&b);
+    start_busy(&b, 0, "running");
+    base_worker_stop(b.worker, true);
+    base_worker_drain(b.worker);
+    assert_string_equal(answer(&b, "running").code, "CANCELED");
+    stop(&b);
+}
+
 static void closing_answers_what_is_left(void **state)
 {
     (void)state;
@@ -415,6 +442,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(cancel_ends_what_runs_and_what_waits),
     cmocka_unit_test(status_is_answered_beside_a_job),
     cmocka_unit_test(shutdown_finishes_what_was_taken),
+    cmocka_unit_test(stopping_cancels_what_waits),
     cmocka_unit_test(closing_answers_what_is_left),
     cmocka_unit_test(progress_is_for_those_who_ask),
     cmocka_unit_test(many_may_speak_at_once),

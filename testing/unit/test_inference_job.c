@@ -77,8 +77,8 @@ static void errors_name_the_field_and_the_nearest(void **state)
     refused("{\"prompt\":\"\",\"width\":99}", DR_EINVAL, "width", "nearest: 96");
     refused("{\"prompt\":\"\",\"height\":4095}", DR_EINVAL, "height", "nearest: 4096");
     refused("{\"prompt\":\"\",\"height\":9}", DR_EINVAL, "height", "nearest: 8");
-    refused("{\"prompt\":\"\",\"seed\":9223372036854775807,\"batch_size\":2}", DR_EINVAL, "seed",
-            "2^63-1");
+    refused("{\"prompt\":\"\",\"seed\":18446744073709551615,\"batch_size\":2}", DR_EINVAL, "seed",
+            "2^64-1");
     refused("{\"prompt\":\"\",\"sampler\":\"eular\"}", DR_EINVAL, "sampler", "euler");
     refused("{\"prompt\":\"\",\"schedule\":\"karas\"}", DR_EINVAL, "schedule", "karras");
     refused("{\"prompt\":\"\",\"schedule\":\"sgm_uniform\",\"spacing\":\"linspace\"}", DR_EINVAL,
@@ -100,13 +100,13 @@ static void defaults_are_the_model_s(void **state)
     assert_true(job.prompt.original_width == edge && job.prompt.target_height == edge);
     assert_int_equal(job.sched.steps, 30);
     assert_true(job.guidance_scale == 5 && job.prompt.guidance && job.prompt.zero_negative);
-    assert_true(job.seed <= INT64_MAX && job.batch == 1 && job.prompt.clip_skip == 2);
+    assert_true(job.seed <= UINT32_MAX && job.batch == 1 && job.prompt.clip_skip == 2);
     assert_null(job.prompt.negative);
     assert_string_equal(job.prompt.prompt, "");
     job_release(&job);
     request_free(&q);
-    must("{\"prompt\":\"x\",\"seed\":9223372036854775792,\"batch_size\":16,\"cfg\":1}", &q, &job);
-    assert_true(job.seed + 15 == INT64_MAX && !job.prompt.guidance);
+    must("{\"prompt\":\"x\",\"seed\":18446744073709551600,\"batch_size\":16,\"cfg\":1}", &q, &job);
+    assert_true(job.seed + 15 == UINT64_MAX && !job.prompt.guidance);
     job_release(&job);
     request_free(&q);
     close_model();
@@ -124,7 +124,7 @@ static const char everything[] =
     "{\"prompt\":\"a \\\"red\\\" circle: big,\\nSteps: 3, two\",\"prompt_2\":\" sea, \\\\ sun\\n\","
     "\"negative_prompt\":\"green\\ndog: 1, 2\",\"negative_prompt_2\":\"\\\"q\\\"\",\"width\":104,"
     "\"height\":72,\"steps\":7,\"guidance_scale\":7.1,\"guidance_rescale\":0.7,"
-    "\"seed\":9223372036854775800,\"batch_size\":3,\"sampler\":\"ddim\",\"eta\":0.3,"
+    "\"seed\":18446744073709551612,\"batch_size\":3,\"sampler\":\"ddim\",\"eta\":0.3,"
     "\"spacing\":\"trailing\",\"original_size\":\"200x100\",\"target_size\":\"96x80\","
     "\"crop\":\"8,24\",\"clip_skip\":3,\"rng\":\"cuda\",\"vae_tiling\":\"on\"}";
 
@@ -193,7 +193,7 @@ static void infotext_is_read_by_others(void **state)
     has(last, "Steps", "7");
     has(last, "Sampler", job.sched.sampler->title);
     has(last, "CFG scale", "7.1");
-    has(last, "Seed", "9223372036854775802");
+    has(last, "Seed", "18446744073709551614");
     has(last, "Size", "104x72");
     has(last, "Model hash", "0123456789");
     has(last, "Model", "odd, \"model\"");

@@ -1,5 +1,5 @@
-/* Schedulers against diffusers 0.42.1: tools/golden/schedulers.py made the vectors and says their
- * format. */
+/* Schedulers against diffusers and k-diffusion: tools/golden/schedulers.py made the vectors and says
+ * their format; testing/golden/schedulers/references.txt has the versions. */
 #include "testing/helpers/test.h"
 
 #include <math.h>
@@ -138,11 +138,11 @@ static double follow(struct sched *s, const float *rows, int first, int evaluati
     return worst;
 }
 
-static void trajectories(void **state)
+/* Replays the runs of one pair of files and returns how many there are. */
+static int replay(const char *arrays, const char *lines)
 {
-    (void)state;
-    struct npy all = load("testing/golden/schedulers/trajectories.npy");
-    FILE *index = open_index("testing/golden/schedulers/trajectories.txt");
+    struct npy all = load(arrays);
+    FILE *index = open_index(lines);
     char sampler[32], spacing[32], schedule[32], prediction[32];
     int zero_snr, steps, first, offset, evaluations, cases = 0;
     double eta, worst = 0;
@@ -161,10 +161,24 @@ static void trajectories(void **state)
         cases++;
     }
     assert_true(feof(index));
-    assert_true(cases >= 98);
     print_message("%d trajectories within %.1e\n", cases, worst);
     fclose(index);
     npy_free(&all);
+    return cases;
+}
+
+static void trajectories(void **state)
+{
+    (void)state;
+    assert_true(replay("testing/golden/schedulers/trajectories.npy",
+                       "testing/golden/schedulers/trajectories.txt") >= 98);
+}
+
+static void trajectories_of_k_diffusion(void **state)
+{
+    (void)state;
+    assert_true(replay("testing/golden/schedulers/k_trajectories.npy",
+                       "testing/golden/schedulers/k_trajectories.txt") >= 6);
 }
 
 /* The start of a run in the middle: row 0 of the cases with first > 0 was made from clean latents
@@ -202,6 +216,7 @@ static void noise_added_for_a_start_in_the_middle(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(timesteps_and_sigmas),
     cmocka_unit_test(trajectories),
+    cmocka_unit_test(trajectories_of_k_diffusion),
     cmocka_unit_test(noise_added_for_a_start_in_the_middle),
 };
 

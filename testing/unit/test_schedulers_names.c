@@ -11,11 +11,9 @@ static int count_owners(const char *name)
     const struct sched_info *const *samplers = sched_all(&n);
     int owners = 0;
     for (size_t i = 0; i < n; i++) {
-        bool has = sched_same_name(name, samplers[i]->name) ||
-                   sched_same_name(name, samplers[i]->title) ||
-                   sched_same_name(name, samplers[i]->diffusers);
-        for (const char *const *alias = samplers[i]->aliases; *alias; alias++)
-            has = has || sched_same_name(name, *alias);
+        bool has = false;
+        for (size_t k = 0; sched_spelling(samplers[i], k); k++)
+            has = has || sched_same_name(name, sched_spelling(samplers[i], k));
         owners += has;
     }
     return owners;
@@ -27,24 +25,52 @@ static void every_name_finds_one_sampler(void **state)
     size_t n;
     const struct sched_info *const *samplers = sched_all(&n);
     for (size_t i = 0; i < n; i++) {
-        const char *own[] = { samplers[i]->name, samplers[i]->title, samplers[i]->diffusers };
-        for (int k = 0; k < 3; k++) {
-            assert_true(sched_find(own[k], NULL) == samplers[i]);
-            assert_int_equal(count_owners(own[k]), 1);
-        }
-        for (const char *const *alias = samplers[i]->aliases; *alias; alias++) {
-            assert_true(sched_find(*alias, NULL) == samplers[i]);
-            assert_int_equal(count_owners(*alias), 1);
+        const char *own;
+        for (size_t k = 0; (own = sched_spelling(samplers[i], k)); k++) {
+            if (sched_find(own, NULL) != samplers[i] || count_owners(own) != 1)
+                fail_msg("\"%s\" of %s is a name of another sampler", own, samplers[i]->name);
         }
     }
     size_t n_schedules;
     const struct schedule_info *const *schedules = schedule_all(&n_schedules);
     for (size_t i = 0; i < n_schedules; i++) {
         assert_true(schedule_find(schedules[i]->name) == schedules[i]);
-        assert_true(schedule_find(schedules[i]->title) == schedules[i]);
-        for (const char *const *alias = schedules[i]->aliases; *alias; alias++)
-            assert_true(schedule_find(*alias) == schedules[i]);
+        assert_true(schedule_find(schedule_title(schedules[i])) == schedules[i]);
+        for (const char *const *a = schedules[i]->aliases; a && *a; a++)
+            assert_true(schedule_find(*a) == schedules[i]);
     }
+}
+
+/* "DPM++ 2M; also DPM++ 2M": an alias that is another spelling of this sampler already. Case,
+ * spaces, '-' and '_' do not make another. */
+static void check_aliases(const char *owner, const char *name, const char *title,
+                          const char *diffusers, const char *const *aliases)
+{
+    for (const char *const *a = aliases; a && *a; a++) {
+        const char *others[] = { name, title, diffusers };
+        for (int k = 0; k < 3; k++) {
+            if (others[k] && sched_same_name(*a, others[k]))
+                fail_msg("%s: alias \"%s\" repeats \"%s\"", owner, *a, others[k]);
+        }
+        for (const char *const *b = aliases; b < a; b++) {
+            if (sched_same_name(*a, *b))
+                fail_msg("%s: alias \"%s\" repeats \"%s\"", owner, *a, *b);
+        }
+    }
+}
+
+static void no_alias_repeats_a_name(void **state)
+{
+    (void)state;
+    size_t n, n_schedules;
+    const struct sched_info *const *samplers = sched_all(&n);
+    const struct schedule_info *const *schedules = schedule_all(&n_schedules);
+    for (size_t i = 0; i < n; i++)
+        check_aliases(samplers[i]->name, samplers[i]->name, samplers[i]->title,
+                      samplers[i]->diffusers, samplers[i]->aliases);
+    for (size_t i = 0; i < n_schedules; i++)
+        check_aliases(schedules[i]->name, schedules[i]->name, schedules[i]->title, NULL,
+                      schedules[i]->aliases);
 }
 
 static void names_of_peers_are_known(void **state)
@@ -95,6 +121,7 @@ static void names_of_peers_are_known(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_name_finds_one_sampler),
+    cmocka_unit_test(no_alias_repeats_a_name),
     cmocka_unit_test(names_of_peers_are_known),
 };
 

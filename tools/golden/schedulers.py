@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Vectors of the schedulers, from diffusers 0.42.1, torch 2.15, numpy 2.4, scipy 1.17 (for LMS).
+"""Vectors of the schedulers, from diffusers and k-diffusion in the versions of tools/golden/requirements.txt.
 
     python3 tools/golden/schedulers.py testing/golden/schedulers
+
+A new sampler with a class in diffusers is a line of SAMPLERS, one without it a line of K_DIFFUSION.
 
 schedules.npy     float32, all arrays one after another; schedules.txt has a line per case:
                   sampler spacing schedule steps offset timesteps sigmas init_noise_scale
@@ -9,11 +11,18 @@ schedules.npy     float32, all arrays one after another; schedules.txt has a lin
 trajectories.npy  the same; trajectories.txt:
                   sampler spacing schedule prediction zero_snr steps first eta offset evaluations
                   (the latents before, then after each evaluation, VALUES floats each)
+k_trajectories.*   the same, from k-diffusion
+references.txt    where each sampler's vectors are from: sampler, package, version, class or function
 A trajectory's model is `model` below; noise comes from a CPU generator seeded 7. Every class is
 built from SDXL base 1.0's settings.
 """
+import functools
+import importlib
+import importlib.util
+import inspect
 import os
 import sys
+import types
 import warnings
 
 import numpy as np
@@ -30,6 +39,13 @@ SAMPLERS = {
     "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
     "unipc": diffusers.UniPCMultistepScheduler,
 }
+# sampler: (function of k-diffusion's sampling.py, the sampler of SAMPLERS that has its levels). A
+# sampler with levels of SCHED_RULE_EULER has those of "euler", one of SCHED_RULE_DPM those of "dpmpp_2m".
+K_DIFFUSION = {
+    "euler_a": ("sample_euler_ancestral", "euler_a"),
+}
+K_DIFFUSION_VERSION = "0.1.1.post1"
+VARIANCE_PRESERVING = {"ddim", "dpmpp_2m", "unipc"}
 SPACINGS = ["leading", "trailing", "linspace"]
 FLAGS = {"normal": None, "karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas"}
 ZERO_SNR = ["euler", "euler_a", "ddim", "dpmpp_2m", "unipc"]
@@ -88,6 +104,77 @@ def trajectory(sampler, spacing, schedule, prediction, zero_snr, steps, first, e
         x = scheduler.step(pred[None], t, x[None], **extra).prev_sample[0]
         rows.append(x.numpy())
     return np.stack(rows)
+
+
+@functools.cache
+def k_sampling():
+    """k-diffusion's sampling.py without the package's __init__, which imports what training needs."""
+    package = types.ModuleType("k_diffusion")
+    package.__path__ = list(importlib.util.find_spec("k_diffusion").submodule_search_locations)
+    sys.modules["k_diffusion"] = package
+    return importlib.import_module("k_diffusion.sampling")
+
+
+def takes_eta(sample):
+    return {"eta", "noise_sampler"} <= inspect.signature(sample).parameters.keys()
+
+
+class Denoiser:
+    """k-diffusion's view of `model`: D(x, sigma). Keeps the latents of each evaluation and draws noise at each, as
+    Darkroom does; `noise` gives the last that was drawn."""
+
+    def __init__(self, scheduler, preserving):
+        bars = scheduler.alphas_cumprod.double()
+        self.log_sigmas = (((1 - bars) / bars) ** 0.5).log().numpy()
+        self.levels = {float(s): float(t) for s, t in zip(scheduler.sigmas, scheduler.timesteps)}
+        self.generator = torch.Generator().manual_seed(7)
+        self.preserving, self.rows, self.drawn = preserving, [], None
+
+    def timestep(self, sigma):
+        """Of a level of the run, or of one between them."""
+        known = self.levels.get(sigma)
+        return known if known is not None else float(np.interp(np.log(sigma), self.log_sigmas,
+                                                               np.arange(len(self.log_sigmas))))
+
+    def __call__(self, x, sigma, **extra):
+        level = float(sigma[0])
+        scale = (level * level + 1) ** 0.5
+        self.rows.append((x[0] / scale if self.preserving else x[0]).numpy().copy())
+        self.drawn = torch.randn(VALUES, generator=self.generator)[None]
+        return x - level * model(x[0] / scale, self.timestep(level))[None]
+
+    def noise(self, sigma, sigma_next):
+        return self.drawn
+
+
+def k_trajectory(sampler, spacing, schedule, steps, eta):
+    function, levels = K_DIFFUSION[sampler]
+    scheduler = make(levels, spacing, schedule)
+    scheduler.set_timesteps(steps)
+    denoiser = Denoiser(scheduler, sampler in VARIANCE_PRESERVING)
+    x = torch.randn(VALUES, generator=torch.Generator().manual_seed(1)) * scheduler.init_noise_sigma
+    if denoiser.preserving:
+        x = x * (float(scheduler.sigmas[0]) ** 2 + 1) ** 0.5
+    sample = getattr(k_sampling(), function)
+    extra = {"eta": eta, "noise_sampler": denoiser.noise} if takes_eta(sample) else {}
+    # Heun asks twice at each level but the first: take those of one evaluation a step.
+    sigmas = torch.unique_consecutive(scheduler.sigmas)
+    end = sample(denoiser, x[None], sigmas, disable=True, **extra)
+    return np.stack(denoiser.rows + [end[0].numpy()])
+
+
+def k_cases():
+    for sampler, (function, _) in K_DIFFUSION.items():
+        for eta in (1.0, 0.5, 0.0) if takes_eta(getattr(k_sampling(), function)) else (0.0,):
+            for spacing, steps in (("leading", 7), ("trailing", 20)):
+                yield sampler, spacing, "normal", steps, eta
+
+
+def references():
+    for sampler, scheduler in SAMPLERS.items():
+        yield f"{sampler} diffusers {diffusers.__version__} {scheduler.__name__}\n"
+    for sampler, (function, _) in K_DIFFUSION.items():
+        yield f"{sampler} k-diffusion {K_DIFFUSION_VERSION} {function}\n"
 
 
 def trajectory_cases():
@@ -158,6 +245,16 @@ def main(folder):
         arrays.append(rows.ravel())
         offset += rows.size
     write(folder, "trajectories", lines, arrays)
+    lines, arrays, offset = [], [], 0
+    for sampler, spacing, schedule, steps, eta in k_cases():
+        rows = k_trajectory(sampler, spacing, schedule, steps, eta)
+        assert np.isfinite(rows).all(), (sampler, spacing, steps)
+        lines.append(f"{sampler} {spacing} {schedule} epsilon 0 {steps} 0 {eta:g} {offset} {len(rows) - 1}\n")
+        arrays.append(rows.ravel())
+        offset += rows.size
+    write(folder, "k_trajectories", lines, arrays)
+    with open(os.path.join(folder, "references.txt"), "w") as f:
+        f.write("".join(references()))
 
 
 if __name__ == "__main__":
