@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -13,59 +14,24 @@
 
 #include <xxhash.h>
 
+#include "backend/pack_internal.h"
 #include "base/alloc.h"
-#include "base/fs.h"
+#include "base/clock.h"
 #include "base/mapguard.h"
 
 enum {
     FORMAT = 1,
-    HEADER = 4096,
     BLOBS_MOST = 1 << 20,
+    MARKED = 600,       /* seconds for which a mark of use is good enough */
     PIECE = 1 << 20,    /* read back at once */
     BEHIND = 128 << 20, /* bytes that may wait for the disk: what a stop or the end waits for */
 };
 
 static const char magic[16] = "darkroom weights";
 
-struct header {
-    char magic[16];
-    uint32_t format, entry_bytes;
-    uint64_t file_bytes, index_at, blobs, index_sum;
-    char key[PACK_KEY];
-    char rest[HEADER - 64 - PACK_KEY];
-    uint64_t sum; /* of all before it */
-};
-
-struct entry {
-    char name[PACK_NAME];
-    uint64_t at, bytes, sum; /* the sum also covers the zeros up to PACK_ALIGN */
-};
-
-_Static_assert(sizeof(struct header) == HEADER, "the header is a page");
-
-struct pack {
-    char path[DR_PATH_MAX], temporary[DR_PATH_MAX]; /* temporary: "" once it has its name */
-    int fd, slot;
-    const char *map;
-    struct header header;
-    struct entry *index;
-    uint64_t next;   /* building: blobs so far; else where the next look begins */
-    uint64_t at;     /* building: of the next blob */
-    uint64_t synced; /* building: bytes known to be on the disk */
-    uint64_t largest;
-    uint64_t private_bytes; /* promised; 0: kept in a file, or nothing was promised */
-    char *stage, *piece;
-    bool building, promised;
-};
-
-static uint64_t padded(uint64_t bytes)
-{
-    return (bytes + PACK_ALIGN - 1) / PACK_ALIGN * PACK_ALIGN;
-}
-
 uint64_t pack_file_bytes(const struct pack_spec *spec)
 {
-    return HEADER + spec->bytes + spec->blobs * sizeof(struct entry);
+    return PACK_HEADER + spec->bytes + spec->blobs * sizeof(struct entry);
 }
 
 /* ---- reading and writing ---- */
@@ -166,7 +132,7 @@ static int damaged(const struct pack *p, const char *what, struct dr_error *err)
 static int read_header(struct pack *p, uint64_t size, struct dr_error *err)
 {
     struct header *h = &p->header;
-    if (size < HEADER)
+    if (size < PACK_HEADER)
         return damaged(p, "is cut", err);
     int r = read_at(p, h, sizeof *h, 0, err);
     if (r)
@@ -179,7 +145,7 @@ static int read_header(struct pack *p, uint64_t size, struct dr_error *err)
         return damaged(p, "the header is damaged", err);
     if (h->file_bytes != size)
         return damaged(p, "has not its size", err);
-    if (h->blobs > BLOBS_MOST || h->index_at < HEADER || h->index_at > size ||
+    if (h->blobs > BLOBS_MOST || h->index_at < PACK_HEADER || h->index_at > size ||
         size - h->index_at != h->blobs * sizeof(struct entry) ||
         !memchr(h->key, '\0', sizeof h->key))
         return damaged(p, "the header makes no sense", err);
@@ -191,7 +157,7 @@ static int read_index(struct pack *p, struct dr_error *err)
 {
     const struct header *h = &p->header;
     size_t bytes = (size_t)h->blobs * sizeof *p->index;
-    uint64_t at = HEADER;
+    uint64_t at = PACK_HEADER;
     p->index = dr_malloc(DR_TAG_FILE, bytes);
     if (!p->index)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for its index", p->path);
@@ -203,14 +169,14 @@ static int read_index(struct pack *p, struct dr_error *err)
     for (uint64_t i = 0; i < h->blobs; i++) {
         const struct entry *e = &p->index[i];
         if (!memchr(e->name, '\0', sizeof e->name) || e->at != at || e->bytes > h->index_at ||
-            padded(e->bytes) > h->index_at - at)
+            pack_padded(e->bytes) > h->index_at - at)
             return damaged(p, "the index makes no sense", err);
-        at += padded(e->bytes);
+        at += pack_padded(e->bytes);
     }
     return at == h->index_at ? 0 : damaged(p, "the index makes no sense", err);
 }
 
-static int open_any(const char *path, struct pack **ret, struct dr_error *err)
+int pack_open_any(const char *path, struct pack **ret, struct dr_error *err)
 {
     struct stat st;
     struct pack *p;
@@ -229,11 +195,20 @@ static int open_any(const char *path, struct pack **ret, struct dr_error *err)
     return hand_over(p, r, ret, err);
 }
 
-int pack_open(const char *path, const char *key, struct pack **ret, struct dr_error *err)
+/* Seldom, as every change of its times makes processes that use it verify it again. In a folder of
+ * somebody else's it fails, and the owner decides what goes. */
+static void mark_used(const struct pack *p)
 {
     static const struct timespec now[2] = { { 0, UTIME_NOW }, { 0, UTIME_NOW } };
+    struct stat st;
+    if (!fstat(p->fd, &st) && llabs((long long)dr_epoch() - (long long)st.st_mtim.tv_sec) > MARKED)
+        futimens(p->fd, now);
+}
+
+int pack_open(const char *path, const char *key, struct pack **ret, struct dr_error *err)
+{
     struct pack *p;
-    int r = open_any(path, &p, err);
+    int r = pack_open_any(path, &p, err);
     if (r)
         return r;
     if (strcmp(p->header.key, key)) {
@@ -241,7 +216,7 @@ int pack_open(const char *path, const char *key, struct pack **ret, struct dr_er
         pack_close(p);
         return r;
     }
-    futimens(p->fd, now); /* in a folder of somebody else's, he decides what goes */
+    mark_used(p);
     *ret = p;
     return 0;
 }
@@ -442,10 +417,10 @@ int pack_create(const char *path, const struct pack_spec *spec, struct pack **re
     h->format = FORMAT;
     h->entry_bytes = sizeof(struct entry);
     h->file_bytes = pack_file_bytes(spec);
-    h->index_at = HEADER + spec->bytes;
+    h->index_at = PACK_HEADER + spec->bytes;
     h->blobs = spec->blobs;
     snprintf(h->key, sizeof h->key, "%s", spec->key);
-    p->at = p->synced = HEADER;
+    p->at = p->synced = PACK_HEADER;
     p->largest = spec->largest;
     p->building = true;
     p->index = dr_calloc(DR_TAG_FILE, (size_t)spec->blobs, sizeof *p->index);
@@ -491,7 +466,7 @@ static int read_back(const struct pack *p, uint64_t bytes, struct dr_error *err)
 
 int pack_add(struct pack *p, const char *name, size_t bytes, const void **ret, struct dr_error *err)
 {
-    uint64_t whole = padded(bytes);
+    uint64_t whole = pack_padded(bytes);
     if (!p->building || p->next == p->header.blobs || whole > p->largest ||
         whole > p->header.index_at - p->at || strlen(name) >= PACK_NAME)
         return dr_fail(err, DR_EINTERNAL, "%s: '%s' was not announced", p->path, name);
@@ -545,39 +520,12 @@ int pack_finish(struct pack *p, struct dr_error *err)
         return r;
     p->temporary[0] = '\0';
     sync_folder(p->path);
+    if (fstat(p->fd, &p->verified)) /* each blob was read back */
+        memset(&p->verified, 0, sizeof p->verified);
     p->building = false;
     p->next = 0;
     dr_free(p->stage);
     dr_free(p->piece);
     p->stage = p->piece = NULL;
     return 0;
-}
-
-/* ---- verifying ---- */
-
-int pack_verify(const char *path, const atomic_int *stop, struct pack_facts *ret,
-                struct dr_error *err)
-{
-    struct pack *p;
-    int r = open_any(path, &p, err);
-    if (r)
-        return r;
-    snprintf(ret->key, sizeof ret->key, "%s", p->header.key);
-    ret->blobs = p->header.blobs;
-    ret->file_bytes = p->header.file_bytes;
-    for (uint64_t i = 0; !r && i < p->header.blobs; i++) {
-        const struct entry *e = &p->index[i];
-        const char *blob = p->map + e->at;
-        size_t n = (size_t)padded(e->bytes);
-        uintptr_t first = (uintptr_t)blob / HEADER * HEADER;
-        if (stop && atomic_load(stop))
-            r = dr_fail(err, DR_ECANCELED, "%s: verifying stopped", path);
-        else if (XXH3_64bits(blob, n) != e->sum && !(r = pack_check(p, err)))
-            r = dr_fail(err, DR_EFORMAT, "%s: %s is damaged", path, e->name);
-        madvise((void *)first, (uintptr_t)blob + n - first, MADV_DONTNEED);
-    }
-    if (!r)
-        r = pack_check(p, err);
-    pack_close(p);
-    return r;
 }

@@ -2,12 +2,16 @@
  *
  * A pack holds named blobs. It is written whole or not at all: into a temporary file of its full
  * size beside its place, each blob read back and compared, then synced and renamed. Opened again it
- * is mapped read-only; its header, size, index and format are checked then, its blobs by
- * pack_verify only. A pack that is not exactly what is asked for is no error of the model's: it is
- * made again.
+ * is mapped read-only; its header, size, index and format are checked then. Nothing may be computed
+ * from its blobs before pack_verify_mapped has compared each with its checksum, once a process, and
+ * again when its file was written to since. A pack that is not exactly what is asked for is no
+ * error of the model's: it is made again.
  *
  *     r = pack_open(path, key, &p, err);           DR_ENOENT, DR_EFORMAT: make it
+ *     r = pack_verify_mapped(p, &how, err);        DR_EFORMAT: likewise
  *     blob = pack_find(p, "unet/conv_in", bytes);
+ *     ...
+ *     r = pack_check_after(p, &how, err);          results are to be trusted
  *
  *     r = pack_create(path, &spec, &p, err);
  *     memcpy(pack_stage(p), ...);
@@ -44,8 +48,8 @@ struct pack_spec {
 /* Of the whole file. */
 uint64_t pack_file_bytes(const struct pack_spec *spec);
 
-/* Marks the file as used now. DR_ENOENT: no such file; DR_EFORMAT: damaged or of another key;
- * DR_EUNSUPPORTED: of another version. */
+/* Marks the file as used now, to ten minutes. DR_ENOENT: no such file; DR_EFORMAT: damaged or of
+ * another key; DR_EUNSUPPORTED: of another version. */
 int pack_open(const char *path, const char *key, struct pack **ret, struct dr_error *err);
 
 /* A file at `path` that is not a pack stays, and is DR_EIO. DR_EIO and its like (a full disk, a
@@ -70,8 +74,24 @@ uint64_t pack_private_bytes(const struct pack *p); /* of the second; else 0 */
 const void *pack_find(struct pack *p, const char *name, size_t bytes);
 
 /* DR_EIO when the file was cut since it was opened, or could not be read: results since then are
- * not to be trusted. Cheap. */
+ * not to be trusted. Cheap, and says nothing of bytes that changed. */
 int pack_check(const struct pack *p, struct dr_error *err);
+
+/* Called by the calling thread with bytes verified and in all. */
+typedef void pack_progress_fn(void *ctx, uint64_t done, uint64_t total);
+struct pack_verifying {
+    int threads;
+    const atomic_int *stop;     /* DR_ECANCELED; NULL: never */
+    pack_progress_fn *progress; /* may be NULL */
+    void *ctx;
+};
+/* Every blob against its checksum: DR_EFORMAT names one that is damaged. */
+int pack_verify_mapped(struct pack *p, const struct pack_verifying *how, struct dr_error *err);
+/* Whether its path leads to the file that was verified (or made), untouched since. Cheap. */
+bool pack_current(const struct pack *p);
+/* For results that were just computed: what pack_check says, and where the file was touched since
+ * it was verified, all of it again. DR_EIO: it was damaged meanwhile, and is discarded. */
+int pack_check_after(struct pack *p, const struct pack_verifying *how, struct dr_error *err);
 
 /* Takes its name away, so that it will be made again; what is mapped stays. */
 void pack_discard(const struct pack *p);

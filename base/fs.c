@@ -1,20 +1,28 @@
-/* fs.c - see fs.h: mapping, reading, writing. Places are in fs_paths.c. */
+/* fs.c - see fs.h: mapping and reading. Writing is in fs_write.c, places are in fs_paths.c. */
 #include "base/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TEMPORARY_TRIES = 16 };
-
 static int64_t nanoseconds(struct timespec t)
 {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static int examine_regular(int fd, const char *path, struct stat *ret_stat, struct dr_error *err)
+{
+    if (fstat(fd, ret_stat))
+        return dr_fail_errno(err, path, "examine");
+    if (S_ISDIR(ret_stat->st_mode))
+        return dr_fail(err, DR_EINVAL, "%s: is a directory, expected a file", path);
+    if (!S_ISREG(ret_stat->st_mode))
+        return dr_fail(err, DR_EINVAL, "%s: not a regular file", path);
+    return 0;
 }
 
 /* Opens a regular file for reading. O_NONBLOCK so that a FIFO is refused instead of waited for. */
@@ -23,13 +31,7 @@ static int open_regular(const char *path, int *ret_fd, struct stat *ret_stat, st
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0)
         return dr_fail_errno(err, path, "open");
-    int r = 0;
-    if (fstat(fd, ret_stat))
-        r = dr_fail_errno(err, path, "examine");
-    else if (S_ISDIR(ret_stat->st_mode))
-        r = dr_fail(err, DR_EINVAL, "%s: is a directory, expected a file", path);
-    else if (!S_ISREG(ret_stat->st_mode))
-        r = dr_fail(err, DR_EINVAL, "%s: not a regular file", path);
+    int r = examine_regular(fd, path, ret_stat, err);
     if (r) {
         close(fd);
         return r;
@@ -38,31 +40,47 @@ static int open_regular(const char *path, int *ret_fd, struct stat *ret_stat, st
     return 0;
 }
 
-int dr_map_open(struct dr_map *ret_map, const char *path, struct dr_error *err)
+/* Takes the descriptor over, also on failure. */
+static int map_open_file(struct dr_map *ret_map, int fd, const struct stat *st, const char *path,
+                         struct dr_error *err)
 {
-    *ret_map = (struct dr_map){ .fd = -1 };
-    struct stat st;
-    int fd;
-    int r = open_regular(path, &fd, &st, err);
-    if (r)
-        return r;
     void *data = NULL;
-    if (st.st_size > 0) {
-        data = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (st->st_size > 0) {
+        data = mmap(NULL, (size_t)st->st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (data == MAP_FAILED) {
-            r = dr_fail_errno(err, path, "map");
+            int r = dr_fail_errno(err, path, "map");
             close(fd);
             return r;
         }
     }
     *ret_map = (struct dr_map){ .data = data,
-                                .size = (size_t)st.st_size,
+                                .size = (size_t)st->st_size,
                                 .fd = fd,
-                                .device = st.st_dev,
-                                .inode = st.st_ino,
-                                .mtime_ns = nanoseconds(st.st_mtim),
-                                .ctime_ns = nanoseconds(st.st_ctim) };
+                                .device = st->st_dev,
+                                .inode = st->st_ino,
+                                .mtime_ns = nanoseconds(st->st_mtim),
+                                .ctime_ns = nanoseconds(st->st_ctim) };
     return 0;
+}
+
+int dr_map_open(struct dr_map *ret_map, const char *path, struct dr_error *err)
+{
+    struct stat st;
+    int fd;
+    *ret_map = (struct dr_map){ .fd = -1 };
+    int r = open_regular(path, &fd, &st, err);
+    return r ? r : map_open_file(ret_map, fd, &st, path, err);
+}
+
+int dr_map_fd(struct dr_map *ret_map, int fd, const char *path, struct dr_error *err)
+{
+    struct stat st;
+    *ret_map = (struct dr_map){ .fd = -1 };
+    int r = examine_regular(fd, path, &st, err);
+    if (r)
+        return r;
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return own < 0 ? dr_fail_errno(err, path, "open") : map_open_file(ret_map, own, &st, path, err);
 }
 
 void dr_map_close(struct dr_map *m)
@@ -74,14 +92,6 @@ void dr_map_close(struct dr_map *m)
     if (m->fd >= 0)
         close(m->fd);
     *m = (struct dr_map){ .fd = -1 };
-}
-
-bool dr_map_current(const struct dr_map *m, const char *path)
-{
-    struct stat st;
-    return !stat(path, &st) && (uint64_t)st.st_dev == m->device &&
-           (uint64_t)st.st_ino == m->inode && (size_t)st.st_size == m->size &&
-           nanoseconds(st.st_mtim) == m->mtime_ns;
 }
 
 int dr_map_check(const struct dr_map *m, const char *path, struct dr_error *err)
@@ -101,7 +111,7 @@ static int read_all(int fd, const char *path, size_t maximum, struct buf *dst, s
 {
     char piece[16 << 10];
     for (size_t done = 0;;) {
-        ssize_t n = read(fd, piece, sizeof piece);
+        ssize_t n = pread(fd, piece, sizeof piece, (off_t)done);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -117,20 +127,16 @@ static int read_all(int fd, const char *path, size_t maximum, struct buf *dst, s
     }
 }
 
-int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_error *err)
+int dr_read_fd(int fd, const char *path, size_t maximum, struct buf *dst, struct dr_error *err)
 {
     struct stat st;
-    int fd;
-    int r = open_regular(path, &fd, &st, err);
-    if (r)
-        return r;
     size_t before = dst->len;
-    if ((uint64_t)st.st_size > maximum)
+    int r = examine_regular(fd, path, &st, err);
+    if (!r && (uint64_t)st.st_size > maximum)
         r = dr_fail(err, DR_ELIMIT, "%s: %lld bytes, at most %zu accepted", path,
                     (long long)st.st_size, maximum);
-    else
+    if (!r)
         r = read_all(fd, path, maximum, dst, err);
-    close(fd);
     if (r && dst->data) {
         dst->len = before;
         dst->data[before] = '\0';
@@ -138,88 +144,16 @@ int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_er
     return r;
 }
 
-static int write_all(int fd, const uint8_t *bytes, size_t n)
+int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_error *err)
 {
-    while (n) {
-        ssize_t w = write(fd, bytes, n);
-        if (w < 0 && errno == EINTR)
-            continue;
-        if (w < 0)
-            return -1;
-        bytes += w;
-        n -= (size_t)w;
-    }
-    return 0;
-}
-
-/* A new file beside `path`, its name in dst; -1 with errno. The umask applies, as for any new
- * file. */
-static int open_temporary(const char *path, char dst[DR_PATH_MAX])
-{
-    static atomic_uint turn;
-    for (int i = 0; i < TEMPORARY_TRIES; i++) {
-        unsigned k = atomic_fetch_add(&turn, 1);
-        int n = snprintf(dst, DR_PATH_MAX, "%s.%ld-%u.tmp", path, (long)getpid(), k);
-        if (n < 0 || n >= DR_PATH_MAX) {
-            errno = ENAMETOOLONG;
-            return -1;
-        }
-        int fd = open(dst, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        if (fd >= 0 || errno != EEXIST)
-            return fd;
-    }
-    return -1;
-}
-
-/* So that the rename itself survives a power cut. Not every file system can: no error. */
-static void sync_folder(const char *path)
-{
-    char dir[DR_PATH_MAX];
-    snprintf(dir, sizeof dir, "%s", path);
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        slash[slash == dir] = '\0';
-    int fd = open(slash ? dir : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    fsync(fd);
-    close(fd);
-}
-
-static int write_pieces(const char *path, const struct dr_piece *pieces, size_t count, bool durable,
-                        struct dr_error *err)
-{
-    char temporary[DR_PATH_MAX];
-    int fd = open_temporary(path, temporary);
-    if (fd < 0)
-        return dr_fail_errno(err, path, "create");
-    int failed = 0;
-    for (size_t i = 0; i < count && !failed; i++)
-        failed = write_all(fd, pieces[i].bytes, pieces[i].n);
-    int r = 0;
-    if (failed || (durable && fsync(fd)))
-        r = dr_fail_errno(err, path, "write");
-    if (close(fd) && !r)
-        r = dr_fail_errno(err, path, "write");
-    if (!r && rename(temporary, path))
-        r = dr_fail_errno(err, path, "replace");
+    struct stat st;
+    int fd;
+    int r = open_regular(path, &fd, &st, err);
     if (r)
-        unlink(temporary);
-    else if (durable)
-        sync_folder(path);
+        return r;
+    r = dr_read_fd(fd, path, maximum, dst, err);
+    close(fd);
     return r;
-}
-
-int dr_write_pieces(const char *path, const struct dr_piece *pieces, size_t count,
-                    struct dr_error *err)
-{
-    return write_pieces(path, pieces, count, false, err);
-}
-
-int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error *err)
-{
-    struct dr_piece piece = { bytes, n };
-    return write_pieces(path, &piece, 1, true, err);
 }
 
 int dr_mkdirs(const char *path, struct dr_error *err)

@@ -1,10 +1,11 @@
-/* fs.h - files: mapped, read whole, replaced whole; and where Darkroom's own lie. */
+/* fs.h - files: mapped, read whole, replaced whole, made; and where Darkroom's own lie. */
 #ifndef DR_BASE_FS_H
 #define DR_BASE_FS_H
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/buf.h"
 #include "base/error.h"
@@ -24,17 +25,18 @@ struct dr_map {
 /* Regular files only. On failure *ret_map is {.fd = -1}, which dr_map_close takes. */
 int dr_map_open(struct dr_map *ret_map, const char *path, struct dr_error *err);
 void dr_map_close(struct dr_map *m);
+/* The same of a file that is open; the descriptor stays the caller's, `path` names it in errors. */
+int dr_map_fd(struct dr_map *ret_map, int fd, const char *path, struct dr_error *err);
 
 /* DR_EIO when the file's size or modification time is no longer what it was. */
 int dr_map_check(const struct dr_map *m, const char *path, struct dr_error *err);
 
-/* Whether `path` still leads to the file that was mapped, unchanged. */
-bool dr_map_current(const struct dr_map *m, const char *path);
-
 /* Appends a whole regular file; DR_ELIMIT when it is larger than `maximum`. */
 int dr_read_file(const char *path, size_t maximum, struct buf *dst, struct dr_error *err);
+/* The same of a file that is open, from its start whatever its position. */
+int dr_read_fd(int fd, const char *path, size_t maximum, struct buf *dst, struct dr_error *err);
 
-/* Replaces a file whole or not at all: temporary file beside it, fsync, rename. Mode 0644 less the
+/* Replaces a file whole or not at all: temporary file beside it, fsync, rename. Mode 0666 less the
  * umask. */
 int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error *err);
 
@@ -46,6 +48,42 @@ struct dr_piece {
 };
 int dr_write_pieces(const char *path, const struct dr_piece *pieces, size_t count,
                     struct dr_error *err);
+
+/* A file that is written under a temporary name beside its place and gets its own name when it is
+ * whole. Nothing that exists is ever replaced. `folder` is the descriptor of the folder it lies in,
+ * which stays the caller's; `path` is what errors call the file.
+ *
+ *     r = dr_draft_write(&d, folder, "/srv/pictures/a.png", pieces, 1, true, err);
+ *     if (!r && dr_draft_publish(&d, "a.png"))        errno EEXIST: another name may be tried
+ *         r = dr_fail_errno(err, path, "create");
+ *     dr_draft_drop(&d);                              in any case
+ */
+struct dr_draft {
+    int folder;
+    bool durable;        /* is on the disk before it gets its name */
+    char temporary[256]; /* "": none */
+};
+int dr_draft_write(struct dr_draft *d, int folder, const char *path, const struct dr_piece *pieces,
+                   size_t count, bool durable, struct dr_error *err);
+int dr_draft_publish(struct dr_draft *d, const char *name); /* -1 with errno */
+void dr_draft_drop(struct dr_draft *d);
+
+/* The three together, for a name that is known: the last part of `path`, in the open folder.
+ * DR_EINVAL "exists already" when it is taken. */
+int dr_create_file(int folder, const char *path, const struct dr_piece *pieces, size_t count,
+                   bool durable, struct dr_error *err);
+
+/* A new file for writing, or a new folder, beside `name` in an open folder: its descriptor, and its
+ * name. -1 with errno. */
+int dr_open_temporary(int folder, const char *name, char ret_name[256]);
+int dr_make_temporary(int folder, const char *name, char ret_name[256]);
+
+/* Removes a file or an empty folder if it is this very one. */
+void dr_unlink_same(int folder, const char *name, const struct stat *made);
+
+/* Renames a file or folder to a name that is free: -1 with errno EEXIST when it is not. On file
+ * systems that cannot do it in one step the name is taken first, by a link or by an empty entry. */
+int dr_rename_new(int from_folder, const char *from, int to_folder, const char *to);
 
 /* mkdir -p; 0 when it is there already. */
 int dr_mkdirs(const char *path, struct dr_error *err);

@@ -119,13 +119,19 @@ static int scan(const char *text, size_t n, const struct jx_limits *limits, cons
 struct feed {
     const char *text;
     size_t left;
+    const atomic_int *stop;
 };
+
+static bool stopped(const atomic_int *stop)
+{
+    return stop && atomic_load(stop);
+}
 
 static size_t feed(void *buffer, size_t size, void *data)
 {
     struct feed *f = data;
     size_t n = f->left < FEED ? f->left : FEED;
-    if (reserve.touched)
+    if (reserve.touched || stopped(f->stop))
         return (size_t)-1;
     n = n < size ? n : size;
     memcpy(buffer, f->text, n);
@@ -135,10 +141,10 @@ static size_t feed(void *buffer, size_t size, void *data)
 }
 
 /* NULL with *wrong filled in, or DR_ENOMEM told by *ret_short. */
-static json_t *parse(const char *text, size_t n, size_t longest, json_error_t *wrong,
-                     bool *ret_short)
+static json_t *parse(const char *text, size_t n, size_t longest, const atomic_int *stop,
+                     json_error_t *wrong, bool *ret_short)
 {
-    struct feed f = { text, n };
+    struct feed f = { text, n, stop };
     reserve = (struct reserve){ .size = 4 * longest + FEED_NEEDS };
     reserve.block = dr_malloc(DR_TAG_BASE, reserve.size);
     *ret_short = true;
@@ -157,8 +163,8 @@ static json_t *parse(const char *text, size_t n, size_t longest, json_error_t *w
 }
 
 /* The same for a text with numbers that jansson cannot hold. */
-static json_t *parse_wide(const char *text, size_t n, size_t longest, json_error_t *wrong,
-                          bool *ret_short)
+static json_t *parse_wide(const char *text, size_t n, size_t longest, const atomic_int *stop,
+                          json_error_t *wrong, bool *ret_short)
 {
     struct buf copy;
     json_t *value = NULL;
@@ -166,7 +172,7 @@ static json_t *parse_wide(const char *text, size_t n, size_t longest, json_error
     int r = json_number_wrap(text, n, &copy);
     *ret_short = r == DR_ENOMEM;
     if (!r)
-        value = parse(copy.data, copy.len, longest, wrong, ret_short);
+        value = parse(copy.data, copy.len, longest, stop, wrong, ret_short);
     if (!value && !*ret_short && wrong->position > 0)
         wrong->column -= json_number_inserted(buf_text(&copy), (size_t)wrong->position);
     buf_free(&copy);
@@ -222,11 +228,18 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
     json_error_t wrong;
     bool short_of_memory;
     memset(&wrong, 0, sizeof wrong);
-    json_t *value = parse(text, n, longest, &wrong, &short_of_memory);
+    json_t *value = parse(text, n, longest, l.stop, &wrong, &short_of_memory);
     if (!value && !short_of_memory && json_error_code(&wrong) == json_error_numeric_overflow)
-        value = parse_wide(text, n, longest, &wrong, &short_of_memory);
+        value = parse_wide(text, n, longest, l.stop, &wrong, &short_of_memory);
+    if (stopped(l.stop)) {
+        json_decref(value);
+        return dr_fail(err, DR_ECANCELED, "%s: reading it was stopped", what);
+    }
     if (short_of_memory)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
+    char *quoted = l.unquoted ? strstr(wrong.text, " near ") : NULL;
+    if (quoted)
+        *quoted = '\0';
     if (!value)
         return dr_fail(err, DR_EFORMAT, "%s: line %d column %d: %s", what,
                        wrong.line < 1 ? 1 : wrong.line, wrong.column < 0 ? 0 : wrong.column,

@@ -9,6 +9,7 @@
 #ifndef DR_BASE_JSON_H
 #define DR_BASE_JSON_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -23,6 +24,8 @@ struct jx_limits {
     size_t depth;   /* nesting; 0: 32 */
     size_t members; /* object members and array elements, all together; 0: 1,000,000 */
     bool python;    /* bare Infinity and -Infinity, which Python's json module writes, are null */
+    bool unquoted;  /* errors quote nothing of the text: it may be a file that is no JSON at all */
+    const atomic_int *stop; /* nonzero ends the parsing: DR_ECANCELED. NULL: never */
 };
 
 /* Must precede direct jansson calls in programs that use nothing else of this header.

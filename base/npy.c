@@ -1,16 +1,19 @@
 /* npy.c - see npy.h. Reference: numpy's NEP 1 ("A Simple File Format for NumPy Arrays"). */
 #include "base/npy.h"
 
-#include <limits.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/checked.h"
 #include "base/fs.h"
 
-enum { PREFIX = 10, ALIGN = 64 }; /* magic, version, header length; the data begins at a multiple */
+/* magic, version, header length; the data begins at a multiple; bytes read at a time */
+enum { PREFIX = 10, ALIGN = 64, PIECE = 1 << 20 };
 
 static const char magic[8] = { '\x93', 'N', 'U', 'M', 'P', 'Y', 1, 0 };
 static const int64_t largest = (int64_t)8 << 30;
@@ -161,59 +164,137 @@ static const char *parse_header(struct cursor *c, struct npy *a)
     return have_dtype && have_order && have_shape ? NULL : "the header lacks a key";
 }
 
-/* Checks prefix, header and length. *ret_start is where the data begins. */
-static int examine(const struct dr_map *m, const char *path, struct npy *a, size_t *ret_start,
-                   struct dr_error *err)
+/* Reads exactly n bytes from `at` on. A file that ends before them was cut. */
+static int read_at(const struct npy_file *f, void *dst, size_t n, int64_t at, struct dr_error *err)
 {
-    if (m->size < PREFIX || memcmp(m->data, magic, 6))
-        return dr_fail(err, DR_EFORMAT, "%s: not a .npy file", path);
-    if (memcmp(m->data, magic, sizeof magic))
-        return dr_fail(err, DR_EUNSUPPORTED, "%s: .npy version %d.%d, expected 1.0", path,
-                       m->data[6], m->data[7]);
-    size_t header = (size_t)m->data[8] | (size_t)m->data[9] << 8;
-    if (header > m->size - PREFIX)
-        return dr_fail(err, DR_EFORMAT, "%s: ends inside its header", path);
-    struct cursor c = { (const char *)m->data + PREFIX, (const char *)m->data + PREFIX + header };
-    const char *wrong = parse_header(&c, a);
-    if (wrong)
-        return dr_fail(err, DR_EFORMAT, "%s: %s", path, wrong);
-    a->count = 1;
-    int64_t bytes = 0;
+    for (size_t done = 0; done < n;) {
+        ssize_t got = pread(f->fd, (char *)dst + done, n - done, (off_t)(at + (int64_t)done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return dr_fail_errno(err, f->path, "read");
+        if (!got)
+            return dr_fail(err, DR_EIO, "%s: became shorter while it was read", f->path);
+        done += (size_t)got;
+    }
+    return 0;
+}
+
+/* Element count and bytes of the data, which must be what the file has behind its header. */
+static int check_length(struct npy_file *f, struct dr_error *err)
+{
+    struct npy *a = &f->array;
+    int64_t have = f->state.st_size - f->start, bytes = 0;
     bool fits = true;
+    a->count = 1;
     for (int i = 0; i < a->ndim && fits; i++)
         fits = dr_mul_i64(a->count, a->shape[i], &a->count);
     fits = fits && dr_mul_i64(a->count, (int64_t)npy_size_of(a->dtype), &bytes);
     if (!fits || bytes > largest)
-        return dr_fail(err, DR_ELIMIT, "%s: the header announces more than 8 GiB", path);
-    size_t have = m->size - PREFIX - header;
-    if ((size_t)bytes != have)
-        return dr_fail(err, DR_EFORMAT, "%s: %zu bytes of data, the header announces %lld", path,
-                       have, (long long)bytes);
-    *ret_start = PREFIX + header;
+        return dr_fail(err, DR_ELIMIT, "%s: the header announces more than 8 GiB", f->path);
+    if (bytes != have)
+        return dr_fail(err, DR_EFORMAT, "%s: %lld bytes of data, the header announces %lld",
+                       f->path, (long long)have, (long long)bytes);
     return 0;
+}
+
+static int read_header(struct npy_file *f, struct dr_error *err)
+{
+    uint8_t prefix[PREFIX];
+    int64_t size = f->state.st_size;
+    if (size < PREFIX)
+        return dr_fail(err, DR_EFORMAT, "%s: not a .npy file", f->path);
+    int r = read_at(f, prefix, sizeof prefix, 0, err);
+    if (r)
+        return r;
+    if (memcmp(prefix, magic, 6))
+        return dr_fail(err, DR_EFORMAT, "%s: not a .npy file", f->path);
+    if (memcmp(prefix, magic, sizeof magic))
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: .npy version %d.%d, expected 1.0", f->path,
+                       prefix[6], prefix[7]);
+    size_t header = (size_t)prefix[8] | (size_t)prefix[9] << 8;
+    if ((int64_t)header > size - PREFIX)
+        return dr_fail(err, DR_EFORMAT, "%s: ends inside its header", f->path);
+    char *text = dr_malloc(DR_TAG_FILE, header + 1);
+    if (!text)
+        return dr_fail(err, DR_ENOMEM, "%s: no memory for its header", f->path);
+    r = read_at(f, text, header, PREFIX, err);
+    struct cursor c = { text, text + header };
+    const char *wrong = r ? NULL : parse_header(&c, &f->array);
+    if (wrong)
+        r = dr_fail(err, DR_EFORMAT, "%s: %s", f->path, wrong);
+    dr_free(text);
+    f->start = PREFIX + (int64_t)header;
+    return r;
+}
+
+int npy_open(int fd, const char *path, struct npy_file *ret, struct dr_error *err)
+{
+    struct npy_file f = { .fd = fd, .path = path };
+    int r = 0;
+    if (fstat(fd, &f.state))
+        r = dr_fail_errno(err, path, "examine");
+    else if (!S_ISREG(f.state.st_mode))
+        r = dr_fail(err, DR_EINVAL, "%s: %s, expected a file", path,
+                    S_ISDIR(f.state.st_mode) ? "a folder" : "not a regular file");
+    if (!r)
+        r = read_header(&f, err);
+    if (!r)
+        r = check_length(&f, err);
+    if (r)
+        npy_close(&f);
+    *ret = f;
+    return r;
+}
+
+void npy_close(struct npy_file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    f->fd = -1;
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+    return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+int npy_read(const struct npy_file *f, void *data, const atomic_int *stop, struct dr_error *err)
+{
+    int64_t bytes = f->array.count * (int64_t)npy_size_of(f->array.dtype);
+    struct stat now;
+    int r = 0;
+    for (int64_t at = 0; at < bytes && !r; at += PIECE) {
+        size_t n = bytes - at < PIECE ? (size_t)(bytes - at) : PIECE;
+        r = stop && atomic_load(stop) ? dr_fail(err, DR_ECANCELED, "cancelled")
+                                      : read_at(f, (char *)data + at, n, f->start + at, err);
+    }
+    if (!r && fstat(f->fd, &now))
+        r = dr_fail_errno(err, f->path, "examine");
+    if (!r && (now.st_size != f->state.st_size || !same_time(now.st_mtim, f->state.st_mtim)))
+        r = dr_fail(err, DR_EIO, "%s: changed while it was read", f->path);
+    return r;
 }
 
 int npy_load(const char *path, struct npy *ret_array, struct dr_error *err)
 {
-    struct dr_map m;
-    struct npy a;
-    memset(&a, 0, sizeof a);
-    size_t start = 0;
-    int r = dr_map_open(&m, path, err);
+    struct npy_file f;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return dr_fail_errno(err, path, "open");
+    int r = npy_open(fd, path, &f, err);
     if (r)
         return r;
-    r = examine(&m, path, &a, &start, err);
+    struct npy a = f.array;
+    a.data = dr_malloc(DR_TAG_FILE, (size_t)a.count * npy_size_of(a.dtype));
+    r = a.data
+            ? npy_read(&f, a.data, NULL, err)
+            : dr_fail(err, DR_ENOMEM, "%s: no memory for %lld elements", path, (long long)a.count);
+    npy_close(&f);
     if (r)
-        goto out;
-    a.data = dr_malloc(DR_TAG_FILE, m.size - start);
-    if (!a.data) {
-        r = dr_fail(err, DR_ENOMEM, "%s: no memory for %zu bytes", path, m.size - start);
-        goto out;
-    }
-    memcpy(a.data, m.data + start, m.size - start);
-    *ret_array = a;
-out:
-    dr_map_close(&m);
+        npy_free(&a);
+    else
+        *ret_array = a;
     return r;
 }
 
@@ -254,8 +335,10 @@ static int make_header(enum npy_dtype dtype, const int64_t *shape, int ndim, str
     return 0;
 }
 
-int npy_save(const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
-             const void *data, struct dr_error *err)
+/* Header and bytes of an array. The caller frees `head` in any case. */
+static int make_array(const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
+                      const void *data, struct buf *head, struct dr_piece ret_pieces[2],
+                      struct dr_error *err)
 {
     if (!npy_size_of(dtype) || ndim < 0 || ndim > NPY_MAX_DIMS)
         return dr_fail(err, DR_EINVAL, "%s: cannot save %d dimensions of type '%c'", path, ndim,
@@ -266,15 +349,36 @@ int npy_save(const char *path, enum npy_dtype dtype, const int64_t *shape, int n
             return dr_fail(err, DR_EINVAL, "%s: bad size %lld of dimension %d", path,
                            (long long)shape[i], i);
     }
+    int r = make_header(dtype, shape, ndim, head);
+    if (r)
+        return dr_fail(err, r, "%s: no memory for the header", path);
+    ret_pieces[0] = (struct dr_piece){ head->data, head->len };
+    ret_pieces[1] = (struct dr_piece){ data, (size_t)bytes };
+    return 0;
+}
+
+int npy_save(const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
+             const void *data, struct dr_error *err)
+{
+    struct dr_piece pieces[2];
     struct buf head;
     buf_init(&head, DR_TAG_FILE, 4096);
-    int r = make_header(dtype, shape, ndim, &head);
-    if (r) {
-        dr_fail(err, r, "%s: no memory for the header", path);
-    } else {
-        struct dr_piece pieces[] = { { head.data, head.len }, { data, (size_t)bytes } };
+    int r = make_array(path, dtype, shape, ndim, data, &head, pieces, err);
+    if (!r)
         r = dr_write_pieces(path, pieces, 2, err);
-    }
+    buf_free(&head);
+    return r;
+}
+
+int npy_create(int folder, const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
+               const void *data, struct dr_error *err)
+{
+    struct dr_piece pieces[2];
+    struct buf head;
+    buf_init(&head, DR_TAG_FILE, 4096);
+    int r = make_array(path, dtype, shape, ndim, data, &head, pieces, err);
+    if (!r)
+        r = dr_create_file(folder, path, pieces, 2, false, err);
     buf_free(&head);
     return r;
 }

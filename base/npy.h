@@ -6,8 +6,10 @@
 #ifndef DR_BASE_NPY_H
 #define DR_BASE_NPY_H
 
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #include "base/error.h"
 
@@ -31,13 +33,39 @@ struct npy {
 
 size_t npy_size_of(enum npy_dtype dtype);
 
-/* Release with npy_free. Files over 8 GiB, or whose length is not exactly what the header says, are
- * refused. */
+/* The whole array in memory of its own; release with npy_free. Files over 8 GiB, or whose length is
+ * not exactly what the header says, are refused. */
 int npy_load(const char *path, struct npy *ret_array, struct dr_error *err);
 void npy_free(struct npy *a);
+
+/* A file whose header was read, and nothing else yet: the caller compares type and shape with what
+ * it needs, and reads the data into memory that it has. The file is read, not mapped, so that one
+ * that somebody cuts meanwhile is an error.
+ *
+ *     r = npy_open(fd, path, &f, err);       takes fd over, also when it fails
+ *     if (!r && f.array.dtype == NPY_F32 && ...)
+ *         r = npy_read(&f, data, stop, err);
+ *     npy_close(&f);                         also after a failure
+ */
+struct npy_file {
+    int fd;           /* -1: not open */
+    const char *path; /* for errors; the caller's */
+    struct npy array; /* without data */
+    int64_t start;    /* of the data, in bytes */
+    struct stat state;
+};
+
+int npy_open(int fd, const char *path, struct npy_file *ret, struct dr_error *err);
+/* array.count elements. DR_EIO when the file changed since it was opened, DR_ECANCELED when *stop
+ * (may be NULL) becomes nonzero. */
+int npy_read(const struct npy_file *f, void *data, const atomic_int *stop, struct dr_error *err);
+void npy_close(struct npy_file *f);
 
 /* Replaces the file whole (dr_write_pieces' way). */
 int npy_save(const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
              const void *data, struct dr_error *err);
+/* Makes the file, which must not exist, in an open folder (dr_create_file's way). */
+int npy_create(int folder, const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
+               const void *data, struct dr_error *err);
 
 #endif

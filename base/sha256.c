@@ -76,7 +76,7 @@ static int hash_open_file(struct sha256 *s, int fd, uint64_t total, uint8_t *pie
     for (;;) {
         if (stop && atomic_load(stop))
             return dr_fail(err, DR_ECANCELED, "%s: hashing stopped", path);
-        ssize_t n = read(fd, piece, PIECE);
+        ssize_t n = pread(fd, piece, PIECE, (off_t)done);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
@@ -91,39 +91,38 @@ static int hash_open_file(struct sha256 *s, int fd, uint64_t total, uint8_t *pie
     }
 }
 
-int sha256_file(const char *path, const atomic_int *stop, sha256_progress_fn *progress, void *ctx,
-                char ret_hex[SHA256_HEX], struct dr_error *err)
+int sha256_fd(int fd, const char *path, const atomic_int *stop, sha256_progress_fn *progress,
+              void *ctx, char ret_hex[SHA256_HEX], struct dr_error *err)
 {
-    int r;
     uint8_t digest[SHA256_BYTES];
     struct stat st;
     struct sha256 *s = sha256_new();
     uint8_t *piece = dr_malloc(DR_TAG_FILE, PIECE);
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0 || fstat(fd, &st)) {
-        r = dr_fail_errno(err, path, "open");
-        goto out;
-    }
-    if (!S_ISREG(st.st_mode)) {
-        r = dr_fail(err, DR_EINVAL, "%s: not a regular file", path);
-        goto out;
-    }
-    if (!s || !piece) {
+    int r = 0;
+    if (!s || !piece)
         r = dr_fail(err, DR_ENOMEM, "%s: no memory to hash it", path);
-        goto out;
-    }
-    r = hash_open_file(s, fd, (uint64_t)st.st_size, piece, path, stop, progress, ctx, err);
-    if (r)
-        goto out;
-    r = sha256_finish(s, digest);
-    if (r)
-        dr_fail(err, r, "%s: SHA-256 failed", path);
-    else
+    else if (fstat(fd, &st))
+        r = dr_fail_errno(err, path, "examine");
+    else if (!S_ISREG(st.st_mode))
+        r = dr_fail(err, DR_EINVAL, "%s: not a regular file", path);
+    if (!r)
+        r = hash_open_file(s, fd, (uint64_t)st.st_size, piece, path, stop, progress, ctx, err);
+    if (!r && sha256_finish(s, digest))
+        r = dr_fail(err, DR_EINTERNAL, "%s: SHA-256 failed", path);
+    if (!r)
         sha256_hex(digest, ret_hex);
-out:
-    if (fd >= 0)
-        close(fd);
     dr_free(piece);
     sha256_free(s);
+    return r;
+}
+
+int sha256_file(const char *path, const atomic_int *stop, sha256_progress_fn *progress, void *ctx,
+                char ret_hex[SHA256_HEX], struct dr_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0)
+        return dr_fail_errno(err, path, "open");
+    int r = sha256_fd(fd, path, stop, progress, ctx, ret_hex, err);
+    close(fd);
     return r;
 }

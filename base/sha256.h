@@ -28,5 +28,8 @@ typedef void sha256_progress_fn(void *ctx, uint64_t done, uint64_t total);
  * DR_ECANCELED when it is not 0. progress may be NULL. */
 int sha256_file(const char *path, const atomic_int *stop, sha256_progress_fn *progress, void *ctx,
                 char ret_hex[SHA256_HEX], struct dr_error *err);
+/* The same of a file that is open, from its start whatever its position. */
+int sha256_fd(int fd, const char *path, const atomic_int *stop, sha256_progress_fn *progress,
+              void *ctx, char ret_hex[SHA256_HEX], struct dr_error *err);
 
 #endif

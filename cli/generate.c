@@ -259,7 +259,7 @@ static int plan_output(struct drawing *d, struct dr_error *err)
     struct request *q = &call->request;
     const char *format = request_has(q, FIELD_format) ? request_text(q, FIELD_format) : NULL;
     const char *to = call->value[OPT_output];
-    uint64_t seed = 0;
+    uint64_t seed;
     bool known = request_seed(q, &seed);
     struct output *o = &d->output;
     /* a name of the configuration is a habit: a format beside it or on the command line counts */
@@ -309,12 +309,9 @@ static int prepare(struct drawing *d, struct dr_error *err)
         r = option_fail(err, DR_EINVAL, "--dump-stages",
                         "one request only, without --count and with one "
                         "prompt: the next would overwrite its files");
-    uint64_t seed, last = (uint64_t)(d->count * d->batch - 1);
-    if (!r && d->count > 1 && request_seed(q, &seed) && seed > UINT64_MAX - last) {
-        char got[64];
-        snprintf(got, sizeof got, "%" PRIu64 " for %" PRIu64 " pictures", seed, last + 1);
-        r = dr_fail_field(err, DR_EINVAL, "--seed", got, "a last seed of at most 2^64-1", NULL);
-    }
+    uint64_t seed;
+    if (!r && request_seed(q, &seed) && seed > UINT64_MAX - (uint64_t)(d->count * d->batch - 1))
+        r = option_fail(err, DR_EINVAL, "--seed", "seeds of later pictures would pass 2^64-1");
     return r < 0 ? r : plan_output(d, err);
 }
 

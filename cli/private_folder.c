@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "core/communication/stage_names.h"
+
 #define PREFIX ".darkroom-"
 #define MARKER ".owner"
 
@@ -220,26 +222,56 @@ int private_make(struct private_folder *p, const char *place, struct dr_error *e
     return r;
 }
 
+static int keep_one(int from, int to, const char *name, const char *place, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    if (!dr_rename_new(from, name, to, name))
+        return 0;
+    int saved = errno;
+    if (dr_path_join(path, sizeof path, place, name) < 0)
+        return dr_fail(err, DR_ELIMIT, "%s: path too long", place);
+    errno = saved;
+    return saved == EEXIST ? dr_fail(err, DR_EINVAL, "%s: exists already", path)
+                           : dr_fail_errno(err, path, "write");
+}
+
 int private_keep(const struct private_folder *p, const char *place, struct dr_error *err)
 {
-    char from[DR_PATH_MAX], to[DR_PATH_MAX];
     DIR *dir = *p->path ? opendir(p->path) : NULL;
     struct dirent *entry;
-    int r = 0;
+    int r = 0, to = -1;
     while (!r && dir && (entry = readdir(dir))) {
         const char *name = entry->d_name;
         if (name[0] == '.' || !strcmp(dr_path_extension(name), ".tmp"))
             continue;
-        r = dr_mkdirs(place, err);
-        if (!r && (dr_path_join(from, sizeof from, p->path, name) < 0 ||
-                   dr_path_join(to, sizeof to, place, name) < 0))
-            r = dr_fail(err, DR_ELIMIT, "%s: path too long", place);
-        if (!r && rename(from, to))
-            r = dr_fail_errno(err, to, "write");
+        if (to < 0) {
+            r = dr_mkdirs(place, err);
+            to = r ? -1 : open(place, O_PATH | O_DIRECTORY | O_CLOEXEC);
+        }
+        if (!r)
+            r = to < 0 ? dr_fail_errno(err, place, "open")
+                       : keep_one(dirfd(dir), to, name, place, err);
     }
     if (dir)
         closedir(dir);
+    if (to >= 0)
+        close(to);
     return r;
+}
+
+bool private_find_stage(const char *place, char ret_name[256])
+{
+    DIR *dir = opendir(place);
+    struct dirent *entry;
+    bool found = false;
+    while (dir && !found && (entry = readdir(dir))) {
+        found = stage_is_file(entry->d_name);
+        if (found)
+            snprintf(ret_name, 256, "%s", entry->d_name);
+    }
+    if (dir)
+        closedir(dir);
+    return found;
 }
 
 void private_remove(struct private_folder *p)

@@ -10,6 +10,8 @@
 #ifndef DR_CLI_PRIVATE_FOLDER_H
 #define DR_CLI_PRIVATE_FOLDER_H
 
+#include <stdbool.h>
+
 #include "base/fs.h"
 
 struct private_folder {
@@ -24,8 +26,12 @@ int private_place(const char *place, char dst[DR_PATH_MAX], struct dr_error *err
  * memory it does nothing. */
 int private_make(struct private_folder *p, const char *place, struct dr_error *err);
 
-/* Moves what is finished in it to `place`, which is made if need be; names in use are replaced. */
+/* Moves what is finished in it to `place`, which is made if need be. DR_EINVAL when a name is in
+ * use there: nothing is replaced. */
 int private_keep(const struct private_folder *p, const char *place, struct dr_error *err);
+
+/* Whether a stage of an earlier run lies in the folder, and its name: known before a run. */
+bool private_find_stage(const char *place, char ret_name[256]);
 
 /* Removes the folder and the results in it; anything else in it stays, and so does the folder. */
 void private_remove(struct private_folder *p);

@@ -218,8 +218,7 @@ static void announce(struct progress *p, const json_t *data)
         snprintf(about, sizeof about, ", about %s", time);
     if (p->total > 1)
         snprintf(pictures, sizeof pictures, "%d pictures, ", p->total);
-    report_line("%s: %s%.0fx%.0f, %.0f steps, %s, schedule %s, cfg %g, kernels %s%s, seed "
-                "%" PRIu64,
+    report_line("%s: %s%.0fx%.0f, %.0f steps, %s, schedule %s, cfg %g, kernels %s%s, seed %" PRIu64,
                 text_of(data, "model"), pictures, number_of(data, "width"),
                 number_of(data, "height"), number_of(data, "steps"), text_of(data, "sampler"),
                 text_of(data, "schedule"), number_of(data, "guidance_scale"),

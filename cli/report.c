@@ -48,6 +48,8 @@ void report_warnings(const json_t *answer)
         report_line("warning: %s", json_string_value(text));
 }
 
+static int stdout_failed; /* errno of the first write to stdout that failed */
+
 /* 0 or errno. */
 static int write_all(int fd, const char *p, size_t n)
 {
@@ -73,8 +75,16 @@ int report_bytes(int fd, const char *name, const void *bytes, size_t n, struct d
 int report_text(const struct buf *text, struct dr_error *err)
 {
     int failed = write_all(1, text->data, text->len);
+    if (failed && failed != EPIPE && !stdout_failed)
+        stdout_failed = failed;
     errno = failed;
     return failed && failed != EPIPE ? dr_fail_errno(err, "stdout", "write") : 0;
+}
+
+int report_check(struct dr_error *err)
+{
+    errno = stdout_failed;
+    return stdout_failed ? dr_fail_errno(err, "stdout", "write") : 0;
 }
 
 static double began;

@@ -19,6 +19,9 @@ void report_warnings(const json_t *answer);
 /* Writes all of it to stdout. A reader that went away (`| head`) is no error. */
 int report_text(const struct buf *text, struct dr_error *err);
 
+/* Whether all of it was written, for verbs that print as they go: DR_EIO when a write failed. */
+int report_check(struct dr_error *err);
+
 /* When the program began, for `seconds`. */
 void report_begin(void);
 

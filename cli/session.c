@@ -169,6 +169,19 @@ static int add_root(struct roots_list *list, const char *path, size_t len, struc
     return 0;
 }
 
+/* Stages of two runs in one folder could not be told apart, and none is replaced. */
+static int check_dump(const char *folder, struct dr_error *err)
+{
+    char name[256], got[300];
+    if (dr_is_file(folder))
+        return dr_fail_field(err, DR_EINVAL, "--dump-stages", folder, "a folder, not a file", NULL);
+    if (!private_find_stage(folder, name))
+        return 0;
+    snprintf(got, sizeof got, "%.200s, which has %.60s", folder, name);
+    return dr_fail_field(err, DR_EINVAL, "--dump-stages", got,
+                         "a folder without stages of an earlier run", NULL);
+}
+
 int session_check(const struct request *q, struct error_list *list, struct dr_error *err)
 {
     const char *name;
@@ -176,8 +189,7 @@ int session_check(const struct request *q, struct error_list *list, struct dr_er
     int r = 0;
     if (request_has(q, FIELD_dump_stages)) {
         const char *dump = request_text(q, FIELD_dump_stages);
-        if (dr_is_file(dump))
-            r = dr_fail_field(err, DR_EINVAL, "--dump-stages", dump, "a folder, not a file", NULL);
+        r = check_dump(dump, err);
         if (r < 0 && (r = error_list_take(list, r, err)) < 0)
             return r;
     }
@@ -193,6 +205,15 @@ int session_check(const struct request *q, struct error_list *list, struct dr_er
     return 0;
 }
 
+/* The folder that a file really lies in, links followed. */
+static int add_folder_of(struct roots_list *list, const char *path, struct dr_error *err)
+{
+    char real[DR_PATH_MAX];
+    int r = dr_realpath(real, sizeof real, path, err);
+    size_t n = r ? 0 : (size_t)(dr_path_base(real) - real);
+    return r ? r : add_root(list, real, n > 1 ? n - 1 : n, err);
+}
+
 static int add_request(struct roots_list *list, const struct request *q, struct dr_error *err)
 {
     char folder[DR_PATH_MAX];
@@ -206,10 +227,8 @@ static int add_request(struct roots_list *list, const struct request *q, struct 
     }
     json_object_foreach(q->value[FIELD_load_stage].map, name, file)
     {
-        const char *path = json_string_value(file);
-        size_t len = (size_t)(dr_path_base(path) - path);
         if (!r)
-            r = len ? add_root(list, path, len, err) : add_root(list, ".", 1, err);
+            r = add_folder_of(list, json_string_value(file), err);
     }
     return r;
 }

@@ -312,6 +312,8 @@ int cli_failure_status(const struct cli_call *call, int code, struct dr_error *e
 static int finish(struct cli_call *call, int r, struct dr_error *err)
 {
     if (r >= 0)
+        r = report_check(err);
+    if (r >= 0)
         return call->status;
     if (!err->code)
         dr_fail(err, r, "%s", dr_code_meaning(r));

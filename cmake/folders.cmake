@@ -66,6 +66,10 @@ set_source_files_properties(${emulated} PROPERTIES COMPILE_OPTIONS "${options_av
 add_library(dr_emulated STATIC backend/cpu/emulated/sets.c ${emulated})
 target_link_libraries(dr_emulated PUBLIC dr_backend)
 
+# A set that packs weights on any processor, for tests only.
+add_library(dr_packing STATIC backend/cpu/emulated/packing.c)
+target_link_libraries(dr_packing PUBLIC dr_backend)
+
 # The loops of backend/cpu/peaks.def: peak_FAMILY.c with its family's own instructions.
 function(dr_peak family)
     set_source_files_properties(backend/cpu/kernels/peak_${family}.c PROPERTIES COMPILE_OPTIONS

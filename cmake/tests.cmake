@@ -21,6 +21,7 @@ function(dr_test_program file prefix label timeout)
     string(REGEX REPLACE "^test_" "" short ${program})
     set(environment "DARKROOM_SHARE=${CMAKE_SOURCE_DIR}/share"
         "DARKROOM_BIN=${CMAKE_BINARY_DIR}/darkroom" "DARKROOM_WORKER=${CMAKE_BINARY_DIR}/darkroom-worker"
+        "DARKROOM_PACKING_WORKER=${CMAKE_BINARY_DIR}/packing_worker"
         "DARKROOM_OTHER_WORKER=${CMAKE_SOURCE_DIR}/build/${other}/darkroom-worker"
         "DARKROOM_DRAW=${CMAKE_BINARY_DIR}/draw" "DARKROOM_SOURCE=${CMAKE_SOURCE_DIR}"
         "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache"
@@ -54,6 +55,12 @@ endforeach()
 foreach(program test_backend_attention test_backend_emulated test_backend_epilogue)
     target_link_libraries(${program} PRIVATE dr_emulated)
 endforeach()
+
+target_link_libraries(test_inference_weights PRIVATE dr_packing)
+
+# The worker with a kernel set that packs weights on any processor.
+add_executable(packing_worker coordination/main/darkroom_worker.c backend/cpu/emulated/packing_at_start.c)
+target_link_libraries(packing_worker PRIVATE dr_coordination dr_packing)
 
 file(GLOB files CONFIGURE_DEPENDS testing/e2e/test_*.c)
 foreach(file ${files})

@@ -312,20 +312,20 @@ int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct
 {
     struct bench b = { .engine = engine, .job = job, .only = "", .kernels = "auto" };
     const char *model = "";
-    char path[DR_PATH_MAX];
+    struct engine_model found;
     int r = read_fields(&b, &model, err);
     if (!r)
         r = count_cases(&b, err);
     if (!r && *model)
-        r = engine_model_path(engine, model, path, sizeof path, err);
+        r = engine_find_model(engine, model, &found, err);
     if (!r)
-        r = *model ? engine_backend(engine, path, b.kernels, b.precision, &b.be, err)
+        r = *model ? engine_backend(engine, &found, b.kernels, b.precision, job->stop, &b.be, err)
                    : device_manager_backend(b.engine->devices, b.kernels, b.precision, &b.be, err);
     if (r)
         return r;
-    b.path = *model ? path : NULL;
+    b.path = *model ? found.path : NULL;
     b.family = cpu_peak_family_of(backend_kernel_set(b.be));
-    bench_model_init(&b.model, b.be, b.path);
+    bench_model_init(&b.model, b.be, *model ? engine_model_root(&found) : NULL, b.path);
     pipeline_manager_drop(b.engine->pipelines); /* a model that lies about is memory */
     b.rows = json_array();
     r = b.rows ? run_all(&b, ret_data, err) : dr_fail(err, DR_ENOMEM, "out of memory");

@@ -86,10 +86,12 @@ const struct clip_arch *bench_text_arch(int which)
     return &sdxl_text[which];
 }
 
-void bench_model_init(struct bench_model *m, struct backend *be, const char *path)
+void bench_model_init(struct bench_model *m, struct backend *be, const struct model_root *root,
+                      const char *path)
 {
     memset(m, 0, sizeof *m);
     m->be = be;
+    m->root = root;
     m->path = path;
     m->part = BENCH_NOTHING;
 }
@@ -249,7 +251,7 @@ int bench_model_need(struct bench_model *m, enum bench_part part, const atomic_i
         return 0;
     let_go(m);
     if (m->path && !m->checkpoint)
-        r = checkpoint_open(m->path, &m->checkpoint, err);
+        r = checkpoint_open_in(m->root, m->path, stop, &m->checkpoint, err);
     if (!r && part == BENCH_UNET)
         r = make_unet(m, stop, err);
     if (!r && part == BENCH_TEXT)

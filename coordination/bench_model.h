@@ -15,9 +15,11 @@ enum bench_part { BENCH_UNET, BENCH_DECODER, BENCH_ENCODER, BENCH_TEXT, BENCH_NO
 
 enum { BENCH_ENCODERS = 2 };
 
-/* Zero but for be, and path (resolved; NULL: random weights) which the owner keeps. */
+/* Zero but for be, and path (resolved; NULL: random weights) and the root that holds it (NULL:
+ * none), which the owner keeps. */
 struct bench_model {
     struct backend *be;
+    const struct model_root *root;
     const char *path;
     struct checkpoint *checkpoint; /* NULL: random weights */
     enum bench_part part;          /* what is there */
@@ -26,7 +28,8 @@ struct bench_model {
     struct clip_text *text[BENCH_ENCODERS]; /* NULL where the model has none */
 };
 
-void bench_model_init(struct bench_model *m, struct backend *be, const char *path);
+void bench_model_init(struct bench_model *m, struct backend *be, const struct model_root *root,
+                      const char *path);
 /* Weights of 16 bits when random, or on a backend of 8 bits those of the UNet's products of 8 bits;
  * ready to compute with. */
 int bench_model_need(struct bench_model *m, enum bench_part part, const atomic_int *stop,

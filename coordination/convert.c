@@ -5,6 +5,7 @@
  * the report, where this machine has such sets. */
 #include "coordination/engine.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +21,11 @@ enum { PARTS = 5, NOTE = 1024 };
 struct conversion {
     struct engine *engine;
     struct worker_job *job;
-    char model[DR_PATH_MAX], temporary[DR_PATH_MAX];
-    char output[DR_PATH_MAX], report[DR_PATH_MAX];
-    bool stream, written;
+    struct engine_model model;
+    char output[DR_PATH_MAX], report[DR_PATH_MAX]; /* as the request has them */
+    int folder; /* descriptor of the one that output and report lie in, or -1 */
+    bool stream;
+    struct quantize_copy copy;
     struct pipeline *pipeline; /* float32 */
     struct int8_samples samples;
     struct int8_choice choice;
@@ -48,8 +51,10 @@ static int measure(struct conversion *k, struct dr_error *err)
     say(k, 0, "opening the model");
     int r = device_manager_backend(k->engine->devices, "auto", PRECISION_F32, &be, err);
     if (!r)
-        r = pipeline_open(k->model, be, &(struct pipeline_options){ .stop = stop_of(k) },
-                          &k->pipeline, err);
+        r = pipeline_open(
+            k->model.path, be,
+            &(struct pipeline_options){ .root = engine_model_root(&k->model), .stop = stop_of(k) },
+            &k->pipeline, err);
     if (r < 0)
         return r;
     say(k, 1, "drawing samples");
@@ -65,7 +70,7 @@ static int write_copy(struct conversion *k, struct dr_error *err)
     char note[NOTE];
     struct digest_options digest = { .stop = stop_of(k) };
     say(k, 3, "writing");
-    int r = digest_path(k->model, &digest, k->digest, err);
+    int r = checkpoint_digest(k->pipeline->checkpoint, &digest, k->digest, err);
     if (r < 0)
         return r;
     snprintf(note, sizeof note,
@@ -73,15 +78,13 @@ static int write_copy(struct conversion *k, struct dr_error *err)
              "darkroom %s from sha256 %s; relative error of predictions %.3g (emulated)",
              DR_VERSION, k->digest, k->choice.error);
     struct quantize_choice how = { .chosen = int8_chosen, .ctx = &k->choice, .note = note };
-    r = quantize_write(k->pipeline->checkpoint, &how, k->output, k->temporary, stop_of(k), err);
-    k->written = !r;
-    return r;
+    return quantize_write(&k->copy, k->pipeline->checkpoint, &how, stop_of(k), err);
 }
 
 /* The distance of a model's predictions from float32's in the best set of that precision; a machine
  * without one is no failure. */
-static int compare(struct conversion *k, const char *path, enum precision precision, double *ret,
-                   char set[32], struct dr_error *err)
+static int compare(struct conversion *k, const struct model_root *root, const char *path,
+                   enum precision precision, double *ret, char set[32], struct dr_error *err)
 {
     struct backend *be;
     struct pipeline *p;
@@ -94,7 +97,8 @@ static int compare(struct conversion *k, const char *path, enum precision precis
     float *preds = dr_malloc(DR_TAG_JOB, values * sizeof *preds);
     if (!preds)
         return dr_fail(err, DR_ENOMEM, "out of memory for predictions");
-    int r = pipeline_open(path, be, &(struct pipeline_options){ .stop = stop_of(k) }, &p, err);
+    struct pipeline_options how = { .root = root, .stop = stop_of(k) };
+    int r = pipeline_open(path, be, &how, &p, err);
     if (!r) {
         r = int8_predict(p, &k->samples, (struct int8_watch){ NULL, NULL }, stop_of(k), preds, err);
         *ret = int8_distance(preds, k->choice.preds, values);
@@ -132,7 +136,7 @@ static json_t *report_of(const struct conversion *k)
 {
     const struct int8_choice *c = &k->choice;
     return json_pack(
-        "{s:s,s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model", k->model,
+        "{s:s,s:s,s:s,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model", k->model.path,
         "output", k->output, "report", k->report, "samples", k->samples.n, "latent_width",
         (json_int_t)k->samples.w, "latent_height", (json_int_t)k->samples.h, "layer_limit",
         INT8_LAYER_LIMIT, "budget", c->budget, "mean_layer_error", c->mean, "emulated_error",
@@ -141,33 +145,28 @@ static json_t *report_of(const struct conversion *k)
         "parameters", (json_int_t)c->total, "layers", layers_json(c));
 }
 
-/* "OUT/int8_report.json", or "NAME.int8.json" beside a single file. */
+/* "OUT/" QUANTIZE_REPORT, or "NAME.int8.json" beside a single file. */
 static int report_path(const char *base, bool folder, char *dst, struct dr_error *err)
 {
-    int n = folder ? snprintf(dst, DR_PATH_MAX, "%s/int8_report.json", base)
+    int n = folder ? snprintf(dst, DR_PATH_MAX, "%s/" QUANTIZE_REPORT, base)
                    : snprintf(dst, DR_PATH_MAX, "%.*s.int8.json",
                               (int)(strlen(base) - strlen(dr_path_extension(base))), base);
     return n > 0 && n < DR_PATH_MAX ? 0 : dr_fail(err, DR_ELIMIT, "%s: too long", base);
 }
 
-static int write_report(const json_t *report, const char *path, struct dr_error *err)
+/* The report as text; the caller frees it in any case. */
+static int put_report(const json_t *report, struct buf *text, struct dr_error *err)
 {
-    struct buf text;
-    int r = 0;
-    buf_init(&text, DR_TAG_JOB, 0);
-    if (jx_dump(report, &text) < 0 || buf_putc(&text, '\n') < 0)
-        r = dr_fail(err, DR_ENOMEM, "out of memory for the report");
-    if (!r)
-        r = dr_write_file(path, text.data, text.len, err);
-    buf_free(&text);
-    return r;
+    buf_init(text, DR_TAG_JOB, 0);
+    if (jx_dump(report, text) < 0 || buf_putc(text, '\n') < 0)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the report");
+    return 0;
 }
 
 /* The page of a copy that is a folder. */
-static int write_card(const struct conversion *k, struct dr_error *err)
+static int write_card(struct conversion *k, struct dr_error *err)
 {
     const struct int8_choice *c = &k->choice;
-    char path[DR_PATH_MAX];
     struct buf text;
     int chosen = 0;
     for (int i = 0; i < c->n; i++)
@@ -183,35 +182,49 @@ static int write_card(const struct conversion *k, struct dr_error *err)
                        "- Every layer: int8_report.json.\n\n"
                        "The page of that model is not copied, as it describes other weights. Its "
                        "licence holds for this copy too.\n",
-                       dr_path_base(k->model), DR_VERSION, k->digest, chosen, c->n,
+                       dr_path_base(k->model.path), DR_VERSION, k->digest, chosen, c->n,
                        (double)c->parameters / 1e6, (double)c->total / 1e6, c->error);
     if (r < 0)
         r = dr_fail(err, r, "out of memory for the copy's page");
     if (!r)
-        r = dr_path_join(path, sizeof path, k->temporary, QUANTIZE_CARD);
-    if (!r)
-        r = dr_write_file(path, text.data, text.len, err);
+        r = quantize_add(&k->copy, QUANTIZE_CARD, &text, err);
     buf_free(&text);
     return r;
 }
 
-/* A report in the copy comes with it; one beside it follows, so that there is none of a copy that
- * is not there. */
-static int put_in_place(struct conversion *k, const json_t *report, struct dr_error *err)
+/* The report beside a single file has its name before the copy has; without the copy it goes. */
+static int commit_single(struct conversion *k, const struct buf *text, struct dr_error *err)
 {
-    char inside[DR_PATH_MAX];
-    bool folder = checkpoint_is_folder(k->pipeline->checkpoint);
-    int r = folder ? report_path(k->temporary, true, inside, err) : 0;
-    if (!r && folder)
-        r = write_report(report, inside, err);
-    if (!r && folder)
-        r = write_card(k, err);
-    if (!r)
-        r = quantize_commit(k->temporary, k->output, err);
+    struct dr_piece piece = { text->data, text->len };
+    struct stat made;
+    const char *name = dr_path_base(k->report);
+    int r = dr_create_file(k->folder, k->report, &piece, 1, true, err);
+    if (!r && fstatat(k->folder, name, &made, AT_SYMLINK_NOFOLLOW))
+        return dr_fail_errno(err, k->report, "examine");
     if (r < 0)
         return r;
-    k->written = false;
-    return folder ? 0 : write_report(report, k->report, err);
+    r = quantize_commit(&k->copy, err);
+    if (r < 0)
+        dr_unlink_same(k->folder, name, &made);
+    return r;
+}
+
+/* A report in a copy that is a folder comes with it. */
+static int put_in_place(struct conversion *k, const json_t *report, struct dr_error *err)
+{
+    struct buf text;
+    int r = put_report(report, &text, err);
+    if (!r && checkpoint_is_folder(k->pipeline->checkpoint)) {
+        r = quantize_add(&k->copy, QUANTIZE_REPORT, &text, err);
+        if (!r)
+            r = write_card(k, err);
+        if (!r)
+            r = quantize_commit(&k->copy, err);
+    } else if (!r) {
+        r = commit_single(k, &text, err);
+    }
+    buf_free(&text);
+    return r;
 }
 
 /* ---- what can be known before the measuring ---- */
@@ -239,59 +252,75 @@ static int read_fields(struct conversion *k, const char **ret_model, const char 
     return r;
 }
 
-static int check_free(const char *path, struct dr_error *err)
+static int check_free(const struct conversion *k, const char *path, struct dr_error *err)
 {
     struct stat st;
-    return lstat(path, &st)
-               ? 0
-               : dr_fail_field(err, DR_EINVAL, "output", path, "a path where nothing is yet", NULL);
+    if (fstatat(k->folder, dr_path_base(path), &st, AT_SYMLINK_NOFOLLOW))
+        return 0;
+    return dr_fail_field(err, DR_EINVAL, "output", path, "a path where nothing is yet", NULL);
 }
 
-/* Nothing is there, and something can be made beside it. */
+/* Opens the folder that the copy will lie in. Nothing of its name is there, and something can be
+ * made beside it. */
 static int check_output(struct conversion *k, const char *output, struct dr_error *err)
 {
-    char probe[DR_PATH_MAX];
+    char folder[DR_PATH_MAX], probe[256];
     size_t n = dr_path_trimmed(output);
-    int r = roots_check(&k->engine->roots, "output", output, err);
-    if (!r && n + sizeof ".XXXXXX" > sizeof probe)
-        r = dr_fail(err, DR_ELIMIT, "output: the path is too long");
+    if (n >= sizeof k->output)
+        return dr_fail(err, DR_ELIMIT, "output: the path is too long");
+    snprintf(k->output, sizeof k->output, "%.*s", (int)n, output);
+    const char *name = dr_path_base(k->output);
+    n = (size_t)(name - k->output);
+    snprintf(folder, sizeof folder, "%.*s", (int)n, k->output);
+    if (!*name)
+        return dr_fail_field(err, DR_EINVAL, "output", output, "a path where nothing is yet", NULL);
+    int r = roots_open_folder(&k->engine->roots, "output", n ? folder : ".", false, &k->folder,
+                              err);
+    if (!r)
+        r = check_free(k, k->output, err);
     if (r < 0)
         return r;
-    snprintf(k->output, sizeof k->output, "%.*s", (int)n, output);
-    snprintf(probe, sizeof probe, "%.*s.XXXXXX", (int)n, output);
-    r = check_free(k->output, err);
-    if (!r && !mkdtemp(probe))
-        r = dr_fail_errno(err, k->output, "make a folder beside");
-    if (!r)
-        (void)rmdir(probe);
-    return r;
+    int fd = dr_make_temporary(k->folder, name, probe);
+    if (fd < 0)
+        return dr_fail_errno(err, k->output, "make a folder beside");
+    close(fd);
+    unlinkat(k->folder, probe, AT_REMOVEDIR);
+    quantize_begin(&k->copy, k->folder, k->output);
+    return 0;
 }
 
 static int check_model(struct conversion *k, struct dr_error *err)
 {
-    bool int8, folder = dr_is_dir(k->model);
-    int r = pipeline_manager_int8(k->engine->pipelines, k->model, &int8, err);
+    bool int8, folder = dr_is_dir(k->model.path);
+    int r = quantize_check(&k->copy, k->model.path, err);
+    if (!r)
+        r = pipeline_manager_int8(k->engine->pipelines, engine_model_root(&k->model), k->model.path,
+                                  stop_of(k), &int8, err);
     if (!r && int8)
-        r = dr_fail_field(err, DR_EINVAL, "model", k->model,
+        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path,
                           "a model that has no weights of 8 bits yet", NULL);
     if (!r)
         r = report_path(k->output, folder, k->report, err);
-    return r ? r : check_free(k->report, err);
+    return r || folder ? r : check_free(k, k->report, err);
 }
 
 /* ---- the verb ---- */
 
 static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err)
 {
+    char path[40 + sizeof k->copy.temporary];
     int r = measure(k, err);
     if (!r)
         r = write_copy(k, err);
     if (r < 0)
         return r;
     say(k, 4, "comparing predictions");
-    r = compare(k, k->temporary, PRECISION_INT8, &k->int8_error, k->int8_set, err);
+    /* what was written, whatever has its folder's name by now */
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", k->folder, k->copy.temporary);
+    r = compare(k, NULL, path, PRECISION_INT8, &k->int8_error, k->int8_set, err);
     if (!r)
-        r = compare(k, k->model, PRECISION_BF16, &k->wide_error, k->wide_set, err);
+        r = compare(k, engine_model_root(&k->model), k->model.path, PRECISION_BF16, &k->wide_error,
+                    k->wide_set, err);
     if (r < 0)
         return r;
     json_t *report = report_of(k);
@@ -306,21 +335,25 @@ static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err
 
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
-    struct conversion k = { .engine = engine, .job = job, .int8_error = -1, .wide_error = -1 };
+    struct conversion k = {
+        .engine = engine, .job = job, .folder = -1, .int8_error = -1, .wide_error = -1
+    };
+    quantize_begin(&k.copy, -1, "");
     const char *model = "", *output;
     int r = read_fields(&k, &model, &output, err);
     if (!r)
         r = check_output(&k, output, err);
     if (!r)
-        r = engine_model_path(engine, model, k.model, sizeof k.model, err);
+        r = engine_find_model(engine, model, &k.model, err);
     if (!r)
         r = check_model(&k, err);
     if (!r)
         pipeline_manager_drop(k.engine->pipelines);
     if (!r)
         r = convert(&k, ret_data, err);
-    if (k.written)
-        quantize_abandon(k.temporary);
+    quantize_end(&k.copy);
+    if (k.folder >= 0)
+        close(k.folder);
     int8_choice_release(&k.choice);
     int8_samples_release(&k.samples);
     pipeline_close(k.pipeline);

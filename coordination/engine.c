@@ -1,9 +1,12 @@
 /* engine.c - models for requests, and the verbs about them. See engine.h. */
 #include "coordination/engine.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/beneath.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/utf8.h"
@@ -16,9 +19,36 @@ const char *const engine_envelope_members[] = { "request_id", "correlationId", "
 
 static const char small_model[] = "models/tiny";
 
+static void in_root(const struct engine *e, int root, struct engine_model *ret)
+{
+    ret->root = (struct model_root){ e->models.fd[root], e->models.folder[root] };
+}
+
+/* A path inside a folder of models, as it is now: where links change meanwhile the kernel refuses
+ * what leads out. */
+static int find_in_roots(const struct engine *e, const char *path, struct engine_model *ret,
+                         struct dr_error *err)
+{
+    char below[DR_PATH_MAX];
+    int root;
+    int r = roots_locate(&e->models, "model", path, &root, below, err);
+    if (r)
+        return r;
+    in_root(e, root, ret);
+    r = strcmp(below, ".") ? dr_path_join(ret->path, sizeof ret->path, ret->root.folder, below)
+                           : dr_path_join(ret->path, sizeof ret->path, "", ret->root.folder);
+    if (r)
+        return dr_fail(err, r, "model: the path is too long");
+    int fd = dr_open_beneath(ret->root.fd, below, O_PATH, 0);
+    if (fd < 0)
+        return dr_fail_errno(err, path, "open");
+    close(fd);
+    return 0;
+}
+
 /* A model as receipts call it: of that name, with or without its extension, in a folder of models
  * or among the shipped ones. */
-static bool find_by_name(const struct engine *e, const char *name, char *dst, size_t n)
+static bool find_by_name(const struct engine *e, const char *name, struct engine_model *ret)
 {
     static const char *const extensions[] = { "", ".safetensors" };
     char file[DR_PATH_MAX];
@@ -28,24 +58,24 @@ static bool find_by_name(const struct engine *e, const char *name, char *dst, si
         for (size_t k = 0; k < sizeof extensions / sizeof *extensions; k++) {
             int len = snprintf(file, sizeof file, "%s/%s%s", e->models.folder[i], name,
                                extensions[k]);
-            if (len < (int)sizeof file && !roots_check(&e->models, "model", file, NULL) &&
-                !dr_realpath(dst, n, file, NULL))
+            if (len < (int)sizeof file && !find_in_roots(e, file, ret, NULL))
                 return true;
         }
+    ret->root.fd = -1;
     int len = snprintf(file, sizeof file, "models/%s", name);
-    return len < (int)sizeof file && !dr_share_path(dst, n, file, NULL);
+    return len < (int)sizeof file && !dr_share_path(ret->path, sizeof ret->path, file, NULL);
 }
 
-int engine_model_path(const struct engine *e, const char *model, char *dst, size_t n,
+int engine_find_model(const struct engine *e, const char *model, struct engine_model *ret,
                       struct dr_error *err)
 {
+    ret->root.fd = -1;
     if (!*model)
-        return dr_share_path(dst, n, small_model, err);
+        return dr_share_path(ret->path, sizeof ret->path, small_model, err);
     struct dr_error found = { 0 };
-    int r = e->models.n ? roots_check(&e->models, "model", model, &found) : 0;
-    if (!r)
-        r = dr_realpath(dst, n, model, &found);
-    if ((r == DR_ENOENT || r == DR_EINVAL) && find_by_name(e, model, dst, n))
+    int r = e->models.n ? find_in_roots(e, model, ret, &found)
+                        : dr_realpath(ret->path, sizeof ret->path, model, &found);
+    if ((r == DR_ENOENT || r == DR_EINVAL) && find_by_name(e, model, ret))
         r = 0;
     if (r == DR_ENOENT)
         return dr_fail_field(err, r, "model", model,
@@ -53,11 +83,17 @@ int engine_model_path(const struct engine *e, const char *model, char *dst, size
     if (r < 0 && err)
         *err = found;
     /* answers name it, and they are UTF-8 */
-    return r < 0 ? r : utf8_check(dst, strlen(dst), "model: the path", err);
+    return r < 0 ? r : utf8_check(ret->path, strlen(ret->path), "model: the path", err);
 }
 
-int engine_backend(struct engine *e, const char *path, const char *kernels,
-                   enum precision precision, struct backend **ret, struct dr_error *err)
+const struct model_root *engine_model_root(const struct engine_model *m)
+{
+    return m->root.fd < 0 ? NULL : &m->root;
+}
+
+int engine_backend(struct engine *e, const struct engine_model *model, const char *kernels,
+                   enum precision precision, const atomic_int *stop, struct backend **ret,
+                   struct dr_error *err)
 {
     static const char expected[] = "a model with weights of 8 bits (darkroom convert --int8)";
     static const char leave[] = "auto takes what the model is for";
@@ -65,7 +101,8 @@ int engine_backend(struct engine *e, const char *path, const char *kernels,
     bool int8 = false;
     int r = 0;
     if (precision == PRECISION_AUTO || precision == PRECISION_INT8)
-        r = pipeline_manager_int8(e->pipelines, path, &int8, err);
+        r = pipeline_manager_int8(e->pipelines, engine_model_root(model), model->path, stop, &int8,
+                                  err);
     if (!r && precision == PRECISION_INT8 && !int8)
         r = dr_fail_field(err, DR_EINVAL, "precision", "int8", expected, leave);
     if (!r && precision == PRECISION_AUTO && set && !int8)
@@ -81,31 +118,35 @@ int engine_pipeline(struct engine *e, const char *model, const char *kernels,
                     struct pipeline **ret, struct dr_error *err)
 {
     struct pipeline_options options = *how;
-    options.store = &e->store;
-    char path[DR_PATH_MAX];
+    struct engine_model found;
     struct backend *be;
-    int r = engine_model_path(e, model, path, sizeof path, err);
+    int r = engine_find_model(e, model, &found, err);
     if (!r)
-        r = engine_backend(e, path, kernels, precision, &be, err);
-    return r < 0 ? r : pipeline_manager_get(e->pipelines, path, be, &options, ret, err);
+        r = engine_backend(e, &found, kernels, precision, how->stop, &be, err);
+    if (r < 0)
+        return r;
+    options.store = &e->store;
+    options.root = engine_model_root(&found);
+    return pipeline_manager_get(e->pipelines, found.path, be, &options, ret, err);
 }
 
 int engine_stand_in(struct engine *e, const char *model, struct pipeline **ret,
                     struct pipeline **ret_own, struct dr_error *err)
 {
     struct pipeline_options options = { .store = &e->store, .plan_only = true };
-    char path[DR_PATH_MAX];
+    struct engine_model found;
     struct backend *be;
     *ret_own = NULL;
-    int r = engine_model_path(e, model, path, sizeof path, err);
+    int r = engine_find_model(e, model, &found, err);
     if (r < 0)
         return r;
-    *ret = pipeline_manager_peek(e->pipelines, path);
+    *ret = pipeline_manager_peek(e->pipelines, found.path);
     if (*ret)
         return 0;
+    options.root = engine_model_root(&found);
     r = device_manager_backend(e->devices, "auto", PRECISION_AUTO, &be, err);
     if (!r)
-        r = pipeline_open(path, be, &options, ret_own, err);
+        r = pipeline_open(found.path, be, &options, ret_own, err);
     *ret = r < 0 ? NULL : *ret_own;
     return r;
 }
@@ -124,10 +165,12 @@ void engine_loading(void *loading, const char *what, double fraction)
     if (!l->stream || now - l->last < 0.2)
         return;
     l->last = now;
-    worker_progress(l->job, 0, 0, true,
-                    json_pack("{s:s,s:s,s:f}", "message",
-                              strcmp(what, "hashing") ? "packing weights" : "hashing the model",
-                              "stage", "load", "fraction", fraction));
+    const char *message = !strcmp(what, "hashing")     ? "hashing the model"
+                          : !strcmp(what, "verifying") ? "verifying packed weights"
+                                                       : "packing weights";
+    worker_progress(
+        l->job, 0, 0, true,
+        json_pack("{s:s,s:s,s:f}", "message", message, "stage", "load", "fraction", fraction));
 }
 
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err)
@@ -216,16 +259,17 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
 {
     static const char *const keys[] = { "path", "model", NULL };
     const char *model = "";
-    char path[DR_PATH_MAX];
+    struct engine_model found;
     int r = engine_only(job->data, keys, err);
     if (!r)
         r = one_of(job->data, keys, 2, &model, err);
     if (!r)
-        r = engine_model_path(engine, model, path, sizeof path, err);
+        r = engine_find_model(engine, model, &found, err);
     struct digest_options digest = { .stop = job->stop };
-    if (!r && is_picture(path))
-        return inspect_picture(path, ret_data, err);
-    return r < 0 ? r : inspect_model(path, &digest, ret_data, err);
+    if (!r && is_picture(found.path))
+        return inspect_picture(found.path, ret_data, err);
+    return r < 0 ? r
+                 : inspect_model_in(engine_model_root(&found), found.path, &digest, ret_data, err);
 }
 
 static int ids_json(const struct tok *tok, const char *text, size_t len, json_t **ret,
@@ -248,24 +292,31 @@ static int ids_json(const struct tok *tok, const char *text, size_t len, json_t 
     return list ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for token ids");
 }
 
-/* The first tokenizer of the model, or the built-in table's. */
-static int open_tokenizer(struct engine *e, const char *model, int which, struct tok **ret,
-                          struct dr_error *err)
+/* A tokenizer of the model, or the built-in table's. */
+static int open_tokenizer(struct engine *e, const char *model, int which, const atomic_int *stop,
+                          struct tok **ret, struct dr_error *err)
 {
+    struct engine_model found;
+    struct checkpoint *c;
     if (!*model)
         return tok_open_builtin(which ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
-    char path[DR_PATH_MAX];
-    struct checkpoint *c;
-    int r = engine_model_path(e, model, path, sizeof path, err);
+    int r = engine_find_model(e, model, &found, err);
     if (!r)
-        r = checkpoint_open(path, &c, err);
+        r = checkpoint_open_in(engine_model_root(&found), found.path, stop, &c, err);
     if (r < 0)
         return r;
-    const char *folder = checkpoint_tokenizer_dir(c, which);
-    r = folder ? tok_open_folder(folder, ret, err)
-               : tok_open_builtin(which ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
+    r = checkpoint_tokenizer(c, which, stop, ret, err);
     checkpoint_close(c);
     return r;
+}
+
+/* Each token costs the answer about a hundred bytes of memory. */
+static int fail_long_text(size_t bytes, struct dr_error *err)
+{
+    char got[40], expected[60];
+    snprintf(got, sizeof got, "%zu bytes", bytes);
+    snprintf(expected, sizeof expected, "at most %d, as of a prompt", REQUEST_PROMPT_BYTES);
+    return dr_fail_field(err, DR_ELIMIT, "data.text", got, expected, NULL);
 }
 
 int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
@@ -280,12 +331,14 @@ int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struc
         r = jx_get(job->data, "data", "text", &text, err);
     if (!r && !json_is_string(text))
         r = dr_fail_field(err, DR_EINVAL, "data.text", jx_kind(text), "a string", NULL);
+    if (!r && json_string_length(text) > REQUEST_PROMPT_BYTES)
+        r = fail_long_text(json_string_length(text), err);
     if (!r)
         r = jx_opt_string(job->data, "data", "model", &model, err);
     if (!r)
         r = jx_opt_int(job->data, "data", "encoder", 1, PROMPT_ENCODERS, &encoder, err);
     if (!r)
-        r = open_tokenizer(engine, model, (int)encoder - 1, &tok, err);
+        r = open_tokenizer(engine, model, (int)encoder - 1, job->stop, &tok, err);
     if (r < 0)
         return r;
     r = ids_json(tok, json_string_value(text), json_string_length(text), &ids, err);

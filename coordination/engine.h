@@ -50,13 +50,22 @@ int engine_stand_in(struct engine *e, const char *model, struct pipeline **ret,
                     struct pipeline **ret_own, struct dr_error *err);
 /* Makes it ready to run where it was loaded to plan with: pipeline_manager_ready. */
 int engine_ready(struct engine *e, const struct pipeline_options *how, struct dr_error *err);
-/* The backend that computes the model at `path`, which is resolved: of 8 bits by itself where its
- * weights are and the machine can. */
-int engine_backend(struct engine *e, const char *path, const char *kernels,
-                   enum precision precision, struct backend **ret, struct dr_error *err);
-/* The path of a request's model, resolved; "" means the shipped one. */
-int engine_model_path(const struct engine *e, const char *model, char *dst, size_t n,
+/* Where a request's model is: its path without links, and the folder of models that none of its
+ * files leaves. */
+struct engine_model {
+    char path[DR_PATH_MAX];
+    struct model_root root; /* fd < 0: none */
+};
+/* "" means the shipped one. */
+int engine_find_model(const struct engine *e, const char *model, struct engine_model *ret,
                       struct dr_error *err);
+/* For pipeline_options and their like; NULL: the model may lie anywhere. */
+const struct model_root *engine_model_root(const struct engine_model *m);
+/* The backend that computes the model: of 8 bits by itself where its weights are and the machine
+ * can. */
+int engine_backend(struct engine *e, const struct engine_model *model, const char *kernels,
+                   enum precision precision, const atomic_int *stop, struct backend **ret,
+                   struct dr_error *err);
 /* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 

@@ -36,29 +36,26 @@ static void generation_release(struct generation *g)
     json_decref(g->warnings);
 }
 
-static int check_folder(const struct generation *g, enum field_id id, struct dr_error *err)
-{
-    const char *name = field_info(id)->name, *path = request_text(&g->request, id);
-    int r = request_has(&g->request, id) ? roots_check(&g->engine->roots, name, path, err) : 0;
-    if (!r && request_has(&g->request, id) && dr_is_file(path))
-        r = dr_fail_field(err, DR_EINVAL, name, path, "a folder, not a file", NULL);
-    return r;
-}
-
-/* Files of the request lie inside the roots, and its pictures go where a folder can be. */
+/* Files of the request lie inside the roots, its pictures and stages go where a folder can be, and
+ * what it loads are arrays. */
 static int check_paths(const struct generation *g, struct error_list *list, struct dr_error *err)
 {
     static const enum field_id fields[] = { FIELD_save_path, FIELD_dump_stages };
+    const struct roots *roots = &g->engine->roots;
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        int r = check_folder(g, fields[i], err);
+        if (!request_has(&g->request, fields[i]))
+            continue;
+        int r = roots_try_folder(roots, field_info(fields[i])->name,
+                                 request_text(&g->request, fields[i]), err);
         if (r < 0 && (r = error_list_take(list, r, err)) < 0)
             return r;
     }
+    struct stages stages = { .load = g->request.value[FIELD_load_stage].map, .roots = roots };
     const char *name;
     json_t *file;
-    json_object_foreach(g->request.value[FIELD_load_stage].map, name, file)
+    json_object_foreach((json_t *)stages.load, name, file)
     {
-        int r = roots_check(&g->engine->roots, "load_stage", json_string_value(file), err);
+        int r = stage_probe(&stages, name, err);
         if (r < 0 && (r = error_list_take(list, r, err)) < 0)
             return r;
     }
@@ -112,6 +109,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
         r = sdxl_job_all(&g->request, g->pipeline, list, &g->job, &g->has_job, err);
     if (r < 0 || error_list_count(list))
         return r;
+    g->job.stages.roots = &e->roots;
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
@@ -161,6 +159,10 @@ static int load(struct generation *g, struct dr_error *err)
         r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, NULL, &g->plan, err);
     if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
         pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
+    if (!r && g->pipeline->news[0]) {
+        add_warning(g, g->pipeline->news);
+        g->pipeline->news[0] = '\0';
+    }
     if (!r && g->pipeline->warning[0])
         tell_warning(g, g->pipeline->warning);
     return r;

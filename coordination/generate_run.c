@@ -20,7 +20,7 @@
 struct digest_thread {
     pthread_t thread;
     bool running;
-    const char *path;
+    const struct checkpoint *checkpoint;
     atomic_int stop;
     int result;
     char hex[SHA256_HEX];
@@ -31,14 +31,14 @@ static void *digest_main(void *arg)
 {
     struct digest_thread *d = arg;
     struct digest_options options = { .stop = &d->stop };
-    d->result = digest_path(d->path, &options, d->hex, &d->error);
+    d->result = checkpoint_digest(d->checkpoint, &options, d->hex, &d->error);
     return NULL;
 }
 
 static void digest_start(struct digest_thread *d, const struct pipeline *p)
 {
     memset(d, 0, sizeof *d);
-    d->path = checkpoint_path(p->checkpoint);
+    d->checkpoint = p->checkpoint;
     snprintf(d->hex, sizeof d->hex, "%s", p->digest);
     if (d->hex[0])
         return;
@@ -147,11 +147,11 @@ static void on_part(void *ctx, enum job_stage stage, double fraction)
         tell(g, json_pack("{s:s,s:f}", "stage", job_stage_name(stage), "fraction", fraction));
 }
 
-static void model_name(const char *path, char *dst, size_t n)
+static void model_name(const struct checkpoint *c, char *dst, size_t n)
 {
-    const char *base = dr_path_base(path);
-    size_t len = strlen(base), extension = strlen(dr_path_extension(path));
-    snprintf(dst, n, "%.*s", (int)(dr_is_dir(path) ? len : len - extension), base);
+    const char *base = dr_path_base(checkpoint_path(c));
+    size_t len = strlen(base), extension = strlen(dr_path_extension(base));
+    snprintf(dst, n, "%.*s", (int)(checkpoint_is_folder(c) ? len : len - extension), base);
 }
 
 /* Everything that was left open is decided now: said before the first step. */
@@ -161,7 +161,7 @@ static void announce(struct generation *g)
     char name[DR_PATH_MAX];
     if (!streams(g))
         return;
-    model_name(checkpoint_path(g->pipeline->checkpoint), name, sizeof name);
+    model_name(g->pipeline->checkpoint, name, sizeof name);
     json_t *data = json_pack(
         "{s:s,s:o,s:s,s:I,s:I,s:i,s:s,s:s,s:f,s:i,s:s,s:f}", "message", "starting", "seed",
         jx_uint(job->seed), "model", name, "width", (json_int_t)job->width, "height",
@@ -205,6 +205,14 @@ static int add_picture(struct result *res, const struct receipt_facts *facts, in
     return 0;
 }
 
+static void log_saved(int index, double seconds)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_int(&f, "picture", index);
+    dr_log_real(&f, "seconds", seconds);
+    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage save");
+}
+
 /* Encodes and writes a picture, and says so at once. It stays if a later one fails. */
 static int on_picture(void *ctx, int index, const struct dr_image *image, struct dr_error *err)
 {
@@ -213,9 +221,11 @@ static int on_picture(void *ctx, int index, const struct dr_image *image, struct
     double began = dr_now();
     const char *hex = digest_join(&res->digest, false, g->worker->stop);
     struct receipt_facts facts = generation_facts(g, res->name, hex);
+    snprintf(g->pipeline->digest, sizeof g->pipeline->digest, "%s", hex);
     struct output out = { .job = &g->job,
                           .request = &g->request,
                           .facts = &facts,
+                          .roots = &g->engine->roots,
                           .name = message_id(g->worker->ids),
                           .stop = g->worker->stop };
     json_t *entry = NULL;
@@ -228,6 +238,8 @@ static int on_picture(void *ctx, int index, const struct dr_image *image, struct
     if (!r && add_picture(res, &facts, index, entry) < 0)
         r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     res->seconds += dr_now() - began;
+    if (!r)
+        log_saved(index, dr_now() - began);
     return r;
 }
 
@@ -277,9 +289,9 @@ static int add_summary(struct result *res, const struct job_timing *timing, json
     if (!r)
         r = jx_set(data, "steps", json_integer(g->job.sched.steps));
     if (!r)
-        r = jx_set(data, "sampler", json_string(g->job.sched.sampler->name));
-    if (!r)
         r = jx_set(data, "guidance_scale", json_real(g->job.guidance_scale));
+    if (!r)
+        r = jx_set(data, "sampler", json_string(g->job.sched.sampler->name));
     if (!r)
         r = jx_set(data, "scheduler", json_string(g->job.sched.sampler->name));
     if (!r)
@@ -346,7 +358,7 @@ int generation_run(struct generation *g, json_t **ret_data, struct dr_error *err
         release(&res, g->worker->stop);
         return dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }
-    model_name(checkpoint_path(g->pipeline->checkpoint), res.name, sizeof res.name);
+    model_name(g->pipeline->checkpoint, res.name, sizeof res.name);
     g->result = &res;
     g->estimate = speed_estimate(be, &g->plan, evaluations);
     announce(g);

@@ -1,8 +1,12 @@
 /* output.c - see output.h. */
 #include "coordination/output.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/base64.h"
 #include "base/fs.h"
@@ -13,13 +17,16 @@ enum {
     NAME_BYTES = 100,
     PREFIX_BYTES = 60,
     DIGEST_LETTERS = 16,
+    FILE_NAME_BYTES = NAME_BYTES + 40,
+    TURNS = 1 << 24,
+    TRIES = 1000,
     FILE_BYTES = 512 << 20,
     TEXT_BYTES = 1 << 20
 };
 
 /* Letters, digits, '_', '-', '.' inside; anything else becomes '_', so that an id can name no other
- * folder. What is not the whole id then has a digest of it behind: two ids never share a file. */
-static int file_name(const char *id, int index, const char *extension, char *dst, size_t n)
+ * folder. What is not the whole id then has a digest of it behind: two ids never share a name. */
+static int stem_of(const char *id, char dst[NAME_BYTES])
 {
     uint8_t digest[SHA256_BYTES];
     char safe[NAME_BYTES], hex[SHA256_HEX];
@@ -34,16 +41,25 @@ static int file_name(const char *id, int index, const char *extension, char *dst
     }
     safe[i] = '\0';
     if (whole && !id[i]) {
-        snprintf(dst, n, "%s_%03d.%s", i ? safe : "picture", index, extension);
+        snprintf(dst, NAME_BYTES, "%s", i ? safe : "picture");
         return 0;
     }
     int r = sha256_bytes(id, strlen(id), digest);
     if (r < 0)
         return r;
     sha256_hex(digest, hex);
-    snprintf(dst, n, "%.*s-%.*s_%03d.%s", PREFIX_BYTES, safe, DIGEST_LETTERS, hex, index,
-             extension);
+    snprintf(dst, NAME_BYTES, "%.*s-%.*s", PREFIX_BYTES, safe, DIGEST_LETTERS, hex);
     return 0;
+}
+
+/* "STEM_000.png", and from the second on "STEM_000_2.png". */
+static void name_file(const char *stem, int index, unsigned turn, const char *extension,
+                      char dst[FILE_NAME_BYTES])
+{
+    if (turn < 2)
+        snprintf(dst, FILE_NAME_BYTES, "%s_%03d.%s", stem, index, extension);
+    else
+        snprintf(dst, FILE_NAME_BYTES, "%s_%03d_%u.%s", stem, index, turn, extension);
 }
 
 static int encode(const struct output *o, const struct dr_image *image, int index, struct buf *file,
@@ -85,17 +101,73 @@ static int encode(const struct output *o, const struct dr_image *image, int inde
     return r;
 }
 
+static bool is_taken(int folder, const char *stem, int index, unsigned turn, const char *extension)
+{
+    char name[FILE_NAME_BYTES];
+    struct stat st;
+    name_file(stem, index, turn, extension, name);
+    return !fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW);
+}
+
+/* A turn whose name is free while the one before it is not, looked for in steps that double: a
+ * folder of many pictures costs a few looks. */
+static unsigned free_turn(int folder, const char *stem, int index, const char *extension)
+{
+    unsigned taken = 0, step = 1;
+    while (step < TURNS && is_taken(folder, stem, index, taken + step, extension)) {
+        taken += step;
+        step *= 2;
+    }
+    for (; step > 1; step /= 2)
+        if (is_taken(folder, stem, index, taken + step / 2, extension))
+            taken += step / 2;
+    return taken + 1;
+}
+
+/* The draft gets the first name that is free, whoever else takes names meanwhile. */
+static int publish(struct dr_draft *draft, const char *stem, int index, const char *extension,
+                   char name[FILE_NAME_BYTES], const char *folder_path, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    for (int i = 0; i < TRIES; i++) {
+        name_file(stem, index, free_turn(draft->folder, stem, index, extension), extension, name);
+        if (!dr_draft_publish(draft, name))
+            return 0;
+        if (errno != EEXIST)
+            break;
+    }
+    int saved = errno;
+    if (dr_path_join(path, sizeof path, folder_path, name) < 0)
+        snprintf(path, sizeof path, "%s", name);
+    errno = saved;
+    return dr_fail_errno(err, path, "create");
+}
+
 static int to_file(const struct output *o, const struct buf *file, int index, json_t **ret_entry,
                    struct dr_error *err)
 {
-    char name[NAME_BYTES + 32], path[DR_PATH_MAX];
-    const char *folder = request_text(o->request, FIELD_save_path);
-    int r = file_name(o->name, index, request_text(o->request, FIELD_format), name, sizeof name);
-    r = r < 0 ? dr_fail(err, r, "out of memory for a file's name") : dr_mkdirs(folder, err);
-    if (!r && dr_path_join(path, sizeof path, folder, name) < 0)
-        r = dr_fail_field(err, DR_ELIMIT, "save_path", folder, "a shorter path", NULL);
+    char stem[NAME_BYTES], name[FILE_NAME_BYTES], path[DR_PATH_MAX];
+    const char *folder_path = request_text(o->request, FIELD_save_path);
+    const char *extension = request_text(o->request, FIELD_format);
+    struct dr_piece piece = { file->data, file->len };
+    struct dr_draft draft = { .temporary = "" };
+    int folder = -1;
+    int r = stem_of(o->name, stem);
+    if (r < 0)
+        return dr_fail(err, r, "out of memory for a file's name");
+    name_file(stem, index, 1, extension, name);
+    if (dr_path_join(path, sizeof path, folder_path, name) < 0)
+        return dr_fail_field(err, DR_ELIMIT, "save_path", folder_path, "a shorter path", NULL);
+    r = roots_open_folder(o->roots, "save_path", folder_path, true, &folder, err);
     if (!r)
-        r = dr_write_file(path, file->data, file->len, err);
+        r = dr_draft_write(&draft, folder, path, &piece, 1, true, err);
+    if (!r)
+        r = publish(&draft, stem, index, extension, name, folder_path, err);
+    dr_draft_drop(&draft);
+    if (folder >= 0)
+        close(folder);
+    if (!r && dr_path_join(path, sizeof path, folder_path, name) < 0)
+        r = dr_fail_field(err, DR_ELIMIT, "save_path", folder_path, "a shorter path", NULL);
     if (r < 0)
         return r;
     *ret_entry = json_string(path);

@@ -151,6 +151,17 @@ int roots_open(const struct roots *r, const char *field, const char *path, int f
     return 0;
 }
 
+/* A folder could not be opened, errno says why. */
+static int fail_folder(const struct roots *r, const char *field, const char *path,
+                       struct dr_error *err)
+{
+    if (errno == EXDEV || errno == ELOOP)
+        return fail_outside(r, field, path, err);
+    if (errno == ENOTDIR)
+        return dr_fail_field(err, DR_EINVAL, field, path, "a folder, not a file", NULL);
+    return dr_fail_errno(err, path, "open");
+}
+
 /* Makes the folders of a path below `root` that are missing. */
 static int make_below(int root, const char *path, const char *below, struct dr_error *err)
 {
@@ -173,6 +184,41 @@ static int make_below(int root, const char *path, const char *below, struct dr_e
     return r;
 }
 
+/* The descriptor of the deepest part of `below` that exists, cutting it there. -1 with errno. */
+static int open_deepest(int root, char below[DR_PATH_MAX])
+{
+    for (;;) {
+        int fd = dr_open_beneath(root, below, O_PATH | O_DIRECTORY, 0);
+        char *slash = strrchr(below, '/');
+        if (fd >= 0 || errno != ENOENT || !strcmp(below, "."))
+            return fd;
+        if (slash)
+            *slash = '\0';
+        if (!slash || !*below)
+            memcpy(below, ".", 2);
+    }
+}
+
+int roots_try_folder(const struct roots *r, const char *field, const char *path,
+                     struct dr_error *err)
+{
+    char below[DR_PATH_MAX];
+    int root;
+    int code = roots_locate(r, field, path, &root, below, err);
+    if (code < 0)
+        return code;
+    int fd = open_deepest(r->fd[root], below);
+    if (fd < 0)
+        return fail_folder(r, field, path, err);
+    if (faccessat(fd, ".", W_OK | X_OK, AT_EACCESS)) {
+        char got[300];
+        snprintf(got, sizeof got, "%.200s: %s", path, strerror(errno));
+        code = dr_fail_field(err, DR_EINVAL, field, got, "a folder that can be written into", NULL);
+    }
+    close(fd);
+    return code;
+}
+
 int roots_open_folder(const struct roots *r, const char *field, const char *path, bool make,
                       int *ret_fd, struct dr_error *err)
 {
@@ -183,13 +229,6 @@ int roots_open_folder(const struct roots *r, const char *field, const char *path
         code = make_below(r->fd[root], path, below, err);
     if (code < 0)
         return code;
-    int fd = dr_open_beneath(r->fd[root], below, O_RDONLY | O_DIRECTORY, 0);
-    if (fd < 0 && (errno == EXDEV || errno == ELOOP))
-        return fail_outside(r, field, path, err);
-    if (fd < 0 && errno == ENOTDIR)
-        return dr_fail_field(err, DR_EINVAL, field, path, "a folder, not a file", NULL);
-    if (fd < 0)
-        return dr_fail_errno(err, path, "open");
-    *ret_fd = fd;
-    return 0;
+    *ret_fd = dr_open_beneath(r->fd[root], below, O_RDONLY | O_DIRECTORY, 0);
+    return *ret_fd < 0 ? fail_folder(r, field, path, err) : 0;
 }

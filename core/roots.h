@@ -37,6 +37,11 @@ int roots_locate(const struct roots *r, const char *field, const char *path, int
 int roots_open(const struct roots *r, const char *field, const char *path, int flags, unsigned mode,
                int *ret_fd, struct dr_error *err);
 
+/* Whether roots_open_folder with `make` can be expected to work: the deepest part of the path that
+ * exists is a folder in a root, and something can be made in it. Makes nothing. */
+int roots_try_folder(const struct roots *r, const char *field, const char *path,
+                     struct dr_error *err);
+
 /* The same for a folder, which with `make` is made, with those above it, if it is missing. */
 int roots_open_folder(const struct roots *r, const char *field, const char *path, bool make,
                       int *ret_fd, struct dr_error *err);

@@ -2,273 +2,280 @@
 #include "inference/denoise.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "inference/batch_manager.h"
+#include "base/alloc.h"
 #include "models/unet.h"
 #include "schedulers/scheduler_factory.h"
 
-/* The loop's own memory, all made before it starts. Arrays are [batch, n] unless said. */
-struct loop {
-    const struct denoise *d;
-    size_t n; /* floats of one picture's latents */
-    struct sched *sched[JOB_BATCH];
-    struct sched_ask ask[JOB_BATCH];
-    struct dr_rng *rng; /* [batch] */
-    float *input, *pred;
-    float *predictions; /* [batch, rows of a picture, n] */
-    struct unet_row rows[2 * JOB_BATCH];
+struct denoise {
+    int64_t channels, h, w;
+    size_t n; /* channels h w */
+    const struct denoise_phase *phases;
+    int n_phases;
+    struct sched *sched;
+    struct sched_ask ask;
+    struct dr_rng rng;
+    float *input, *pred; /* [n] */
+    float *predictions;  /* [rows_most, n], what the UNet gave */
 };
 
-static void loop_release(struct loop *l)
-{
-    for (int i = 0; i < JOB_BATCH; i++)
-        sched_free(l->sched[i]);
-    dr_free(l->rng);
-    dr_free(l->input);
-    dr_free(l->pred);
-    dr_free(l->predictions);
-}
+static const char magic[16] = "darkroom denoise";
 
-static int loop_init(struct loop *l, const struct denoise *d, struct dr_error *err)
+enum { STATE_VERSION = 1 };
+
+struct state_head {
+    char magic[16];
+    uint32_t version, head_bytes;
+    uint64_t bytes;                 /* of the whole block */
+    uint8_t identity[SHA256_BYTES]; /* of the picture */
+    uint8_t sum[SHA256_BYTES];      /* SHA-256 of the block with zeros here */
+    struct dr_rng rng;
+};
+
+static int check_phases(const struct denoise_spec *spec, struct dr_error *err)
 {
-    const struct job *job = d->job;
-    size_t batch = (size_t)job->batch;
-    memset(l, 0, sizeof *l);
-    l->d = d;
-    l->n = (size_t)(d->channels * d->h * d->w);
-    l->rng = dr_calloc(DR_TAG_JOB, batch, sizeof *l->rng);
-    l->input = dr_calloc(DR_TAG_JOB, batch * l->n, sizeof *l->input);
-    l->pred = dr_calloc(DR_TAG_JOB, batch * l->n, sizeof *l->pred);
-    l->predictions = dr_calloc(DR_TAG_JOB, batch * l->n * (size_t)guidance_rows(&d->guidance),
-                               sizeof *l->predictions);
-    if (!l->rng || !l->input || !l->pred || !l->predictions)
-        return dr_fail(err, DR_ENOMEM, "out of memory for the latents of %d pictures", job->batch);
-    for (int i = 0; i < job->batch; i++) {
-        dr_rng_seed(&l->rng[i], job->rng, job->seed + (uint64_t)i);
-        int r = sched_new(&job->sched, l->n, &l->sched[i], err);
-        if (r < 0)
-            return r;
+    for (int i = 0; i < spec->n_phases; i++) {
+        bool rises = i ? spec->phases[i].first > spec->phases[i - 1].first : !spec->phases[i].first;
+        if (!rises)
+            return dr_fail(err, DR_EINVAL, "phases of a picture must begin at 0 and rise");
     }
-    return 0;
+    return spec->n_phases > 0 ? 0 : dr_fail(err, DR_EINVAL, "a picture without a phase");
 }
 
-/* [batch, channels, h, w] */
-static void latent_shape(const struct loop *l, int64_t shape[4])
+/* The latents to begin with, in d->input. */
+static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
 {
-    shape[0] = l->d->job->batch;
-    shape[1] = l->d->channels;
-    shape[2] = l->d->h;
-    shape[3] = l->d->w;
-}
-
-static int load_latents(const struct loop *l, const char *name, float *data, bool *ret_loaded,
-                        struct dr_error *err)
-{
-    int64_t shape[4];
-    latent_shape(l, shape);
-    return stage_load(&l->d->job->stages, name, NPY_F32, shape, 4, data, ret_loaded, err);
-}
-
-static int dump_latents(const struct loop *l, const char *name, const float *data,
-                        struct dr_error *err)
-{
-    int64_t shape[4];
-    latent_shape(l, shape);
-    return stage_dump(&l->d->job->stages, name, NPY_F32, shape, 4, data, err);
-}
-
-/* Timesteps and sigmas: replaced if asked, written if asked. */
-static int settle_times(struct loop *l, struct dr_error *err)
-{
-    const struct stages *stages = &l->d->job->stages;
-    int64_t n = sched_evaluations(l->sched[0]), n_sigmas = n + 1;
-    bool new_times = false, new_sigmas = false;
-    float *times = dr_malloc(DR_TAG_JOB, (size_t)(n + n_sigmas) * sizeof *times);
-    if (!times)
-        return dr_fail(err, DR_ENOMEM, "out of memory for timesteps");
-    float *sigmas = times + n;
-    memcpy(times, sched_timesteps(l->sched[0]), (size_t)n * sizeof *times);
-    memcpy(sigmas, sched_sigmas(l->sched[0]), (size_t)n_sigmas * sizeof *sigmas);
-    int r = stage_load(stages, "timesteps", NPY_F32, &n, 1, times, &new_times, err);
-    if (!r)
-        r = stage_load(stages, "sigmas", NPY_F32, &n_sigmas, 1, sigmas, &new_sigmas, err);
-    for (int i = 0; !r && (new_times || new_sigmas) && i < l->d->job->batch; i++)
-        r = sched_replace(l->sched[i], new_times ? times : NULL, new_sigmas ? sigmas : NULL, err);
-    if (!r)
-        r = stage_dump(stages, "timesteps", NPY_F32, &n, 1, times, err);
-    if (!r)
-        r = stage_dump(stages, "sigmas", NPY_F32, &n_sigmas, 1, sigmas, err);
-    dr_free(times);
-    return r;
-}
-
-static int begin(struct loop *l, struct dr_error *err)
-{
-    int batch = l->d->job->batch;
-    bool loaded;
-    float scale = (float)sched_init_noise_scale(l->sched[0]);
-    for (int i = 0; i < batch; i++)
-        dr_rng_normal(&l->rng[i], l->input + (size_t)i * l->n, l->n);
-    for (size_t i = 0; i < (size_t)batch * l->n; i++)
-        l->input[i] *= scale;
-    int r = load_latents(l, "latents_init", l->input, &loaded, err);
-    if (!r)
-        r = dump_latents(l, "latents_init", l->input, err);
-    for (int i = 0; !r && i < batch; i++)
-        r = sched_begin(l->sched[i], l->input + (size_t)i * l->n, 0, err);
-    return r;
-}
-
-/* Asks every picture's scheduler; the questions' inputs stand together in l->input. False at the
- * end. */
-static bool ask_all(struct loop *l)
-{
-    for (int i = 0; i < l->d->job->batch; i++) {
-        float *input = l->input + (size_t)i * l->n;
-        if (!sched_next(l->sched[i], &l->ask[i]))
-            return false;
-        memcpy(input, l->ask[i].x, l->n * sizeof *input);
-        l->ask[i].x = input;
+    if (spec->latents) {
+        memcpy(d->input, spec->latents, d->n * sizeof *d->input);
+        return;
     }
-    return true;
+    float scale = (float)sched_init_noise_scale(d->sched);
+    dr_rng_normal(&d->rng, d->input, d->n);
+    for (size_t i = 0; i < d->n; i++)
+        d->input[i] *= scale;
 }
 
-/* The model's answer to all questions, guided, in l->pred. */
-static int predict(struct loop *l, struct dr_error *err)
+static int open_state(struct denoise *d, const struct denoise_spec *spec, struct dr_error *err)
 {
-    const struct denoise *d = l->d;
-    int each = guidance_rows(&d->guidance), batch = d->job->batch;
-    size_t stride = (size_t)each * l->n;
-    for (int i = 0; i < batch; i++)
-        guidance_expand(&d->guidance, &l->ask[i], l->predictions + (size_t)i * stride, l->n,
-                        l->rows + i * each);
-    int r = batch_forward(d->unet, d->x, l->rows, batch * each, d->rows, d->h, d->w, err);
+    d->input = dr_calloc(DR_TAG_JOB, d->n, sizeof *d->input);
+    d->pred = dr_calloc(DR_TAG_JOB, d->n, sizeof *d->pred);
+    d->predictions = dr_calloc(DR_TAG_JOB, d->n * (size_t)denoise_rows_most(d),
+                               sizeof *d->predictions);
+    if (!d->input || !d->pred || !d->predictions)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the latents of a picture");
+    int r = sched_new(spec->sched, d->n, &d->sched, err);
+    if (!r && (spec->timesteps || spec->sigmas))
+        r = sched_replace(d->sched, spec->timesteps, spec->sigmas, err);
     if (r < 0)
         return r;
-    for (int i = 0; i < batch; i++)
-        guidance_combine(&d->guidance, l->predictions + (size_t)i * stride, l->n,
-                         l->pred + (size_t)i * l->n);
-    for (size_t i = 0; i < (size_t)batch * l->n; i++)
-        if (!isfinite(l->pred[i]))
+    dr_rng_seed(&d->rng, spec->rng, spec->seed);
+    initial_latents(d, spec);
+    return sched_begin(d->sched, d->input, spec->first_step, err);
+}
+
+int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct dr_error *err)
+{
+    int r = check_phases(spec, err);
+    if (r < 0)
+        return r;
+    struct denoise *d = dr_calloc(DR_TAG_JOB, 1, sizeof *d);
+    if (!d)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a picture");
+    d->channels = spec->channels;
+    d->h = spec->h;
+    d->w = spec->w;
+    d->n = (size_t)(spec->channels * spec->h * spec->w);
+    d->phases = spec->phases;
+    d->n_phases = spec->n_phases;
+    r = open_state(d, spec, err);
+    if (r < 0)
+        denoise_close(d);
+    else
+        *ret = d;
+    return r;
+}
+
+void denoise_close(struct denoise *d)
+{
+    if (!d)
+        return;
+    sched_free(d->sched);
+    dr_free(d->input);
+    dr_free(d->pred);
+    dr_free(d->predictions);
+    dr_free(d);
+}
+
+static const struct denoise_phase *phase(const struct denoise *d)
+{
+    int i = d->n_phases - 1;
+    while (i && d->phases[i].first > d->ask.evaluation)
+        i--;
+    return &d->phases[i];
+}
+
+int denoise_rows_most(const struct denoise *d)
+{
+    int most = 0;
+    for (int i = 0; i < d->n_phases; i++) {
+        int rows = guidance_rows(&d->phases[i].guidance);
+        most = rows > most ? rows : most;
+    }
+    return most;
+}
+
+int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
+{
+    if (!sched_next(d->sched, &d->ask))
+        return 0;
+    memcpy(d->input, d->ask.x, d->n * sizeof *d->input);
+    d->ask.x = d->input;
+    const struct guidance *g = &phase(d)->guidance;
+    guidance_expand(g, &d->ask, d->predictions, d->n, ret_rows);
+    return guidance_rows(g);
+}
+
+struct unet *denoise_unet(const struct denoise *d)
+{
+    return phase(d)->unet;
+}
+
+int denoise_combine(struct denoise *d, struct dr_error *err)
+{
+    guidance_combine(&phase(d)->guidance, d->predictions, d->n, d->pred);
+    for (size_t i = 0; i < d->n; i++)
+        if (!isfinite(d->pred[i]))
             return dr_fail(err, DR_EFORMAT,
                            "the model's prediction is not finite at evaluation %d: its weights "
                            "overflow or hold NaN",
-                           l->ask[0].evaluation);
+                           d->ask.evaluation);
     return 0;
 }
 
-/* One evaluation. What is loaded is not computed: a loaded prediction needs no model, nor do loaded
- * latents where the sampler keeps no history of predictions. */
-static int evaluate(struct loop *l, struct dr_error *err)
+int denoise_advance(struct denoise *d, struct dr_error *err)
 {
-    const struct job *job = l->d->job;
-    int at = l->ask[0].evaluation;
-    char name[32];
-    bool loaded;
-    int r = load_latents(l, stage_name("model_input", at, name), l->input, &loaded, err);
+    return sched_feed(d->sched, d->pred, &d->rng, err);
+}
+
+int denoise_feed(struct denoise *d, struct dr_error *err)
+{
+    int r = denoise_combine(d, err);
+    return r ? r : denoise_advance(d, err);
+}
+
+float *denoise_input(struct denoise *d)
+{
+    return d->input;
+}
+
+float *denoise_pred(struct denoise *d)
+{
+    return d->pred;
+}
+
+float *denoise_latents(struct denoise *d)
+{
+    return sched_latents(d->sched);
+}
+
+size_t denoise_values(const struct denoise *d)
+{
+    return d->n;
+}
+
+int denoise_evaluation(const struct denoise *d)
+{
+    return d->ask.evaluation;
+}
+
+double denoise_timestep(const struct denoise *d)
+{
+    return d->ask.timestep;
+}
+
+int denoise_evaluations(const struct denoise *d)
+{
+    return sched_evaluations(d->sched);
+}
+
+void denoise_size(const struct denoise *d, int64_t *ret_h, int64_t *ret_w)
+{
+    *ret_h = d->h;
+    *ret_w = d->w;
+}
+
+/* ---- the state ---- */
+
+size_t denoise_state_size(const struct denoise *d)
+{
+    return sizeof(struct state_head) + sched_state_size(d->sched);
+}
+
+/* The sum of a block whose own sum is taken as zeros. */
+static int sum_of(const void *state, size_t size, uint8_t ret_sum[SHA256_BYTES],
+                  struct dr_error *err)
+{
+    static const uint8_t zeros[SHA256_BYTES];
+    const size_t at = offsetof(struct state_head, sum), after = at + sizeof zeros;
+    struct sha256 *s = sha256_new();
+    int r = s ? sha256_update(s, state, at) : DR_ENOMEM;
     if (!r)
-        r = dump_latents(l, name, l->input, err);
+        r = sha256_update(s, zeros, sizeof zeros);
+    if (!r)
+        r = sha256_update(s, (const uint8_t *)state + after, size - after);
+    if (!r)
+        r = sha256_finish(s, ret_sum);
+    sha256_free(s);
+    return r < 0 ? dr_fail(err, r, "saved picture: no checksum: %s", dr_code_meaning(r)) : 0;
+}
+
+int denoise_save(const struct denoise *d, const uint8_t identity[SHA256_BYTES], void *ret_state,
+                 struct dr_error *err)
+{
+    struct state_head head;
+    size_t size = denoise_state_size(d);
+    memset(&head, 0, sizeof head);
+    memcpy(head.magic, magic, sizeof magic);
+    head.version = STATE_VERSION;
+    head.head_bytes = sizeof head;
+    head.bytes = size;
+    memcpy(head.identity, identity, sizeof head.identity);
+    memcpy(&head.rng, &d->rng, sizeof head.rng);
+    memcpy(ret_state, &head, sizeof head);
+    sched_save(d->sched, (uint8_t *)ret_state + sizeof head);
+    int r = sum_of(ret_state, size, head.sum, err);
+    memcpy(ret_state, &head, sizeof head);
+    return r;
+}
+
+int denoise_load(struct denoise *d, const uint8_t identity[SHA256_BYTES], const void *state,
+                 size_t size, struct dr_error *err)
+{
+    struct state_head head;
+    uint8_t sum[SHA256_BYTES];
+    if (size < sizeof head || memcmp(state, magic, sizeof magic))
+        return dr_fail(err, DR_EFORMAT, "saved picture: not one, or cut off");
+    memcpy(&head, state, sizeof head);
+    if (head.version != STATE_VERSION || head.head_bytes != sizeof head)
+        return dr_fail(err, DR_EFORMAT, "saved picture: got version %u, expected %d", head.version,
+                       STATE_VERSION);
+    if (head.bytes != size || size != denoise_state_size(d))
+        return dr_fail(err, DR_EFORMAT, "saved picture: got %zu bytes, expected %zu", size,
+                       denoise_state_size(d));
+    int r = sum_of(state, size, sum, err);
     if (r < 0)
         return r;
-    bool history = job->sched.sampler->vectors > 0;
-    bool skip = !history && stage_loads(&job->stages, stage_name("latents", at, name));
-    r = load_latents(l, stage_name("pred", at, name), l->pred, &loaded, err);
-    if (!r && !loaded && skip)
-        memset(l->pred, 0, (size_t)job->batch * l->n * sizeof *l->pred);
-    else if (!r && !loaded)
-        r = predict(l, err);
-    if (!r && (loaded || !skip))
-        r = dump_latents(l, name, l->pred, err);
-    for (int i = 0; !r && i < job->batch; i++)
-        r = sched_feed(l->sched[i], l->pred + (size_t)i * l->n, &l->rng[i], err);
-    return r;
-}
-
-/* After the evaluation the input array is free: it carries the latents to and from their stage. */
-static int settle_latents(struct loop *l, struct dr_error *err)
-{
-    char name[32];
-    bool loaded;
-    int batch = l->d->job->batch;
-    for (int i = 0; i < batch; i++)
-        memcpy(l->input + (size_t)i * l->n, sched_latents(l->sched[i]), l->n * sizeof(float));
-    stage_name("latents", l->ask[0].evaluation, name);
-    int r = load_latents(l, name, l->input, &loaded, err);
+    if (memcmp(sum, head.sum, sizeof sum))
+        return dr_fail(err, DR_EFORMAT, "saved picture: damaged, its checksum does not match");
+    if (memcmp(head.identity, identity, sizeof head.identity))
+        return dr_fail(err, DR_EFORMAT, "saved picture: of another request");
+    if (head.rng.kind != d->rng.kind || head.rng.seed != d->rng.seed ||
+        head.rng.index > DR_RNG_WORDS)
+        return dr_fail(err, DR_EFORMAT, "saved picture: of another seed or generator");
+    r = sched_load(d->sched, (const uint8_t *)state + sizeof head, size - sizeof head, err);
     if (!r)
-        r = dump_latents(l, name, l->input, err);
-    for (int i = 0; !r && loaded && i < batch; i++)
-        memcpy(sched_latents(l->sched[i]), l->input + (size_t)i * l->n, l->n * sizeof(float));
-    return r;
-}
-
-static int run(struct loop *l, const struct job_events *events, struct dr_error *err)
-{
-    int evaluations = sched_evaluations(l->sched[0]);
-    while (ask_all(l)) {
-        double start = dr_now();
-        if (l->d->x->stop && atomic_load(l->d->x->stop))
-            return dr_fail(err, DR_ECANCELED, "cancelled");
-        int r = evaluate(l, err);
-        if (!r)
-            r = settle_latents(l, err);
-        if (r < 0)
-            return r;
-        if (events && events->step)
-            events->step(events->ctx, l->ask[0].evaluation + 1, evaluations, dr_now() - start);
-    }
-    return 0;
-}
-
-/* A forward of the most rows, the kinds in turn, the last one of `last`. */
-static int plan_forward(struct loop *l, const struct unet_context *last,
-                        const struct unet_context *other, struct dr_error *err)
-{
-    int n = l->d->rows, each = guidance_rows(&l->d->guidance);
-    for (int i = 0; i < n; i++) /* rows of a picture have its latents; the last one's are whole */
-        l->rows[i] = (struct unet_row){ .latent = l->input + (size_t)((i + n % each) / each) * l->n,
-                                        .pred = l->predictions,
-                                        .context = (n - 1 - i) % 2 ? other : last };
-    return unet_forward(l->d->unet, l->d->x, l->rows, n, l->d->h, l->d->w, err);
-}
-
-/* On the plan backend. Rows of the negative may need less of all than those of the positive. */
-static int plan(struct loop *l, struct dr_error *err)
-{
-    const struct guidance *g = &l->d->guidance;
-    bool guided = guidance_on(g);
-    int r = plan_forward(l, g->positive, guided ? g->negative : g->positive, err);
-    return r || !guided || l->d->rows % 2 == 0 ? r : plan_forward(l, g->negative, g->positive, err);
-}
-
-int denoise_planned_rows(const struct denoise *d)
-{
-    return guidance_on(&d->guidance) && d->rows % 2 ? 2 * d->rows : d->rows;
-}
-
-int denoise_run(const struct denoise *d, const struct job_events *events, float *ret_latents,
-                struct dr_error *err)
-{
-    struct loop *l = dr_calloc(DR_TAG_JOB, 1, sizeof *l);
-    if (!l)
-        return dr_fail(err, DR_ENOMEM, "out of memory for the denoising loop");
-    int r = loop_init(l, d, err);
-    if (!r && backend_is_plan(d->x->be)) {
-        r = plan(l, err);
-        goto out;
-    }
-    if (!r)
-        r = settle_times(l, err);
-    if (!r)
-        r = begin(l, err);
-    if (!r)
-        r = run(l, events, err);
-    for (int i = 0; !r && i < d->job->batch; i++)
-        memcpy(ret_latents + (size_t)i * l->n, sched_latents(l->sched[i]),
-               l->n * sizeof *ret_latents);
-out:
-    loop_release(l);
-    dr_free(l);
+        memcpy(&d->rng, &head.rng, sizeof d->rng);
     return r;
 }

@@ -1,36 +1,91 @@
-/* denoise.h - the one loop: the scheduler is asked where to look, the model looks, the scheduler is
- * told what it saw.
+/* denoise.h - one picture in flight: the denoising loop as an object that is stepped from outside.
  *
- * All pictures of a batch go in step, each with its own scheduler object and generator. Guidance
- * makes rows out of questions and predictions out of rows; cancel, progress and stages hang on the
- * loop here and nowhere else.
+ * The scheduler is asked where to look, the UNet looks, the scheduler is told what it saw. The
+ * object knows the first and the last; the UNet belongs to whoever drives it (batch_manager.h),
+ * which runs the rows of many pictures in one forward. Everything that changes is in the object:
+ * the scheduler's state, the generator, the latents. So pictures join and leave at any evaluation,
+ * and each can be saved there and loaded by another process.
+ *
+ *     denoise_open(&spec, &d, err);
+ *     while ((n = denoise_rows(d, rows)) > 0) {
+ *         unet_forward(denoise_unet(d), x, rows, n, h, w, err);
+ *         denoise_feed(d, err);
+ *     }
+ *     decode(denoise_latents(d));
+ *     denoise_close(d);
  */
 #ifndef DR_INFERENCE_DENOISE_H
 #define DR_INFERENCE_DENOISE_H
 
+#include "base/rng.h"
+#include "base/sha256.h"
 #include "inference/guidance.h"
-#include "inference/job.h"
 
-struct exec;
+struct denoise;
 struct unet;
+struct unet_row;
 
-struct denoise {
+/* The network and the guidance, with its conditioning, that hold from an evaluation on. */
+struct denoise_phase {
+    int first; /* evaluation; 0 for the first phase, rising */
     struct unet *unet;
-    struct exec *x;
-    const struct job *job;
     struct guidance guidance;
-    int rows;               /* most rows of one forward */
-    int64_t channels, h, w; /* of the latents */
 };
 
-/* Draws the initial noise and runs all evaluations; ret_latents [batch, channels, h, w]: the last
- * latents, in the sampler's own parametrisation. DR_EFORMAT when a prediction is not finite. On a
- * plan backend: allocates the same, runs a forward of `rows` rows, as many of them positive as can
- * be, and where these are one more than the negative ones a second with one less. So
- * denoise_planned_rows rows are run, as many of either kind. (What rows of a picture share is
- * counted as in these; a last forward of fewer rows may share a little more or less.) */
-int denoise_run(const struct denoise *d, const struct job_events *events, float *ret_latents,
-                struct dr_error *err);
-int denoise_planned_rows(const struct denoise *d);
+struct denoise_spec {
+    const struct sched_config *sched;
+    const float *timesteps,
+        *sigmas;            /* instead of the scheduler's own (sched_replace); NULL: those */
+    int64_t channels, h, w; /* of the latents */
+    enum dr_rng_kind rng;
+    uint64_t seed;
+    const float *latents; /* [channels, h, w] of step first_step; NULL: noise of the seed, scaled as
+                           * the sampler wants it */
+    int first_step;
+    const struct denoise_phase *phases; /* borrowed until denoise_close */
+    int n_phases;
+};
+
+/* What does not change is copied, but for the phases. Nothing is allocated after this. DR_EINVAL
+ * for phases or settings that do not go together, DR_ENOMEM. */
+int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct dr_error *err);
+void denoise_close(struct denoise *d);
+
+/* The UNet rows that the picture needs now, at most denoise_rows_most; 0 when it is finished. They
+ * point into the object until denoise_feed. Asking twice gives the same rows. */
+int denoise_rows(struct denoise *d, struct unet_row *ret_rows);
+int denoise_rows_most(const struct denoise *d);
+struct unet *denoise_unet(const struct denoise *d); /* of these rows */
+
+/* After the forward: the guided prediction, then the scheduler's step; denoise_feed is both.
+ * DR_EFORMAT when the prediction is not finite: the picture is lost, the object may only be
+ * closed. */
+int denoise_combine(struct denoise *d, struct dr_error *err);
+int denoise_advance(struct denoise *d, struct dr_error *err);
+int denoise_feed(struct denoise *d, struct dr_error *err);
+
+/* [channels, h, w] each. The scaled model input (after denoise_rows) and the guided prediction
+ * (after denoise_combine) of the present evaluation, and the latents between evaluations, in the
+ * sampler's own parametrisation. All may be written. */
+float *denoise_input(struct denoise *d);
+float *denoise_pred(struct denoise *d);
+float *denoise_latents(struct denoise *d);
+size_t denoise_values(const struct denoise *d); /* channels h w */
+
+/* The evaluation that denoise_rows asked for last, its timestep, and how many there are. */
+int denoise_evaluation(const struct denoise *d);
+double denoise_timestep(const struct denoise *d);
+int denoise_evaluations(const struct denoise *d);
+void denoise_size(const struct denoise *d, int64_t *ret_h, int64_t *ret_w);
+
+/* The whole changing state, between evaluations, as one flat block with version and checksum.
+ * `identity` names what is drawn (the digest of the picture's receipt): a block of another one is
+ * refused. Loading wants an object opened with the same spec; DR_EFORMAT for a block that is cut,
+ * damaged or of another picture, sampler, size or version, and then nothing has changed. */
+size_t denoise_state_size(const struct denoise *d);
+int denoise_save(const struct denoise *d, const uint8_t identity[SHA256_BYTES], void *ret_state,
+                 struct dr_error *err);
+int denoise_load(struct denoise *d, const uint8_t identity[SHA256_BYTES], const void *state,
+                 size_t size, struct dr_error *err);
 
 #endif

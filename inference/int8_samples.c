@@ -4,6 +4,9 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/backend.h"
+#include "inference/batch_manager.h"
+#include "inference/denoise.h"
 #include "inference/sdxl_worker.h"
 #include "models/clip_text.h"
 #include "models/unet.h"
@@ -13,12 +16,15 @@ static const char *const captions[SAMPLE_CAPTIONS] = {
     "a photograph of a mountain lake at dawn",
 };
 
+struct drawing;
+
 /* One walk that needs a workspace: first on a plan, for its size. */
 struct walk {
     struct pipeline *p;
     struct int8_samples *s;
-    int caption;      /* of the text walk */
-    int first, count; /* rows of the forward walk */
+    int caption;             /* of the text walk */
+    struct drawing *drawing; /* of the drawing walk */
+    int count;               /* rows of the forward walk */
     float *preds;
     int (*fn)(struct walk *w, struct exec *x, struct dr_error *err);
 };
@@ -49,22 +55,26 @@ static int text_walk(struct walk *w, struct exec *x, struct dr_error *err)
     return prompt_encode(&w->p->encoders, x, &w->s->embeds[w->caption], err);
 }
 
-/* Contexts of all captions, then rows [first, first + count). */
+static int caption_context(struct walk *w, struct exec *x, int caption, struct unet_context **ret,
+                           struct dr_error *err)
+{
+    const struct prompt_embeds *m = &w->s->embeds[caption];
+    return unet_context_new(w->p->unet, x, m->text, m->length, m->pooled, m->time_ids, ret, err);
+}
+
+/* Contexts of all captions, then the first `count` rows. */
 static int forward_walk(struct walk *w, struct exec *x, struct dr_error *err)
 {
     struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
     struct unet_row rows[SAMPLE_ROWS];
     const struct int8_samples *s = w->s;
     int r = 0;
-    for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++) {
-        const struct prompt_embeds *m = &s->embeds[i];
-        r = unet_context_new(w->p->unet, x, m->text, m->length, m->pooled, m->time_ids,
-                             &contexts[i], err);
-    }
+    for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++)
+        r = caption_context(w, x, i, &contexts[i], err);
     for (int i = 0; i < w->count; i++)
-        rows[i] = (struct unet_row){ .latent = s->latents + (size_t)(w->first + i) * s->values,
-                                     .timestep = s->timestep[w->first + i],
-                                     .context = contexts[(w->first + i) % SAMPLE_CAPTIONS],
+        rows[i] = (struct unet_row){ .latent = s->latents + (size_t)i * s->values,
+                                     .timestep = s->timestep[i],
+                                     .context = contexts[i % SAMPLE_CAPTIONS],
                                      .pred = w->preds + (size_t)i * s->values };
     if (!r)
         r = unet_forward(w->p->unet, x, rows, w->count, s->h, s->w, err);
@@ -92,80 +102,109 @@ static int caption_job(struct pipeline *p, int caption, struct job *ret, struct 
     return r;
 }
 
-/* Drawing all captions side by side. */
+/* Drawing all captions side by side, and keeping every model input on the way. */
 struct drawing {
     struct pipeline *p;
     struct int8_samples *s;
-    struct sched *sched[SAMPLE_CAPTIONS];
-    struct dr_rng rng[SAMPLE_CAPTIONS];
-    float *preds; /* [SAMPLE_CAPTIONS, values] */
+    struct job job[SAMPLE_CAPTIONS];
+    struct denoise *picture[SAMPLE_CAPTIONS];
 };
 
-static int begin_caption(struct drawing *d, int caption, const struct job *job,
-                         const atomic_int *stop, struct dr_error *err)
+static int keep_inputs(void *ctx, bool *skip_forward, struct dr_error *err)
 {
+    struct drawing *d = ctx;
     struct int8_samples *s = d->s;
-    struct walk w = { .p = d->p, .s = s, .caption = caption };
-    w.fn = text_walk;
-    int r = prompt_tokenize(&d->p->encoders, &job->prompt, &s->embeds[caption], err);
-    if (!r)
-        r = walk_run(&w, (struct int8_watch){ NULL, NULL }, stop, err);
-    if (!r)
-        r = sched_new(&job->sched, s->values, &d->sched[caption], err);
-    if (r < 0)
-        return r;
-    float *noise = d->preds + (size_t)caption * s->values;
-    float scale = (float)sched_init_noise_scale(d->sched[caption]);
-    dr_rng_seed(&d->rng[caption], DR_RNG_CPU, job->seed);
-    dr_rng_normal(&d->rng[caption], noise, s->values);
-    for (size_t i = 0; i < s->values; i++)
-        noise[i] *= scale;
-    return sched_begin(d->sched[caption], noise, 0, err);
+    (void)skip_forward;
+    for (int i = 0; i < SAMPLE_CAPTIONS; i++, s->n++) {
+        if (s->n == SAMPLE_ROWS)
+            return dr_fail(err, DR_EINTERNAL, "a sampler that ends late");
+        memcpy(s->latents + (size_t)s->n * s->values, denoise_input(d->picture[i]),
+               s->values * sizeof *s->latents);
+        s->timestep[s->n] = denoise_timestep(d->picture[i]);
+    }
+    return 0;
 }
 
-static int draw(struct drawing *d, const atomic_int *stop, struct dr_error *err)
+static int open_caption(struct drawing *d, int caption, const struct denoise_phase *phase,
+                        struct dr_error *err)
 {
-    struct int8_samples *s = d->s;
-    struct sched_ask ask;
-    int r = 0;
-    for (int step = 0; step < SAMPLE_STEPS && !r; step++) {
-        struct walk w = { .p = d->p, .s = s, .first = s->n, .count = SAMPLE_CAPTIONS };
-        w.preds = d->preds;
-        w.fn = forward_walk;
-        for (int i = 0; i < SAMPLE_CAPTIONS; i++, s->n++) {
-            if (!sched_next(d->sched[i], &ask))
-                return dr_fail(err, DR_EINTERNAL, "a sampler that ended early");
-            memcpy(s->latents + (size_t)s->n * s->values, ask.x, s->values * sizeof *ask.x);
-            s->timestep[s->n] = ask.timestep;
-        }
-        r = walk_run(&w, (struct int8_watch){ NULL, NULL }, stop, err);
-        for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++)
-            r = sched_feed(d->sched[i], d->preds + (size_t)i * s->values, &d->rng[i], err);
+    const struct job *job = &d->job[caption];
+    struct denoise_spec spec = { .sched = &job->sched,
+                                 .channels = unet_arch(d->p->unet)->out_channels,
+                                 .h = d->s->h,
+                                 .w = d->s->w,
+                                 .rng = DR_RNG_CPU,
+                                 .seed = job->seed,
+                                 .phases = phase,
+                                 .n_phases = 1 };
+    return denoise_open(&spec, &d->picture[caption], err);
+}
+
+static int step_all(struct drawing *d, struct batch *b, struct exec *x, struct dr_error *err)
+{
+    const struct batch_hooks hooks = { .input = keep_inputs, .ctx = d };
+    struct denoise *failed;
+    int stepped, r;
+    do
+        r = batch_step(b, x, &hooks, &stepped, &failed, err);
+    while (!r && stepped);
+    return r;
+}
+
+/* Contexts of all captions, then all steps; on a plan one forward of each. */
+static int draw_walk(struct walk *w, struct exec *x, struct dr_error *err)
+{
+    struct drawing *d = w->drawing;
+    struct denoise_phase phases[SAMPLE_CAPTIONS];
+    struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
+    struct batch *b = NULL;
+    int r = batch_new(SAMPLE_CAPTIONS, &b, err);
+    for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++) {
+        r = caption_context(w, x, i, &contexts[i], err);
+        phases[i] = (struct denoise_phase){ .unet = d->p->unet,
+                                            .guidance = { .scale = 1, .positive = contexts[i] } };
+        if (!r)
+            r = open_caption(d, i, &phases[i], err);
+        if (!r)
+            r = batch_add(b, d->picture[i], err);
+    }
+    if (!r)
+        r = backend_is_plan(x->be) ? batch_forward(b, x, err) : step_all(d, b, x, err);
+    batch_free(b);
+    for (int i = 0; i < SAMPLE_CAPTIONS; i++) {
+        denoise_close(d->picture[i]);
+        d->picture[i] = NULL;
+        unet_context_free(contexts[i]);
     }
     return r;
 }
 
 static int make(struct drawing *d, const atomic_int *stop, struct dr_error *err)
 {
+    static const struct int8_watch unwatched;
     struct int8_samples *s = d->s;
+    struct walk w = { .p = d->p, .s = s, .drawing = d };
     int r = 0;
     for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++) {
-        struct job job;
-        r = caption_job(d->p, i, &job, err);
+        r = caption_job(d->p, i, &d->job[i], err);
         if (r < 0)
             return r;
-        if (!i) {
-            s->h = job.height / d->p->latent_factor;
-            s->w = job.width / d->p->latent_factor;
-            s->values = (size_t)(unet_arch(d->p->unet)->out_channels * s->h * s->w);
-            s->latents = dr_malloc(DR_TAG_JOB, SAMPLE_ROWS * s->values * sizeof *s->latents);
-            d->preds = dr_malloc(DR_TAG_JOB, SAMPLE_CAPTIONS * s->values * sizeof *d->preds);
-        }
-        r = s->latents && d->preds ? begin_caption(d, i, &job, stop, err)
-                                   : dr_fail(err, DR_ENOMEM, "out of memory for samples");
-        job_release(&job);
+        s->h = d->job[i].height / d->p->latent_factor;
+        s->w = d->job[i].width / d->p->latent_factor;
+        r = prompt_tokenize(&d->p->encoders, &d->job[i].prompt, &s->embeds[i], err);
+        w.caption = i;
+        w.fn = text_walk;
+        if (!r)
+            r = walk_run(&w, unwatched, stop, err);
     }
-    return r ? r : draw(d, stop, err);
+    if (r < 0)
+        return r;
+    s->values = (size_t)(unet_arch(d->p->unet)->out_channels * s->h * s->w);
+    s->latents = dr_malloc(DR_TAG_JOB, SAMPLE_ROWS * s->values * sizeof *s->latents);
+    if (!s->latents)
+        return dr_fail(err, DR_ENOMEM, "out of memory for samples");
+    w.fn = draw_walk;
+    return walk_run(&w, unwatched, stop, err);
 }
 
 int int8_samples_make(struct pipeline *p, const atomic_int *stop, struct int8_samples *ret,
@@ -175,8 +214,7 @@ int int8_samples_make(struct pipeline *p, const atomic_int *stop, struct int8_sa
     memset(ret, 0, sizeof *ret);
     int r = make(&d, stop, err);
     for (int i = 0; i < SAMPLE_CAPTIONS; i++)
-        sched_free(d.sched[i]);
-    dr_free(d.preds);
+        job_release(&d.job[i]);
     return r;
 }
 

@@ -8,7 +8,7 @@
 #include "backend/pack.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "inference/denoise.h"
+#include "inference/job_denoise.h"
 #include "models/clip_text.h"
 #include "models/unet.h"
 #include "models/vae_manager.h"
@@ -257,23 +257,21 @@ static int denoise(struct walk *k, struct dr_error *err)
     int r = params_acquire(k->p->unet, unet_visit, err);
     if (!r)
         r = make_contexts(k, err);
-    struct denoise d = { .unet = k->p->unet,
-                         .x = &k->x,
-                         .job = job,
-                         .guidance = { .scale = job->guidance_scale,
-                                       .rescale = job->guidance_rescale,
-                                       .negative = k->context[0],
-                                       .positive = k->context[k->embeds.rows - 1] },
-                         .rows = k->plan->rows,
-                         .channels = k->channels,
-                         .h = k->h,
-                         .w = k->w };
-    int total = guidance_rows(&d.guidance) * job->batch;
+    struct job_denoise d = { .job = job,
+                             .unet = k->p->unet,
+                             .guidance = { .scale = job->guidance_scale,
+                                           .rescale = job->guidance_rescale,
+                                           .negative = k->context[0],
+                                           .positive = k->context[k->embeds.rows - 1] },
+                             .rows = k->plan->rows,
+                             .channels = k->channels,
+                             .h = k->h,
+                             .w = k->w };
     if (!r)
         r = stage_begin(k, STAGE_DENOISE, err);
     if (!r)
-        r = denoise_run(&d, k->events, k->latents, err);
-    stage_end(k, STAGE_DENOISE, (double)job_evaluations(job) * total / denoise_planned_rows(&d));
+        r = job_denoise_run(&d, &k->x, k->events, k->latents, err);
+    stage_end(k, STAGE_DENOISE, job_evaluations(job));
     for (int i = 0; i < PROMPT_ROWS; i++) {
         unet_context_free(k->context[i]);
         k->context[i] = NULL;
@@ -397,6 +395,49 @@ static int decode(struct walk *k, struct dr_error *err)
     return r;
 }
 
+/* ---- the files of stages, when planning ---- */
+
+/* Whether they are what the job needs, by their headers: known before anything is loaded or drawn.
+ */
+static int try_stages(const struct walk *k, struct dr_error *err)
+{
+    const struct stages *stages = &k->job->stages;
+    const struct prompt_embeds *m = &k->embeds;
+    int64_t batch = k->job->batch, evaluations = job_evaluations(k->job);
+    const struct {
+        const char *name;
+        enum npy_dtype dtype;
+        bool used;
+        int ndim;
+        int64_t shape[4];
+    } parts[] = {
+        { "tokens", NPY_I64, m->ids[0], 2, { m->rows, m->length } },
+        { "tokens_2", NPY_I64, m->ids[1], 2, { m->rows, m->length } },
+        { "prompt_embeds", NPY_F32, true, 3, { m->rows, m->length, m->width } },
+        { "pooled", NPY_F32, true, 2, { m->rows, m->pooled_width } },
+        { "time_ids", NPY_F32, true, 2, { m->rows, m->n_time_ids } },
+        { "timesteps", NPY_F32, true, 1, { evaluations } },
+        { "sigmas", NPY_F32, true, 1, { evaluations + 1 } },
+        { "latents_init", NPY_F32, true, 4, { batch, k->channels, k->h, k->w } },
+        { "image", NPY_F32, true, 4, { batch, 3, k->job->height, k->job->width } },
+    };
+    const int64_t latents[4] = { batch, k->channels, k->h, k->w };
+    const char *name;
+    json_t *file;
+    int r = 0, evaluation;
+    bool loaded;
+    for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++)
+        if (parts[i].used)
+            r = stage_load(stages, parts[i].name, parts[i].dtype, parts[i].shape, parts[i].ndim,
+                           NULL, &loaded, err);
+    json_object_foreach((json_t *)stages->load, name, file)
+    {
+        if (!r && stage_is_name(name, &evaluation) && evaluation >= 0)
+            r = stage_load(stages, name, NPY_F32, latents, 4, NULL, &loaded, err);
+    }
+    return r;
+}
+
 /* ---- the walk ---- */
 
 static int allocate(struct walk *k, struct dr_error *err)
@@ -436,6 +477,8 @@ static int walk(struct walk *k, struct dr_error *err)
         r = allocate(k, err);
     if (!r)
         r = text(k, err);
+    if (!r && k->planning)
+        r = try_stages(k, err);
     if (!r && !image_given)
         r = denoise(k, err);
     if (!r)
@@ -518,11 +561,13 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
             const struct job_events *events, const atomic_int *stop, struct dr_image *images,
             struct job_timing *ret_timing, struct dr_error *err)
 {
-    if (!pipeline_is_ready(p))
+    if (p->pack && pack_promised(p->pack))
         return dr_fail(err, DR_EINTERNAL, "a pipeline that was opened for planning cannot run");
     struct memory_plan copy = *plan;
+    struct job own = *job; /* with its stages open */
+    own.stages.stop = stop;
     struct walk k = { .p = p,
-                      .job = job,
+                      .job = &own,
                       .x = { .be = p->backend, .stop = stop },
                       .plan = &copy,
                       .events = events,
@@ -534,11 +579,12 @@ int job_run(struct pipeline *p, const struct job *job, const struct memory_plan 
         k.x.watcher = &k;
     }
     dr_alloc_reset_peak();
-    int r = walk(&k, err);
+    int r = stages_open(&own.stages, err);
     if (!r)
-        r = pipeline_check(p, err);
-    if (p->pack && pack_check(p->pack, NULL))
-        pack_discard(p->pack);
+        r = walk(&k, err);
+    stages_close(&own.stages);
+    if (!r)
+        r = pipeline_check_after(p, stop, err);
     for (int i = 0; r < 0 && images && i < job->batch; i++)
         img_free(&images[i]);
     if (r < 0)

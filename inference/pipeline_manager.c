@@ -12,14 +12,12 @@
 #include "models/unet.h"
 #include "models/vae.h"
 
-static int open_tokenizers(struct pipeline *p, struct dr_error *err)
+static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr_error *err)
 {
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
-        const char *folder = checkpoint_tokenizer_dir(p->checkpoint, i);
         if (!checkpoint_clip_arch(p->checkpoint, i))
             continue;
-        int r = folder ? tok_open_folder(folder, &p->tokenizers[i], err)
-                       : tok_open_builtin(i ? TOK_CLIP_BIGG : TOK_CLIP_L, &p->tokenizers[i], err);
+        int r = checkpoint_tokenizer(p->checkpoint, i, stop, &p->tokenizers[i], err);
         if (r < 0)
             return r;
         p->encoders.tokens[i] = p->tokenizers[i];
@@ -30,6 +28,7 @@ static int open_tokenizers(struct pipeline *p, struct dr_error *err)
                            checkpoint_path(p->checkpoint), i ? "_2" : "",
                            tok_info(p->tokenizers[i]).id_limit - 1, (long long)vocab);
     }
+    checkpoint_forget_texts(p->checkpoint);
     p->encoders.length = PIPELINE_TOKENS;
     return 0;
 }
@@ -107,19 +106,20 @@ int pipeline_open(const char *path, struct backend *be, const struct pipeline_op
                   struct pipeline **ret, struct dr_error *err)
 {
     static const struct pipeline_options none;
+    const struct pipeline_options *how = options ? options : &none;
     struct pipeline *p = dr_calloc(DR_TAG_MODEL, 1, sizeof *p);
     if (!p)
         return dr_fail(err, DR_ENOMEM, "out of memory for a pipeline");
     p->backend = be;
-    int r = checkpoint_open(path, &p->checkpoint, err);
+    int r = checkpoint_open_in(how->root, path, how->stop, &p->checkpoint, err);
     if (!r)
         r = check_use(p, err);
     if (!r)
-        r = open_tokenizers(p, err);
+        r = open_tokenizers(p, how->stop, err);
     if (!r)
         r = open_networks(p, err);
     if (!r)
-        r = pipeline_weights(p, options ? options : &none, err);
+        r = pipeline_weights(p, how, err);
     if (r < 0) {
         pipeline_close(p);
         return r;
@@ -147,13 +147,20 @@ void pipeline_close(struct pipeline *p)
 
 bool pipeline_is_ready(const struct pipeline *p)
 {
-    return !p->pack || !pack_promised(p->pack);
+    return !p->pack || (!pack_promised(p->pack) && pack_current(p->pack));
 }
 
 int pipeline_check(const struct pipeline *p, struct dr_error *err)
 {
     int r = checkpoint_check(p->checkpoint, err);
     return r || !p->pack ? r : pack_check(p->pack, err);
+}
+
+int pipeline_check_after(struct pipeline *p, const atomic_int *stop, struct dr_error *err)
+{
+    int r = checkpoint_check(p->checkpoint, err);
+    struct pack_verifying how = { .threads = backend_threads(p->backend), .stop = stop };
+    return r || !p->pack ? r : pack_check_after(p->pack, &how, err);
 }
 
 struct pipeline_manager {
@@ -196,15 +203,15 @@ struct pipeline *pipeline_manager_peek(const struct pipeline_manager *m, const c
     return holds(m, path) && !pipeline_check(m->loaded, NULL) ? m->loaded : NULL;
 }
 
-int pipeline_manager_int8(const struct pipeline_manager *m, const char *path, bool *ret,
-                          struct dr_error *err)
+int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_root *root,
+                          const char *path, const atomic_int *stop, bool *ret, struct dr_error *err)
 {
     struct checkpoint *c;
     if (holds(m, path)) {
         *ret = checkpoint_int8(m->loaded->checkpoint);
         return 0;
     }
-    int r = checkpoint_open(path, &c, err);
+    int r = checkpoint_open_in(root, path, stop, &c, err);
     if (r < 0)
         return r;
     *ret = checkpoint_int8(c);

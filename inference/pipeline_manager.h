@@ -42,12 +42,14 @@ struct pipeline {
     struct pack *pack;       /* of the kernel set's weights; NULL: none, or they are private */
     char digest[SHA256_HEX]; /* of the model, when it had to be known; else "" */
     char warning[400];       /* why packed weights are private; "" */
+    char news[400];          /* why packed weights were made again, to be told once; "" */
     struct prompt_cache prompts;
     bool text_read; /* the encoders' weights were read and not given back since */
 };
 
 /* What loading is told and tells. Zero: no stop, nothing is kept or told. */
 struct pipeline_options {
+    const struct model_root *root;  /* no file of the model leaves it; NULL: anywhere */
     const atomic_int *stop;         /* ends it with DR_ECANCELED */
     const struct pack_store *store; /* where packed weights are kept; NULL: nowhere */
     /* To plan with, not to run: nothing is hashed or packed. pipeline_ready does that. */
@@ -62,7 +64,8 @@ int pipeline_open(const char *path, struct backend *be, const struct pipeline_op
                   struct pipeline **ret, struct dr_error *err);
 void pipeline_close(struct pipeline *p);
 
-/* Whether it can run: it was not opened only to plan with. */
+/* Whether it can run: it was not opened only to plan with, and its packed weights are as they were
+ * verified, not removed, replaced or written to since. */
 bool pipeline_is_ready(const struct pipeline *p);
 
 /* Makes p->digest known, of the files that are open: DR_EIO when they were changed since. */
@@ -72,6 +75,10 @@ int pipeline_digest(struct pipeline *p, const struct pipeline_options *options,
 /* DR_EIO when a file that it reads was changed or cut since it was opened, or could not be read:
  * what was computed since is not to be trusted. Cheap. */
 int pipeline_check(const struct pipeline *p, struct dr_error *err);
+
+/* The same when a job is over, also of what is in the packed weights: if their file was touched
+ * meanwhile every byte is compared with its checksum. */
+int pipeline_check_after(struct pipeline *p, const atomic_int *stop, struct dr_error *err);
 
 struct pipeline_manager;
 
@@ -92,7 +99,8 @@ struct pipeline *pipeline_manager_peek(const struct pipeline_manager *m, const c
 int pipeline_manager_ready(struct pipeline_manager *m, const struct pipeline_options *options,
                            struct dr_error *err);
 /* Whether that model has weights of 8 bits; opens no more than its headers. */
-int pipeline_manager_int8(const struct pipeline_manager *m, const char *path, bool *ret,
+int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_root *root,
+                          const char *path, const atomic_int *stop, bool *ret,
                           struct dr_error *err);
 void pipeline_manager_drop(struct pipeline_manager *m);
 

@@ -44,6 +44,12 @@ static void on_packed(void *ctx, size_t bytes)
         tell(m->options, "packing", (double)m->made / (double)m->sum.bytes);
 }
 
+static void on_verified(void *ctx, uint64_t done, uint64_t total)
+{
+    const struct making *m = ctx;
+    tell(m->options, "verifying", total ? (double)done / (double)total : 1);
+}
+
 static void unprepare(const struct pipeline *p)
 {
     for (int i = 0; i < p->n_networks; i++)
@@ -83,7 +89,7 @@ int pipeline_digest(struct pipeline *p, const struct pipeline_options *options,
     struct pipeline_options how = *options;
     struct digest_options digest = { .stop = how.stop, .progress = on_hashed, .ctx = &how };
     const char *path = checkpoint_path(p->checkpoint);
-    int r = p->digest[0] ? 0 : digest_path(path, &digest, p->digest, err);
+    int r = p->digest[0] ? 0 : checkpoint_digest(p->checkpoint, &digest, p->digest, err);
     if (!r && !checkpoint_current(p->checkpoint))
         r = dr_fail(err, DR_EIO, "%s: was changed while it was opened", path);
     if (r)
@@ -120,6 +126,28 @@ static void log_made(const struct making *m, double began, const char *path, con
 }
 
 /* The pack of an earlier start. DR_ENOENT: there is none that will do. */
+static int verify(struct making *m, struct dr_error *err)
+{
+    struct pack_verifying how = { .threads = backend_threads(m->p->backend),
+                                  .stop = m->options->stop,
+                                  .progress = on_verified,
+                                  .ctx = m };
+    return pack_verify_mapped(m->p->pack, &how, err);
+}
+
+/* A pack that is there and damaged goes, but not one that another process made since. */
+static void discard(struct making *m, const struct stat *seen, int r, const struct dr_error *why)
+{
+    struct pipeline *p = m->p;
+    if (r != DR_EFORMAT && r != DR_EIO)
+        return;
+    snprintf(p->news, sizeof p->news, "packed weights are made again: %.300s", why->text);
+    dr_log_line(DR_LOG_WARN, "engine", "%s", p->news);
+    if (r == DR_EFORMAT && seen->st_ino)
+        pack_remove(m->path, seen, NULL);
+}
+
+/* The pack of an earlier start, verified. DR_ENOENT: there is none that will do. */
 static int use_pack(struct making *m, struct dr_error *err)
 {
     struct dr_error found = { 0 };
@@ -127,8 +155,11 @@ static int use_pack(struct making *m, struct dr_error *err)
     struct stat seen = { .st_ino = 0 };
     double began = dr_now();
     pack_store_sweep(m->options->store);
-    bool is = !stat(m->path, &seen);
+    if (stat(m->path, &seen))
+        seen.st_ino = 0;
     int r = pack_open(m->path, m->key, &p->pack, &found);
+    if (!r)
+        r = verify(m, &found);
     if (!r)
         r = prepare(m, p->pack, &found);
     if (!r)
@@ -142,11 +173,7 @@ static int use_pack(struct making *m, struct dr_error *err)
             *err = found;
         return r;
     }
-    if (r == DR_EFORMAT) {
-        dr_log_line(DR_LOG_WARN, "engine", "rebuilding packed weights: %s", found.text);
-        if (is) /* not one that another process made since */
-            pack_remove(m->path, &seen, NULL);
-    }
+    discard(m, &seen, r, &found);
     return DR_ENOENT;
 }
 

@@ -1,60 +1,76 @@
 /* stages.c - see stages.h. */
 #include "inference/stages.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
-#include "base/nearest.h"
-
-static const char *const plain[] = { "tokens",    "tokens_2", "prompt_embeds", "pooled", "time_ids",
-                                     "timesteps", "sigmas",   "latents_init",  "image" };
-static const char *const counted[] = { "model_input", "pred", "latents" };
-
-enum { N_PLAIN = sizeof plain / sizeof *plain, N_COUNTED = sizeof counted / sizeof *counted };
-
-/* The number of a counted stage's name, spelled as stage_name does; -1 when it is none. */
-static int evaluation_of(const char *name)
-{
-    for (int i = 0; i < N_COUNTED; i++) {
-        size_t n = strlen(counted[i]);
-        const char *digits = name + n + 1;
-        if (strncmp(name, counted[i], n) || name[n] != '_')
-            continue;
-        size_t count = strspn(digits, "0123456789");
-        if (count >= 3 && count <= 6 && !digits[count] && (count == 3 || *digits != '0'))
-            return (int)strtol(digits, NULL, 10);
-    }
-    return -1;
-}
 
 static int check_name(const char *name, int evaluations, struct dr_error *err)
 {
-    for (int i = 0; i < N_PLAIN; i++)
-        if (!strcmp(name, plain[i]))
-            return 0;
-    int at = evaluation_of(name);
+    int at;
     char expected[80], hint[80];
-    if (at >= evaluations) {
+    bool known = stage_is_name(name, &at);
+    if (known && at < evaluations)
+        return 0;
+    if (known) {
         snprintf(expected, sizeof expected, "an evaluation from 000 to %03d", evaluations - 1);
         return dr_fail_field(err, DR_EINVAL, "load_stage", name, expected, NULL);
     }
-    if (at >= 0)
-        return 0;
-    const char *names[N_PLAIN + N_COUNTED];
-    char examples[N_COUNTED][32];
-    for (int i = 0; i < N_PLAIN; i++)
-        names[i] = plain[i];
-    for (int i = 0; i < N_COUNTED; i++)
-        names[N_PLAIN + i] = stage_name(counted[i], 0, examples[i]);
-    const char *near = dr_nearest(name, names, N_PLAIN + N_COUNTED);
+    const char *near = stage_nearest(name);
     snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
     return dr_fail_field(err, DR_EINVAL, "load_stage", name,
                          "tokens, tokens_2, prompt_embeds, pooled, time_ids, timesteps, sigmas, "
                          "latents_init, model_input_III, pred_III, latents_III or image",
                          near ? hint : NULL);
+}
+
+/* ---- the dump folder ---- */
+
+static bool dumps(const struct stages *s)
+{
+    return s->dump && *s->dump;
+}
+
+static int open_folder(const struct stages *s, bool make, int *ret_fd, struct dr_error *err)
+{
+    if (s->roots)
+        return roots_open_folder(s->roots, "dump_stages", s->dump, make, ret_fd, err);
+    int r = make ? dr_mkdirs(s->dump, err) : 0;
+    *ret_fd = r ? -1 : open(s->dump, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return r || *ret_fd >= 0 ? r : dr_fail_errno(err, s->dump, "open");
+}
+
+/* The stages of two jobs in one folder could not be told apart, so the folder must have none. */
+static int check_folder(const struct stages *s, struct dr_error *err)
+{
+    int fd, r = open_folder(s, false, &fd, err);
+    if (r == DR_ENOENT)
+        return 0;
+    if (r < 0)
+        return r;
+    DIR *dir = fdopendir(fd);
+    struct dirent *entry;
+    if (!dir) {
+        r = dr_fail_errno(err, s->dump, "read the folder");
+        close(fd);
+        return r;
+    }
+    while (!r && (entry = readdir(dir)))
+        if (stage_is_file(entry->d_name)) {
+            char got[200];
+            snprintf(got, sizeof got, "%.100s, which has %s", s->dump, entry->d_name);
+            r = dr_fail_field(err, DR_EINVAL, "dump_stages", got,
+                              "a folder without stages of an earlier run", NULL);
+        }
+    closedir(dir);
+    return r;
 }
 
 int stages_check(const struct stages *s, int evaluations, struct dr_error *err)
@@ -67,14 +83,40 @@ int stages_check(const struct stages *s, int evaluations, struct dr_error *err)
         if (r < 0)
             return r;
     }
-    return 0;
+    return dumps(s) && !s->open ? check_folder(s, err) : 0;
 }
 
-const char *stage_name(const char *base, int evaluation, char dst[32])
+int stages_open(struct stages *s, struct dr_error *err)
 {
-    snprintf(dst, 32, "%s_%03d", base, evaluation);
-    return dst;
+    s->folder = -1;
+    s->open = true;
+    return dumps(s) ? open_folder(s, true, &s->folder, err) : 0;
 }
+
+void stages_close(struct stages *s)
+{
+    if (s->open && s->folder >= 0)
+        close(s->folder);
+    s->open = false;
+    s->folder = -1;
+}
+
+int stage_dump(const struct stages *s, const char *name, enum npy_dtype dtype, const int64_t *shape,
+               int ndim, const void *data, struct dr_error *err)
+{
+    char path[DR_PATH_MAX], file[64];
+    if (!dumps(s))
+        return 0;
+    if (!s->open)
+        return dr_fail(err, DR_EINTERNAL, "stages are dumped before their folder is open");
+    snprintf(file, sizeof file, "%s.npy", name);
+    if (dr_path_join(path, sizeof path, s->dump, file) < 0)
+        return dr_fail_field(err, DR_ELIMIT, "dump_stages", s->dump, "a shorter path", NULL);
+    int r = npy_create(s->folder, path, dtype, shape, ndim, data, err);
+    return r < 0 ? dr_while(err, r, "dumping stage %s", name) : 0;
+}
+
+/* ---- files that replace stages ---- */
 
 bool stage_loads(const struct stages *s, const char *name)
 {
@@ -104,42 +146,60 @@ int stage_refuse(const struct stages *s, const char *name, const char *got, cons
                          json_string_value(json_object_get(s->load, name)));
 }
 
+/* The stage's file, its header read; f->fd is -1 when the request names none. */
+static int open_file(const struct stages *s, const char *name, struct npy_file *f,
+                     struct dr_error *err)
+{
+    static const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY; /* no wait for a FIFO */
+    const char *path = json_string_value(json_object_get(s->load, name));
+    int fd = -1, r = 0;
+    f->fd = -1;
+    if (!path)
+        return 0;
+    if (s->roots)
+        r = roots_open(s->roots, "load_stage", path, flags, 0, &fd, err);
+    else if ((fd = open(path, flags)) < 0)
+        r = dr_fail_errno(err, path, "open");
+    if (!r)
+        r = npy_open(fd, path, f, err);
+    return r < 0 ? dr_while(err, r, "loading stage %s", name) : 0;
+}
+
+static int check_shape(const struct stages *s, const char *name, const struct npy *a,
+                       enum npy_dtype dtype, const int64_t *shape, int ndim, struct dr_error *err)
+{
+    char got[120], expected[120];
+    if (a->dtype == dtype && a->ndim == ndim &&
+        !memcmp(a->shape, shape, (size_t)ndim * sizeof *shape))
+        return 0;
+    shape_words(a->dtype, a->shape, a->ndim, got, sizeof got);
+    shape_words(dtype, shape, ndim, expected, sizeof expected);
+    return stage_refuse(s, name, got, expected, err);
+}
+
 int stage_load(const struct stages *s, const char *name, enum npy_dtype dtype, const int64_t *shape,
                int ndim, void *data, bool *ret_loaded, struct dr_error *err)
 {
-    const char *path = json_string_value(json_object_get(s->load, name));
+    struct npy_file f;
+    int r = open_file(s, name, &f, err);
     *ret_loaded = false;
-    if (!path)
-        return 0;
-    struct npy a;
-    int r = npy_load(path, &a, err);
-    if (r < 0)
-        return dr_while(err, r, "loading stage %s", name);
-    if (a.dtype != dtype || a.ndim != ndim ||
-        memcmp(a.shape, shape, (size_t)ndim * sizeof *shape)) {
-        char got[120], expected[120];
-        shape_words(a.dtype, a.shape, a.ndim, got, sizeof got);
-        shape_words(dtype, shape, ndim, expected, sizeof expected);
-        r = stage_refuse(s, name, got, expected, err);
-    } else {
-        memcpy(data, a.data, (size_t)a.count * npy_size_of(dtype));
-        *ret_loaded = true;
+    if (r < 0 || f.fd < 0)
+        return r;
+    r = check_shape(s, name, &f.array, dtype, shape, ndim, err);
+    if (!r && data) {
+        r = npy_read(&f, data, s->stop, err);
+        *ret_loaded = !r;
     }
-    npy_free(&a);
+    npy_close(&f);
     return r;
 }
 
-int stage_dump(const struct stages *s, const char *name, enum npy_dtype dtype, const int64_t *shape,
-               int ndim, const void *data, struct dr_error *err)
+int stage_probe(const struct stages *s, const char *name, struct dr_error *err)
 {
-    char path[DR_PATH_MAX], file[64];
-    if (!s->dump || !*s->dump)
-        return 0;
-    snprintf(file, sizeof file, "%s.npy", name);
-    if (dr_path_join(path, sizeof path, s->dump, file) < 0)
-        return dr_fail_field(err, DR_ELIMIT, "dump_stages", s->dump, "a shorter path", NULL);
-    int r = dr_mkdirs(s->dump, err);
+    struct npy_file f = { .fd = -1 };
+    int r = check_name(name, INT_MAX, err);
     if (!r)
-        r = npy_save(path, dtype, shape, ndim, data, err);
-    return r < 0 ? dr_while(err, r, "dumping stage %s", name) : 0;
+        r = open_file(s, name, &f, err);
+    npy_close(&f);
+    return r;
 }

@@ -5,32 +5,38 @@
 #include "base/arena.h"
 #include "models/formats/safetensors.h"
 #include "models/formats/tensor_table.h"
+#include "models/model_files.h"
 #include "models/model_loader.h"
 
-enum { CHECKPOINT_FILES = 256 };
+/* Of weights: their number, and the bytes of their headers together. */
+enum { CHECKPOINT_FILES = 256, CHECKPOINT_HEADERS = 2 * ST_HEADER_MAX };
 
 struct checkpoint {
-    char *path;
+    struct model_files *model;
+    const char *path; /* the model's own */
     bool folder;
-    struct arena texts; /* names of tensors, warnings, paths */
+    const atomic_int *stop; /* while it is opened; may be NULL */
+    struct arena texts;     /* names of tensors, warnings, paths */
     struct safetensors *files[CHECKPOINT_FILES];
     const char *file_names[CHECKPOINT_FILES]; /* relative to path; a single file's own name */
-    size_t n_files;
+    size_t n_files, header_bytes;
     bool has[COMPONENT_COUNT], loaded[COMPONENT_COUNT];
     struct tensor_table tables[COMPONENT_COUNT];
     struct unet_arch unet;
     struct clip_arch clip[2];
     struct vae_arch vae;
     json_t *scheduler;
-    const char *tokenizer[2];
+    bool tokenizer[2];
     bool force_zeros;
     const char **warnings;
     size_t n_warnings, warnings_cap;
 };
 
 /* Maps one more file; the checkpoint closes it. name as in file_names. */
-int checkpoint_add_file(struct checkpoint *c, const char *path, const char *name,
-                        struct safetensors **ret, struct dr_error *err);
+int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetensors **ret,
+                        struct dr_error *err);
+/* DR_ECANCELED when the opening is to end. */
+int checkpoint_stopped(const struct checkpoint *c, struct dr_error *err);
 int checkpoint_warn(struct checkpoint *c, const char *fmt, ...) DR_PRINTF(2, 3);
 
 /* The tensor as a source of weights: all of it, or part `part` of `parts` along the first

@@ -8,9 +8,11 @@
 #include "models/checkpoint.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/fs.h"
 #include "base/json.h"
 #include "models/formats/classify.h"
 #include "models/formats/config_arch.h"
@@ -18,32 +20,6 @@
 
 static const struct jx_limits config_limits = { .bytes = 1 << 20, .python = true };
 static const struct jx_limits index_limits = { .bytes = 16 << 20 };
-
-static int join(struct checkpoint *c, char dst[DR_PATH_MAX], const char *relative,
-                struct dr_error *err)
-{
-    int r = dr_path_join(dst, DR_PATH_MAX, c->path, relative);
-    return r ? dr_fail(err, r, "%s/%s: the path is too long", c->path, relative) : 0;
-}
-
-/* A JSON object in the folder. *ret is NULL when `optional` and there is no such file. */
-static int read_object(struct checkpoint *c, const char *relative, bool optional,
-                       const struct jx_limits *limits, json_t **ret, struct dr_error *err)
-{
-    char path[DR_PATH_MAX];
-    json_t *value = NULL;
-    int r = join(c, path, relative, err);
-    if (!r && (!optional || dr_is_file(path))) {
-        r = jx_parse_file(path, limits, &value, err);
-        if (!r && !json_is_object(value)) {
-            r = dr_fail(err, DR_EFORMAT, "%s: got %s, expected an object", path, jx_kind(value));
-            json_decref(value);
-        }
-    }
-    if (!r)
-        *ret = value;
-    return r;
-}
 
 /* ---- weights ---- */
 
@@ -70,80 +46,109 @@ static int add_file_tensors(struct checkpoint *c, enum component component,
 static int add_weights(struct checkpoint *c, enum component component, const char *name,
                        struct dr_error *err)
 {
-    char relative[DR_PATH_MAX], path[DR_PATH_MAX];
+    char relative[DR_PATH_MAX];
     struct safetensors *st;
     int n = snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
     if (n < 0 || (size_t)n >= sizeof relative)
         return dr_fail(err, DR_ELIMIT, "%s: a file name is too long", c->path);
-    int r = join(c, path, relative, err);
-    if (!r)
-        r = checkpoint_add_file(c, path, relative, &st, err);
+    int r = checkpoint_add_file(c, relative, &st, err);
     return r ? r : add_file_tensors(c, component, st, err);
 }
 
-/* Whether an earlier entry of the index names the same shard. */
-static bool seen_before(json_t *map, const char *until, const char *shard)
+/* ---- shards ---- */
+
+/* What an index says of one tensor. */
+struct placed {
+    const char *tensor, *shard;
+};
+
+static int by_shard(const void *a, const void *b)
 {
-    const char *key;
-    json_t *value;
-    json_object_foreach(map, key, value)
-    {
-        if (!strcmp(key, until))
-            return false;
-        if (!strcmp(json_string_value(value), shard))
-            return true;
-    }
-    return false;
+    const struct placed *x = a, *y = b;
+    int order = strcmp(x->shard, y->shard);
+    return order ? order : strcmp(x->tensor, y->tensor);
 }
 
-/* All shards are opened; then each tensor must be in the shard that the index says. */
+/* The name of a file in the same folder. */
+static bool is_shard_name(const char *name)
+{
+    if (!name || !*name || !strcmp(name, ".") || !strcmp(name, ".."))
+        return false;
+    for (const char *p = name; *p; p++)
+        if (*p == '/' || (unsigned char)*p < 0x20 || *p == 0x7f)
+            return false;
+    return true;
+}
+
+/* The map's entries, those of a shard together; dr_free them. */
+static int sort_map(const struct checkpoint *c, const json_t *map, const char *index,
+                    struct placed **ret, struct dr_error *err)
+{
+    size_t n = json_object_size(map), i = 0;
+    const char *key;
+    json_t *value;
+    if (n > ST_TENSORS_MAX)
+        return dr_fail(err, DR_ELIMIT, "%s/%s: weight_map: %zu tensors, at most %d accepted",
+                       c->path, index, n, ST_TENSORS_MAX);
+    struct placed *list = dr_malloc(DR_TAG_FILE, (n + 1) * sizeof *list);
+    if (!list)
+        return dr_fail(err, DR_ENOMEM, "%s/%s: no memory for its tensors", c->path, index);
+    json_object_foreach((json_t *)map, key, value)
+    {
+        const char *shard = json_string_value(value);
+        if (!is_shard_name(shard)) {
+            dr_free(list);
+            return dr_fail(err, DR_EFORMAT, "%s/%s: weight_map: expected names of files beside it",
+                           c->path, index);
+        }
+        list[i++] = (struct placed){ key, shard };
+    }
+    if (n)
+        qsort(list, n, sizeof *list, by_shard);
+    *ret = list;
+    return 0;
+}
+
+/* Opens each shard once and looks there for the tensors that it should hold. */
+static int open_shards(struct checkpoint *c, enum component component, const char *index,
+                       const struct placed *list, size_t n, struct dr_error *err)
+{
+    for (size_t i = 0; i < n;) {
+        const char *shard = list[i].shard;
+        int r = add_weights(c, component, shard, err);
+        if (r)
+            return r;
+        const struct st_header *h = &c->files[c->n_files - 1]->header;
+        for (; i < n && !strcmp(list[i].shard, shard); i++)
+            if (!st_find(h, list[i].tensor))
+                return dr_fail(err, DR_EFORMAT, "%s/%s: tensor '%.200s' is not in '%.200s'",
+                               c->path, index, list[i].tensor, shard);
+    }
+    return 0;
+}
+
 static int add_shards(struct checkpoint *c, enum component component, const char *index_name,
                       struct dr_error *err)
 {
     char relative[512];
-    json_t *index = NULL, *map, *value;
-    const char *key, *last = "";
+    json_t *index = NULL, *map;
+    struct placed *list = NULL;
+    struct jx_limits limits = index_limits;
+    limits.stop = c->stop;
     snprintf(relative, sizeof relative, "%s/%s", component_name(component), index_name);
-    int r = read_object(c, relative, false, &index_limits, &index, err);
+    int r = model_files_json(c->model, relative, false, &limits, &index, err);
     if (!r)
         r = jx_get_object(index, relative, "weight_map", &map, err);
-    if (r)
-        goto out;
-    json_object_foreach(map, key, value)
-    {
-        const char *shard = json_string_value(value);
-        if (!shard || !*shard || strchr(shard, '/') || !strcmp(shard, "..") ||
-            !strcmp(shard, ".")) {
-            r = dr_fail(err, DR_EFORMAT, "%s/%s: weight_map: expected names of files beside it",
-                        c->path, relative);
-            goto out;
-        }
-    }
-    json_object_foreach(map, key, value)
-    {
-        const char *shard = json_string_value(value);
-        if (strcmp(shard, last) && !seen_before(map, key, shard))
-            r = add_weights(c, component, shard, err);
-        last = shard;
-        if (r)
-            goto out;
-    }
-    json_object_foreach(map, key, value)
-    {
-        bool found = false;
-        for (size_t i = 0; i < c->n_files && !found; i++)
-            found = !strcmp(dr_path_base(c->file_names[i]), json_string_value(value)) &&
-                    st_find(&c->files[i]->header, key);
-        if (!found) {
-            r = dr_fail(err, DR_EFORMAT, "%s/%s: tensor '%s' is not in '%s'", c->path, relative,
-                        key, json_string_value(value));
-            goto out;
-        }
-    }
-out:
+    if (!r)
+        r = sort_map(c, map, relative, &list, err);
+    if (!r)
+        r = open_shards(c, component, relative, list, json_object_size(map), err);
+    dr_free(list);
     json_decref(index);
     return r;
 }
+
+/* ---- the weights of a component ---- */
 
 /* Finds the weights by the names that diffusers and transformers write. */
 static int open_weights(struct checkpoint *c, enum component component, struct dr_error *err)
@@ -160,27 +165,30 @@ static int open_weights(struct checkpoint *c, enum component component, struct d
                                            "%s.ckpt" };
     bool text = component == COMPONENT_TEXT_ENCODER || component == COMPONENT_TEXT_ENCODER_2;
     const char *stem = text ? "model" : "diffusion_pytorch_model";
-    char name[128], relative[256], path[DR_PATH_MAX];
-    int r = 0;
+    char name[128], relative[256];
+    const struct model_file *f;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        bool index = strstr(names[i], ".json") != NULL;
         snprintf(name, sizeof name, names[i], stem);
         snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
-        if ((r = join(c, path, relative, err)))
+        int r = model_files_find(c->model, relative, index ? index_limits.bytes : 0, &f, err);
+        if (r)
             return r;
-        if (dr_is_file(path))
-            return strstr(name, ".json") ? add_shards(c, component, name, err)
-                                         : add_weights(c, component, name, err);
+        if (f)
+            return index ? add_shards(c, component, name, err)
+                         : add_weights(c, component, name, err);
     }
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
         snprintf(name, sizeof name, pickles[i], text ? "pytorch_model" : stem);
         snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
-        if ((r = join(c, path, relative, err)))
+        int r = model_files_find(c->model, relative, 0, &f, err);
+        if (r)
             return r;
-        if (dr_is_file(path))
+        if (f)
             return dr_fail(err, DR_EUNSUPPORTED,
                            "%s: a Python pickle; pickles can run code when they are read, so "
                            "Darkroom never does; convert it to safetensors",
-                           path);
+                           f->path);
     }
     return dr_fail(err, DR_ENOENT, "%s/%s: no %s.safetensors in it", c->path,
                    component_name(component), stem);
@@ -233,7 +241,7 @@ static int open_component(struct checkpoint *c, enum component component, struct
     if (!r)
         r = tensor_table_sort(&c->tables[component], c->path, err);
     if (!r)
-        r = read_object(c, file, false, &config_limits, &config, err);
+        r = model_files_json(c->model, file, false, &config_limits, &config, err);
     if (r)
         return r;
     int64_t added = 0;
@@ -263,7 +271,7 @@ static int open_component(struct checkpoint *c, enum component component, struct
 static int no_index(struct checkpoint *c, struct dr_error *err)
 {
     json_t *config = NULL;
-    int r = read_object(c, "config.json", true, &config_limits, &config, err);
+    int r = model_files_json(c->model, "config.json", true, &config_limits, &config, err);
     if (r)
         return r;
     const char *name = json_string_value(json_object_get(config, "_class_name"));
@@ -304,19 +312,14 @@ static bool listed(const json_t *index, const char *component)
 
 static int find_tokenizers(struct checkpoint *c, struct dr_error *err)
 {
-    static const char *const names[2] = { "tokenizer", "tokenizer_2" };
-    char path[DR_PATH_MAX];
-    for (int i = 0; i < 2; i++) {
-        int r = join(c, path, names[i], err);
-        if (r)
-            return r;
-        if (!dr_is_dir(path))
-            continue;
-        c->tokenizer[i] = arena_strdup(&c->texts, path);
-        if (!c->tokenizer[i])
-            return dr_fail(err, DR_ENOMEM, "no memory for a path");
+    int r = 0;
+    for (int i = 0; !r && i < 2; i++) {
+        const char *folder = i ? "tokenizer_2" : "tokenizer";
+        r = model_files_has_folder(c->model, folder, &c->tokenizer[i], err);
+        if (!r && c->tokenizer[i])
+            r = tok_find_files(c->model, folder, err);
     }
-    return 0;
+    return r;
 }
 
 int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
@@ -326,7 +329,7 @@ int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
                                             COMPONENT_VAE, COMPONENT_UNET };
     json_t *index = NULL;
     c->force_zeros = true;
-    int r = read_object(c, "model_index.json", true, &config_limits, &index, err);
+    int r = model_files_json(c->model, "model_index.json", true, &config_limits, &index, err);
     if (!r)
         r = index ? check_index(c, index, err) : no_index(c, err);
     for (size_t i = 0; !r && i < sizeof order / sizeof *order; i++) {
@@ -338,7 +341,7 @@ int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
     }
     json_decref(index);
     if (!r)
-        r = read_object(c, "scheduler/scheduler_config.json", true, &config_limits, &c->scheduler,
-                        err);
+        r = model_files_json(c->model, "scheduler/scheduler_config.json", true, &config_limits,
+                             &c->scheduler, err);
     return r ? r : find_tokenizers(c, err);
 }

@@ -103,7 +103,7 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
 {
     struct safetensors *st;
     const char *name = dr_path_base(c->path);
-    int r = checkpoint_add_file(c, c->path, name, &st, err);
+    int r = checkpoint_add_file(c, name, &st, err);
     if (r)
         return r;
     const struct file_kind *kind = classify(&st->header);

@@ -1,10 +1,11 @@
 /* digest.h - the SHA-256 of a model, computed once.
  *
- * Of a file: of its bytes. Of a folder: of the text that has one line "PATH SIZE SHA256\n" for each
- * regular file in it, links to files followed, paths relative with '/', lines in byte order. So
- * `sha256sum` can check both.
+ * Of a model that is a file: of its bytes. Of a folder: of the text "darkroom model 2\n" with a
+ * line "NAME SIZE SHA256\n" for each file that belongs to the model (models/model_files.h), names
+ * relative with '/', lines in byte order; other files of the folder do not matter. So `sha256sum`
+ * can check both.
  *
- * Digests of files are remembered in the user's cache folder by device, inode, size and times of
+ * Digests of weights are remembered in the user's cache folder by device, inode, size and times of
  * modification and change, so that gigabytes are read only when something changed. A damaged or
  * unwritable cache costs time, nothing else.
  */
@@ -13,8 +14,7 @@
 
 #include <stdbool.h>
 
-#include "base/error.h"
-#include "base/sha256.h"
+#include "models/model_files.h"
 
 struct digest_options {
     const atomic_int *stop;       /* polled about every 10 ms: DR_ECANCELED. NULL: never */
@@ -23,8 +23,9 @@ struct digest_options {
     const char *cache; /* file to remember in; NULL: digests in the user's cache folder; "": none */
 };
 
-/* opt may be NULL. DR_EIO when a file changed while it was read. */
-int digest_path(const char *path, const struct digest_options *opt, char ret_hex[SHA256_HEX],
-                struct dr_error *err);
+/* Of the files as they were opened; opt may be NULL. DR_EIO when one was changed since. Any number
+ * of threads at once, while nothing is added to the list. */
+int digest_files(const struct model_files *m, const struct digest_options *opt,
+                 char ret_hex[SHA256_HEX], struct dr_error *err);
 
 #endif

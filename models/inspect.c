@@ -236,13 +236,16 @@ static int describe_file(const struct safetensors *st, json_t *o)
     return r ? r : metadata_object(&st->header, child(o, "metadata"));
 }
 
-/* Whether the path is a file that is sound but no checkpoint; *ret_r is the outcome for it. */
-static bool try_other(const char *path, json_t *o, int *ret_r, struct dr_error *err)
+/* Whether it is a file that is sound but no checkpoint; *ret_r is the outcome for it. */
+static bool try_other(struct model_files *m, json_t *o, int *ret_r, struct dr_error *err)
 {
     struct safetensors st;
-    if (dr_is_dir(path))
+    const struct model_file *f;
+    if (model_files_is_folder(m))
         return false;
-    int r = st_open(path, &st, err);
+    int r = model_files_need(m, "", 0, &f, err);
+    if (!r)
+        r = st_open_fd(f->fd, f->path, &st, err);
     if (r) {
         *ret_r = r;
         return true;
@@ -256,35 +259,55 @@ static bool try_other(const char *path, json_t *o, int *ret_r, struct dr_error *
     return other;
 }
 
-static int inspect_checkpoint(const char *path, json_t *o, struct dr_error *err)
+static int add_digest(const struct model_files *m, const struct digest_options *digest, json_t *o,
+                      struct dr_error *err)
+{
+    char hex[SHA256_HEX];
+    int r = digest ? digest_files(m, digest, hex, err) : 0;
+    return r || !digest || !jx_set(o, "sha256", json_string(hex)) ? r : no_memory(err);
+}
+
+/* Takes m over. */
+static int inspect_checkpoint(struct model_files *m, const struct digest_options *digest, json_t *o,
+                              struct dr_error *err)
 {
     struct checkpoint *c;
-    int r = checkpoint_open(path, &c, err);
+    int r = checkpoint_open_files(m, digest ? digest->stop : NULL, &c, err);
     if (r)
         return r;
-    if (describe_checkpoint(c, o))
-        r = no_memory(err);
+    r = describe_checkpoint(c, o) ? no_memory(err) : add_digest(c->model, digest, o, err);
     checkpoint_close(c);
     return r;
 }
 
-int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
-                  struct dr_error *err)
+int inspect_model_in(const struct model_root *root, const char *path,
+                     const struct digest_options *digest, json_t **ret, struct dr_error *err)
 {
+    struct model_files *m;
     jx_init();
+    int r = model_files_open(root, path, &m, err);
+    if (r)
+        return r;
     json_t *o = json_object();
-    int r = o ? 0 : no_memory(err);
-    if (!r && !try_other(path, o, &r, err))
-        r = inspect_checkpoint(path, o, err);
-    if (!r && digest) {
-        char hex[SHA256_HEX];
-        r = digest_path(path, digest, hex, err);
-        if (!r && jx_set(o, "sha256", json_string(hex)))
-            r = no_memory(err);
+    if (!o) {
+        r = no_memory(err);
+        model_files_close(m);
+    } else if (try_other(m, o, &r, err)) {
+        if (!r)
+            r = add_digest(m, digest, o, err);
+        model_files_close(m);
+    } else {
+        r = inspect_checkpoint(m, digest, o, err);
     }
     if (r)
         json_decref(o);
     else
         *ret = o;
     return r;
+}
+
+int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
+                  struct dr_error *err)
+{
+    return inspect_model_in(NULL, path, digest, ret, err);
 }

@@ -19,5 +19,8 @@
  * path is no safetensors file at all, and where it is a checkpoint that is broken. */
 int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
                   struct dr_error *err);
+/* The same where no file may lie outside of a root; NULL: anywhere. */
+int inspect_model_in(const struct model_root *root, const char *path,
+                     const struct digest_options *digest, json_t **ret, struct dr_error *err);
 
 #endif

@@ -16,19 +16,44 @@ enum { NAMED_IN_ERROR = 4 };
 
 /* ---- opening ---- */
 
-int checkpoint_add_file(struct checkpoint *c, const char *path, const char *name,
-                        struct safetensors **ret, struct dr_error *err)
+int checkpoint_stopped(const struct checkpoint *c, struct dr_error *err)
 {
+    return c->stop && atomic_load(c->stop)
+               ? dr_fail(err, DR_ECANCELED, "%s: opening it was stopped", c->path)
+               : 0;
+}
+
+static int open_weights(struct checkpoint *c, const char *name, struct safetensors *st,
+                        struct dr_error *err)
+{
+    const struct model_file *f;
+    int r = model_files_need(c->model, c->folder ? name : "", 0, &f, err);
+    if (!r)
+        r = st_open_fd(f->fd, f->path, st, err);
+    if (r)
+        return r;
+    c->header_bytes += st->header.data_at;
+    if (c->header_bytes > CHECKPOINT_HEADERS) {
+        st_close(st);
+        return dr_fail(err, DR_ELIMIT, "%s: headers of more than %d bytes in all its weights",
+                       c->path, CHECKPOINT_HEADERS);
+    }
+    return 0;
+}
+
+int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetensors **ret,
+                        struct dr_error *err)
+{
+    int r = checkpoint_stopped(c, err);
+    if (r)
+        return r;
     if (c->n_files == CHECKPOINT_FILES)
         return dr_fail(err, DR_ELIMIT, "%s: more than %d files of weights", c->path,
                        CHECKPOINT_FILES);
     const char *kept = arena_strdup(&c->texts, name);
     struct safetensors *st = dr_calloc(DR_TAG_FILE, 1, sizeof *st);
-    if (!kept || !st) {
-        dr_free(st);
-        return dr_fail(err, DR_ENOMEM, "no memory to open %s", path);
-    }
-    int r = st_open(path, st, err);
+    r = kept && st ? open_weights(c, name, st, err)
+                   : dr_fail(err, DR_ENOMEM, "%s: no memory to open %s", c->path, name);
     if (r) {
         dr_free(st);
         return r;
@@ -93,30 +118,47 @@ static int check_fit(const struct checkpoint *c, struct dr_error *err)
     return 0;
 }
 
-int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err)
+int checkpoint_open_files(struct model_files *model, const atomic_int *stop,
+                          struct checkpoint **ret, struct dr_error *err)
 {
     jx_init();
+    const char *path = model_files_path(model);
     struct checkpoint *c = dr_calloc(DR_TAG_FILE, 1, sizeof *c);
-    if (!c)
-        return dr_fail(err, DR_ENOMEM, "no memory to open %s", path);
+    if (!c) {
+        model_files_close(model);
+        return dr_fail(err, DR_ENOMEM, "no memory to open a model");
+    }
     arena_init(&c->texts, DR_TAG_FILE, 64 << 10, 0);
     for (int i = 0; i < COMPONENT_COUNT; i++)
         tensor_table_init(&c->tables[i], (enum component)i);
-    int r = 0;
-    c->path = dr_strdup(DR_TAG_FILE, path);
-    if (!c->path)
-        r = dr_fail(err, DR_ENOMEM, "no memory to open %s", path);
-    if (!r) {
-        c->folder = dr_is_dir(path);
-        r = c->folder ? checkpoint_open_folder(c, err) : checkpoint_open_single(c, err);
-    }
+    c->model = model;
+    c->path = path;
+    c->folder = model_files_is_folder(model);
+    c->stop = stop;
+    int r = c->folder ? checkpoint_open_folder(c, err) : checkpoint_open_single(c, err);
     if (!r)
         r = check_fit(c, err);
+    if (!r && !model_files_current(model)) /* else they might be of two models */
+        r = dr_fail(err, DR_EIO, "%s: was changed while it was opened", path);
+    c->stop = NULL;
     if (r)
         checkpoint_close(c);
     else
         *ret = c;
     return r;
+}
+
+int checkpoint_open_in(const struct model_root *root, const char *path, const atomic_int *stop,
+                       struct checkpoint **ret, struct dr_error *err)
+{
+    struct model_files *model;
+    int r = model_files_open(root, path, &model, err);
+    return r ? r : checkpoint_open_files(model, stop, ret, err);
+}
+
+int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err)
+{
+    return checkpoint_open_in(NULL, path, NULL, ret, err);
 }
 
 void checkpoint_close(struct checkpoint *c)
@@ -132,7 +174,7 @@ void checkpoint_close(struct checkpoint *c)
     json_decref(c->scheduler);
     arena_free(&c->texts);
     dr_free(c->warnings);
-    dr_free(c->path);
+    model_files_close(c->model);
     dr_free(c);
 }
 
@@ -210,9 +252,22 @@ const json_t *checkpoint_scheduler_config(const struct checkpoint *c)
     return c->scheduler;
 }
 
-const char *checkpoint_tokenizer_dir(const struct checkpoint *c, int which)
+bool checkpoint_has_tokenizer(const struct checkpoint *c, int which)
 {
     return c->tokenizer[which != 0];
+}
+
+int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int *stop,
+                         struct tok **ret, struct dr_error *err)
+{
+    return c->tokenizer[which != 0]
+               ? tok_open_files(c->model, which ? "tokenizer_2" : "tokenizer", stop, ret, err)
+               : tok_open_builtin(which ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
+}
+
+void checkpoint_forget_texts(struct checkpoint *c)
+{
+    model_files_forget_texts(c->model);
 }
 
 bool checkpoint_int8(const struct checkpoint *c)
@@ -244,10 +299,13 @@ const char *checkpoint_warning(const struct checkpoint *c, size_t i)
 
 bool checkpoint_current(const struct checkpoint *c)
 {
-    for (size_t i = 0; i < c->n_files; i++)
-        if (!st_current(c->files[i]))
-            return false;
-    return true;
+    return model_files_current(c->model) && !checkpoint_check(c, NULL);
+}
+
+int checkpoint_digest(const struct checkpoint *c, const struct digest_options *opt,
+                      char ret_hex[SHA256_HEX], struct dr_error *err)
+{
+    return digest_files(c->model, opt, ret_hex, err);
 }
 
 int checkpoint_check(const struct checkpoint *c, struct dr_error *err)

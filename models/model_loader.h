@@ -20,13 +20,22 @@
 
 #include "models/arch.h"
 #include "models/component.h"
+#include "models/digest.h"
 #include "models/params.h"
+#include "models/tokenizers/clip_tokenizer.h"
 
 struct checkpoint;
 
 /* DR_ENOENT, DR_EFORMAT (broken file), DR_EUNSUPPORTED (a sound file that is no SDXL checkpoint, or
  * one whose configuration asks for what Darkroom does not do: err says what the file is). */
 int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err);
+/* The same where no file of it may lie outside of a root (NULL: anywhere); *stop (may be NULL)
+ * nonzero ends it with DR_ECANCELED. DR_EIO when files change while they are opened. */
+int checkpoint_open_in(const struct model_root *root, const char *path, const atomic_int *stop,
+                       struct checkpoint **ret, struct dr_error *err);
+/* Of a model whose path was looked at already; takes `model` over, also on failure. */
+int checkpoint_open_files(struct model_files *model, const atomic_int *stop,
+                          struct checkpoint **ret, struct dr_error *err);
 void checkpoint_close(struct checkpoint *c);
 
 /* All pointers below are the checkpoint's own. */
@@ -43,8 +52,13 @@ const struct vae_arch *checkpoint_vae_arch(const struct checkpoint *c);
 
 /* scheduler/scheduler_config.json as an object, or NULL: SDXL base's values hold. */
 const json_t *checkpoint_scheduler_config(const struct checkpoint *c);
-/* Folder with the tokenizer's files (which: 0 or 1), or NULL: the built-in CLIP table holds. */
-const char *checkpoint_tokenizer_dir(const struct checkpoint *c, int which);
+/* Whether it brings a tokenizer for an encoder (0 or 1); else the built-in CLIP table holds. */
+bool checkpoint_has_tokenizer(const struct checkpoint *c, int which);
+/* Opens that tokenizer, or the built-in one. */
+int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int *stop,
+                         struct tok **ret, struct dr_error *err);
+/* Gives memory back when no tokenizer will be opened any more. */
+void checkpoint_forget_texts(struct checkpoint *c);
 /* Whether weights of the UNet are of 8 bits (models/quantize.h). */
 bool checkpoint_int8(const struct checkpoint *c);
 /* force_zeros_for_empty_prompt of model_index.json. */
@@ -72,7 +86,12 @@ const char *checkpoint_warning(const struct checkpoint *c, size_t i);
  * failed (see base/mapguard.h): what was computed since is not to be trusted. Cheap. */
 int checkpoint_check(const struct checkpoint *c, struct dr_error *err);
 
-/* Whether its path still leads to the same weights: false when a file was changed or replaced. */
+/* Whether its path still leads to the same files: false when one of them, weights, configuration or
+ * tokenizer, was changed, replaced or removed, or when one appeared that would have been used. */
 bool checkpoint_current(const struct checkpoint *c);
+
+/* The digest of the files as they were opened: digest_files. */
+int checkpoint_digest(const struct checkpoint *c, const struct digest_options *opt,
+                      char ret_hex[SHA256_HEX], struct dr_error *err);
 
 #endif

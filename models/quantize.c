@@ -4,7 +4,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,12 +13,20 @@
 
 #include "backend/ops/int8.h"
 #include "base/alloc.h"
+#include "base/beneath.h"
 #include "models/checkpoint.h"
 #include "models/formats/safetensors_write.h"
 
-enum { CHUNK = 4 << 20, DEPTH = 4 };
+enum { CHUNK = 1 << 20, LEVELS = 256 };
+
+/* A file or folder of the copy. */
+struct quantize_made {
+    char *name; /* below the copy; "" is the copy itself */
+    struct stat st;
+};
 
 struct job {
+    struct quantize_copy *k;
     const struct checkpoint *c;
     const struct quantize_choice *choice;
     const atomic_int *stop;
@@ -78,19 +85,22 @@ static int list_items(const struct job *j, struct rewrite *w)
     return 0;
 }
 
-static int open_out(const struct job *j, struct rewrite *w, const char *path)
+/* Takes fd over. */
+static int open_out(const struct job *j, struct rewrite *w, int fd, const char *path)
 {
     const struct st_header *h = &w->st->header;
     struct st_metadata *m = dr_malloc(DR_TAG_FILE, (h->n_metadata + 1) * sizeof *m);
     size_t n = 0;
-    if (!m)
+    if (!m) {
+        close(fd);
         return no_memory(j);
+    }
     for (size_t i = 0; i < h->n_metadata; i++)
         if (strcmp(h->metadata[i].key, "darkroom.int8"))
             m[n++] = h->metadata[i];
     if (w->n > h->n_tensors)
         m[n++] = (struct st_metadata){ "darkroom.int8", j->choice->note };
-    int r = st_out_open(path, w->items, w->n, m, n, &w->out, j->err);
+    int r = st_out_open(fd, path, w->items, w->n, m, n, &w->out, j->err);
     dr_free(m);
     return r;
 }
@@ -128,13 +138,16 @@ static int put_int8(const struct job *j, struct rewrite *w, size_t i)
     return r;
 }
 
-static int rewrite_file(const struct job *j, const struct safetensors *st, const char *path)
+/* Takes fd over, a new file. */
+static int rewrite_file(const struct job *j, const struct safetensors *st, int fd, const char *path)
 {
     struct rewrite w = { .st = st, .out = { .fd = -1 } };
     arena_init(&w.names, DR_TAG_FILE, 64 << 10, 0);
     int r = list_items(j, &w);
     if (!r)
-        r = open_out(j, &w, path);
+        r = open_out(j, &w, fd, path);
+    else
+        close(fd);
     for (size_t i = 0; i < st->header.n_tensors && !r; i++)
         r = w.scale_of[i] ? put_int8(j, &w, i) : put_plain(j, &w, i);
     if (!r)
@@ -146,26 +159,187 @@ static int rewrite_file(const struct job *j, const struct safetensors *st, const
     return r;
 }
 
+/* ---- what the copy has made ---- */
+
+static int remember(const struct job *j, int fd, const char *name)
+{
+    struct quantize_copy *k = j->k;
+    if (k->n_made == k->cap_made) {
+        size_t cap = 2 * k->cap_made + 32;
+        struct quantize_made *more = dr_realloc(DR_TAG_FILE, k->made, cap * sizeof *more);
+        if (!more)
+            return no_memory(j);
+        k->made = more;
+        k->cap_made = cap;
+    }
+    struct quantize_made *m = &k->made[k->n_made];
+    m->name = dr_strdup(DR_TAG_FILE, name);
+    if (!m->name)
+        return no_memory(j);
+    if (fstat(fd, &m->st)) {
+        dr_free(m->name);
+        return dr_fail_errno(j->err, name, "examine");
+    }
+    k->n_made++;
+    return 0;
+}
+
+/* A new file `name` of the open folder `to`; relative is its name below the copy. */
+static int make_file(const struct job *j, int to, const char *name, const char *relative,
+                     int *ret_fd)
+{
+    int fd = openat(to, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return dr_fail_errno(j->err, relative, "create");
+    int r = remember(j, fd, relative);
+    if (r) {
+        close(fd);
+        unlinkat(to, name, 0);
+    }
+    *ret_fd = fd;
+    return r;
+}
+
+static int make_folder(const struct job *j, int to, const char *name, const char *relative,
+                       int *ret_fd)
+{
+    if (mkdirat(to, name, 0777))
+        return dr_fail_errno(j->err, relative, "make the folder");
+    int fd = openat(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int r = fd < 0 ? dr_fail_errno(j->err, relative, "open") : remember(j, fd, relative);
+    if (r && fd >= 0)
+        close(fd);
+    if (r)
+        unlinkat(to, name, AT_REMOVEDIR);
+    *ret_fd = fd;
+    return r;
+}
+
+/* The folder that `name`, below the copy, lies in; -1: gone. */
+static int open_parent(const struct quantize_copy *k, const char *name)
+{
+    char parent[DR_PATH_MAX];
+    size_t n = (size_t)(dr_path_base(name) - name);
+    snprintf(parent, sizeof parent, "%.*s", (int)n, name);
+    return dr_open_beneath(k->own, n ? parent : ".", O_PATH | O_DIRECTORY, 0);
+}
+
+static void remove_made(struct quantize_copy *k)
+{
+    for (size_t i = k->n_made; i-- > 0;) {
+        const struct quantize_made *m = &k->made[i];
+        int folder = *m->name ? open_parent(k, m->name) : k->folder;
+        if (folder >= 0)
+            dr_unlink_same(folder, *m->name ? dr_path_base(m->name) : k->temporary, &m->st);
+        if (*m->name && folder >= 0)
+            close(folder);
+    }
+}
+
 /* ---- the other files of a folder ---- */
 
-static int copy_file(const struct job *j, const char *from, const char *to)
+/* The folder of the copy that `name` will lie in, made if it is missing; to be closed. */
+static int place_of(const struct job *j, const char *name, int *ret_fd)
 {
-    struct dr_map map;
-    FILE *f = NULL;
-    int r = dr_map_open(&map, from, j->err);
-    if (!r && !(f = fopen(to, "wbxe")))
-        r = dr_fail_errno(j->err, to, "create");
-    for (size_t at = 0; !r && at < map.size; at += CHUNK) {
-        size_t n = map.size - at < CHUNK ? map.size - at : CHUNK;
-        r = stopped(j);
-        if (!r && fwrite(map.data + at, 1, n, f) != n)
-            r = dr_fail_errno(j->err, to, "write");
+    char part[DR_PATH_MAX];
+    int to = openat(j->k->own, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
+    if (to < 0)
+        return dr_fail_errno(j->err, j->k->path, "open");
+    for (const char *slash = name; !r && (slash = strchr(slash, '/')); slash++) {
+        snprintf(part, sizeof part, "%.*s", (int)(slash - name), name);
+        const char *base = dr_path_base(part);
+        int next = openat(to, base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (next < 0 && errno == ENOENT)
+            r = make_folder(j, to, base, part, &next);
+        else if (next < 0)
+            r = dr_fail_errno(j->err, part, "open");
+        close(to);
+        to = next;
     }
-    if (!r && (fflush(f) || fsync(fileno(f))))
-        r = dr_fail_errno(j->err, to, "write");
-    if (f && fclose(f) && !r)
-        r = dr_fail_errno(j->err, to, "write");
-    dr_map_close(&map);
+    *ret_fd = to;
+    return r;
+}
+
+/* Where an open file or folder really lies. */
+static int real_path(const struct job *j, int fd, char dst[DR_PATH_MAX])
+{
+    char link[40];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, dst, DR_PATH_MAX - 1);
+    if (n < 0)
+        return dr_fail_errno(j->err, link, "read");
+    dst[n] = '\0';
+    return 0;
+}
+
+/* Does `path` lie directly in the folder? */
+static bool lies_in(const char *path, const char *folder)
+{
+    size_t n = strlen(folder), base = (size_t)(dr_path_base(path) - path);
+    bool top = n == 1; /* "/" */
+    return !strncmp(path, folder, n) && base == n + !top && path[base - 1] == '/';
+}
+
+static bool lies_below(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+    return !strncmp(path, folder, n) && (n == 1 || path[n] == '/');
+}
+
+/* Is it a file beside the weights that the checkpoint uses, wherever they really lie? */
+static int beside_weights(const struct job *j, const char *path, bool *ret)
+{
+    char used[DR_PATH_MAX];
+    *ret = false;
+    for (size_t i = 0; !*ret && i < j->c->n_files; i++) {
+        int r = real_path(j, j->c->files[i]->map.fd, used);
+        if (r)
+            return r;
+        size_t n = (size_t)(dr_path_base(used) - used);
+        used[n > 1 ? n - 1 : n] = '\0';
+        *ret = lies_in(path, used);
+    }
+    return 0;
+}
+
+static int copy_bytes(const struct job *j, int from, int to, const char *relative, int64_t size)
+{
+    char *piece = dr_malloc(DR_TAG_FILE, CHUNK);
+    int r = piece ? 0 : no_memory(j);
+    for (int64_t at = 0; !r;) {
+        ssize_t n = pread(from, piece, CHUNK, at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            r = dr_fail_errno(j->err, relative, "read");
+        else if (at + n > size || (!n && at < size))
+            r = dr_fail(j->err, DR_EIO, "%s: changed while it was copied", relative);
+        if (r || !n)
+            break;
+        at += n;
+        for (ssize_t done = 0, w; !r && done < n; done += w) {
+            w = write(to, piece + done, (size_t)(n - done));
+            if (w < 0 && errno == EINTR)
+                w = 0;
+            else if (w < 0)
+                r = dr_fail_errno(j->err, relative, "write");
+        }
+        r = r ? r : stopped(j);
+    }
+    dr_free(piece);
+    return r;
+}
+
+/* `from` stays the caller's, whatever its position. */
+static int copy_file(const struct job *j, int from, int fd, const char *relative)
+{
+    struct stat st;
+    int r = fstat(from, &st) ? dr_fail_errno(j->err, relative, "examine")
+                             : copy_bytes(j, from, fd, relative, st.st_size);
+    if (!r && fsync(fd))
+        r = dr_fail_errno(j->err, relative, "write");
+    if (close(fd) && !r)
+        r = dr_fail_errno(j->err, relative, "write");
     return r;
 }
 
@@ -177,115 +351,204 @@ static const struct safetensors *used_file(const struct job *j, const char *rela
     return NULL;
 }
 
-/* Other variants and formats of the weights, which the checkpoint does not use. */
-static bool is_weights(const char *name)
+/* A new file of the copy with what `from` has, or with what becomes of weights. */
+static int copy_to(const struct job *j, int from, const char *name)
 {
-    static const char *const extensions[] = { ".safetensors", ".bin",  ".ckpt",
-                                              ".pt",          ".onnx", ".msgpack" };
-    for (size_t i = 0; i < sizeof extensions / sizeof *extensions; i++)
-        if (!strcmp(dr_path_extension(name), extensions[i]))
+    const struct safetensors *st = used_file(j, name);
+    int to, fd;
+    int r = place_of(j, name, &to);
+    if (r)
+        return r;
+    r = make_file(j, to, dr_path_base(name), name, &fd);
+    close(to);
+    if (r)
+        return r;
+    return st ? rewrite_file(j, st, fd, name) : copy_file(j, from, fd, name);
+}
+
+static bool is_licence(const char *name)
+{
+    static const char *const names[] = { "LICENSE", "LICENCE", "COPYING", "NOTICE" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strncasecmp(name, names[i], strlen(names[i])))
             return true;
     return false;
 }
 
-static int copy_folder(const struct job *j, const char *relative, const char *to, int depth);
-
-static int copy_entry(const struct job *j, const char *relative, const char *to, int depth)
+/* Nobody has read it, so a link may have brought anything: it must lie in the model's folder `top`
+ * or beside its weights. Opened first without reading, then by that descriptor. */
+static int copy_licence(const struct job *j, int top, const char *name)
 {
-    char from[DR_PATH_MAX], path[DR_PATH_MAX];
-    int r = dr_path_join(from, sizeof from, j->c->path, relative);
-    if (!r)
-        r = dr_path_join(path, sizeof path, to, relative);
-    if (r)
-        return dr_fail(j->err, r, "%s: the path is too long", relative);
-    const struct safetensors *st = used_file(j, relative);
-    if (st)
-        return rewrite_file(j, st, path);
-    if (!strcasecmp(relative, QUANTIZE_CARD))
+    char link[40], path[DR_PATH_MAX], folder[DR_PATH_MAX];
+    struct stat st;
+    bool ours = false;
+    int at = model_files_open_other(j->c->model, name, O_PATH), r = 0;
+    if (at < 0) /* a link to nowhere, or out of the models' folder */
         return 0;
-    if (dr_is_dir(from) && depth < DEPTH)
-        return mkdir(path, 0777) ? dr_fail_errno(j->err, path, "make the folder")
-                                 : copy_folder(j, relative, to, depth + 1);
-    return dr_is_file(from) && !is_weights(relative) ? copy_file(j, from, path) : 0;
+    if (!fstat(at, &st) && S_ISREG(st.st_mode)) {
+        r = real_path(j, at, path);
+        if (!r)
+            r = real_path(j, top, folder);
+        ours = !r && lies_below(path, folder);
+        if (!r && !ours)
+            r = beside_weights(j, path, &ours);
+    }
+    if (!r && ours) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", at);
+        int fd = open(link, O_RDONLY | O_CLOEXEC);
+        r = fd < 0 ? dr_fail_errno(j->err, name, "open") : copy_to(j, fd, name);
+        if (fd >= 0)
+            close(fd);
+    }
+    close(at);
+    return r;
 }
 
-/* Hidden entries stay behind: they are some program's own. */
-static int copy_folder(const struct job *j, const char *relative, const char *to, int depth)
+/* A licence goes with every copy. It lies beside model_index.json. */
+static int copy_licences(const struct job *j)
 {
-    char from[DR_PATH_MAX], name[DR_PATH_MAX];
-    int r = dr_path_join(from, sizeof from, j->c->path, relative);
-    DIR *dir = r ? NULL : opendir(from);
-    if (!dir)
-        return dr_fail_errno(j->err, from, "read the folder");
-    struct dirent *entry;
-    while (!r && (entry = readdir(dir))) {
-        if (entry->d_name[0] == '.')
-            continue;
-        r = dr_path_join(name, sizeof name, relative, entry->d_name);
-        r = r ? dr_fail(j->err, r, "%s: the path is too long", entry->d_name)
-              : copy_entry(j, name, to, depth);
+    int fd = model_files_open_other(j->c->model, ".", O_RDONLY | O_DIRECTORY), r = 0;
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (!dir) {
+        r = dr_fail_errno(j->err, j->c->path, "read the folder");
+        if (fd >= 0)
+            close(fd);
+        return r;
     }
+    for (struct dirent *entry; !r && (entry = readdir(dir));)
+        if (is_licence(entry->d_name))
+            r = copy_licence(j, dirfd(dir), entry->d_name);
     closedir(dir);
     return r;
 }
 
-/* ---- the whole ---- */
-
-static int make_temporary(const struct job *j, const char *path, char dst[DR_PATH_MAX])
+static int copy_folder(const struct job *j)
 {
-    int n = snprintf(dst, DR_PATH_MAX, "%s.XXXXXX", path);
-    if (n < 0 || n >= DR_PATH_MAX)
-        return dr_fail(j->err, DR_ELIMIT, "%s: the path is too long", path);
-    if (!mkdtemp(dst))
-        return dr_fail_errno(j->err, path, "make a folder beside");
-    if (chmod(dst, 0755))
-        return dr_fail_errno(j->err, dst, "open to readers");
-    if (j->c->folder)
-        return 0;
-    if (rmdir(dst)) /* only its name was wanted */
-        return dr_fail_errno(j->err, dst, "remove");
-    return 0;
+    const struct model_file *m;
+    int r = 0;
+    for (size_t i = 0; !r && (m = model_files_at(j->c->model, i)); i++)
+        if (m->kind == MODEL_FILE_PRESENT)
+            r = copy_to(j, m->fd, m->name);
+    return r ? r : copy_licences(j);
 }
 
-int quantize_write(const struct checkpoint *c, const struct quantize_choice *choice,
-                   const char *path, char ret_temporary[DR_PATH_MAX], const atomic_int *stop,
-                   struct dr_error *err)
+/* ---- the whole ---- */
+
+static bool same(const struct stat *a, const struct stat *b)
 {
-    struct job j = { c, choice, stop, err };
-    struct stat st;
-    if (!lstat(path, &st))
-        return dr_fail(err, DR_EINVAL, "%s: exists already", path);
-    int r = make_temporary(&j, path, ret_temporary);
-    if (r)
-        return r;
-    r = c->folder ? copy_folder(&j, "", ret_temporary, 0)
-                  : rewrite_file(&j, c->files[0], ret_temporary);
-    if (!r)
-        r = checkpoint_check(c, err);
-    if (r)
-        quantize_abandon(ret_temporary);
+    return a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
+/* Compares the folders above the copy's place with the model's. */
+static int check_apart(const struct quantize_copy *k, int source, const char *model,
+                       struct dr_error *err)
+{
+    struct stat own, at, below = { .st_ino = 0 };
+    int fd = openat(k->folder, ".", O_PATH | O_DIRECTORY | O_CLOEXEC), r = 0;
+    if (fstat(source, &own))
+        r = dr_fail_errno(err, model, "examine");
+    for (int i = 0; !r && i < LEVELS && fd >= 0; i++) {
+        if (fstat(fd, &at))
+            r = dr_fail_errno(err, k->path, "examine the folder of");
+        else if (same(&at, &own))
+            r = dr_fail_field(err, DR_EINVAL, "output", k->path,
+                              "a path outside of the model's own folder", NULL);
+        else if (same(&at, &below)) /* the top is above itself */
+            break;
+        below = at;
+        int up = openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        close(fd);
+        fd = up;
+    }
+    if (fd >= 0)
+        close(fd);
     return r;
 }
 
-int quantize_commit(const char *temporary, const char *path, struct dr_error *err)
+int quantize_check(const struct quantize_copy *k, const char *model, struct dr_error *err)
 {
-    struct stat st;
-    int r = renameat2(AT_FDCWD, temporary, AT_FDCWD, path, RENAME_NOREPLACE);
-    if (r && (errno == EINVAL || errno == ENOSYS) && lstat(path, &st))
-        r = rename(temporary, path);
-    return r ? dr_fail_errno(err, path, "give the conversion the name") : 0;
+    int fd = open(model, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOTDIR ? 0 : dr_fail_errno(err, model, "open");
+    int r = check_apart(k, fd, model, err);
+    close(fd);
+    return r;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+static int write_folder(const struct job *j)
 {
-    (void)st;
-    (void)type;
-    (void)at;
-    (void)remove(path);
+    struct quantize_copy *k = j->k;
+    k->own = dr_make_temporary(k->folder, dr_path_base(k->path), k->temporary);
+    int r = k->own < 0 ? dr_fail_errno(j->err, k->path, "make a folder beside")
+                       : remember(j, k->own, "");
+    if (r && *k->temporary)
+        unlinkat(k->folder, k->temporary, AT_REMOVEDIR);
+    return r ? r : copy_folder(j);
+}
+
+static int write_single(const struct job *j)
+{
+    struct quantize_copy *k = j->k;
+    int fd = dr_open_temporary(k->folder, dr_path_base(k->path), k->temporary);
+    if (fd < 0)
+        return dr_fail_errno(j->err, k->path, "create");
+    int r = remember(j, fd, "");
+    if (!r)
+        return rewrite_file(j, j->c->files[0], fd, k->path);
+    close(fd);
+    unlinkat(k->folder, k->temporary, 0);
+    return r;
+}
+
+void quantize_begin(struct quantize_copy *k, int folder, const char *path)
+{
+    *k = (struct quantize_copy){ .folder = folder, .path = path, .own = -1 };
+}
+
+int quantize_write(struct quantize_copy *k, const struct checkpoint *c,
+                   const struct quantize_choice *choice, const atomic_int *stop,
+                   struct dr_error *err)
+{
+    struct job j = { .k = k, .c = c, .choice = choice, .stop = stop, .err = err };
+    int r = c->folder ? write_folder(&j) : write_single(&j);
+    if (!r && !checkpoint_current(c))
+        r = dr_fail(err, DR_EIO, "%s: was changed while it was copied", c->path);
+    return r;
+}
+
+int quantize_add(struct quantize_copy *k, const char *name, const struct buf *text,
+                 struct dr_error *err)
+{
+    struct job j = { .k = k, .err = err };
+    struct dr_piece piece = { text->data, text->len };
+    int r = dr_create_file(k->own, name, &piece, 1, true, err);
+    int fd = r ? -1 : openat(k->own, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (!r)
+        r = fd < 0 ? dr_fail_errno(err, name, "open") : remember(&j, fd, name);
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
+
+int quantize_commit(struct quantize_copy *k, struct dr_error *err)
+{
+    if (dr_rename_new(k->folder, k->temporary, k->folder, dr_path_base(k->path)))
+        return errno == EEXIST ? dr_fail_field(err, DR_EINVAL, "output", k->path,
+                                               "a path where nothing is yet", NULL)
+                               : dr_fail_errno(err, k->path, "give the conversion the name");
+    fsync(k->folder); /* not every file system can: no error */
+    k->temporary[0] = '\0';
     return 0;
 }
 
-void quantize_abandon(const char *temporary)
+void quantize_end(struct quantize_copy *k)
 {
-    nftw(temporary, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    if (*k->temporary)
+        remove_made(k);
+    for (size_t i = 0; i < k->n_made; i++)
+        dr_free(k->made[i].name);
+    dr_free(k->made);
+    if (k->own >= 0)
+        close(k->own);
+    *k = (struct quantize_copy){ .own = -1 };
 }

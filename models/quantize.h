@@ -1,10 +1,19 @@
 /* quantize.h - a copy of a checkpoint with some weights in 8 bits.
  *
  * A chosen "X.weight" becomes I8, with "X.weight_scale" beside it: float32, one for each output
- * (backend/ops/int8.h says how they are rounded). Everything else of the files, and every other
- * file of a folder, is copied, but for weights that the checkpoint does not use and the folder's
- * card, which describes another model. The copy is made under a temporary name beside its place and
- * renamed when it is whole.
+ * (backend/ops/int8.h says how they are rounded). Everything else of the files is copied, and of a
+ * folder the files that belong to the model (models/model_files.h) and its licence, where that
+ * really lies in the folder or beside the weights (as in the cache of the Hugging Face hub); not
+ * its card, which describes another model. Where a file is a link the copy has a file.
+ *
+ * The copy is made under a temporary name beside its place, in a folder that stays open, and gets
+ * its name when it is whole. It remembers what it has made, and removes nothing else.
+ *
+ *     quantize_begin(&copy, folder, "/models/copy");
+ *     r = quantize_write(&copy, c, &choice, stop, err);
+ *     if (!r)
+ *         r = quantize_commit(&copy, err);
+ *     quantize_end(&copy);                               without a commit: removes it
  */
 #ifndef DR_MODELS_QUANTIZE_H
 #define DR_MODELS_QUANTIZE_H
@@ -13,6 +22,7 @@
 #include "models/model_loader.h"
 
 #define QUANTIZE_CARD "README.md"
+#define QUANTIZE_REPORT "int8_report.json"
 
 /* The chosen ones: a predicate over where a tensor's data lie in memory. */
 struct quantize_choice {
@@ -21,14 +31,29 @@ struct quantize_choice {
     const char *note; /* metadata "darkroom.int8" of the files */
 };
 
-/* Writes the copy for `path`, which must not exist, to a name of its own: ret_temporary. On failure
- * nothing is left. DR_EINVAL when there is something at `path`, DR_EIO when the disk is full,
- * DR_ECANCELED. */
-int quantize_write(const struct checkpoint *c, const struct quantize_choice *choice,
-                   const char *path, char ret_temporary[DR_PATH_MAX], const atomic_int *stop,
+struct quantize_made;
+
+struct quantize_copy {
+    int folder;          /* that the copy lies in; the caller's */
+    const char *path;    /* of the copy, for errors; its last part is the name */
+    char temporary[256]; /* its name in the folder until it is whole; "": none */
+    int own;             /* a copy that is a folder: its descriptor, else -1 */
+    struct quantize_made *made;
+    size_t n_made, cap_made;
+};
+
+void quantize_begin(struct quantize_copy *k, int folder, const char *path);
+/* DR_EINVAL for a place inside the model's folder: the copy would be a part of the model. */
+int quantize_check(const struct quantize_copy *k, const char *model, struct dr_error *err);
+/* DR_EIO when the disk is full or a file changes while it is copied, DR_ECANCELED. */
+int quantize_write(struct quantize_copy *k, const struct checkpoint *c,
+                   const struct quantize_choice *choice, const atomic_int *stop,
                    struct dr_error *err);
-/* Gives it its name; takes it away. */
-int quantize_commit(const char *temporary, const char *path, struct dr_error *err);
-void quantize_abandon(const char *temporary);
+/* One more file of a copy that is a folder. */
+int quantize_add(struct quantize_copy *k, const char *name, const struct buf *text,
+                 struct dr_error *err);
+/* DR_EINVAL when something of its name exists by now: nothing is replaced. */
+int quantize_commit(struct quantize_copy *k, struct dr_error *err);
+void quantize_end(struct quantize_copy *k);
 
 #endif

@@ -43,26 +43,44 @@ static const char *impostor(const uint8_t *bytes, size_t n)
     return NULL;
 }
 
+/* The map is guarded before the first byte is read: the file may be cut at any moment. */
+static int open_map(struct safetensors *st, const char *path, struct dr_error *err)
+{
+    int r = st->map.size ? mapguard_add(st->map.data, st->map.size, &st->guard, err) : 0;
+    if (r)
+        return r;
+    r = st_parse(st->map.data, st->map.size, st->map.size, path, &st->header, err);
+    if (r) {
+        const char *other = r == DR_ENOMEM ? NULL : impostor(st->map.data, st->map.size);
+        if (other)
+            r = dr_fail(err, DR_EFORMAT, "%s: not a safetensors file but %s", path, other);
+    }
+    if (mapguard_damaged(st->guard))
+        return dr_fail(err, DR_EIO, "%s: changed while it was read, or its disk failed", path);
+    if (!r && !(st->path = dr_strdup(DR_TAG_FILE, path)))
+        r = dr_fail(err, DR_ENOMEM, "%s: no memory for its name", path);
+    return r;
+}
+
+int st_open_fd(int fd, const char *path, struct safetensors *ret, struct dr_error *err)
+{
+    struct safetensors st = { .guard = -1 };
+    int r = dr_map_fd(&st.map, fd, path, err);
+    if (!r)
+        r = open_map(&st, path, err);
+    if (r)
+        st_close(&st);
+    else
+        *ret = st;
+    return r;
+}
+
 int st_open(const char *path, struct safetensors *ret, struct dr_error *err)
 {
     struct safetensors st = { .guard = -1 };
     int r = dr_map_open(&st.map, path, err);
-    if (r)
-        return r;
-    r = st_parse(st.map.data, st.map.size, st.map.size, path, &st.header, err);
-    if (r) {
-        const char *other = r == DR_ENOMEM ? NULL : impostor(st.map.data, st.map.size);
-        if (other)
-            r = dr_fail(err, DR_EFORMAT, "%s: not a safetensors file but %s", path, other);
-        goto out;
-    }
-    st.path = dr_strdup(DR_TAG_FILE, path);
-    if (!st.path) {
-        r = dr_fail(err, DR_ENOMEM, "%s: no memory for its name", path);
-        goto out;
-    }
-    r = mapguard_add(st.map.data, st.map.size, &st.guard, err);
-out:
+    if (!r)
+        r = open_map(&st, path, err);
     if (r)
         st_close(&st);
     else
@@ -106,11 +124,6 @@ const struct st_tensor *st_find(const struct st_header *h, const char *name)
 const void *st_data(const struct safetensors *st, const struct st_tensor *t)
 {
     return st->map.data + st->header.data_at + t->begin;
-}
-
-bool st_current(const struct safetensors *st)
-{
-    return dr_map_current(&st->map, st->path) && !mapguard_damaged(st->guard);
 }
 
 int st_check(const struct safetensors *st, struct dr_error *err)

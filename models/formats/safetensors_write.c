@@ -88,13 +88,13 @@ static int write_header(const struct st_out *out, struct buf *text, size_t n, st
     return r ? r : put_at(out->fd, out->path, PREFIX, text->data, text->len, err);
 }
 
-int st_out_open(const char *path, const struct st_item *items, size_t n,
+int st_out_open(int fd, const char *path, const struct st_item *items, size_t n,
                 const struct st_metadata *metadata, size_t n_metadata, struct st_out *ret,
                 struct dr_error *err)
 {
     struct buf text;
     buf_init(&text, DR_TAG_FILE, 0);
-    *ret = (struct st_out){ .fd = -1, .path = path };
+    *ret = (struct st_out){ .fd = fd, .path = path };
     ret->at = dr_malloc(DR_TAG_FILE, (n + 1) * sizeof *ret->at);
     json_t *header = json_object();
     int r = ret->at && header ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for a header");
@@ -102,10 +102,8 @@ int st_out_open(const char *path, const struct st_item *items, size_t n,
         r = header_json(items, n, metadata, n_metadata, ret->at, header, err);
     if (!r && jx_dump(header, &text) < 0)
         r = dr_fail(err, DR_ENOMEM, "out of memory for a header");
-    if (!r) {
-        ret->fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-        r = ret->fd < 0 ? dr_fail_errno(err, path, "create") : write_header(ret, &text, n, err);
-    }
+    if (!r)
+        r = write_header(ret, &text, n, err);
     json_decref(header);
     buf_free(&text);
     if (r)

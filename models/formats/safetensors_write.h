@@ -19,9 +19,9 @@ struct st_out {
     uint64_t *at;     /* [items + 1] bytes from the start of the file; owned */
 };
 
-/* Makes the file, which must not exist, and writes its header. Tensors lie in the order of the
- * items. DR_EIO with words when the disk is too small. */
-int st_out_open(const char *path, const struct st_item *items, size_t n,
+/* Writes the header into the new file `fd`, which is taken over, also after a failure; `path` is
+ * what errors call it. Tensors lie in the order of the items. DR_EIO when the disk is too small. */
+int st_out_open(int fd, const char *path, const struct st_item *items, size_t n,
                 const struct st_metadata *metadata, size_t n_metadata, struct st_out *ret,
                 struct dr_error *err);
 /* Bytes of item i from `offset` of it on; pieces in any order. */

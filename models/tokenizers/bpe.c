@@ -172,9 +172,9 @@ int bpe_add_merge(struct bpe *b, const char *left, size_t n_left, const char *ri
 {
     char joined[2 * BPE_MAX_TOKEN];
     int32_t l = bpe_find(b, left, n_left), r = bpe_find(b, right, n_right);
-    if (l < 0 || r < 0)
-        return dr_fail(err, DR_EFORMAT, "merge of '%.*s', which is not in the vocabulary",
-                       (int)(l < 0 ? n_left : n_right), l < 0 ? left : right);
+    if (l < 0 || r < 0) /* not quoted: the file may be anything */
+        return dr_fail(err, DR_EFORMAT, "the %s token is not in the vocabulary",
+                       l < 0 ? "first" : "second");
     memcpy(joined, left, n_left);
     memcpy(joined + n_left, right, n_right);
     int32_t id = bpe_find(b, joined, n_left + n_right);

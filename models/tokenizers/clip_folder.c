@@ -3,55 +3,81 @@
  * As in transformers 5.23, tokenizer.json supplies vocabulary and merges when it is there, else
  * vocab.json and merges.txt do; its normalizer and pre-tokenizer are not used, CLIP's own are.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "models/model_files.h"
 #include "models/tokenizers/clip_internal.h"
 #include "models/tokenizers/clip_special.h"
 
-enum { MAX_MERGES_BYTES = 32 << 20, LONG_NUMBER = 18 };
+enum { LONG_NUMBER = 18, STOP_EVERY = 4096 /* tokens or merges */ };
 
-static const struct jx_limits config_limits = { .bytes = 4 << 20, .depth = 16, .members = 100000 };
-static const struct jx_limits vocab_limits = { .bytes = 32 << 20, .depth = 4, .members = 2 << 20 };
-static const struct jx_limits whole_limits = { .bytes = 96 << 20, .depth = 32, .members = 8 << 20 };
+/* CLIP's own: 1 MB of vocabulary, 0.5 MB of merges, 3.6 MB of both. */
+enum file { CONFIG, WHOLE, VOCAB, MERGES, SPECIAL, ADDED, FILES };
+static const struct {
+    const char *name;
+    size_t bytes, depth, members;
+} known[FILES] = {
+    [CONFIG] = { "tokenizer_config.json", 4 << 20, 16, 100000 },
+    [WHOLE] = { "tokenizer.json", 32 << 20, 32, 1 << 20 },
+    [VOCAB] = { "vocab.json", 16 << 20, 4, 1 << 20 },
+    [MERGES] = { "merges.txt", 8 << 20, 0, 0 },
+    [SPECIAL] = { "special_tokens_map.json", 4 << 20, 16, 100000 },
+    [ADDED] = { "added_tokens.json", 4 << 20, 16, 100000 },
+};
 
 struct folder {
-    const char *path;
+    struct model_files *model;
+    const char *path; /* relative to the model; "" */
+    const atomic_int *stop;
     struct special_files files;
     json_t *vocab; /* vocab.json */
 };
 
-/* DIR/NAME in dst; DR_ENOENT without an error text when there is no such file. */
-static int locate(const struct folder *f, const char *name, char dst[DR_PATH_MAX],
+static int name_of(const struct folder *f, enum file which, char dst[DR_PATH_MAX],
+                   struct dr_error *err)
+{
+    int r = dr_path_join(dst, DR_PATH_MAX, f->path, known[which].name);
+    return r ? dr_fail(err, r, "%s: the path is too long", f->path) : 0;
+}
+
+static struct jx_limits limits_of(const struct folder *f, enum file which)
+{
+    return (struct jx_limits){ .bytes = known[which].bytes,
+                               .depth = known[which].depth,
+                               .members = known[which].members,
+                               .unquoted = true,
+                               .stop = f->stop };
+}
+
+/* NULL when there is no such file. */
+static int locate(const struct folder *f, enum file which, const struct model_file **ret,
                   struct dr_error *err)
 {
-    int r = dr_path_join(dst, DR_PATH_MAX, f->path, name);
-    if (r)
-        return dr_fail(err, r, "%s: the path is too long", f->path);
-    return dr_is_file(dst) ? 0 : DR_ENOENT;
+    char name[DR_PATH_MAX];
+    int r = name_of(f, which, name, err);
+    return r ? r : model_files_find(f->model, name, known[which].bytes, ret, err);
 }
 
 /* A JSON object from a file of the folder, NULL when there is none. */
-static int read_object(const struct folder *f, const char *name, const struct jx_limits *limits,
-                       json_t **ret_object, struct dr_error *err)
+static int read_object(const struct folder *f, enum file which, json_t **ret_object,
+                       struct dr_error *err)
 {
-    char path[DR_PATH_MAX];
-    json_t *value;
-    int r = locate(f, name, path, err);
-    if (r == DR_ENOENT)
-        return 0;
-    if (r || (r = jx_parse_file(path, limits, &value, err)))
-        return r;
-    if (!json_is_object(value)) {
-        r = dr_fail(err, DR_EFORMAT, "%s: %s, expected an object", path, jx_kind(value));
-        json_decref(value);
-        return r;
-    }
-    *ret_object = value;
-    return 0;
+    char name[DR_PATH_MAX];
+    struct jx_limits limits = limits_of(f, which);
+    int r = name_of(f, which, name, err);
+    return r ? r : model_files_json(f->model, name, true, &limits, ret_object, err);
+}
+
+static int stopped(const struct folder *f, size_t i, struct dr_error *err)
+{
+    return i % STOP_EVERY == 0 && f->stop && atomic_load(f->stop)
+               ? dr_fail(err, DR_ECANCELED, "%s: reading it was stopped", f->path)
+               : 0;
 }
 
 /* transformers writes an absent model_max_length as 10^30, which is no JSON integer of 64 bits:
@@ -82,20 +108,22 @@ static void shorten_integers(char *text, size_t n)
 
 static int read_config(struct folder *f, struct dr_error *err)
 {
-    char path[DR_PATH_MAX];
-    struct buf text;
-    int r = locate(f, "tokenizer_config.json", path, err);
-    if (r)
-        return r == DR_ENOENT ? 0 : r;
-    buf_init(&text, DR_TAG_TOKENIZER, 0);
-    r = dr_read_file(path, config_limits.bytes, &text, err);
-    if (!r) {
-        shorten_integers(text.data, text.len);
-        r = jx_parse(buf_text(&text), text.len, &config_limits, path, &f->files.config, err);
-    }
-    buf_free(&text);
+    const struct model_file *file;
+    struct jx_limits limits = limits_of(f, CONFIG);
+    int r = locate(f, CONFIG, &file, err);
+    if (r || !file)
+        return r;
+    char *text = dr_malloc(DR_TAG_TOKENIZER, file->bytes + 1);
+    if (!text)
+        return dr_fail(err, DR_ENOMEM, "%s: no memory to read it", file->path);
+    memcpy(text, file->text, file->bytes);
+    text[file->bytes] = '\0';
+    shorten_integers(text, file->bytes);
+    r = jx_parse(text, file->bytes, &limits, file->path, &f->files.config, err);
+    dr_free(text);
     if (!r && !json_is_object(f->files.config))
-        r = dr_fail(err, DR_EFORMAT, "%s: %s, expected an object", path, jx_kind(f->files.config));
+        r = dr_fail(err, DR_EFORMAT, "%s: %s, expected an object", file->path,
+                    jx_kind(f->files.config));
     return r;
 }
 
@@ -103,21 +131,23 @@ static int read_files(struct folder *f, struct dr_error *err)
 {
     int r = read_config(f, err);
     if (!r)
-        r = read_object(f, "tokenizer.json", &whole_limits, &f->files.whole, err);
+        r = read_object(f, WHOLE, &f->files.whole, err);
     if (!r && !f->files.whole)
-        r = read_object(f, "vocab.json", &vocab_limits, &f->vocab, err);
+        r = read_object(f, VOCAB, &f->vocab, err);
     if (r || json_object_get(f->files.config, "added_tokens_decoder"))
         return r;
-    r = read_object(f, "special_tokens_map.json", &config_limits, &f->files.special, err);
+    r = read_object(f, SPECIAL, &f->files.special, err);
     if (!r)
-        r = read_object(f, "added_tokens.json", &config_limits, &f->files.legacy, err);
+        r = read_object(f, ADDED, &f->files.legacy, err);
     return r;
 }
 
-static int load_vocab(struct tok *tok, const json_t *vocab, const char *file, struct dr_error *err)
+static int load_vocab(struct tok *tok, const struct folder *f, const json_t *vocab,
+                      const char *file, struct dr_error *err)
 {
     const char *key;
     json_t *value;
+    size_t i = 0;
     if (!json_object_size(vocab))
         return dr_fail(err, DR_EFORMAT, "%s: no vocabulary", file);
     json_object_foreach((json_t *)vocab, key, value)
@@ -125,7 +155,9 @@ static int load_vocab(struct tok *tok, const json_t *vocab, const char *file, st
         if (!json_is_integer(value))
             return dr_fail(err, DR_EFORMAT, "%s: token '%s' has %s, expected an id", file, key,
                            jx_kind(value));
-        int r = bpe_add_token(&tok->bpe, key, strlen(key), json_integer_value(value), err);
+        int r = stopped(f, i++, err);
+        if (!r)
+            r = bpe_add_token(&tok->bpe, key, strlen(key), json_integer_value(value), err);
         if (r)
             return dr_while(err, r, "reading %s", file);
     }
@@ -138,8 +170,7 @@ static int load_merge(struct tok *tok, const json_t *merge, struct dr_error *err
     if (json_is_string(merge)) {
         const char *text = json_string_value(merge), *space = strchr(text, ' ');
         if (!space || strchr(space + 1, ' '))
-            return dr_fail(err, DR_EFORMAT, "'%s', expected two tokens with a space between them",
-                           text);
+            return dr_fail(err, DR_EFORMAT, "expected two tokens with a space between them");
         return bpe_add_merge(&tok->bpe, text, (size_t)(space - text), space + 1, strlen(space + 1),
                              err);
     }
@@ -150,13 +181,13 @@ static int load_merge(struct tok *tok, const json_t *merge, struct dr_error *err
                          json_string_value(right), json_string_length(right), err);
 }
 
-static int load_whole(struct tok *tok, const json_t *whole, struct dr_error *err)
+static int load_whole(struct tok *tok, const struct folder *f, struct dr_error *err)
 {
     static const char file[] = "tokenizer.json";
     json_t *model, *vocab, *merges, *merge;
     const char *type = "BPE";
     size_t i;
-    int r = jx_get_object(whole, file, "model", &model, err);
+    int r = jx_get_object(f->files.whole, file, "model", &model, err);
     if (!r)
         r = jx_opt_string(model, "tokenizer.json: model", "type", &type, err);
     if (!r && strcmp(type, "BPE"))
@@ -166,38 +197,38 @@ static int load_whole(struct tok *tok, const json_t *whole, struct dr_error *err
     if (!r)
         r = jx_get_array(model, "tokenizer.json: model", "merges", &merges, err);
     if (!r)
-        r = load_vocab(tok, vocab, file, err);
+        r = load_vocab(tok, f, vocab, file, err);
     if (r)
         return r;
-    json_array_foreach(merges, i, merge) if ((r = load_merge(tok, merge, err))) return dr_while(
-        err, r, "reading %s, merge %zu", file, i + 1);
+    json_array_foreach(merges, i, merge)
+    {
+        r = stopped(f, i, err);
+        if (!r)
+            r = load_merge(tok, merge, err);
+        if (r)
+            return dr_while(err, r, "reading %s, merge %zu", file, i + 1);
+    }
     return 0;
 }
 
 static int load_merges(struct tok *tok, const struct folder *f, struct dr_error *err)
 {
-    char path[DR_PATH_MAX];
-    struct buf text;
-    int r = locate(f, "merges.txt", path, err);
-    if (r)
-        return r == DR_ENOENT ? dr_fail(err, r, "%s: no such file", path) : r;
-    buf_init(&text, DR_TAG_TOKENIZER, 0);
-    r = dr_read_file(path, MAX_MERGES_BYTES, &text, err);
+    const struct model_file *file;
+    int r = locate(f, MERGES, &file, err);
+    if (!r && !file)
+        r = dr_fail(err, DR_ENOENT, "%s: no such file", known[MERGES].name);
     if (!r)
-        r = utf8_check(buf_text(&text), text.len, path, err);
-    if (!r)
-        r = tok_parse_merges(tok, buf_text(&text), text.len, "merges.txt", err);
-    buf_free(&text);
-    return r;
+        r = utf8_check(file->text, file->bytes, file->path, err);
+    return r ? r : tok_parse_merges(tok, file->text, file->bytes, known[MERGES].name, err);
 }
 
 static int load_model(struct tok *tok, const struct folder *f, struct dr_error *err)
 {
     if (f->files.whole)
-        return load_whole(tok, f->files.whole, err);
+        return load_whole(tok, f, err);
     if (!f->vocab)
-        return dr_fail(err, DR_ENOENT, "%s: neither tokenizer.json nor vocab.json", f->path);
-    int r = load_vocab(tok, f->vocab, "vocab.json", err);
+        return dr_fail(err, DR_ENOENT, "neither tokenizer.json nor vocab.json");
+    int r = load_vocab(tok, f, f->vocab, known[VOCAB].name, err);
     return r ? r : load_merges(tok, f, err);
 }
 
@@ -245,12 +276,21 @@ static int name_and_add(struct tok *tok, const struct folder *f, struct dr_error
     return r;
 }
 
-int tok_open_folder(const char *folder, struct tok **ret_tok, struct dr_error *err)
+int tok_find_files(struct model_files *model, const char *folder, struct dr_error *err)
 {
-    struct folder f = { .path = folder };
+    struct folder f = { .model = model, .path = folder };
+    const struct model_file *file;
+    int r = 0;
+    for (int i = 0; !r && i < FILES; i++)
+        r = locate(&f, (enum file)i, &file, err);
+    return r;
+}
+
+int tok_open_files(struct model_files *model, const char *folder, const atomic_int *stop,
+                   struct tok **ret_tok, struct dr_error *err)
+{
+    struct folder f = { .model = model, .path = folder, .stop = stop };
     struct tok *tok;
-    if (!dr_is_dir(folder))
-        return dr_fail(err, DR_ENOENT, "%s: no such folder", folder);
     jx_init();
     int r = tok_new(&tok, err);
     if (r)
@@ -265,8 +305,21 @@ int tok_open_folder(const char *folder, struct tok **ret_tok, struct dr_error *e
     json_decref(f.vocab);
     if (r) {
         tok_free(tok);
-        return dr_while(err, r, "loading the tokenizer in %s", folder);
+        return dr_while(err, r, "loading the tokenizer in %s%s%s", model_files_path(model),
+                        *folder ? "/" : "", folder);
     }
     *ret_tok = tok;
     return 0;
+}
+
+int tok_open_folder(const char *folder, struct tok **ret_tok, struct dr_error *err)
+{
+    struct model_files *model;
+    int r = model_files_open(NULL, folder, &model, err);
+    if (r)
+        return r;
+    r = model_files_is_folder(model) ? tok_open_files(model, "", NULL, ret_tok, err)
+                                     : dr_fail(err, DR_ENOENT, "%s: no such folder", folder);
+    model_files_close(model);
+    return r;
 }

@@ -429,12 +429,38 @@ static int order_tokens(struct special *s, struct dr_error *err)
     return r;
 }
 
+/* Lists are compared with each other entry by entry, so none may be long. */
+static int check_lengths(const struct special *s, const struct special_files *files,
+                         struct dr_error *err)
+{
+    const struct {
+        const char *what;
+        size_t n;
+    } lists[] = {
+        { "added_tokens.json", json_object_size(files->legacy) },
+        { "tokenizer_config.json: added_tokens_decoder",
+          json_object_size(json_object_get(files->config, "added_tokens_decoder")) },
+        { "tokenizer.json: added_tokens",
+          json_array_size(json_object_get(files->whole, "added_tokens")) },
+        { "extra_special_tokens", json_array_size(s->extra[0]) },
+        { "extra_special_tokens", json_array_size(s->extra[1]) },
+        { "additional_special_tokens", json_array_size(s->late_extra) },
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++)
+        if (lists[i].n > ADDED_MAX)
+            return dr_fail(err, DR_ELIMIT, "%s: %zu tokens, at most %d expected", lists[i].what,
+                           lists[i].n, ADDED_MAX);
+    return 0;
+}
+
 int special_collect(struct special *s, const struct special_files *files, struct dr_error *err)
 {
     static const enum special_name needed[] = { SPECIAL_BOS, SPECIAL_EOS, SPECIAL_UNK,
                                                 SPECIAL_PAD };
     int r = name_tokens(s, files, err);
     find_extra(s, files);
+    if (!r)
+        r = check_lengths(s, files, err);
     if (!r)
         r = number_tokens(s, files, err);
     if (!r)

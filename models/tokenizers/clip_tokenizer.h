@@ -19,6 +19,7 @@
 #ifndef DR_MODELS_TOKENIZERS_CLIP_TOKENIZER_H
 #define DR_MODELS_TOKENIZERS_CLIP_TOKENIZER_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -44,10 +45,18 @@ enum tok_builtin {
     TOK_BUILTIN_COUNT
 };
 
+struct model_files;
+
 /* A folder of the diffusers layout: tokenizer.json, or vocab.json and merges.txt; and when present
  * tokenizer_config.json, special_tokens_map.json, added_tokens.json. Errors name the file, and the
  * entry or line. Takes tens of milliseconds and some 5 MB for CLIP's table. tok_free the result. */
 int tok_open_folder(const char *folder, struct tok **ret_tok, struct dr_error *err);
+/* The same as a part of a model: `folder` is relative to it. *stop (may be NULL) nonzero ends it
+ * with DR_ECANCELED. */
+int tok_open_files(struct model_files *model, const char *folder, const atomic_int *stop,
+                   struct tok **ret_tok, struct dr_error *err);
+/* Makes all files that a tokenizer may consist of part of the model's list, there or not. */
+int tok_find_files(struct model_files *model, const char *folder, struct dr_error *err);
 
 /* From share/tokenizers/clip/. */
 int tok_open_builtin(enum tok_builtin which, struct tok **ret_tok, struct dr_error *err);

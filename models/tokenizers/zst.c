@@ -9,11 +9,13 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 
-static int decompress(const struct dr_map *map, const char *path, size_t maximum, char **ret_data,
+enum { LARGEST = 16 << 20 }; /* of a shipped file, compressed */
+
+static int decompress(const struct buf *file, const char *path, size_t maximum, char **ret_data,
                       size_t *ret_size, struct dr_error *err)
 {
-    unsigned long long size = ZSTD_getFrameContentSize(map->data, map->size);
-    if (!map->size || size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN)
+    unsigned long long size = ZSTD_getFrameContentSize(file->data, file->len);
+    if (!file->len || size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN)
         return dr_fail(err, DR_EFORMAT, "%s: not a zstd frame of known size", path);
     if (size > maximum)
         return dr_fail(err, DR_ELIMIT, "%s: %llu bytes when decompressed, at most %zu expected",
@@ -21,7 +23,7 @@ static int decompress(const struct dr_map *map, const char *path, size_t maximum
     char *data = dr_malloc(DR_TAG_TOKENIZER, (size_t)size + 1);
     if (!data)
         return dr_fail(err, DR_ENOMEM, "%s: no memory for %llu bytes", path, size);
-    size_t got = ZSTD_decompress(data, (size_t)size, map->data, map->size);
+    size_t got = ZSTD_decompress(data, (size_t)size, file->data, file->len);
     if (ZSTD_isError(got) || got != size) {
         dr_free(data);
         return dr_fail(err, DR_EFORMAT, "%s: %s", path,
@@ -37,13 +39,14 @@ int zst_read_share(const char *relative, size_t maximum, char **ret_data, size_t
                    struct dr_error *err)
 {
     char path[DR_PATH_MAX];
-    struct dr_map map;
+    struct buf file;
     int r = dr_share_path(path, sizeof path, relative, err);
     if (r)
         return r;
-    if ((r = dr_map_open(&map, path, err)))
-        return r;
-    r = decompress(&map, path, maximum, ret_data, ret_size, err);
-    dr_map_close(&map);
+    buf_init(&file, DR_TAG_TOKENIZER, 0);
+    r = dr_read_file(path, LARGEST, &file, err);
+    if (!r)
+        r = decompress(&file, path, maximum, ret_data, ret_size, err);
+    buf_free(&file);
     return r;
 }

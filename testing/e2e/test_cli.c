@@ -390,9 +390,18 @@ static void stages_are_dumped_and_loaded(void **state)
     program_free(&p);
     assert_true(dr_is_file("new/dump/latents_init.npy"));
     assert_true(dr_is_file("new/dump/image.npy"));
-    /* another seed with the first one's noise */
+    /* stages of one run are never mixed with, or replaced by, another's */
+    static const char *const again[] = { "generate", "validate", "plan" };
+    for (size_t i = 0; i < sizeof again / sizeof *again; i++) {
+        program_run(&p, 2, again[i], "-m", program_model(), "-px", "-W64", "-H48", "--dump-stages",
+                    "new/dump", NULL);
+        assert_non_null(strstr(program_err(&p), "without stages of an earlier run"));
+        program_free(&p);
+    }
+    /* another seed with the first one's noise, through a link */
+    assert_int_equal(symlink("dump/latents_init.npy", "new/noise.npy"), 0);
     program_run(&p, 0, QUICK, "-s", "2", "-q", "-o", "b.png", "--no-metadata", "--load-stage",
-                "latents_init=new/dump/latents_init.npy", NULL);
+                "latents_init=new/noise.npy", NULL);
     program_free(&p);
     program_run(&p, 0, QUICK, "-s", "1", "-q", "-o", "c.png", "--no-metadata", NULL);
     program_free(&p);

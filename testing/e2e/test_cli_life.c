@@ -270,6 +270,8 @@ static void an_output_that_cannot_be_written_is_a_failure(void **state)
             snprintf(line, sizeof line, "\"$D\" %s %s </dev/null 2>err", verbs[i], ways[k][0]);
             must_fail(line, ways[k][1]);
         }
+    must_fail("\"$D\" bench --only op_layer_norm_1280 >/dev/full 2>err", "No space left");
+    must_fail("\"$D\" check --cache >&- 2>err", "Bad file descriptor");
     must_fail("\"$D\" worker --version >&- 2>err", "stdout is closed");
     /* nothing to write there: nothing wrong */
     assert_int_equal(shell("\"$D\" generate -m $M -px -W64 -H64 --steps 1 -ob.png <&- >&- 2>&-"),

@@ -8,10 +8,12 @@
  */
 #include "testing/helpers/test.h"
 
+#include <dirent.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/fs.h"
 #include "base/json.h"
@@ -145,6 +147,21 @@ struct one {
     int evaluations;
 };
 
+/* Stages are never replaced, so those of the run before are removed. */
+static void empty(const char *folder)
+{
+    char path[2200];
+    DIR *dir = opendir(folder);
+    struct dirent *entry;
+    while (dir && (entry = readdir(dir))) {
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (strstr(entry->d_name, ".npy"))
+            assert_int_equal(unlink(path), 0);
+    }
+    if (dir)
+        closedir(dir);
+}
+
 /* The request with a dump folder; stages named in `from` (NULL-terminated) come from the reference.
  */
 static json_t *request_of(const struct one *c, const char *const *from)
@@ -152,6 +169,7 @@ static json_t *request_of(const struct one *c, const char *const *from)
     json_t *data = json_deep_copy(c->request), *loads = json_object();
     json_object_set_new(data, "model", json_string(c->bench->model));
     json_object_set_new(data, "dump_stages", json_string(c->ours));
+    empty(c->ours);
     json_object_set_new(data, "precision", json_string("f32"));
     for (; from && *from; from++) {
         bool counted = !strcmp(*from, "model_input") || !strcmp(*from, "pred");
@@ -217,6 +235,7 @@ static void each_step(struct one *c)
     check(c->name, "worst sampler step", worst, STAGE_LIMIT);
     json_object_set_new(json_object_get(data, "load_stage"), last,
                         json_string(stage_path(c->theirs, "latents", c->evaluations - 1)));
+    empty(c->ours);
     generate(c->bench, data);
     check(c->name, "decoded picture",
           distance(stage_path(c->ours, "image", -1), stage_path(c->theirs, "image", -1)),

@@ -1,9 +1,15 @@
 /* .npy files: a round trip of each type, numpy's own bytes, and headers that lie. */
 #include "testing/helpers/test.h"
 
+#include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/npy.h"
@@ -166,6 +172,97 @@ static void broken_files_are_refused(void **state)
     assert_int_equal(npy_save(file_path(), NPY_F32, NULL, 9, "", &err), DR_EINVAL);
 }
 
+/* A float array of n elements, opened: nothing of its data is read yet. */
+static struct npy_file open_array(int64_t n)
+{
+    struct npy_file f;
+    struct dr_error err;
+    float *data = calloc((size_t)n, sizeof *data);
+    assert_non_null(data);
+    assert_int_equal(npy_save(file_path(), NPY_F32, &n, 1, data, &err), 0);
+    free(data);
+    int fd = open(file_path(), O_RDONLY);
+    assert_true(fd >= 0);
+    if (npy_open(fd, file_path(), &f, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(f.array.count, n);
+    return f;
+}
+
+static void files_that_change_are_errors(void **state)
+{
+    (void)state;
+    enum { N = 3 << 18 }; /* 3 MiB: more than one read */
+    static float data[N];
+    struct dr_error err;
+    atomic_int stop = 1;
+    struct npy_file f = open_array(N);
+    assert_int_equal(npy_read(&f, data, &stop, &err), DR_ECANCELED);
+    assert_int_equal(npy_read(&f, data, NULL, &err), 0);
+    assert_int_equal(truncate(file_path(), 2 << 20), 0);
+    assert_int_equal(npy_read(&f, data, NULL, &err), DR_EIO);
+    assert_non_null(strstr(err.text, "a.npy: became shorter"));
+    assert_int_equal(truncate(file_path(), 10 << 20), 0);
+    assert_int_equal(npy_read(&f, data, NULL, &err), DR_EIO);
+    assert_non_null(strstr(err.text, "changed"));
+    npy_close(&f);
+    npy_close(&f);
+    f = open_array(N); /* same length, other contents */
+    int fd = open(file_path(), O_WRONLY);
+    struct timespec times[2] = { { 0, UTIME_OMIT }, { 1, 0 } };
+    assert_int_equal(pwrite(fd, "xxxx", 4, 1 << 20), 4);
+    assert_int_equal(futimens(fd, times), 0);
+    close(fd);
+    assert_int_equal(npy_read(&f, data, NULL, &err), DR_EIO);
+    npy_close(&f);
+}
+
+/* A file that says it has 2 GiB, and has, costs its header as long as nobody reads it. */
+static void a_large_file_costs_nothing(void **state)
+{
+    (void)state;
+    struct dr_error err;
+    struct npy_file f = open_array(1);
+    struct buf b;
+    buf_init(&b, DR_TAG_TEST, 0);
+    npy_close(&f);
+    assert_int_equal(dr_read_file(file_path(), 4096, &b, NULL), 0);
+    char *shape = strstr(b.data + 10, "(1,), }           ");
+    assert_non_null(shape);
+    memcpy(shape, "(536870912,), }", 15);
+    assert_int_equal(dr_write_file(file_path(), b.data, 128, NULL), 0);
+    assert_int_equal(truncate(file_path(), 128 + ((off_t)1 << 31)), 0);
+    buf_free(&b);
+    dr_alloc_reset_peak();
+    size_t before = dr_alloc_stats_all().bytes;
+    if (npy_open(open(file_path(), O_RDONLY), file_path(), &f, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(f.array.count, 1 << 29);
+    npy_close(&f);
+    assert_true(dr_alloc_stats(DR_TAG_FILE).peak < before + 4096);
+    assert_int_equal(unlink(file_path()), 0);
+}
+
+static void only_regular_files_are_read(void **state)
+{
+    (void)state;
+    struct npy_file f;
+    struct dr_error err;
+    static const char *const odd[] = { "/dev/null", "/dev/zero", "/" };
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        int fd = open(odd[i], O_RDONLY);
+        assert_true(fd >= 0);
+        assert_int_equal(npy_open(fd, odd[i], &f, &err), DR_EINVAL);
+        assert_int_equal(f.fd, -1);
+        assert_int_equal(fcntl(fd, F_GETFD), -1); /* closed */
+    }
+    struct npy a;
+    unlink(file_path());
+    assert_int_equal(mkfifo(file_path(), 0600), 0);
+    assert_int_equal(npy_load(file_path(), &a, &err), DR_EINVAL); /* does not wait for a writer */
+    assert_int_equal(unlink(file_path()), 0);
+}
+
 static int scenario(void *ctx, struct dr_error *err)
 {
     struct npy a = { .data = NULL };
@@ -182,9 +279,11 @@ static void survives_no_memory(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(every_type_goes_round),    cmocka_unit_test(bytes_are_numpys),
-    cmocka_unit_test(any_order_of_keys),        cmocka_unit_test(lying_headers_are_refused),
-    cmocka_unit_test(broken_files_are_refused), cmocka_unit_test(survives_no_memory),
+    cmocka_unit_test(every_type_goes_round),      cmocka_unit_test(bytes_are_numpys),
+    cmocka_unit_test(any_order_of_keys),          cmocka_unit_test(lying_headers_are_refused),
+    cmocka_unit_test(broken_files_are_refused),   cmocka_unit_test(files_that_change_are_errors),
+    cmocka_unit_test(a_large_file_costs_nothing), cmocka_unit_test(only_regular_files_are_read),
+    cmocka_unit_test(survives_no_memory),
 };
 
 int main(int argc, char **argv)

@@ -101,6 +101,32 @@ static void what_is_finished_is_kept(void **state)
     assert_int_equal(rmdir("new/place"), -1);
 }
 
+static void nothing_is_replaced_by_what_is_kept(void **state)
+{
+    (void)state;
+    char name[256];
+    enter("used");
+    struct private_folder p = make("place");
+    struct dr_error err = { 0 };
+    assert_false(private_find_stage("place", name));
+    assert_int_equal(mkdir("place", 0777), 0);
+    assert_int_equal(dr_write_file("place/notes.txt", "mine", 4, NULL), 0);
+    assert_int_equal(dr_write_file("place/my_array.npy", "mine", 4, NULL), 0);
+    assert_false(private_find_stage("place", name));
+    assert_int_equal(dr_write_file("place/pred_000.npy", "older", 5, NULL), 0);
+    assert_true(private_find_stage("place", name));
+    assert_string_equal(name, "pred_000.npy");
+    put(&p, "pred_000.npy");
+    assert_int_equal(private_keep(&p, "place", &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "place/pred_000.npy: exists already"));
+    private_remove(&p);
+    struct buf b;
+    buf_init(&b, DR_TAG_TEST, 0);
+    assert_int_equal(dr_read_file("place/pred_000.npy", 100, &b, NULL), 0);
+    assert_string_equal(buf_text(&b), "older");
+    buf_free(&b);
+}
+
 /* A child that makes a folder and is killed while it holds it. */
 static void killed_run(char path[DR_PATH_MAX])
 {
@@ -226,6 +252,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(it_lies_where_its_results_will),
     cmocka_unit_test(a_file_is_no_folder),
     cmocka_unit_test(what_is_finished_is_kept),
+    cmocka_unit_test(nothing_is_replaced_by_what_is_kept),
     cmocka_unit_test(the_next_run_removes_what_a_killed_one_left),
     cmocka_unit_test(folders_of_the_user_are_never_removed),
     cmocka_unit_test(files_of_the_user_in_it_stay),

@@ -23,7 +23,7 @@ static void open_fixture(struct fixture *f)
     memset(f, 0, sizeof *f);
     odd_must(&f->odd, ODD_CPU, "scalar", 1);
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
-        if (tok_open_folder(checkpoint_tokenizer_dir(f->odd.ckpt, i), &f->tok[i], &err))
+        if (checkpoint_tokenizer(f->odd.ckpt, i, NULL, &f->tok[i], &err))
             fail_msg("%s", err.text);
         f->encoders.text[i] = f->odd.clip[i];
         f->encoders.tokens[i] = f->tok[i];

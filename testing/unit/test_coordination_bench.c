@@ -121,7 +121,7 @@ static void networks_run(void **state)
     struct backend *be;
     struct bench_model m;
     assert_int_equal(backend_open_cpu(NULL, &be, NULL), 0);
-    bench_model_init(&m, be, test_source("share/models/tiny"));
+    bench_model_init(&m, be, NULL, test_source("share/models/tiny"));
     for (int i = 0; (name = bench_network_name(i)); i++) {
         struct bench_network *b;
         struct dr_error err = { 0 };

@@ -1,5 +1,6 @@
 /* test_inference_weights.c - a model's packed weights: made once, found again, never trusted
- * blindly, and done without where they cannot be kept. On processors with a kernel set that packs.
+ * blindly, and done without where they cannot be kept. With the first kernel set that packs; on
+ * processors without one, with a set of tests.
  */
 #include "testing/helpers/test.h"
 
@@ -11,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backend/cpu/emulated/packing.h"
 #include "backend/pack.h"
 #include "base/log.h"
 #include "base/mapguard.h"
@@ -24,11 +26,11 @@ enum { WIDTH = 32, HEIGHT = 16, BYTES = 3 * WIDTH * HEIGHT };
 struct start {
     struct pack_store store;
     atomic_int stop;
-    int hashed, packed;
+    int hashed, verified, packed;
     double last; /* fraction of the packing */
     double stop_at;
     unsigned char picture[BYTES];
-    char warning[400];
+    char warning[400], news[400];
     bool from_pack;
     struct dr_error err;
 };
@@ -38,6 +40,7 @@ static struct backend *open_packing(int threads)
     const struct weight_desc desc = { WEIGHT_LINEAR, .in = 8, .out = 8, .parts = 1 };
     const char *name;
     bool usable;
+    packing_set_add();
     for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
         struct backend *be;
         struct backend_options options = { .kernels = name, .threads = threads };
@@ -47,7 +50,7 @@ static struct backend *open_packing(int threads)
             return be;
         backend_close(be);
     }
-    skip();
+    fail();
     return NULL;
 }
 
@@ -89,6 +92,11 @@ static void on_progress(void *ctx, const char *what, double fraction)
         assert_int_equal(s->packed, 0);
         return;
     }
+    if (!strcmp(what, "verifying")) {
+        s->verified++;
+        assert_int_equal(s->packed, 0);
+        return;
+    }
     assert_string_equal(what, "packing");
     assert_true(s->last <= fraction);
     s->packed++;
@@ -97,8 +105,11 @@ static void on_progress(void *ctx, const char *what, double fraction)
         atomic_store(&s->stop, 1);
 }
 
-static int draw(struct pipeline *p, unsigned char *dst, struct dr_error *err)
+static int draw_watched(struct pipeline *p,
+                        void (*step)(void *ctx, int evaluation, int evaluations, double seconds),
+                        void *ctx, unsigned char *dst, struct dr_error *err)
 {
+    struct job_events events = { .step = step, .ctx = ctx };
     struct request q;
     struct job job;
     struct memory_plan plan;
@@ -114,7 +125,7 @@ static int draw(struct pipeline *p, unsigned char *dst, struct dr_error *err)
     if (!r) {
         r = job_plan(p, &job, 0, 0, NULL, &plan, err);
         if (!r)
-            r = job_run(p, &job, &plan, NULL, NULL, &image, &timing, err);
+            r = job_run(p, &job, &plan, step ? &events : NULL, NULL, &image, &timing, err);
         job_release(&job);
     }
     if (!r) {
@@ -125,6 +136,11 @@ static int draw(struct pipeline *p, unsigned char *dst, struct dr_error *err)
     return r;
 }
 
+static int draw(struct pipeline *p, unsigned char *dst, struct dr_error *err)
+{
+    return draw_watched(p, NULL, NULL, dst, err);
+}
+
 /* Opens, draws, closes. */
 static int start_on(struct start *s, struct backend *be, const char *path)
 {
@@ -132,13 +148,14 @@ static int start_on(struct start *s, struct backend *be, const char *path)
     struct pipeline_options options = {
         .stop = &s->stop, .store = &s->store, .progress = on_progress, .ctx = s
     };
-    s->hashed = s->packed = 0;
+    s->hashed = s->verified = s->packed = 0;
     s->last = 0;
     memset(s->picture, 0, sizeof s->picture);
     int r = pipeline_open(path, be, &options, &p, &s->err);
     if (r)
         return r;
     snprintf(s->warning, sizeof s->warning, "%s", p->warning);
+    snprintf(s->news, sizeof s->news, "%s", p->news);
     s->from_pack = p->pack != NULL;
     r = draw(p, s->picture, &s->err);
     pipeline_close(p);
@@ -173,7 +190,7 @@ static void the_second_start_packs_nothing(void **state)
     assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
 
     must_start(&s, be);
-    assert_true(s.packed == 0 && s.from_pack && !s.warning[0]);
+    assert_true(s.packed == 0 && s.verified > 0 && s.from_pack && !s.warning[0] && !s.news[0]);
     assert_memory_equal(s.picture, bare.picture, BYTES);
     assert_int_equal(entries(&s, path), 1);
     assert_int_equal(test_blocks(), blocks);
@@ -203,6 +220,24 @@ static void packs_do_not_depend_on_threads(void **state)
     buf_free(&bytes[1]);
 }
 
+/* One bit, and the times of the file as before but for that of change. */
+static void flip(const char *path, off_t at)
+{
+    struct stat st;
+    char byte;
+    usleep(20000); /* times of files are kept in steps */
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(chmod(path, 0600), 0);
+    int fd = open(path, O_RDWR);
+    assert_true(fd >= 0);
+    assert_int_equal(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, at), 1);
+    struct timespec times[2] = { st.st_atim, st.st_mtim };
+    assert_int_equal(futimens(fd, times), 0);
+    close(fd);
+}
+
 static void a_damaged_pack_is_made_again(void **state)
 {
     (void)state;
@@ -216,17 +251,19 @@ static void a_damaged_pack_is_made_again(void **state)
     whole = s;
     assert_int_equal(entries(&s, path), 1);
     assert_int_equal(stat(path, &st), 0);
-    for (int damage = 0; damage < 3; damage++) {
-        assert_int_equal(chmod(path, 0600), 0);
-        int fd = open(path, O_RDWR);
-        assert_true(fd >= 0);
-        if (damage == 0)
-            assert_int_equal(ftruncate(fd, st.st_size / 2), 0);
-        else
-            assert_int_equal(pwrite(fd, "?", 1, damage == 1 ? 30 : st.st_size - 100), 1);
-        close(fd);
+    /* the header, the index, a blob at the begin, in the middle and at the end */
+    const off_t places[] = { 30, st.st_size - 100, 4096, st.st_size / 2,
+                             st.st_size - (st.st_size >> 4) };
+    for (int damage = -1; damage < 5; damage++) {
+        if (damage < 0) {
+            assert_int_equal(chmod(path, 0600), 0);
+            assert_int_equal(truncate(path, st.st_size / 2), 0);
+        } else {
+            flip(path, places[damage]);
+        }
         must_start(&s, be);
         assert_true(s.packed > 0 && s.from_pack && !s.warning[0]);
+        assert_non_null(strstr(s.news, "made again"));
         assert_memory_equal(s.picture, whole.picture, BYTES);
         assert_int_equal(entries(&s, path), 1);
         assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
@@ -258,6 +295,173 @@ static void a_pack_cut_under_a_job_is_made_again(void **state)
     assert_true(s.packed > 0 && s.from_pack);
     assert_memory_equal(s.picture, whole.picture, BYTES);
     backend_close(be);
+}
+
+/* ---- a model that stays loaded ---- */
+
+static void copy_file(const char *from, const char *to)
+{
+    struct buf bytes;
+    buf_init(&bytes, DR_TAG_TEST, 0);
+    assert_int_equal(dr_read_file(from, 1 << 28, &bytes, NULL), 0);
+    assert_int_equal(dr_write_file(to, bytes.data, bytes.len, NULL), 0);
+    buf_free(&bytes);
+}
+
+struct kept {
+    struct start start;
+    struct backend *be;
+    struct pipeline_manager *m;
+    struct pipeline *p;
+};
+
+/* As a worker serves a request: planned, made ready, drawn. */
+static void serve(struct kept *k)
+{
+    struct start *s = &k->start;
+    struct pipeline_options options = { .store = &s->store, .progress = on_progress, .ctx = s };
+    struct pipeline_options plan = options;
+    plan.plan_only = true;
+    s->hashed = s->verified = s->packed = 0;
+    s->last = 0;
+    if (pipeline_manager_get(k->m, model(), k->be, &plan, &k->p, &s->err) ||
+        pipeline_manager_ready(k->m, &options, &s->err) || draw(k->p, s->picture, &s->err))
+        fail_msg("%s", s->err.text);
+    snprintf(s->news, sizeof s->news, "%s", k->p->news);
+    k->p->news[0] = '\0';
+}
+
+static void begin_serving(struct kept *k, char path[DR_PATH_MAX])
+{
+    fresh_store(&k->start);
+    k->be = open_packing(2);
+    assert_int_equal(pipeline_manager_new(&k->m, NULL), 0);
+    serve(k);
+    assert_int_equal(entries(&k->start, path), 1);
+    serve(k);
+    assert_true(k->start.packed == 0 && k->start.verified == 0);
+}
+
+static void end_serving(struct kept *k)
+{
+    pipeline_manager_free(k->m);
+    backend_close(k->be);
+}
+
+static void change_between_jobs(struct kept *k, const char *path, int change)
+{
+    char other[DR_PATH_MAX + 8];
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    snprintf(other, sizeof other, "%s/copy", test_dir());
+    if (change < 3) {
+        flip(path, change == 0 ? 5000 : change == 1 ? st.st_size / 2 : st.st_size - 9000);
+    } else if (change == 3) {
+        assert_int_equal(unlink(path), 0);
+    } else if (change == 4) { /* as check --cache does */
+        flip(path, 5000);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(pack_remove(path, &st, NULL), 0);
+    } else if (change == 5) { /* another process put a damaged one there */
+        copy_file(path, other);
+        flip(other, 5000);
+        assert_int_equal(rename(other, path), 0);
+    } else {
+        assert_int_equal(chmod(path, 0600), 0);
+        assert_int_equal(truncate(path, 8192), 0);
+    }
+    (void)k;
+}
+
+/* Whatever happens to the file between two jobs, the second draws what the first drew. */
+static void a_pack_that_changes_between_jobs_is_made_again(void **state)
+{
+    (void)state;
+    static struct kept k;
+    unsigned char first[BYTES];
+    char path[DR_PATH_MAX];
+    struct pack_facts facts;
+    assert_int_equal(mapguard_install(NULL), 0);
+    begin_serving(&k, path);
+    memcpy(first, k.start.picture, BYTES);
+    for (int change = 0; change < 7; change++) {
+        change_between_jobs(&k, path, change);
+        serve(&k);
+        if (!k.start.packed || memcmp(first, k.start.picture, BYTES))
+            fail_msg("change %d: packed %d", change, k.start.packed);
+        bool removed = change == 3 || change == 4;
+        assert_int_equal(strstr(k.start.news, "made again") != NULL, !removed);
+        assert_int_equal(entries(&k.start, path), 1);
+        assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
+        serve(&k);
+        assert_true(k.start.packed == 0 && k.start.verified == 0 && !k.start.news[0]);
+    }
+    end_serving(&k);
+}
+
+/* What only touches the file costs a look at its bytes, once. */
+static void a_pack_that_is_touched_is_verified(void **state)
+{
+    (void)state;
+    static struct kept k;
+    char path[DR_PATH_MAX], other[DR_PATH_MAX + 8];
+    begin_serving(&k, path);
+    usleep(20000);
+    assert_int_equal(chmod(path, 0640), 0);
+    serve(&k);
+    assert_true(k.start.packed == 0 && k.start.verified > 0 && !k.start.news[0]);
+    serve(&k);
+    assert_true(k.start.packed == 0 && k.start.verified == 0);
+    /* a whole one in its place, as another maker puts it there */
+    snprintf(other, sizeof other, "%s/copy", test_dir());
+    copy_file(path, other);
+    assert_int_equal(rename(other, path), 0);
+    serve(&k);
+    assert_true(k.start.packed == 0 && k.start.verified > 0 && !k.start.news[0]);
+    /* another process that starts with it does not touch it */
+    struct start s = k.start;
+    must_start(&s, k.be);
+    serve(&k);
+    assert_true(k.start.verified == 0);
+    end_serving(&k);
+}
+
+struct flipping {
+    const char *path;
+    off_t at;
+    bool done;
+};
+
+static void flip_under_the_job(void *ctx, int evaluation, int evaluations, double seconds)
+{
+    struct flipping *f = ctx;
+    (void)evaluation;
+    (void)evaluations;
+    (void)seconds;
+    if (!f->done)
+        flip(f->path, f->at);
+    f->done = true;
+}
+
+/* The picture is not given out, and the next one is right. */
+static void a_pack_that_changes_under_a_job_fails_it(void **state)
+{
+    (void)state;
+    static struct kept k;
+    unsigned char first[BYTES], picture[BYTES];
+    char path[DR_PATH_MAX];
+    struct dr_error err = { 0 };
+    begin_serving(&k, path);
+    memcpy(first, k.start.picture, BYTES);
+    struct flipping f = { .path = path, .at = 5000 };
+    assert_int_equal(draw_watched(k.p, flip_under_the_job, &f, picture, &err), DR_EIO);
+    assert_true(f.done);
+    assert_non_null(strstr(err.text, "damaged"));
+    assert_int_equal(entries(&k.start, path), 0);
+    serve(&k);
+    assert_true(k.start.packed > 0);
+    assert_memory_equal(first, k.start.picture, BYTES);
+    end_serving(&k);
 }
 
 /* A pack under the right name with the right key, whose blobs are not those that are asked for. */
@@ -463,7 +667,7 @@ static void two_first_starts_at_once(void **state)
     (void)state;
     static struct both b[2];
     char path[DR_PATH_MAX];
-    backend_close(open_packing(1)); /* skips here, not in a thread */
+    packing_set_add();
     fresh_store(&b[0].start);
     fresh_store(&b[1].start);
     b[1].start.store = b[0].start.store;
@@ -476,15 +680,6 @@ static void two_first_starts_at_once(void **state)
     assert_true(b[0].start.from_pack && b[1].start.from_pack);
     assert_memory_equal(b[0].start.picture, b[1].start.picture, BYTES);
     assert_int_equal(entries(&b[0].start, path), 1);
-}
-
-static void copy_file(const char *from, const char *to)
-{
-    struct buf bytes;
-    buf_init(&bytes, DR_TAG_TEST, 0);
-    assert_int_equal(dr_read_file(from, 1 << 28, &bytes, NULL), 0);
-    assert_int_equal(dr_write_file(to, bytes.data, bytes.len, NULL), 0);
-    buf_free(&bytes);
 }
 
 /* One start finds a damaged pack and waits in its warning, the log being full; meanwhile another
@@ -560,6 +755,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(packs_do_not_depend_on_threads),
         cmocka_unit_test(a_damaged_pack_is_made_again),
         cmocka_unit_test(a_pack_cut_under_a_job_is_made_again),
+        cmocka_unit_test(a_pack_that_changes_between_jobs_is_made_again),
+        cmocka_unit_test(a_pack_that_is_touched_is_verified),
+        cmocka_unit_test(a_pack_that_changes_under_a_job_fails_it),
         cmocka_unit_test(a_pack_of_other_blobs_is_made_again),
         cmocka_unit_test(without_a_folder_weights_are_private),
         cmocka_unit_test(a_stop_while_packing_leaves_nothing),

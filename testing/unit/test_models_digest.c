@@ -1,4 +1,4 @@
-/* test_models_digest.c - digests of files and folders, and what is remembered of them. */
+/* test_models_digest.c - digests of models' files, and what is remembered of them. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +28,27 @@ static void settle(void)
     nanosleep(&(struct timespec){ .tv_nsec = 150 * 1000 * 1000 }, NULL);
 }
 
+/* Of a file; of a folder whose files "a" and "b/c" are the model's, the first of them a text. */
+static int digest_path(const char *path, const struct digest_options *opt, char hex[SHA256_HEX],
+                       struct dr_error *err)
+{
+    struct model_files *m;
+    const struct model_file *f;
+    int r = model_files_open(NULL, path, &m, err);
+    if (r)
+        return r;
+    bool folder = model_files_is_folder(m);
+    r = model_files_need(m, folder ? "b/c" : "", 0, &f, err);
+    if (!r && folder)
+        r = model_files_need(m, "a", 1000, &f, err);
+    if (!r && folder)
+        r = model_files_find(m, "absent", 1000, &f, err);
+    if (!r)
+        r = digest_files(m, opt, hex, err);
+    model_files_close(m);
+    return r;
+}
+
 static void of_a_file(void **state)
 {
     (void)state;
@@ -40,29 +61,83 @@ static void of_a_file(void **state)
     assert_int_equal(digest_path(temporary("absent"), NULL, hex, &err), DR_ENOENT);
 }
 
-/* (printf 'a 1 %s\n' $(printf x | sha256sum | cut -c-64); printf 'b/c 3 %s\n' $(printf abc |
- * sha256sum | cut -c-64)) | sha256sum */
+/* (printf 'darkroom model 2\n'; printf 'a 1 %s\n' $(printf x | sha256sum | cut -c-64); printf 'b/c
+ * 3 %s\n' $(printf abc | sha256sum | cut -c-64)) | sha256sum */
 static void of_a_folder(void **state)
 {
     (void)state;
     static const char expected[] =
-        "22280bd7601414a685fbc6194d9cd7fd974cbf855b266d78b6af3e7a810ae928";
+        "ec347c03de180233510132529f09691281b2bba5fa289d039025eec547b3879f";
     char hex[SHA256_HEX];
     struct dr_error err;
     struct digest_options opt = { .cache = "" };
     test_write_text(temporary("folder/b/c"), "abc");
     test_write_text(temporary("elsewhere"), "x");
-    assert_int_equal(symlink("../elsewhere", temporary("folder/a")),
-                     0);                                          /* a link to a file counts */
-    assert_int_equal(symlink("..", temporary("folder/loop")), 0); /* one to a folder does not */
-    assert_int_equal(mkfifo(temporary("folder/pipe"), 0600), 0);
+    assert_int_equal(symlink("../elsewhere", temporary("folder/a")), 0);
     uint64_t blocks = test_blocks();
     assert_int_equal(digest_path(temporary("folder"), &opt, hex, &err), 0);
     assert_string_equal(hex, expected);
     assert_int_equal(test_blocks(), blocks);
-    test_write_text(temporary("folder/b/c"), "abd");
+    test_write_text(temporary("folder/README.md"), "not the model's"); /* nor links to nowhere */
+    assert_int_equal(symlink("/nowhere", temporary("folder/dangling")), 0);
+    assert_int_equal(mkfifo(temporary("folder/pipe"), 0600), 0);
+    assert_int_equal(digest_path(temporary("folder"), &opt, hex, &err), 0);
+    assert_string_equal(hex, expected);
+    test_write_text(temporary("elsewhere"), "y");
     assert_int_equal(digest_path(temporary("folder"), &opt, hex, &err), 0);
     assert_string_not_equal(hex, expected);
+}
+
+/* A component that is a link counts by what was opened behind it. */
+static void of_a_folder_with_links(void **state)
+{
+    (void)state;
+    char hex[2][SHA256_HEX];
+    struct dr_error err;
+    struct digest_options opt = { .cache = "" };
+    test_write_text(temporary("linked/a"), "x");
+    test_write_text(temporary("one/c"), "abc");
+    test_write_text(temporary("other/c"), "abd");
+    for (int i = 0; i < 2; i++) {
+        unlink(temporary("linked/b"));
+        assert_int_equal(symlink(i ? "../other" : "../one", temporary("linked/b")), 0);
+        assert_int_equal(digest_path(temporary("linked"), &opt, hex[i], &err), 0);
+    }
+    assert_string_not_equal(hex[0], hex[1]);
+}
+
+/* What was opened is hashed, whatever the path leads to by then; what is written into it is an
+ * error for weights, and does not reach a text, which was hashed as it was read. */
+static void of_what_was_opened(void **state)
+{
+    (void)state;
+    char before[SHA256_HEX], hex[SHA256_HEX];
+    struct dr_error err;
+    struct digest_options opt = { .cache = "" };
+    struct model_files *m;
+    const struct model_file *f;
+    test_write_text(temporary("opened/a"), "x");
+    test_write_text(temporary("opened/b/c"), "abc");
+    assert_int_equal(digest_path(temporary("opened"), &opt, before, &err), 0);
+    assert_int_equal(model_files_open(NULL, temporary("opened"), &m, &err), 0);
+    assert_int_equal(model_files_need(m, "a", 1000, &f, &err), 0);
+    assert_int_equal(model_files_need(m, "b/c", 0, &f, &err), 0);
+    test_write_text(temporary("new"), "abd");
+    assert_int_equal(rename(temporary("new"), temporary("opened/b/c")), 0);
+    int fd = open(temporary("opened/a"), O_WRONLY);
+    assert_int_equal(write(fd, "y", 1), 1);
+    close(fd);
+    assert_int_equal(digest_files(m, &opt, hex, &err), 0);
+    assert_string_equal(hex, before);
+    assert_false(model_files_current(m));
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", f->fd);
+    settle();
+    fd = open(link, O_WRONLY);
+    assert_int_equal(write(fd, "z", 1), 1);
+    close(fd);
+    assert_int_equal(digest_files(m, &opt, hex, &err), DR_EIO);
+    model_files_close(m);
 }
 
 struct seen {
@@ -203,16 +278,22 @@ static void short_of_memory(void **state)
 {
     (void)state;
     test_write_text(temporary("oom/a"), "a");
-    test_write_text(temporary("oom/b"), "b");
+    test_write_text(temporary("oom/b/c"), "b");
     settle();
     test_oom_walk(digest_both, NULL);
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(of_a_file),     cmocka_unit_test(of_a_folder),
-    cmocka_unit_test(remembered),    cmocka_unit_test(fresh_files_are_not_remembered),
-    cmocka_unit_test(damaged_cache), cmocka_unit_test(cache_stays_small),
-    cmocka_unit_test(stopped),       cmocka_unit_test(short_of_memory),
+    cmocka_unit_test(of_a_file),
+    cmocka_unit_test(of_a_folder),
+    cmocka_unit_test(of_a_folder_with_links),
+    cmocka_unit_test(of_what_was_opened),
+    cmocka_unit_test(remembered),
+    cmocka_unit_test(fresh_files_are_not_remembered),
+    cmocka_unit_test(damaged_cache),
+    cmocka_unit_test(cache_stays_small),
+    cmocka_unit_test(stopped),
+    cmocka_unit_test(short_of_memory),
 };
 
 int main(int argc, char **argv)

@@ -5,7 +5,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -43,18 +45,32 @@ static const char *in_dir(const char *name)
     return path;
 }
 
+/* What happens before a conversion's commit. */
+static void (*before_commit)(const char *to);
+
 static int convert(const char *from, const char *to, const atomic_int *stop, struct dr_error *err)
 {
-    char temporary[DR_PATH_MAX];
+    struct quantize_copy copy;
     struct checkpoint *c;
+    char folder[DR_PATH_MAX];
     int r = checkpoint_open(from, &c, err);
     if (r)
         return r;
+    snprintf(folder, sizeof folder, "%.*s", (int)(dr_path_base(to) - to), to);
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     struct quantize_choice choice = { is_layer, c, "a note" };
-    r = quantize_write(c, &choice, to, temporary, stop, err);
-    if (!r && (r = quantize_commit(temporary, to, err)))
-        quantize_abandon(temporary);
+    quantize_begin(&copy, fd, to);
+    r = quantize_check(&copy, from, err);
+    if (!r)
+        r = quantize_write(&copy, c, &choice, stop, err);
+    if (!r && before_commit)
+        before_commit(to);
+    if (!r)
+        r = quantize_commit(&copy, err);
+    quantize_end(&copy);
     checkpoint_close(c);
+    if (fd >= 0)
+        close(fd);
     return r;
 }
 
@@ -144,6 +160,48 @@ static void copies_of_folders(void **state)
     assert_true(dr_is_file(in_dir("copy/tokenizer/vocab.json")));
 }
 
+static void put_text(const char *path, const char *text)
+{
+    assert_int_equal(dr_write_file(path, text, strlen(text), NULL), 0);
+}
+
+static void run(const char *command)
+{
+    if (system(command))
+        fail_msg("%s", command);
+}
+
+/* The model's files and its licence, links as what they lead to; nothing else. */
+static void copies_are_of_the_models_files(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct stat st;
+    char command[1000];
+    snprintf(command, sizeof command,
+             "cd '%s' && cp -r '%s' from && mv from/vae vae && ln -s ../vae from/vae && mv "
+             "from/tokenizer/vocab.json words && ln -s ../../words from/tokenizer/vocab.json && "
+             "mkfifo from/unet/pipe && ln -s /nowhere from/dangling && mkdir from/pictures",
+             test_dir(), test_source("testing/golden/odd/model"));
+    run(command);
+    put_text(in_dir("from/LICENSE.md"), "free");
+    put_text(in_dir("from/README.md"), "a card");
+    put_text(in_dir("from/pictures/a.png"), "x");
+    put_text(in_dir("from/unet/other.bin"), "x");
+    if (convert(in_dir("from"), in_dir("to"), NULL, &err))
+        fail_msg("%s", err.text);
+    check_copy(in_dir("from"), in_dir("to"));
+    assert_int_equal(lstat(in_dir("to/vae"), &st), 0);
+    assert_true(S_ISDIR(st.st_mode));
+    assert_int_equal(lstat(in_dir("to/tokenizer/vocab.json"), &st), 0);
+    assert_true(S_ISREG(st.st_mode));
+    assert_int_equal(dr_is_file(in_dir("to/LICENSE.md")), true);
+    static const char *const absent[] = { "to/README.md", "to/pictures", "to/unet/other.bin",
+                                          "to/unet/pipe", "to/dangling" };
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
+        assert_int_equal(lstat(in_dir(absent[i]), &st), -1);
+}
+
 static int entries(const char *path)
 {
     int n = 0;
@@ -166,10 +224,143 @@ static void leaves_nothing_behind(void **state)
                      DR_ECANCELED);
     assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("wide.safetensors"), NULL, &err),
                      DR_EINVAL);
-    assert_non_null(strstr(err.text, "exists already"));
-    assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("no/such/place"), NULL, &err),
-                     DR_ENOENT);
+    assert_non_null(strstr(err.text, "nothing is yet"));
+    assert_true(convert(in_dir("wide.safetensors"), in_dir("no/such/place"), NULL, &err) < 0);
     assert_int_equal(entries(test_dir()), before);
+}
+
+static void put(const char *name, const char *text)
+{
+    FILE *f = fopen(in_dir(name), "w");
+    assert_non_null(f);
+    assert_true(fputs(text, f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+static void link_to(const char *target, const char *name)
+{
+    assert_int_equal(symlink(target, in_dir(name)), 0);
+}
+
+static void take_the_name(const char *to)
+{
+    FILE *f = fopen(to, "w");
+    assert_non_null(f);
+    assert_true(fputs("mine", f) >= 0);
+    assert_int_equal(fclose(f), 0);
+}
+
+/* Somebody puts files of his own into the folder that is being made. */
+static void add_a_file(const char *to)
+{
+    char command[2000];
+    snprintf(command, sizeof command, "for d in %s.*.tmp.d; do echo x > $d/theirs; done", to);
+    assert_int_equal(system(command), 0);
+    take_the_name(to);
+}
+
+static void nothing_that_came_meanwhile_is_harmed(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    sgm_save(&sgm_tiny, false, in_dir("wide.safetensors"));
+    int before = entries(test_dir());
+    before_commit = take_the_name;
+    assert_int_equal(convert(in_dir("wide.safetensors"), in_dir("late.safetensors"), NULL, &err),
+                     DR_EINVAL);
+    assert_non_null(strstr(err.text, "nothing is yet"));
+    struct stat st;
+    assert_int_equal(stat(in_dir("late.safetensors"), &st), 0);
+    assert_int_equal(st.st_size, 4);
+    assert_int_equal(entries(test_dir()), before + 1);
+    before_commit = add_a_file;
+    assert_int_equal(convert(test_source("testing/golden/odd/model"), in_dir("late"), NULL, &err),
+                     DR_EINVAL);
+    before_commit = NULL;
+    assert_int_equal(stat(in_dir("late"), &st), 0);
+    assert_int_equal(st.st_size, 4);
+    char command[600];
+    snprintf(command, sizeof command, "test \"$(cd %s/late.*.tmp.d && find . -type f)\" = ./theirs",
+             test_dir());
+    assert_int_equal(system(command), 0);
+}
+
+/* A model whose files lie as in the cache of the Hugging Face hub, and links to elsewhere. */
+static void links_bring_nothing_from_outside(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    char command[1200];
+    assert_int_equal(mkdir(in_dir("hub"), 0777) | mkdir(in_dir("secret"), 0777), 0);
+    put("secret/words", "secret words");
+    snprintf(command, sizeof command,
+             "cd %s/hub && mkdir blobs && cp -r %s model && cd model && i=0 && "
+             "for f in $(find . -type f -printf '%%P\\n'); do i=$((i+1)); mv $f ../blobs/$i; "
+             "ln -s $(echo $f | sed 's,[^/]*/,../,g;s,[^/]*$,,')../blobs/$i $f; done && "
+             "cp -rL scheduler ../elsewhere && rm -r scheduler && ln -s ../elsewhere scheduler && "
+             "find . -type l | grep -q . && ls vae/ > /dev/null",
+             test_dir(), test_source("testing/golden/odd/model"));
+    assert_int_equal(system(command), 0);
+    /* a licence of the hub's, one of the folder's, and links to elsewhere */
+    put("hub/blobs/licence", "free");
+    link_to("../blobs/licence", "hub/model/LICENSE");
+    put("hub/model/vae/terms", "more");
+    link_to("vae/terms", "hub/model/NOTICE");
+    static const char *const elsewhere[][2] = {
+        { "../../secret/words", "hub/model/LICENSE.txt" },
+        { "/etc/passwd", "hub/model/COPYING" },
+        { "/proc/self/environ", "hub/model/LICENCE" },
+        { "nowhere", "hub/model/NOTICE.txt" },
+        { "../../secret", "hub/model/LICENSES" },
+        { "/dev/zero", "hub/model/COPYING.0" },
+        { "COPYING.0", "hub/model/COPYING.1" },
+        { ".", "hub/model/notices" },
+        { "../../secret/words", "hub/model/notes.txt" },
+    };
+    enum { N = sizeof elsewhere / sizeof *elsewhere };
+    for (int i = 0; i < N; i++)
+        link_to(elsewhere[i][0], elsewhere[i][1]);
+    assert_int_equal(mkfifo(in_dir("hub/model/LICENSE.pipe"), 0600), 0);
+    if (convert(in_dir("hub/model"), in_dir("hub/copy"), NULL, &err))
+        fail_msg("%s", err.text);
+    check_copy(test_source("testing/golden/odd/model"), in_dir("hub/copy"));
+    static const char *const there[] = { "hub/copy/tokenizer/vocab.json", "hub/copy/LICENSE",
+                                         "hub/copy/NOTICE",
+                                         "hub/copy/scheduler/scheduler_config.json" };
+    for (size_t i = 0; i < sizeof there / sizeof *there; i++)
+        assert_true(dr_is_file(in_dir(there[i])));
+    for (int i = 0; i < N; i++) {
+        snprintf(command, sizeof command, "hub/copy/%s", dr_path_base(elsewhere[i][1]));
+        assert_int_equal(access(in_dir(command), F_OK), -1);
+    }
+    assert_int_equal(access(in_dir("hub/copy/LICENSE.pipe"), F_OK), -1);
+    snprintf(command, sizeof command, "test -z \"$(find %s/hub/copy -type l)\"", test_dir());
+    assert_int_equal(system(command), 0);
+}
+
+static void a_model_is_not_copied_into_itself(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    char command[600];
+    snprintf(command, sizeof command, "cp -r %s %s/model && chmod -R u+w %s/model",
+             test_source("testing/golden/odd/model"), test_dir(), test_dir());
+    assert_int_equal(system(command), 0);
+    link_to("model/vae", "way");
+    static const char *const places[] = { "model/copy", "model/vae/copy", "way/copy",
+                                          "model/unet/../copy" };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        assert_int_equal(convert(in_dir("model"), in_dir(places[i]), NULL, &err), DR_EINVAL);
+        assert_non_null(strstr(err.text, "outside of the model's own folder"));
+    }
+    /* a component that lies elsewhere, with the copy in it: the copy has no copy of itself */
+    snprintf(command, sizeof command, "cd %s && mv model/vae apart && ln -s ../apart model/vae",
+             test_dir());
+    assert_int_equal(system(command), 0);
+    assert_int_equal(convert(in_dir("model"), in_dir("apart/copy"), NULL, &err), 0);
+    assert_true(dr_is_file(in_dir("apart/copy/vae/config.json")));
+    snprintf(command, sizeof command, "! ls %s/apart/copy/vae/ | grep -q copy", test_dir());
+    assert_int_equal(system(command), 0);
 }
 
 /* ---- scales that are wrong ---- */
@@ -233,7 +424,11 @@ static void refuses_wrong_scales(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(copies_of_single_files),
     cmocka_unit_test(copies_of_folders),
+    cmocka_unit_test(copies_are_of_the_models_files),
     cmocka_unit_test(leaves_nothing_behind),
+    cmocka_unit_test(nothing_that_came_meanwhile_is_harmed),
+    cmocka_unit_test(links_bring_nothing_from_outside),
+    cmocka_unit_test(a_model_is_not_copied_into_itself),
     cmocka_unit_test(refuses_wrong_scales),
 };
 

@@ -66,7 +66,7 @@ static void expect_member(const struct sgm_spec *spec, const char *kind, int64_t
     assert_string_equal(checkpoint_kind(c), kind);
     assert_int_equal(checkpoint_unet_arch(c)->in_channels, spec->in_channels);
     assert_int_equal(checkpoint_default_size(c), 1024);
-    assert_null(checkpoint_tokenizer_dir(c, 0));
+    assert_false(checkpoint_has_tokenizer(c, 0));
     assert_null(checkpoint_scheduler_config(c));
     int64_t counts[COMPONENT_COUNT];
     if (load_all(c, counts, &err))

@@ -1,5 +1,5 @@
-/* Schedulers against diffusers and k-diffusion: tools/golden/schedulers.py made the vectors and says
- * their format; testing/golden/schedulers/references.txt has the versions. */
+/* Schedulers against diffusers and k-diffusion: tools/golden/schedulers.py made the vectors and
+ * says their format; testing/golden/schedulers/references.txt has the versions. */
 #include "testing/helpers/test.h"
 
 #include <math.h>

@@ -1,0 +1,22 @@
+/* stage_names.h - what the stages of a job are called, in requests and as files: tokens tokens_2
+ * prompt_embeds pooled time_ids timesteps sigmas latents_init model_input_III pred_III latents_III
+ * image; III counts model evaluations from 000. */
+#ifndef DR_CORE_COMMUNICATION_STAGE_NAMES_H
+#define DR_CORE_COMMUNICATION_STAGE_NAMES_H
+
+#include <stdbool.h>
+
+/* "pred", 7 -> "pred_007". Returns dst. */
+const char *stage_name(const char *base, int evaluation, char dst[32]);
+
+/* Whether it names a stage; *ret_evaluation: its number, -1 where stages of that name are not
+ * counted. */
+bool stage_is_name(const char *name, int *ret_evaluation);
+
+/* Whether a worker writes a stage to a file of that name: "NAME.npy". */
+bool stage_is_file(const char *file);
+
+/* The stage whose name is nearest to it, for hints; NULL: none is near. */
+const char *stage_nearest(const char *name);
+
+#endif

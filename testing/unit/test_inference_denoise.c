@@ -1,0 +1,394 @@
+/* test_inference_denoise.c - pictures in flight: the bits of each do not depend on what shares its
+ * forwards, when it joins, whether it was saved and loaded, or who else fails or leaves. */
+#include "inference/denoise.h"
+
+#include <math.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "inference/batch_manager.h"
+#include "schedulers/scheduler_factory.h"
+#include "schedulers/scheduler_manager.h"
+#include "testing/helpers/odd_model.h"
+
+enum { H = 6, W = 8, C = 4, N = C * H * W, CONTEXTS = 3 };
+
+static const uint8_t identity[SHA256_BYTES] = { 7 }, other_identity[SHA256_BYTES] = { 8 };
+
+struct fixture {
+    struct odd m;
+    struct unet_context *context[CONTEXTS]; /* zeros, and two texts */
+};
+
+static void open_fixture(struct fixture *f)
+{
+    struct dr_error err = { 0 };
+    odd_must(&f->m, ODD_CPU, NULL, 2);
+    struct npy text = odd_vector("unet_text"), pooled = odd_vector("unet_pooled"),
+               ids = odd_vector("unet_time_ids");
+    float *values = dr_calloc(DR_TAG_TEST, (size_t)text.count, sizeof *values);
+    assert_non_null(values);
+    for (int i = 0; i < CONTEXTS; i++) {
+        for (int64_t k = 0; k < text.count; k++)
+            values[k] = (float)i * ((float *)text.data)[i == 2 ? text.count - 1 - k : k];
+        if (unet_context_new(f->m.unet, &f->m.x, values, text.shape[1], pooled.data, ids.data,
+                             &f->context[i], &err))
+            fail_msg("%s", err.text);
+    }
+    dr_free(values);
+    npy_free(&text);
+    npy_free(&pooled);
+    npy_free(&ids);
+}
+
+static void close_fixture(struct fixture *f)
+{
+    for (int i = 0; i < CONTEXTS; i++)
+        unet_context_free(f->context[i]);
+    odd_close(&f->m);
+}
+
+/* What one picture is; configure() makes the rest of it. */
+struct wanted {
+    const char *sampler;
+    int steps, positive; /* context */
+    double scale;
+    uint64_t seed;
+    struct sched_config config;
+    struct denoise_phase phase;
+};
+
+static struct wanted want(const char *sampler, int steps, int positive, double scale, uint64_t seed)
+{
+    return (struct wanted){
+        .sampler = sampler, .steps = steps, .positive = positive, .scale = scale, .seed = seed
+    };
+}
+
+static void configure(struct fixture *f, struct wanted *w)
+{
+    struct dr_error err = { 0 };
+    struct sched_request request = { .sampler = w->sampler, .steps = w->steps };
+    if (sched_configure(NULL, 0, &request, &w->config, &err))
+        fail_msg("%s: %s", w->sampler, err.text);
+    w->phase = (struct denoise_phase){ .unet = f->m.unet,
+                                       .guidance = { .scale = w->scale,
+                                                     .rescale = 0.3,
+                                                     .negative = f->context[0],
+                                                     .positive = f->context[w->positive] } };
+}
+
+static struct denoise *open_picture(const struct wanted *w)
+{
+    struct dr_error err = { 0 };
+    struct denoise *d;
+    struct denoise_spec spec = { .sched = &w->config,
+                                 .channels = C,
+                                 .h = H,
+                                 .w = W,
+                                 .rng = DR_RNG_CPU,
+                                 .seed = w->seed,
+                                 .phases = &w->phase,
+                                 .n_phases = 1 };
+    if (denoise_open(&spec, &d, &err))
+        fail_msg("%s: %s", w->sampler, err.text);
+    return d;
+}
+
+/* One evaluation by hand, without a batch; false at the end. */
+static bool step_alone(struct fixture *f, struct denoise *d)
+{
+    struct dr_error err = { 0 };
+    struct unet_row rows[4];
+    int n = denoise_rows(d, rows);
+    if (!n)
+        return false;
+    for (int i = 0; i < n; i++)
+        if (unet_forward(denoise_unet(d), &f->m.x, rows + i, 1, H, W, &err))
+            fail_msg("%s", err.text);
+    if (denoise_feed(d, &err))
+        fail_msg("%s", err.text);
+    return true;
+}
+
+static void draw_alone(struct fixture *f, const struct wanted *w, float latents[N])
+{
+    struct denoise *d = open_picture(w);
+    int evaluations = 0;
+    while (step_alone(f, d))
+        evaluations++;
+    assert_int_equal(evaluations, denoise_evaluations(d));
+    memcpy(latents, denoise_latents(d), N * sizeof *latents);
+    denoise_close(d);
+}
+
+static void must_equal(const struct denoise *d, const float latents[N], const char *what)
+{
+    if (memcmp(denoise_latents((struct denoise *)d), latents, N * sizeof *latents))
+        fail_msg("%s: other bits", what);
+}
+
+static int step(struct fixture *f, struct batch *b)
+{
+    struct dr_error err = { 0 };
+    struct denoise *failed;
+    int stepped;
+    if (batch_step(b, &f->m.x, NULL, &stepped, &failed, &err))
+        fail_msg("%s", err.text);
+    return stepped;
+}
+
+/* ---- sharing forwards ---- */
+
+static void pictures_share_forwards_without_a_trace(void **state)
+{
+    (void)state;
+    enum { PICTURES = 4 };
+    static const int joins[PICTURES] = { 0, 2, 3, 1 }; /* before that step; the last is cancelled */
+    struct wanted w[PICTURES] = { want("euler_a", 5, 1, 6, 1), want("dpmpp_2m", 7, 2, 1, 2),
+                                  want("heun", 4, 1, 2.5, 3), want("ddim", 9, 2, 4, 4) };
+    static float alone[PICTURES][N];
+    struct fixture f;
+    open_fixture(&f);
+    for (int i = 0; i < PICTURES; i++) {
+        configure(&f, &w[i]);
+        draw_alone(&f, &w[i], alone[i]);
+    }
+    static const int most[] = { 1, 2, 3, 5, 64 };
+    for (size_t k = 0; k < sizeof most / sizeof *most; k++) {
+        struct denoise *d[PICTURES] = { NULL };
+        struct batch *b;
+        int steps = 0, stepped;
+        assert_int_equal(batch_new(most[k], &b, NULL), 0);
+        do {
+            for (int i = 0; i < PICTURES; i++)
+                if (joins[i] == steps) {
+                    d[i] = open_picture(&w[i]);
+                    assert_int_equal(batch_add(b, d[i], NULL), 0);
+                }
+            if (steps == 5)
+                batch_remove(b, d[PICTURES - 1]);
+            stepped = step(&f, b);
+            steps++;
+        } while (stepped);
+        assert_int_equal(batch_pictures(b), 0);
+        assert_int_equal(steps - 1, 10); /* heun: from step 3 on, 7 evaluations */
+        for (int i = 0; i < PICTURES - 1; i++)
+            must_equal(d[i], alone[i], w[i].sampler);
+        while (step_alone(&f, d[PICTURES - 1])) {} /* goes on from where it left */
+        must_equal(d[PICTURES - 1], alone[PICTURES - 1], "the one that left");
+        for (int i = 0; i < PICTURES; i++)
+            denoise_close(d[i]);
+        batch_free(b);
+    }
+    close_fixture(&f);
+}
+
+static void only_the_picture_that_fails_leaves(void **state)
+{
+    (void)state;
+    struct wanted w[2] = { want("euler", 3, 1, 2, 1), want("euler", 3, 2, 2, 2) };
+    static float alone[N];
+    struct fixture f;
+    struct batch *b;
+    struct dr_error err = { 0 };
+    struct denoise *d[2], *failed;
+    int stepped;
+    open_fixture(&f);
+    for (int i = 0; i < 2; i++)
+        configure(&f, &w[i]);
+    draw_alone(&f, &w[1], alone);
+    assert_int_equal(batch_new(8, &b, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        d[i] = open_picture(&w[i]);
+        assert_int_equal(batch_add(b, d[i], NULL), 0);
+    }
+    step(&f, b);
+    denoise_latents(d[0])[3] = NAN;
+    assert_int_equal(batch_step(b, &f.m.x, NULL, &stepped, &failed, &err), DR_EFORMAT);
+    assert_non_null(strstr(err.text, "not finite at evaluation 1"));
+    assert_ptr_equal(failed, d[0]);
+    assert_int_equal(stepped, 0);
+    assert_int_equal(batch_pictures(b), 1);
+    while (step(&f, b)) {}
+    must_equal(d[1], alone, "the other one");
+    /* a cancelled step leaves everything where it was */
+    denoise_close(d[1]);
+    d[1] = open_picture(&w[1]);
+    assert_int_equal(batch_add(b, d[1], NULL), 0);
+    step(&f, b);
+    atomic_store(&f.m.stop, 1);
+    assert_int_equal(batch_step(b, &f.m.x, NULL, &stepped, &failed, &err), DR_ECANCELED);
+    atomic_store(&f.m.stop, 0);
+    assert_null(failed);
+    while (step(&f, b)) {}
+    must_equal(d[1], alone, "after a cancelled step");
+    for (int i = 0; i < 2; i++)
+        denoise_close(d[i]);
+    batch_free(b);
+    close_fixture(&f);
+}
+
+/* ---- phases ---- */
+
+static void a_phase_holds_from_its_evaluation_on(void **state)
+{
+    (void)state;
+    struct wanted first = want("dpmpp_2m", 6, 1, 3, 9), second = want("dpmpp_2m", 6, 2, 1, 9);
+    struct fixture f;
+    struct dr_error err = { 0 };
+    struct unet_row rows[2];
+    static uint8_t block[1 << 16];
+    open_fixture(&f);
+    configure(&f, &first);
+    configure(&f, &second);
+    struct denoise_phase phases[] = { first.phase, second.phase };
+    struct denoise_spec spec = { .sched = &first.config, .channels = C, .h = H, .w = W };
+    spec.seed = first.seed;
+    spec.phases = phases;
+    spec.n_phases = 2;
+    struct denoise *both, *one = open_picture(&first), *two = open_picture(&second);
+    assert_int_equal(denoise_open(&spec, &both, &err), DR_EINVAL); /* both begin at 0 */
+    phases[1].first = 4;
+    assert_int_equal(denoise_open(&spec, &both, &err), 0);
+    assert_int_equal(denoise_rows_most(both), 2);
+    for (int i = 0; i < 4; i++)
+        assert_true(step_alone(&f, one) && step_alone(&f, both));
+    assert_int_equal(denoise_rows(both, rows), 1); /* not guided any more */
+    assert_ptr_equal(rows[0].context, f.context[2]);
+    assert_true(denoise_state_size(one) <= sizeof block);
+    assert_int_equal(denoise_save(one, identity, block, &err), 0);
+    assert_int_equal(denoise_load(two, identity, block, denoise_state_size(one), &err), 0);
+    while (step_alone(&f, two)) {}
+    while (step_alone(&f, both)) {}
+    must_equal(both, denoise_latents(two), "two phases");
+    denoise_close(one);
+    denoise_close(two);
+    denoise_close(both);
+    close_fixture(&f);
+}
+
+/* ---- saved and loaded ---- */
+
+/* A fresh process loads the block and draws to the end; what it drew comes back. */
+static void finish_elsewhere(const struct wanted *w, const void *block, size_t size,
+                             float latents[N])
+{
+    int to_us[2];
+    assert_int_equal(pipe(to_us), 0);
+    pid_t child = fork();
+    if (!child) {
+        struct fixture f;
+        struct wanted own = *w;
+        struct dr_error err = { 0 };
+        open_fixture(&f);
+        configure(&f, &own);
+        own.seed = w->seed;
+        struct denoise *d = open_picture(&own);
+        if (denoise_load(d, identity, block, size, &err))
+            _exit(1);
+        while (step_alone(&f, d)) {}
+        _exit(write(to_us[1], denoise_latents(d), N * sizeof(float)) != N * sizeof(float));
+    }
+    close(to_us[1]);
+    int status;
+    assert_int_equal(read(to_us[0], latents, N * sizeof *latents), N * sizeof *latents);
+    close(to_us[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+/* Every sampler, saved before and after every evaluation. */
+static void a_saved_picture_goes_on_elsewhere_with_the_same_bits(void **state)
+{
+    (void)state;
+    static uint8_t block[1 << 16];
+    static float alone[N], elsewhere[N];
+    size_t n;
+    const struct sched_info *const *all = sched_all(&n);
+    for (size_t i = 0; i < n; i++) {
+        struct wanted w = want(all[i]->name, 3, 1, 2, 77);
+        struct fixture f;
+        struct dr_error err = { 0 };
+        open_fixture(&f);
+        configure(&f, &w);
+        draw_alone(&f, &w, alone);
+        struct denoise *d = open_picture(&w);
+        size_t size = denoise_state_size(d);
+        assert_true(size <= sizeof block);
+        bool more = true;
+        for (int evaluation = 0; more; evaluation++) {
+            assert_int_equal(denoise_save(d, identity, block, &err), 0);
+            /* threads do not survive fork: the child opens a backend of its own */
+            finish_elsewhere(&w, block, size, elsewhere);
+            if (memcmp(elsewhere, alone, sizeof alone))
+                fail_msg("%s: other bits when loaded at evaluation %d", all[i]->name, evaluation);
+            more = step_alone(&f, d);
+        }
+        denoise_close(d);
+        close_fixture(&f);
+    }
+}
+
+static void must_refuse(struct denoise *d, const uint8_t *identity_of, const void *block,
+                        size_t size, const float latents[N], const char *what)
+{
+    struct dr_error err = { 0 };
+    if (denoise_load(d, identity_of, block, size, &err) != DR_EFORMAT || !*err.text)
+        fail_msg("%s: accepted", what);
+    must_equal(d, latents, what);
+}
+
+static void a_block_that_is_not_its_own_harms_nothing(void **state)
+{
+    (void)state;
+    static uint8_t block[1 << 16], foreign[1 << 16];
+    static float before[N];
+    struct wanted w = want("euler_a", 4, 1, 2, 5);
+    struct wanted others[] = { want("euler_a", 5, 1, 2, 5), want("euler_a", 4, 1, 2, 6),
+                               want("euler", 4, 1, 2, 5) };
+    struct fixture f;
+    struct dr_error err = { 0 };
+    open_fixture(&f);
+    configure(&f, &w);
+    struct denoise *d = open_picture(&w);
+    size_t size = denoise_state_size(d);
+    step_alone(&f, d);
+    assert_int_equal(denoise_save(d, identity, block, &err), 0);
+    step_alone(&f, d);
+    memcpy(before, denoise_latents(d), sizeof before);
+    must_refuse(d, other_identity, block, size, before, "another request's");
+    for (size_t cut = 0; cut < size; cut += cut < 400 ? 1 : 97)
+        must_refuse(d, identity, block, cut, before, "cut");
+    must_refuse(d, identity, block, size + 1, before, "longer");
+    for (size_t at = 0; at < size; at += at < 200 ? 1 : 53) {
+        block[at] ^= (uint8_t)(1 << at % 8);
+        must_refuse(d, identity, block, size, before, "flipped");
+        block[at] ^= (uint8_t)(1 << at % 8);
+    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        configure(&f, &others[i]);
+        struct denoise *o = open_picture(&others[i]);
+        assert_int_equal(denoise_save(o, identity, foreign, &err), 0);
+        must_refuse(d, identity, foreign, denoise_state_size(o), before, "another picture's");
+        denoise_close(o);
+    }
+    assert_int_equal(denoise_load(d, identity, block, size, &err), 0); /* unharmed, it loads */
+    assert_int_equal(step_alone(&f, d), true);
+    must_equal(d, before, "loaded and stepped again");
+    denoise_close(d);
+    close_fixture(&f);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct CMUnitTest tests[] = {
+        cmocka_unit_test(pictures_share_forwards_without_a_trace),
+        cmocka_unit_test(only_the_picture_that_fails_leaves),
+        cmocka_unit_test(a_phase_holds_from_its_evaluation_on),
+        cmocka_unit_test(a_saved_picture_goes_on_elsewhere_with_the_same_bits),
+        cmocka_unit_test(a_block_that_is_not_its_own_harms_nothing),
+    };
+    return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
+}
