@@ -316,14 +316,6 @@ static void say_written(const struct result *res, struct dr_error *err)
                  res->g->job.batch);
 }
 
-static void log_saved(const struct result *res)
-{
-    struct dr_log_fields f = { .n = 0 };
-    dr_log_real(&f, "seconds", res->seconds);
-    dr_log_int(&f, "pictures", (int64_t)json_array_size(res->images));
-    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage save");
-}
-
 static void release(struct result *res, const atomic_int *stop)
 {
     (void)digest_join(&res->digest, true, stop);
@@ -371,7 +363,6 @@ int generation_run(struct generation *g, json_t **ret_data, struct dr_error *err
         say_written(&res, err);
     else
         speed_remember(be, &g->plan, evaluations, &timing);
-    log_saved(&res);
     release(&res, g->worker->stop);
     if (r < 0)
         json_decref(data);
