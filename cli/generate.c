@@ -313,8 +313,12 @@ static int prepare(struct drawing *d, struct dr_error *err)
                         "one request only, without --count and with one "
                         "prompt: the next would overwrite its files");
     uint64_t seed;
-    if (!r && request_seed(q, &seed) && seed > UINT64_MAX - (uint64_t)(d->count * d->batch - 1))
-        r = option_fail(err, DR_EINVAL, "--seed", "seeds of later pictures would pass 2^64-1");
+    uint64_t more = (uint64_t)(d->count * d->batch - 1);
+    /* of a single batch the worker judges */
+    if (!r && d->count > 1 && request_seed(q, &seed) && seed > UINT64_MAX - more)
+        r = option_fail(err, DR_EINVAL, "--seed",
+                        "got %" PRIu64 ", expected seed + %" PRIu64 " to be at most 2^64-1", seed,
+                        more);
     return r < 0 ? r : plan_output(d, err);
 }
 

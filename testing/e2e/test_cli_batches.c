@@ -111,8 +111,8 @@ static void mistakes_come_before_the_first(void **state)
         "--count", "2", "--batch-count", "3");
     RUN(2, "only one picture", "generate", SMALL, "-p", "a", "-p", "b", "-o", "-");
     RUN(2, "only one picture", "generate", SMALL, "-p", "a", "--count", "2", "-o", "-");
-    RUN(2, "--seed: got 9223372036854775808", "generate", SMALL, "-p", "a", "--count", "2", "-s",
-        "9223372036854775807");
+    RUN(2, "--seed: got 18446744073709551615, expected seed + 1 to be", "generate", SMALL, "-p",
+        "a", "--count", "2", "-s", "18446744073709551615");
     RUN(2, "--dump-stages: one request only", "generate", SMALL, "-p", "a", "--count", "2",
         "--dump-stages", "d");
     RUN(2, "several pictures have the same seed", "generate", SMALL, "-p", "a", "-p", "b", "-o",
