@@ -12,8 +12,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 
-enum { UNSET = -1, TEXT_MAX = 1024, LINE_MAX_BYTES = 6 * TEXT_MAX + 256 };
+enum { UNSET = -1, TEXT_MAX = 1024, LINE_MAX_BYTES = UTF8_SHOWN_MOST * TEXT_MAX + 256 };
 
 static const char *const names[] = {
     [DR_LOG_OFF] = "off",   [DR_LOG_ERROR] = "error", [DR_LOG_WARN] = "warn",
@@ -61,27 +62,6 @@ void dr_log_to(int fd)
     atomic_store(&target, fd);
 }
 
-/* Copies text with control characters, and for JSON quotes and backslashes, escaped. dst has room
- * for 6 bytes per byte of text. Returns the bytes written. */
-static size_t escape(char *dst, const char *text, bool json)
-{
-    size_t n = 0;
-    for (const unsigned char *s = (const unsigned char *)text; *s; s++) {
-        if (*s == '\n' || *s == '\t') {
-            dst[n++] = '\\';
-            dst[n++] = *s == '\n' ? 'n' : 't';
-        } else if (*s < 0x20 || *s == 0x7f) {
-            n += (size_t)snprintf(dst + n, 7, json ? "\\u%04x" : "\\x%02x", *s);
-        } else if (json && (*s == '"' || *s == '\\')) {
-            dst[n++] = '\\';
-            dst[n++] = (char)*s;
-        } else {
-            dst[n++] = (char)*s;
-        }
-    }
-    return n;
-}
-
 static size_t head_text(char *line, size_t size, enum dr_log_level level, const char *component)
 {
     time_t now = time(NULL);
@@ -114,7 +94,7 @@ void dr_log_line(enum dr_log_level level, const char *component, const char *fmt
     bool json = atomic_load(&as_json);
     size_t n = json ? head_json(line, 256, level, component)
                     : head_text(line, 256, level, component);
-    n += escape(line + n, text, json);
+    n += utf8_show(text, strlen(text), json ? UTF8_STRING : UTF8_LINE, line + n);
     if (json) {
         line[n++] = '"';
         line[n++] = '}';

@@ -18,10 +18,7 @@ static int put_scalar(const char *key, const json_t *value, struct buf *out)
         return buf_puts(out, report_size((double)json_integer_value(value), size));
     switch (json_typeof(value)) {
     case JSON_STRING:
-        for (const char *p = json_string_value(value); *p; p++)
-            if (buf_putc(out, (unsigned char)*p < 0x20 || *p == 0x7f ? '?' : *p) < 0)
-                return DR_ENOMEM;
-        return 0;
+        return report_put(out, json_string_value(value));
     case JSON_INTEGER:
         return buf_printf(out, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
     case JSON_REAL:
@@ -87,7 +84,13 @@ static int put_value(const char *key, const json_t *value, int depth, struct buf
     bool inner = depth < DEPTH_MOST &&
                  (json_is_object(value) || (json_is_array(value) && !is_flat(value)));
     int columns = KEY_COLUMNS - 2 * depth;
-    int r = buf_printf(out, "%*s%-*s", 2 * depth, "", columns > 0 && !inner ? columns : 0, key);
+    int r = buf_printf(out, "%*s", 2 * depth, "");
+    size_t before = out->len;
+    if (!r)
+        r = report_put(out, key);
+    int left = columns - (int)(out->len - before);
+    if (!r && left > 0 && !inner)
+        r = buf_printf(out, "%*s", left, "");
     if (!r && inner)
         r = buf_putc(out, '\n');
     if (!r && inner)
