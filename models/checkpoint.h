@@ -7,7 +7,14 @@
 #include "models/formats/tensor_table.h"
 #include "models/model_loader.h"
 
-enum { CHECKPOINT_FILES = 256 };
+enum { CHECKPOINT_FILES = 256, NAMES_SHOWN = 3 };
+
+/* Names to warn of in one line: the first few, and how many there are. */
+struct name_group {
+    size_t n;
+    const char *first[NAMES_SHOWN]; /* lent */
+    const char *prefix;             /* shown as PREFIX.NAME; NULL: none */
+};
 
 struct checkpoint {
     char *path;
@@ -24,6 +31,7 @@ struct checkpoint {
     json_t *scheduler;
     const char *tokenizer[2];
     bool force_zeros;
+    struct name_group unused; /* tensors of the part being opened that nothing knows */
     const char **warnings;
     size_t n_warnings, warnings_cap;
 };
@@ -32,6 +40,14 @@ struct checkpoint {
 int checkpoint_add_file(struct checkpoint *c, const char *path, const char *name,
                         struct safetensors **ret, struct dr_error *err);
 int checkpoint_warn(struct checkpoint *c, const char *fmt, ...) DR_PRINTF(2, 3);
+
+void name_group_add(struct name_group *group, const char *name);
+/* One warning about all of the group, none about an empty one: tensors that are not used, keys of
+ * `file` that are unknown. */
+int checkpoint_warn_unused(struct checkpoint *c, const struct name_group *group,
+                           struct dr_error *err);
+int checkpoint_warn_keys(struct checkpoint *c, const char *file, const struct name_group *group,
+                         struct dr_error *err);
 
 /* The tensor as a source of weights: all of it, or part `part` of `parts` along the first
  * dimension. */
