@@ -34,7 +34,7 @@ struct job {
 /* What a plan (warning) and a run (step) tell while they go on. Any may be NULL. */
 struct job_events {
     void (*step)(void *ctx, int evaluation, int evaluations, double seconds);
-    void (*warning)(void *ctx, const char *text); /* of a prompt that is cut, or ignored */
+    void (*warning)(void *ctx, const char *text); /* of prompts and schedule */
     void *ctx;
 };
 

@@ -39,12 +39,20 @@ static const struct sched_fixed_key fixed[] = {
     { NULL, NULL },
 };
 
+static const struct sched_defaults defaults = {
+    .spacing = SCHED_LINSPACE,
+    .betas = SCHED_LINEAR,
+    .beta_start = 0.00085,
+    .beta_end = 0.012,
+};
+
 const struct sched_info sched_heun = {
     .name = "heun",
     .title = "Heun",
     .diffusers = "HeunDiscreteScheduler",
     .aliases = aliases,
     .fixed = fixed,
+    .defaults = &defaults,
     .rule = SCHED_RULE_EULER,
     .second_order = true,
     .sigma_flags = true,

@@ -30,12 +30,21 @@ struct sched_fixed_key {
     const char *key, *accepted;
 };
 
+/* What the diffusers class takes where its file says nothing. */
+struct sched_defaults {
+    enum sched_spacing spacing;
+    enum sched_betas betas;
+    double beta_start, beta_end;
+    bool set_alpha_to_one, clip_sample;
+};
+
 struct sched_info {
-    const char *name;                    /* canonical, "dpmpp_2m" */
-    const char *title;                   /* for people and for infotext, "DPM++ 2M" */
-    const char *diffusers;               /* class, "DPMSolverMultistepScheduler" */
-    const char *const *aliases;          /* further names, NULL at the end */
-    const struct sched_fixed_key *fixed; /* key NULL at the end */
+    const char *name;                      /* canonical, "dpmpp_2m" */
+    const char *title;                     /* for people and for infotext, "DPM++ 2M" */
+    const char *diffusers;                 /* class, "DPMSolverMultistepScheduler" */
+    const char *const *aliases;            /* further names, NULL at the end */
+    const struct sched_fixed_key *fixed;   /* key NULL at the end */
+    const struct sched_defaults *defaults; /* NULL: linspace, linear betas 0.0001 to 0.02 */
     enum sched_rule rule;
     bool vp;           /* variance-preserving latents */
     bool second_order; /* asks twice a step but for the last one */
