@@ -138,9 +138,24 @@ static int read_entry(struct marks *m, enum entry_kind kind, const char *by, con
                            : say_zero_snr(m, flag, by, err);
 }
 
+/* Tensors without meaning of their own, which fine-tunes are marked by. */
+static int read_tensors(struct marks *m, const struct st_header *h, struct dr_error *err)
+{
+    for (size_t i = 0; i < h->n_tensors; i++)
+        if (!strncmp(h->tensors[i].name, "edm_", 4))
+            return dr_fail(err, DR_EUNSUPPORTED,
+                           "%s: tensor %.80s says that the model is of the EDM formulation, which "
+                           "Darkroom does not draw",
+                           m->path, h->tensors[i].name);
+    int r = st_find(h, "v_pred") ? say_prediction(m, "v_prediction", "tensor v_pred", err) : 0;
+    if (!r && st_find(h, "ztsnr"))
+        r = say_zero_snr(m, true, "tensor ztsnr", err);
+    return r;
+}
+
 static int read_header(struct marks *m, const struct st_header *h, struct dr_error *err)
 {
-    int r = 0;
+    int r = read_tensors(m, h, err);
     for (size_t i = 0; !r && i < h->n_metadata; i++)
         for (size_t k = 0; !r && k < sizeof entries / sizeof *entries; k++) {
             char by[96];
@@ -176,13 +191,7 @@ static int write_scheduler(struct checkpoint *c, const struct marks *m, struct d
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
 {
     struct marks m = { .path = c->path };
-    int r = 0;
-    if (st_find(&st->header, "v_pred"))
-        r = say_prediction(&m, "v_prediction", "tensor v_pred", err);
-    if (!r && st_find(&st->header, "ztsnr"))
-        r = say_zero_snr(&m, true, "tensor ztsnr", err);
-    if (!r)
-        r = read_header(&m, &st->header, err);
+    int r = read_header(&m, &st->header, err);
     return r ? r : write_scheduler(c, &m, err);
 }
 
