@@ -118,6 +118,7 @@ static void the_index_names_the_class(void **state)
     assert_non_null(strstr(checkpoint_warning(c, 0), "there is no scheduler"));
     checkpoint_close(c);
     folder_make(); /* neither is there: SDXL base's sampler and values */
+    unlink(folder_path(SCHEDULER));
     c = folder_open();
     assert_null(checkpoint_scheduler_config(c));
     assert_null(checkpoint_warning(c, 0));
