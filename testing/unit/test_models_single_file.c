@@ -278,6 +278,25 @@ static void what_it_is_instead(void **state)
     expect_open_fails(st_writer_new(), DR_EUNSUPPORTED, "unknown tensors");
 }
 
+/* An adapter's signs count where they are a good part of the file. */
+static void what_it_mostly_is(void **state)
+{
+    (void)state;
+    for (int adapter = 0; adapter < 2; adapter++) {
+        struct st_writer *w = st_writer_new();
+        char name[80];
+        for (int i = 0; i < 40; i++) {
+            snprintf(name, sizeof name,
+                     adapter ? "lora_unet_mid_%d.lora_down.weight" : "encoder.%d.w", i);
+            st_writer_add_text(w, name, "F16", "2");
+        }
+        st_writer_add_text(w, "encoder.conv_in.weight", "F16", "2");
+        st_writer_add_text(w, "decoder.conv_in.weight", "F16", "2");
+        st_writer_add_text(w, "stray.lora_down.weight", "F16", "2");
+        expect_open_fails(w, DR_EUNSUPPORTED, adapter ? "this is a LoRA" : "this is a VAE alone");
+    }
+}
+
 static void parts_missing(void **state)
 {
     (void)state;
@@ -695,6 +714,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(refiner_architecture),
     cmocka_unit_test(cut_and_transposed),
     cmocka_unit_test(what_it_is_instead),
+    cmocka_unit_test(what_it_mostly_is),
     cmocka_unit_test(parts_missing),
     cmocka_unit_test(tensors_missing_or_misshapen),
     cmocka_unit_test(every_dtype),
