@@ -20,7 +20,7 @@ enum {
     TEXT_MAX = 1024,
     ID_MAX = 256,
     VALUE_MAX = 512,
-    LINE_MAX_BYTES = 6 * (TEXT_MAX + ID_MAX) + sizeof(struct dr_log_fields) + 256
+    LINE_MAX_BYTES = UTF8_SHOWN_MOST * (TEXT_MAX + ID_MAX) + sizeof(struct dr_log_fields) + 256
 };
 
 static const char *const names[] = {
@@ -76,34 +76,6 @@ void dr_log_to(int fd)
     atomic_store(&target, fd);
 }
 
-/* Copies text with control characters, and for JSON quotes and backslashes, escaped; what is no
- * UTF-8 becomes ?. dst has room for 6 bytes per byte of text. Returns the bytes written. */
-static size_t escape(char *dst, const char *text, bool json)
-{
-    size_t n = 0, left = strlen(text), valid = utf8_valid_prefix(text, left);
-    for (const unsigned char *s = (const unsigned char *)text; *s; s++, left--) {
-        bool wrong = !valid;
-        if (wrong)
-            valid = utf8_valid_prefix((const char *)s + 1, left - 1);
-        else
-            valid--;
-        if (wrong) {
-            dst[n++] = '?';
-        } else if (*s == '\n' || *s == '\t') {
-            dst[n++] = '\\';
-            dst[n++] = *s == '\n' ? 'n' : 't';
-        } else if (*s < 0x20 || *s == 0x7f) {
-            n += (size_t)snprintf(dst + n, 7, json ? "\\u%04x" : "\\x%02x", *s);
-        } else if (json && (*s == '"' || *s == '\\')) {
-            dst[n++] = '\\';
-            dst[n++] = (char)*s;
-        } else {
-            dst[n++] = (char)*s;
-        }
-    }
-    return n;
-}
-
 static void add(struct dr_log_fields *f, const char *name, const char *value, size_t n)
 {
     bool json = atomic_load(&as_json);
@@ -122,7 +94,7 @@ static size_t quote(char *dst, const char *value)
     size_t n = 0;
     if (quoted)
         dst[n++] = '"';
-    n += escape(dst + n, value, quoted);
+    n += utf8_show(value, strlen(value), quoted ? UTF8_STRING : UTF8_LINE, dst + n);
     if (quoted)
         dst[n++] = '"';
     return n;
@@ -130,7 +102,7 @@ static size_t quote(char *dst, const char *value)
 
 void dr_log_text(struct dr_log_fields *f, const char *name, const char *value)
 {
-    char cut[VALUE_MAX], shown[6 * VALUE_MAX + 2];
+    char cut[VALUE_MAX], shown[UTF8_SHOWN_MOST * VALUE_MAX + 3];
     snprintf(cut, sizeof cut, "%s", value);
     add(f, name, shown, quote(shown, cut));
 }
@@ -180,7 +152,7 @@ static void log_line(enum dr_log_level level, const char *component, const struc
     bool json = atomic_load(&as_json);
     size_t n = json ? head_json(line, 256, level, component)
                     : head_text(line, 256, level, component);
-    n += escape(line + n, text, json);
+    n += utf8_show(text, strlen(text), json ? UTF8_STRING : UTF8_LINE, line + n);
     if (json)
         line[n++] = '"';
     if (*job) {

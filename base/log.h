@@ -3,8 +3,9 @@
  *     dr_log_line(DR_LOG_WARN, "loader", "%s: %d tensors were never used", path, n);
  *
  * gives "12:34:56 warn loader: unet.safetensors: 3 tensors were never used", or one JSON object a
- * line after dr_log_json(true). Control characters of the text are escaped, so that a line stays a
- * line. The level starts from the variable DARKROOM_LOG (off, error, warn, info, debug), else warn.
+ * line after dr_log_json(true). Control characters of the text are escaped (utf8_show), so that a
+ * line stays a line. The level starts from the variable DARKROOM_LOG (off, error, warn, info,
+ * debug), else warn.
  *
  * Facts of a line are fields: " seconds=1.5" behind the text, or members of the JSON object.
  */

@@ -1,6 +1,10 @@
 /* utf8.c - see utf8.h. */
 #include "base/utf8.h"
 
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
 size_t utf8_decode(const char *s, size_t n, uint32_t *ret_scalar)
 {
     if (!n)
@@ -70,4 +74,47 @@ int utf8_check(const char *s, size_t n, const char *what, struct dr_error *err)
         return 0;
     return dr_fail(err, DR_EINVAL, "%s: not valid UTF-8 at byte %zu (0x%02x)", what, good,
                    (unsigned char)s[good]);
+}
+
+/* Whether a terminal would do something else with it than show it. */
+static bool commands(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x61c || c == 0x200e || c == 0x200f ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+}
+
+/* The escape of a character, or of one byte that is none. */
+static size_t show_escape(uint32_t c, bool byte, enum utf8_shown how, char *dst)
+{
+    enum { room = UTF8_SHOWN_MOST + 1 };
+    bool json = how == UTF8_STRING || how == UTF8_JSON;
+    if (!byte && (c == '\n' || c == '\t'))
+        return (size_t)snprintf(dst, room, c == '\n' ? "\\n" : "\\t");
+    if (byte && json)
+        return (size_t)snprintf(dst, room, "\\ufffd");
+    bool wide = json || (!byte && c > 0x7f);
+    return (size_t)snprintf(dst, room, wide ? "\\u%04x" : "\\x%02x", (unsigned)c);
+}
+
+size_t utf8_show(const char *s, size_t n, enum utf8_shown how, char *dst)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < n;) {
+        uint32_t c = 0;
+        size_t len = utf8_decode(s + i, n - i, &c);
+        bool stays = (c == '\n' || c == '\t') && (how == UTF8_LINES || how == UTF8_JSON);
+        if (!len) {
+            used += show_escape((unsigned char)s[i], true, how, dst + used);
+        } else if (commands(c) && !stays) {
+            used += show_escape(c, false, how, dst + used);
+        } else {
+            if (how == UTF8_STRING && (c == '"' || c == '\\'))
+                dst[used++] = '\\';
+            memcpy(dst + used, s + i, len);
+            used += len;
+        }
+        i += len ? len : 1;
+    }
+    dst[used] = '\0';
+    return used;
 }

@@ -25,7 +25,7 @@ static int put_pack(const json_t *pack, bool removed, struct buf *out)
                        report_size(number(pack, "bytes"), size), text(pack, "model"),
                        text(pack, "kernels"), text(pack, "last_used"));
     if (!r)
-        r = report_shown(text(pack, "path"), out);
+        r = report_put(out, text(pack, "path"));
     return r ? r : buf_putc(out, '\n');
 }
 
@@ -53,7 +53,7 @@ static int put_answer(const json_t *answer, struct buf *out)
         r = buf_printf(out, "%s of at most %s in ", report_size(number(answer, "bytes"), used),
                        report_size(number(answer, "limit_bytes"), limit));
     if (!r)
-        r = report_shown(text(answer, "folder"), out);
+        r = report_put(out, text(answer, "folder"));
     return r ? r : buf_putc(out, '\n');
 }
 

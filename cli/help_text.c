@@ -282,10 +282,10 @@ static int put_shown_row(struct buf *out, const char *name, const char *path)
     int columns = *name ? NAME_COLUMNS - (int)strlen(name) : 0;
     int r = buf_puts(out, "  ");
     if (!r)
-        r = report_shown(name, out);
+        r = report_put(out, name);
     if (!r)
         r = buf_printf(out, "%*s%s", columns > 0 ? columns : 0, "", *name ? " " : "");
-    return r ? r : report_shown(path, out);
+    return r ? r : report_put(out, path);
 }
 
 int help_models(const json_t *answer, int width, struct buf *out)

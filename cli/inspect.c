@@ -20,7 +20,7 @@ static int put_text(const char *text, struct buf *out)
         char line[1024];
         size_t n = strcspn(text, "\n"), part = n < sizeof line - 1 ? n : sizeof line - 1;
         snprintf(line, sizeof line, "%.*s", (int)part, text);
-        r = report_shown(line, out);
+        r = report_put(out, line);
         text += part;
         more = *text != '\0';
         if (!r && *text == '\n') {
@@ -111,12 +111,14 @@ static int put_value(const char *key, const json_t *value, int depth, struct buf
 {
     bool inner = depth < DEPTH_MOST &&
                  (json_is_object(value) || (json_is_array(value) && !is_flat(value)));
-    int columns = KEY_COLUMNS - 2 * depth - (int)strlen(key);
+    int columns = KEY_COLUMNS - 2 * depth;
     int r = buf_printf(out, "%*s", 2 * depth, "");
+    size_t before = out->len;
     if (!r)
-        r = report_shown(key, out);
-    if (!r)
-        r = buf_printf(out, "%*s", columns > 0 && !inner ? columns : 0, "");
+        r = report_put(out, key);
+    int left = columns - (int)(out->len - before);
+    if (!r && left > 0 && !inner)
+        r = buf_printf(out, "%*s", left, "");
     if (!r && inner)
         r = buf_putc(out, '\n');
     if (!r && inner)

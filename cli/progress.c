@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/utf8.h"
 #include "cli/report.h"
 
 enum { COLUMNS_ASSUMED = 80, COLUMNS_MOST = 100, NARROW = 40 };
@@ -91,10 +92,12 @@ void progress_bar(const struct progress_state *at, int width, char *dst, size_t 
 /* Replaces the line that the cursor is on. */
 static void draw(struct progress *p, const char *text)
 {
+    char shown[UTF8_SHOWN_MOST * 2 * COLUMNS_MOST + 1];
+    utf8_show(text, strnlen(text, 2 * COLUMNS_MOST), UTF8_LINE, shown);
     if (p->colour)
-        fprintf(stderr, "\r\033[32m%s\033[0m\033[K", text);
+        fprintf(stderr, "\r\033[32m%s\033[0m\033[K", shown);
     else
-        fprintf(stderr, "\r%s\033[K", text);
+        fprintf(stderr, "\r%s\033[K", shown);
     p->drawn = true;
 }
 

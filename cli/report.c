@@ -10,34 +10,50 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/alloc.h"
+#include "base/utf8.h"
 
 enum { LINE_BYTES = 1024, LEAST_COLUMNS = 20 };
 
-/* stderr is unbuffered: one write, so that lines of the worker do not come in between. */
-static void write_line(char *line, size_t n)
+/* A character that was cut in two at the end goes. */
+static size_t whole(const char *text, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
-            line[i] = '?';
+    size_t valid = utf8_valid_prefix(text, n);
+    return n - valid < 4 ? valid : n;
+}
+
+/* stderr is unbuffered: one write, so that lines of the worker do not come in between. */
+static void write_line(const char *text, int wanted)
+{
+    char line[UTF8_SHOWN_MOST * LINE_BYTES + 2];
+    size_t n = strlen(text);
+    n = utf8_show(text, wanted < 0 || (size_t)wanted > n ? whole(text, n) : n, UTF8_LINE, line);
     line[n] = '\n';
     fwrite(line, 1, n + 1, stderr);
 }
 
 void report_error(const char *text)
 {
-    char line[LINE_BYTES];
-    int n = snprintf(line, sizeof line - 1, "darkroom: %s", text);
-    write_line(line, n < (int)sizeof line - 1 ? (size_t)n : sizeof line - 2);
+    report_line("darkroom: %s", text);
 }
 
 void report_line(const char *fmt, ...)
 {
-    char line[LINE_BYTES];
+    char text[LINE_BYTES];
     va_list ap;
     va_start(ap, fmt);
-    int n = vsnprintf(line, sizeof line - 1, fmt, ap);
+    int n = vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    write_line(line, n < (int)sizeof line - 1 ? (size_t)n : sizeof line - 2);
+    write_line(text, n);
+}
+
+int report_put(struct buf *dst, const char *text)
+{
+    size_t n = strlen(text);
+    char *shown = dr_malloc(DR_TAG_BASE, UTF8_SHOWN_MOST * n + 1);
+    int r = shown ? buf_append(dst, shown, utf8_show(text, n, UTF8_LINE, shown)) : DR_ENOMEM;
+    dr_free(shown);
+    return r;
 }
 
 void report_warnings(const json_t *answer)
@@ -72,28 +88,23 @@ int report_bytes(int fd, const char *name, const void *bytes, size_t n, struct d
     return failed ? dr_fail_errno(err, name, "write") : 0;
 }
 
-int report_text(const struct buf *text, struct dr_error *err)
+/* To stdout, shown as `how` says. */
+static int write_shown(const struct buf *text, enum utf8_shown how, struct dr_error *err)
 {
-    int failed = write_all(1, text->data, text->len);
+    char *shown = dr_malloc(DR_TAG_BASE, UTF8_SHOWN_MOST * text->len + 1);
+    if (!shown)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the result");
+    int failed = write_all(1, shown, utf8_show(text->data, text->len, how, shown));
+    dr_free(shown);
     if (failed && failed != EPIPE && !stdout_failed)
         stdout_failed = failed;
     errno = failed;
     return failed && failed != EPIPE ? dr_fail_errno(err, "stdout", "write") : 0;
 }
 
-int report_shown(const char *text, struct buf *out)
+int report_text(const struct buf *text, struct dr_error *err)
 {
-    int r = 0;
-    for (const char *p = text; !r && *p; p++) {
-        unsigned char c = (unsigned char)*p, next = (unsigned char)p[1];
-        bool c1 = c == 0xc2 && next >= 0x80 && next < 0xa0;
-        if (c < 0x20 || c == 0x7f || c1)
-            r = buf_printf(out, "\\x%02x", c1 ? next : c);
-        else
-            r = buf_putc(out, *p);
-        p += c1;
-    }
-    return r;
+    return write_shown(text, UTF8_LINES, err);
 }
 
 int report_check(struct dr_error *err)
@@ -136,7 +147,7 @@ int report_json(const json_t *value, struct dr_error *err)
     if (r < 0)
         dr_fail(err, r, "cannot write the result: %s", dr_code_meaning(r));
     else
-        r = report_text(&text, err);
+        r = write_shown(&text, UTF8_JSON, err);
     buf_free(&text);
     return r;
 }

@@ -1,4 +1,5 @@
-/* report.h - what the program says: errors and notes on stderr, results on stdout. */
+/* report.h - what the program says: errors and notes on stderr, results on stdout. Texts may quote
+ * hostile files: what would command a terminal is escaped (utf8_show). */
 #ifndef DR_CLI_REPORT_H
 #define DR_CLI_REPORT_H
 
@@ -7,7 +8,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 
-/* "darkroom: TEXT". Control characters are shown as ?, since texts may quote hostile files. */
+/* "darkroom: TEXT" */
 void report_error(const char *text);
 
 /* One line on stderr. */
@@ -16,12 +17,11 @@ void report_line(const char *fmt, ...) DR_PRINTF(1, 2);
 /* Those of a worker's answer, a line each. */
 void report_warnings(const json_t *answer);
 
+/* Appends text as a part of one line of what report_text will write: line feeds are escaped too. */
+int report_put(struct buf *dst, const char *text) DR_MUST_USE;
+
 /* Writes all of it to stdout. A reader that went away (`| head`) is no error. */
 int report_text(const struct buf *text, struct dr_error *err);
-
-/* Appends text of others (metadata, names of files), control characters (C1 too) as \xNN: a
- * terminal would obey them. */
-int report_shown(const char *text, struct buf *out) DR_MUST_USE;
 
 /* Whether all of it was written, for verbs that print as they go: DR_EIO when a write failed. */
 int report_check(struct dr_error *err);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "conditioning/prompt_syntax.h"
 #include "models/clip_text.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
@@ -58,6 +59,15 @@ static int tokenize_row(const struct prompt_encoders *e, const struct prompt_req
     return 0;
 }
 
+static void warn_syntax(const struct prompt_request *q, struct prompt_embeds *m)
+{
+    const char *texts[] = { q->prompt, q->prompt_2, q->guidance ? q->negative : NULL,
+                            q->guidance ? q->negative_2 : NULL };
+    if (m->n_warnings < PROMPT_WARNINGS &&
+        prompt_syntax(texts, 4, m->warning[m->n_warnings], sizeof m->warning[0]))
+        m->n_warnings++;
+}
+
 static void fill_time_ids(const struct prompt_request *q, struct prompt_embeds *m)
 {
     const int64_t ids[PROMPT_TIME_IDS] = { q->original_height, q->original_width, q->crop_top,
@@ -82,6 +92,7 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
     m.known[0] = m.zero_negative;
     for (int row = 0; row < m.rows; row++)
         m.skip[row] = row == m.rows - 1 ? q->clip_skip : PENULTIMATE;
+    warn_syntax(q, &m);
     if (m.zero_negative && given(q->negative_2))
         warn(&m, "negative_prompt_2 is ignored: without a negative_prompt this model takes zeros");
     size_t rows = (size_t)m.rows;

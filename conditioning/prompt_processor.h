@@ -15,7 +15,8 @@
 struct clip_text;
 struct tok;
 
-enum { PROMPT_ENCODERS = 2, PROMPT_ROWS = 2, PROMPT_TIME_IDS = 6, PROMPT_WARNINGS = 6 };
+enum { PROMPT_ENCODERS = 2, PROMPT_ROWS = 2, PROMPT_TIME_IDS = 6 };
+enum { PROMPT_WARNINGS = 6, PROMPT_WARNING = 700 };
 
 /* What the encoders and tokenizers are; text[0] and tokens[0] are NULL where a model has the second
  * only. */
@@ -48,12 +49,12 @@ struct prompt_embeds {
     float *pooled;                 /* [rows, pooled_width] */
     float *time_ids;               /* [rows, n_time_ids] */
     int n_warnings;
-    char warning[PROMPT_WARNINGS][200];
+    char warning[PROMPT_WARNINGS][PROMPT_WARNING];
 };
 
 /* Allocates everything and fills ids and time_ids (an empty text where the negative is zeroed).
- * Warns of prompts that were cut. DR_EINVAL for text that is not UTF-8. prompt_release takes
- * half-made ones. */
+ * Warns of prompts that were cut and of syntax of other programs. DR_EINVAL for text that is not
+ * UTF-8. prompt_release takes half-made ones. */
 int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request *request,
                     struct prompt_embeds *ret, struct dr_error *err);
 

@@ -35,7 +35,7 @@ struct job {
 /* Callbacks of a plan (warning) and of a run (the others). Any may be NULL. */
 struct job_events {
     void (*step)(void *ctx, int evaluation, int evaluations, double seconds);
-    void (*warning)(void *ctx, const char *text); /* of a prompt that is cut, or ignored */
+    void (*warning)(void *ctx, const char *text); /* of prompts and schedule */
     /* A stage begins; while it runs, the fraction of its FLOPs that is done, before each op. */
     void (*stage)(void *ctx, enum job_stage stage);
     void (*part)(void *ctx, enum job_stage stage, double fraction);

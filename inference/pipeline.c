@@ -190,6 +190,18 @@ static int plan_prompts(struct walk *k, struct dr_error *err)
     return r;
 }
 
+/* Before anything is computed. */
+static void tell_warnings(const struct walk *k)
+{
+    char text[SCHED_WARNING];
+    if (!k->planning || !k->events || !k->events->warning)
+        return;
+    for (int i = 0; i < k->embeds.n_warnings; i++)
+        k->events->warning(k->events->ctx, k->embeds.warning[i]);
+    for (int i = 0; sched_warning(&k->job->sched, i, text); i++)
+        k->events->warning(k->events->ctx, text);
+}
+
 /* Loads what is asked for among the text's results; encodes if anything is left to compute; dumps.
  */
 static int text(struct walk *k, struct dr_error *err)
@@ -199,9 +211,7 @@ static int text(struct walk *k, struct dr_error *err)
     if (r < 0)
         return r;
     struct prompt_embeds *m = &k->embeds;
-    bool tells = k->planning && k->events && k->events->warning;
-    for (int i = 0; tells && i < m->n_warnings; i++)
-        k->events->warning(k->events->ctx, m->warning[i]);
+    tell_warnings(k);
     if (k->planning)
         return plan_prompts(k, err);
     if ((r = dump_tokens(k, err)) < 0)

@@ -2,11 +2,14 @@
 #include "inference/receipt.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
+
+enum { ASSUMED_BYTES = 256 };
 
 /* Would a reader of infotext take the bare value for something else? Space at its ends is lost. */
 static bool needs_quotes(const char *value)
@@ -95,6 +98,16 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
     return r ? r : buf_printf(dst, ", Version: darkroom %s", f->version);
 }
 
+void receipt_assumed(const struct sched_config *sched, char *dst, size_t n)
+{
+    const char *key;
+    size_t used = 0;
+    *dst = '\0';
+    for (int i = 0; (key = sched_assumed(sched, i)) && used < n; i++)
+        if (*key)
+            used += (size_t)snprintf(dst + used, n - used, "%s%s", used ? ", " : "", key);
+}
+
 static json_t *text_or_null(const char *s)
 {
     return s ? json_string(s) : json_null();
@@ -145,7 +158,11 @@ static int add_sampling(json_t *o, const struct job *job, int index)
         r = jx_set(o, "spacing", json_string(sched_spacing_name(s->spacing)));
     if (!r && s->sampler->takes_eta)
         r = jx_set(o, "eta", json_real(s->eta));
-    return r ? r : jx_set(o, "prediction", json_string(sched_prediction_name(s->prediction)));
+    if (!r)
+        r = jx_set(o, "prediction", json_string(sched_prediction_name(s->prediction)));
+    char assumed[ASSUMED_BYTES];
+    receipt_assumed(s, assumed, sizeof assumed);
+    return r || !*assumed ? r : jx_set(o, "scheduler_defaults", json_string(assumed));
 }
 
 static int add_facts(json_t *o, const struct job *job, const struct receipt_facts *f)

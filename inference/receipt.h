@@ -17,6 +17,9 @@ struct receipt_facts {
     const char *version;
 };
 
+/* Keys of scheduler_config.json for which SDXL base's values stand in, "a, b"; "": none. */
+void receipt_assumed(const struct sched_config *sched, char *dst, size_t n);
+
 /* Picture `index` of the batch. Appends to dst. */
 int receipt_infotext(const struct job *job, const struct receipt_facts *facts, int index,
                      struct buf *dst);

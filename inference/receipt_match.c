@@ -11,13 +11,22 @@
 int receipt_match(const struct request *q, const struct job *job, const struct receipt_facts *facts,
                   void (*warning)(void *ctx, const char *text), void *ctx, struct dr_error *err)
 {
-    char text[200];
+    char text[240];
     const char *prediction = sched_prediction_name(job->sched.prediction);
     const char *wanted = request_text(q, FIELD_prediction);
     const char *version = request_text(q, FIELD_version);
     if (*wanted && strcmp(wanted, prediction))
         return dr_fail_field(err, DR_EINVAL, "prediction", wanted, prediction,
                              "what this model predicts");
+    char assumed[256];
+    receipt_assumed(&job->sched, assumed, sizeof assumed);
+    if (request_has(q, FIELD_scheduler_defaults) &&
+        strcmp(request_text(q, FIELD_scheduler_defaults), assumed)) {
+        snprintf(text, sizeof text,
+                 "the receipt took defaults for '%.60s', now it is '%.60s': the picture may differ",
+                 request_text(q, FIELD_scheduler_defaults), assumed);
+        warning(ctx, text);
+    }
     if (*version && strcmp(version, facts->version)) {
         snprintf(text, sizeof text, "the receipt is of darkroom %.40s, this is %s: bits may differ",
                  version, facts->version);

@@ -9,7 +9,14 @@
 #include "models/model_loader.h"
 
 /* Of weights: their number, and the bytes of their headers together. */
-enum { CHECKPOINT_FILES = 256, CHECKPOINT_HEADERS = 2 * ST_HEADER_MAX };
+enum { CHECKPOINT_FILES = 256, CHECKPOINT_HEADERS = 2 * ST_HEADER_MAX, NAMES_SHOWN = 3 };
+
+/* Names to warn of in one line: the first few, and how many there are. */
+struct name_group {
+    size_t n;
+    const char *first[NAMES_SHOWN]; /* borrowed */
+    const char *prefix;             /* shown as PREFIX.NAME; NULL: none */
+};
 
 struct checkpoint {
     struct model_files *model;
@@ -28,6 +35,7 @@ struct checkpoint {
     json_t *scheduler;
     bool tokenizer[2];
     bool force_zeros;
+    struct name_group unused; /* tensors of the part being opened that nothing knows */
     const char **warnings;
     size_t n_warnings, warnings_cap;
 };
@@ -38,6 +46,14 @@ int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetenso
 /* DR_ECANCELED when the opening is to end. */
 int checkpoint_stopped(const struct checkpoint *c, struct dr_error *err);
 int checkpoint_warn(struct checkpoint *c, const char *fmt, ...) DR_PRINTF(2, 3);
+
+void name_group_add(struct name_group *group, const char *name);
+/* One warning about all of the group, none about an empty one: tensors that are not used, keys of
+ * `file` that are unknown. */
+int checkpoint_warn_unused(struct checkpoint *c, const struct name_group *group,
+                           struct dr_error *err);
+int checkpoint_warn_keys(struct checkpoint *c, const char *file, const struct name_group *group,
+                         struct dr_error *err);
 
 /* The tensor as a source of weights: all of it, or part `part` of `parts` along the first
  * dimension. */

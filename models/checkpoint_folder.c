@@ -17,6 +17,8 @@
 #include "models/formats/classify.h"
 #include "models/formats/config_arch.h"
 #include "models/formats/key_map.h"
+#include "models/formats/quantised.h"
+#include "models/formulation.h"
 
 static const struct jx_limits config_limits = { .bytes = 1 << 20, .python = true };
 static const struct jx_limits index_limits = { .bytes = 16 << 20 };
@@ -26,6 +28,10 @@ static const struct jx_limits index_limits = { .bytes = 16 << 20 };
 static int add_file_tensors(struct checkpoint *c, enum component component,
                             const struct safetensors *st, struct dr_error *err)
 {
+    char what[320];
+    if (quantised(&st->header, false, what, sizeof what))
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: %s, which Darkroom does not read", st->path,
+                       what);
     for (size_t i = 0; i < st->header.n_tensors; i++) {
         const struct st_tensor *t = &st->header.tensors[i];
         struct weight_source src = checkpoint_source(st, t, 0, 1);
@@ -34,9 +40,8 @@ static int add_file_tensors(struct checkpoint *c, enum component component,
         int r = 0;
         if (answer == KEY_KNOWN)
             r = tensor_table_add(&c->tables[component], &c->texts, target.name, &src, false, err);
-        else if (answer == KEY_UNKNOWN && checkpoint_warn(c, "tensor '%s.%s' is not used",
-                                                          component_name(component), t->name))
-            r = dr_fail(err, DR_ENOMEM, "no memory for a warning");
+        else if (answer == KEY_UNKNOWN)
+            name_group_add(&c->unused, t->name);
         if (r)
             return r;
     }
@@ -196,9 +201,11 @@ static int open_weights(struct checkpoint *c, enum component component, struct d
 
 /* ---- configuration ---- */
 
-static int warn_unknown(void *ctx, const char *file, const char *key)
+static int note_unknown(void *ctx, const char *file, const char *key)
 {
-    return checkpoint_warn(ctx, "%s: key '%s' is unknown and has no effect", file, key);
+    (void)file;
+    name_group_add(ctx, key);
+    return 0;
 }
 
 static int read_clip(struct checkpoint *c, const json_t *config, const char *file, int which,
@@ -235,9 +242,13 @@ static int open_component(struct checkpoint *c, enum component component, struct
 {
     char file[64];
     json_t *config = NULL;
-    struct config_unknown unknown = { warn_unknown, c };
+    struct name_group keys = { 0 };
+    struct config_unknown unknown = { note_unknown, &keys };
     snprintf(file, sizeof file, "%s/config.json", component_name(component));
+    c->unused = (struct name_group){ .prefix = component_name(component) };
     int r = open_weights(c, component, err);
+    if (!r)
+        r = checkpoint_warn_unused(c, &c->unused, err);
     if (!r)
         r = tensor_table_sort(&c->tables[component], c->path, err);
     if (!r)
@@ -258,6 +269,8 @@ static int open_component(struct checkpoint *c, enum component component, struct
         r = read_clip(c, config, file, component == COMPONENT_TEXT_ENCODER_2, &unknown, err);
         break;
     }
+    if (!r)
+        r = checkpoint_warn_keys(c, file, &keys, err);
     json_decref(config);
     if (r)
         return dr_while(err, r, "reading %s", c->path);
@@ -339,9 +352,11 @@ int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
             r = dr_fail(err, DR_EFORMAT, "%s/model_index.json: has no %s", c->path,
                         component_name(order[i]));
     }
-    json_decref(index);
     if (!r)
         r = model_files_json(c->model, "scheduler/scheduler_config.json", true, &config_limits,
                              &c->scheduler, err);
+    if (!r)
+        r = formulation_of_folder(c, index, err);
+    json_decref(index);
     return r ? r : find_tokenizers(c, err);
 }

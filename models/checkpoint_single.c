@@ -3,10 +3,11 @@
 
 #include <string.h>
 
-#include "base/json.h"
 #include "models/formats/classify.h"
 #include "models/formats/infer_arch.h"
 #include "models/formats/key_map.h"
+#include "models/formats/quantised.h"
+#include "models/formulation.h"
 
 /* Adds the three parts of a stacked matrix under the names with q, k and v. */
 static int add_stacked(struct checkpoint *c, const struct safetensors *st,
@@ -45,6 +46,7 @@ static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr
 {
     struct key_blocks blocks;
     key_blocks_scan(&st->header, &blocks);
+    c->unused = (struct name_group){ 0 };
     for (size_t i = 0; i < st->header.n_tensors; i++) {
         const struct st_tensor *t = &st->header.tensors[i];
         struct key_target target;
@@ -52,29 +54,12 @@ static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr
         int r = 0;
         if (answer == KEY_KNOWN)
             r = add_tensor(c, st, t, &target, err);
-        else if (answer == KEY_UNKNOWN && checkpoint_warn(c, "tensor '%s' is not used", t->name))
-            r = dr_fail(err, DR_ENOMEM, "no memory for a warning");
+        else if (answer == KEY_UNKNOWN)
+            name_group_add(&c->unused, t->name);
         if (r)
             return r;
     }
-    return 0;
-}
-
-/* Fine-tunes trained for another target mark it by tensors without meaning of their own. */
-static int prediction_marks(struct checkpoint *c, const struct safetensors *st,
-                            struct dr_error *err)
-{
-    if (st_find(&st->header, "edm_mean") || st_find(&st->header, "edm_vpred.sigma_max"))
-        return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: an SDXL checkpoint of the EDM kind, which Darkroom does not run",
-                       st->path);
-    if (!st_find(&st->header, "v_pred"))
-        return 0;
-    c->scheduler = json_object();
-    int r = jx_set(c->scheduler, "prediction_type", json_string("v_prediction"));
-    if (!r && st_find(&st->header, "ztsnr"))
-        r = jx_set(c->scheduler, "rescale_betas_zero_snr", json_true());
-    return r ? dr_fail(err, r, "no memory for the scheduler's configuration") : 0;
+    return checkpoint_warn_unused(c, &c->unused, err);
 }
 
 static int infer_all(struct checkpoint *c, const char *file, struct dr_error *err)
@@ -107,6 +92,12 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
     if (r)
         return r;
     const struct file_kind *kind = classify(&st->header);
+    char what[320];
+    if (!strcmp(kind->id, "sdxl-quantised") && quantised(&st->header, true, what, sizeof what))
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: an SDXL checkpoint of %s, which Darkroom does "
+                       "not read",
+                       c->path, what);
     if (strcmp(kind->id, "sdxl"))
         return dr_fail(err, DR_EUNSUPPORTED, "%s: this is %s, expected an SDXL checkpoint", c->path,
                        kind->text);
@@ -116,7 +107,7 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         r = tensor_table_sort(&c->tables[i], c->path, err);
     }
     if (!r)
-        r = prediction_marks(c, st, err);
+        r = formulation_of_file(c, st, err);
     if (!r)
         r = infer_all(c, c->path, err);
     /* As the model_index.json files of the base (true) and the refiner (false) have it. */

@@ -475,13 +475,13 @@ static bool expected_unused(const struct loading *l, const char *name)
 
 static int warn_unused(struct loading *l)
 {
+    struct name_group unused = { 0 };
     for (size_t i = 0; i < l->table->n; i++) {
         const struct tensor_entry *e = &l->table->entries[i];
-        if (!e->used && !expected_unused(l, e->name) &&
-            checkpoint_warn(l->c, "tensor '%s' is not used", e->src.name))
-            return dr_fail(l->err, DR_ENOMEM, "no memory for a warning");
+        if (!e->used && !expected_unused(l, e->name))
+            name_group_add(&unused, e->src.name);
     }
-    return 0;
+    return checkpoint_warn_unused(l->c, &unused, l->err);
 }
 
 int checkpoint_load(struct checkpoint *c, enum component component, void *network, visit_fn visit,

@@ -56,8 +56,22 @@ struct sched_config {
     int train_steps;       /* timesteps the model was trained on */
     int steps_offset;      /* added to the timesteps of spacing leading */
     bool set_alpha_to_one; /* ddim: the last step ends without noise, not at timestep 0 */
+    double clip_range;     /* ddim: x0 is clipped to this on both sides; 0: it is not */
     bool rescale_betas_zero_snr;
+
+    unsigned assumed;       /* bit i: key i of sched_assumed was not in the model's file */
+    bool zero_snr_ignored;  /* the model has rescale_betas_zero_snr, the sampler has not */
+    char missing_class[64]; /* class of the model's file for which another is used; "" */
 };
+
+enum { SCHED_WARNING = 240 };
+
+/* Name of key `i` if SDXL base's value stands in for what the model's file does not say, else "";
+ * NULL past the last key. */
+const char *sched_assumed(const struct sched_config *config, int i);
+
+/* Warning `i` about these settings as text; false past the last one. */
+bool sched_warning(const struct sched_config *config, int i, char ret_text[SCHED_WARNING]);
 
 /* One question to the model. */
 struct sched_ask {

@@ -50,6 +50,26 @@ static int prepare(struct sched *s, const struct noise_table *table, struct dr_e
     return 0;
 }
 
+/* Weights of x0 and eps in the latents and the prediction, of both and of noise in the result. */
+struct step {
+    struct sched_pair clean, eps;
+    double to_clean, to_noise, deviation;
+};
+
+/* With clip_sample. eps stays that of the unclipped x0, as in the reference. */
+static void clipped(struct sched *s, const float *pred, const float *noise, const struct step *w)
+{
+    float *x = sched_latents(s);
+    double range = s->config.clip_range;
+    for (size_t i = 0; i < s->n; i++) {
+        double x0 = w->clean.x * x[i] + w->clean.pred * pred[i];
+        double eps = w->eps.x * x[i] + w->eps.pred * pred[i];
+        x0 = x0 > range ? range : x0 < -range ? -range : x0;
+        x[i] = (float)(w->to_clean * x0 + w->to_noise * eps +
+                       (noise ? w->deviation * noise[i] : 0));
+    }
+}
+
 static void feed(struct sched *s, const float *pred, const float *noise)
 {
     const double *aux = s->aux + AUX * s->state->evaluation;
@@ -61,6 +81,10 @@ static void feed(struct sched *s, const float *pred, const float *noise)
     struct sched_pair clean = sched_vp_clean(s, sqrt(alpha), sqrt(1 - alpha));
     struct sched_pair eps = sched_vp_noise(s, sqrt(alpha), sqrt(1 - alpha));
     float *x = sched_latents(s);
+    if (s->config.clip_range > 0) {
+        clipped(s, pred, noise, &(struct step){ clean, eps, to_clean, to_noise, deviation });
+        return;
+    }
     struct sched_term terms[] = {
         { to_clean * clean.x + to_noise * eps.x, x },
         { to_clean * clean.pred + to_noise * eps.pred, pred },
@@ -72,9 +96,17 @@ static void feed(struct sched *s, const float *pred, const float *noise)
 static const char *const aliases[] = { NULL };
 
 static const struct sched_fixed_key fixed[] = {
-    { "clip_sample", "false" },
     { "thresholding", "false" },
     { NULL, NULL },
+};
+
+static const struct sched_defaults defaults = {
+    .spacing = SCHED_LEADING,
+    .betas = SCHED_LINEAR,
+    .beta_start = 0.0001,
+    .beta_end = 0.02,
+    .set_alpha_to_one = true,
+    .clip_sample = true,
 };
 
 const struct sched_info sched_ddim = {
@@ -84,6 +116,7 @@ const struct sched_info sched_ddim = {
     .aliases = aliases,
     .fixed = fixed,
     .order = 1,
+    .defaults = &defaults,
     .rule = SCHED_RULE_DDIM,
     .vp = true,
     .zero_snr = true,

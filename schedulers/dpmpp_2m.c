@@ -40,7 +40,6 @@ static const struct sched_fixed_key fixed[] = {
     { "algorithm_type", "dpmsolver++|deis" },
     { "solver_type", "midpoint|logrho|bh1|bh2" },
     { "lambda_min_clipped", "null" },
-    { "variance_type", "null" },
     { "use_lu_lambdas", "false" },
     { NULL, NULL },
 };

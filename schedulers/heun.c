@@ -39,6 +39,13 @@ static const struct sched_fixed_key fixed[] = {
     { NULL, NULL },
 };
 
+static const struct sched_defaults defaults = {
+    .spacing = SCHED_LINSPACE,
+    .betas = SCHED_LINEAR,
+    .beta_start = 0.00085,
+    .beta_end = 0.012,
+};
+
 const struct sched_info sched_heun = {
     .name = "heun",
     .title = "Heun",
@@ -46,6 +53,7 @@ const struct sched_info sched_heun = {
     .aliases = aliases,
     .fixed = fixed,
     .order = 2,
+    .defaults = &defaults,
     .rule = SCHED_RULE_EULER,
     .second_order = true,
     .sigma_flags = true,

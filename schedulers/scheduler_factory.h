@@ -33,6 +33,14 @@ struct sched_fixed_key {
     const char *key, *accepted;
 };
 
+/* What the diffusers class takes where its file says nothing. */
+struct sched_defaults {
+    enum sched_spacing spacing;
+    enum sched_betas betas;
+    double beta_start, beta_end;
+    bool set_alpha_to_one, clip_sample;
+};
+
 struct sched_info {
     /* Required. */
     const char *name; /* canonical, "dpmpp_2m"; that of its line in schedulers.def */
@@ -45,10 +53,11 @@ struct sched_info {
     const char *title;          /* for people, "DPM++ 2M"; NULL: the name */
     const char *diffusers;      /* "DPMSolverMultistepScheduler"; NULL: there is no class */
     const char *const *aliases; /* further names, NULL at the end; NULL: none */
-    const struct sched_fixed_key *fixed; /* key NULL at the end; NULL: none */
-    enum sched_rule rule;                /* left out: Euler's */
-    bool vp;                             /* variance-preserving latents */
-    bool second_order;                   /* two evaluations in each step but the last */
+    const struct sched_fixed_key *fixed;   /* key NULL at the end; NULL: none */
+    const struct sched_defaults *defaults; /* NULL: linspace, linear betas 0.0001 to 0.02 */
+    enum sched_rule rule;                  /* left out: Euler's */
+    bool vp;                               /* variance-preserving latents */
+    bool second_order;                     /* two evaluations in each step but the last */
     bool sigma_flags; /* the class has use_karras_sigmas and use_exponential_sigmas */
     bool zero_snr;    /* the class has rescale_betas_zero_snr */
     bool no_sample;   /* the class refuses prediction type sample */

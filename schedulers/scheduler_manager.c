@@ -26,6 +26,37 @@ static const struct sched_config sdxl_base = {
     .set_alpha_to_one = false,
 };
 
+/* Of the classes that have no defaults of their own in their descriptor. */
+static const struct sched_defaults plain_defaults = {
+    .spacing = SCHED_LINSPACE,
+    .betas = SCHED_LINEAR,
+    .beta_start = 0.0001,
+    .beta_end = 0.02,
+};
+
+/* Keys whose values are assumed when a sampler of another class than the file's finds them unsaid.
+ */
+enum assumed {
+    ASSUMED_SPACING,
+    ASSUMED_OFFSET,
+    ASSUMED_BETAS,
+    ASSUMED_BETA_START,
+    ASSUMED_BETA_END,
+    ASSUMED_TRAIN_STEPS,
+    ASSUMED_PREDICTION,
+    ASSUMED_ALPHA_TO_ONE,
+    ASSUMED_CLIP,
+    ASSUMED_COUNT
+};
+
+static const char *const assumed_keys[ASSUMED_COUNT] = {
+    [ASSUMED_SPACING] = "timestep_spacing",   [ASSUMED_OFFSET] = "steps_offset",
+    [ASSUMED_BETAS] = "beta_schedule",        [ASSUMED_BETA_START] = "beta_start",
+    [ASSUMED_BETA_END] = "beta_end",          [ASSUMED_TRAIN_STEPS] = "num_train_timesteps",
+    [ASSUMED_PREDICTION] = "prediction_type", [ASSUMED_ALPHA_TO_ONE] = "set_alpha_to_one",
+    [ASSUMED_CLIP] = "clip_sample",
+};
+
 static int key_error(int code, const char *key, const char *got, const char *expected,
                      const char *hint, struct dr_error *err)
 {
@@ -137,8 +168,10 @@ static int read_numbers(const json_t *file, struct sched_config *c, struct dr_er
         r = jx_opt_number(file, FILE_NAME, "beta_end", &c->beta_end, err);
     if (!r)
         r = jx_opt_bool(file, FILE_NAME, "set_alpha_to_one", &c->set_alpha_to_one, err);
-    if (!r && c->sampler->zero_snr)
+    if (!r)
         r = jx_opt_bool(file, FILE_NAME, "rescale_betas_zero_snr", &c->rescale_betas_zero_snr, err);
+    c->zero_snr_ignored = c->rescale_betas_zero_snr && !c->sampler->zero_snr;
+    c->rescale_betas_zero_snr &= c->sampler->zero_snr;
     c->train_steps = (int)train;
     c->steps_offset = (int)offset;
     if (!r && !(c->beta_start > 0 && c->beta_start <= c->beta_end && c->beta_end < 1)) {
@@ -147,6 +180,22 @@ static int read_numbers(const json_t *file, struct sched_config *c, struct dr_er
         r = key_error(DR_EINVAL, "beta_start, beta_end", got, "0 < beta_start <= beta_end < 1",
                       NULL, err);
     }
+    return r;
+}
+
+/* clip_sample, of the DDIM rule; `clip` is the default. */
+static int read_clip(const json_t *file, bool clip, struct sched_config *c, struct dr_error *err)
+{
+    double range = 1;
+    int r = jx_opt_bool(file, FILE_NAME, "clip_sample", &clip, err);
+    if (!r)
+        r = jx_opt_number(file, FILE_NAME, "clip_sample_range", &range, err);
+    if (!r && clip && !(range > 0 && isfinite(range))) {
+        char got[32];
+        snprintf(got, sizeof got, "%.9g", range);
+        r = key_error(DR_EINVAL, "clip_sample_range", got, "a number above 0", NULL, err);
+    }
+    c->clip_range = clip ? range : 0;
     return r;
 }
 
@@ -164,27 +213,25 @@ static int read_schedule(const json_t *file, struct sched_config *c, struct dr_e
 }
 
 /* Everything but the class, for the sampler in *c. */
-static int read_file(const json_t *file, struct sched_config *c, struct dr_error *err)
+static int read_file(const json_t *file, const struct sched_defaults *defaults,
+                     struct sched_config *c, struct dr_error *err)
 {
-    static const struct sched_fixed_key common[] = { { "trained_betas", "null" }, { NULL, NULL } };
     static const struct sched_fixed_key dpm[] = {
         { "solver_order", "2" },
         { "thresholding", "false" },
         { "final_sigmas_type", "zero" },
         { "use_beta_sigmas", "false" },
-        { "use_flow_sigmas", "false" },
-        { "use_dynamic_shifting", "false" },
         { NULL, NULL },
     };
-    int r = check_fixed(file, common, err);
-    if (!r && c->sampler->rule == SCHED_RULE_DPM)
-        r = check_fixed(file, dpm, err);
-    if (!r)
+    int r = c->sampler->rule == SCHED_RULE_DPM ? check_fixed(file, dpm, err) : 0;
+    if (!r && c->sampler->fixed)
         r = check_fixed(file, c->sampler->fixed, err);
     if (!r)
         r = read_names(file, c, err);
     if (!r)
         r = read_numbers(file, c, err);
+    if (!r && c->sampler->rule == SCHED_RULE_DDIM)
+        r = read_clip(file, defaults && defaults->clip_sample, c, err);
     if (!r && c->sampler->sigma_flags)
         r = read_schedule(file, c, err);
     if (!r && c->sampler->no_sample && c->prediction == SCHED_SAMPLE)
@@ -193,15 +240,122 @@ static int read_file(const json_t *file, struct sched_config *c, struct dr_error
     return r;
 }
 
-static int read_class(const json_t *file, struct sched_config *c, struct dr_error *err)
+/* ---- the class ---- */
+
+/* Parts of names of classes whose models are of another formulation (flow matching, continuous or
+ * preconditioned sigmas, discrete tokens): such a model is drawn wrongly by any sampler here. */
+static const char *const foreign_classes[] = {
+    "Flow",       "flow",      "Rectified", "RFScheduler",  "EDM",          "KarrasVe",
+    "ScoreSde",   "CosineDPM", "SCM",       "CMStochastic", "Consistency",  "CogVideo",
+    "Wuerstchen", "UnCLIP",    "IPNDM",     "VQDiffusion",  "Amused",       "BlockRefinement",
+    "Helios",     "MiniMax",   "RFD4",      "EntropyBound", "DiscreteDDIM", NULL,
+};
+
+/* Classes without a sampler here whose models are of our formulation, prediction_type epsilon
+ * unless the file says otherwise. */
+static const char *const related_classes[] = {
+    "DDIMInverseScheduler",
+    "DDIMParallelScheduler",
+    "DDPMParallelScheduler",
+    "DDPMScheduler",
+    "DEISMultistepScheduler",
+    "DPMSolverMultistepInverseScheduler",
+    "DPMSolverSDEScheduler",
+    "DPMSolverSinglestepScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "KDPM2DiscreteScheduler",
+    "LCMScheduler",
+    "PNDMScheduler",
+    "RePaintScheduler",
+    "SASolverScheduler",
+    "TCDScheduler",
+    NULL,
+};
+
+/* Keys that say how the model was trained, whatever class reads them: other values are refused
+ * whatever sampler is asked for. */
+static const struct sched_fixed_key formulation[] = {
+    { "trained_betas", "null" },
+    { "timestep_type", "discrete" },
+    { "use_flow_sigmas", "false" },
+    { "use_dynamic_shifting", "false" },
+    { "shift", "1" },
+    { "snr_shift_scale", "1" },
+    { "sigma_data", "null" },
+    { "variance_type", "fixed|fixed_small|fixed_small_log|fixed_large|fixed_large_log" },
+    { NULL, NULL },
+};
+
+static bool related(const char *class)
 {
-    const char *name = NULL;
+    for (const char *const *name = related_classes; *name; name++)
+        if (!strcmp(class, *name))
+            return true;
+    return false;
+}
+
+/* *ret_own: the sampler of the file's class; NULL: there is none, or the file names no class. */
+static int read_class(const json_t *file, struct sched_config *c, const struct sched_info **ret_own,
+                      struct dr_error *err)
+{
+    const char *name = NULL, *stated = NULL;
+    char path[64];
+    snprintf(path, sizeof path, "%s: _class_name", FILE_NAME);
+    *ret_own = NULL;
     int r = jx_opt_string(file, FILE_NAME, "_class_name", &name, err);
     if (r || !name)
         return r;
-    char path[64];
-    snprintf(path, sizeof path, "%s: _class_name", FILE_NAME);
-    return sched_lookup(path, name, &c->sampler, NULL, err);
+    for (const char *const *part = foreign_classes; *part; part++)
+        if (strstr(name, *part))
+            return dr_fail_field(err, DR_EUNSUPPORTED, path, name,
+                                 "a class of discrete-time diffusion",
+                                 "this model is of another formulation, which no sampler here "
+                                 "draws");
+    *ret_own = sched_find(name, NULL);
+    if (*ret_own)
+        return 0;
+    r = jx_opt_string(file, FILE_NAME, "prediction_type", &stated, NULL);
+    if (!stated && !related(name))
+        return sched_lookup(path, name, ret_own, NULL, err);
+    snprintf(c->missing_class, sizeof c->missing_class, "%s", name);
+    return 0;
+}
+
+static void take_defaults(const struct sched_defaults *d, struct sched_config *c)
+{
+    c->spacing = d->spacing;
+    c->betas = d->betas;
+    c->beta_start = d->beta_start;
+    c->beta_end = d->beta_end;
+    c->steps_offset = 0;
+    c->set_alpha_to_one = d->set_alpha_to_one;
+}
+
+/* Keys that the file leaves open and the sampler reads. */
+static void note_assumed(const json_t *file, struct sched_config *c)
+{
+    for (int i = 0; i < ASSUMED_COUNT; i++) {
+        const json_t *v = json_object_get(file, assumed_keys[i]);
+        bool of_ddim = i == ASSUMED_ALPHA_TO_ONE || i == ASSUMED_CLIP;
+        if ((!v || json_is_null(v)) && (!of_ddim || c->sampler->rule == SCHED_RULE_DDIM))
+            c->assumed |= 1u << i;
+    }
+}
+
+/* The file for the sampler in *c: what it leaves open is the class's own if the class is the
+ * file's, else SDXL base's. */
+static int apply_file(const json_t *file, const struct sched_info *own, struct sched_config *c,
+                      struct dr_error *err)
+{
+    const struct sched_defaults *defaults = NULL;
+    bool named = own || c->missing_class[0];
+    if (own && own == c->sampler) {
+        defaults = own->defaults ? own->defaults : &plain_defaults;
+        take_defaults(defaults, c);
+    } else if (named) {
+        note_assumed(file, c);
+    }
+    return read_file(file, defaults, c, err);
 }
 
 static int parse(const char *json, size_t n_json, json_t **ret_file, struct dr_error *err)
@@ -216,15 +370,22 @@ static int parse(const char *json, size_t n_json, json_t **ret_file, struct dr_e
     return r;
 }
 
-/* The request's sampler, and the schedule that its name may carry. */
+/* The file's class, if there is a file; the request's sampler, else the file's, else Euler; and the
+ * schedule that the sampler's name may carry. */
 static int choose_sampler(const json_t *file, const struct sched_request *request,
-                          struct sched_config *c, const struct schedule_info **ret_schedule,
-                          struct dr_error *err)
+                          struct sched_config *c, const struct sched_info **ret_own,
+                          const struct schedule_info **ret_schedule, struct dr_error *err)
 {
     *ret_schedule = NULL;
-    if (request->sampler)
+    *ret_own = NULL;
+    int r = file ? read_class(file, c, ret_own, err) : 0;
+    if (!r && file)
+        r = check_fixed(file, formulation, err);
+    if (!r && request->sampler)
         return sched_lookup("sampler", request->sampler, &c->sampler, ret_schedule, err);
-    return file ? read_class(file, c, err) : 0;
+    if (!r && *ret_own)
+        c->sampler = *ret_own;
+    return r;
 }
 
 static int apply_schedule(const struct sched_request *request, const struct schedule_info *named,
@@ -311,26 +472,63 @@ static int apply_numbers(const struct sched_request *request, struct sched_confi
     return 0;
 }
 
+/* Assumed values that this run does not read, or that the request decides, are none. */
+static void drop_unread(const struct sched_request *request, struct sched_config *c)
+{
+    bool spaced = schedule_uses_spacing(c->schedule, c->sampler);
+    if (request->spacing || !spaced)
+        c->assumed &= ~(1u << ASSUMED_SPACING);
+    if (!spaced || c->spacing != SCHED_LEADING)
+        c->assumed &= ~(1u << ASSUMED_OFFSET);
+    if (request->sampler)
+        c->missing_class[0] = '\0'; /* the sampler was chosen, nothing stands in */
+}
+
 int sched_configure(const char *json, size_t n_json, const struct sched_request *request,
                     struct sched_config *ret_config, struct dr_error *err)
 {
     struct sched_config c = sdxl_base;
+    const struct sched_info *own = NULL;
     const struct schedule_info *named = NULL;
     json_t *file = NULL;
     int r = json ? parse(json, n_json, &file, err) : 0;
     if (r)
         return r;
-    r = choose_sampler(file, request, &c, &named, err);
+    r = choose_sampler(file, request, &c, &own, &named, err);
     if (!r && file)
-        r = read_file(file, &c, err);
+        r = apply_file(file, own, &c, err);
     if (!r)
         r = apply_schedule(request, named, &c, err);
     if (!r)
         r = apply_spacing(request, &c, err);
     if (!r)
         r = apply_numbers(request, &c, err);
-    if (!r)
+    if (!r) {
+        drop_unread(request, &c);
         *ret_config = c;
+    }
     json_decref(file);
     return r;
+}
+
+const char *sched_assumed(const struct sched_config *c, int i)
+{
+    return i >= ASSUMED_COUNT ? NULL : c->assumed & 1u << i ? assumed_keys[i] : "";
+}
+
+bool sched_warning(const struct sched_config *c, int i, char ret_text[SCHED_WARNING])
+{
+    bool class = c->missing_class[0];
+    if (class && i == 0)
+        snprintf(ret_text, SCHED_WARNING,
+                 "%s: no sampler is the model's own class %s; %s is used instead", FILE_NAME,
+                 c->missing_class, c->sampler->name);
+    else if (c->zero_snr_ignored && i == class)
+        snprintf(ret_text, SCHED_WARNING,
+                 "%s: rescale_betas_zero_snr has no effect with sampler %s, but the model was "
+                 "trained with it: take euler, ddim or dpmpp_2m",
+                 FILE_NAME, c->sampler->name);
+    else
+        return false;
+    return true;
 }

@@ -1,10 +1,15 @@
 /* scheduler_manager.h - from a model's scheduler_config.json and a request to effective settings.
  *
  * The file supplies class, spacing, offset, schedule flags, betas and prediction type; the request
- * overrides it; what neither says takes SDXL base 1.0's values, not the diffusers class's defaults.
+ * overrides it. What the file leaves open takes the defaults of its own class, as diffusers'
+ * from_pretrained does. When the request names a sampler of another class, the file's keys hold for
+ * that one, as in diffusers' from_config, and what they leave open takes SDXL base 1.0's values:
+ * sched_assumed names those keys. A file without a class, and no file, take SDXL base's values.
+ *
  * Keys are read as the diffusers class of the effective sampler reads them: a key that this class
  * does not have is ignored, a value that it has but Darkroom does not do is an error that names the
- * key.
+ * key. What says that the model is of another formulation (the class, or keys of any class) is an
+ * error whatever the request asks for.
  */
 #ifndef DR_SCHEDULERS_SCHEDULER_MANAGER_H
 #define DR_SCHEDULERS_SCHEDULER_MANAGER_H

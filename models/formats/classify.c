@@ -1,21 +1,28 @@
 /* classify.c - see classify.h.
  *
  * A table of signs, the most telling first. A sign is a tensor name with '*' for any run of
- * characters, and perhaps a second one that must be there too.
+ * characters, and perhaps a second one that must be there too. SDXL's UNet with text encoders comes
+ * before anything else, and an adapter's signs count only where they are a good part of the file:
+ * a few stray tensors of an adapter do not make it one.
  */
 #include "models/formats/classify.h"
 
 #include <string.h>
+
+#include "models/formats/quantised.h"
 
 struct sign {
     const char *name, *also;
     struct file_kind kind;
 };
 
+/* One tensor in so many must have an adapter's sign: a LoHa has it in one of five or six. */
+enum { ADAPTER_SHARE = 8 };
+
 #define UNET "model.diffusion_model."
 
-static const struct sign signs[] = {
-    /* Adapters first: they repeat the names of what they adapt. */
+/* They repeat the names of what they adapt, so they come before it. */
+static const struct sign adapters[] = {
     { "*lora_down*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
     { "*lora_up*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
     { "*.lora_A.*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
@@ -25,14 +32,16 @@ static const struct sign signs[] = {
     { "*.lokr_w1*", NULL, { "lokr", "a LoKr: an adapter for a checkpoint" } },
     { "*.oft_blocks", NULL, { "oft", "an OFT: an adapter for a checkpoint" } },
     { "lora_unet_*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
+    { "*ip_adapter.*", NULL, { "ip-adapter", "an IP-Adapter" } },
+    { "*motion_modules.*", NULL, { "animatediff", "an AnimateDiff motion module" } },
+};
+
+static const struct sign signs[] = {
     { "*control_model.input_hint_block.*", NULL, { "controlnet", "a ControlNet" } },
     { "controlnet_cond_embedding.*", NULL, { "controlnet", "a ControlNet" } },
     { "controlnet_down_blocks.*", NULL, { "controlnet", "a ControlNet" } },
-    { "*ip_adapter.*", NULL, { "ip-adapter", "an IP-Adapter" } },
     { "adapter.body.*", NULL, { "t2i-adapter", "a T2I-Adapter" } },
-    { "*motion_modules.*", NULL, { "animatediff", "an AnimateDiff motion module" } },
 
-    { UNET "label_emb.0.0.weight", "conditioner.embedders.*", { "sdxl", "an SDXL checkpoint" } },
     { UNET "*", "cond_stage_model.transformer.*", { "sd1", "a Stable Diffusion 1.x checkpoint" } },
     { UNET "*", "cond_stage_model.model.*", { "sd2", "a Stable Diffusion 2.x checkpoint" } },
     { "*double_blocks.*img_attn*", NULL, { "flux", "a Flux model" } },
@@ -102,9 +111,38 @@ static bool any(const struct st_header *h, const char *pattern)
     return false;
 }
 
+static size_t count(const struct st_header *h, const char *pattern)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < h->n_tensors; i++)
+        n += like(pattern, h->tensors[i].name);
+    return n;
+}
+
+/* SDXL's UNet with its added conditioning and text encoders; `kind` by its marks. */
+static const struct file_kind *sdxl_kind(const struct st_header *h)
+{
+    static const struct file_kind plain = { "sdxl", "an SDXL checkpoint" };
+    static const struct file_kind edm = { "sdxl-edm",
+                                          "an SDXL checkpoint of the EDM formulation, which "
+                                          "Darkroom does not draw" };
+    static const struct file_kind quant = { "sdxl-quantised", "a quantised SDXL checkpoint" };
+    char what[320];
+    if (any(h, "edm_*"))
+        return &edm;
+    return quantised(h, true, what, sizeof what) ? &quant : &plain;
+}
+
 const struct file_kind *classify(const struct st_header *h)
 {
     static const struct file_kind unknown = { "unknown", "a file of unknown tensors" };
+    if (any(h, UNET "label_emb.0.0.weight") && any(h, "conditioner.embedders.*"))
+        return sdxl_kind(h);
+    for (size_t i = 0; i < sizeof adapters / sizeof *adapters; i++) {
+        size_t n = count(h, adapters[i].name);
+        if (n && n * ADAPTER_SHARE >= h->n_tensors)
+            return &adapters[i].kind;
+    }
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
         if (any(h, signs[i].name) && (!signs[i].also || any(h, signs[i].also)))
             return &signs[i].kind;

@@ -55,6 +55,7 @@ static const struct config_key unet_keys[] = {
     { .key = "timestep_post_act", .rule = CONFIG_NULL },
     { .key = "time_cond_proj_dim", .rule = CONFIG_NULL },
     { .key = "cross_attention_norm", .rule = CONFIG_NULL },
+    { .key = "quantization_config", .rule = CONFIG_NULL },
     { .key = "dropout", .rule = CONFIG_NO_EFFECT },
     { .key = "upcast_attention", .rule = CONFIG_NO_EFFECT },
     { .key = "addition_embed_type_num_heads", .rule = CONFIG_NO_EFFECT }, /* of type "text" alone */
@@ -78,6 +79,7 @@ static const struct config_key vae_keys[] = {
     { .key = "shift_factor", .rule = CONFIG_NULL },
     { .key = "latents_mean", .rule = CONFIG_NULL },
     { .key = "latents_std", .rule = CONFIG_NULL },
+    { .key = "quantization_config", .rule = CONFIG_NULL },
     { .key = "sample_size", .rule = CONFIG_NO_EFFECT },
     { .key = "force_upcast", .rule = CONFIG_NO_EFFECT },
     { 0 },
@@ -97,6 +99,7 @@ static const struct config_key clip_keys[] = {
     { .key = "bos_token_id", .rule = CONFIG_READ },
     { .key = "eos_token_id", .rule = CONFIG_READ },
     { .key = "model_type", .rule = CONFIG_TEXT, .text = "clip_text_model" },
+    { .key = "quantization_config", .rule = CONFIG_NULL },
     { .key = "pad_token_id", .rule = CONFIG_NO_EFFECT }, /* padding is the tokenizer's */
     { .key = "attention_dropout", .rule = CONFIG_NO_EFFECT },
     { .key = "dropout", .rule = CONFIG_NO_EFFECT },

@@ -4,8 +4,10 @@
  *     "name": {"dtype": "F16", "shape": [320, 4, 3, 3], "data_offsets": [begin, end]}
  * with an optional "__metadata__" object of strings; then the data. Everything in the header is a
  * stranger's word, so it is read by a parser of its own that builds no tree, allocates in
- * proportion to what it has checked, and refuses what the format leaves open: duplicate names,
- * holes, overlaps, bytes that no tensor owns. Reference: the format's specification
+ * proportion to what it has checked, and refuses duplicate names, holes, overlaps, and bytes that
+ * no tensor owns. What the reference reads is read: "__metadata__": null, a metadata key that comes
+ * twice (the last holds), fields of a tensor that nobody knows (passed over), NUL in names and
+ * texts (shown as U+FFFD). Reference: the format's specification
  * (huggingface/safetensors, README) and its Rust reader.
  */
 #ifndef DR_MODELS_FORMATS_SAFETENSORS_H
@@ -37,7 +39,7 @@ struct st_metadata {
 struct st_header {
     struct st_tensor *tensors; /* sorted by name */
     size_t n_tensors;
-    struct st_metadata *metadata; /* in file order */
+    struct st_metadata *metadata; /* sorted by key */
     size_t n_metadata;
     size_t data_at; /* bytes from the start of the file to the data */
     char *strings;  /* owned: all names and texts */

@@ -18,7 +18,10 @@
 #include "base/checked.h"
 #include "base/utf8.h"
 
-enum { PREFIX = 8, SHOWN = 100 };
+enum { PREFIX = 8, SHOWN = 100, DEPTH_MAX = 64 };
+
+/* U+FFFD, for NUL, which C strings cannot hold. Three bytes: no longer than its escape. */
+enum { REPLACEMENT = 0xfffd };
 
 /* Above this a JSON reader that holds numbers as doubles is no longer exact. */
 static const uint64_t largest_integer = (UINT64_C(1) << 53) - 1;
@@ -132,8 +135,8 @@ static int unicode_escape(struct scan *s, char dst[4], size_t *ret_n)
             return bad(s, "half of a surrogate pair");
         v = 0x10000 + ((v - 0xd800) << 10) + (low - 0xdc00);
     }
-    *ret_n = v ? utf8_encode(v, dst) : 0;
-    return *ret_n ? 0 : bad(s, v ? "half of a surrogate pair" : "a NUL character in a text");
+    *ret_n = utf8_encode(v ? v : REPLACEMENT, dst);
+    return *ret_n ? 0 : bad(s, "half of a surrogate pair");
 }
 
 static int escape(struct scan *s, char dst[4], size_t *ret_n)
@@ -265,7 +268,42 @@ static int check_size(const struct scan *s, const struct st_tensor *t)
     return 0;
 }
 
-/* {"dtype": ..., "shape": ..., "data_offsets": ...}, each once, in any order. */
+/* A value of any kind, of a field that the format does not have: readers of the format pass over
+ * it. Brackets are counted, not matched by kind; numbers and words are not looked into. */
+static int skip_value(struct scan *s)
+{
+    int depth = 0;
+    do {
+        skip_space(s);
+        size_t mark = s->strings_used, n;
+        const char *text;
+        int c = s->p < s->end ? *s->p : 0;
+        int r = c == '"' ? string(s, &text, &n) : 0;
+        s->strings_used = mark;
+        if (r)
+            return r;
+        if (c == '"')
+            continue;
+        if (!c)
+            return bad(s, "the header ends inside a value");
+        bool opens = c == '{' || c == '[', closes = c == '}' || c == ']';
+        if (!opens && !closes && !depth) {
+            if (c == ',')
+                return bad(s, "expected a value");
+            while (s->p < s->end && !strchr(",}] \t\r\n", *s->p))
+                s->p++;
+            return 0;
+        }
+        s->p++;
+        depth += opens - closes;
+        if (depth < 0 || depth > DEPTH_MAX)
+            return bad(s, "expected a value");
+    } while (depth);
+    return 0;
+}
+
+/* {"dtype": ..., "shape": ..., "data_offsets": ...}, each once, in any order; others are passed
+ * over. */
 static int tensor(struct scan *s, struct st_tensor *t)
 {
     static const struct {
@@ -285,12 +323,10 @@ static int tensor(struct scan *s, struct st_tensor *t)
         size_t f = 0;
         while (f < FIELDS && strcmp(key, fields[f].key))
             f++;
-        if (f == FIELDS)
-            return bad_tensor(s, DR_EFORMAT, t->name, "unknown field '%s'", show(key).text);
-        if (seen & 1u << f)
+        if (f < FIELDS && seen & 1u << f)
             return bad_tensor(s, DR_EFORMAT, t->name, "%s is given twice", key);
-        seen |= 1u << f;
-        r = fields[f].read(s, t);
+        seen |= f < FIELDS ? 1u << f : 0;
+        r = f < FIELDS ? fields[f].read(s, t) : skip_value(s);
         s->strings_used = mark; /* field names and dtypes need not be kept */
         more = !r && take(s, ',');
         if (!r && !more)
@@ -322,6 +358,11 @@ static int metadata(struct scan *s)
     if (s->metadata_seen)
         return bad(s, "__metadata__ comes twice");
     s->metadata_seen = true;
+    skip_space(s);
+    if (s->end - s->p >= 4 && !memcmp(s->p, "null", 4)) {
+        s->p += 4;
+        return 0;
+    }
     int r = expect(s, '{');
     for (bool more = !r && !take(s, '}'); !r && more;) {
         struct st_metadata m;
@@ -377,9 +418,26 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct st_tensor *)a)->name, ((const struct st_tensor *)b)->name);
 }
 
+/* Of one key the first in the file comes first: texts lie in the order of the file. */
 static int by_metadata_key(const void *a, const void *b)
 {
-    return strcmp(((const struct st_metadata *)a)->key, ((const struct st_metadata *)b)->key);
+    const struct st_metadata *x = a, *y = b;
+    int order = strcmp(x->key, y->key);
+    return order ? order : x->key < y->key ? -1 : x->key > y->key;
+}
+
+/* Of a key that comes more than once the last value holds, as in the reference. */
+static void sort_metadata(struct st_header *h)
+{
+    size_t kept = 0;
+    if (h->n_metadata)
+        qsort(h->metadata, h->n_metadata, sizeof *h->metadata, by_metadata_key);
+    for (size_t i = 0; i < h->n_metadata; i++) {
+        bool again = kept && !strcmp(h->metadata[i].key, h->metadata[kept - 1].key);
+        h->metadata[again ? kept - 1 : kept] = h->metadata[i];
+        kept += !again;
+    }
+    h->n_metadata = kept;
 }
 
 static int fail_truncated(const char *what, const char *says, uint64_t bytes, uint64_t file_size,
@@ -426,12 +484,7 @@ static int check_names(const struct scan *s)
     for (size_t i = 1; i < h->n_tensors; i++)
         if (!strcmp(h->tensors[i].name, h->tensors[i - 1].name))
             return bad_tensor(s, DR_EFORMAT, h->tensors[i].name, "the name comes twice");
-    if (h->n_metadata)
-        qsort(h->metadata, h->n_metadata, sizeof *h->metadata, by_metadata_key);
-    for (size_t i = 1; i < h->n_metadata; i++)
-        if (!strcmp(h->metadata[i].key, h->metadata[i - 1].key))
-            return dr_fail(s->err, DR_EFORMAT, "%s: __metadata__ has '%s' twice", s->what,
-                           show(h->metadata[i].key).text);
+    sort_metadata(h);
     return 0;
 }
 

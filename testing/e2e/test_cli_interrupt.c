@@ -214,7 +214,7 @@ static void a_dead_worker_is_one_line(void **state)
         READY
         "read line\nprintf '%s\\n' '{\"success\":false,\"request_id\":\"darkroom-1\",\"error\":"
         "\"a\\u001b[2Jb\\nc\",\"error_code\":\"IO_ERROR\"}'\n",
-        "darkroom: a?[2Jb?c\n");
+        "darkroom: a\\x1b[2Jb\\nc\n");
     unsetenv("DARKROOM_WORKER");
 }
 

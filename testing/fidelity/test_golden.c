@@ -9,6 +9,7 @@
 #include "testing/helpers/test.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include "base/json.h"
 #include "base/npy.h"
 #include "include/darkroom.h"
+#include "testing/helpers/safetensors_writer.h"
 
 static const double STAGE_LIMIT = 1e-5, RUN_LIMIT = 1e-4, EQUAL_BYTES = 0.999;
 
@@ -141,7 +143,7 @@ static void check(const char *name, const char *what, double d, double limit)
 
 struct one {
     struct bench *bench;
-    const char *name;
+    const char *name, *model;
     char ours[1100], theirs[1100];
     const json_t *request;
     int evaluations;
@@ -167,7 +169,7 @@ static void empty(const char *folder)
 static json_t *request_of(const struct one *c, const char *const *from)
 {
     json_t *data = json_deep_copy(c->request), *loads = json_object();
-    json_object_set_new(data, "model", json_string(c->bench->model));
+    json_object_set_new(data, "model", json_string(c->model));
     json_object_set_new(data, "dump_stages", json_string(c->ours));
     empty(c->ours);
     json_object_set_new(data, "precision", json_string("f32"));
@@ -242,13 +244,58 @@ static void each_step(struct one *c)
           STAGE_LIMIT);
 }
 
+/* The model with the case's own scheduler_config.json, in `folder`. */
+static void with_scheduler(const char *model, const json_t *scheduler, const char *folder)
+{
+    static const char *const parts[] = { "unet",           "vae",       "text_encoder",
+                                         "text_encoder_2", "tokenizer", "tokenizer_2" };
+    char from[1200], to[1200];
+    struct dr_error err;
+    json_t *index;
+    snprintf(to, sizeof to, "%s/scheduler", folder);
+    test_make_dirs(to);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        snprintf(to, sizeof to, "%s/%s", model, parts[i]);
+        char *whole = realpath(to, NULL);
+        assert_non_null(whole);
+        snprintf(from, sizeof from, "%s", whole);
+        free(whole);
+        snprintf(to, sizeof to, "%s/%s", folder, parts[i]);
+        if (symlink(from, to))
+            assert_int_equal(errno, EEXIST);
+    }
+    snprintf(from, sizeof from, "%s/model_index.json", model);
+    if (jx_parse_file(from, NULL, &index, &err) < 0)
+        fail_msg("%s", err.text);
+    json_object_set_new(
+        index, "scheduler",
+        json_pack("[s, O]", "diffusers", json_object_get(scheduler, "_class_name")));
+    const json_t *files[] = { index, scheduler };
+    for (int i = 0; i < 2; i++) {
+        snprintf(to, sizeof to, "%s/%s", folder,
+                 i ? "scheduler/scheduler_config.json" : "model_index.json");
+        char *text = json_dumps(files[i], 0);
+        test_write_text(to, text);
+        dr_free(text);
+    }
+    json_decref(index);
+}
+
 static void run_case(struct bench *b, const json_t *entry)
 {
+    char model[1200];
+    const json_t *scheduler = json_object_get(entry, "scheduler");
     struct one c = { .bench = b,
+                     .model = b->model,
                      .name = json_string_value(json_object_get(entry, "name")),
                      .request = json_object_get(entry, "request") };
     snprintf(c.ours, sizeof c.ours, "%s/%s", test_dir(), c.name);
     snprintf(c.theirs, sizeof c.theirs, "%s/%s", b->runs, c.name);
+    if (scheduler) {
+        snprintf(model, sizeof model, "%s/model_%s", test_dir(), c.name);
+        with_scheduler(b->model, scheduler, model);
+        c.model = model;
+    }
     struct npy times = load(stage_path(c.theirs, "timesteps", -1));
     c.evaluations = (int)times.count;
     npy_free(&times);

@@ -134,6 +134,48 @@ static void nearest_name(void **state)
     assert_null(dr_nearest(longest, names, N));
 }
 
+static void terminals_are_not_commanded(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *line, *lines, *string, *json;
+    } cases[] = {
+        { "plain \u00e9 \u65e5", "plain \u00e9 \u65e5", "plain \u00e9 \u65e5",
+          "plain \u00e9 \u65e5", "plain \u00e9 \u65e5" },
+        { "\x1b]0;title\x07", "\\x1b]0;title\\x07", "\\x1b]0;title\\x07", "\\u001b]0;title\\u0007",
+          "\\u001b]0;title\\u0007" },
+        { "a\nb\tc\rd", "a\\nb\\tc\\x0dd", "a\nb\tc\\x0dd", "a\\nb\\tc\\u000dd",
+          "a\nb\tc\\u000dd" },
+        { "\x7f", "\\x7f", "\\x7f", "\\u007f", "\\u007f" },
+        { "\xc2\x9b"
+          "1m",
+          "\\u009b1m", "\\u009b1m", "\\u009b1m", "\\u009b1m" }, /* C1 CSI */
+        { "\x9b"
+          "1m",
+          "\\x9b1m", "\\x9b1m", "\\ufffd1m", "\\ufffd1m" }, /* as a byte */
+        { "\u202egnp.exe", "\\u202egnp.exe", "\\u202egnp.exe", "\\u202egnp.exe", "\\u202egnp.exe" },
+        { "\u2066\u2069\u200f\u061c", "\\u2066\\u2069\\u200f\\u061c",
+          "\\u2066\\u2069\\u200f\\u061c", "\\u2066\\u2069\\u200f\\u061c",
+          "\\u2066\\u2069\\u200f\\u061c" },
+        { "\u2028\u2029", "\\u2028\\u2029", "\\u2028\\u2029", "\\u2028\\u2029", "\\u2028\\u2029" },
+        { "\"\\", "\"\\", "\"\\", "\\\"\\\\", "\"\\" },
+        { "\xe2\x80", "\\xe2\\x80", "\\xe2\\x80", "\\ufffd\\ufffd", "\\ufffd\\ufffd" },
+    };
+    char got[200];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        size_t n = strlen(cases[i].text);
+        const char *expected[] = { cases[i].line, cases[i].lines, cases[i].string, cases[i].json };
+        for (int how = UTF8_LINE; how <= UTF8_JSON; how++) {
+            size_t written = utf8_show(cases[i].text, n, (enum utf8_shown)how, got);
+            assert_string_equal(got, expected[how]);
+            assert_int_equal(written, strlen(got));
+            assert_true(written <= UTF8_SHOWN_MOST * n);
+        }
+    }
+    assert_int_equal(utf8_show("a\0b", 3, UTF8_LINE, got), 6);
+    assert_string_equal(got, "a\\x00b");
+}
+
 static void log_lines_are_whole(void **state)
 {
     (void)state;
@@ -361,6 +403,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(base64_goes_round),
     cmocka_unit_test(bad_base64_is_refused),
     cmocka_unit_test(nearest_name),
+    cmocka_unit_test(terminals_are_not_commanded),
     cmocka_unit_test(log_lines_are_whole),
     cmocka_unit_test(facts_are_fields),
     cmocka_unit_test(a_log_line_has_its_bounds),

@@ -278,6 +278,25 @@ static void what_it_is_instead(void **state)
     expect_open_fails(st_writer_new(), DR_EUNSUPPORTED, "unknown tensors");
 }
 
+/* An adapter's signs count where they are a good part of the file. */
+static void what_it_mostly_is(void **state)
+{
+    (void)state;
+    for (int adapter = 0; adapter < 2; adapter++) {
+        struct st_writer *w = st_writer_new();
+        char name[80];
+        for (int i = 0; i < 40; i++) {
+            snprintf(name, sizeof name,
+                     adapter ? "lora_unet_mid_%d.lora_down.weight" : "encoder.%d.w", i);
+            st_writer_add_text(w, name, "F16", "2");
+        }
+        st_writer_add_text(w, "encoder.conv_in.weight", "F16", "2");
+        st_writer_add_text(w, "decoder.conv_in.weight", "F16", "2");
+        st_writer_add_text(w, "stray.lora_down.weight", "F16", "2");
+        expect_open_fails(w, DR_EUNSUPPORTED, adapter ? "this is a LoRA" : "this is a VAE alone");
+    }
+}
+
 static void parts_missing(void **state)
 {
     (void)state;
@@ -394,12 +413,225 @@ static void unused_are_named(void **state)
     assert_int_equal(checkpoint_open(path, &c, &err), 0);
     assert_int_equal(load_all(c, NULL, &err), 0);
     assert_int_equal(load_all(c, NULL, &err), 0); /* twice: no warning twice */
-    assert_non_null(strstr(checkpoint_warning(c, 0), "first_stage_model.loss.logvar"));
-    assert_non_null(strstr(checkpoint_warning(c, 1), "in_layers.7.weight"));
-    assert_non_null(strstr(checkpoint_warning(c, 2),
+    assert_string_equal(checkpoint_warning(c, 0),
+                        "2 tensors are not used: 'first_stage_model.loss.logvar', "
+                        "'model.diffusion_model.input_blocks.1.0.in_layers.7.weight'");
+    assert_non_null(strstr(checkpoint_warning(c, 1),
                            "'unet.down_blocks.1.attentions.0.transformer_blocks.0.x' is not used"));
-    assert_null(checkpoint_warning(c, 3));
+    assert_null(checkpoint_warning(c, 2));
     checkpoint_close(c);
+}
+
+/* A warning a group, not one a tensor. */
+static void many_unused_are_counted(void **state)
+{
+    (void)state;
+    enum { MANY = 60000 };
+    struct dr_error err;
+    struct checkpoint *c;
+    struct st_writer *w = st_writer_new();
+    st_writer_sparse(w);
+    sgm_add(w, &sgm_tiny);
+    for (int i = 0; i < MANY; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "%s.%05d",
+                 i % 2 ? "optimizer.state" : "model.diffusion_model.out.2.x", i);
+        st_writer_add_text(w, name, "F32", "");
+    }
+    const char *path = temporary("many.safetensors");
+    st_writer_save(w, path);
+    st_writer_free(w);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    assert_int_equal(load_all(c, NULL, &err), 0);
+    assert_string_equal(checkpoint_warning(c, 0),
+                        "30000 tensors are not used: 'optimizer.state.00001', "
+                        "'optimizer.state.00003', 'optimizer.state.00005', ...");
+    assert_non_null(strstr(checkpoint_warning(c, 1), "30000 tensors are not used: 'unet.conv_out"));
+    assert_null(checkpoint_warning(c, 2));
+    checkpoint_close(c);
+    unlink(path);
+}
+
+/* Tensors of training and of adapters beside a whole checkpoint: it stays one, and they are named.
+ */
+static void strays_are_no_obstacle(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *dtype, *shape;
+    } strays[] = {
+        { "lora_unet_mid_block.lora_down.weight", "F16", "4x4" },
+        { "unet.down_blocks.1.attentions.0.proj_in.lora_A.weight", "F32", "4x4" },
+        { "something.hada_w1_a", "F16", "4" },
+        { "ip_adapter.1.to_k_ip.weight", "F16", "4" },
+        { "control_model.input_hint_block.0.weight", "F16", "4" },
+        { "x.motion_modules.0.weight", "F16", "4" },
+        { "step", "I64", "" },
+        { "global_step", "U64", "1" },
+        { "model_ema.diffusion_modelinput_blocks00weight", "F32", "4" },
+        { "conditioner.embedders.0.transformer.logit_scale", "F32", "" },
+        { "empty", "F32", "0" },
+        { "optimizer.absmax", "F32", "4" },
+        { "vae.decoder.conv_in.weight", "F16", "4" },
+        { "x.qweight", "I32", "4" },
+    };
+    struct dr_error err = { 0 };
+    struct checkpoint *c;
+    const char *path = temporary("stray.safetensors");
+    for (size_t i = 0; i < sizeof strays / sizeof *strays; i++) {
+        struct st_writer *w = st_writer_new();
+        sgm_add(w, &sgm_tiny);
+        st_writer_add_text(w, strays[i].name, strays[i].dtype, strays[i].shape);
+        st_writer_save(w, path);
+        st_writer_free(w);
+        if (checkpoint_open(path, &c, &err))
+            fail_msg("%s: %s", strays[i].name, err.text);
+        assert_int_equal(load_all(c, NULL, &err), 0);
+        assert_null(checkpoint_warning(c, 1));
+        checkpoint_close(c);
+    }
+}
+
+/* ---- how it was trained ---- */
+
+struct mark {
+    const char *tensor, *key, *value; /* tensor, or entry of the header */
+};
+
+static struct st_writer *marked(const struct mark *marks, int n)
+{
+    struct st_writer *w = st_writer_new();
+    sgm_add(w, &sgm_tiny);
+    for (int i = 0; i < n; i++) {
+        if (marks[i].tensor)
+            st_writer_add_text(w, marks[i].tensor, "F32", "0");
+        if (marks[i].key)
+            st_writer_metadata(w, marks[i].key, marks[i].value);
+    }
+    return w;
+}
+
+static void marks_are_read(void **state)
+{
+    (void)state;
+    static const struct {
+        struct mark marks[3];
+        const char *prediction; /* NULL: no scheduler */
+        int zero_snr;           /* -1: not said */
+    } cases[] = {
+        { { { "v_pred", NULL, NULL } }, "v_prediction", -1 },
+        { { { "v_pred", NULL, NULL }, { "ztsnr", NULL, NULL } }, "v_prediction", 1 },
+        { { { NULL, "modelspec.prediction_type", "v" } }, "v_prediction", -1 },
+        { { { NULL, "modelspec.prediction_type", "V_Prediction" } }, "v_prediction", -1 },
+        { { { NULL, "modelspec.prediction_type", "epsilon" } }, "epsilon", -1 },
+        { { { NULL, "ss_v_parameterization", "True" } }, "v_prediction", -1 },
+        { { { NULL, "ss_v_parameterization", "False" } }, "epsilon", -1 },
+        { { { NULL, "ss_v_parameterization", "None" } }, NULL, -1 },
+        { { { NULL, "ss_v_parameterization", "True" }, { NULL, "ss_zero_terminal_snr", "True" } },
+          "v_prediction",
+          1 },
+        { { { "v_pred", NULL, NULL },
+            { NULL, "modelspec.prediction_type", "v" },
+            { "ztsnr", NULL, NULL } },
+          "v_prediction",
+          1 },
+        { { { NULL, "prediction_type", "sample" } }, "sample", -1 },
+        { { { NULL, "modelspec.architecture", "stable-diffusion-xl-v1-base" } }, NULL, -1 },
+        { { { NULL, "modelspec.prediction_type", "" } }, NULL, -1 },
+    };
+    struct dr_error err;
+    struct checkpoint *c;
+    const char *path = temporary("marked.safetensors");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct st_writer *w = marked(cases[i].marks, 3);
+        st_writer_save(w, path);
+        st_writer_free(w);
+        if (checkpoint_open(path, &c, &err))
+            fail_msg("case %zu: %s", i, err.text);
+        const json_t *o = checkpoint_scheduler_config(c);
+        const char *prediction = json_string_value(json_object_get(o, "prediction_type"));
+        if (cases[i].prediction)
+            assert_string_equal(prediction, cases[i].prediction);
+        else
+            assert_null(o);
+        const json_t *zero = json_object_get(o, "rescale_betas_zero_snr");
+        assert_int_equal(zero ? json_is_true(zero) : -1, cases[i].zero_snr);
+        assert_null(checkpoint_warning(c, 0));
+        checkpoint_close(c);
+    }
+    struct mark alone = { "ztsnr", NULL, NULL };
+    struct st_writer *w = marked(&alone, 1);
+    st_writer_save(w, path);
+    st_writer_free(w);
+    assert_int_equal(checkpoint_open(path, &c, &err), 0);
+    assert_non_null(strstr(checkpoint_warning(c, 0), "epsilon is assumed"));
+    checkpoint_close(c);
+}
+
+static void marks_that_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        struct mark marks[2];
+        int code;
+        const char *words;
+    } cases[] = {
+        { { { "v_pred", NULL, NULL }, { NULL, "modelspec.prediction_type", "epsilon" } },
+          DR_EFORMAT,
+          "tensor v_pred says v_prediction, __metadata__ modelspec.prediction_type says epsilon" },
+        { { { "v_pred", NULL, NULL }, { NULL, "ss_v_parameterization", "False" } },
+          DR_EFORMAT,
+          "contradict" },
+        { { { NULL, "modelspec.prediction_type", "v" }, { NULL, "ss_v_parameterization", "0" } },
+          DR_EFORMAT,
+          "contradict" },
+        { { { "ztsnr", NULL, NULL }, { NULL, "ss_zero_terminal_snr", "False" } },
+          DR_EFORMAT,
+          "tensor ztsnr says true" },
+        { { { NULL, "modelspec.prediction_type", "rectified flow" } },
+          DR_EUNSUPPORTED,
+          "'rectified flow'" },
+        { { { NULL, "prediction_type", "flow_prediction" } }, DR_EUNSUPPORTED, "flow_prediction" },
+        { { { NULL, "ss_zero_terminal_snr", "maybe" } }, DR_EFORMAT, "expected true or false" },
+        { { { NULL, "modelspec.architecture", "CosXL" } }, DR_EUNSUPPORTED, "CosXL" },
+        { { { "edm_std", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
+        { { { "edm_vpred.sigma_max", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
+        { { { "edm_vpred.sigma_min", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        expect_open_fails(marked(cases[i].marks, 2), cases[i].code, cases[i].words);
+}
+
+/* Quantisations of other programs are named, plain casts are read (every_dtype). */
+static void quantised_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *dtype, *words;
+    } cases[] = {
+        { "model.diffusion_model.out.2.scale_weight", "F32", "fp8 weights with scales" },
+        { "model.diffusion_model.out.2.weight_scale", "F32", "fp8 weights with scales" },
+        { "model.diffusion_model.out.2.scale_input", "F32", "fp8 weights with scales" },
+        { "model.diffusion_model.out.2.input_scale", "F32", "fp8 weights with scales" },
+        { "scaled_fp8", "F8_E4M3", "fp8 weights with scales (tensor 'scaled_fp8')" },
+        { "model.diffusion_model.scaled_fp8", "F8_E5M2", "fp8 weights with scales" },
+        { "model.diffusion_model.out.2.comfy_quant", "U8", "ComfyUI" },
+        { "model.diffusion_model.out.2.weight.absmax", "F32", "bitsandbytes" },
+        { "model.diffusion_model.out.2.weight.quant_state.bitsandbytes__nf4", "U8",
+          "bitsandbytes" },
+        { "conditioner.embedders.0.transformer.text_model.x.SCB", "F32", "LLM.int8" },
+        { "model.diffusion_model.middle_block.1.proj_in.qweight", "I32", "GPTQ" },
+        { "model.diffusion_model.middle_block.1.proj_in.wscales", "F16", "SVDQuant" },
+        { "model.diffusion_model.out.2.weight._data", "I8", "quanto" },
+        { "model.diffusion_model.out.2.weight_scale_2", "F32", "NVFP4" },
+        { "model.diffusion_model.out.2.zero_point", "F16", "zero points" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct st_writer *w = st_writer_new();
+        sgm_add(w, &sgm_tiny);
+        st_writer_add_text(w, cases[i].name, cases[i].dtype, "4");
+        expect_open_fails(w, DR_EUNSUPPORTED, cases[i].words);
+    }
 }
 
 /* A VAE made without its encoder does not complain about the encoder's tensors. */
@@ -482,10 +714,16 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(refiner_architecture),
     cmocka_unit_test(cut_and_transposed),
     cmocka_unit_test(what_it_is_instead),
+    cmocka_unit_test(what_it_mostly_is),
     cmocka_unit_test(parts_missing),
     cmocka_unit_test(tensors_missing_or_misshapen),
     cmocka_unit_test(every_dtype),
     cmocka_unit_test(unused_are_named),
+    cmocka_unit_test(many_unused_are_counted),
+    cmocka_unit_test(strays_are_no_obstacle),
+    cmocka_unit_test(marks_are_read),
+    cmocka_unit_test(marks_that_are_refused),
+    cmocka_unit_test(quantised_are_refused),
     cmocka_unit_test(half_a_vae),
     cmocka_unit_test(prediction_marks),
     cmocka_unit_test(changed_while_open),

@@ -159,7 +159,8 @@ static void unsupported_values_are_named(void **state)
     } cases[] = {
         { NULL, "{\"_class_name\": \"EulerDiscretScheduler\"}", "_class_name", DR_EINVAL },
         { NULL, "{\"_class_name\": \"EulerDiscretScheduler\"}", "nearest: euler", DR_EINVAL },
-        { NULL, "{\"_class_name\": \"PNDMScheduler\"}", "_class_name", DR_EINVAL },
+        { NULL, "{\"_class_name\": \"NoSuchScheduler\"}", "_class_name", DR_EINVAL },
+        { "euler", "{\"_class_name\": \"NoSuchScheduler\"}", "_class_name", DR_EINVAL },
         { NULL, "{\"_class_name\": 3}", "_class_name", DR_EINVAL },
         { NULL, "{\"timestep_spacing\": \"trailling\"}", "nearest: trailing", DR_EUNSUPPORTED },
         { NULL, "{\"timestep_spacing\": 1}", "timestep_spacing", DR_EUNSUPPORTED },
@@ -186,7 +187,9 @@ static void unsupported_values_are_named(void **state)
         { "euler", "{\"use_beta_sigmas\": true}", "use_beta_sigmas", DR_EUNSUPPORTED },
         { "euler", "{\"sigma_max\": 20}", "sigma_max", DR_EUNSUPPORTED },
         { "heun", "{\"clip_sample\": true}", "clip_sample", DR_EUNSUPPORTED },
-        { "ddim", "{\"clip_sample\": true}", "clip_sample", DR_EUNSUPPORTED },
+        { "ddim", "{\"clip_sample\": 1}", "clip_sample", DR_EINVAL },
+        { "ddim", "{\"clip_sample\": true, \"clip_sample_range\": 0}", "clip_sample_range",
+          DR_EINVAL },
         { "ddim", "{\"thresholding\": true}", "thresholding", DR_EUNSUPPORTED },
         { "dpmpp_2m", "{\"algorithm_type\": \"sde-dpmsolver++\"}", "algorithm_type",
           DR_EUNSUPPORTED },
@@ -218,6 +221,155 @@ static void unsupported_values_are_named(void **state)
     }
     /* an empty list is what the class writes by itself */
     good("{\"_class_name\": \"UniPCMultistepScheduler\", \"disable_corrector\": []}", &nothing);
+}
+
+/* Models of another formulation, whatever sampler is asked for. */
+static void foreign_formulations_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *says;
+    } cases[] = {
+        { "{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\"}", "FlowMatchEuler" },
+        { "{\"_class_name\": \"FlowMatchEulerDiscreteScheduler\", \"prediction_type\": "
+          "\"epsilon\"}",
+          "FlowMatchEuler" },
+        { "{\"_class_name\": \"FlowMatchHeunDiscreteScheduler\", \"shift\": 3.0}",
+          "FlowMatchHeun" },
+        { "{\"_class_name\": \"EDMEulerScheduler\", \"prediction_type\": \"v_prediction\"}",
+          "EDM" },
+        { "{\"_class_name\": \"EDMDPMSolverMultistepScheduler\"}", "EDM" },
+        { "{\"_class_name\": \"CogVideoXDDIMScheduler\", \"prediction_type\": \"v_prediction\"}",
+          "CogVideo" },
+        { "{\"_class_name\": \"PiflowScheduler\", \"prediction_type\": \"epsilon\"}", "Piflow" },
+        { "{\"_class_name\": \"SCMScheduler\", \"prediction_type\": \"trigflow\"}", "SCM" },
+        { "{\"_class_name\": \"MyRectifiedScheduler\", \"prediction_type\": \"epsilon\"}",
+          "Rectified" },
+        { "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"use_flow_sigmas\": true}",
+          "use_flow_sigmas" },
+        { "{\"_class_name\": \"UniPCMultistepScheduler\", \"prediction_type\": "
+          "\"flow_prediction\"}",
+          "flow_prediction" },
+        { "{\"_class_name\": \"EulerDiscreteScheduler\", \"timestep_type\": \"continuous\"}",
+          "timestep_type" },
+        { "{\"_class_name\": \"EulerDiscreteScheduler\", \"prediction_type\": \"x1\"}", "x1" },
+        { "{\"_class_name\": \"EulerDiscreteScheduler\", \"trained_betas\": [0.1, 0.2]}",
+          "trained_betas" },
+        { "{\"_class_name\": \"DDPMScheduler\", \"variance_type\": \"learned_range\"}",
+          "variance_type" },
+        { "{\"_class_name\": \"SomeScheduler\", \"prediction_type\": \"epsilon\", \"shift\": 3}",
+          "shift" },
+        { "{\"_class_name\": \"SomeScheduler\", \"prediction_type\": \"epsilon\","
+          " \"sigma_data\": 0.5}",
+          "sigma_data" },
+    };
+    size_t n;
+    const struct sched_info *const *samplers = sched_all(&n);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (size_t k = 0; k <= n; k++) {
+            struct sched_request request = nothing;
+            struct sched_config c;
+            struct dr_error err;
+            request.sampler = k < n ? samplers[k]->name : NULL;
+            int r = configure(cases[i].json, &request, &c, &err);
+            if (r != DR_EUNSUPPORTED || !strstr(err.text, cases[i].says))
+                fail_msg("%s with %s: %d \"%s\"", cases[i].json,
+                         request.sampler ? request.sampler : "its own", r, err.text);
+        }
+}
+
+static const char *warning(const struct sched_config *c, int i)
+{
+    static char text[SCHED_WARNING];
+    return sched_warning(c, i, text) ? text : "";
+}
+
+/* Classes that have no sampler here, of models that any sampler draws. */
+static void unknown_classes_are_warned_of(void **state)
+{
+    (void)state;
+    static const char *const files[] = {
+        "{\"_class_name\": \"PNDMScheduler\", \"skip_prk_steps\": true}",
+        "{\"_class_name\": \"DDPMScheduler\", \"variance_type\": \"fixed_small\"}",
+        "{\"_class_name\": \"LCMScheduler\", \"original_inference_steps\": 50}",
+        "{\"_class_name\": \"MyOwnScheduler\", \"prediction_type\": \"epsilon\"}",
+    };
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct sched_config c = good(files[i], &nothing);
+        char class[32];
+        assert_int_equal(sscanf(files[i], "{\"_class_name\": \"%31[^\"]", class), 1);
+        check_sdxl(&c); /* Euler with SDXL base's values */
+        assert_non_null(strstr(warning(&c, 0), class));
+        assert_non_null(strstr(warning(&c, 0), "euler is used instead"));
+        assert_string_equal(warning(&c, 1), "");
+        struct sched_request request = nothing;
+        request.sampler = "heun"; /* chosen: no stand-in, no warning */
+        c = good(files[i], &request);
+        assert_string_equal(warning(&c, 0), "");
+    }
+    struct sched_request request = nothing;
+    request.sampler = "lms";
+    struct sched_config c = good("{\"_class_name\": \"EulerDiscreteScheduler\","
+                                 " \"rescale_betas_zero_snr\": true}",
+                                 &request);
+    assert_false(c.rescale_betas_zero_snr);
+    assert_non_null(strstr(warning(&c, 0), "rescale_betas_zero_snr has no effect"));
+    c = good("{\"_class_name\": \"EulerDiscreteScheduler\"}", &nothing);
+    assert_string_equal(warning(&c, 0), "");
+}
+
+static void assumed(const struct sched_config *c, char *dst, size_t n)
+{
+    const char *key;
+    size_t used = 0;
+    *dst = '\0';
+    for (int i = 0; (key = sched_assumed(c, i)); i++)
+        if (*key)
+            used += (size_t)snprintf(dst + used, n - used, "%s ", key);
+}
+
+/* What a file leaves open: its own class's defaults, or SDXL base's for another sampler. */
+static void open_keys(void **state)
+{
+    (void)state;
+    struct sched_request request = nothing;
+    char names[256];
+    struct sched_config c = good("{\"_class_name\": \"EulerDiscreteScheduler\"}", &nothing);
+    assert_int_equal(c.spacing, SCHED_LINSPACE);
+    assert_int_equal(c.betas, SCHED_LINEAR);
+    assert_true(c.beta_start == 0.0001 && c.beta_end == 0.02);
+    assert_int_equal(c.steps_offset, 0);
+    assumed(&c, names, sizeof names);
+    assert_string_equal(names, "");
+    c = good("{\"_class_name\": \"DDIMScheduler\", \"beta_end\": 0.03}", &nothing);
+    assert_int_equal(c.spacing, SCHED_LEADING);
+    assert_true(c.set_alpha_to_one && c.clip_range == 1 && c.beta_end == 0.03);
+    c = good("{\"_class_name\": \"HeunDiscreteScheduler\"}", &nothing);
+    assert_true(c.betas == SCHED_LINEAR && c.beta_start == 0.00085 && c.beta_end == 0.012);
+    request.sampler = "ddim";
+    c = good("{\"_class_name\": \"EulerDiscreteScheduler\", \"beta_start\": 0.0002}", &request);
+    assert_int_equal(c.spacing, SCHED_LEADING);
+    assert_int_equal(c.betas, SCHED_SCALED_LINEAR);
+    assert_true(c.beta_start == 0.0002 && c.beta_end == 0.012 && c.steps_offset == 1);
+    assert_false(c.set_alpha_to_one || c.clip_range > 0);
+    assumed(&c, names, sizeof names);
+    assert_string_equal(names, "timestep_spacing steps_offset beta_schedule beta_end "
+                               "num_train_timesteps prediction_type set_alpha_to_one "
+                               "clip_sample ");
+    request.spacing = "trailing"; /* which the request says, and which reads no offset */
+    c = good("{\"_class_name\": \"EulerDiscreteScheduler\", \"beta_start\": 0.0002}", &request);
+    assumed(&c, names, sizeof names);
+    assert_string_equal(names, "beta_schedule beta_end num_train_timesteps prediction_type "
+                               "set_alpha_to_one clip_sample ");
+    request = nothing;
+    request.sampler = "Euler"; /* the file's own class by another name */
+    c = good("{\"_class_name\": \"EulerDiscreteScheduler\"}", &request);
+    assert_int_equal(c.spacing, SCHED_LINSPACE);
+    request.sampler = "ddim";
+    c = good("{\"clip_sample\": true, \"clip_sample_range\": 2.5}", &request);
+    assert_true(c.clip_range == 2.5);
+    assumed(&c, names, sizeof names);
+    assert_string_equal(names, ""); /* no class: a single file's marks */
 }
 
 static void bad_requests_are_named(void **state)
@@ -328,6 +480,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(eta_is_the_samplers_own_unless_asked),
     cmocka_unit_test(a_samplers_name_may_carry_the_schedule),
     cmocka_unit_test(unsupported_values_are_named),
+    cmocka_unit_test(foreign_formulations_are_refused),
+    cmocka_unit_test(unknown_classes_are_warned_of),
+    cmocka_unit_test(open_keys),
     cmocka_unit_test(bad_requests_are_named),
     cmocka_unit_test(impossible_runs_are_refused),
     cmocka_unit_test(memory_may_run_out),

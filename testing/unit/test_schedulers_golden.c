@@ -41,13 +41,20 @@ static struct sched *make(const char *sampler, const char *spacing, const char *
     struct dr_error err = { 0 };
     struct sched_config config;
     struct sched *s = NULL;
-    char json[256];
+    char json[640];
     struct sched_request request = {
         .sampler = sampler, .schedule = schedule, .eta = eta, .steps = steps
     };
+    /* SDXL base 1.0's, as in the maker */
     snprintf(json, sizeof json,
-             "{\"timestep_spacing\": \"%s\", \"prediction_type\": \"%s\", "
-             "\"rescale_betas_zero_snr\": %s}",
+             "{\"_class_name\": \"EulerDiscreteScheduler\", \"beta_end\": 0.012,"
+             " \"beta_schedule\": \"scaled_linear\", \"beta_start\": 0.00085,"
+             " \"clip_sample\": false, \"interpolation_type\": \"linear\","
+             " \"num_train_timesteps\": 1000, \"sample_max_value\": 1.0,"
+             " \"set_alpha_to_one\": false, \"skip_prk_steps\": true, \"steps_offset\": 1,"
+             " \"trained_betas\": null, \"use_karras_sigmas\": false,"
+             " \"timestep_spacing\": \"%s\", \"prediction_type\": \"%s\","
+             " \"rescale_betas_zero_snr\": %s}",
              spacing, prediction, zero_snr ? "true" : "false");
     int r = sched_configure(json, strlen(json), &request, &config, &err);
     if (!r)
@@ -213,7 +220,138 @@ static void noise_added_for_a_start_in_the_middle(void **state)
     npy_free(&all);
 }
 
+/* Infinite ones (ddim at zero SNR) are a large number here. */
+static void same_values(const char *json, const char *what, const float *got, const float *expected,
+                        int n, double limit)
+{
+    for (int i = 0; i < n; i++)
+        if (isfinite(expected[i]) && !(relative(got[i], expected[i]) <= limit))
+            fail_msg("%s: %s %d is %.9g, expected %.9g", json, what, i, (double)got[i],
+                     (double)expected[i]);
+}
+
+/* Files of a class with keys left out, as its from_pretrained reads them; with sampler NULL that is
+ * the model's own, with a name the request's. And the shipped model's file with every sampler. */
+static void files_with_keys_left_out(void **state)
+{
+    (void)state;
+    struct npy all = load("testing/golden/schedulers/files.npy");
+    FILE *index = open_index("testing/golden/schedulers/files.txt");
+    char sampler[32], json[1024];
+    int steps, offset, n, evaluations, cases = 0;
+    double eta, worst = 0;
+    while (fscanf(index, "%31s %d %lf %d %d %d %1023[^\n]", sampler, &steps, &eta, &offset, &n,
+                  &evaluations, json) == 7) {
+        struct dr_error err = { 0 };
+        struct sched_config config;
+        struct sched *s = NULL;
+        struct sched_request request = { .sampler = sampler, .eta = NAN, .steps = steps };
+        const char *class = sched_find(sampler, NULL)->diffusers;
+        if (strstr(json, class) && cases % 2)
+            request.sampler = NULL;
+        if (sched_find(sampler, NULL)->takes_eta)
+            request.eta = eta;
+        int r = sched_configure(json, strlen(json), &request, &config, &err);
+        if (!r)
+            r = sched_new(&config, VALUES, &s, &err);
+        if (r)
+            fail_msg("%s: %s", json, err.text);
+        assert_string_equal(config.sampler->name, sampler);
+        const float *t = (const float *)all.data + offset, *sigmas = t + n, *rows = sigmas + n + 1;
+        assert_int_equal(sched_evaluations(s), n);
+        bool zero_snr = config.rescale_betas_zero_snr;
+        same_values(json, "timestep", sched_timesteps(s), t, n, 1e-4);
+        same_values(json, "sigma", sched_sigmas(s), sigmas, n + 1, 2e-6);
+        double off = follow(s, rows, 0, evaluations);
+        if (!(off <= (zero_snr ? 1e-4 : 1e-5)))
+            fail_msg("%s with %s: off by %.2e", json, sampler, off);
+        worst = off > worst && !zero_snr ? off : worst;
+        sched_free(s);
+        cases++;
+    }
+    assert_true(feof(index));
+    assert_true(cases >= 91);
+    print_message("%d files within %.1e\n", cases, worst);
+    fclose(index);
+    npy_free(&all);
+}
+
+/* Every class of the reference is one of ours, a relative, or refused as of another formulation:
+ * none is a name that nobody knows. */
+static void every_class_is_known(void **state)
+{
+    (void)state;
+    FILE *index = open_index("testing/golden/schedulers/classes.txt");
+    char class[64], rest[1024], json[160];
+    int own = 0, foreign = 0, related = 0;
+    while (fscanf(index, "%63s%1023[^\n]", class, rest) >= 1) {
+        struct dr_error err = { 0 };
+        struct sched_config c;
+        struct sched_request request = { .eta = NAN, .steps = 10 };
+        char warning[SCHED_WARNING] = "";
+        snprintf(json, sizeof json, "{\"_class_name\": \"%s\"}", class);
+        int r = sched_configure(json, strlen(json), &request, &c, &err);
+        bool noticed = !r && sched_warning(&c, 0, warning);
+        if (r == DR_EUNSUPPORTED)
+            foreign++;
+        else if (!r && noticed)
+            related++;
+        else if (!r && sched_find(class, NULL))
+            own++;
+        else
+            fail_msg("%s: %d %s", class, r, err.text);
+        *rest = '\0';
+    }
+    assert_true(own >= 7 && related >= 10 && foreign >= 20);
+    print_message("%d own, %d related, %d of another formulation\n", own, related, foreign);
+    fclose(index);
+}
+
+/* Every key that a class of ours reads is read, or its other values are refused: a value of no
+ * sense must not pass, but for keys that change nothing in what is done here. */
+static void every_key_is_read_or_refused(void **state)
+{
+    (void)state;
+    static const char *const no_effect[] = {
+        "lower_order_final",
+        "euler_at_final", /* the last step is of first order anyway */
+        "dynamic_thresholding_ratio",
+        "sample_max_value", /* of thresholding alone */
+        "flow_shift",
+        "time_shift_type",
+        "shift_terminal",    /* of flow sigmas alone */
+        "clip_sample_range", /* of clip_sample alone */
+    };
+    FILE *index = open_index("testing/golden/schedulers/classes.txt");
+    char line[1024];
+    int keys = 0;
+    while (fgets(line, sizeof line, index)) {
+        char *at = NULL, *class = strtok_r(line, " \n", &at), *key;
+        if (!class || !sched_find(class, NULL))
+            continue;
+        while ((key = strtok_r(NULL, " \n", &at))) {
+            struct dr_error err = { 0 };
+            struct sched_config c;
+            struct sched_request request = { .eta = NAN, .steps = 10 };
+            char json[200];
+            bool skip = false;
+            for (size_t i = 0; i < sizeof no_effect / sizeof *no_effect; i++)
+                skip = skip || !strcmp(key, no_effect[i]);
+            snprintf(json, sizeof json, "{\"_class_name\": \"%s\", \"%s\": [[0]]}", class, key);
+            int r = sched_configure(json, strlen(json), &request, &c, &err);
+            if (!skip && (!r || !strstr(err.text, key)))
+                fail_msg("%s: a senseless %s passes: %d %s", class, key, r, err.text);
+            keys++;
+        }
+    }
+    assert_true(keys > 90);
+    fclose(index);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(files_with_keys_left_out),
+    cmocka_unit_test(every_class_is_known),
+    cmocka_unit_test(every_key_is_read_or_refused),
     cmocka_unit_test(timesteps_and_sigmas),
     cmocka_unit_test(trajectories),
     cmocka_unit_test(trajectories_of_k_diffusion),

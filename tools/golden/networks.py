@@ -128,11 +128,22 @@ def build(folder):
         tokenizer_2=CLIPTokenizer.from_pretrained(os.path.join(folder, "tokenizer_2")),
         force_zeros_for_empty_prompt=True, add_watermarker=False)
     pipe.save_pretrained(folder)
+    say_all_keys(os.path.join(folder, "scheduler", "scheduler_config.json"))
     for name, pad in (("tokenizer", EOS), ("tokenizer_2", "!")):  # save_pretrained's layout changes with versions
         for file in os.listdir(os.path.join(folder, name)):
             os.remove(os.path.join(folder, name, file))
         write_tokenizer(os.path.join(folder, name), pad)
     return one, two, unet, vae
+
+
+def say_all_keys(path):
+    """Keys of other classes than the file's, so that a sampler of any class finds what it reads."""
+    with open(path, encoding="utf-8") as f:
+        config = json.load(f)
+    config.update(clip_sample=False, clip_sample_range=1.0, sample_max_value=1.0, set_alpha_to_one=False,
+                  skip_prk_steps=True, thresholding=False)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
 def normal(shape, seed):

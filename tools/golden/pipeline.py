@@ -4,7 +4,9 @@
     python3 tools/golden/pipeline.py MODEL_FOLDER CASES.json OUT_FOLDER
 
 Made with torch 2.15.0, diffusers 0.42.1, transformers 5.23.0, numpy 2.4.6, scipy 1.17 (for LMS). CASES.json is a list of
-{"name", "request"}: requests as darkroom-worker takes them. For each case OUT_FOLDER/NAME/ gets one .npy a stage, under
+{"name", "request"}: requests as darkroom-worker takes them; "scheduler", if there, is the scheduler_config.json that the
+model has in that case. The folder is loaded with from_pretrained, and a sampler of the request is made from its
+scheduler's configuration with from_config, as users do: no key is passed that the request does not ask for. For each case OUT_FOLDER/NAME/ gets one .npy a stage, under
 the names and in the shapes of inference/stages.h. The model runs in float32 on the CPU; image i of a batch has its own
 generator, seeded with seed + i. Every file is written by numpy.save.
 """
@@ -12,6 +14,7 @@ import functools
 import json
 import os
 import sys
+import tempfile
 
 import diffusers
 import numpy as np
@@ -31,16 +34,28 @@ CLASSES = {
 
 def make_scheduler(pipe, request):
     """The request's sampler from the model's configuration, the way a diffusers user would."""
-    config = dict(pipe.scheduler.config)
     extra = {}
     if "spacing" in request:
         extra["timestep_spacing"] = request["spacing"]
     if request.get("schedule", "normal") != "normal":
         extra["use_%s_sigmas" % request["schedule"]] = True
-    name = CLASSES.get(request.get("sampler"), config["_class_name"])
-    if name == "DDIMScheduler":
-        extra.update(clip_sample=False, set_alpha_to_one=False)
-    return getattr(diffusers, name).from_config(config, **extra)
+    name = CLASSES.get(request.get("sampler"), type(pipe.scheduler).__name__)
+    return getattr(diffusers, name).from_config(pipe.scheduler.config, **extra)
+
+
+def with_scheduler(folder, scheduler, work):
+    """The model with another scheduler_config.json, in the folder `work`."""
+    for name in os.listdir(folder):
+        if name not in ("scheduler", "model_index.json"):
+            os.symlink(os.path.abspath(os.path.join(folder, name)), os.path.join(work, name))
+    with open(os.path.join(folder, "model_index.json"), encoding="utf-8") as f:
+        index = json.load(f)
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    os.mkdir(os.path.join(work, "scheduler"))
+    for name, value in (("model_index.json", index), ("scheduler/scheduler_config.json", scheduler)):
+        with open(os.path.join(work, name), "w", encoding="utf-8") as f:
+            json.dump(value, f)
+    return work
 
 
 class Recorder:
@@ -156,7 +171,9 @@ def run(folder, request):
 def main():
     folder, cases, out = sys.argv[1:4]
     for case in json.load(open(cases, encoding="utf-8")):
-        stages = run(folder, case["request"])
+        with tempfile.TemporaryDirectory() as work:
+            model = with_scheduler(folder, case["scheduler"], work) if "scheduler" in case else folder
+            stages = run(model, case["request"])
         target = os.path.join(out, case["name"])
         os.makedirs(target, exist_ok=True)
         for old in os.listdir(target):

@@ -13,15 +13,22 @@ trajectories.npy  the same; trajectories.txt:
                   (the latents before, then after each evaluation, VALUES floats each)
 k_trajectories.*   the same, from k-diffusion
 references.txt    where each sampler's vectors are from: sampler, package, version, class or function
-A trajectory's model is `model` below; noise comes from a CPU generator seeded 7. Every class is
-built from SDXL base 1.0's settings.
+files.npy         of scheduler_config.json files with keys left out; files.txt:
+                  sampler steps eta offset timesteps evaluations JSON
+                  (timesteps, sigmas, then the latents before and after each evaluation)
+classes.txt       every scheduler class of this diffusers, then the keys it reads
+A trajectory's model is `model` below; noise comes from a CPU generator seeded 7. Every class is made
+as users make it, by from_pretrained on a folder: with SDXL base 1.0's file for schedules and
+trajectories (the keys of the case changed), with its own for files.
 """
 import functools
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import sys
+import tempfile
 import types
 import warnings
 
@@ -55,17 +62,28 @@ def schedules_of(sampler):
     return ["normal"] if sampler in ("ddim", "euler_a") else list(FLAGS)
 
 
+SDXL_BASE = {  # stabilityai/stable-diffusion-xl-base-1.0, scheduler/scheduler_config.json
+    "_class_name": "EulerDiscreteScheduler", "_diffusers_version": "0.19.0.dev0", "beta_end": 0.012,
+    "beta_schedule": "scaled_linear", "beta_start": 0.00085, "clip_sample": False,
+    "interpolation_type": "linear", "num_train_timesteps": 1000, "prediction_type": "epsilon",
+    "sample_max_value": 1.0, "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1,
+    "timestep_spacing": "leading", "trained_betas": None, "use_karras_sigmas": False}
+
+
+def from_file(sampler, config):
+    with tempfile.TemporaryDirectory() as folder:
+        with open(os.path.join(folder, "scheduler_config.json"), "w") as f:
+            json.dump(config, f)
+        return SAMPLERS[sampler].from_pretrained(folder)
+
+
 def make(sampler, spacing, schedule, prediction="epsilon", zero_snr=False):
-    config = dict(num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012,
-                  beta_schedule="scaled_linear", prediction_type=prediction,
-                  timestep_spacing=spacing, steps_offset=1)
+    config = dict(SDXL_BASE, prediction_type=prediction, timestep_spacing=spacing)
     if FLAGS[schedule]:
         config[FLAGS[schedule]] = True
-    if sampler == "ddim":
-        config.update(clip_sample=False, set_alpha_to_one=False)
     if zero_snr:
         config["rescale_betas_zero_snr"] = True
-    return SAMPLERS[sampler](**config)
+    return from_file(sampler, config)
 
 
 def sigmas_of(sampler, scheduler):
@@ -84,7 +102,10 @@ def model(x, timestep):
 
 
 def trajectory(sampler, spacing, schedule, prediction, zero_snr, steps, first, eta):
-    scheduler = make(sampler, spacing, schedule, prediction, zero_snr)
+    return follow(sampler, make(sampler, spacing, schedule, prediction, zero_snr), steps, first, eta)
+
+
+def follow(sampler, scheduler, steps, first, eta):
     scheduler.set_timesteps(steps)
     start = torch.randn(VALUES, generator=torch.Generator().manual_seed(1))
     begin = first * scheduler.order
@@ -212,6 +233,54 @@ WHOLE = [("euler", "leading", "normal"), ("euler", "leading", "karras"),
          ("dpmpp_2m", "leading", "exponential"), ("unipc", "leading", "karras")]
 
 
+def file_cases():
+    """sampler, steps, eta and a scheduler_config.json: of the sampler's own class with few keys, and
+    of the shipped model, which has them all."""
+    shipped = os.path.join(os.path.dirname(__file__), "../../share/models/tiny/scheduler/scheduler_config.json")
+    with open(shipped) as f:
+        every_key = json.load(f)
+    some = [{}, {"prediction_type": "v_prediction"}, {"beta_schedule": "scaled_linear"}, {"beta_start": 0.002},
+            {"beta_end": 0.012}, {"timestep_spacing": "trailing"}, {"timestep_spacing": "leading"},
+            {"timestep_spacing": "leading", "steps_offset": 3}, {"num_train_timesteps": 500}]
+    own = {name: list(some) for name in SAMPLERS}
+    own["ddim"] += [{"clip_sample": False}, {"set_alpha_to_one": False}, {"clip_sample_range": 0.5},
+                    {"clip_sample": False, "set_alpha_to_one": False}, {"timestep_spacing": "linspace"}]
+    for name in ("euler", "heun", "lms", "dpmpp_2m", "unipc"):
+        own[name] += [{"use_karras_sigmas": True}, {"use_exponential_sigmas": True, "timestep_spacing": "trailing"}]
+    for name in ZERO_SNR:
+        own[name].append({"prediction_type": "v_prediction", "rescale_betas_zero_snr": True,
+                          "timestep_spacing": "trailing", "beta_schedule": "scaled_linear",
+                          "beta_start": 0.00085, "beta_end": 0.012})
+    for name in SAMPLERS:
+        eta = 1.0 if name == "euler_a" else 0.0
+        for keys in own[name]:
+            yield name, 7, eta, {"_class_name": SAMPLERS[name].__name__, **keys}
+        yield name, 7, eta, every_key
+    yield "ddim", 7, 0.6, {"_class_name": "DDIMScheduler"}
+
+
+def write_files(folder):
+    lines, arrays, offset = [], [], 0
+    for sampler, steps, eta, config in file_cases():
+        rows = follow(sampler, from_file(sampler, config), steps, 0, eta)
+        assert np.isfinite(rows).all(), (sampler, config)
+        scheduler = from_file(sampler, config)
+        scheduler.set_timesteps(steps)
+        t, s = scheduler.timesteps.numpy(), sigmas_of(sampler, scheduler)
+        lines.append(f"{sampler} {steps} {eta:g} {offset} {len(t)} {len(rows) - 1} {json.dumps(config)}\n")
+        arrays += [t, s, rows.ravel()]
+        offset += len(t) + len(s) + rows.size
+    write(folder, "files", lines, arrays)
+
+
+def write_classes(folder):
+    names = [n for n in dir(diffusers.schedulers) if n.endswith("Scheduler")]
+    with open(os.path.join(folder, "classes.txt"), "w") as f:
+        for name in names:
+            keys = list(inspect.signature(getattr(diffusers.schedulers, name).__init__).parameters)[1:]
+            f.write(" ".join([name, *(k for k in keys if k not in ("args", "kwargs"))]) + "\n")
+
+
 def schedule_cases():
     for sampler in SAMPLERS:
         for spacing in SPACINGS:
@@ -255,6 +324,8 @@ def main(folder):
     write(folder, "k_trajectories", lines, arrays)
     with open(os.path.join(folder, "references.txt"), "w") as f:
         f.write("".join(references()))
+    write_files(folder)
+    write_classes(folder)
 
 
 if __name__ == "__main__":

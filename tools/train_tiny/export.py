@@ -16,6 +16,9 @@ SCHEDULER = dict(
     num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
     prediction_type="epsilon", interpolation_type="linear", use_karras_sigmas=False,
     timestep_spacing="leading", steps_offset=1)
+# Keys that other samplers' classes read and the file's own class does not write.
+OTHER_CLASSES = dict(clip_sample=False, clip_sample_range=1.0, sample_max_value=1.0, set_alpha_to_one=False,
+                     skip_prk_steps=True, thresholding=False)
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 
 
@@ -40,6 +43,7 @@ def run(work, folder):
     for part in PARTS:
         shutil.rmtree(os.path.join(folder, part), ignore_errors=True)
     pipe.save_pretrained(folder)
+    say_all_keys(os.path.join(folder, "scheduler", "scheduler_config.json"))
     for name in ("tokenizer", "tokenizer_2"):  # as CLIP's own folders are: vocabulary and merges, no tokenizer.json
         shutil.rmtree(os.path.join(folder, name))
         shutil.copytree(os.path.join(work, name), os.path.join(folder, name))
@@ -59,6 +63,14 @@ def published_names(path):
     tensors = safetensors.torch.load_file(path)
     named = {k if k.startswith("text_model.") else "text_model." + k: v for k, v in tensors.items()}
     safetensors.torch.save_file(named, path, metadata={"format": "pt"})
+
+
+def say_all_keys(path):
+    with open(path, encoding="utf-8") as f:
+        doc = json.load(f)
+    doc.update(OTHER_CLASSES)
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(json.dumps(doc, indent=2, sort_keys=True) + "\n")
 
 
 def tidy(path):

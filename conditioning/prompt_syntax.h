@@ -1,0 +1,18 @@
+/* prompt_syntax.h - prompt syntax of other programs, told to be warned of.
+ *
+ * Weights, LoRA tags, BREAK and the like are instructions in AUTOMATIC1111, ComfyUI, InvokeAI or
+ * Midjourney and plain words here. Only what is clearly meant so counts: parentheses around words
+ * of a sentence, "a cat (sitting)", are punctuation and do not, although AUTOMATIC1111 would read
+ * them as emphasis; parentheses around a whole item of a comma-separated list do.
+ */
+#ifndef DR_CONDITIONING_PROMPT_SYNTAX_H
+#define DR_CONDITIONING_PROMPT_SYNTAX_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Looks through n texts (NULL ones are skipped). True: ret_warning is one line that quotes an
+ * example of each kind that was found. */
+bool prompt_syntax(const char *const *texts, int n, char *ret_warning, size_t size);
+
+#endif

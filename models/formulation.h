@@ -1,0 +1,22 @@
+/* formulation.h - what a model's files say of how it was trained, as a scheduler configuration.
+ *
+ * A model that predicts v and is sampled as if it predicted noise gives noise, so every mark
+ * counts: tensors without meaning of their own, entries of the safetensors header,
+ * scheduler_config.json.
+ * Two that contradict each other are an error that names both, one that asks for what Darkroom does
+ * not draw is refused. Marks: ComfyUI's model detection; the ModelSpec standard; kohya's
+ * sd-scripts.
+ */
+#ifndef DR_MODELS_FORMULATION_H
+#define DR_MODELS_FORMULATION_H
+
+#include "models/checkpoint.h"
+
+/* Of a checkpoint in one file: c->scheduler says what the file's marks say, NULL without any. */
+int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err);
+
+/* Of a folder, once its files are open and c->scheduler is read: the class is the one that
+ * model_index.json names, as in the reference; headers of the UNet must not contradict. */
+int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_error *err);
+
+#endif
