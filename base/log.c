@@ -1,7 +1,8 @@
-/* log.c - see log.h. A line is made in a local buffer and written by one write(2): no lock, no
- * allocation. */
+/* log.c - see log.h. A line is made in a local buffer and written by one write(2): no lock but a
+ * sink's, no allocation. */
 #include "base/log.h"
 
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -23,6 +24,11 @@ static const char *const names[] = {
 static atomic_int current_level = UNSET;
 static atomic_bool as_json;
 static atomic_int target = STDERR_FILENO;
+
+static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER; /* held during a call of it */
+static dr_log_fn sink;                                        /* under the lock */
+static void *sink_user;
+static atomic_bool has_sink;
 
 int dr_log_level_of(const char *name)
 {
@@ -59,6 +65,15 @@ void dr_log_json(bool on)
 void dr_log_to(int fd)
 {
     atomic_store(&target, fd);
+}
+
+void dr_log_sink(dr_log_fn fn, void *user)
+{
+    pthread_mutex_lock(&sink_lock);
+    sink = fn;
+    sink_user = user;
+    atomic_store(&has_sink, fn != NULL);
+    pthread_mutex_unlock(&sink_lock);
 }
 
 /* Copies text with control characters, and for JSON quotes and backslashes, escaped. dst has room
@@ -101,16 +116,31 @@ static size_t head_json(char *line, size_t size, enum dr_log_level level, const 
                             when, names[level], component);
 }
 
+static bool to_sink(enum dr_log_level level, const char *component, const char *text, char *line)
+{
+    if (!atomic_load(&has_sink))
+        return false;
+    line[escape(line, text, false)] = '\0';
+    pthread_mutex_lock(&sink_lock);
+    bool taken = sink != NULL;
+    if (taken)
+        sink(sink_user, level, component, line);
+    pthread_mutex_unlock(&sink_lock);
+    return taken;
+}
+
 void dr_log_line(enum dr_log_level level, const char *component, const char *fmt, ...)
 {
     int fd = atomic_load(&target);
-    if (fd < 0 || !dr_log_on(level))
+    if ((fd < 0 && !atomic_load(&has_sink)) || !dr_log_on(level))
         return;
     char text[TEXT_MAX], line[LINE_MAX_BYTES];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    if (to_sink(level, component, text, line) || fd < 0)
+        return;
     bool json = atomic_load(&as_json);
     size_t n = json ? head_json(line, 256, level, component)
                     : head_text(line, 256, level, component);

@@ -18,7 +18,7 @@
 #ifndef DR_CLI_SETTINGS_H
 #define DR_CLI_SETTINGS_H
 
-#include "base/config.h"
+#include "cli/config.h"
 #include "cli/cli.h"
 
 /* Fills what the call leaves open, for verbs that take a request or threads; no file: nothing.

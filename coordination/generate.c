@@ -25,6 +25,7 @@ struct generation {
     struct pipeline *own;      /* that one, where it is not the engine's; else NULL */
     struct job job;
     struct memory_plan plan;
+    struct image_sink sink;
     bool has_job;
     json_t *warnings; /* array of texts */
     int evaluations;
@@ -175,6 +176,9 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     g->engine = e;
     g->worker = worker;
     g->started = dr_now();
+    pthread_mutex_lock(&e->sink_lock);
+    g->sink = e->sink;
+    pthread_mutex_unlock(&e->sink_lock);
     g->warnings = json_array();
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
@@ -267,8 +271,7 @@ static void remove_written(const struct generation *g, const json_t *paths)
 {
     size_t i;
     json_t *path;
-    if (!request_has(&g->request, FIELD_save_path) ||
-        request_flag(&g->request, FIELD_return_base64))
+    if (output_kind(&g->request, &g->sink) != OUTPUT_PATH)
         return;
     json_array_foreach(paths, i, path)(void) remove(json_string_value(path));
 }
@@ -279,6 +282,7 @@ static int add_images(struct generation *g, const struct receipt_facts *facts,
     struct output out = { .job = &g->job,
                           .request = &g->request,
                           .facts = facts,
+                          .sink = &g->sink,
                           .name = message_id(g->worker->ids),
                           .stop = g->worker->stop };
     json_t *list = json_array(), *seeds = json_array(), *receipts = json_array();
@@ -318,12 +322,12 @@ static json_t *tags_json(const size_t tagged[DR_TAG_COUNT], size_t *ret_total)
 
 static int add_summary(struct generation *g, const struct job_timing *timing, json_t *data)
 {
-    bool files = request_has(&g->request, FIELD_save_path) &&
-                 !request_flag(&g->request, FIELD_return_base64);
+    enum output_kind kind = output_kind(&g->request, &g->sink);
+    const char *format = kind == OUTPUT_CALLBACK ? "rgb" : request_text(&g->request, FIELD_format);
     double seconds = dr_now() - g->started;
-    int r = jx_set(data, "encoding", json_string(files ? "path" : "base64"));
+    int r = jx_set(data, "encoding", json_string(output_encoding(kind)));
     if (!r)
-        r = jx_set(data, "format", json_string(request_text(&g->request, FIELD_format)));
+        r = jx_set(data, "format", json_string(format));
     if (!r)
         r = jx_set(data, "seed", json_integer((json_int_t)g->job.seed));
     if (!r)

@@ -1,4 +1,4 @@
-/* output.h - finished pictures become files or base64. */
+/* output.h - finished pictures become files or base64, or go to the host as pixels. */
 #ifndef DR_COORDINATION_OUTPUT_H
 #define DR_COORDINATION_OUTPUT_H
 
@@ -6,20 +6,28 @@
 
 #include <jansson.h>
 
+#include "coordination/engine.h"
 #include "core/communication/request.h"
 #include "inference/receipt.h"
+
+enum output_kind { OUTPUT_PATH, OUTPUT_BASE64, OUTPUT_CALLBACK };
+
+/* Which of them a request means, and what its answer calls it: "path" and so on. */
+enum output_kind output_kind(const struct request *request, const struct image_sink *sink);
+const char *output_encoding(enum output_kind kind);
 
 struct output {
     const struct job *job;
     const struct request *request;
     const struct receipt_facts *facts;
+    const struct image_sink *sink;
     const char *name; /* files are NAME_000.png ...; another name for each that cannot be one */
     const atomic_int *stop; /* nonzero ends the encoding */
 };
 
-/* Encodes picture `index` and writes it into save_path, or appends base64 to the result.
- * *ret_entry: its path, or its base64 text, as a JSON string. A file is whole or not there.
- * DR_ECANCELED after a stop. */
+/* Encodes picture `index` and writes it into save_path or makes base64 of it, or hands its pixels
+ * to the sink. *ret_entry: its path or its base64 text as a JSON string, or its index. A file is
+ * whole or not there. DR_ECANCELED after a stop, or when the sink does not take it. */
 int output_image(const struct output *o, const struct dr_image *image, int index,
                  json_t **ret_entry, struct dr_error *err);
 
