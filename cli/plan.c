@@ -40,7 +40,8 @@ static int put_stages(const json_t *plan, struct buf *out)
 
 static int put_plan(const json_t *plan, struct buf *out)
 {
-    char peak[32], limit[32];
+    char peak[32], limit[32], whole[32];
+    const json_t *bound = json_object_get(plan, "limit");
     int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s a forward, kernels %s\n\n",
                        number(plan, "width"), number(plan, "height"), number(plan, "steps"),
                        number(plan, "rows_per_forward"),
@@ -48,11 +49,12 @@ static int put_plan(const json_t *plan, struct buf *out)
     if (!r)
         r = put_stages(plan, out);
     if (!r)
-        r = buf_printf(out, "\npeak %s of %s%s, %.3f GFLOP in all\n",
+        r = buf_printf(out, "\npeak %s of %s%s, %.3f GFLOP in all\nlimit %s (%s)\n",
                        report_size(number(plan, "peak_bytes"), peak),
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
-                       number(plan, "flops") / 1e9);
+                       number(plan, "flops") / 1e9, report_size(number(bound, "bytes"), whole),
+                       text(bound, "source"));
     return r;
 }
 

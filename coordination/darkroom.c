@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mapguard.h"
+#include "base/system.h"
 #include "coordination/engine.h"
 
 #define X(name, value, wire, meaning)                                                              \
@@ -140,7 +141,7 @@ static int open_engine(struct engine *e, const struct options *o, struct dr_erro
         r = pack_store_init(&e->store, o->cache, (uint64_t)o->cache_limit, err);
     e->memory_limit = (size_t)o->memory_limit;
     e->queue = o->queue ? (int)o->queue : 64;
-    size_t resident = memory_resident(), tagged = dr_alloc_stats_all().bytes;
+    size_t resident = system_resident(), tagged = dr_alloc_stats_all().bytes;
     e->baseline = (resident > tagged ? resident - tagged : resident) + FIRST_JOB_BYTES;
     return r;
 }

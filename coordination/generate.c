@@ -233,11 +233,14 @@ static int load(struct generation *g, struct dr_error *err)
     struct loading loading = loading_of(g);
     struct pipeline_options how = how_to_load(g, &loading);
     bool was = pipeline_is_ready(g->pipeline);
+    struct system_bound bound = g->plan.bound;
     int r = check_digest(g, err);
     if (!r && !was)
         r = engine_ready(g->engine, &how, err);
     if (!r && !was)
         r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, NULL, &g->plan, err);
+    if (!r && !was && !strcmp(g->plan.bound.source, MEMORY_ASKED))
+        g->plan.bound = bound; /* nobody asked for it: it is the first plan's */
     if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
         pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
     if (!r && g->pipeline->warning[0])
@@ -360,7 +363,7 @@ static int add_summary(struct generation *g, const struct job_timing *timing, js
     if (!r)
         r = jx_set(data, "tagged_bytes", json_integer((json_int_t)tagged));
     if (!r)
-        r = jx_set(data, "peak_bytes", json_integer((json_int_t)memory_resident_peak()));
+        r = jx_set(data, "peak_bytes", json_integer((json_int_t)system_resident_peak()));
     return r ? r : jx_set(data, "warnings", json_incref(g->warnings));
 }
 
@@ -465,13 +468,14 @@ int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, stru
     if (!r) {
         json_t *stages = stages_json(&g.plan), *tags = tags_json(g.plan.tagged, &tagged);
         *ret_data = json_pack(
-            "{s:o,s:o,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s,s:O}", "stages", stages, "tagged",
-            tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes", (json_int_t)g.plan.baseline,
-            "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes", (json_int_t)g.plan.limit, "flops",
-            g.plan.flops, "rows_per_forward", g.plan.rows, "admitted", g.plan.peak <= g.plan.limit,
-            "width", (json_int_t)g.job.width, "height", (json_int_t)g.job.height, "steps",
-            g.job.sched.steps, "kernels", backend_kernel_set(g.pipeline->backend), "warnings",
-            g.warnings);
+            "{s:o,s:o,s:I,s:I,s:I,s:I,s:{s:I,s:s},s:f,s:i,s:b,s:I,s:I,s:i,s:s,s:O}", "stages",
+            stages, "tagged", tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes",
+            (json_int_t)g.plan.baseline, "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes",
+            (json_int_t)g.plan.limit, "limit", "bytes", (json_int_t)g.plan.bound.limit, "source",
+            g.plan.bound.source, "flops", g.plan.flops, "rows_per_forward", g.plan.rows, "admitted",
+            g.plan.peak <= g.plan.limit, "width", (json_int_t)g.job.width, "height",
+            (json_int_t)g.job.height, "steps", g.job.sched.steps, "kernels",
+            backend_kernel_set(g.pipeline->backend), "warnings", g.warnings);
         if (!*ret_data)
             r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }
