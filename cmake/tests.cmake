@@ -3,7 +3,6 @@
 # allocations. testing/fidelity/test_*.c use the whole engine through its public header; testing/e2e/test_*.c drive
 # the built binaries.
 enable_testing()
-find_program(PYTHON3 python3 REQUIRED)
 
 # Kernel sets on emulated instructions.
 file(GLOB emulated CONFIGURE_DEPENDS backend/cpu/kernels/*_emulated.c)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds, and installs below a prefix: `make install`. Everything is done as the owner of this folder; only the last
-# step, unpacking, is done as root, and only if the owner cannot write there. So no file of root appears in a home or
+# step, copying, is done as root, and only if the owner cannot write there. So no file of root appears in a home or
 # in the build folder, and no compiler runs as root.
 # usage: [DESTDIR=DIR] [MODE=release] install.sh PREFIX
 set -euo pipefail
@@ -9,7 +9,7 @@ mode=${MODE:-release} home=$HOME
 owner=$(stat -c %u .)
 as_owner=()
 if [ "$(id -u)" = 0 ] && [ "$owner" != 0 ]; then # sudo make install
-    home=$(getent passwd "$owner" | cut -d: -f6)
+    home=$(getent passwd "$owner" | cut -d: -f6 || true) # an owner without a name has none
     as_owner=(setpriv --reuid="$owner" --regid="$(stat -c %g .)" --clear-groups env HOME="${home:-/}")
 fi
 prefix=$1
@@ -45,8 +45,9 @@ else
     echo "$target$prefix cannot be written, and there is no sudo: run \`make install\` as root or choose another PREFIX" >&2
     exit 1
 fi
-"${root[@]}" mkdir -p "$target/"
-tar -C "$stage" -cf - . | "${root[@]}" tar -C "$target/" -xf - --no-overwrite-dir --no-same-owner
+umask 022
+"${root[@]}" mkdir -p -- "$target$prefix"
+"${root[@]}" cp -RP --remove-destination -- "$stage$prefix/." "$target$prefix/" # folders that are there keep their mode
 "${as_owner[@]}" rm -rf "$stage"
 [ $whose = owner ] || [ -n "$target" ] || "${root[@]}" ldconfig 2>/dev/null || true # libdarkroom.so may be new
 echo "installed in $target$prefix"
