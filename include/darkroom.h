@@ -79,7 +79,8 @@ typedef void (*darkroom_event_fn)(void *user, const char *json);
  *                   files are read or written for requests
  *   "models"        folders in which models must lie; none: anywhere
  *   "queue"         most jobs waiting; default 64
- *   "memory_limit"  bytes a job may be planned to use; 0: three quarters of what is free
+ *   "memory_limit"  bytes a job may be planned to use, within what control groups and resource
+ *                   limits leave; 0: three quarters of what the machine and they leave
  *   "cache"         folder in which packed weights are kept; default weights/ in the user's cache
  *                   folder
  *   "cache_limit"   bytes that they may take there, and half of what is free at most; default 32

@@ -49,8 +49,8 @@ const char *job_stage_name(enum job_stage stage);
 
 /* Fills in drop, peak, limit and bound from everything else. The limit is what was asked for, else
  * three quarters of what the machine and the control group have left and tagged allocations hold
- * already. Whatever was asked for, private memory must fit what the group and RLIMIT_DATA leave, and
- * all address space what RLIMIT_AS leaves: beyond these a process is killed or its allocations
+ * already. Whatever was asked for, private memory must fit what the group and RLIMIT_DATA leave,
+ * and all address space what RLIMIT_AS leaves: beyond these a process is killed or its allocations
  * fail. Weights are dropped when their stage is over where it helps: those of the text encoders,
  * which wake again in a second and only for a new prompt, when the peak is above two fifths of the
  * limit, the others when it is still above half. Pure but for reading what is held. */

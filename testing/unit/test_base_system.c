@@ -123,6 +123,9 @@ static void the_lowest_is_in_the_middle(void **state)
     expect(900 * MB, 800 * MB, "cgroup memory.max of /a/b/c");
     put("/sys/fs/cgroup/memory.max", "5000000\n"); /* of a container's own root */
     expect(5 * MB, 5 * MB, "cgroup memory.max of /");
+    put("/proc/self/cgroup", "0::/../x\n"); /* outside a container's own root */
+    put("/sys/fs/memory.max", "4\n");
+    expect(5 * MB, 5 * MB, "cgroup memory.max of /");
 }
 
 /* A checkpoint that was just read fills a group's memory with pages of files. */
