@@ -60,6 +60,7 @@ check-fullsize: test-deps
 	@tools/check_fullsize.sh $(BUILD)/darkroom
 
 fuzz: test-deps
+	@tools/packages.sh fuzz
 	@tools/fuzz.sh 600
 
 format:
