@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/alloc.h"
-#include "base/clock.h"
 #include "base/fs.h"
 
 /* Below this the program itself, which differs between systems, is too much of the peak. */
@@ -197,9 +197,9 @@ static void planning_is_small_and_quick(void **state)
     session_must(&s, "plan", job_of(64, 64, 1, 3));
     dr_alloc_reset_peak();
     size_t before = dr_alloc_stats_all().bytes;
-    double start = dr_now();
+    clock_t start = clock(); /* of this process, however busy the machine is */
     json_t *plan = session_must(&s, "plan", job_of(4096, 4096, 4, 3));
-    assert_true(dr_now() - start < 1);
+    assert_true(clock() - start < CLOCKS_PER_SEC);
     double planned = session_number(plan, "tagged_bytes");
     assert_true(planned > 5e8);
     double taken = (double)(dr_alloc_stats_all().peak - before);
