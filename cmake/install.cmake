@@ -32,6 +32,22 @@ target_link_options(shared_library PRIVATE -Wl,--version-script=${map} -Wl,-z,no
 target_link_libraries(shared_library PRIVATE PkgConfig::JANSSON PkgConfig::PNG PkgConfig::JPEG PkgConfig::WEBP
     PkgConfig::UTF8PROC PkgConfig::CRYPTO PkgConfig::ZSTD PkgConfig::XXHASH Threads::Threads m)
 
+# What a host of libdarkroom.a links besides, by name: with Requires.private it would need the libraries' development
+# packages also for the shared one, which asks for none of them.
+set(private_libs)
+foreach(name JANSSON PNG JPEG WEBP UTF8PROC CRYPTO ZSTD XXHASH)
+    list(TRANSFORM ${name}_STATIC_LIBRARY_DIRS PREPEND -L OUTPUT_VARIABLE dirs)
+    list(TRANSFORM ${name}_STATIC_LIBRARIES PREPEND -l OUTPUT_VARIABLE libs)
+    list(APPEND private_libs ${dirs} ${libs})
+endforeach()
+list(REVERSE private_libs)
+list(REMOVE_DUPLICATES private_libs) # of each the last: a library comes after those that use it
+list(REVERSE private_libs)
+foreach(dir ${CMAKE_C_IMPLICIT_LINK_DIRECTORIES})
+    list(REMOVE_ITEM private_libs -L${dir})
+endforeach()
+list(JOIN private_libs " " private_libs)
+
 file(RELATIVE_PATH up_from_pkgconfig /prefix/${CMAKE_INSTALL_LIBDIR}/pkgconfig /prefix)
 string(REGEX REPLACE "/$" "" up_from_pkgconfig "${up_from_pkgconfig}")
 configure_file(cmake/darkroom.pc.in ${CMAKE_BINARY_DIR}/darkroom.pc @ONLY)

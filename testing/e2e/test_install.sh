@@ -36,7 +36,8 @@ export PKG_CONFIG_PATH=$libdir/pkgconfig
 version=$(sed -n 's/^#define DARKROOM_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' "$prefix/include/darkroom.h" | paste -sd.)
 [ "$(pkg-config --modversion darkroom)" = "$version" ] || die "darkroom.pc has another version than the header"
 "$prefix/bin/darkroom-worker" --version | grep -qx "darkroom-worker $version" || die "the worker has another version"
-! pkg-config --libs darkroom | grep -q jansson || die "a host of the shared library links what only the library needs"
+[ "$(PKG_CONFIG_LIBDIR=$libdir/pkgconfig pkg-config --cflags --libs darkroom | tr -s ' ' '\n' | sed 's/^-[IL].*//' | tr -d '\n')" = -ldarkroom ] ||
+    die "a host of the shared library needs more than the library"
 
 # Host programs: the examples and the usage in the header, which must compile as it stands there.
 host() { # NAME FILE OPTION...
