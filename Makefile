@@ -3,72 +3,76 @@ SHELL := /bin/bash -o pipefail
 MODE ?= release
 BUILD := build/$(MODE)
 JOBS ?= $(shell nproc)
-PACKAGES := $(shell sed -e 's/\#.*//' requirements.txt)
-ROOT := $(shell [ $$(id -u) = 0 ] || echo sudo)
+PREFIX ?= /usr/local
 
 flags_release := -DCMAKE_BUILD_TYPE=Release
 flags_debug   := -DCMAKE_BUILD_TYPE=Debug
-flags_asan    := -DCMAKE_BUILD_TYPE=Debug -DDR_SANITIZE=address
-flags_ubsan   := -DCMAKE_BUILD_TYPE=Debug -DDR_SANITIZE=undefined
+flags_asan    := -DCMAKE_BUILD_TYPE=Debug -DDR_SANITIZE=address,undefined
 flags_tsan    := -DCMAKE_BUILD_TYPE=Debug -DDR_SANITIZE=thread
 flags_clang   := -DCMAKE_BUILD_TYPE=Release
-compiler      := $(if $(filter clang,$(MODE)),clang,gcc)
+flags_tests   := $(if $(TESTS),-DBUILD_TESTING=ON -DDR_WERROR=ON)
+compiler      := $(if $(filter clang,$(MODE)),clang,$(if $(filter default,$(origin CC)),gcc,$(CC)))
 
-.PHONY: help deps build demo test test-full check-fullsize fuzz format tidy install clean
+.PHONY: help deps test-deps build demo test test-full check-fullsize fuzz format tidy install clean
+.NOTPARALLEL:
 
 help:
-	@echo "make demo            install what is needed, build, draw pictures into demo/"
-	@echo "make test            install what is needed, build with gcc and clang, run all tests"
-	@echo "make build           build/release/darkroom and build/release/darkroom-worker"
-	@echo "                     MODE=release|debug|asan|ubsan|tsan|clang chooses the build"
+	@echo "make demo            deps, build, draw pictures into demo/"
+	@echo "make test            test-deps, build with gcc and clang, run all tests"
+	@echo "make build           build/release/darkroom, darkroom-worker, libdarkroom; TESTS=1 also the tests"
+	@echo "                     MODE=release|debug|asan|tsan|clang chooses the build"
+	@echo "make install         programs, libdarkroom, manual page, completions into PREFIX (default /usr/local);"
+	@echo "                     DESTDIR=DIR puts them below DIR; sudo only where PREFIX is not writable"
+	@echo "make deps            install what the build needs (Debian, Ubuntu; others: see requirements.txt)"
+	@echo "make test-deps       the same with what the tests need"
 	@echo "make test-full       the tests, then again under the address, undefined and thread sanitizers"
 	@echo "make check-fullsize  agreement with the reference at SDXL's real size (needs 7 GB of disk, Python, numpy)"
 	@echo "make fuzz            ten minutes of fuzzing for each target (clang)"
 	@echo "make format tidy     clang-format in place; clang-tidy"
-	@echo "make install         programs, libdarkroom, manual page, completions into PREFIX (default /usr/local)"
-	@echo "make deps clean      install the packages of requirements.txt; remove build/ and demo/"
+	@echo "make clean           remove build/ and demo/"
 
 deps:
-	@missing=; for p in $(PACKAGES); do \
-	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
-	if [ -n "$$missing" ]; then echo "installing:$$missing"; \
-	    $(ROOT) apt-get update -q && $(ROOT) env DEBIAN_FRONTEND=noninteractive \
-	        apt-get install -y -q --no-install-recommends $$missing; fi
+	@tools/packages.sh build
 
-build: deps
-	@cmake -S . -B $(BUILD) -G Ninja -DCMAKE_C_COMPILER=$(compiler) $(flags_$(MODE)) $(prefix_flag) | tail -n 1
+test-deps:
+	@tools/packages.sh build test
+
+build:
+	@tools/configure.sh $(BUILD) $(compiler) $(flags_$(MODE)) $(flags_tests)
 	@cmake --build $(BUILD) -j $(JOBS)
 
-demo: build
+demo: deps
+	@$(MAKE) --no-print-directory build
 	@tools/demo.sh $(BUILD)/darkroom demo
 
-test: build
-	@$(MAKE) --no-print-directory build MODE=clang
+test: test-deps
+	@$(MAKE) --no-print-directory build TESTS=1
+	@$(MAKE) --no-print-directory build TESTS=1 MODE=clang
 	@cd $(BUILD) && ctest --output-on-failure -j $(JOBS)
 
 test-full: test
-	@for mode in asan ubsan tsan; do \
-	    $(MAKE) --no-print-directory build MODE=$$mode && \
+	@for mode in asan tsan; do \
+	    $(MAKE) --no-print-directory build TESTS=1 MODE=$$mode && \
 	    (cd build/$$mode && ctest --output-on-failure -j $(JOBS) -L unit) || exit 1; done
 
-check-fullsize: build
+check-fullsize: test-deps
+	@$(MAKE) --no-print-directory build TESTS=1
 	@tools/check_fullsize.sh $(BUILD)/darkroom
 
-fuzz: deps
+fuzz: test-deps
+	@tools/packages.sh fuzz
 	@tools/fuzz.sh 600
 
 format:
 	@git ls-files '*.c' '*.h' '*.inc' | xargs clang-format -i
 
-tidy:
-	@$(MAKE) --no-print-directory deps PACKAGES=clang-tidy
-	@$(MAKE) --no-print-directory build MODE=clang
+tidy: test-deps
+	@tools/packages.sh tidy
+	@$(MAKE) --no-print-directory build TESTS=1 MODE=clang
 	@git ls-files '*.c' ':!testing' | xargs -P $(JOBS) -n 4 clang-tidy -p build/clang --quiet
 
-install: prefix := $(abspath $(or $(PREFIX),/usr/local))
-install: prefix_flag = -DCMAKE_INSTALL_PREFIX=$(prefix)
-install: build
-	@$(ROOT) cmake --install $(BUILD) --prefix $(prefix)
+install:
+	@MODE=$(MODE) JOBS=$(JOBS) DESTDIR="$(DESTDIR)" tools/install.sh "$(PREFIX)"
 
 clean:
 	rm -rf build demo

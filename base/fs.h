@@ -108,11 +108,20 @@ const char *dr_path_extension(const char *path);
 int dr_cache_path(char *dst, size_t n, const char *relative, struct dr_error *err);
 int dr_config_path(char *dst, size_t n, const char *relative, struct dr_error *err);
 
-/* A shipped file: under $DARKROOM_SHARE if set, else the first that exists of ../share/darkroom,
- * ../share, ../../share, ../../../share from the running binary's folder and, for programs that
- * link libdarkroom, share/darkroom of the prefix that was built for. DR_ENOENT names every place
- * tried. */
+/* A shipped file: under the folder of dr_share_use, else of $DARKROOM_SHARE if set, else the first
+ * that exists of ../share/darkroom, ../../share/darkroom, ../share, ../../share, ../../../share
+ * from dr_module_dir, and share/darkroom of the prefix that was built for. DR_ENOENT names every
+ * place tried. */
 int dr_share_path(char *dst, size_t n, const char *relative, struct dr_error *err);
+
+/* Has shipped files looked for in that folder only, until as many dr_share_release. One folder for
+ * the process: DR_ESTATE when another is in use. */
+int dr_share_use(const char *folder, struct dr_error *err);
+void dr_share_release(void);
+
+/* Folder of the file that holds this code, without a final '/': libdarkroom.so wherever the host
+ * found it, else the program. */
+int dr_module_dir(char *dst, size_t n, struct dr_error *err);
 
 /* Folder of the running binary, without a final '/'. */
 int dr_binary_dir(char *dst, size_t n, struct dr_error *err);

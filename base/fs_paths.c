@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,21 +82,91 @@ int dr_binary_dir(char *dst, size_t n, struct dr_error *err)
     return 0;
 }
 
+int dr_module_dir(char *dst, size_t n, struct dr_error *err)
+{
+    /* not dladdr: its path is relative where the host loaded a relative one, and changed folder */
+    char line[DR_PATH_MAX + 128];
+    unsigned long from, to, here = (unsigned long)(uintptr_t)&dr_module_dir;
+    const char *path = NULL;
+    FILE *f = fopen("/proc/self/maps", "re");
+    if (!f)
+        return dr_binary_dir(dst, n, err);
+    while (!path && fgets(line, sizeof line, f))
+        if (sscanf(line, "%lx-%lx", &from, &to) == 2 && from <= here && here < to)
+            path = strchr(line, '/');
+    fclose(f);
+    if (!path)
+        return dr_binary_dir(dst, n, err);
+    size_t len = (size_t)(strrchr(path, '/') - path);
+    if (len >= n)
+        return dr_fail(err, DR_ELIMIT, "the path of the program or library is too long");
+    memcpy(dst, path, len);
+    dst[len] = '\0';
+    return 0;
+}
+
+static struct {
+    pthread_mutex_t lock;
+    int uses;
+    char folder[DR_PATH_MAX];
+} shared = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+int dr_share_use(const char *folder, struct dr_error *err)
+{
+    char whole[DR_PATH_MAX];
+    struct dr_error why = { 0 };
+    int r = dr_realpath(whole, sizeof whole, folder, &why);
+    if (r < 0 || !dr_is_dir(whole))
+        return dr_fail_field(err, r < 0 ? r : DR_EINVAL, "share", folder, "a folder", NULL);
+    pthread_mutex_lock(&shared.lock);
+    if (shared.uses && strcmp(shared.folder, whole))
+        r = dr_fail_field(err, DR_ESTATE, "share", whole, shared.folder,
+                          "one folder for all engines of a process");
+    else
+        memcpy(shared.folder, whole, strlen(whole) + 1);
+    shared.uses += !r;
+    pthread_mutex_unlock(&shared.lock);
+    return r;
+}
+
+void dr_share_release(void)
+{
+    pthread_mutex_lock(&shared.lock);
+    shared.uses--;
+    pthread_mutex_unlock(&shared.lock);
+}
+
+/* The folder that was set, and by what; false: none was. */
+static bool share_folder(char dst[DR_PATH_MAX], const char **ret_by)
+{
+    const char *variable = getenv("DARKROOM_SHARE");
+    pthread_mutex_lock(&shared.lock);
+    bool used = shared.uses > 0;
+    if (used)
+        memcpy(dst, shared.folder, sizeof shared.folder);
+    pthread_mutex_unlock(&shared.lock);
+    *ret_by = used ? "share" : "DARKROOM_SHARE";
+    if (!used)
+        snprintf(dst, DR_PATH_MAX, "%s", variable ? variable : "");
+    return *dst;
+}
+
 int dr_share_path(char *dst, size_t n, const char *relative, struct dr_error *err)
 {
-    const char *share = getenv("DARKROOM_SHARE");
-    if (share && share[0]) {
-        if (dr_path_join(dst, n, share, relative))
+    static const char *const places[] = {
+        "../share/darkroom", "../../share/darkroom", "../share",
+        "../../share",       "../../../share",       DR_SHARE_DIR
+    };
+    char dir[DR_PATH_MAX], tried[400] = "";
+    const char *by;
+    if (share_folder(dir, &by)) {
+        if (dr_path_join(dst, n, dir, relative))
             return dr_fail(err, DR_ELIMIT, "%s: path too long", relative);
         if (!access(dst, F_OK))
             return 0;
-        return dr_fail(err, DR_ENOENT, "%s: no such file (DARKROOM_SHARE is set to %s)", dst,
-                       share);
+        return dr_fail(err, DR_ENOENT, "%s: no such file (%s is set to %s)", dst, by, dir);
     }
-    static const char *const places[] = { "../share/darkroom", "../share", "../../share",
-                                          "../../../share", DR_SHARE_DIR };
-    char dir[DR_PATH_MAX], tried[400] = "";
-    int r = dr_binary_dir(dir, sizeof dir, err);
+    int r = dr_module_dir(dir, sizeof dir, err);
     if (r)
         return r;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {

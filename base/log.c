@@ -1,8 +1,9 @@
-/* log.c - see log.h. A line is made in a local buffer and written by one write(2): no lock, no
- * allocation. */
+/* log.c - see log.h. A line is made in a local buffer and written by one write(2): no lock but a
+ * sink's, no allocation. */
 #include "base/log.h"
 
 #include <inttypes.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -32,6 +33,11 @@ static atomic_int current_level = UNSET;
 static atomic_bool as_json;
 static atomic_int target = STDERR_FILENO;
 static _Thread_local char job[ID_MAX];
+
+static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER; /* held during a call of it */
+static dr_log_fn sink;                                        /* under the lock */
+static void *sink_user;
+static atomic_bool has_sink;
 
 int dr_log_level_of(const char *name)
 {
@@ -74,6 +80,15 @@ void dr_log_json(bool on)
 void dr_log_to(int fd)
 {
     atomic_store(&target, fd);
+}
+
+void dr_log_sink(dr_log_fn fn, void *user)
+{
+    pthread_mutex_lock(&sink_lock);
+    sink = fn;
+    sink_user = user;
+    atomic_store(&has_sink, fn != NULL);
+    pthread_mutex_unlock(&sink_lock);
 }
 
 static void add(struct dr_log_fields *f, const char *name, const char *value, size_t n)
@@ -143,12 +158,34 @@ static size_t head_json(char *line, size_t size, enum dr_log_level level, const 
                             when, names[level], component);
 }
 
+/* The whole line without time, level and component; `line` is its memory. */
+static bool to_sink(enum dr_log_level level, const char *component, const char *text,
+                    const struct dr_log_fields *f, char *line)
+{
+    if (!atomic_load(&has_sink))
+        return false;
+    size_t n = utf8_show(text, strlen(text), UTF8_LINE, line);
+    if (f) {
+        memcpy(line + n, f->bytes, f->n);
+        n += f->n;
+    }
+    line[n] = '\0';
+    pthread_mutex_lock(&sink_lock);
+    bool taken = sink != NULL;
+    if (taken)
+        sink(sink_user, level, component, line);
+    pthread_mutex_unlock(&sink_lock);
+    return taken;
+}
+
 static void log_line(enum dr_log_level level, const char *component, const struct dr_log_fields *f,
                      const char *fmt, va_list ap)
 {
     int fd = atomic_load(&target);
     char text[TEXT_MAX], line[LINE_MAX_BYTES];
     vsnprintf(text, sizeof text, fmt, ap);
+    if (to_sink(level, component, text, f, line) || fd < 0)
+        return;
     bool json = atomic_load(&as_json);
     size_t n = json ? head_json(line, 256, level, component)
                     : head_text(line, 256, level, component);

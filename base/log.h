@@ -54,6 +54,12 @@ void dr_log_set_level(enum dr_log_level level);
 void dr_log_json(bool on);
 void dr_log_to(int fd); /* 2 at the start; -1 discards */
 
+/* Lines go to `fn` instead, escaped, one call at a time; NULL ends that. When it returns, the
+ * function that was set before is no longer running. `fn` must not log. */
+typedef void (*dr_log_fn)(void *user, enum dr_log_level level, const char *component,
+                          const char *text);
+void dr_log_sink(dr_log_fn fn, void *user);
+
 /* The level of a name; -1 when there is none such. */
 int dr_log_level_of(const char *name);
 

@@ -16,16 +16,20 @@ static int put_device(const json_t *device, struct buf *out)
 {
     size_t i;
     json_t *set;
-    char memory[32];
+    char memory[32], available[32], limit[32];
+    const json_t *bound = json_object_get(device, "limit");
     const char *chosen = text(device, "default_kernels");
     double bytes = json_number_value(json_object_get(device, "memory_bytes"));
-    int r = buf_printf(out,
-                       "%s\n  kind     %s\n  threads  %" JSON_INTEGER_FORMAT
-                       "\n  memory   %s\n  kernels  layout %" JSON_INTEGER_FORMAT "\n",
-                       text(device, "name"), text(device, "kind"),
-                       json_integer_value(json_object_get(device, "threads")),
-                       report_size(bytes, memory),
-                       json_integer_value(json_object_get(device, "layout")));
+    int r = buf_printf(
+        out,
+        "%s\n  kind     %s\n  threads  %" JSON_INTEGER_FORMAT
+        "\n  memory   %s, %s available: limit %s (%s)\n  kernels  layout %" JSON_INTEGER_FORMAT
+        "\n",
+        text(device, "name"), text(device, "kind"),
+        json_integer_value(json_object_get(device, "threads")), report_size(bytes, memory),
+        report_size(json_number_value(json_object_get(device, "available_bytes")), available),
+        report_size(json_number_value(json_object_get(bound, "bytes")), limit),
+        text(bound, "source"), json_integer_value(json_object_get(device, "layout")));
     json_array_foreach(json_object_get(device, "kernel_sets"), i, set)
     {
         bool usable = json_is_true(json_object_get(set, "usable"));

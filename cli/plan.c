@@ -58,7 +58,8 @@ static int put_stages(const json_t *plan, struct buf *out)
 
 static int put_plan(const json_t *plan, struct buf *out)
 {
-    char peak[32], limit[32], flops[32], time[32];
+    char peak[32], limit[32], whole[32], flops[32], time[32];
+    const json_t *bound = json_object_get(plan, "limit");
     double seconds = number(plan, "estimated_seconds");
     int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s per UNet call, kernels %s\n\n",
                        number(plan, "width"), number(plan, "height"), number(plan, "steps"),
@@ -67,11 +68,12 @@ static int put_plan(const json_t *plan, struct buf *out)
     if (!r)
         r = put_stages(plan, out);
     if (!r)
-        r = buf_printf(out, "\npeak %s of %s%s, %s in total\n",
+        r = buf_printf(out, "\npeak %s of %s%s, %s in total\nlimit %s (%s)\n",
                        report_size(number(plan, "peak_bytes"), peak),
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
-                       report_flops(number(plan, "flops"), flops));
+                       report_flops(number(plan, "flops"), flops),
+                       report_size(number(bound, "bytes"), whole), text(bound, "source"));
     if (!r && seconds > 0)
         r = buf_printf(out, "about %s on this machine (from the speed of earlier pictures)\n",
                        spoken(seconds, time));

@@ -21,7 +21,7 @@
 #ifndef DR_CLI_SETTINGS_H
 #define DR_CLI_SETTINGS_H
 
-#include "base/config.h"
+#include "cli/config.h"
 #include "cli/cli.h"
 
 /* Whether a verb reads it. */

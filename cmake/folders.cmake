@@ -9,9 +9,6 @@ function(dr_folder name)
         list(FILTER found EXCLUDE REGEX "_emulated\\.c$") # kernels for tests
         list(APPEND sources ${found})
     endforeach()
-    if(NOT sources)
-        return()
-    endif()
     add_library(dr_${name} STATIC ${sources})
     foreach(link ${F_LINKS})
         if(TARGET dr_${link})
@@ -23,73 +20,49 @@ function(dr_folder name)
 endfunction()
 
 dr_folder(base DIRS base base/image LINKS PkgConfig::JANSSON PkgConfig::PNG PkgConfig::JPEG PkgConfig::WEBP
-    PkgConfig::CRYPTO PkgConfig::YAML PkgConfig::ZSTD Threads::Threads m)
+    PkgConfig::CRYPTO PkgConfig::ZSTD Threads::Threads m)
 dr_folder(tensor DIRS tensor LINKS base)
 dr_folder(backend DIRS backend backend/ops backend/cpu backend/cpu/kernels backend/plan LINKS tensor PkgConfig::XXHASH)
 dr_folder(communication DIRS core/communication LINKS base)
 dr_folder(core DIRS core LINKS communication backend)
 dr_folder(schedulers DIRS schedulers LINKS base)
-dr_folder(models DIRS models models/formats models/tokenizers models/adapters LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
+dr_folder(models DIRS models models/formats models/tokenizers LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
 dr_folder(conditioning DIRS conditioning LINKS models)
 dr_folder(inference DIRS inference LINKS schedulers conditioning core)
 dr_folder(coordination DIRS coordination LINKS inference)
 dr_folder(supervisor DIRS coordination/supervisor LINKS communication)
-dr_folder(cli DIRS cli LINKS supervisor communication)
+dr_folder(cli DIRS cli LINKS supervisor communication PkgConfig::YAML)
 
-# Kernels get their instruction set from the file's suffix and from nowhere else. Their inner loops begin on a cache
-# line: one that straddles two loses a third of its speed on some processors.
-file(GLOB avx2 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx2.c)
-file(GLOB avx512 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512.c)
-file(GLOB avx512_bf16 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_bf16.c)
-file(GLOB avx512_fp16 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_fp16.c)
-file(GLOB emulated CONFIGURE_DEPENDS backend/cpu/kernels/*_emulated.c)
-set_source_files_properties(${avx2} PROPERTIES COMPILE_OPTIONS
-    "-mavx2;-mfma;-mf16c;-O3;-falign-loops=64")
-set(options_avx512 "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;-falign-loops=64")
-set_source_files_properties(${avx512} PROPERTIES COMPILE_OPTIONS "${options_avx512}")
-set_source_files_properties(backend/cpu/panel.c PROPERTIES COMPILE_OPTIONS "-O3") # packing is loops of conversions
-set_source_files_properties(${avx512_bf16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16")
-file(GLOB avx512_int8 CONFIGURE_DEPENDS backend/cpu/kernels/*_avx512_int8.c)
-set_source_files_properties(${avx512_int8} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512bf16;-mavx512vnni")
-set_source_files_properties(backend/cpu/kernels/gemm_avx512_vnni_int8.c PROPERTIES COMPILE_OPTIONS
-    "${options_avx512};-mavx512vnni")
-set_source_files_properties(${avx512_fp16} PROPERTIES COMPILE_OPTIONS "${options_avx512};-mavx512fp16")
-file(GLOB amx_bf16 CONFIGURE_DEPENDS backend/cpu/kernels/*_amx_bf16.c)
-list(FILTER amx_bf16 EXCLUDE REGEX "/peak_")
-set_source_files_properties(${amx_bf16} PROPERTIES COMPILE_OPTIONS
-    "${options_avx512};-mavx512bf16;-mamx-tile;-mamx-bf16")
-set_source_files_properties(backend/cpu/kernels/gemm_amx_int8.c PROPERTIES COMPILE_OPTIONS
-    "${options_avx512};-mavx512bf16;-mamx-tile;-mamx-int8")
-set_source_files_properties(${emulated} PROPERTIES COMPILE_OPTIONS "${options_avx512}")
+set_source_files_properties(base/fs_paths.c PROPERTIES COMPILE_DEFINITIONS
+    DR_SHARE_DIR="${CMAKE_INSTALL_PREFIX}/share/darkroom")
 
-# Kernel sets on emulated instructions, for tests only.
-add_library(dr_emulated STATIC backend/cpu/emulated/sets.c ${emulated})
-target_link_libraries(dr_emulated PUBLIC dr_backend)
-
-# A set that packs weights on any processor, for tests only.
-add_library(dr_packing STATIC backend/cpu/emulated/packing.c)
-target_link_libraries(dr_packing PUBLIC dr_backend)
-
-# The loops of backend/cpu/peaks.def: peak_FAMILY.c with its family's own instructions.
-function(dr_peak family)
-    set_source_files_properties(backend/cpu/kernels/peak_${family}.c PROPERTIES COMPILE_OPTIONS
-        "-mavx512f;-mavx512bw;-mavx512dq;-mavx512vl;-mfma;-mf16c;-O3;-falign-loops=64;${ARGN}")
+# Kernels get their instruction set from this table and from nowhere else: files of backend/cpu/kernels by the end of
+# their name; the last line that fits counts. Inner loops begin on a cache line: one that straddles two loses a third
+# of its speed on some processors.
+set(avx2 -mavx2 -mfma -mf16c -O3 -falign-loops=64)
+set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -O3 -falign-loops=64)
+function(dr_flags pattern)
+    file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/backend/cpu/kernels/${pattern})
+    set_source_files_properties(${files} PROPERTIES COMPILE_OPTIONS "${ARGN}")
 endfunction()
-dr_peak(bf16_avx512 -mavx512bf16)
-dr_peak(fp16_avx512 -mavx512fp16)
-dr_peak(int8_vnni -mavx512vnni)
-dr_peak(amx_bf16 -mamx-tile -mamx-bf16)
-dr_peak(amx_int8 -mamx-tile -mamx-int8)
+dr_flags(*_avx2.c                ${avx2})
+dr_flags(*_avx512.c              ${avx512})
+dr_flags(*_emulated.c            ${avx512})
+dr_flags(*_avx512_bf16.c         ${avx512} -mavx512bf16)
+dr_flags(*_avx512_fp16.c         ${avx512} -mavx512fp16)
+dr_flags(*_avx512_int8.c         ${avx512} -mavx512bf16 -mavx512vnni)
+dr_flags(*_avx512_vnni_int8.c    ${avx512} -mavx512vnni)
+dr_flags(*_amx_bf16.c            ${avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
+dr_flags(*_amx_int8.c            ${avx512} -mavx512bf16 -mamx-tile -mamx-int8)
+# The loops of backend/cpu/peaks.def: peak_FAMILY.c with its family's own instructions.
+dr_flags(peak_bf16_avx512.c      ${avx512} -mavx512bf16)
+dr_flags(peak_fp16_avx512.c      ${avx512} -mavx512fp16)
+dr_flags(peak_int8_vnni.c        ${avx512} -mavx512vnni)
+dr_flags(peak_amx_bf16.c         ${avx512} -mamx-tile -mamx-bf16)
+dr_flags(peak_amx_int8.c         ${avx512} -mamx-tile -mamx-int8)
+set_source_files_properties(backend/cpu/panel.c PROPERTIES COMPILE_OPTIONS "-O3") # packing is loops of conversions
 
-if(EXISTS ${CMAKE_SOURCE_DIR}/cli/main/darkroom.c)
-    add_executable(darkroom cli/main/darkroom.c)
-    target_link_libraries(darkroom PRIVATE dr_cli)
-endif()
-if(EXISTS ${CMAKE_SOURCE_DIR}/coordination/main/darkroom_worker.c)
-    add_executable(darkroom-worker coordination/main/darkroom_worker.c)
-    target_link_libraries(darkroom-worker PRIVATE dr_coordination)
-endif()
-
-add_executable(draw examples/draw.c)
-target_include_directories(draw PRIVATE include)
-target_link_libraries(draw PRIVATE dr_coordination)
+add_executable(darkroom cli/main/darkroom.c)
+target_link_libraries(darkroom PRIVATE dr_cli)
+add_executable(darkroom-worker coordination/main/darkroom_worker.c)
+target_link_libraries(darkroom-worker PRIVATE dr_coordination)

@@ -4,6 +4,23 @@
 # the built binaries.
 enable_testing()
 
+# Kernel sets on emulated instructions.
+file(GLOB emulated CONFIGURE_DEPENDS backend/cpu/kernels/*_emulated.c)
+add_library(dr_emulated STATIC backend/cpu/emulated/sets.c ${emulated})
+target_link_libraries(dr_emulated PUBLIC dr_backend)
+
+# A set that packs weights on any processor.
+add_library(dr_packing STATIC backend/cpu/emulated/packing.c)
+target_link_libraries(dr_packing PUBLIC dr_backend)
+
+file(GLOB examples CONFIGURE_DEPENDS examples/*.c)
+foreach(file ${examples})
+    get_filename_component(program ${file} NAME_WE)
+    add_executable(${program} ${file})
+    target_include_directories(${program} PRIVATE include)
+    target_link_libraries(${program} PRIVATE dr_coordination)
+endforeach()
+
 # The build of the other compiler, which test_compilers compares with.
 if(CMAKE_C_COMPILER_ID STREQUAL Clang)
     set(other release)
@@ -75,7 +92,7 @@ endforeach()
 file(GLOB lints CONFIGURE_DEPENDS testing/lint/*.py)
 foreach(lint ${lints})
     get_filename_component(name ${lint} NAME_WE)
-    add_test(NAME lint.${name} COMMAND python3 ${lint} ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+    add_test(NAME lint.${name} COMMAND ${PYTHON3} ${lint} ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
     set_tests_properties(lint.${name} PROPERTIES TIMEOUT 240 LABELS lint)
 endforeach()
 
@@ -86,8 +103,16 @@ if(NOT DR_SANITIZE)
         "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache;XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/test-config")
 endif()
 
-add_test(NAME e2e.bench_peers COMMAND python3 ${CMAKE_SOURCE_DIR}/testing/e2e/test_bench_peers.py ${CMAKE_SOURCE_DIR})
-set_tests_properties(e2e.bench_peers PROPERTIES TIMEOUT 60 LABELS e2e)
+if(NOT DR_SANITIZE)
+    file(GLOB scripts CONFIGURE_DEPENDS testing/e2e/test_*.py)
+    foreach(script ${scripts})
+        get_filename_component(name ${script} NAME_WE)
+        string(REGEX REPLACE "^test_" "" name ${name})
+        add_test(NAME e2e.${name} COMMAND ${PYTHON3} -B ${script} ${CMAKE_SOURCE_DIR} ${CMAKE_BINARY_DIR})
+        set_tests_properties(e2e.${name} PROPERTIES TIMEOUT 120 LABELS e2e ENVIRONMENT
+            "XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache;XDG_CONFIG_HOME=${CMAKE_BINARY_DIR}/test-config")
+    endforeach()
+endif()
 
 # Tools of `make check-fullsize`, which is no test: it needs a checkpoint of 7 GB.
 add_executable(compare_stages testing/fullsize/compare_stages.c)

@@ -1,6 +1,7 @@
 /* darkroom.c - libdarkroom: the public header over the base worker and the engine's verbs. */
 #include "include/darkroom.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,8 +10,17 @@
 #include "base/log.h"
 #include "base/mapguard.h"
 #include "base/path_text.h"
+#include "base/system.h"
 #include "coordination/engine.h"
 #include "schedulers/scheduler_factory.h"
+
+#define X(name, value, wire, meaning)                                                              \
+    _Static_assert((int)DARKROOM_##name == (int)DR_##name, "darkroom.h: DARKROOM_" #name);
+#include "base/errors.def"
+#undef X
+_Static_assert((int)DARKROOM_LOG_ERROR == (int)DR_LOG_ERROR &&
+                   (int)DARKROOM_LOG_DEBUG == (int)DR_LOG_DEBUG,
+               "darkroom.h: enum darkroom_log_level");
 
 struct darkroom {
     struct engine engine;
@@ -20,6 +30,7 @@ struct darkroom {
     struct buf line; /* under the worker's emit lock */
     bool ready;      /* the ready line is out */
     int lost;        /* why it could not be written */
+    bool uses_share; /* the option was given */
 };
 
 /* Code, stacks and heap of libraries that are resident once a job has run, measured: 3.6 to 3.9 MB.
@@ -28,7 +39,7 @@ enum { FIRST_JOB_BYTES = 3700000 };
 
 struct options {
     int64_t threads, queue, memory_limit, cache_limit;
-    const char *kernels, *cache;
+    const char *kernels, *cache, *share;
     json_t *roots, *models;
 };
 
@@ -90,8 +101,9 @@ static int add_roots(struct roots *roots, const json_t *list, const char *field,
 
 static int read_options(const json_t *o, struct options *ret, struct dr_error *err)
 {
-    static const char *const names[] = { "threads", "kernels",      "roots", "models",
-                                         "queue",   "memory_limit", "cache", "cache_limit" };
+    static const char *const names[] = { "threads", "kernels",     "roots",
+                                         "models",  "queue",       "memory_limit",
+                                         "cache",   "cache_limit", "share" };
     const char *key;
     json_t *value;
     if (!json_is_object(o) || jx_literal(o))
@@ -103,8 +115,8 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
             known |= !strcmp(key, names[i]);
         if (!known)
             return dr_fail_field(err, DR_EINVAL, key, NULL,
-                                 "threads, kernels, roots, models, queue, memory_limit, cache or "
-                                 "cache_limit",
+                                 "threads, kernels, roots, models, queue, memory_limit, cache, "
+                                 "cache_limit or share",
                                  NULL);
     }
     int r = jx_opt_int(o, "", "threads", 0, 4096, &ret->threads, err);
@@ -116,6 +128,8 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
         r = jx_opt_int(o, "", "cache_limit", 0, INT64_MAX, &ret->cache_limit, err);
     if (!r)
         r = jx_opt_string(o, "", "cache", &ret->cache, err);
+    if (!r)
+        r = jx_opt_string(o, "", "share", &ret->share, err);
     if (!r)
         r = jx_opt_string(o, "", "kernels", &ret->kernels, err);
     if (!r)
@@ -139,7 +153,7 @@ static int open_engine(struct engine *e, const struct options *o, struct dr_erro
         r = pack_store_init(&e->store, cache, (uint64_t)o->cache_limit, err);
     e->memory_limit = (size_t)o->memory_limit;
     e->queue = o->queue ? (int)o->queue : 64;
-    size_t resident = memory_resident(), tagged = dr_alloc_stats_all().bytes;
+    size_t resident = system_resident(), tagged = dr_alloc_stats_all().bytes;
     e->baseline = (resident > tagged ? resident - tagged : resident) + FIRST_JOB_BYTES;
     return r;
 }
@@ -225,8 +239,9 @@ static void log_started(const struct engine *e)
     dr_log_text(&f, "version", DR_VERSION);
     dr_log_text(&f, "kernels", kernels ? kernels : "");
     dr_log_int(&f, "threads", json_integer_value(json_object_get(cpu, "threads")));
-    dr_log_int(&f, "memory_limit",
-               (int64_t)(e->memory_limit ? e->memory_limit : memory_available() / 4 * 3));
+    if (e->memory_limit)
+        dr_log_int(&f, "memory_limit", (int64_t)e->memory_limit);
+    dr_log_int(&f, "available", json_integer_value(json_object_get(cpu, "available_bytes")));
     dr_log_int(&f, "queue", e->queue);
     dr_log_text(&f, "cache", e->store.limit ? e->store.folder : "");
     dr_log_int(&f, "cache_limit", (int64_t)e->store.limit);
@@ -247,12 +262,17 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
     if (!r) {
         d->on_event = on_event;
         d->user = user;
+        pthread_mutex_init(&d->engine.sink_lock, NULL);
         buf_init(&d->line, DR_TAG_BASE, 0);
     }
     if (!r && options)
         r = jx_parse(options, strlen(options), NULL, "options", &json, &err);
     if (!r && json)
         r = read_options(json, &o, &err);
+    if (!r && o.share) {
+        r = dr_share_use(o.share, &err);
+        d->uses_share = !r;
+    }
     if (!r)
         r = check_tables(&err);
     if (!r)
@@ -316,11 +336,51 @@ void darkroom_close(struct darkroom *d)
         return;
     base_worker_free(d->worker);
     close_engine(&d->engine);
+    if (d->uses_share)
+        dr_share_release();
+    pthread_mutex_destroy(&d->engine.sink_lock);
     buf_free(&d->line);
     dr_free(d);
+}
+
+void darkroom_set_image_callback(struct darkroom *d, darkroom_image_fn on_image, void *user)
+{
+    pthread_mutex_lock(&d->engine.sink_lock);
+    d->engine.sink = (struct image_sink){ .fn = on_image, .user = user };
+    pthread_mutex_unlock(&d->engine.sink_lock);
 }
 
 const char *darkroom_version(void)
 {
     return DR_VERSION;
+}
+
+const char *darkroom_code_name(int code)
+{
+    return dr_code_wire(code);
+}
+
+/* The host's log function behind base/log's, which knows no type of the public header. */
+static struct {
+    pthread_mutex_t lock; /* one darkroom_set_log at a time */
+    darkroom_log_fn fn;
+    void *user;
+} host_log = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static void log_line(void *user, enum dr_log_level level, const char *component, const char *text)
+{
+    (void)user;
+    host_log.fn(host_log.user, (enum darkroom_log_level)level, component, text);
+}
+
+void darkroom_set_log(enum darkroom_log_level level, darkroom_log_fn on_line, void *user)
+{
+    pthread_mutex_lock(&host_log.lock);
+    dr_log_sink(NULL, NULL); /* log_line runs no more */
+    host_log.fn = on_line;
+    host_log.user = user;
+    dr_log_set_level((enum dr_log_level)level);
+    if (on_line)
+        dr_log_sink(log_line, NULL);
+    pthread_mutex_unlock(&host_log.lock);
 }

@@ -3,12 +3,21 @@
 #ifndef DR_COORDINATION_ENGINE_H
 #define DR_COORDINATION_ENGINE_H
 
+#include <pthread.h>
+
 #include "core/base_worker.h"
 #include "core/device_manager.h"
 #include "core/roots.h"
+#include "include/darkroom.h"
 #include "inference/pipeline.h"
 
 struct request;
+
+/* Where pictures go that are wanted neither as files nor as base64; fn NULL: nowhere. */
+struct image_sink {
+    darkroom_image_fn fn;
+    void *user;
+};
 
 struct engine {
     struct device_manager *devices;
@@ -19,6 +28,8 @@ struct engine {
     size_t memory_limit;     /* bytes, 0: what is free */
     size_t baseline;         /* resident bytes at the start that are not tagged allocations */
     int queue;
+    pthread_mutex_t sink_lock;
+    struct image_sink sink; /* under the lock */
 };
 
 /* The verbs: worker_handler with ctx = struct engine. */

@@ -97,6 +97,9 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     g->engine = e;
     g->worker = worker;
     g->started = dr_now();
+    pthread_mutex_lock(&e->sink_lock);
+    g->sink = e->sink;
+    pthread_mutex_unlock(&e->sink_lock);
     g->warnings = json_array();
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
@@ -152,11 +155,14 @@ static int load(struct generation *g, struct dr_error *err)
     struct loading loading = loading_of(g);
     struct pipeline_options how = how_to_load(g, &loading);
     bool was = pipeline_is_ready(g->pipeline);
+    struct system_bound bound = g->plan.bound;
     int r = check_digest(g, err);
     if (!r && !was)
         r = engine_ready(g->engine, &how, err);
     if (!r && !was)
         r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, NULL, &g->plan, err);
+    if (!r && !was && !strcmp(g->plan.bound.source, MEMORY_ASKED))
+        g->plan.bound = bound; /* nobody asked for it: it is the first plan's */
     if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
         pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
     if (!r && g->pipeline->news[0]) {
@@ -180,7 +186,7 @@ static void log_job(struct generation *g)
     dr_log_int(f, "steps", g->job.sched.steps);
     dr_log_int(f, "pictures", g->job.batch);
     dr_log_text(f, "kernels", backend_kernel_set(g->pipeline->backend));
-    dr_log_int(f, "peak_bytes", (int64_t)memory_resident_peak());
+    dr_log_int(f, "peak_bytes", (int64_t)system_resident_peak());
 }
 
 int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
@@ -251,11 +257,12 @@ int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, stru
         int evaluations = job_evaluations(&g.job);
         double seconds = speed_estimate(g.pipeline->backend, &g.plan, evaluations).seconds;
         *ret_data = json_pack(
-            "{s:o,s:o,s:I,s:I,s:I,s:I,s:f,s:i,s:b,s:I,s:I,s:i,s:s,s:O,s:o}", "stages", stages,
-            "tagged", tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes",
+            "{s:o,s:o,s:I,s:I,s:I,s:I,s:{s:I,s:s},s:f,s:i,s:b,s:I,s:I,s:i,s:s,s:O,s:o}", "stages",
+            stages, "tagged", tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes",
             (json_int_t)g.plan.baseline, "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes",
-            (json_int_t)g.plan.limit, "flops", g.plan.flops, "rows_per_forward", g.plan.rows,
-            "admitted", g.plan.peak <= g.plan.limit, "width", (json_int_t)g.job.width, "height",
+            (json_int_t)g.plan.limit, "limit", "bytes", (json_int_t)g.plan.bound.limit, "source",
+            g.plan.bound.source, "flops", g.plan.flops, "rows_per_forward", g.plan.rows, "admitted",
+            g.plan.peak <= g.plan.limit, "width", (json_int_t)g.job.width, "height",
             (json_int_t)g.job.height, "steps", g.job.sched.steps, "kernels",
             backend_kernel_set(g.pipeline->backend), "warnings", g.warnings, "estimated_seconds",
             seconds > 0 ? json_real(seconds) : json_null());

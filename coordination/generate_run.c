@@ -193,7 +193,7 @@ static int add_picture(struct result *res, const struct receipt_facts *facts, in
 {
     struct generation *g = res->g;
     uint64_t seed = g->job.seed + (uint64_t)index;
-    bool file = output_is_file(&g->request);
+    bool file = output_kind(&g->request, &g->sink) == OUTPUT_PATH;
     int r = jx_add(res->images, entry);
     if (!r)
         r = jx_add(res->seeds, jx_uint(seed));
@@ -230,6 +230,7 @@ static int on_picture(void *ctx, int index, const struct dr_image *image, struct
                           .request = &g->request,
                           .facts = &facts,
                           .roots = &g->engine->roots,
+                          .sink = &g->sink,
                           .name = message_id(g->worker->ids),
                           .stop = g->worker->stop };
     json_t *entry = NULL;
@@ -278,12 +279,13 @@ static int add_summary(struct result *res, const struct job_timing *timing, json
 {
     struct generation *g = res->g;
     size_t tagged;
-    bool files = output_is_file(&g->request);
+    enum output_kind kind = output_kind(&g->request, &g->sink);
+    const char *format = kind == OUTPUT_CALLBACK ? "rgb" : request_text(&g->request, FIELD_format);
     int r = add_seconds(res, timing, data);
     if (!r)
-        r = jx_set(data, "encoding", json_string(files ? "path" : "base64"));
+        r = jx_set(data, "encoding", json_string(output_encoding(kind)));
     if (!r)
-        r = jx_set(data, "format", json_string(request_text(&g->request, FIELD_format)));
+        r = jx_set(data, "format", json_string(format));
     if (!r)
         r = jx_set(data, "seed", jx_uint(g->job.seed));
     if (!r)
@@ -307,7 +309,7 @@ static int add_summary(struct result *res, const struct job_timing *timing, json
     if (!r)
         r = jx_set(data, "tagged_bytes", json_integer((json_int_t)tagged));
     if (!r)
-        r = jx_set(data, "peak_bytes", json_integer((json_int_t)memory_resident_peak()));
+        r = jx_set(data, "peak_bytes", json_integer((json_int_t)system_resident_peak()));
     return r ? r : jx_set(data, "warnings", json_incref(g->warnings));
 }
 
@@ -315,7 +317,7 @@ static int add_summary(struct result *res, const struct job_timing *timing, json
 static void say_written(const struct result *res, struct dr_error *err)
 {
     size_t n = json_array_size(res->images), used = err ? strlen(err->text) : 0;
-    if (err && n && !streams(res->g) && output_is_file(&res->g->request))
+    if (err && n && !streams(res->g) && output_kind(&res->g->request, &res->g->sink) == OUTPUT_PATH)
         snprintf(err->text + used, sizeof err->text - used, "; %zu of %d pictures were written", n,
                  res->g->job.batch);
 }

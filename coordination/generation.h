@@ -18,6 +18,7 @@ struct generation {
     struct pipeline *own;      /* NULL: it is the engine's */
     struct job job;
     struct memory_plan plan;
+    struct image_sink sink; /* the host's, as it was when the job began */
     bool has_job;
     json_t *warnings; /* array of texts */
     double started;

@@ -185,20 +185,52 @@ static int to_base64(const struct buf *file, json_t **ret_entry, struct dr_error
     return *ret_entry ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 
-bool output_is_file(const struct request *q)
+static int to_sink(const struct output *o, const struct dr_image *image, int index,
+                   json_t **ret_entry, struct dr_error *err)
 {
-    return request_has(q, FIELD_save_path) && !request_flag(q, FIELD_return_base64);
+    /* the entry first: what is delivered should not fail for want of it */
+    json_t *entry = json_integer(index);
+    if (!entry)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    if (o->sink->fn(o->sink->user, o->name, index, (int)image->width, (int)image->height,
+                    (size_t)image->width * (size_t)image->channels, image->channels,
+                    image->pixels)) {
+        json_decref(entry);
+        return dr_fail(err, DR_ECANCELED, "cancelled by the image callback");
+    }
+    *ret_entry = entry;
+    return 0;
+}
+
+enum output_kind output_kind(const struct request *request, const struct image_sink *sink)
+{
+    if (request_flag(request, FIELD_return_base64))
+        return OUTPUT_BASE64;
+    if (request_has(request, FIELD_save_path))
+        return OUTPUT_PATH;
+    return sink->fn ? OUTPUT_CALLBACK : OUTPUT_BASE64;
+}
+
+const char *output_encoding(enum output_kind kind)
+{
+    static const char *const names[] = {
+        [OUTPUT_PATH] = "path", [OUTPUT_BASE64] = "base64", [OUTPUT_CALLBACK] = "callback"
+    };
+    return names[kind];
 }
 
 int output_image(const struct output *o, const struct dr_image *image, int index,
                  json_t **ret_entry, struct dr_error *err)
 {
+    enum output_kind kind = output_kind(o->request, o->sink);
+    if (kind == OUTPUT_CALLBACK)
+        return to_sink(o, image, index, ret_entry, err);
     struct buf file;
     buf_init(&file, DR_TAG_IMAGE, FILE_BYTES);
     int r = encode(o, image, index, &file, err);
     if (!r)
-        r = output_is_file(o->request) ? to_file(o, &file, index, ret_entry, err)
-                                       : to_base64(&file, ret_entry, err);
+        r = kind == OUTPUT_PATH ? to_file(o, &file, index, ret_entry, err)
+                                : to_base64(&file, ret_entry, err);
     buf_free(&file);
     return r;
 }

@@ -3,12 +3,12 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backend/backend.h"
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/json.h"
+#include "base/system.h"
 #include "core/kernel_choice.h"
 
 enum { SETS = 16 };
@@ -231,12 +231,16 @@ static json_t *sets_json(void)
 
 json_t *device_manager_json(const struct device_manager *m)
 {
-    json_int_t memory = (json_int_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+    struct system_memory memory;
+    system_memory("", &memory);
+    const struct system_bound *least = system_memory_least(&memory);
     json_t *sets = sets_json();
     if (!sets)
         return NULL;
-    return json_pack("{s:[{s:s,s:s,s:i,s:I,s:s,s:i,s:o}]}", "devices", "name", m->processor, "kind",
-                     "cpu", "threads", backend_threads(m->best), "memory_bytes", memory,
-                     "default_kernels", backend_kernel_set(m->best), "layout",
+    return json_pack("{s:[{s:s,s:s,s:i,s:I,s:I,s:{s:I,s:s},s:s,s:i,s:o}]}", "devices", "name",
+                     m->processor, "kind", "cpu", "threads", backend_threads(m->best),
+                     "memory_bytes", (json_int_t)memory.machine.limit, "available_bytes",
+                     (json_int_t)least->left, "limit", "bytes", (json_int_t)least->limit, "source",
+                     least->source, "default_kernels", backend_kernel_set(m->best), "layout",
                      backend_layout_version(m->best), "kernel_sets", sets);
 }

@@ -37,7 +37,8 @@ const char *device_manager_int8_set(const struct device_manager *m, const char *
 bool device_manager_computes(const struct device_manager *m, enum precision precision);
 
 /* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable","precision"}],
- * "default_kernels","layout","memory_bytes"}]}; new reference, NULL when memory is short. */
+ * "default_kernels","layout","memory_bytes","available_bytes","limit":{"bytes","source"}}]}; new
+ * reference, NULL when memory is short. */
 json_t *device_manager_json(const struct device_manager *m);
 
 #endif

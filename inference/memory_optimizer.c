@@ -1,91 +1,17 @@
 /* memory_optimizer.c - see memory_optimizer.h. */
 #include "inference/memory_optimizer.h"
 
-#include <inttypes.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/fs.h"
+/* Address space of what no plan counts: stacks, heaps of threads. */
+enum { ADDRESS_RESERVE = 32 << 20 };
 
 const char *job_stage_name(enum job_stage stage)
 {
     static const char *const names[STAGE_COUNT] = { "text", "context", "denoise", "decode" };
     return names[stage];
-}
-
-/* Value in bytes of a "Name:   123 kB" line of a /proc file; 0 when there is none. */
-static size_t proc_value(const char *path, const char *name)
-{
-    char line[256];
-    size_t value = 0, n = strlen(name);
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    while (fgets(line, sizeof line, f))
-        if (!strncmp(line, name, n) && line[n] == ':')
-            value = (size_t)strtoull(line + n + 1, NULL, 10) * 1024;
-    fclose(f);
-    return value;
-}
-
-size_t memory_resident(void)
-{
-    return proc_value("/proc/self/status", "VmRSS");
-}
-
-size_t memory_resident_peak(void)
-{
-    return proc_value("/proc/self/status", "VmHWM");
-}
-
-static bool number_in(const char *path, size_t *ret)
-{
-    char line[64];
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return false;
-    bool ok = fgets(line, sizeof line, f) && line[0] >= '0' && line[0] <= '9';
-    if (ok)
-        *ret = (size_t)strtoull(line, NULL, 10);
-    fclose(f);
-    return ok;
-}
-
-/* Pages of files in a group's memory.stat, which has lines "name 123" in bytes: the system takes
- * them back before it lets an allocation fail. */
-static size_t reclaimable(const char *path)
-{
-    char line[256];
-    size_t sum = 0, value;
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "inactive_file %zu", &value) == 1 ||
-            sscanf(line, "active_file %zu", &value) == 1)
-            sum += value;
-    fclose(f);
-    return sum;
-}
-
-size_t memory_left_in(const char *folder)
-{
-    char path[DR_PATH_MAX];
-    size_t limit, used;
-    if (dr_path_join(path, sizeof path, folder, "memory.max") || !number_in(path, &limit) ||
-        dr_path_join(path, sizeof path, folder, "memory.current") || !number_in(path, &used))
-        return SIZE_MAX;
-    size_t files = dr_path_join(path, sizeof path, folder, "memory.stat") ? 0 : reclaimable(path);
-    used -= files < used ? files : used;
-    return limit > used ? limit - used : 0;
-}
-
-size_t memory_available(void)
-{
-    size_t available = proc_value("/proc/meminfo", "MemAvailable");
-    size_t left = memory_left_in("/sys/fs/cgroup");
-    return left < available ? left : available;
 }
 
 /* Live bytes of the tags that peak_of adds: no longer available, and counted again there. */
@@ -117,16 +43,66 @@ static size_t peak_of(const struct memory_plan *plan)
     return peak;
 }
 
+/* Private bytes that are still to be allocated. */
+static size_t private_need(const struct memory_plan *plan)
+{
+    size_t other = 0, most = 0, now = held();
+    for (int t = 0; t < DR_TAG_COUNT; t++)
+        other += t == DR_TAG_ACTIVATION ? 0 : plan->tagged[t];
+    for (int s = 0; s < STAGE_COUNT; s++) {
+        size_t stage = plan->stage[s].workspace + plan->stage[s].kept;
+        most = stage > most ? stage : most;
+    }
+    return other + most > now ? other + most - now : 0;
+}
+
+/* Lowers the limit to one on the scale of resident bytes. */
+static void lower(struct memory_plan *plan, size_t limit, const struct system_bound *bound)
+{
+    if (*plan->bound.source && limit >= plan->limit)
+        return;
+    plan->limit = limit;
+    plan->bound = *bound;
+}
+
+/* Lowers the limit by a bound that does not count resident bytes: what is missing there is missing
+ * here. */
+static void lower_by_need(struct memory_plan *plan, size_t need, const struct system_bound *bound)
+{
+    if (!*bound->source)
+        return;
+    size_t missing = need > bound->left ? need - bound->left : 0;
+    size_t spare = need > bound->left ? 0 : bound->left - need;
+    size_t most = spare > SIZE_MAX - plan->peak ? SIZE_MAX : plan->peak + spare;
+    lower(plan, missing ? plan->peak - (missing < plan->peak ? missing : plan->peak) : most, bound);
+}
+
 void memory_decide(struct memory_plan *plan)
 {
-    if (!plan->limit)
-        plan->limit = (memory_available() + held()) / 4 * 3;
-    size_t half = plan->limit / 2, less = plan->limit / 5 * 2;
+    const struct system_memory *now = &plan->system;
+    const struct system_bound asked = { plan->asked, plan->asked, MEMORY_ASKED };
+    memset(&plan->bound, 0, sizeof plan->bound);
+    plan->limit = SIZE_MAX;
+    if (plan->asked)
+        lower(plan, plan->asked, &asked);
+    if (!plan->asked && *now->machine.source)
+        lower(plan, (now->machine.left + held()) / 4 * 3, &now->machine);
+    if (!plan->asked && *now->group.source)
+        lower(plan, (now->group.left + held()) / 4 * 3, &now->group);
+
+    size_t group = *now->group.source ? now->group.left + held() : SIZE_MAX;
+    size_t whole = group < plan->limit ? group : plan->limit;
+    size_t half = whole / 2, less = whole / 5 * 2;
     memset(plan->drop, 0, sizeof plan->drop);
     plan->drop[STAGE_TEXT] = peak_of(plan) > less;
     plan->drop[STAGE_DENOISE] = peak_of(plan) > half;
     plan->drop[STAGE_DECODE] = peak_of(plan) > half;
     plan->peak = peak_of(plan);
+
+    size_t need = private_need(plan);
+    lower_by_need(plan, need, &now->group);
+    lower_by_need(plan, need, &now->data);
+    lower_by_need(plan, need + plan->unmapped + ADDRESS_RESERVE, &now->address);
 }
 
 static void size_text(size_t bytes, char dst[32])
@@ -139,10 +115,12 @@ int memory_admit(const struct memory_plan *plan, struct dr_error *err)
 {
     if (plan->peak <= plan->limit)
         return 0;
-    char needs[32], limit[32];
+    char needs[32], limit[32], whole[32];
     size_text(plan->peak, needs);
     size_text(plan->limit, limit);
-    return dr_fail(err, DR_ENOMEM,
-                   "this job needs %s and %s may be used; a smaller picture or batch needs less",
-                   needs, limit);
+    size_text(plan->bound.limit, whole);
+    return dr_fail(
+        err, DR_ENOMEM,
+        "needs %s, but only %s is allowed: limit %s (%s); try a smaller picture or batch", needs,
+        limit, whole, plan->bound.source);
 }

@@ -14,6 +14,10 @@
 
 #include "base/alloc.h"
 #include "base/error.h"
+#include "base/system.h"
+
+/* The source of a limit that was asked for. */
+#define MEMORY_ASKED "memory_limit"
 
 enum job_stage { STAGE_TEXT, STAGE_CONTEXT, STAGE_DENOISE, STAGE_DECODE, STAGE_COUNT };
 
@@ -34,29 +38,25 @@ struct memory_plan {
     size_t baseline;   /* resident before the job: program, libraries, what is loaded */
     size_t peak;       /* resident at the highest moment, all together */
     double flops;
-    size_t limit; /* what it was planned against */
+    size_t unmapped;             /* of mapped: files that loading will map, not mapped yet */
+    size_t asked;                /* a limit in bytes; 0: three quarters of what is available */
+    struct system_memory system; /* when it was planned */
+    size_t limit;                /* what the peak is held against */
+    struct system_bound bound;   /* what that follows from */
 };
 
 const char *job_stage_name(enum job_stage stage);
 
-/* Fills in drop and peak from the stages, tagged and baseline, against limit (bytes; 0: three
- * quarters of what is available now and what tagged allocations hold already, private weights
- * above all). Weights are dropped when their stage is over where it helps: those of the text
- * encoders, which wake again in a second and only for a new prompt, when the peak is above two
- * fifths of the limit, the others when it is still above half. Pure but for reading these two. */
+/* Fills in drop, peak, limit and bound from everything else. The limit is what was asked for, else
+ * three quarters of what the machine and the control group have left and tagged allocations hold
+ * already. Whatever was asked for, private memory must fit what the group and RLIMIT_DATA leave,
+ * and all address space what RLIMIT_AS leaves: beyond these a process is killed or its allocations
+ * fail. Weights are dropped when their stage is over where it helps: those of the text encoders,
+ * which wake again in a second and only for a new prompt, when the peak is above two fifths of the
+ * limit, the others when it is still above half. Pure but for reading what is held. */
 void memory_decide(struct memory_plan *plan);
 
 /* DR_ENOMEM when the planned peak is over the limit: says what is needed and what there is. */
 int memory_admit(const struct memory_plan *plan, struct dr_error *err);
-
-/* Resident bytes of this process now, and their high-water mark (VmRSS, VmHWM). */
-size_t memory_resident(void);
-size_t memory_resident_peak(void);
-/* Bytes that could be had without swapping: MemAvailable, or what the cgroup leaves, whichever is
- * less. */
-size_t memory_available(void);
-/* Bytes that the cgroup (v2) of that folder leaves, its pages of files counted as free; SIZE_MAX:
- * it has no limit. */
-size_t memory_left_in(const char *folder);
 
 #endif

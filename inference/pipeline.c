@@ -537,6 +537,9 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
     plan->pictures = tiles + k.pixel_bytes + k.image_bytes;
     /* the only picture's bytes are first touched when the workspace is gone */
     plan->never_both = job->batch > 1 ? 0 : k.image_bytes;
+    plan->unmapped = 0;
+    for (int s = 0; s < STAGE_COUNT && !pipeline_is_ready(p); s++)
+        plan->unmapped += plan->stage[s].mapped;
     memory_decide(plan);
     return 0;
 }
@@ -552,7 +555,8 @@ int job_plan(struct pipeline *p, const struct job *job, size_t baseline, size_t 
     struct memory_plan plan;
     memset(&plan, 0, sizeof plan);
     plan.baseline = baseline;
-    plan.limit = limit;
+    plan.asked = limit;
+    system_memory("", &plan.system);
     int each = guidance_rows(&g), rows = each * job->batch;
     for (;;) {
         r = plan_rows(p, job, be, rows, events, &plan, err);

@@ -1,11 +1,10 @@
-/* features.c - cpuid, xgetbv, sched_getaffinity and cgroup files. */
+/* features.c - cpuid, xgetbv and sched_getaffinity. */
 #include "backend/cpu/features.h"
 
 #include <sched.h>
 #include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+
+#include "base/system.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -78,89 +77,7 @@ int cpu_affinity_count(void)
     return count > 0 ? count : 1;
 }
 
-/* Two numbers of a small file; "max" reads as -1. The number of fields read. */
-static int read_pair(const char *path, long long *first, long long *second)
-{
-    char text[96];
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return 0;
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[n] = '\0';
-    if (!strncmp(text, "max", 3)) {
-        *first = -1;
-        return 1;
-    }
-    return sscanf(text, "%lld %lld", first, second);
-}
-
-static int quota_cpus(long long quota, long long period, int best)
-{
-    if (quota <= 0 || period <= 0)
-        return best;
-    long long cpus = (quota + period - 1) / period;
-    return cpus < best ? (int)cpus : best;
-}
-
-/* Path of this process in the hierarchy that holds the cpu controller, "" when unknown. */
-static void cgroup_path(char *dst, size_t size, int *ret_version)
-{
-    char line[512];
-    *ret_version = 2;
-    dst[0] = '\0';
-    FILE *f = fopen("/proc/self/cgroup", "re");
-    if (!f)
-        return;
-    while (fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':');
-        char *path = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!path)
-            continue;
-        *path++ = '\0';
-        controllers++;
-        bool v1 = !strcmp(controllers, "cpu") || !strcmp(controllers, "cpu,cpuacct") ||
-                  !strcmp(controllers, "cpuacct,cpu");
-        if (*controllers && !v1)
-            continue;
-        snprintf(dst, size, "%s", path);
-        *ret_version = v1 ? 1 : 2;
-        if (v1)
-            break;
-    }
-    fclose(f);
-}
-
-/* The tightest quota from the process's own group up to the root of what it sees. */
-static int quota_limit(int best)
-{
-    char group[384], path[512];
-    int version;
-    cgroup_path(group, sizeof group, &version);
-    for (;;) {
-        long long quota = -1, period = -1;
-        if (version == 2) {
-            snprintf(path, sizeof path, "/sys/fs/cgroup%s/cpu.max", group);
-            if (read_pair(path, &quota, &period) == 2)
-                best = quota_cpus(quota, period, best);
-        } else {
-            long long ignored;
-            snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", group);
-            int got = read_pair(path, &quota, &ignored);
-            snprintf(path, sizeof path, "/sys/fs/cgroup/cpu%s/cpu.cfs_period_us", group);
-            if (got && read_pair(path, &period, &ignored))
-                best = quota_cpus(quota, period, best);
-        }
-        char *slash = strrchr(group, '/');
-        if (!slash)
-            return best;
-        *slash = '\0';
-    }
-}
-
 int cpu_count(void)
 {
-    int cpus = quota_limit(cpu_affinity_count());
-    return cpus > 0 ? cpus : 1;
+    return system_cpu_quota("", cpu_affinity_count());
 }

@@ -230,7 +230,7 @@ static void too_large_is_refused_and_nothing_else(void **state)
         assert_string_equal(json_string_value(json_object_get(answer, "error_code")),
                             "OUT_OF_MEMORY");
         assert_non_null(strstr(words, "needs"));
-        assert_non_null(strstr(words, "MB may be used"));
+        assert_non_null(strstr(words, "MB is allowed: limit "));
         if (i == 1)
             blocks = test_blocks();
     }

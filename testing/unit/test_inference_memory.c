@@ -1,9 +1,9 @@
 /* test_inference_memory.c - what is given back when a job is large, and when a job is refused. */
 #include "testing/helpers/test.h"
 
+#include <stdio.h>
 #include <string.h>
 
-#include "base/fs.h"
 #include "inference/memory_optimizer.h"
 
 enum { MB = 1 << 20 };
@@ -21,7 +21,7 @@ static struct memory_plan example(size_t limit)
     p.tagged[DR_TAG_JOB] = 3 * MB;
     p.tagged[DR_TAG_ACTIVATION] = 30 * MB; /* in the stages already */
     p.baseline = 2 * MB;
-    p.limit = limit;
+    p.asked = limit;
     return p;
 }
 
@@ -74,16 +74,73 @@ static void admits_up_to_the_limit(void **state)
     assert_int_equal(memory_admit(&p, &err), 0);
     p.limit--;
     assert_int_equal(memory_admit(&p, &err), DR_ENOMEM);
-    assert_non_null(strstr(err.text, "needs 445.6 MB and 445.6 MB may"));
+    assert_non_null(strstr(
+        err.text, "needs 445.6 MB, but only 445.6 MB is allowed: limit 445.6 MB (memory_limit)"));
 }
 
-static void without_a_limit_the_machine_is_asked(void **state)
+static struct system_bound bound(size_t limit, size_t left, const char *source)
+{
+    struct system_bound b = { .limit = limit, .left = left };
+    snprintf(b.source, sizeof b.source, "%s", source);
+    return b;
+}
+
+static void without_a_limit_three_quarters_of_what_is_left(void **state)
 {
     (void)state;
     struct memory_plan p = example(0);
+    size_t own = dr_alloc_stats_all().bytes;
+    p.system.machine = bound((size_t)8000 * MB, (size_t)4000 * MB, "the machine");
     memory_decide(&p);
-    assert_true(p.limit > 0 && p.limit <= memory_available() * 2);
-    assert_true(memory_resident() > 0 && memory_resident_peak() >= memory_resident() / 2);
+    assert_true(p.limit >= (size_t)3000 * MB && p.limit <= (size_t)3000 * MB + own);
+    assert_string_equal(p.bound.source, "the machine");
+    p.system.group = bound((size_t)2000 * MB, (size_t)400 * MB, "the group");
+    memory_decide(&p);
+    assert_true(p.limit >= (size_t)300 * MB && p.limit <= (size_t)300 * MB + own);
+    assert_string_equal(p.bound.source, "the group");
+    assert_int_equal(p.bound.limit, (size_t)2000 * MB);
+    p.system.machine.left = (size_t)100 * MB;
+    memory_decide(&p);
+    assert_string_equal(p.bound.source, "the machine");
+}
+
+/* 30 MB of workspace and 3 MB of the job; mapped weights are the kernel's to take back. */
+static void what_was_asked_for_does_not_outbid_the_system(void **state)
+{
+    (void)state;
+    enum { NEED = 33 * MB };
+    struct dr_error err = { 0 };
+    struct memory_plan p = example((size_t)4000 * MB);
+    struct system_bound *const places[] = { &p.system.group, &p.system.data, &p.system.address };
+    for (size_t i = 0; i < 3; i++) {
+        size_t need = i == 2 ? NEED + 70 * MB + (32 << 20) : NEED;
+        p.unmapped = 70 * MB;
+        *places[i] = bound(200 * MB, need, "there");
+        memory_decide(&p);
+        assert_int_equal(memory_admit(&p, &err), 0);
+        size_t held = p.limit - p.peak; /* what is held already need not be had */
+        places[i]->left -= held + 1;
+        memory_decide(&p);
+        assert_int_equal(p.limit, p.peak - 1);
+        assert_int_equal(memory_admit(&p, &err), DR_ENOMEM);
+        assert_non_null(strstr(err.text, "limit 209.7 MB (there); try"));
+        places[i]->left = 0;
+        memory_decide(&p);
+        assert_true(p.limit < p.peak);
+        memset(places[i], 0, sizeof *places[i]);
+    }
+    memory_decide(&p);
+    assert_string_equal(p.bound.source, MEMORY_ASKED);
+    assert_int_equal(memory_admit(&p, &err), 0);
+}
+
+static void a_group_has_weights_given_back(void **state)
+{
+    (void)state;
+    struct memory_plan p = example((size_t)4000 * MB);
+    p.system.group = bound((size_t)900 * MB, (size_t)900 * MB, "the group");
+    memory_decide(&p);
+    assert_true(p.drop[STAGE_TEXT] && p.drop[STAGE_DENOISE]);
 }
 
 /* Weights in private memory are in the peak: that they are allocated takes nothing from the limit.
@@ -92,41 +149,16 @@ static void what_is_held_counts_as_available(void **state)
 {
     (void)state;
     struct memory_plan before = example(0), after = example(0);
-    size_t half = memory_available() / 2, most = (size_t)2048 * MB;
+    system_memory("", &before.system);
+    after.system = before.system;
+    size_t half = system_memory_least(&before.system)->left / 2, most = (size_t)2048 * MB;
     size_t bytes = half < most ? half : most;
     memory_decide(&before);
     void *weights = dr_malloc(DR_TAG_WEIGHTS, bytes);
     assert_non_null(weights);
     memory_decide(&after);
     dr_free(weights);
-    assert_true(after.limit > before.limit + bytes / 2); /* 3/4, and others may take some */
-}
-
-static void write_to(const char *name, const char *text)
-{
-    char path[DR_PATH_MAX];
-    assert_int_equal(dr_path_join(path, sizeof path, test_dir(), name), 0);
-    assert_int_equal(dr_write_file(path, text, strlen(text), NULL), 0);
-}
-
-/* A checkpoint that was just read fills a container's memory with pages of files. */
-static void pages_of_files_are_free(void **state)
-{
-    (void)state;
-    assert_true(memory_left_in(test_dir()) == SIZE_MAX);
-    write_to("memory.current", "900\n");
-    write_to("memory.max", "max\n");
-    assert_true(memory_left_in(test_dir()) == SIZE_MAX);
-    write_to("memory.max", "1000\n");
-    assert_int_equal(memory_left_in(test_dir()), 100);
-    write_to("memory.stat", "anon 200\nfile 700\nfile_mapped 5\ninactive_anon 7\n"
-                            "inactive_file 400\nactive_file 250\nunevictable 50\n");
-    assert_int_equal(memory_left_in(test_dir()), 100 + 650);
-    write_to("memory.current", "600\n"); /* read at another moment */
-    assert_int_equal(memory_left_in(test_dir()), 1000);
-    write_to("memory.stat", "anon 200\n");
-    write_to("memory.max", "500\n");
-    assert_int_equal(memory_left_in(test_dir()), 0);
+    assert_true(after.limit > before.limit + bytes / 2); /* 3/4 */
 }
 
 int main(int argc, char **argv)
@@ -136,9 +168,10 @@ int main(int argc, char **argv)
         cmocka_unit_test(weights_go_in_the_order_of_the_stages),
         cmocka_unit_test(pictures_count_when_they_are_touched),
         cmocka_unit_test(admits_up_to_the_limit),
-        cmocka_unit_test(without_a_limit_the_machine_is_asked),
+        cmocka_unit_test(without_a_limit_three_quarters_of_what_is_left),
+        cmocka_unit_test(what_was_asked_for_does_not_outbid_the_system),
+        cmocka_unit_test(a_group_has_weights_given_back),
         cmocka_unit_test(what_is_held_counts_as_available),
-        cmocka_unit_test(pages_of_files_are_free),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -8,8 +8,8 @@
  * bad one with the entry's line. Anchors, aliases, tags, sequences, a second document and duplicate
  * keys are errors.
  */
-#ifndef DR_BASE_CONFIG_H
-#define DR_BASE_CONFIG_H
+#ifndef DR_CLI_CONFIG_H
+#define DR_CLI_CONFIG_H
 
 #include <stdbool.h>
 #include <stddef.h>

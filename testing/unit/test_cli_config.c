@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
-#include "base/config.h"
+#include "cli/config.h"
 #include "base/fs.h"
 
 static void reads_two_levels(void **state)

@@ -1,6 +1,6 @@
 /* config.c - see config.h. libyaml's events drive a state machine of two levels; nothing is built
  * in between. */
-#include "base/config.h"
+#include "cli/config.h"
 
 #include <stdarg.h>
 #include <stdio.h>

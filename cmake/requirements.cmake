@@ -1,0 +1,47 @@
+# The libraries that are linked. What is missing is named all at once, by the package that has it in Debian and
+# Ubuntu; requirements.txt has the list with reasons, and the names elsewhere.
+find_package(PkgConfig QUIET)
+find_package(Threads REQUIRED)
+set(missing)
+if(NOT PKG_CONFIG_FOUND)
+    list(APPEND missing pkg-config)
+endif()
+
+# dr_library(NAME PACKAGE MODULES...): PkgConfig::NAME.
+macro(dr_library name package)
+    if(PKG_CONFIG_FOUND)
+        pkg_check_modules(${name} QUIET IMPORTED_TARGET ${ARGN})
+    endif()
+    if(NOT ${name}_FOUND)
+        list(APPEND missing ${package})
+    endif()
+endmacro()
+
+dr_library(JANSSON libjansson-dev jansson)
+dr_library(PNG libpng-dev libpng)
+dr_library(JPEG libjpeg-dev libjpeg)
+dr_library(WEBP libwebp-dev libwebp libwebpmux)
+dr_library(UTF8PROC libutf8proc-dev libutf8proc)
+dr_library(CRYPTO libssl-dev libcrypto)
+dr_library(ZSTD libzstd-dev libzstd)
+dr_library(XXHASH libxxhash-dev libxxhash)
+dr_library(YAML libyaml-dev yaml-0.1)
+if(BUILD_TESTING)
+    dr_library(CMOCKA libcmocka-dev cmocka)
+    find_program(PYTHON3 python3)
+    if(NOT PYTHON3)
+        list(APPEND missing python3)
+    endif()
+endif()
+
+if(missing)
+    list(JOIN missing " " missing)
+    if(BUILD_TESTING)
+        set(target test-deps)
+        set(BUILD_TESTING OFF CACHE BOOL "" FORCE) # the next build without tests needs none of it
+    else()
+        set(target deps)
+    endif()
+    # tools/configure.sh looks for this line
+    message(FATAL_ERROR " not installed: ${missing} (names of Debian and Ubuntu; `make ${target}` installs them)")
+endif()
