@@ -78,6 +78,8 @@ static int verify_blobs(struct verifying *v, int threads, struct dr_error *err)
                     v->p->index[damaged - 1].name);
     if (!r && is_stopped(v))
         r = dr_fail(err, DR_ECANCELED, "%s: verifying stopped", v->p->path);
+    if (!r && v->progress) /* the last blob may have been another thread's */
+        v->progress(v->ctx, v->p->header.file_bytes, v->p->header.file_bytes);
     return r;
 }
 

@@ -153,6 +153,8 @@ static void run_job(struct base_worker *w, struct job *j)
                                   : call_handler(w, &job, &data, &error);
     if (r < 0 && !error.code)
         dr_fail(&error, r, "%s", dr_code_meaning(r));
+    if (r == DR_ECANCELED && atomic_load(&j->stop) && strncmp(error.text, "cancelled", 9) != 0)
+        dr_fail(&error, r, "cancelled"); /* wherever it was */
     pthread_mutex_lock(&w->lock);
     j->answered = true;
     w->done += r >= 0;

@@ -141,7 +141,7 @@ static void refuses_what_it_cannot_do(void **state)
     const char *folder = program_folder();
     must_fail(2, "--int8", "-o", "out", NULL, NULL);
     must_fail(2, "--output: got nothing", "--int8", NULL, NULL, NULL);
-    must_fail(2, "--output: got nothing", "--int8", "-o", "", NULL);
+    must_fail(2, "--output: empty path", "--int8", "-o", "", NULL);
     must_fail(1, "nowhere", "--int8", "-mnowhere", "-oout", NULL);
     must_fail(1, "no such", "--int8", "-onowhere/out", NULL, NULL);
     must_fail(2, "nothing is yet", "--int8", "-o.", NULL, NULL);

@@ -444,7 +444,7 @@ static void the_log_tells_a_service(void **state)
     program_folder();
     snprintf(line, sizeof line, "%s | DARKROOM_LOG=debug \"$W\" --log-json 2>err >out", job);
     assert_int_equal(shell(line), 0);
-    must_log("started", "info", "", "version kernels threads memory_limit cache");
+    must_log("started", "info", "", "version kernels threads available cache");
     must_log("job taken", "info", "job 1", "verb waiting");
     must_log("model opened", "info", "job 1", "path seconds kind");
     must_log("stage text", "debug", "job 1", "seconds bytes");

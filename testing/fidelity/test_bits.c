@@ -55,17 +55,17 @@ static void same_bits_on_one_two_and_three_threads(void **state)
 }
 
 /* The case as it is, and each of its pictures by itself. */
-static void batch_against_alone(struct session *s, const char *name)
+static void batch_against_alone(struct session *s, const char *kernels, const char *name)
 {
     char all[80], alone[80];
-    snprintf(all, sizeof all, "%s-all", name);
+    snprintf(all, sizeof all, "%s-%s-all", kernels, name);
     json_t *batch = session_case("odd", name, all);
     int n = (int)session_number(batch, "batch_size");
     double seed = session_number(batch, "seed");
     assert_true(n > 1);
     session_must(s, "generate", batch);
     for (int i = 0; i < n; i++) {
-        snprintf(alone, sizeof alone, "%s-%d", name, i);
+        snprintf(alone, sizeof alone, "%s-%s-%d", kernels, name, i);
         json_t *one = session_case("odd", name, alone);
         json_object_set_new(one, "batch_size", json_integer(1));
         json_object_set_new(one, "seed", json_integer((json_int_t)seed + i));
@@ -80,8 +80,8 @@ static void a_picture_of_a_batch_is_the_picture_alone(void **state)
     struct session s;
     for (const char *const *k = usable_kernels(); *k; k++) {
         open_with(&s, *k, 2, 0);
-        batch_against_alone(&s, ancestral);
-        batch_against_alone(&s, with_eta);
+        batch_against_alone(&s, *k, ancestral);
+        batch_against_alone(&s, *k, with_eta);
         session_close(&s);
     }
 }
@@ -98,17 +98,20 @@ static void rows_of_a_forward_change_no_bit(void **state)
     (void)state;
     struct session s;
     double peak, other;
+    char together[80], apart[80];
     for (const char *const *k = usable_kernels(); *k; k++) {
+        snprintf(together, sizeof together, "%s-together", *k);
+        snprintf(apart, sizeof apart, "%s-apart", *k);
         open_with(&s, *k, 2, 0);
         int most = rows_of(&s, with_eta, &peak);
         assert_int_equal(most, 4); /* two pictures, guided */
-        draw(&s, with_eta, "together");
+        draw(&s, with_eta, together);
         session_close(&s);
         open_with(&s, *k, 2, 1.5 * peak); /* less than twice the peak: fewer rows are tried */
         assert_int_equal(rows_of(&s, with_eta, &other), 2);
-        draw(&s, with_eta, "apart");
+        draw(&s, with_eta, apart);
         session_close(&s);
-        session_same("together", "apart", LEAST_STAGES);
+        session_same(together, apart, LEAST_STAGES);
     }
 }
 
