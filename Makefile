@@ -29,7 +29,7 @@ help:
 	@echo "make check-fullsize  agreement with the reference at SDXL's real size (needs 7 GB of disk, Python, numpy)"
 	@echo "make fuzz            ten minutes of fuzzing for each target (clang)"
 	@echo "make format tidy     clang-format in place; clang-tidy"
-	@echo "make clean           remove build/ and demo/"
+	@echo "make clean           remove build/ and the pictures that `make demo` drew"
 
 deps:
 	@tools/packages.sh build
@@ -74,5 +74,8 @@ tidy: test-deps
 install:
 	@MODE=$(MODE) JOBS=$(JOBS) DESTDIR="$(DESTDIR)" tools/install.sh "$(PREFIX)"
 
+# Of demo/ only what `make demo` drew: the folder may hold pictures of yours.
 clean:
-	rm -rf build demo
+	rm -rf build
+	rm -f demo/[1-6]-*.png
+	@[ ! -d demo ] || rmdir --ignore-fail-on-non-empty demo
