@@ -29,7 +29,7 @@ help:
 	@echo "make check-fullsize  agreement with the reference at SDXL's real size (needs 7 GB of disk, Python, numpy)"
 	@echo "make fuzz            ten minutes of fuzzing for each target (clang)"
 	@echo "make format tidy     clang-format in place; clang-tidy"
-	@echo "make clean           remove build/ and the pictures that `make demo` drew"
+	@echo "make clean           remove build/ and the pictures of make demo"
 
 deps:
 	@tools/packages.sh build
