@@ -66,13 +66,13 @@ def check_sampler(present, name, line):
 
 def check_readme(present):
     """`Samplers: a, b; schedules c, d; ...` in the tables' order."""
-    found = re.search(r"^Samplers: ([\w, ]+); schedules ([\w, ]+);", present[README], re.M)
+    found = re.search(r"^Samplers: ([\w,\s]+); schedules ([\w,\s]+);", present[README], re.M)
     if not found:
         return [f'{README}:1: no line "Samplers: ...; schedules ...;"']
     line = tree.line_of(present[README], found.start())
     messages = []
     for table, listed in ((SAMPLERS, found.group(1)), (SCHEDULES, found.group(2))):
-        expected = ", ".join(names_of(present, table))
+        expected, listed = ", ".join(names_of(present, table)), " ".join(listed.split())
         if listed != expected:
             messages.append(f"{README}:{line}: lists {listed}; {table} has {expected}")
     return messages

@@ -61,7 +61,7 @@ static void run(struct run *r, struct dr_image *images, struct dr_error *err)
         .stage = on_stage, .part = on_part, .picture = images ? NULL : on_picture, .ctx = r
     };
     struct backend *be;
-    struct pipeline *p;
+    struct pipeline *p = NULL;
     struct request q;
     struct job job;
     json_t *data = json_pack("{s:s,s:i,s:i,s:i,s:i,s:i}", "prompt", "a red circle", "width", WIDTH,
