@@ -77,8 +77,15 @@ int dr_make_temporary(int folder, const char *name, char ret_name[256])
             errno = ENAMETOOLONG;
             break;
         }
-        if (!mkdirat(folder, ret_name, 0777))
-            return openat(folder, ret_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (!mkdirat(folder, ret_name, 0777)) {
+            int fd = openat(folder, ret_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+            int saved = errno;
+            if (fd >= 0)
+                return fd;
+            unlinkat(folder, ret_name, AT_REMOVEDIR);
+            errno = saved;
+            break;
+        }
         if (errno != EEXIST)
             break;
     }

@@ -140,7 +140,7 @@ static size_t feed(void *buffer, size_t size, void *data)
     return n;
 }
 
-/* NULL with *wrong filled in, or DR_ENOMEM told by *ret_short. */
+/* NULL with *wrong filled in, or *ret_short set when memory is short. */
 static json_t *parse(const char *text, size_t n, size_t longest, const atomic_int *stop,
                      json_error_t *wrong, bool *ret_short)
 {

@@ -21,8 +21,8 @@ static const char *const loads[] = { "load_first", "load_second" };
 struct bench {
     const struct cli_call *call;
     struct progress progress;
-    json_t *answer;    /* of the first session; cases of the others are added */
-    bool headed, told; /* the table has begun; the present session's rows belong to it */
+    json_t *answer;        /* of the first session; cases of the others are added */
+    bool headed, reported; /* the table has begun; the present session's rows belong to it */
 };
 
 static double number(const json_t *o, const char *key)
@@ -83,7 +83,7 @@ static int print_event(struct bench *b, const json_t *data, struct buf *out)
         b->headed = true;
         return put_machine(out, machine);
     }
-    return row && b->told ? put_case(out, row) : 0;
+    return row && b->reported ? put_case(out, row) : 0;
 }
 
 static void on_event(void *ctx, const json_t *data)
@@ -132,19 +132,19 @@ static int keep(struct bench *b, json_t *answer, struct dr_error *err)
     return r;
 }
 
-/* told: its rows are part of the report. */
-static int ask(struct bench *b, const char *only, const struct session_options *options, bool told,
-               struct dr_error *err)
+/* reported: its rows are part of the report. */
+static int ask(struct bench *b, const char *only, const struct session_options *options,
+               bool reported, struct dr_error *err)
 {
     struct session s;
     json_t *answer;
     int r = session_open(&s, options, err);
-    b->told = told;
+    b->reported = reported;
     if (!r)
         r = session_call(&s, VERB_bench, request(b->call, only), on_event, b, &answer, err);
     progress_clear(&b->progress);
     session_close(&s);
-    if (!r && told)
+    if (!r && reported)
         return keep(b, answer, err);
     if (!r)
         json_decref(answer);
@@ -188,8 +188,8 @@ static int ask_loads(struct bench *b, const char *only, const struct session_opt
         return r;
     before = before ? dr_strdup(DR_TAG_BASE, before) : NULL;
     setenv(variable, path, 1);
-    bool second = !only || strcmp(only, loads[0]) != 0, told = !only || !second;
-    r = ask(b, loads[0], &own, told, err);
+    bool second = !only || strcmp(only, loads[0]) != 0, reported = !only || !second;
+    r = ask(b, loads[0], &own, reported, err);
     if (!r && second)
         r = ask(b, loads[1], &own, true, err);
     if (before)

@@ -134,7 +134,7 @@ static bool alike(const json_t *a, const json_t *b)
     return !strcmp(text(a, "op"), text(b, "op")) && !strcmp(text(a, "kernels"), text(b, "kernels"));
 }
 
-/* One line for all cases of an op in a kernel set, told at the first of them. */
+/* One line for all cases of an op in a kernel set, printed at the first of them. */
 static int put_group(struct buf *out, const json_t *cases, size_t first)
 {
     const json_t *op = json_array_get(cases, first);

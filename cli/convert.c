@@ -1,4 +1,4 @@
-/* convert.c - `darkroom convert --int8`: a copy of a model with weights of 8 bits. */
+/* convert.c - `darkroom convert --int8`: a copy of a model with 8-bit weights. */
 #include "cli/cli.h"
 
 #include <stdio.h>

@@ -132,8 +132,12 @@ static int place(struct drawing *d, const json_t *data, struct dr_error *err)
     if (!from) /* a stream's is in the answer */
         return 0;
     int r = output_place(&d->output, from, index, seed, path, sizeof path, err);
-    if (r < 0)
+    if (r < 0) { /* a finished picture is not thrown away */
+        size_t used = strlen(err->text);
+        d->session.pictures.given = true;
+        snprintf(err->text + used, sizeof err->text - used, "; the picture is kept as %s", from);
         return r;
+    }
     d->written++;
     if (d->total > 1)
         snprintf(which, sizeof which, "picture %d of %d, ", index + 1, d->total);

@@ -54,17 +54,17 @@ const char help_configuration[] =
     "one a line (\"steps: 25\"); the command line wins. darkroom help "
     "config lists the keys and shows an example.";
 
-/* Options of generate by heading; a name may wait for its option. */
+/* Options of generate by heading. */
 static const struct {
     const char *heading, *names;
 } groups[] = {
-    { "Prompt", "model prompt prompt-2 negative negative-2 from style prompt-syntax" },
-    { "Picture", "width height seed batch count variation tile image strength mask" },
+    { "Prompt", "model prompt prompt-2 negative negative-2 from" },
+    { "Picture", "width height seed batch count" },
     { "Sampling", "steps cfg cfg-rescale sampler schedule scheduler spacing eta clip-skip rng "
-                  "preset prediction zsnr sigmas timesteps" },
+                  "preset" },
     { "SDXL size conditioning", "original-size target-size crop" },
-    { "Output", "output format quality no-metadata json quiet progress preview" },
-    { "Machine", "threads precision kernels vae-tiling memory memory-limit config" },
+    { "Output", "output format quality no-metadata json quiet" },
+    { "Machine", "threads precision kernels vae-tiling config" },
     { "Debugging", "dump-stages load-stage help" },
 };
 

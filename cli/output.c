@@ -274,19 +274,6 @@ int output_path(const struct output *o, int index, uint64_t seed, char *dst, siz
     return 0;
 }
 
-/* Renames, unless the name is taken (EEXIST). */
-static int rename_new(const char *from, const char *to)
-{
-    if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE))
-        return 0;
-    if (errno != EINVAL && errno != ENOSYS)
-        return -1;
-    /* a file system without that flag */
-    if (link(from, to))
-        return -1;
-    return unlink(from);
-}
-
 /* "a.png, b.png and 3 more", of names that exist. */
 struct taken {
     char text[300];
@@ -414,7 +401,7 @@ int output_place(const struct output *o, const char *from, int index, uint64_t s
     if (o->kind == OUTPUT_FILE && o->batch == 1)
         return replace(file, dst, err);
     set_new_mode(file);
-    for (int i = 1; rename_new(file, dst); i++) {
+    for (int i = 1; dr_rename_new(AT_FDCWD, file, AT_FDCWD, dst); i++) {
         if (errno != EEXIST || i == TRIES)
             return dr_fail_errno(err, dst, "write");
         numbered(first, i, dst, n);

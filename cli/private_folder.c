@@ -206,6 +206,8 @@ static int make_one(struct private_folder *p, const char *folder, struct dr_erro
     p->lock = lock_folder(p->path);
     if (p->lock >= 0)
         return write_marker(p->lock, p->path, err);
+    if (p->lock == TAKEN)
+        (void)rmdir(p->path); /* another run has just looked into it */
     return 0;
 }
 
@@ -281,10 +283,12 @@ void private_remove(struct private_folder *p)
     /* where folders cannot be locked it is opened only now */
     int fd = p->lock >= 0 ? p->lock
                           : open(p->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd >= 0) {
+    if (fd >= 0 && p->given)
+        (void)unlinkat(fd, MARKER, 0);
+    else if (fd >= 0)
         remove_folder(fd, p->path);
+    if (fd >= 0)
         close(fd);
-    }
     p->path[0] = '\0';
     p->lock = TAKEN;
 }

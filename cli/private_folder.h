@@ -17,6 +17,7 @@
 struct private_folder {
     char path[DR_PATH_MAX]; /* "": none */
     int lock;               /* descriptor of the folder that holds the lock; below 0: none */
+    bool given;             /* what is in it belongs to the user now: private_remove leaves it */
 };
 
 /* `place`, or the nearest folder above it that is there. */
@@ -33,7 +34,7 @@ int private_keep(const struct private_folder *p, const char *place, struct dr_er
 /* Whether a stage of an earlier run lies in the folder, and its name: known before a run. */
 bool private_find_stage(const char *place, char ret_name[256]);
 
-/* Removes the folder and the results in it; anything else in it stays, and so does the folder. */
+/* Unless it was given away: removes the folder and the results in it; anything else in it stays, and so does the folder. */
 void private_remove(struct private_folder *p);
 
 #endif

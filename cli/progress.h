@@ -29,7 +29,7 @@ struct progress {
     double last;              /* dr_now of the last line or drawing */
     double first, stepped;    /* of the first step's end, of the last one's */
     double began, estimate;   /* of the stage, and how long it may take; 0: unknown */
-    double fraction, counted; /* of the stage's work, and when that was told */
+    double fraction, counted; /* of the stage's work, and when that was reported */
     char stage[16];           /* "text" ...; "" before */
     char message[48];         /* what is shown of it */
     char label[48];           /* "picture 3 of 16" or "" */

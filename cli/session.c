@@ -169,7 +169,7 @@ static int add_root(struct roots_list *list, const char *path, size_t len, struc
     return 0;
 }
 
-/* Stages of two runs in one folder could not be told apart, and none is replaced. */
+/* Stages of two runs in one folder could not be distinguished, and none is replaced. */
 static int check_dump(const char *folder, struct dr_error *err)
 {
     char name[256], got[300];
@@ -282,6 +282,7 @@ void session_close(struct session *s)
     private_remove(&s->stages);
     json_decref(s->ready);
     s->ready = NULL;
+    answering = 0;
     release_signals();
 }
 

@@ -5,7 +5,7 @@
 #include "cli/request_call.h"
 #include "cli/session.h"
 
-/* Files that are wrong are told; the worker then judges the request without any. */
+/* Wrong files are reported here; the worker then checks the request without them. */
 static int check_files(struct cli_call *call, struct dr_error *err)
 {
     int before = error_list_count(call->errors);

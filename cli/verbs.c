@@ -354,7 +354,7 @@ static void print_failure(const struct dr_error *err, json_t *partial)
     struct dr_error unheard;
     json_t *failure = message_error(err);
     if (failure && json_array_size(partial) && jx_set(failure, "images", json_incref(partial)) < 0)
-        dr_fail(&unheard, DR_ENOMEM, "out of memory"); /* the failure is told without them */
+        dr_fail(&unheard, DR_ENOMEM, "out of memory"); /* the failure is printed without them */
     (void)report_json(failure, &unheard);
     json_decref(failure);
 }

@@ -22,6 +22,9 @@ add_custom_command(OUTPUT ${static_library}
     COMMAND ${CMAKE_AR} rcs ${static_library} darkroom.o
     DEPENDS ${objects} COMMAND_EXPAND_LISTS VERBATIM COMMENT "Linking libdarkroom.a")
 add_custom_target(static_library ALL DEPENDS ${static_library})
+foreach(folder ${engine}) # generators other than ninja know the objects by their targets only
+    add_dependencies(static_library dr_${folder})
+endforeach()
 
 # libdarkroom.so: the same objects. It is never unloaded, as the process keeps its SIGBUS handler.
 set(map ${CMAKE_SOURCE_DIR}/cmake/libdarkroom.map)

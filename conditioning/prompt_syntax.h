@@ -1,4 +1,4 @@
-/* prompt_syntax.h - prompt syntax of other programs, told to be warned of.
+/* prompt_syntax.h - prompt syntax of other programs, found to warn of it.
  *
  * Weights, LoRA tags, BREAK and the like are instructions in AUTOMATIC1111, ComfyUI, InvokeAI or
  * Midjourney and plain words here. Only what is clearly meant so counts: parentheses around words

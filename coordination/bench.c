@@ -44,7 +44,7 @@ struct bench {
     struct bench_network *network;
 };
 
-/* ---- what is told ---- */
+/* ---- the report ---- */
 
 static int tell(struct bench *b, const char *key, json_t *value, struct dr_error *err)
 {
@@ -177,7 +177,7 @@ static int measure_load(struct bench *b, int i, struct bench_row *row, struct dr
     (void)i;
     if (!b->path && backend_precision(b->be) == PRECISION_INT8)
         return dr_fail_field(err, DR_EINVAL, "model", "nothing",
-                             "a model with weights of 8 bits (darkroom convert --int8)",
+                             "a model with 8-bit weights (darkroom convert --int8)",
                              "the random one has none");
     if (!b->path) {
         int r = dr_cache_path(b->made, sizeof b->made, "random-model", err);

@@ -2,7 +2,7 @@
  *
  * The peak of the machine is sampled before and after each attempt, and the larger counts. Where
  * the two differ by more than a tenth the machine was not the same all the while: the attempt is
- * thrown away and repeated, a few times; then the steadiest is told, as noisy.
+ * thrown away and repeated, a few times; then the steadiest is reported, marked noisy.
  */
 #ifndef DR_COORDINATION_BENCH_RULE_H
 #define DR_COORDINATION_BENCH_RULE_H

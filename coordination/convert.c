@@ -1,4 +1,4 @@
-/* convert.c - the verb that makes a model with weights of 8 bits: measure, choose, write, compare.
+/* convert.c - the verb that makes a model with 8-bit weights: measure, choose, write, compare.
  *
  * The model is opened in float32 for the measuring. The copy gets its name only when it is whole
  * and has been opened: its own predictions, and those of the 16-bit set for comparison, are part of
@@ -175,7 +175,7 @@ static int write_card(struct conversion *k, struct dr_error *err)
         chosen += c->layers[i].fate == INT8_CHOSEN;
     buf_init(&text, DR_TAG_JOB, 0);
     int r = buf_printf(&text,
-                       "# %s, weights of 8 bits\n\n"
+                       "# %s, 8-bit weights\n\n"
                        "Made by darkroom %s (`darkroom convert --int8`) from a model with sha256 "
                        "%s.\n\n"
                        "- In 8 bits: %d of %d layers of the UNet, %.1f of %.1f million parameters; "
@@ -302,8 +302,8 @@ static int check_model(struct conversion *k, struct dr_error *err)
         r = pipeline_manager_int8(k->engine->pipelines, engine_model_root(&k->model), k->model.path,
                                   stop_of(k), &int8, err);
     if (!r && int8)
-        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path,
-                          "a model that has no weights of 8 bits yet", NULL);
+        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path, "a model without 8-bit weights",
+                          NULL);
     if (!r)
         r = report_path(k->output, folder, k->report, err);
     return r || folder ? r : check_free(k, k->report, err);

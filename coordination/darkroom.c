@@ -56,7 +56,8 @@ static void emit(void *user, const json_t *event)
     buf_clear(&d->line);
     int r = jx_dump(event, &d->line);
     if (r < 0) {
-        if (!d->ready || is_progress(event)) { /* no answer: opening fails, a step goes untold */
+        if (!d->ready ||
+            is_progress(event)) { /* not an answer: opening fails, or a progress event is dropped */
             d->lost = d->ready ? 0 : r;
             return;
         }
@@ -363,24 +364,26 @@ const char *darkroom_code_name(int code)
 /* The host's log function behind base/log's, which knows no type of the public header. */
 static struct {
     pthread_mutex_t lock; /* one darkroom_set_log at a time */
-    darkroom_log_fn fn;
-    void *user;
+    struct host_sink {
+        darkroom_log_fn fn;
+        void *user;
+    } sink[2]; /* the one in use, and the next */
+    int next;
 } host_log = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static void log_line(void *user, enum dr_log_level level, const char *component, const char *text)
 {
-    (void)user;
-    host_log.fn(host_log.user, (enum darkroom_log_level)level, component, text);
+    const struct host_sink *sink = user;
+    sink->fn(sink->user, (enum darkroom_log_level)level, component, text);
 }
 
 void darkroom_set_log(enum darkroom_log_level level, darkroom_log_fn on_line, void *user)
 {
     pthread_mutex_lock(&host_log.lock);
-    dr_log_sink(NULL, NULL); /* log_line runs no more */
-    host_log.fn = on_line;
-    host_log.user = user;
+    struct host_sink *sink = &host_log.sink[host_log.next];
+    *sink = (struct host_sink){ on_line, user };
+    host_log.next = !host_log.next;
     dr_log_set_level((enum dr_log_level)level);
-    if (on_line)
-        dr_log_sink(log_line, NULL);
+    dr_log_sink(on_line ? log_line : NULL, sink); /* from here on the other one is free */
     pthread_mutex_unlock(&host_log.lock);
 }

@@ -74,8 +74,8 @@ int engine_backend(struct engine *e, const struct engine_model *model, const cha
                    enum precision precision, const atomic_int *stop, struct backend **ret,
                    struct dr_error *err)
 {
-    static const char expected[] = "a model with weights of 8 bits (darkroom convert --int8)";
-    static const char leave[] = "auto takes what the model is for";
+    static const char expected[] = "a model with 8-bit weights (darkroom convert --int8)";
+    static const char leave[] = "auto selects the set that suits the model";
     const char *set = device_manager_int8_set(e->devices, kernels);
     bool int8 = false;
     int r = 0;
@@ -242,6 +242,18 @@ int engine_unload_model(void *engine, struct worker_job *job, json_t **ret_data,
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 
+/* A descriptor of a path that may be read, in a root or where models may lie; -1: none. */
+static int open_readable(const struct engine *e, const char *path)
+{
+    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+    int fd;
+    if (e->roots.n && !roots_open(&e->roots, "path", path, flags, 0, &fd, NULL))
+        return fd;
+    if (!e->models.n)
+        return open(path, flags);
+    return roots_open(&e->models, "model", path, flags, 0, &fd, NULL) ? -1 : fd;
+}
+
 int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { "path", "model", NULL };
@@ -250,11 +262,17 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
     int r = engine_only(job->data, keys, err);
     if (!r)
         r = one_path(job->data, keys, 2, model, err);
+    int fd = r < 0 || !*model ? -1 : open_readable(engine, model);
+    bool picture = fd >= 0 && is_picture(fd);
+    if (picture)
+        r = inspect_picture(fd, model, ret_data, err);
+    if (fd >= 0)
+        close(fd);
+    if (picture)
+        return r;
     if (!r)
         r = engine_find_model(engine, model, &found, err);
     struct digest_options digest = { .stop = job->stop };
-    if (!r && is_picture(found.path))
-        return inspect_picture(found.path, ret_data, err);
     return r < 0 ? r
                  : inspect_model_in(engine_model_root(&found), found.path, &digest, ret_data, err);
 }

@@ -25,7 +25,7 @@ struct engine {
     struct roots roots;      /* where files of requests may lie; none: nowhere */
     struct roots models;     /* where models may lie; none: anywhere */
     struct pack_store store; /* where packed weights are kept */
-    size_t memory_limit;     /* bytes, 0: what is free */
+    size_t memory_limit;     /* bytes, 0: three quarters of what is free */
     size_t baseline;         /* resident bytes at the start that are not tagged allocations */
     int queue;
     pthread_mutex_t sink_lock;
@@ -95,7 +95,7 @@ int engine_only(const json_t *data, const char *const *names, struct dr_error *e
 struct loading {
     struct worker_job *job;
     bool stream;
-    double last; /* told; dr_now at first, so that what is quick is not worth a word */
+    double last; /* event sent; dr_now at first, so that a quick load sends none */
 };
 void engine_loading(void *loading, const char *what, double fraction);
 

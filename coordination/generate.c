@@ -88,6 +88,20 @@ static int find_pipeline(struct generation *g, struct error_list *list, struct d
     return r < 0 ? error_list_take(list, r, err) : 0;
 }
 
+/* Facts for the line of the job's end, while the pipeline is there for certain. */
+static void log_job(struct generation *g)
+{
+    struct dr_log_fields *f = &g->worker->log;
+    if (!dr_log_on(DR_LOG_INFO))
+        return;
+    dr_log_text(f, "model", checkpoint_path(g->pipeline->checkpoint));
+    dr_log_int(f, "width", g->job.width);
+    dr_log_int(f, "height", g->job.height);
+    dr_log_int(f, "steps", g->job.sched.steps);
+    dr_log_int(f, "pictures", g->job.batch);
+    dr_log_text(f, "kernels", backend_kernel_set(g->pipeline->backend));
+}
+
 /* Request, model, job, plan: nothing is hashed or packed. With a list every field is judged, and
  * where it has grown there is no job. generation_release in any case. */
 static int prepare(struct generation *g, struct engine *e, struct worker_job *worker,
@@ -113,6 +127,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if (r < 0 || error_list_count(list))
         return r;
     g->job.stages.roots = &e->roots;
+    log_job(g);
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
@@ -174,21 +189,6 @@ static int load(struct generation *g, struct dr_error *err)
     return r;
 }
 
-/* Facts for the line of the job's end. */
-static void log_job(struct generation *g)
-{
-    struct dr_log_fields *f = &g->worker->log;
-    if (!g->has_job || !dr_log_on(DR_LOG_INFO))
-        return;
-    dr_log_text(f, "model", checkpoint_path(g->pipeline->checkpoint));
-    dr_log_int(f, "width", g->job.width);
-    dr_log_int(f, "height", g->job.height);
-    dr_log_int(f, "steps", g->job.sched.steps);
-    dr_log_int(f, "pictures", g->job.batch);
-    dr_log_text(f, "kernels", backend_kernel_set(g->pipeline->backend));
-    dr_log_int(f, "peak_bytes", (int64_t)system_resident_peak());
-}
-
 int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
                     struct dr_error *err)
 {
@@ -200,7 +200,7 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
         r = load(&g, err);
     if (!r)
         r = generation_run(&g, ret_data, err);
-    log_job(&g);
+    dr_log_int(&worker->log, "peak_bytes", (int64_t)system_resident_peak());
     generation_release(&g);
     return r;
 }

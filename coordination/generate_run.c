@@ -46,12 +46,15 @@ static void digest_start(struct digest_thread *d, const struct pipeline *p)
         return;
     d->result = DR_ESTATE;
     d->running = !pthread_create(&d->thread, NULL, digest_main, d);
+    if (!d->running)
+        dr_log_line(DR_LOG_WARN, "engine", "no digest of the model: no thread for it");
 }
 
 /* Waits for it; a job that is over (failed, or stopped also meanwhile) ends it. A digest that
  * failed is "" and a log line. */
 static const char *digest_join(struct digest_thread *d, bool abandon, const atomic_int *stop)
 {
+    bool ran = d->running;
     while (d->running) {
         struct timespec until;
         if (abandon || atomic_load(stop))
@@ -62,7 +65,7 @@ static const char *digest_join(struct digest_thread *d, bool abandon, const atom
         until.tv_nsec %= 1000000000;
         d->running = pthread_timedjoin_np(d->thread, NULL, &until) != 0;
     }
-    if (d->result < 0 && d->result != DR_ECANCELED)
+    if (ran && d->result < 0 && d->result != DR_ECANCELED)
         dr_log_line(DR_LOG_WARN, "engine", "no digest of the model: %s", d->error.text);
     return d->result < 0 ? "" : d->hex;
 }
@@ -101,7 +104,7 @@ static bool streams(const struct generation *g)
 /* An event at the step that the job has reached. Takes data over. */
 static void tell(struct generation *g, json_t *data)
 {
-    g->told = dr_now();
+    g->last_event = dr_now();
     worker_progress(g->worker, g->evaluation, g->evaluations, streams(g), data);
 }
 
@@ -145,7 +148,7 @@ static void on_stage(void *ctx, enum job_stage stage)
 static void on_part(void *ctx, enum job_stage stage, double fraction)
 {
     struct generation *g = ctx;
-    if (dr_now() - g->told >= 0.25)
+    if (dr_now() - g->last_event >= 0.25)
         tell(g, json_pack("{s:s,s:f}", "stage", job_stage_name(stage), "fraction", fraction));
 }
 
@@ -367,7 +370,7 @@ int generation_run(struct generation *g, json_t **ret_data, struct dr_error *err
         r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     if (r < 0)
         say_written(&res, err);
-    else
+    else if (!json_object_size(g->job.stages.load)) /* else not all of the plan was computed */
         speed_remember(be, &g->plan, evaluations, &timing);
     release(&res, g->worker->stop);
     if (r < 0)

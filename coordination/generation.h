@@ -23,7 +23,7 @@ struct generation {
     json_t *warnings; /* array of texts */
     double started;
     int evaluation, evaluations; /* of the model: done, in all */
-    double told;                 /* when the last progress event was sent */
+    double last_event;           /* when the last progress event was sent */
     struct speed_estimate estimate;
     struct result *result; /* of a run */
 };

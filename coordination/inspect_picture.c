@@ -2,8 +2,9 @@
  * programs write too. Pixels are decoded, so that a damaged file is not taken for a whole one. */
 #include "coordination/inspect_picture.h"
 
-#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/path_text.h"
 #include "base/fs.h"
@@ -12,14 +13,13 @@
 
 enum { FILE_BYTES = 512 << 20, HEAD = 16 };
 
-bool is_picture(const char *path)
+bool is_picture(int fd)
 {
     char head[HEAD];
-    FILE *f = dr_is_file(path) ? fopen(path, "re") : NULL;
-    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
-    if (f)
-        fclose(f);
-    return img_sniff(head, n) >= 0;
+    struct stat st;
+    bool regular = !fstat(fd, &st) && S_ISREG(st.st_mode);
+    ssize_t n = regular ? pread(fd, head, sizeof head, 0) : 0;
+    return img_sniff(head, n > 0 ? (size_t)n : 0) >= 0;
 }
 
 /* "receipt", or "receipt_error" where the text is none. */
@@ -82,13 +82,13 @@ static int describe(const struct dr_image *image, const struct img_texts *texts,
     return r ? r : add_others(texts, data);
 }
 
-int inspect_picture(const char *path, json_t **ret_data, struct dr_error *err)
+int inspect_picture(int fd, const char *path, json_t **ret_data, struct dr_error *err)
 {
     struct buf file;
     struct dr_image image = { 0 };
     struct img_texts texts = { NULL, 0 };
     buf_init(&file, DR_TAG_IMAGE, FILE_BYTES);
-    int r = dr_read_file(path, FILE_BYTES, &file, err);
+    int r = dr_read_fd(fd, path, FILE_BYTES, &file, err);
     if (!r && (r = img_decode(file.data, file.len, 0, &image, &texts, err)) < 0)
         dr_while(err, r, "reading %s", path);
     json_t *data = r < 0 ? NULL : json_object();

@@ -9,10 +9,10 @@
 #include "base/error.h"
 
 /* By its first bytes: PNG, JPEG or WebP. */
-bool is_picture(const char *path);
+bool is_picture(int fd);
 
 /* {"path", "kind": "picture", "format", "width", "height", "file_bytes", "parameters" (infotext),
  * "receipt" or "receipt_error", "other_texts" (bytes by key)}; what the file lacks is absent. */
-int inspect_picture(const char *path, json_t **ret_data, struct dr_error *err);
+int inspect_picture(int fd, const char *path, json_t **ret_data, struct dr_error *err);
 
 #endif

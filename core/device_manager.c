@@ -15,10 +15,10 @@ enum { SETS = 16 };
 
 struct device_manager {
     char processor[96];
-    int threads;                /* as asked */
-    char told[KERNEL_NAME_MAX]; /* which set "auto" is; "" when the machine decides */
-    struct backend *best;       /* what auto means; one of open */
-    struct backend *open[SETS]; /* no two alike */
+    int threads;                      /* as asked */
+    char configured[KERNEL_NAME_MAX]; /* which set "auto" is; "": the machine decides */
+    struct backend *best;             /* what auto means; one of open */
+    struct backend *open[SETS];       /* no two alike */
     int n_open;
 };
 
@@ -63,16 +63,16 @@ static enum precision precision_of(const char *set)
     return PRECISION_AUTO;
 }
 
-/* The set that a request means; NULL: the machine decides. What the manager was told stands, but
- * for float32, which every machine computes in: with a set that does not, it is the best that does.
- */
+/* The set that a request means; NULL: the machine decides. "auto" is the configured set; for
+ * precision f32, if that set rounds, it is the best float32 set. */
 static const char *named(const struct device_manager *m, const char *kernels,
                          enum precision precision)
 {
     if (strcmp(kernels, "auto"))
         return kernels;
-    if (*m->told && (precision != PRECISION_F32 || precision_of(m->told) == PRECISION_F32))
-        return m->told;
+    if (*m->configured &&
+        (precision != PRECISION_F32 || precision_of(m->configured) == PRECISION_F32))
+        return m->configured;
     return NULL;
 }
 
@@ -140,8 +140,8 @@ int device_manager_new(const char *kernels, int threads, struct device_manager *
     m->threads = threads;
     processor_name(m->processor, sizeof m->processor);
     if (kernels && strcmp(kernels, "auto"))
-        snprintf(m->told, sizeof m->told, "%s", kernels);
-    int r = check_machine(m->told, PRECISION_AUTO, err);
+        snprintf(m->configured, sizeof m->configured, "%s", kernels);
+    int r = check_machine(m->configured, PRECISION_AUTO, err);
     if (!r)
         r = device_manager_backend(m, "auto", PRECISION_AUTO, &m->best, err);
     if (r < 0) {
@@ -198,14 +198,14 @@ int device_manager_check(struct device_manager *m, const char *kernels, enum pre
 
 const char *device_manager_int8_set(const struct device_manager *m, const char *kernels)
 {
-    const char *set = strcmp(kernels, "auto") ? kernels : m->told;
+    const char *set = strcmp(kernels, "auto") ? kernels : m->configured;
     return precision_of(set) == PRECISION_INT8 ? set : NULL;
 }
 
 bool device_manager_computes(const struct device_manager *m, enum precision precision)
 {
     bool usable;
-    if (*m->told)
+    if (*m->configured)
         return backend_precision(m->best) == precision;
     for (int i = 0; backend_kernel_set_name(i, &usable); i++)
         if (usable && backend_kernel_set_precision(i) == precision)

@@ -28,12 +28,12 @@ int device_manager_backend(struct device_manager *m, const char *kernels, enum p
 int device_manager_check(struct device_manager *m, const char *kernels, enum precision precision,
                          struct dr_error *err);
 
-/* The set of that name, "auto" being the one that the manager was told, is for models with weights
+/* The set of that name, "auto" being the configured one, is for models with weights
  * of 8 bits: for others it computes what a 16-bit set does. Its name, or NULL. */
 const char *device_manager_int8_set(const struct device_manager *m, const char *kernels);
 
 /* Whether "auto" may mean a kernel set of that precision: this machine has one, and the manager
- * was not told which set to use. */
+ * has no configured set. */
 bool device_manager_computes(const struct device_manager *m, enum precision precision);
 
 /* {"devices":[{"name","kind","threads","kernel_sets":[{"name","usable","precision"}],

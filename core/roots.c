@@ -97,7 +97,10 @@ static int fail_outside(const struct roots *r, const char *field, const char *pa
     if (!r->n)
         return dr_fail_field(err, DR_EINVAL, field, path, "no path: this worker has no root",
                              "start it with --root DIR");
-    return dr_fail_field(err, DR_EINVAL, field, path, "a path inside a root of this worker",
+    bool models = !strcmp(field, "model");
+    return dr_fail_field(err, DR_EINVAL, field, path,
+                         models ? "a path inside a folder of models of this worker"
+                                : "a path inside a root of this worker",
                          r->folder[0]);
 }
 

@@ -1,8 +1,8 @@
 /* denoise.h - one picture in flight: the denoising loop as an object that is stepped from outside.
  *
- * The scheduler is asked where to look, the UNet looks, the scheduler is told what it saw. The
- * object knows the first and the last; the UNet belongs to whoever drives it (batch_manager.h),
- * which runs the rows of many pictures in one forward. Everything that changes is in the object:
+ * The scheduler says where to evaluate the UNet, the UNet predicts, the scheduler takes the
+ * prediction. The object holds the scheduler; the caller runs the UNet (batch_manager.h), with rows
+ * of many pictures in one forward. Everything that changes is in the object:
  * the scheduler's state, the generator, the latents. So pictures join and leave at any evaluation,
  * and each can be saved there and loaded by another process.
  *

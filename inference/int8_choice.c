@@ -197,7 +197,7 @@ int int8_choose(struct pipeline *p, const struct int8_samples *s, double budget,
     add_up(ret);
     if (!r && !ret->parameters)
         r = dr_fail(err, DR_EUNSUPPORTED,
-                    "%s: none of its layers can be of 8 bits with predictions within %g of "
+                    "%s: none of its layers can have 8-bit weights with predictions within %g of "
                     "float32's",
                     checkpoint_path(p->checkpoint), budget);
     return r;

@@ -560,7 +560,7 @@ int job_plan(struct pipeline *p, const struct job *job, size_t baseline, size_t 
     int each = guidance_rows(&g), rows = each * job->batch;
     for (;;) {
         r = plan_rows(p, job, be, rows, events, &plan, err);
-        events = NULL; /* told once */
+        events = NULL; /* warnings are reported once */
         if (r < 0 || rows <= each || plan.peak <= plan.limit / 2)
             break;
         rows = (rows + 1) / 2;

@@ -42,19 +42,19 @@ struct pipeline {
     struct pack *pack;       /* of the kernel set's weights; NULL: none, or they are private */
     char digest[SHA256_HEX]; /* of the model, when it had to be known; else "" */
     char warning[400];       /* why packed weights are private; "" */
-    char news[400];          /* why packed weights were made again, to be told once; "" */
+    char news[400];          /* why packed weights were made again, reported once; "" */
     struct prompt_cache prompts;
     bool text_read; /* the encoders' weights were read and not given back since */
 };
 
-/* What loading is told and tells. Zero: no stop, nothing is kept or told. */
+/* Options of loading. Zero: not cancellable, no cache, no progress. */
 struct pipeline_options {
     const struct model_root *root;  /* no file of the model leaves it; NULL: anywhere */
     const atomic_int *stop;         /* ends it with DR_ECANCELED */
     const struct pack_store *store; /* where packed weights are kept; NULL: nowhere */
     /* To plan with, not to run: nothing is hashed or packed. pipeline_ready does that. */
     bool plan_only;
-    /* "hashing" or "packing", and how far it is, 0 to 1; only where there is much to do. */
+    /* "hashing", "verifying" or "packing", and the fraction done; only for large models. */
     void (*progress)(void *ctx, const char *what, double fraction);
     void *ctx;
 };
@@ -85,14 +85,15 @@ struct pipeline_manager;
 int pipeline_manager_new(struct pipeline_manager **ret, struct dr_error *err);
 void pipeline_manager_free(struct pipeline_manager *m);
 
-/* The pipeline of that model on that backend, lent until the next call or pipeline_manager_drop. */
+/* The pipeline of that model on that backend, borrowed until the next call or
+ * pipeline_manager_drop. */
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err);
-/* The one that is held of that model, whatever its backend, lent likewise; NULL: none, or its files
- * were changed. Opens and drops nothing. */
+/* The loaded pipeline of that model, whatever its backend, borrowed likewise; NULL: none, or its
+ * files have changed. Opens and drops nothing. */
 struct pipeline *pipeline_manager_peek(const struct pipeline_manager *m, const char *path);
-/* Makes the one that was lent last ready to run, whatever options->plan_only says: what takes
+/* Makes the one that was returned last ready to run, whatever options->plan_only says: what takes
  * minutes at the first start of a large model, so plan and admit before. After an error it is
  * dropped. What was planned must be planned again: where no pack can be kept the weights lie
  * elsewhere. */

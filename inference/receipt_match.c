@@ -23,7 +23,8 @@ int receipt_match(const struct request *q, const struct job *job, const struct r
     if (request_has(q, FIELD_scheduler_defaults) &&
         strcmp(request_text(q, FIELD_scheduler_defaults), assumed)) {
         snprintf(text, sizeof text,
-                 "the receipt took defaults for '%.60s', now it is '%.60s': the picture may differ",
+                 "defaults were assumed for '%.60s' when the picture was drawn, now for '%.60s': "
+                 "it may differ",
                  request_text(q, FIELD_scheduler_defaults), assumed);
         warning(ctx, text);
     }

@@ -1,8 +1,8 @@
 /* receipt_match.h - a receipt that comes back as a request.
  *
  * Besides fields that decide something a receipt has facts about who made the picture. Sent back as
- * it is, they are claims: one that makes another picture is refused, one that may change bits is
- * told.
+ * it is, they are claims: one that makes another picture is refused, one that may change bits is a
+ * warning.
  */
 #ifndef DR_INFERENCE_RECEIPT_MATCH_H
 #define DR_INFERENCE_RECEIPT_MATCH_H

@@ -47,7 +47,7 @@ static int open_folder(const struct stages *s, bool make, int *ret_fd, struct dr
     return r || *ret_fd >= 0 ? r : dr_fail_errno(err, s->dump, "open");
 }
 
-/* The stages of two jobs in one folder could not be told apart, so the folder must have none. */
+/* The stages of two jobs in one folder could not be distinguished, so the folder must have none. */
 static int check_folder(const struct stages *s, struct dr_error *err)
 {
     int fd, r = open_folder(s, false, &fd, err);

@@ -43,8 +43,8 @@ static int contradiction(const struct marks *m, const char *by, const char *valu
                          const char *before_by, const char *before, struct dr_error *err)
 {
     return dr_fail(err, DR_EFORMAT,
-                   "%s: its marks contradict each other: %s says %s, %s says %s; how to draw it "
-                   "cannot be told",
+                   "%s: its marks contradict each other: %s says %s, %s says %s; its "
+                   "prediction type is ambiguous",
                    m->path, before_by, before, by, value);
 }
 

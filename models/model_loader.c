@@ -494,7 +494,8 @@ int checkpoint_load(struct checkpoint *c, enum component component, void *networ
         l.table->entries[i].used = false;
     struct visitor v = { .param = load_param, .layer = mark_layer, .ctx = &l };
     if (err)
-        err->code = 0; /* so that an error of the walk itself is told from one of load_param */
+        err->code =
+            0; /* so that an error of the walk itself can be distinguished from one of load_param */
     int r = visit(network, &v);
     if (r) {
         if (err && !err->code)

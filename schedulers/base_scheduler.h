@@ -1,5 +1,5 @@
 /* base_scheduler.h - samplers as a pull interface: the scheduler says where to look, the model
- * looks, the scheduler is told what it saw.
+ * predicts, the scheduler takes the prediction.
  *
  * Why pull: the loop over model evaluations is written once, in inference/, and cancel, progress,
  * checkpoints, guidance and batching hang on it, whatever the order of the sampler. Numbers follow

@@ -520,8 +520,7 @@ bool sched_warning(const struct sched_config *c, int i, char ret_text[SCHED_WARN
 {
     bool class = c->missing_class[0];
     if (class && i == 0)
-        snprintf(ret_text, SCHED_WARNING,
-                 "%s: no sampler is the model's own class %s; %s is used instead", FILE_NAME,
+        snprintf(ret_text, SCHED_WARNING, "%s: class %s has no sampler here; using %s", FILE_NAME,
                  c->missing_class, c->sampler->name);
     else if (c->zero_snr_ignored && i == class)
         snprintf(ret_text, SCHED_WARNING,

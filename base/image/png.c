@@ -23,7 +23,7 @@ struct coder {
     size_t n;
     struct buf *dst; /* writing */
     int code;        /* of the failure; 0: libpng's own, a damaged file */
-    bool told;       /* the caller's error is filled already */
+    bool reported;   /* the caller's error is filled already */
     char message[128];
     struct dr_image image;
     png_bytep *rows;
@@ -85,7 +85,7 @@ static void on_flush(png_structp png)
 
 static int report(const struct coder *c, struct dr_error *err)
 {
-    if (c->told)
+    if (c->reported)
         return c->code;
     if (c->code)
         return dr_fail(err, c->code, "png: %s", c->message[0] ? c->message : "out of memory");
@@ -118,9 +118,9 @@ static void read_pixels(struct coder *c, struct dr_error *err)
     int64_t height = png_get_image_height(c->png, c->info);
     int channels = png_get_channels(c->png, c->info);
     c->code = img_new(width, height, channels, &c->image, err);
-    c->told = c->code != 0;
+    c->reported = c->code != 0;
     c->rows = dr_calloc(DR_TAG_IMAGE, (size_t)height, sizeof *c->rows);
-    if (!c->rows && !c->told)
+    if (!c->rows && !c->reported)
         c->code = DR_ENOMEM;
     if (c->code)
         png_error(c->png, "no memory for the picture");

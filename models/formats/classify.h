@@ -1,4 +1,4 @@
-/* classify.h - what a safetensors file holds, told from the names and shapes of its tensors. */
+/* classify.h - what a safetensors file holds, by the names and shapes of its tensors. */
 #ifndef DR_MODELS_FORMATS_CLASSIFY_H
 #define DR_MODELS_FORMATS_CLASSIFY_H
 

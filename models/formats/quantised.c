@@ -25,7 +25,7 @@ static const struct {
     { "nested_absmax", "bitsandbytes weights (nf4, fp4 or int8)" },
     { "quant_map", "bitsandbytes weights (nf4, fp4 or int8)" },
     { "quant_state", "bitsandbytes weights (nf4, fp4 or int8)" },
-    { "SCB", "bitsandbytes weights of 8 bits (LLM.int8)" },
+    { "SCB", "bitsandbytes 8-bit weights (LLM.int8)" },
     { "g_idx", "GPTQ weights" },
     { "qzeros", "GPTQ or AWQ weights" },
     { "qweight", "GPTQ, AWQ or SVDQuant weights" },

@@ -1,4 +1,4 @@
-/* quantised.h - quantisations of other programs, told from the names of tensors.
+/* quantised.h - quantisations of other programs, recognised by the names of tensors.
  *
  * Such weights mean something only together with scales, tables or rotations that lie beside them.
  * Reading the numbers alone would draw another model, so they are recognised to be refused by name.

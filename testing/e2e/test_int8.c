@@ -74,7 +74,7 @@ static void reports_what_it_measured(void **state)
     struct buf card;
     buf_init(&card, DR_TAG_TEST, 0);
     assert_int_equal(dr_read_file("small/README.md", 1 << 16, &card, NULL), 0);
-    assert_non_null(strstr(buf_text(&card), "# tiny, weights of 8 bits"));
+    assert_non_null(strstr(buf_text(&card), "# tiny, 8-bit weights"));
     assert_non_null(strstr(buf_text(&card), "Made by darkroom "));
     buf_free(&card);
 
@@ -149,7 +149,7 @@ static void refuses_what_it_cannot_do(void **state)
     assert_int_equal(program_entries(folder), 0);
     json_decref(convert("once"));
     must_fail(2, "nothing is yet", "--int8", "-oonce", NULL, NULL);
-    must_fail(2, "8 bits yet", "--int8", "-monce", "-otwice", NULL);
+    must_fail(2, "without 8-bit weights", "--int8", "-monce", "-otwice", NULL);
     assert_int_equal(program_entries(folder), 1);
     struct program p;
     program_run(&p, 2, "generate", "--precision", "int8", "-p", "a red circle", NULL);
@@ -160,7 +160,7 @@ static void refuses_what_it_cannot_do(void **state)
     program_free(&p);
 }
 
-/* The random model has no weights of 8 bits, so none is made; the ops need none. */
+/* The random model has no 8-bit weights, so none is made; the ops need none. */
 static void bench_needs_a_model_to_load(const char *kernels)
 {
     struct program p;

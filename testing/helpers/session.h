@@ -43,7 +43,7 @@ void session_send(struct session *s, const char *type, const char *id, json_t *d
 /* A number of an answer, dots reaching into objects; the test fails without it. */
 double session_number(const json_t *data, const char *path);
 
-/* Names of kernel sets that this machine runs, but for those of models with weights of 8 bits;
+/* Names of kernel sets that this machine runs, but for those of models with 8-bit weights;
  * NULL-terminated. */
 const char *const *session_kernels(struct session *s);
 

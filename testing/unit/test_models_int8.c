@@ -1,4 +1,4 @@
-/* test_models_int8.c - checkpoints with weights of 8 bits: written, read again, and refused when
+/* test_models_int8.c - checkpoints with 8-bit weights: written, read again, and refused when
  * their scales are not what they must be. */
 #include <dirent.h>
 #include <fcntl.h>
