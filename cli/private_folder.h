@@ -34,7 +34,8 @@ int private_keep(const struct private_folder *p, const char *place, struct dr_er
 /* Whether a stage of an earlier run lies in the folder, and its name: known before a run. */
 bool private_find_stage(const char *place, char ret_name[256]);
 
-/* Unless it was given away: removes the folder and the results in it; anything else in it stays, and so does the folder. */
+/* Unless it was given away: removes the folder and the results in it. Anything else in it stays,
+ * and so does the folder then. */
 void private_remove(struct private_folder *p);
 
 #endif

@@ -354,6 +354,48 @@ static atomic_bool done;
 static atomic_long swaps;
 
 /* "way" and "other" are a folder inside and a link to outside, in turn. */
+/* "inspect" of a path: "" and its kind, or the error's code. */
+static const char *inspected(struct host *h, const char *id, const char *path, const char *kind)
+{
+    static char code[40];
+    host_say_json(h, json_pack("{s:s,s:s,s:{s:s}}", "type", "inspect", "request_id", id, "data",
+                               "path", path));
+    json_t *event = host_answer(h, id);
+    snprintf(code, sizeof code, "%s", host_text(event, "error_code"));
+    if (!*code)
+        assert_string_equal(host_text(json_object_get(event, "data"), "kind"), kind);
+    json_decref(event);
+    return code;
+}
+
+/* In a root and in a folder of models, and nowhere else. */
+static void pictures_are_inspected_where_files_may_lie(void **state)
+{
+    (void)state;
+    char root[300], models[300];
+    struct host h;
+    const char *folder = program_folder();
+    snprintf(root, sizeof root, "--root=%.200s/root", folder);
+    snprintf(models, sizeof models, "--models=%.200s/models", folder);
+    assert_int_equal(dr_mkdirs("root", NULL) | dr_mkdirs("models", NULL), 0);
+    struct program p;
+    program_run(&p, 0, "generate", "-p", "x", "-W", "64", "-H", "64", "--steps", "1", "-o",
+                "outside.png", NULL);
+    program_free(&p);
+    assert_int_equal(link("outside.png", "root/x.png") | link("outside.png", "models/y.png"), 0);
+    assert_int_equal(symlink("../outside.png", "root/out.png"), 0);
+    assert_int_equal(symlink("../outside.png", "models/out.png"), 0);
+    host_begin(&h, root, models);
+    assert_string_equal(inspected(&h, "a", "root/x.png", "picture"), "");
+    assert_string_equal(inspected(&h, "b", "models/y.png", "picture"), "");
+    static const char *const outside[] = { "outside.png", "root/out.png", "models/out.png",
+                                           "root/../outside.png", "/etc/passwd" };
+    for (size_t i = 0; i < sizeof outside / sizeof *outside; i++)
+        if (!*inspected(&h, "c", outside[i], ""))
+            fail_msg("%s: read", outside[i]);
+    assert_int_equal(host_end(&h), 0);
+}
+
 static void *swap_all_the_time(void *ctx)
 {
     (void)ctx;
@@ -417,6 +459,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(stages_are_never_replaced),
     cmocka_unit_test(hostile_stages_are_refused_before_a_step),
     cmocka_unit_test(long_texts_cost_their_line),
+    cmocka_unit_test(pictures_are_inspected_where_files_may_lie),
     cmocka_unit_test(a_link_put_in_meanwhile_leads_nowhere),
 };
 
