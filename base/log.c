@@ -158,6 +158,21 @@ static size_t head_json(char *line, size_t size, enum dr_log_level level, const 
                             when, names[level], component);
 }
 
+/* The job's id and the fields; how many bytes. */
+static size_t put_facts(const struct dr_log_fields *f, bool json, char *line)
+{
+    size_t n = 0;
+    if (*job) {
+        n += (size_t)snprintf(line, 8, json ? ",\"id\":" : " id=");
+        n += quote(line + n, job);
+    }
+    if (f) {
+        memcpy(line + n, f->bytes, f->n);
+        n += f->n;
+    }
+    return n;
+}
+
 /* The whole line without time, level and component; `line` is its memory. */
 static bool to_sink(enum dr_log_level level, const char *component, const char *text,
                     const struct dr_log_fields *f, char *line)
@@ -165,10 +180,7 @@ static bool to_sink(enum dr_log_level level, const char *component, const char *
     if (!atomic_load(&has_sink))
         return false;
     size_t n = utf8_show(text, strlen(text), UTF8_LINE, line);
-    if (f) {
-        memcpy(line + n, f->bytes, f->n);
-        n += f->n;
-    }
+    n += put_facts(f, false, line + n);
     line[n] = '\0';
     pthread_mutex_lock(&sink_lock);
     bool taken = sink != NULL;
@@ -192,14 +204,7 @@ static void log_line(enum dr_log_level level, const char *component, const struc
     n += utf8_show(text, strlen(text), json ? UTF8_STRING : UTF8_LINE, line + n);
     if (json)
         line[n++] = '"';
-    if (*job) {
-        n += (size_t)snprintf(line + n, 8, json ? ",\"id\":" : " id=");
-        n += quote(line + n, job);
-    }
-    if (f) {
-        memcpy(line + n, f->bytes, f->n);
-        n += f->n;
-    }
+    n += put_facts(f, json, line + n);
     if (json)
         line[n++] = '}';
     line[n++] = '\n';
@@ -209,7 +214,7 @@ static void log_line(enum dr_log_level level, const char *component, const struc
 
 void dr_log_line(enum dr_log_level level, const char *component, const char *fmt, ...)
 {
-    if (atomic_load(&target) < 0 || !dr_log_on(level))
+    if ((atomic_load(&target) < 0 && !atomic_load(&has_sink)) || !dr_log_on(level))
         return;
     va_list ap;
     va_start(ap, fmt);
@@ -220,7 +225,7 @@ void dr_log_line(enum dr_log_level level, const char *component, const char *fmt
 void dr_log_event(enum dr_log_level level, const char *component, const struct dr_log_fields *f,
                   const char *fmt, ...)
 {
-    if (atomic_load(&target) < 0 || !dr_log_on(level))
+    if ((atomic_load(&target) < 0 && !atomic_load(&has_sink)) || !dr_log_on(level))
         return;
     va_list ap;
     va_start(ap, fmt);

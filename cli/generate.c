@@ -352,7 +352,8 @@ static int run(struct drawing *d, struct dr_error *err)
                                        .cache = call->cache,
                                        .cache_limit = call->cache_limit };
     if (!d->quiet && !*request_text(&call->request, FIELD_model))
-        report_line("using the small model shipped with darkroom (-m PATH for another)");
+        report_line("using the small model shipped with darkroom, which draws coloured shapes only "
+                    "(-m PATH for another)");
     progress_init(&d->progress, d->quiet);
     int r = session_open(&d->session, &options, err);
     d->session.follow = true;

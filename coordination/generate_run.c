@@ -188,16 +188,18 @@ struct result {
     struct digest_thread digest;
     char name[DR_PATH_MAX]; /* the model's */
     json_t *images, *seeds, *receipts;
+    json_t *paths;  /* of the files, where images are base64 all the same */
     double seconds; /* for encoding and writing */
 };
 
 static int add_picture(struct result *res, const struct receipt_facts *facts, int index,
-                       json_t *entry)
+                       json_t *entry, json_t *path)
 {
     struct generation *g = res->g;
     uint64_t seed = g->job.seed + (uint64_t)index;
-    bool file = output_kind(&g->request, &g->sink) == OUTPUT_PATH;
     int r = jx_add(res->images, entry);
+    if (!r && path)
+        r = jx_add(res->paths, json_incref(path));
     if (!r)
         r = jx_add(res->seeds, jx_uint(seed));
     if (!r)
@@ -206,8 +208,8 @@ static int add_picture(struct result *res, const struct receipt_facts *facts, in
         return r;
     json_t *data = json_pack("{s:s,s:i,s:i,s:o}", "stage", "write", "picture", index, "pictures",
                              g->job.batch, "seed", jx_uint(seed));
-    if (data && file) /* base64 stands in the answer only */
-        data = with(data, "path", json_incref(entry));
+    if (data && path) /* base64 is in the answer only */
+        data = with(data, "path", json_incref(path));
     tell(g, data);
     return 0;
 }
@@ -236,15 +238,16 @@ static int on_picture(void *ctx, int index, const struct dr_image *image, struct
                           .sink = &g->sink,
                           .name = message_id(g->worker->ids),
                           .stop = g->worker->stop };
-    json_t *entry = NULL;
+    json_t *entry = NULL, *path = NULL;
     if (atomic_load(g->worker->stop))
         return dr_fail(err, DR_ECANCELED, "cancelled");
     if (streams(g))
         tell(g,
              json_pack("{s:s,s:s,s:i}", "stage", "encode", "message", "writing", "picture", index));
-    int r = output_image(&out, image, index, &entry, err);
-    if (!r && add_picture(res, &facts, index, entry) < 0)
+    int r = output_image(&out, image, index, &entry, &path, err);
+    if (!r && add_picture(res, &facts, index, entry, path) < 0)
         r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    json_decref(path);
     res->seconds += dr_now() - began;
     if (!r)
         log_saved(index, dr_now() - began);
@@ -319,8 +322,8 @@ static int add_summary(struct result *res, const struct job_timing *timing, json
 /* An answer without progress events says in its error what there is all the same. */
 static void say_written(const struct result *res, struct dr_error *err)
 {
-    size_t n = json_array_size(res->images), used = err ? strlen(err->text) : 0;
-    if (err && n && !streams(res->g) && output_kind(&res->g->request, &res->g->sink) == OUTPUT_PATH)
+    size_t n = json_array_size(res->paths), used = err ? strlen(err->text) : 0;
+    if (err && n && !streams(res->g))
         snprintf(err->text + used, sizeof err->text - used, "; %zu of %d pictures were written", n,
                  res->g->job.batch);
 }
@@ -331,6 +334,7 @@ static void release(struct result *res, const atomic_int *stop)
     json_decref(res->images);
     json_decref(res->seeds);
     json_decref(res->receipts);
+    json_decref(res->paths);
 }
 
 /* The lists go into the answer. */
@@ -339,14 +343,19 @@ static int add_lists(struct result *res, json_t *data)
     int r = jx_set(data, "images", json_incref(res->images));
     if (!r)
         r = jx_set(data, "seed_used", json_incref(res->seeds));
+    bool both = output_kind(&res->g->request, &res->g->sink) != OUTPUT_PATH;
+    if (!r && both && json_array_size(res->paths))
+        r = jx_set(data, "paths", json_incref(res->paths));
     return r ? r : jx_set(data, "receipts", json_incref(res->receipts));
 }
 
 int generation_run(struct generation *g, json_t **ret_data, struct dr_error *err)
 {
-    struct result res = {
-        .g = g, .images = json_array(), .seeds = json_array(), .receipts = json_array()
-    };
+    struct result res = { .g = g,
+                          .images = json_array(),
+                          .seeds = json_array(),
+                          .receipts = json_array(),
+                          .paths = json_array() };
     struct job_timing timing;
     struct job_events events = { .step = on_step,
                                  .stage = on_stage,
@@ -355,7 +364,7 @@ int generation_run(struct generation *g, json_t **ret_data, struct dr_error *err
                                  .ctx = g };
     const struct backend *be = g->pipeline->backend;
     int evaluations = job_evaluations(&g->job);
-    if (!res.images || !res.seeds || !res.receipts) {
+    if (!res.images || !res.seeds || !res.receipts || !res.paths) {
         release(&res, g->worker->stop);
         return dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }

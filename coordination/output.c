@@ -220,17 +220,25 @@ const char *output_encoding(enum output_kind kind)
 }
 
 int output_image(const struct output *o, const struct dr_image *image, int index,
-                 json_t **ret_entry, struct dr_error *err)
+                 json_t **ret_entry, json_t **ret_path, struct dr_error *err)
 {
     enum output_kind kind = output_kind(o->request, o->sink);
+    *ret_path = NULL;
     if (kind == OUTPUT_CALLBACK)
         return to_sink(o, image, index, ret_entry, err);
     struct buf file;
     buf_init(&file, DR_TAG_IMAGE, FILE_BYTES);
     int r = encode(o, image, index, &file, err);
-    if (!r)
-        r = kind == OUTPUT_PATH ? to_file(o, &file, index, ret_entry, err)
-                                : to_base64(&file, ret_entry, err);
+    if (!r && request_has(o->request, FIELD_save_path))
+        r = to_file(o, &file, index, ret_path, err);
+    if (!r && kind == OUTPUT_PATH)
+        *ret_entry = json_incref(*ret_path);
+    else if (!r)
+        r = to_base64(&file, ret_entry, err);
+    if (r < 0) {
+        json_decref(*ret_path);
+        *ret_path = NULL;
+    }
     buf_free(&file);
     return r;
 }

@@ -28,12 +28,12 @@ struct output {
     const atomic_int *stop; /* nonzero ends the encoding */
 };
 
-/* Encodes picture `index` and writes it into save_path or makes base64 of it, or hands its pixels
- * to the sink. *ret_entry: its path or its base64 text as a JSON string, or its index. A file is
- * whole or not there, and nothing that exists is replaced: where the name is taken the file is
- * NAME_000_2.png, NAME_000_3.png ... DR_ECANCELED after a stop, or when the sink does not take
- * it. */
+/* Encodes picture `index` and writes it into save_path, makes base64 of it, or both; or hands its
+ * pixels to the sink. *ret_entry: its path or its base64 text as a JSON string, or its index;
+ * *ret_path: its path too, or NULL when no file was wanted. A file is whole or not there, and
+ * nothing that exists is replaced: where the name is taken the file is NAME_000_2.png,
+ * NAME_000_3.png ... DR_ECANCELED after a stop, or when the sink does not take it. */
 int output_image(const struct output *o, const struct dr_image *image, int index,
-                 json_t **ret_entry, struct dr_error *err);
+                 json_t **ret_entry, json_t **ret_path, struct dr_error *err);
 
 #endif

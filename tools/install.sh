@@ -49,5 +49,5 @@ umask 022
 "${root[@]}" mkdir -p -- "$target$prefix"
 "${root[@]}" cp -RP --remove-destination -- "$stage$prefix/." "$target$prefix/" # folders that are there keep their mode
 "${as_owner[@]}" rm -rf "$stage"
-[ $whose = owner ] || [ -n "$target" ] || "${root[@]}" ldconfig 2>/dev/null || true # libdarkroom.so may be new
+[ "$(id -u)" != 0 ] && [ $whose = owner ] || [ -n "$target" ] || "${root[@]}" ldconfig 2>/dev/null || true # libdarkroom.so may be new
 echo "installed in $target$prefix"
