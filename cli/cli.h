@@ -10,6 +10,7 @@
 
 #include "cli/options.h"
 #include "cli/prompts.h"
+#include "base/fs.h"
 #include "core/communication/request.h"
 
 enum { CLI_EXIT_USAGE = 2, CLI_EXIT_INTERRUPTED = 130 };
@@ -34,9 +35,11 @@ struct cli_call {
     const char *value[OPT_COUNT]; /* NULL: not given; "" for a flag */
     const char *argument[CLI_ARGUMENTS];
     int arguments;
-    struct request request;    /* of verbs with .request */
-    struct prompts prompts;    /* every -p; the request has the last one */
-    uint64_t typed;            /* fields given on the command line, a bit each */
+    struct request request; /* of verbs with .request */
+    struct prompts prompts; /* every -p; the request has the last one */
+    uint64_t typed;         /* fields given on the command line, a bit each */
+    int line[FIELD_COUNT];  /* of the configuration that gave a field; 0: none */
+    char config_path[DR_PATH_MAX];
     char *threads, *output;    /* the configuration's; owned */
     char *cache, *cache_limit; /* likewise; NULL: the worker's own choice */
     char *model;               /* likewise; of verbs without .request */

@@ -178,7 +178,11 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
     int r = request_set_text(&call->request, id, value, &inner);
     if (r == DR_ENOMEM)
         return dr_fail(err, r, "%s", inner.text);
-    return r < 0 ? config_fail(c, e, err, "got %s, expected %s", inner.got, inner.expected) : 0;
+    if (r < 0)
+        return config_fail(c, e, err, "got %s, expected %s", inner.got, inner.expected);
+    call->line[id] = e->line;
+    snprintf(call->config_path, sizeof call->config_path, "%s", c->path);
+    return 0;
 }
 
 static bool is_path_key(int key)

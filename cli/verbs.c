@@ -364,9 +364,21 @@ int cli_mistake_status(int code)
     return code == DR_EIO || code == DR_ENOMEM ? 1 : CLI_EXIT_USAGE;
 }
 
+/* A value that nobody typed: where it is. */
+static void name_line(const struct cli_call *call, struct dr_error *err)
+{
+    const char *field = err->path + (strncmp(err->path, "data.", 5) ? 0 : 5);
+    size_t used = strlen(err->text);
+    for (int i = 0; i < FIELD_COUNT; i++)
+        if (call->line[i] && !strcmp(field_info((enum field_id)i)->name, field))
+            snprintf(err->text + used, sizeof err->text - used, " (%s:%d)", call->config_path,
+                     call->line[i]);
+}
+
 int cli_failure_status(const struct cli_call *call, int code, struct dr_error *err)
 {
     bool option = cli_name_option(call->verb, err);
+    name_line(call, err);
     if (code == DR_ECANCELED)
         return CLI_EXIT_INTERRUPTED;
     return call->usage || (option && code == DR_EINVAL) ? CLI_EXIT_USAGE : 1;

@@ -43,7 +43,10 @@ class Worker:
             command += ["--root", folder]
         for folder in models:
             command += ["--models", folder]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        try:
+            self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        except OSError as error:
+            raise WorkerError({"error": f"{program}: {error.strerror}"}) from error
         self.waiting = {}  # request_id: the queue that its events go to
         self.lock = threading.Lock()
         self.ready = self._read_event()
@@ -61,8 +64,12 @@ class Worker:
         line = json.dumps({"type": verb, "request_id": request_id, "data": data})
         with self.lock:
             self.waiting[request_id] = queue.Queue()
-            self.process.stdin.write(line.encode() + b"\n")
-            self.process.stdin.flush()
+            try:
+                self.process.stdin.write(line.encode() + b"\n")
+                self.process.stdin.flush()
+            except OSError as error:
+                ended = {"error": "the worker has ended", "error_code": "IO_ERROR"}
+                raise WorkerError(ended) from error
         return request_id
 
     def events(self, request_id):
@@ -94,7 +101,10 @@ class Worker:
 
     def close(self):
         """Ends the worker when everything that was sent has been answered."""
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except OSError:
+            pass  # it ended before
         return self.process.wait()
 
     def __enter__(self):
@@ -167,8 +177,12 @@ def main():
     parser.add_argument("--worker", default=installed or built, help="the worker program")
     options = parser.parse_args()
     os.makedirs(options.output, exist_ok=True)
-    with Worker(options.worker, roots=[os.path.abspath(options.output)]) as worker:
-        drawn = [draw(worker, options, prompt) for prompt in options.prompts]
+    try:
+        with Worker(options.worker, roots=[os.path.abspath(options.output)]) as worker:
+            drawn = [draw(worker, options, prompt) for prompt in options.prompts]
+    except WorkerError as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0 if all(drawn) else 1
 
 

@@ -212,7 +212,7 @@ static void other_files_are_refused(void **state)
     RUN(1, ": not a file", "generate", "--from", ".");
     char config[400];
     snprintf(config, sizeof config, "%s/model_index.json", program_model());
-    RUN(1, "--from", "generate", "--from", config);
+    RUN(2, "expected a PNG, JPEG or WebP picture", "generate", "--from", config);
     RUN(0, "", QUICK, "-s", "5", "-o", "a.png");
     read_whole("a.png", &bytes);
     assert_int_equal(dr_write_file("half.png", bytes.data, bytes.len / 2, NULL), 0);

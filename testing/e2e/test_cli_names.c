@@ -250,6 +250,22 @@ static void quick_checks_are_quick(void **state)
     program_free(&p);
 }
 
+/* A value of the configuration that nobody typed is named with its line. */
+static void a_wrong_value_of_the_configuration_is_found(void **state)
+{
+    (void)state;
+    struct program p;
+    program_folder();
+    assert_int_equal(dr_write_file("c.yaml", "steps: 2\nsampler: nosuch\n", 25, NULL), 0);
+    program_run(&p, 2, "generate", "--config", "c.yaml", "-p", "x", NULL);
+    assert_non_null(strstr(program_err(&p), "nosuch"));
+    assert_non_null(strstr(program_err(&p), "c.yaml:2)"));
+    program_free(&p);
+    program_run(&p, 2, "generate", "--config", "c.yaml", "-p", "x", "--sampler", "typed", NULL);
+    assert_null(strstr(program_err(&p), "c.yaml"));
+    program_free(&p);
+}
+
 static void validate_names_fields_in_one_way(void **state)
 {
     (void)state;
@@ -276,6 +292,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_configuration_stops_what_draws),
     cmocka_unit_test(help_knows_its_topics),
     cmocka_unit_test(quick_checks_are_quick),
+    cmocka_unit_test(a_wrong_value_of_the_configuration_is_found),
     cmocka_unit_test(validate_names_fields_in_one_way),
 };
 

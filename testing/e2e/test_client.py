@@ -65,6 +65,14 @@ def a_worker_that_dies(folder):
         assert error.code == "IO_ERROR", error
     else:
         raise AssertionError("an answer of a worker that was killed")
+    w.process.wait()
+    try:
+        for _ in range(100):  # the pipe may take the first
+            w.call("health")
+    except client.WorkerError as error:
+        assert error.code == "IO_ERROR", error
+    assert w.close() == -9
+    assert run(folder, "--worker", "/nowhere", "x").returncode == 1
 
 
 with tempfile.TemporaryDirectory() as scratch:
