@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "cli/report.h"
 #include "cli/settings.h"
+#include "core/communication/words.h"
 
 enum { OPTION_COLUMN = 27, VERB_COLUMN = 14, NAME_COLUMNS = 23, LEFT_BYTES = 96 };
 
@@ -68,25 +69,12 @@ static const struct {
     { "Debugging", "dump-stages load-stage help" },
 };
 
-static bool lists_word(const char *words, const char *word)
-{
-    size_t n = strlen(word);
-    for (const char *p = words; *p;) {
-        size_t len = strcspn(p, " ");
-        if (len == n && !memcmp(p, word, n))
-            return true;
-        p += len;
-        p += *p == ' ';
-    }
-    return false;
-}
-
 static const char other[] = "Other";
 
 const char *help_group(const struct option_info *o)
 {
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
-        if (lists_word(groups[i].names, o->name))
+        if (word_in(groups[i].names, o->name))
             return groups[i].heading;
     return other;
 }

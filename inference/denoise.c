@@ -180,11 +180,6 @@ float *denoise_latents(struct denoise *d)
     return sched_latents(d->sched);
 }
 
-size_t denoise_values(const struct denoise *d)
-{
-    return d->n;
-}
-
 int denoise_evaluation(const struct denoise *d)
 {
     return d->ask.evaluation;

@@ -70,7 +70,6 @@ int denoise_feed(struct denoise *d, struct dr_error *err);
 float *denoise_input(struct denoise *d);
 float *denoise_pred(struct denoise *d);
 float *denoise_latents(struct denoise *d);
-size_t denoise_values(const struct denoise *d); /* channels h w */
 
 /* The evaluation that denoise_rows asked for last, its timestep, and how many there are. */
 int denoise_evaluation(const struct denoise *d);

@@ -116,17 +116,6 @@ int visit_layer(const struct visitor *v, struct layer *l, const char *name)
     return visit_layers(v, l, &name);
 }
 
-int visit_raw(const struct visitor *v, struct layer *l, const char *param_name)
-{
-    if (v->param) {
-        struct shape shape = weight_shape(l, 0);
-        int r = visit_param(v, &l->weight[0], param_name, "", &shape);
-        if (r)
-            return r;
-    }
-    return v->layer ? v->layer(v->ctx, l, param_name) : 0;
-}
-
 /* ---- visitors ---- */
 
 static int count_param(void *ctx, struct param *p, const char *name, const struct shape *shape)

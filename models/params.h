@@ -48,12 +48,9 @@ struct layer layer_table(int64_t rows, int64_t channels);
 /* The same layer with operands that stay float32 whatever the kernel set. */
 struct layer layer_wide(struct layer l);
 
-/* `name` is the layer's; parameters are NAME.weight and NAME.bias. visit_layers names the parts.
- * visit_raw is for tables that are not called ".weight" ("text_projection",
- * "position_embedding.weight" given whole). */
+/* `name` is the layer's; parameters are NAME.weight and NAME.bias. visit_layers names the parts. */
 int visit_layer(const struct visitor *v, struct layer *l, const char *name);
 int visit_layers(const struct visitor *v, struct layer *l, const char *const *names);
-int visit_raw(const struct visitor *v, struct layer *l, const char *param_name);
 
 /* Common visitors over anything with a visit function. */
 typedef int (*visit_fn)(void *network, const struct visitor *v);

@@ -274,11 +274,6 @@ const struct sched_config *sched_config_of(const struct sched *s)
     return &s->config;
 }
 
-size_t sched_size(const struct sched *s)
-{
-    return s->n;
-}
-
 /* sqrt(sigma^2 + 1) in float32, as the model's input is scaled. */
 static float input_scale(float sigma)
 {
