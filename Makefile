@@ -74,8 +74,6 @@ tidy: test-deps
 install:
 	@MODE=$(MODE) JOBS=$(JOBS) DESTDIR="$(DESTDIR)" tools/install.sh "$(PREFIX)"
 
-# Of demo/ only what `make demo` drew: the folder may hold pictures of yours.
 clean:
 	rm -rf build
-	rm -f demo/[1-6]-*.png
-	@[ ! -d demo ] || rmdir --ignore-fail-on-non-empty demo
+	@tools/demo.sh --clean demo

@@ -46,9 +46,12 @@ static void pass_on(int signal, siginfo_t *info, void *context)
     } else if (before.sa_handler != SIG_DFL && before.sa_handler != SIG_IGN) {
         before.sa_handler(signal);
     } else {
-        /* The instruction runs again and faults again, now fatally. */
+        /* The instruction runs again and faults again, now fatally; a signal that was sent
+         * (si_code <= 0) is sent once more. */
         struct sigaction fatal = { .sa_handler = SIG_DFL };
         sigaction(SIGBUS, &fatal, NULL);
+        if (info->si_code <= 0)
+            (void)raise(SIGBUS);
     }
 }
 
@@ -56,7 +59,7 @@ static void on_sigbus(int signal, siginfo_t *info, void *context)
 {
     int saved = errno;
     uintptr_t address = (uintptr_t)info->si_addr;
-    struct slot *s = slot_of(address);
+    struct slot *s = info->si_code > 0 ? slot_of(address) : NULL;
     if (s) {
         uintptr_t page = address & ~(page_size - 1);
         atomic_store(&s->damaged, true);

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/path_text.h"
+#include "cli/output.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
@@ -23,25 +24,13 @@ static const char *text_of(const json_t *o, const char *key)
     return text ? text : "";
 }
 
-/* By its first bytes, before a worker takes another file for a model. */
-static bool is_picture(const char *path)
-{
-    char head[12] = "";
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    bool whole = fd >= 0 && read(fd, head, sizeof head) == (ssize_t)sizeof head;
-    if (fd >= 0)
-        close(fd);
-    return whole && (!memcmp(head, "\x89PNG", 4) || !memcmp(head, "\xff\xd8\xff", 3) ||
-                     (!memcmp(head, "RIFF", 4) && !memcmp(head + 8, "WEBP", 4)));
-}
-
 static int ask(const char *path, json_t **ret, struct dr_error *err)
 {
     struct dr_error inner = { 0 };
     if (!dr_is_file(path))
         return option_fail(err, DR_ENOENT, "--from", "%s: %s", path,
                            access(path, F_OK) ? "no such file" : "not a file");
-    if (!is_picture(path))
+    if (!output_is_picture(path)) /* before a worker takes it for a model */
         return dr_fail_field(err, DR_EINVAL, "--from", path, "a PNG, JPEG or WebP picture", NULL);
     json_t *data = json_pack("{s:o}", "path", path_text_json(path));
     int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, ret,
@@ -220,7 +209,7 @@ void from_explain(const struct cli_call *call, const struct from *from, int code
 void from_compare(const struct cli_call *call, const struct from *from, const json_t *receipt)
 {
     const char *digest = text_of(receipt, "model_sha256");
-    if (call->value[OPT_from] && *digest && *from->digest && strcmp(digest, from->digest))
+    if (call->value[OPT_from] && *digest && *from->digest && strcasecmp(digest, from->digest))
         report_line("warning: %s was drawn with another model, '%s' (sha256 %s): this picture "
                     "differs from it",
                     call->value[OPT_from], from->model, from->digest);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/base64.h"
@@ -132,12 +133,13 @@ static int place(struct drawing *d, const json_t *data, struct dr_error *err)
     if (!from) /* a stream's is in the answer */
         return 0;
     int r = output_place(&d->output, from, index, seed, path, sizeof path, err);
-    if (r < 0) { /* a finished picture is not thrown away */
+    if (r < 0 && dr_is_file(from)) { /* a finished picture is not thrown away */
         size_t used = strlen(err->text);
         d->session.pictures.given = true;
         snprintf(err->text + used, sizeof err->text - used, "; the picture is kept as %s", from);
-        return r;
     }
+    if (r < 0)
+        return r;
     d->written++;
     if (d->total > 1)
         snprintf(which, sizeof which, "picture %d of %d, ", index + 1, d->total);
@@ -258,6 +260,12 @@ static int print_result(const struct drawing *d, struct dr_error *err)
 
 /* ---- before the first is drawn ---- */
 
+static bool same_file(const struct output *o, const char *path)
+{
+    struct stat st;
+    return !stat(path, &st) && st.st_dev == o->device && st.st_ino == o->inode;
+}
+
 static int plan_output(struct drawing *d, struct dr_error *err)
 {
     struct cli_call *call = d->call;
@@ -275,6 +283,9 @@ static int plan_output(struct drawing *d, struct dr_error *err)
     if (!r && cli_typed(call, FIELD_quality) && !strcmp(o->format, "png"))
         r = option_fail(err, DR_EINVAL, "--quality",
                         "only jpeg and webp have one, and this picture is a png");
+    if (!r && call->value[OPT_from] && o->replaces && same_file(o, call->value[OPT_from]))
+        r = option_fail(err, DR_EINVAL, "--output",
+                        "is the picture of --from; choose another name");
     if (!r)
         r = output_check(o, known ? &seed : NULL, d->count * d->batch, err);
     return r < 0 ? r : request_set_text(q, FIELD_format, o->format, err);

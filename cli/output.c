@@ -167,6 +167,27 @@ static int check_writable(const char *path, struct dr_error *err)
     return 0;
 }
 
+bool output_is_picture(const char *path)
+{
+    char head[12] = "";
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    bool whole = fd >= 0 && read(fd, head, sizeof head) == (ssize_t)sizeof head;
+    if (fd >= 0)
+        close(fd);
+    return whole && (!memcmp(head, "\x89PNG", 4) || !memcmp(head, "\xff\xd8\xff", 3) ||
+                     (!memcmp(head, "RIFF", 4) && !memcmp(head + 8, "WEBP", 4)));
+}
+
+/* A model, a text or a configuration is most likely not meant to become a picture. */
+static int check_replaced(const char *path, struct dr_error *err)
+{
+    struct stat st;
+    if (stat(path, &st) || !st.st_size || *output_format_of(path) || output_is_picture(path))
+        return 0;
+    return option_fail(err, DR_EINVAL, option,
+                       "%s exists and is not a picture; only pictures are replaced", path);
+}
+
 static int plan_file(struct output *o, const char *to, struct dr_error *err)
 {
     char real[DR_PATH_MAX];
@@ -185,7 +206,13 @@ static int plan_file(struct output *o, const char *to, struct dr_error *err)
         return dr_fail_field(err, DR_EINVAL, option, to, "a pattern in the file's name only", NULL);
     if (!dr_is_dir(o->folder))
         return dr_fail(err, DR_ENOENT, "%s: %s: no such folder", option, o->folder);
-    return o->kind == OUTPUT_FILE && o->batch == 1 ? check_writable(link ? real : to, err) : 0;
+    if (o->kind != OUTPUT_FILE || o->batch > 1)
+        return 0;
+    o->replaces = !stat(to, &st);
+    o->device = st.st_dev;
+    o->inode = st.st_ino;
+    r = check_writable(link ? real : to, err);
+    return r ? r : check_replaced(to, err);
 }
 
 /* The longest name of all pictures is one the file system takes, before hours go into them. */
@@ -384,6 +411,15 @@ static int replace(const char *from, const char *to, struct dr_error *err)
     return rename(from, to) ? dr_fail_errno(err, to, "write") : 0;
 }
 
+/* Whether the name is free or still the file that was there at the start: one that came since is
+ * nobody's to replace. */
+static bool may_replace(const struct output *o, const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) ? errno == ENOENT && o->replaces
+                            : o->replaces && st.st_dev == o->device && st.st_ino == o->inode;
+}
+
 int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err)
 {
@@ -398,7 +434,7 @@ int output_place(const struct output *o, const char *from, int index, uint64_t s
     snprintf(dst, n, "%s", first);
     if (o->kind == OUTPUT_FOLDER && (r = dr_mkdirs(o->folder, err)) < 0)
         return r;
-    if (o->kind == OUTPUT_FILE && o->batch == 1)
+    if (o->kind == OUTPUT_FILE && o->batch == 1 && may_replace(o, dst))
         return replace(file, dst, err);
     set_new_mode(file);
     for (int i = 1; dr_rename_new(AT_FDCWD, file, AT_FDCWD, dst); i++) {

@@ -14,6 +14,7 @@
 #define DR_CLI_OUTPUT_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 #include <stdint.h>
 
 #include "base/fs.h"
@@ -26,6 +27,9 @@ struct output {
     char folder[DR_PATH_MAX]; /* where files go; "." */
     char name[DR_PATH_MAX];   /* the file or pattern in it; STREAM: the path, "-" for stdout */
     char format[8];           /* png, jpeg or webp */
+    bool replaces;            /* FILE, one picture: it was there, and this one: */
+    dev_t device;
+    ino_t inode;
 };
 
 /* Format of a file name's extension; "" when it has none that we know. */
@@ -50,5 +54,8 @@ int output_check(const struct output *o, const uint64_t *seed, int each, struct 
  * is made if missing. */
 int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err);
+
+/* By its first bytes: PNG, JPEG or WebP. */
+bool output_is_picture(const char *path);
 
 #endif

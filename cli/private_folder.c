@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "cli/report.h"
 #include "core/communication/stage_names.h"
 
 #define PREFIX ".darkroom-"
@@ -121,8 +122,13 @@ static const char *skip_picture(const char *name)
 /* The end of "STAGE.npy" */
 static const char *skip_stage(const char *name)
 {
-    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_");
-    return n ? skip_text(name + n, ".npy") : NULL;
+    char file[64];
+    const char *end = strstr(name, ".npy");
+    size_t n = end ? (size_t)(end + 4 - name) : sizeof file;
+    if (n >= sizeof file)
+        return NULL;
+    snprintf(file, sizeof file, "%.*s", (int)n, name);
+    return stage_is_file(file) ? name + n : NULL;
 }
 
 /* Whether the worker gives files such a name; ".PID-N.tmp" follows it while they are written. */
@@ -137,9 +143,15 @@ static bool is_result(const char *name)
     return end && !*end;
 }
 
+static bool is_finished_picture(const char *name)
+{
+    const char *end = skip_picture(name);
+    return end && !*end;
+}
+
 /* Removes the results, the marker and, when nothing else is in it, the folder. What somebody else
- * put there stays. */
-static void remove_folder(int folder, const char *path)
+ * put there stays; so do finished pictures of a killed run, which nobody has seen. */
+static void remove_folder(int folder, const char *path, bool killed)
 {
     struct stat held, named;
     int copy = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -150,7 +162,10 @@ static void remove_folder(int folder, const char *path)
         const char *name = entry->d_name;
         if (!strcmp(name, ".") || !strcmp(name, "..") || !strcmp(name, MARKER))
             continue;
-        if (!is_result(name) || unlinkat(folder, name, 0))
+        bool picture = killed && is_finished_picture(name);
+        if (picture)
+            report_line("a run that was killed left a finished picture: %s/%s", path, name);
+        if (picture || !is_result(name) || unlinkat(folder, name, 0))
             foreign = true;
     }
     if (dir)
@@ -184,7 +199,7 @@ static void remove_abandoned(const char *folder)
         if (fd < 0)
             continue;
         if (has_marker(fd))
-            remove_folder(fd, path);
+            remove_folder(fd, path, true);
         close(fd);
     }
     if (dir)
@@ -286,7 +301,7 @@ void private_remove(struct private_folder *p)
     if (fd >= 0 && p->given)
         (void)unlinkat(fd, MARKER, 0);
     else if (fd >= 0)
-        remove_folder(fd, p->path);
+        remove_folder(fd, p->path, false);
     if (fd >= 0)
         close(fd);
     p->path[0] = '\0';

@@ -480,8 +480,8 @@ static void drop_unread(const struct sched_request *request, struct sched_config
         c->assumed &= ~(1u << ASSUMED_SPACING);
     if (!spaced || c->spacing != SCHED_LEADING)
         c->assumed &= ~(1u << ASSUMED_OFFSET);
-    if (request->sampler)
-        c->missing_class[0] = '\0'; /* the sampler was chosen, nothing stands in */
+    if (request->sampler && related(c->missing_class))
+        c->missing_class[0] = '\0'; /* the sampler was chosen for a class that is known */
 }
 
 int sched_configure(const char *json, size_t n_json, const struct sched_request *request,

@@ -1,12 +1,17 @@
 #!/usr/bin/env bash
-# Draws a few pictures with the shipped model: what `make demo` shows.   usage: demo.sh DARKROOM FOLDER
+# Draws a few pictures with the shipped model: what `make demo` shows. --clean removes these and no others.
+# usage: demo.sh DARKROOM FOLDER | demo.sh --clean FOLDER
 set -euo pipefail
 darkroom=$1 folder=$2
-mkdir -p "$folder"
+[ "$darkroom" = --clean ] || mkdir -p "$folder"
 n=0
 while IFS='|' read -r size seed prompt; do
     n=$((n + 1))
     file=$folder/$(printf '%d-%s.png' "$n" "$(printf '%s' "$prompt" | tr -c 'a-z0-9\n' '-')")
+    if [ "$darkroom" = --clean ]; then
+        rm -f "$file"
+        continue
+    fi
     "$darkroom" generate -p "$prompt" -W "${size%x*}" -H "${size#*x}" -s "$seed" --steps 25 -o "$file" -q
     printf '%-60s %s\n' "$prompt" "$file"
 done <<'LIST'
@@ -17,4 +22,8 @@ done <<'LIST'
 192x128|5|a small orange cross on a black background
 128x192|6|a yellow square below a red star on a blue background
 LIST
-echo "$n pictures in $(cd "$folder" && pwd)"
+if [ "$darkroom" = --clean ]; then
+    [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
+else
+    echo "$n pictures in $(cd "$folder" && pwd)"
+fi

@@ -92,6 +92,23 @@ static int report(const struct coder *c, struct dr_error *err)
     return dr_fail(err, DR_EFORMAT, "png: %s", c->message);
 }
 
+/* Whether every chunk ends within the file, up to the last: libpng reserves what a chunk's header
+ * claims before it reads the chunk. */
+static bool chunks_fit(const uint8_t *bytes, size_t n)
+{
+    size_t at = 8;
+    while (n - at >= 12) {
+        const uint8_t *h = bytes + at;
+        size_t length = (size_t)h[0] << 24 | (size_t)h[1] << 16 | (size_t)h[2] << 8 | h[3];
+        if (length > n - at - 12)
+            return false;
+        if (!memcmp(h + 4, "IEND", 4))
+            return true;
+        at += 12 + length;
+    }
+    return false;
+}
+
 /* The image's header, and what is to be done to its pixels: 8 bits, no palette, 1, 2, 3 or 4
  * channels. */
 static void read_header(struct coder *c)
@@ -200,6 +217,8 @@ int png_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_i
 {
     struct coder c;
     struct img_texts texts = { NULL, 0 };
+    if (n < 8 || !chunks_fit(bytes, n))
+        return dr_fail(err, DR_EFORMAT, "png: the file ends early");
     int r = open_reader(&c, bytes, n, err);
     if (r)
         return r;

@@ -95,7 +95,7 @@ static void a_missing_class_is_told(void **state)
     model_with("{\"_class_name\":\"PNDMScheduler\",\"beta_schedule\":\"scaled_linear\"}");
     host_begin(&h, NULL, NULL);
     json_t *event = drawn(&h, json_pack("{s:s}", "model", "model"));
-    assert_non_null(strstr(warning(event, 0), "PNDMScheduler; euler is used instead"));
+    assert_non_null(strstr(warning(event, 0), "PNDMScheduler has no sampler here; using euler"));
     json_decref(event);
     assert_int_equal(host_end(&h), 0);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/alloc.h"
 #include "base/fs.h"
 #include "base/image/exif.h"
 #include "base/image/image.h"
@@ -325,6 +326,27 @@ static int scenario(void *ctx, struct dr_error *err)
     return r;
 }
 
+/* A chunk that claims more bytes than the file has takes no memory. */
+static void claimed_chunks_take_nothing(void **state)
+{
+    (void)state;
+    static const char *const types[] = { "tEXt", "zTXt", "iTXt", "sPLT", "pCAL", "iCCP", "IDAT" };
+    static const uint8_t head[] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n', 0,    0,    0,
+                                    13,   'I', 'H', 'D', 'R',  0,    0,    0,    8,    0,    0,
+                                    0,    8,   8,   2,   0,    0,    0,    0x4b, 0x6d, 0x29, 0xdc };
+    uint8_t file[48] = { 0 };
+    memcpy(file, head, sizeof head);
+    memcpy(file + sizeof head, "\x7f\xff\xff\xf0", 4);
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        struct dr_image image = { 0, 0, 0, NULL };
+        memcpy(file + sizeof head + 4, types[i], 4);
+        dr_alloc_reset_peak();
+        size_t before = dr_alloc_stats_all().bytes;
+        assert_int_equal(img_decode(file, sizeof file, 0, &image, NULL, NULL), DR_EFORMAT);
+        assert_true(dr_alloc_stats_all().peak - before < 1 << 20);
+    }
+}
+
 static void survives_no_memory(void **state)
 {
     (void)state;
@@ -340,6 +362,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(exif_is_bounded),
     cmocka_unit_test(exif_notes_are_bounded),
     cmocka_unit_test(text_bombs_are_bounded),
+    cmocka_unit_test(claimed_chunks_take_nothing),
     cmocka_unit_test(survives_no_memory),
 };
 

@@ -82,6 +82,23 @@ static void fault_elsewhere_stays_fatal(void **state)
     close(fd);
 }
 
+/* A signal that somebody sent has no address: it ends the process as it would without the guard. */
+static void a_sent_signal_stays_fatal(void **state)
+{
+    (void)state;
+    int status;
+    pid_t child = fork();
+    if (!child) {
+        struct rlimit none = { 0, 0 };
+        (void)setrlimit(RLIMIT_CORE, &none);
+        (void)mapguard_install(NULL);
+        (void)raise(SIGBUS);
+        _exit(0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGBUS);
+}
+
 static void slots_run_out(void **state)
 {
     (void)state;
@@ -99,6 +116,7 @@ static void slots_run_out(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(cut_file_reads_as_zeros),
     cmocka_unit_test(fault_elsewhere_stays_fatal),
+    cmocka_unit_test(a_sent_signal_stays_fatal),
     cmocka_unit_test(slots_run_out),
 };
 

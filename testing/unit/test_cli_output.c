@@ -194,6 +194,48 @@ static void folders_keep_what_they_have(void **state)
     must_hold("keep/darkroom-7.png", "first");
 }
 
+/* "-o" may replace what was meant to be a picture, and nothing else. */
+static void other_files_are_not_replaced(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "model.safetensors", "prompts.txt", "latents.npy",
+                                         "config.yaml", "Makefile" };
+    struct output o;
+    struct dr_error err = { 0 };
+    enter();
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        put(at(names[i]), "something of the user's");
+        assert_int_equal(output_plan(names[i], "png", true, 1, &o, &err), DR_EINVAL);
+        assert_non_null(strstr(err.text, "is not a picture"));
+        must_hold(names[i], "something of the user's");
+    }
+    put(at("untitled"), "\x89PNG\r\n\x1a\n and so on");
+    assert_int_equal(output_plan("untitled", "png", true, 1, &o, NULL), 0);
+    put(at("empty"), "");
+    assert_int_equal(output_plan("empty", "png", true, 1, &o, NULL), 0);
+}
+
+static void what_came_since_the_start_is_not_replaced(void **state)
+{
+    (void)state;
+    char path[DR_PATH_MAX];
+    struct output o;
+    enter();
+    assert_int_equal(output_plan("late.png", NULL, true, 1, &o, NULL), 0);
+    put(at("late.png"), "somebody's");
+    put(at("finished"), "new");
+    assert_int_equal(output_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
+    assert_string_equal(path, "late-1.png");
+    must_hold("late.png", "somebody's");
+    assert_int_equal(output_plan("late.png", NULL, true, 1, &o, NULL), 0);
+    put(at("other"), "another one");
+    assert_int_equal(rename("other", "late.png"), 0);
+    put(at("finished"), "new");
+    assert_int_equal(output_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
+    assert_string_equal(path, "late-2.png");
+    must_hold("late.png", "another one");
+}
+
 static void files_are_replaced(void **state)
 {
     (void)state;
@@ -350,6 +392,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(what_makes_no_sense_is_refused),
     cmocka_unit_test(devices_are_streams),
     cmocka_unit_test(folders_keep_what_they_have),
+    cmocka_unit_test(other_files_are_not_replaced),
+    cmocka_unit_test(what_came_since_the_start_is_not_replaced),
     cmocka_unit_test(files_are_replaced),
     cmocka_unit_test(links_are_written_through),
     cmocka_unit_test(a_failed_move_is_told),

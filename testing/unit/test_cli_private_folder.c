@@ -135,7 +135,7 @@ static void killed_run(char path[DR_PATH_MAX])
     pid_t child = fork();
     if (!child) {
         struct private_folder p = make(".");
-        put(&p, "darkroom-1_000.png");
+        put(&p, "darkroom-1_000.png.7-0.tmp");
         put(&p, "darkroom-1_001.jpg.7-0.tmp");
         put(&p, "latents_003.npy");
         put(&p, "pred_004.npy.7-1.tmp");
@@ -194,6 +194,24 @@ static void copy_marker(const char *from, const char *to)
     buf_free(&text);
 }
 
+/* Finished, but not yet in its place: nobody has seen it. */
+static void a_finished_picture_of_a_killed_run_stays(void **state)
+{
+    (void)state;
+    char path[DR_PATH_MAX], file[DR_PATH_MAX];
+    enter("finished");
+    killed_run(path);
+    assert_int_equal(dr_path_join(file, sizeof file, path, "darkroom-1_000.png"), 0);
+    assert_int_equal(dr_write_file(file, "x", 1, NULL), 0);
+    for (int i = 0; i < 2; i++) {
+        struct private_folder p = make(".");
+        private_remove(&p);
+        assert_true(dr_is_file(file));
+    }
+    assert_int_equal(dr_path_join(file, sizeof file, path, "latents_003.npy"), 0);
+    assert_false(dr_is_file(file));
+}
+
 static void folders_of_the_user_are_never_removed(void **state)
 {
     (void)state;
@@ -228,7 +246,8 @@ static void files_of_the_user_in_it_stay(void **state)
     (void)state;
     static const char *const names[] = { "holiday.png",        "darkroom-1_000.png.txt",
                                          "notes.npy.tmp",      "darkroom-x_000.png",
-                                         "darkroom-1_000.gif", "Latents.npy" };
+                                         "darkroom-1_000.gif", "Latents.npy",
+                                         "my_results.npy" };
     char killed[DR_PATH_MAX], own[DR_PATH_MAX], file[DR_PATH_MAX];
     enter("inside");
     killed_run(killed);
@@ -254,6 +273,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(what_is_finished_is_kept),
     cmocka_unit_test(nothing_is_replaced_by_what_is_kept),
     cmocka_unit_test(the_next_run_removes_what_a_killed_one_left),
+    cmocka_unit_test(a_finished_picture_of_a_killed_run_stays),
     cmocka_unit_test(folders_of_the_user_are_never_removed),
     cmocka_unit_test(files_of_the_user_in_it_stay),
 };
