@@ -27,8 +27,9 @@
 enum { PICTURE_BYTES = 512 << 20, COUNT_MOST = 10000, TOTAL_MOST = 100000 };
 
 static const char notes[] =
-    "The picture goes to ./darkroom-SEED.png unless -o says otherwise: a file (replaced if it "
-    "exists, keeping its mode and owner; several pictures become name-0.png, name-1.png ...), a "
+    "The picture goes to ./darkroom-SEED.png unless -o says otherwise: a file (a picture of that "
+    "name is replaced, keeping mode and owner, other files are not; several pictures become "
+    "name-0.png, name-1.png ...), a "
     "pattern in which %d or %03d is the picture's number and {seed} its seed, a folder (FOLDER/ is "
     "made if missing), or - for the bytes of one picture on stdout. Only a file named exactly is "
     "replaced: numbered names that exist are refused before drawing, and nothing in a folder is "
