@@ -74,8 +74,8 @@ int engine_find_model(const struct engine *e, const char *model, struct engine_m
                       struct dr_error *err);
 /* For pipeline_options and their like; NULL: the model may lie anywhere. */
 const struct model_root *engine_model_root(const struct engine_model *m);
-/* The backend that computes the model: of 8 bits by itself where its weights are and the machine
- * can. */
+/* The backend that computes the model. With PRECISION_AUTO, an 8-bit one if the model's
+ * weights are 8-bit and the machine can compute with them. */
 int engine_backend(struct engine *e, const struct engine_model *model, const char *kernels,
                    enum precision precision, const atomic_int *stop, struct backend **ret,
                    struct dr_error *err);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <openssl/crypto.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -53,7 +54,8 @@ static void oom_end(void)
 
 /* The child of one run: the test with its k-th allocation failing, silent. The test function is
  * called without cmocka's runner, which would catch the signal of a crash and call it a failed
- * assertion; a failed assertion ends the process by exit(). */
+ * assertion; a failed assertion ends the process by exit(), maybe while other threads hash, so
+ * libcrypto must not clean up at exit. */
 static void oom_child(const struct CMUnitTest *test, uint64_t k)
 {
     int null = open("/dev/null", O_WRONLY);
@@ -61,6 +63,7 @@ static void oom_child(const struct CMUnitTest *test, uint64_t k)
         dup2(null, 1);
         dup2(null, 2);
     }
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_ATEXIT, NULL);
     atexit(oom_end);
     alarm(OOM_SECONDS);
     in_oom_child = true;

@@ -272,14 +272,14 @@ static void nothing_leads_out_of_the_root(void **state)
     char link[600], target[600];
     test_write_text(at("outside/secret"), "secret");
     test_write_text(at("root/model/good"), "good");
-    test_write_text(at("root/shared/blob"), "blob");
+    test_write_text(at("root/common/blob"), "blob");
     for (size_t i = 0; i < sizeof links / sizeof *links; i++) {
         snprintf(link, sizeof link, "%s/%s", at("root"), links[i][1]);
         assert_int_equal(symlink(links[i][0], link), 0);
     }
     struct model_root root = root_at("root");
-    assert_int_equal(symlink("../shared/blob", at("root/model/relative")), 0);
-    snprintf(target, sizeof target, "%s/shared", root.folder);
+    assert_int_equal(symlink("../common/blob", at("root/model/relative")), 0);
+    snprintf(target, sizeof target, "%s/common", root.folder);
     assert_int_equal(symlink(target, at("root/model/absolute")), 0);
     assert_int_equal(model_files_open(&root, in_root(&root, "model"), &m, &err), 0);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
