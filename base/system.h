@@ -14,12 +14,12 @@
 /* A limit and what is left under it. */
 struct system_bound {
     size_t limit;     /* bytes */
-    size_t left;      /* bytes that may still be had; 0 when the limit is passed */
+    size_t left;      /* bytes that can still be allocated; 0 when over the limit */
     char source[192]; /* "cgroup memory.max of /a/b", "RLIMIT_AS"; "": there is no limit */
 };
 
 struct system_memory {
-    struct system_bound machine; /* what could be had without swapping */
+    struct system_bound machine; /* what can be allocated without swapping */
     struct system_bound group;   /* the control group with the least left */
     struct system_bound data;    /* RLIMIT_DATA: private memory */
     struct system_bound address; /* RLIMIT_AS: address space, mapped files included */

@@ -55,7 +55,7 @@ extern "C" {
 enum darkroom_code {
     DARKROOM_OK = 0,
     DARKROOM_EINVAL = -1,       /* INVALID_VALUE: a value is not acceptable */
-    DARKROOM_ENOMEM = -2,       /* OUT_OF_MEMORY: memory could not be had */
+    DARKROOM_ENOMEM = -2,       /* OUT_OF_MEMORY: an allocation failed or would exceed a limit */
     DARKROOM_EIO = -3,          /* IO_ERROR: the operating system reported an error */
     DARKROOM_ENOENT = -4,       /* NOT_FOUND: no such file, name or id */
     DARKROOM_EFORMAT = -5,      /* BAD_FORMAT: a file is not what its format demands */
