@@ -144,7 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     size_t used = (size_t)(rest - text);
     if (request.steps <= STEPS) {
         int r = sched_configure(used < n ? rest : NULL, n - used, &request, &config, &err);
-        if (r == DR_EFORMAT)
+        if (r == DR_EFORMAT || r == DR_ELIMIT) /* not JSON; nested too deeply */
             fuzz_must_explain(r, &err);
         else if (r)
             fuzz_must_name(r, &err);
