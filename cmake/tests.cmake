@@ -114,6 +114,13 @@ if(NOT DR_SANITIZE)
     endforeach()
 endif()
 
+# The tables in docs/ that repeat tables of the program; `make docs` writes them.
+add_executable(doc_tables testing/docs/doc_tables.c)
+target_link_libraries(doc_tables PRIVATE dr_cli dr_coordination)
+add_test(NAME lint.doc_tables COMMAND doc_tables ${CMAKE_SOURCE_DIR})
+set_tests_properties(lint.doc_tables PROPERTIES TIMEOUT 60 LABELS lint ENVIRONMENT
+    "DARKROOM_SHARE=${CMAKE_SOURCE_DIR}/share;XDG_CACHE_HOME=${CMAKE_BINARY_DIR}/test-cache")
+
 # Tools of `make check-fullsize`, which is no test: it needs a checkpoint of 7 GB.
 add_executable(compare_stages testing/fullsize/compare_stages.c)
 target_link_libraries(compare_stages PRIVATE dr_base)

@@ -23,7 +23,7 @@ enum { BYTES = 3 * 64 * 48 };
 struct drawn {
     unsigned char pixels[BYTES];
     char digest[80];
-    bool warned; /* of packed weights that are made again */
+    bool warned; /* of packed weights that are rebuilt */
 };
 
 static void run(const char *command)
