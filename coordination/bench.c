@@ -10,7 +10,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "backend/bench.h"
+#include "backend/check/bench_op.h"
 #include "backend/cpu/peak.h"
 #include "base/clock.h"
 #include "base/fs.h"

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/bench.h"
+#include "backend/check/bench_op.h"
 #include "base/alloc.h"
 
 /* SDXL base 1.0, as its config.json files say. */

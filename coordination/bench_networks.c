@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#include "backend/bench.h"
+#include "backend/check/bench_op.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 

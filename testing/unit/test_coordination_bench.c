@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/bench.h"
+#include "backend/check/bench_op.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "coordination/bench_file.h"
