@@ -1,5 +1,5 @@
-/* bench.c - see bench.h. */
-#include "backend/bench.h"
+/* ops.c - see ops.h. */
+#include "bench/ops.h"
 
 #include <math.h>
 #include <string.h>
