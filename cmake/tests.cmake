@@ -61,7 +61,7 @@ file(GLOB helpers CONFIGURE_DEPENDS testing/helpers/*.c)
 add_library(dr_testing STATIC ${helpers})
 target_link_libraries(dr_testing PUBLIC dr_base PkgConfig::CMOCKA)
 
-set(folders base tensor backend communication core schedulers models conditioning inference coordination supervisor cli)
+set(folders base tensor backend communication core schedulers models conditioning inference bench quantize coordination supervisor cli)
 foreach(folder ${folders})
     file(GLOB files CONFIGURE_DEPENDS testing/unit/test_${folder}_*.c)
     foreach(file ${files})

@@ -1,5 +1,5 @@
-/* int8_samples.c - see int8_samples.h. */
-#include "inference/int8_samples.h"
+/* samples.c - see samples.h. */
+#include "quantize/samples.h"
 
 #include <math.h>
 #include <string.h>

@@ -1,8 +1,8 @@
-/* bench_networks.h - a forward pass of each of SDXL's networks, for timing. */
-#ifndef DR_COORDINATION_BENCH_NETWORKS_H
-#define DR_COORDINATION_BENCH_NETWORKS_H
+/* networks.h - a forward pass of each of SDXL's networks, for timing. */
+#ifndef DR_BENCH_NETWORKS_H
+#define DR_BENCH_NETWORKS_H
 
-#include "coordination/bench_model.h"
+#include "bench/model.h"
 
 const char *bench_network_name(int i); /* NULL past the end */
 

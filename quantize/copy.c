@@ -1,5 +1,5 @@
-/* quantize.c - see quantize.h. */
-#include "models/quantize.h"
+/* copy.c - see copy.h. */
+#include "quantize/copy.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include "backend/ops/int8.h"
 #include "base/alloc.h"
 #include "base/beneath.h"
-#include "models/checkpoint.h"
+#include "models/checkpoint_impl.h"
 #include "models/formats/safetensors_write.h"
 
 enum { CHUNK = 1 << 20, LEVELS = 256 };

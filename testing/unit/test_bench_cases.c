@@ -1,16 +1,16 @@
-/* test_coordination_bench.c - which measurement counts, what a row says, and a pass of each network
+/* test_bench_cases.c - which measurement counts, what a row says, and a pass of each network
  * on a small model. */
 #include "testing/helpers/test.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/check/bench_op.h"
+#include "bench/ops.h"
 #include "base/fs.h"
 #include "base/json.h"
-#include "coordination/bench_file.h"
-#include "coordination/bench_networks.h"
-#include "coordination/bench_rule.h"
+#include "bench/random_folder.h"
+#include "bench/networks.h"
+#include "bench/rule.h"
 #include "models/formats/config_arch.h"
 
 static struct bench_attempt attempt(double before, double after)

@@ -1,6 +1,6 @@
-/* bench_file.c - see bench_file.h. One network at a time is filled in memory and written;
+/* random_folder.c - see random_folder.h. One network at a time is filled in memory and written;
  * model_index.json comes last, so that a folder that has it is whole. */
-#include "coordination/bench_file.h"
+#include "bench/random_folder.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fs.h"
-#include "coordination/bench_model.h"
+#include "bench/model.h"
 
 static const char index_text[] =
     "{\"_class_name\": \"StableDiffusionXLPipeline\", \"force_zeros_for_empty_prompt\": true,\n"

@@ -1,5 +1,5 @@
-/* bench_op.c - see bench_op.h. */
-#include "backend/check/bench_op.h"
+/* ops.c - see ops.h. */
+#include "bench/ops.h"
 
 #include <math.h>
 #include <string.h>

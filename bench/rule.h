@@ -1,11 +1,11 @@
-/* bench_rule.h - which measurement of a case counts.
+/* rule.h - which measurement of a case counts.
  *
  * The peak of the machine is sampled before and after each attempt, and the larger counts. Where
  * the two differ by more than a tenth the machine was not the same all the while: the attempt is
  * thrown away and repeated, a few times; then the steadiest is reported, marked noisy.
  */
-#ifndef DR_COORDINATION_BENCH_RULE_H
-#define DR_COORDINATION_BENCH_RULE_H
+#ifndef DR_BENCH_RULE_H
+#define DR_BENCH_RULE_H
 
 #include <stdbool.h>
 

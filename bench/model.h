@@ -1,10 +1,10 @@
-/* bench_model.h - networks to time: a checkpoint's, or SDXL base's shapes with random weights.
+/* model.h - networks to time: a checkpoint's, or SDXL base's shapes with random weights.
  *
  * One part at a time is held, since all together are 7 GB: asking for another lets go of the one
  * before.
  */
-#ifndef DR_COORDINATION_BENCH_MODEL_H
-#define DR_COORDINATION_BENCH_MODEL_H
+#ifndef DR_BENCH_MODEL_H
+#define DR_BENCH_MODEL_H
 
 #include "models/clip_text.h"
 #include "models/model_loader.h"

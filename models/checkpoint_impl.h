@@ -1,6 +1,6 @@
-/* checkpoint.h - the inside of a checkpoint, for model_loader, its two openers and inspect. */
-#ifndef DR_MODELS_CHECKPOINT_H
-#define DR_MODELS_CHECKPOINT_H
+/* checkpoint_impl.h - the inside of a checkpoint, for model_loader, its two openers and inspect. */
+#ifndef DR_MODELS_CHECKPOINT_IMPL_H
+#define DR_MODELS_CHECKPOINT_IMPL_H
 
 #include "base/arena.h"
 #include "models/formats/safetensors.h"

@@ -1,10 +1,10 @@
-/* test_inference_int8.c - the choice of layers for 8 bits keeps to its budget, or says that it
+/* test_quantize_choice.c - the choice of layers for 8 bits keeps to its budget, or says that it
  * cannot. */
 #include "testing/helpers/test.h"
 
 #include <string.h>
 
-#include "inference/int8_choice.h"
+#include "quantize/choice.h"
 
 static int choose(double budget, struct int8_choice *ret, struct dr_error *err)
 {

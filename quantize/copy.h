@@ -1,4 +1,4 @@
-/* quantize.h - a copy of a checkpoint with some weights in 8 bits.
+/* copy.h - a copy of a checkpoint with some weights in 8 bits.
  *
  * A chosen "X.weight" becomes I8, with "X.weight_scale" beside it: float32, one for each output
  * (backend/ops/int8.h says how they are rounded). Everything else of the files is copied, and of a
@@ -15,8 +15,8 @@
  *         r = quantize_commit(&copy, err);
  *     quantize_end(&copy);                               without a commit: removes it
  */
-#ifndef DR_MODELS_QUANTIZE_H
-#define DR_MODELS_QUANTIZE_H
+#ifndef DR_QUANTIZE_COPY_H
+#define DR_QUANTIZE_COPY_H
 
 #include "base/fs.h"
 #include "models/model_loader.h"

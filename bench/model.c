@@ -1,11 +1,11 @@
-/* bench_model.c - see bench_model.h. Random matrices have variance 1 / fan-in, norms are near 1 and
+/* model.c - see model.h. Random matrices have variance 1 / fan-in, norms are near 1 and
  * biases near 0, so activations stay finite; tools/make_sdxl_checkpoint.py does the same. */
-#include "coordination/bench_model.h"
+#include "bench/model.h"
 
 #include <math.h>
 #include <string.h>
 
-#include "backend/check/bench_op.h"
+#include "bench/ops.h"
 #include "base/alloc.h"
 
 /* SDXL base 1.0, as its config.json files say. */

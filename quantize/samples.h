@@ -1,7 +1,7 @@
-/* int8_samples.h - inputs of the UNet to measure its layers on: what it sees when it draws a few
+/* samples.h - inputs of the UNet to measure its layers on: what it sees when it draws a few
  * built-in captions, from the first noise to the last steps. The same for every run. */
-#ifndef DR_INFERENCE_INT8_SAMPLES_H
-#define DR_INFERENCE_INT8_SAMPLES_H
+#ifndef DR_QUANTIZE_SAMPLES_H
+#define DR_QUANTIZE_SAMPLES_H
 
 #include "inference/pipeline_manager.h"
 

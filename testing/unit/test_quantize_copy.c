@@ -1,4 +1,4 @@
-/* test_models_int8.c - checkpoints with 8-bit weights: written, read again, and refused when
+/* test_quantize_copy.c - checkpoints with 8-bit weights: written, read again, and refused when
  * their scales are not what they must be. */
 #include <dirent.h>
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "models/model_loader.h"
-#include "models/quantize.h"
+#include "quantize/copy.h"
 #include "models/unet.h"
 #include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/test.h"

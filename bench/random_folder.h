@@ -1,6 +1,6 @@
-/* bench_file.h - a model of SDXL base's size with random weights, on disk. */
-#ifndef DR_COORDINATION_BENCH_FILE_H
-#define DR_COORDINATION_BENCH_FILE_H
+/* random_folder.h - a model of SDXL base's size with random weights, on disk. */
+#ifndef DR_BENCH_RANDOM_FOLDER_H
+#define DR_BENCH_RANDOM_FOLDER_H
 
 #include <stdatomic.h>
 
@@ -10,7 +10,7 @@
 /* Writes a diffusers folder, 7 GB of float16, unless it is there whole already. */
 int bench_file_write(const char *folder, const atomic_int *stop, struct dr_error *err);
 
-/* The config.json of a component in it: says in words what bench_model.h's shapes are. */
+/* The config.json of a component in it: says in words what model.h's shapes are. */
 const char *bench_file_config(enum component component);
 
 #endif

@@ -1,12 +1,12 @@
-/* int8_choice.c - see int8_choice.h. */
-#include "inference/int8_choice.h"
+/* choice.c - see choice.h. */
+#include "quantize/choice.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/trial.h"
+#include "quantize/emulation.h"
 #include "models/unet.h"
 
 /* The first rounds keep a twentieth of what is left; the others a quarter, as each costs a pass

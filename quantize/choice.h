@@ -1,16 +1,16 @@
-/* int8_choice.h - which layers of a UNet stand weights and activations of 8 bits: measured.
+/* choice.h - which layers of a UNet get 8-bit weights and activations: measured.
  *
- * Every layer's result in 8 bits is compared with its result in float32 on the samples
- * (backend/trial.h). Kept wide by name are the layers that see the latents, the timestep or the
- * text only, or carry the residual stream across a change of width: they cost little and their
- * errors reach everything. Of the others those go first whose own error is over a limit; then, as
- * long as whole predictions are off by more than the budget, the worst of what is left.
+ * The result of every layer, emulated in 8 bits (quantize/emulation.h), is compared with its
+ * float32 result on the samples. Kept in float32 by name are the layers that see only the latents,
+ * the timestep or the text, or that carry the residual stream across a change of width: they cost
+ * little and their errors reach everything. Then layers are kept whose own error is above a limit;
+ * then, while whole predictions are off by more than the budget, the worst of the rest.
  */
-#ifndef DR_INFERENCE_INT8_CHOICE_H
-#define DR_INFERENCE_INT8_CHOICE_H
+#ifndef DR_QUANTIZE_CHOICE_H
+#define DR_QUANTIZE_CHOICE_H
 
-#include "inference/int8_samples.h"
-#include "models/quantize.h"
+#include "quantize/samples.h"
+#include "quantize/copy.h"
 
 #define INT8_LAYER_LIMIT 0.1 /* relative L2 error of one layer's result */
 #define INT8_BUDGET 0.05     /* of predictions */

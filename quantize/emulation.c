@@ -1,5 +1,5 @@
-/* trial.c - see trial.h. */
-#include "backend/trial.h"
+/* emulation.c - see emulation.h. */
+#include "quantize/emulation.h"
 
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* bench_rule.c - see bench_rule.h. */
-#include "coordination/bench_rule.h"
+/* rule.c - see rule.h. */
+#include "bench/rule.h"
 
 #include <math.h>
 

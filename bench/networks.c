@@ -1,11 +1,11 @@
-/* bench_networks.c - see bench_networks.h. A pass walks the same code twice: on the plan backend
+/* networks.c - see networks.h. A pass walks the same code twice: on the plan backend
  * for FLOPs and the size of the workspace, then for real as often as wanted. What a picture does
  * once per prompt (keys and values of the text) is done before. */
-#include "coordination/bench_networks.h"
+#include "bench/networks.h"
 
 #include <string.h>
 
-#include "backend/check/bench_op.h"
+#include "bench/ops.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 
