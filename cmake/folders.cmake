@@ -40,8 +40,8 @@ set_source_files_properties(base/fs_paths.c PROPERTIES COMPILE_DEFINITIONS
 # Kernels get their instruction set from this table and from nowhere else: files of backend/cpu/x86 by the end of
 # their name; the last line that fits counts. Inner loops begin on a cache line: one that straddles two loses a third
 # of its speed on some processors.
-set(avx2 -mavx2 -mfma -mf16c -O3 -falign-loops=64)
-set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -O3 -falign-loops=64)
+set(avx2 -mavx2 -mfma -mf16c ${kernel_level} -falign-loops=64)
+set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c ${kernel_level} -falign-loops=64)
 function(dr_flags pattern)
     file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/backend/cpu/x86/${pattern})
     set_source_files_properties(${files} PROPERTIES COMPILE_OPTIONS "${ARGN}")
