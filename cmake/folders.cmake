@@ -26,7 +26,7 @@ dr_folder(backend DIRS backend backend/ops backend/cpu backend/cpu/kernels backe
 dr_folder(communication DIRS core/communication LINKS base)
 dr_folder(core DIRS core LINKS communication backend)
 dr_folder(schedulers DIRS schedulers LINKS base)
-dr_folder(models DIRS models models/formats models/tokenizers LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
+dr_folder(models DIRS models models/adapters models/formats models/tokenizers LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
 dr_folder(conditioning DIRS conditioning LINKS models)
 dr_folder(inference DIRS inference LINKS schedulers conditioning core)
 dr_folder(coordination DIRS coordination LINKS inference)

@@ -69,11 +69,13 @@ foreach(folder ${folders})
     endforeach()
 endforeach()
 
-foreach(program test_backend_attention test_backend_emulated test_backend_epilogue)
+foreach(program test_backend_attention test_backend_emulated test_backend_epilogue test_models_adapters)
     target_link_libraries(${program} PRIVATE dr_emulated)
 endforeach()
 
-target_link_libraries(test_inference_weights PRIVATE dr_packing)
+foreach(program test_inference_weights test_models_adapters test_models_variants)
+    target_link_libraries(${program} PRIVATE dr_packing)
+endforeach()
 
 # The worker with a kernel set that packs weights on any processor.
 add_executable(packing_worker coordination/main/darkroom_worker.c backend/cpu/emulated/packing_at_start.c)
