@@ -25,7 +25,7 @@ dr_folder(backend DIRS backend backend/ops backend/cache backend/cpu backend/cpu
 dr_folder(communication DIRS core/communication LINKS base)
 dr_folder(core DIRS core LINKS communication backend)
 dr_folder(schedulers DIRS schedulers LINKS base)
-dr_folder(models DIRS models models/formats models/tokenizers LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
+dr_folder(models DIRS models models/adapters models/formats models/tokenizers LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
 dr_folder(conditioning DIRS conditioning LINKS models)
 dr_folder(inference DIRS inference LINKS schedulers conditioning core)
 dr_folder(bench DIRS bench LINKS inference)

@@ -74,11 +74,13 @@ foreach(folder ${folders})
     endforeach()
 endforeach()
 
-foreach(program test_backend_attention test_backend_emulated test_backend_epilogue)
+foreach(program test_backend_attention test_backend_emulated test_backend_epilogue test_models_adapters)
     target_link_libraries(${program} PRIVATE dr_emulated)
 endforeach()
 
-target_link_libraries(test_inference_weights PRIVATE dr_packing)
+foreach(program test_inference_weights test_models_adapters test_models_variants)
+    target_link_libraries(${program} PRIVATE dr_packing)
+endforeach()
 
 add_custom_target(compared DEPENDS darkroom-worker test_backend_check)
 
