@@ -13,7 +13,7 @@ flags_clang   := -DCMAKE_BUILD_TYPE=Release
 flags_tests   := $(if $(TESTS),-DBUILD_TESTING=ON -DDR_WERROR=ON)
 compiler      := $(if $(filter clang asan,$(MODE)),clang,$(if $(filter default,$(origin CC)),gcc,$(CC)))
 
-.PHONY: help deps test-deps build demo test test-sanitized test-full check-fullsize fuzz format tidy install clean
+.PHONY: help deps test-deps build demo test test-sanitized test-full check-fullsize fuzz docs format tidy install clean
 .NOTPARALLEL:
 
 help:
@@ -28,6 +28,7 @@ help:
 	@echo "make test-full       the tests, then all of them under the address and undefined, unit tests under the thread sanitizer"
 	@echo "make check-fullsize  agreement with the reference at SDXL's real size (needs 7 GB of disk, Python, numpy)"
 	@echo "make fuzz            ten minutes of fuzzing for each target (clang)"
+	@echo "make docs            write the tables in docs/ that repeat tables of the program"
 	@echo "make format tidy     clang-format in place; clang-tidy"
 	@echo "make clean           remove build/ and the pictures of make demo"
 
@@ -73,6 +74,10 @@ check-fullsize: test-deps
 fuzz: test-deps
 	@$(MAKE) --no-print-directory build TESTS=1 MODE=asan TARGETS=fuzzers
 	@tools/fuzz.sh build/asan 600 $(JOBS)
+
+docs: test-deps
+	@$(MAKE) --no-print-directory build TESTS=1
+	@DARKROOM_SHARE=share $(BUILD)/doc_tables --write .
 
 format:
 	@git ls-files '*.c' '*.h' '*.inc' | xargs clang-format -i

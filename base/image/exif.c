@@ -119,7 +119,7 @@ int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_
     r = r ? r : buf_append(dst, "UNICODE", CODE);
     r = r ? r : buf_append(dst, buf_text(&text), text.len);
     buf_free(&text);
-    return r ? dr_fail(err, r, "no memory for the picture's metadata") : 0;
+    return r ? dr_fail(err, r, "out of memory for the picture's metadata") : 0;
 }
 
 /* A TIFF block being read. */

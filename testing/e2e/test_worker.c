@@ -153,7 +153,7 @@ static void a_line_that_never_ends_is_refused(void **state)
     json_t *event = host_hear(&h);
     assert_string_equal(host_text(event, "error_code"), "LIMIT_EXCEEDED");
     json_decref(event);
-    for (int i = 0; i < 65; i++) /* more of it is not told again */
+    for (int i = 0; i < 65; i++) /* more of it is not reported again */
         host_say(&h, text);
     host_say(&h, "\n");
     host_must_be_healthy(&h);

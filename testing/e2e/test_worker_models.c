@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backend/cpu/emulated/packing.h"
+#include "testing/backends/packing.h"
 #include "base/alloc.h"
 #include "base/base64.h"
 #include "base/buf.h"
@@ -23,7 +23,7 @@ enum { BYTES = 3 * 64 * 48 };
 struct drawn {
     unsigned char pixels[BYTES];
     char digest[80];
-    bool warned; /* of packed weights that are made again */
+    bool warned; /* of packed weights that are rebuilt */
 };
 
 static void run(const char *command)
