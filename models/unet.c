@@ -86,6 +86,7 @@ static int init_down(struct unet *u, int64_t *skips, int *n_skips, struct dr_err
         for (int j = 0; j < l->n; j++, in = c) {
             if ((e = unit_init(u, &l->units[j], in, c, i, a->depth[i][j], err)))
                 return e;
+            l->units[j].resnet.norm2_reads = i + j == 0;
             skips[(*n_skips)++] = c;
         }
         if (i < a->levels - 1) {
@@ -418,9 +419,7 @@ struct pass {
     const struct unet_row *rows;
     const struct text_kv **kv; /* [n] */
     int64_t n;
-    struct alike latents;  /* of the rows */
-    int64_t of[UNET_ROWS]; /* its */
-    struct act emb;        /* silu(time embedding) [n, 1, 1, time_dim] */
+    struct act emb; /* silu(time embedding) [n, 1, 1, time_dim] */
     struct act skips[SKIPS];
     int n_skips;
     struct dr_error *err;
@@ -483,7 +482,6 @@ static int run_down(struct pass *p, struct stream *y)
         for (int j = 0; j < l->n; j++) {
             struct stream in = *y;
             struct blk_way way = { .keep = true, .moments = j + 1 < l->n || !l->samples };
-            way.alike = i + j == 0 ? &p->latents : NULL;
             if ((e = unit_run(p, &l->units[j], &in, way, y)))
                 return e;
             p->skips[p->n_skips++] = y->x;
@@ -544,30 +542,23 @@ static int run_up(struct pass *p, struct stream *y)
     return 0;
 }
 
-/* *ret = conv_in of every row's latent, with the moments of those that differ. */
+/* *ret = conv_in of every row's latent. */
 static int run_in(struct pass *p, int64_t h, int64_t w, struct stream *ret)
 {
     const struct unet_arch *a = &p->u->arch;
     const struct blk_conv how = { .moments = &ret->moments };
-    int64_t count = p->latents.count;
     struct act in;
-    int e = blk_new(p->x, count, h, w, a->in_channels, &in, p->err);
+    int e = blk_new(p->x, p->n, h, w, a->in_channels, &in, p->err);
     if (e)
         return e;
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < p->n; i++)
         if ((e = act_write_nchw(p->x, act_samples(in, i, 1), p->rows[i].latent, p->err)))
             return e;
     if ((e = blk_new(p->x, p->n, h, w, a->channels[0], &ret->x, p->err)) ||
-        (e = blk_conv(p->x, &p->u->conv_in, in, how, act_samples(ret->x, 0, count), p->err)))
+        (e = blk_conv(p->x, &p->u->conv_in, in, how, ret->x, p->err)))
         return e;
     act_free(p->x, &in);
-    for (int64_t i = count; i < p->n && !e; i++) {
-        struct op copy = { .kind = OP_KIND_resize,
-                           .dst = act_samples(ret->x, i, 1),
-                           .src = act_samples(ret->x, p->latents.of[i], 1) };
-        e = op_run(p->x, &copy, p->err);
-    }
-    return e;
+    return 0;
 }
 
 static int run_out(struct pass *p, struct stream *y)
@@ -589,38 +580,13 @@ static int run_out(struct pass *p, struct stream *y)
     return 0;
 }
 
-/* The first row with this one's latent. */
-static int first_with(const struct unet_row *rows, int i)
-{
-    int k = 0;
-    while (k < i && (!rows[i].latent || rows[k].latent != rows[i].latent))
-        k++;
-    return k;
-}
-
-/* Those whose text is zeros first, so that each kind is one run of samples; within a kind those
- * that bring a latent of their own before those that repeat one. */
+/* Those whose text is zeros first, so that each kind is one run of samples. */
 static void order_rows(const struct unet_row *rows, int n, struct unet_row *ret)
 {
-    for (int kind = 3; kind >= 0; kind--)
+    for (int zero = 1; zero >= 0; zero--)
         for (int i = 0; i < n; i++)
-            if (2 * rows[i].context->kv.zero + (first_with(rows, i) == i) == kind)
+            if (rows[i].context->kv.zero == zero)
                 *ret++ = rows[i];
-}
-
-/* Which rows have the latent of another: those after `count`, or none of them where one of their
- * own stands behind. */
-static void find_alike(struct pass *p)
-{
-    int64_t n = p->n, repeats = 0;
-    for (int64_t i = 0; i < n; i++) {
-        p->of[i] = first_with(p->rows, (int)i);
-        repeats += p->of[i] < i;
-    }
-    p->latents = (struct alike){ .count = n - repeats, .of = p->of };
-    for (int64_t i = 0; i < p->latents.count; i++)
-        if (p->of[i] < i)
-            p->latents.count = n;
 }
 
 int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, int n, int64_t h,
@@ -641,7 +607,6 @@ int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, in
     struct pass p = { .u = u, .x = x, .rows = ordered, .kv = kv, .n = n, .err = err };
     struct stream y;
     int e;
-    find_alike(&p);
     if ((e = time_embedding(&p)) || (e = run_in(&p, h, w, &y)) || (e = run_down(&p, &y)) ||
         (e = run_mid(&p, &y)) || (e = run_up(&p, &y)) || (e = run_out(&p, &y)))
         return e;

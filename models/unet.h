@@ -33,8 +33,7 @@ void unet_context_free(struct unet_context *c);
 size_t unet_context_bytes(const struct unet_context *c);
 
 struct unet_row {
-    const float *latent; /* [in_channels, h, w], scaled model input; for rows with one pointer, as
-                          * a guided pair has, what comes before time and text is computed once */
+    const float *latent; /* [in_channels, h, w], scaled model input */
     double timestep;     /* may be fractional */
     const struct unet_context *context;
     float *pred; /* [out_channels, h, w], out */
