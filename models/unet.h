@@ -40,6 +40,7 @@ struct unet_row {
 };
 
 enum { UNET_ROWS = 64 /* most rows of one forward */ };
+enum { UNET_SKIPS = 1 + ARCH_LEVELS * (ARCH_LAYERS + 1) };
 
 /* Needs packed weights (params_prepare, params_acquire). Latents are h x w (pictures / 8), any
  * size from 1 up. Balanced use of x's workspace. */
