@@ -107,8 +107,8 @@ struct weight_bytes {
 };
 struct weight_bytes weight_bytes(struct backend *be, const struct weight_desc *desc);
 
-/* weight_prepare with what is made in a pack (backend/pack.h), found or put there by this name;
- * the pack must outlive the weight. DR_EFORMAT when the pack is finished and has no such blob. With
+/* weight_prepare with what is made in a pack (backend/cache/pack.h), found or put there by this
+ * name; the pack must outlive the weight. DR_EFORMAT when the pack is finished and has no such blob. With
  * NULL for a pack it is made in private memory. */
 int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
                       const struct weight_desc *desc, const struct weight_source *sources, int n,

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "backend/ops/int8.h"
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 #include "base/checked.h"

@@ -5,12 +5,12 @@
 enable_testing()
 
 # Kernel sets on emulated instructions.
-file(GLOB emulated CONFIGURE_DEPENDS backend/cpu/kernels/*_emulated.c)
-add_library(dr_emulated STATIC backend/cpu/emulated/sets.c ${emulated})
+file(GLOB emulated CONFIGURE_DEPENDS backend/cpu/x86/emulated/*.c)
+add_library(dr_emulated STATIC ${emulated})
 target_link_libraries(dr_emulated PUBLIC dr_backend)
 
 # A set that packs weights on any processor.
-add_library(dr_packing STATIC backend/cpu/emulated/packing.c)
+add_library(dr_packing STATIC testing/backends/packing.c)
 target_link_libraries(dr_packing PUBLIC dr_backend)
 
 file(GLOB examples CONFIGURE_DEPENDS examples/*.c)
@@ -61,7 +61,7 @@ file(GLOB helpers CONFIGURE_DEPENDS testing/helpers/*.c)
 add_library(dr_testing STATIC ${helpers})
 target_link_libraries(dr_testing PUBLIC dr_base PkgConfig::CMOCKA)
 
-set(folders base tensor backend communication core schedulers models conditioning inference coordination supervisor cli)
+set(folders base tensor backend communication core schedulers models conditioning inference bench quantize coordination supervisor cli)
 foreach(folder ${folders})
     file(GLOB files CONFIGURE_DEPENDS testing/unit/test_${folder}_*.c)
     foreach(file ${files})
@@ -76,7 +76,7 @@ endforeach()
 target_link_libraries(test_inference_weights PRIVATE dr_packing)
 
 # The worker with a kernel set that packs weights on any processor.
-add_executable(packing_worker coordination/main/darkroom_worker.c backend/cpu/emulated/packing_at_start.c)
+add_executable(packing_worker coordination/main/darkroom_worker.c testing/backends/packing_at_start.c)
 target_link_libraries(packing_worker PRIVATE dr_coordination dr_packing)
 
 file(GLOB files CONFIGURE_DEPENDS testing/e2e/test_*.c)

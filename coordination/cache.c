@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/path_text.h"

@@ -14,7 +14,7 @@
 
 #include "base/path_text.h"
 #include "base/fs.h"
-#include "inference/int8_choice.h"
+#include "quantize/choice.h"
 #include "models/digest.h"
 
 enum { PARTS = 5, NOTE = 1024 };

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/features.h"
+#include "backend/cpu/x86/features.h"
 #include "backend/cpu/peak.h"
 #include "base/line_cache.h"
 #include "base/log.h"

@@ -10,7 +10,7 @@
 #include "models/formats/safetensors.h"
 
 /* "fp8 weights with scales (tensor 'X.scale_weight')" in text; false when nothing is quantised but
- * by models/quantize.h. `whole`: a checkpoint in one file, where only tensors of its networks
+ * by quantize/copy.h. `whole`: a checkpoint in one file, where only tensors of its networks
  * count; else all do. */
 bool quantised(const struct st_header *h, bool whole, char *ret_text, size_t n);
 

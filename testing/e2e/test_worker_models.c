@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backend/cpu/emulated/packing.h"
+#include "testing/backends/packing.h"
 #include "base/alloc.h"
 #include "base/base64.h"
 #include "base/buf.h"

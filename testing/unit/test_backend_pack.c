@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "backend/pack_store.h"
-#include "backend/pack.h"
+#include "backend/cache/pack_store.h"
+#include "backend/cache/pack.h"
 #include "base/alloc.h"
 #include "base/mapguard.h"
 

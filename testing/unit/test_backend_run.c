@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "backend/cpu/features.h"
+#include "backend/cpu/x86/features.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/pool.h"
 #include "backend/vtable.h"
