@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/emulated/packing.h"
+#include "testing/backends/packing.h"
 #include "backend/cpu/emulated/sets.h"
 #include "backend/ops/int8.h"
 #include "testing/helpers/changed_model.h"
