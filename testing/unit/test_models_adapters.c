@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "testing/backends/packing.h"
-#include "backend/cpu/emulated/sets.h"
+#include "backend/cpu/x86/emulated/sets.h"
 #include "backend/ops/int8.h"
 #include "testing/helpers/changed_model.h"
 
