@@ -16,7 +16,7 @@
 static const double MOST_FLOPS = 0;
 enum { SEEDS = 6 };
 #else
-static const double MOST_FLOPS = 1e7;
+static const double MOST_FLOPS = 1e6;
 enum { SEEDS = 1 };
 #endif
 

@@ -16,7 +16,7 @@
 #if defined(__OPTIMIZE__) && !defined(DR_SANITIZED)
 static const double MOST_FLOPS = 0;
 #else
-static const double MOST_FLOPS = 1e7;
+static const double MOST_FLOPS = 1e6;
 #endif
 
 struct seen {
