@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "backend/cpu/emulated/packing.h"
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
+#include "testing/backends/packing.h"
 #include "testing/helpers/changed_model.h"
 
 static void must(int r, const struct dr_error *err)
@@ -354,35 +354,44 @@ static void some_changes(struct odd *m, struct changes *c)
     changes_difference(c, m->unet, unet_visit, "up_blocks.0.resnets.0.norm1.weight");
 }
 
+/* A stop while the parameter of these deltas, the last of the network's, is changed. */
+static void stop_before(struct odd *m, const struct weight_delta *d)
+{
+    struct dr_error err = { 0 };
+    struct changes c;
+    struct weight_variant *v;
+    some_changes(m, &c);
+    struct weight_delta stop = { .kind = &stops, .param = d->param, .strength = 1 };
+    stop.tensor[0].data = &m->stop;
+    c.list[c.n++] = &stop;
+    c.list[c.n++] = d;
+    struct variant_spec spec = spec_of(m, &c);
+    uint64_t blocks = test_blocks();
+    assert_int_equal(weight_variant_open(&spec, &v, &err), DR_ECANCELED);
+    assert_non_null(strstr(err.text, d->param));
+    assert_int_equal(test_blocks(), blocks);
+    assert_int_equal(weight_variant_open(&spec, &v, &err), DR_ECANCELED); /* from the start */
+    assert_int_equal(test_blocks(), blocks);
+    atomic_store(&m->stop, 0);
+    c.n -= 2;
+    changes_free(&c);
+}
+
 static void a_stop_leaves_the_base(void **state)
 {
     (void)state;
     static float base[N], now[N];
     struct odd m;
-    struct changes c;
-    struct dr_error err = { 0 };
-    struct weight_variant *v;
+    struct changes last = { .n = 0 };
     odd_must(&m, ODD_CPU, NULL, 2);
-    some_changes(&m, &c);
-    /* first of the last parameter that is visited */
-    struct weight_delta *d = changes_difference(&c, m.unet, unet_visit, c.list[2]->param),
-                        stop = *d;
-    stop.kind = &stops;
-    stop.tensor[0].data = &m.stop;
-    c.list[3] = c.list[2];
-    c.list[2] = &stop;
-    struct variant_spec spec = spec_of(&m, &c);
+    changes_low_rank(&last, m.unet, unet_visit, "conv_out.weight", 2);
+    changes_difference(&last, m.unet, unet_visit, "conv_out.bias");
     forward(&m, NULL, base);
-    uint64_t blocks = test_blocks();
-    assert_int_equal(weight_variant_open(&spec, &v, &err), DR_ECANCELED);
-    assert_non_null(strstr(err.text, "up_blocks.0.resnets.0.norm1.weight"));
-    assert_int_equal(test_blocks(), blocks);
-    assert_int_equal(weight_variant_open(&spec, &v, &err), DR_ECANCELED); /* from the start */
-    assert_int_equal(test_blocks(), blocks);
-    atomic_store(&m.stop, 0);
+    for (size_t i = 0; i < last.n; i++)
+        stop_before(&m, last.list[i]);
     forward(&m, NULL, now);
     assert_memory_equal(now, base, sizeof now);
-    changes_free(&c);
+    changes_free(&last);
     odd_close(&m);
 }
 
