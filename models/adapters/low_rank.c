@@ -55,9 +55,6 @@ static int apply(const struct weight_delta *d, const struct delta_target *t, str
         r = delta_product_open(&p, t, &d->tensor[LOW_RANK_DOWN], rank, err);
     for (int64_t first = 0; !r && first < t->rows; first += slab) {
         int64_t n = at_most(t->rows - first, slab);
-        r = delta_stopped(t, err);
-        if (r)
-            break;
         delta_read_rows(up, first, n, rank, left);
         r = delta_product_rows(&p, left, n, product, err);
         if (!r)

@@ -44,8 +44,8 @@ struct delta_kind {
     /* DR_EINVAL that names the tensor, what it is and what was expected; shape is the parameter's.
      * `tensor[].data` may be NULL. */
     int (*check)(const struct weight_delta *d, const struct shape *shape, struct dr_error *err);
-    /* In slabs of rows, with scratch for a slab; polls t->stop for each. The same bits for any
-     * number of threads. */
+    /* In slabs of rows, with scratch for a slab; polls t->stop for each, as products do. The same
+     * bits for any number of threads. */
     int (*apply)(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err);
 };
 
@@ -83,7 +83,7 @@ struct delta_product {
 /* delta_product_close also after a failure. */
 int delta_product_open(struct delta_product *p, const struct delta_target *t,
                        const struct weight_source *right, int64_t rank, struct dr_error *err);
-/* ret [n, cols] = left [n, rank] right; n is at most delta_slab_rows. */
+/* ret [n, cols] = left [n, rank] right; n is at most delta_slab_rows. DR_ECANCELED. */
 int delta_product_rows(struct delta_product *p, const float *left, int64_t n, float *ret,
                        struct dr_error *err);
 void delta_product_close(struct delta_product *p);
