@@ -467,6 +467,28 @@ static void a_plan_says_what_a_variant_takes(void **state)
     }
 }
 
+/* Making a variant reads and writes the backend's buffers by its calls only. */
+static void making_touches_no_buffer(void **state)
+{
+    (void)state;
+    static float pred[2][N];
+    for (int i = 0; i < 2; i++) {
+        struct odd m;
+        struct changes c;
+        struct dr_error err = { 0 };
+        struct weight_variant *v;
+        odd_must(&m, i ? ODD_GUARDED : ODD_CPU, NULL, 2);
+        some_changes(&m, &c);
+        struct variant_spec spec = spec_of(&m, &c);
+        must(weight_variant_open(&spec, &v, &err), &err);
+        forward(&m, v, pred[i]);
+        weight_variant_close(v);
+        changes_free(&c);
+        odd_close(&m);
+    }
+    assert_memory_equal(pred[0], pred[1], sizeof pred[0]);
+}
+
 /* ---- the pack ---- */
 
 static size_t read_whole(const char *path, unsigned char *dst, size_t most)
@@ -654,6 +676,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_stop_leaves_the_base),
         cmocka_unit_test(a_lack_of_memory_leaves_the_base),
         cmocka_unit_test(a_plan_says_what_a_variant_takes),
+        cmocka_unit_test(making_touches_no_buffer),
         cmocka_unit_test(the_pack_is_never_written),
         cmocka_unit_test(the_cache_finds_sets_again),
         cmocka_unit_test(without_a_budget_nothing_is_kept),
