@@ -53,7 +53,7 @@ static int level_init(struct level *l, int n, struct dr_error *err)
 {
     l->units = dr_calloc(DR_TAG_MODEL, (size_t)n, sizeof *l->units);
     if (!l->units)
-        return dr_fail(err, DR_ENOMEM, "no memory for the UNet's structure");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the UNet's structure");
     l->n = n;
     return 0;
 }
@@ -185,7 +185,7 @@ int unet_new(const struct unet_arch *arch, struct unet **ret, struct dr_error *e
         return e;
     struct unet *u = dr_calloc(DR_TAG_MODEL, 1, sizeof *u);
     if (!u)
-        return dr_fail(err, DR_ENOMEM, "no memory for the UNet's structure");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the UNet's structure");
     const struct unet_arch *a = &u->arch;
     u->arch = *arch;
     u->keeps_zero = true;
@@ -374,7 +374,7 @@ int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t 
         return dr_fail(err, DR_EINVAL, "a context of %lld tokens", (long long)tokens);
     struct unet_context *c = dr_calloc(DR_TAG_JOB, 1, sizeof *c);
     if (!c)
-        return dr_fail(err, DR_ENOMEM, "no memory for a text context");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a text context");
     c->unet = u;
     c->kv.tokens = tokens;
     c->kv.zero = u->keeps_zero && text && text_is_zero(text, tokens * u->arch.context);
