@@ -35,6 +35,7 @@ struct weight;
 struct workspace;
 struct op;
 struct pack;
+struct weight_variant;
 
 /* ---- activations ---- */
 
@@ -121,6 +122,8 @@ int weight_acquire(struct weight *w, struct dr_error *err);
 void weight_prefetch(struct weight *w);
 void weight_release(struct weight *w, bool drop);
 const struct weight_desc *weight_desc(const struct weight *w);
+/* Gives the pages of a mapped source back to the system after reading it; nothing for others. */
+void weight_source_release(const struct weight_source *s);
 
 /* ---- execution ---- */
 
@@ -132,6 +135,8 @@ struct exec {
     /* Sees every op before it runs; 1: has run it itself. NULL: nobody looks. */
     int (*watch)(struct exec *x, const struct op *op, struct dr_error *err);
     void *watcher; /* the watch's own */
+    /* Which weights the network's layers use (models/adapters/weight_variant.h); NULL: the base. */
+    const struct weight_variant *variant;
 };
 
 struct op_need {

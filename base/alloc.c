@@ -11,7 +11,7 @@
 #include "base/checked.h"
 
 enum { HEADER = 64, HUGE_FROM = 8 << 20 };
-#ifdef __SANITIZE_ADDRESS__ /* it watches the surroundings of the C library's blocks */
+#ifdef DR_SANITIZED /* the address sanitizer watches what lies around a block of the C library */
 static const size_t LARGE_FROM = SIZE_MAX;
 #else
 static const size_t LARGE_FROM = 1 << 20;
