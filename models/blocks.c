@@ -40,7 +40,8 @@ static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_e
     return op_run(x, op, err);
 }
 
-/* run, and the moments of its result in new memory, if they are wanted and to be had. */
+/* run; if requested and supported by the kernel, also the statistics of its output, in new memory.
+ */
 static int run_giving(struct exec *x, const struct layer *l, struct op *op, struct act *moments,
                       struct dr_error *err)
 {
