@@ -25,7 +25,7 @@ RULES = [(re.compile(pattern.replace(" ", r"\s+")), better) for pattern, better 
     (r"\b[Ll]ets? (?:it |them )?be\b(?! \w+ed)|\bare let be\b|\bis let be\b", "leaves alone"),
     (r"\b[Ww]ho (?:asks|asked|reads|calls|is done|clears|holds|wants)\b", "the caller, the reader, code that ..."),
     (r"\b[Ss]pots?\b", "output tile; place"),
-    (r"\bhalf-(?:made|filled)\b", "partially initialised"),
+    (r"\bhalf[- ](?:made|filled)\b", "partially initialised"),
     (r"\b[Ss]often(?:s|ed)?\b", "online softmax update"),
     (r"\balike\b", "equal, in the same way"),
     (r"\blitter\b", "stale file"),
