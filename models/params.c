@@ -162,7 +162,8 @@ static uint64_t mix(uint64_t sum, const char *bytes, size_t n)
     return sum;
 }
 
-/* What be will make of a layer whose parameters are bound: their types have a say. */
+/* The packed form that `be` makes of a layer whose parameters are bound: it depends on their types.
+ */
 static struct weight_bytes made_bytes(struct backend *be, const struct layer *l)
 {
     struct weight_desc d = l->desc;
