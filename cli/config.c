@@ -178,7 +178,7 @@ int config_parse(const char *text, size_t n, const char *name, struct config *re
     if (n > CONFIG_MAX_BYTES)
         return dr_fail(err, DR_ELIMIT, "%s: %zu bytes, at most %d accepted", name, n,
                        CONFIG_MAX_BYTES);
-    int code = utf8_check(text, n, name, err);
+    int code = dr_check_utf8(text, n, name, err);
     if (code)
         return code;
     yaml_parser_t parser;

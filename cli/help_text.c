@@ -71,7 +71,8 @@ static const struct {
 
 static const char other[] = "Other";
 
-const char *help_group(const struct option_info *o)
+/* The heading of an option of generate; "Other" where it has none. */
+static const char *group_of(const struct option_info *o)
 {
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
         if (word_in(groups[i].names, o->name))
@@ -166,7 +167,7 @@ static int put_group(struct buf *out, const char *heading, const struct option_i
     bool any = false;
     int r = 0;
     for (int i = 0; !r && i < n; i++) {
-        if (strcmp(help_group(&options[i]), heading) != 0)
+        if (strcmp(group_of(&options[i]), heading) != 0)
             continue;
         if (!any)
             r = buf_printf(out, "\n%s:\n", heading);

@@ -306,9 +306,3 @@ int inspect_model_in(const struct model_root *root, const char *path,
         *ret = o;
     return r;
 }
-
-int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
-                  struct dr_error *err)
-{
-    return inspect_model_in(NULL, path, digest, ret, err);
-}

@@ -16,7 +16,8 @@ enum { NAMED_IN_ERROR = 4 };
 
 /* ---- opening ---- */
 
-int checkpoint_stopped(const struct checkpoint *c, struct dr_error *err)
+/* DR_ECANCELED when the opening is to end. */
+static int stopped(const struct checkpoint *c, struct dr_error *err)
 {
     return c->stop && atomic_load(c->stop)
                ? dr_fail(err, DR_ECANCELED, "%s: opening it was stopped", c->path)
@@ -44,7 +45,7 @@ static int open_weights(struct checkpoint *c, const char *name, struct safetenso
 int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetensors **ret,
                         struct dr_error *err)
 {
-    int r = checkpoint_stopped(c, err);
+    int r = stopped(c, err);
     if (r)
         return r;
     if (c->n_files == CHECKPOINT_FILES)
@@ -156,11 +157,6 @@ int checkpoint_open_in(const struct model_root *root, const char *path, const at
     return r ? r : checkpoint_open_files(model, stop, ret, err);
 }
 
-int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err)
-{
-    return checkpoint_open_in(NULL, path, NULL, ret, err);
-}
-
 void checkpoint_close(struct checkpoint *c)
 {
     if (!c)
@@ -252,11 +248,6 @@ const json_t *checkpoint_scheduler_config(const struct checkpoint *c)
     return c->scheduler;
 }
 
-bool checkpoint_has_tokenizer(const struct checkpoint *c, int which)
-{
-    return c->tokenizer[which != 0];
-}
-
 int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int *stop,
                          struct tok **ret, struct dr_error *err)
 {
@@ -314,20 +305,6 @@ int checkpoint_check(const struct checkpoint *c, struct dr_error *err)
     for (size_t i = 0; !r && i < c->n_files; i++)
         r = st_check(c->files[i], err);
     return r;
-}
-
-bool checkpoint_find(const struct checkpoint *c, enum component component, const char *name,
-                     struct weight_source *ret)
-{
-    if (component >= COMPONENT_COUNT)
-        return false;
-    const struct tensor_entry *e = tensor_table_find(&c->tables[component], name);
-    if (!e)
-        return false;
-    *ret = e->src;
-    if (e->transpose && !e->copy)
-        ret->data = NULL;
-    return true;
 }
 
 /* ---- loading ---- */

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "schedulers/scheduler_impl.h"
+#include "schedulers/names.h"
 
 static const char FILE_NAME[] = "scheduler_config.json";
 enum { MAX_BYTES = 256 << 10 };

@@ -21,7 +21,7 @@
 #include "base/members.h"
 #include "base/nearest.h"
 #include "schedulers/noise_table.h"
-#include "schedulers/scheduler_factory.h"
+#include "schedulers/names.h"
 #include "schedulers/scheduler_impl.h"
 
 static const double KARRAS_RHO = 7;

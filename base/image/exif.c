@@ -61,7 +61,7 @@ int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_
     size_t n = strlen(comment), note_bytes = note ? sizeof maker + strlen(note) : 0;
     if (n > UINT32_MAX / 8 || note_bytes > UINT32_MAX / 8)
         return dr_fail(err, DR_ELIMIT, "the picture's metadata is too long");
-    int r = utf8_check(comment, n, "comment", err);
+    int r = dr_check_utf8(comment, n, "comment", err);
     if (r)
         return r;
     uint32_t c, units = 0;

@@ -293,7 +293,7 @@ static int prepare_texts(struct coder *c, const struct img_encode_options *o, st
         if (!key || key > KEY_MAX)
             return dr_fail(err, DR_EINVAL, "png: text key '%.80s' of %zu bytes, expected 1 to 79",
                            t->key, key);
-        int r = utf8_check(t->value, strlen(t->value), t->key, err);
+        int r = dr_check_utf8(t->value, strlen(t->value), t->key, err);
         if (!r && to_latin(t->value, &c->latin[i]))
             r = dr_fail(err, DR_ENOMEM, "png: no memory for its text");
         if (r)

@@ -54,14 +54,6 @@ struct tok_info tok_info(const struct tok *tok)
     return tok->info;
 }
 
-const char *tok_spelling(const struct tok *tok, int32_t id)
-{
-    for (int32_t i = 0; i < tok->added.n; i++)
-        if (tok->added.tokens[i].id == id)
-            return tok->added.tokens[i].content;
-    return bpe_spelling(&tok->bpe, id);
-}
-
 int tok_complete(struct tok *tok, const char *bos, const char *eos, const char *unk,
                  const char *pad, const struct added_spec *specs, size_t n, struct dr_error *err)
 {
@@ -221,7 +213,7 @@ int tok_encode(const struct tok *tok, const char *text, size_t len, int32_t **re
     if (len > TOK_MAX_TEXT)
         return dr_fail(err, DR_ELIMIT, "a text of %zu bytes, at most %d expected", len,
                        TOK_MAX_TEXT);
-    int r = utf8_check(text, len, "text", err);
+    int r = dr_check_utf8(text, len, "text", err);
     if (r)
         return r;
     struct job job = { .tok = tok };

@@ -11,6 +11,7 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
 #include "testing/helpers/odd_model.h"
+#include "testing/helpers/base_files.h"
 
 enum { H = 6, W = 8, C = 4, N = C * H * W, CONTEXTS = 3 };
 

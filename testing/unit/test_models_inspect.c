@@ -9,6 +9,8 @@
 #include "models/inspect.h"
 #include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/test.h"
+#include "testing/helpers/base_files.h"
+#include "testing/helpers/model_access.h"
 
 static const char *temporary(const char *name)
 {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "models/vae_manager.h"
+#include "testing/helpers/model_access.h"
 
 static const struct unet_arch sdxl_unet = {
     .in_channels = 4,
