@@ -59,7 +59,7 @@ size_t utf8_valid_prefix(const char *s, size_t n)
     return i;
 }
 
-/* Whether a terminal would do something else with it than show it. */
+/* Whether a terminal would act on it instead of showing it. */
 static bool commands(uint32_t c)
 {
     return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x61c || c == 0x200e || c == 0x200f ||

@@ -15,9 +15,9 @@ size_t utf8_encode(uint32_t scalar, char dst[4]);
 /* Bytes of the longest valid prefix: n when all are. */
 size_t utf8_valid_prefix(const char *s, size_t n);
 
-/* Text for a terminal or a log, so that it obeys nothing in it: control characters (C0, DEL, C1),
- * line and paragraph separators, and what turns the direction of writing become escapes, as do
- * bytes that are no UTF-8. */
+/* Text made harmless for a terminal or a log: control characters (C0, DEL, C1), line and paragraph
+ * separators, and what turns the direction of writing become escapes, as do bytes that are no
+ * UTF-8. */
 enum utf8_shown {
     UTF8_LINE,   /* one line of text: \n, \x1b, \u202e */
     UTF8_LINES,  /* the same, but line feeds and tabs stay */

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/check_data.h"
+#include "backend/check/check_data.h"
 #include "backend/ops/int8.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
