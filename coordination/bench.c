@@ -246,12 +246,9 @@ static int count_cases(struct bench *b, struct dr_error *err)
             names[n++] = name;
             b->total += wanted(b, &groups[g], name);
         }
-    char hint[80] = "";
-    const char *near = dr_nearest(b->only, names, n);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
     return b->total ? 0
-                    : dr_fail_field(err, DR_EINVAL, "only", b->only,
-                                    "a case of `darkroom help cases`", near ? hint : NULL);
+                    : dr_fail_nearest(err, DR_EINVAL, "only", b->only,
+                                      "a case of `darkroom help cases`", names, n);
 }
 
 static int run_case(struct bench *b, const struct group *g, int i, struct dr_error *err)

@@ -179,16 +179,14 @@ int sched_lookup(const char *field, const char *name, const struct sched_info **
     }
     const char *names[MAX_NAMES];
     const struct sched_info *owners[MAX_NAMES];
-    char expected[200], hint[96] = "";
     size_t n = spellings(names, owners);
-    const char *near = dr_nearest(name, names, n);
-    for (size_t i = 0; near && i < n; i++) {
-        if (names[i] == near)
-            snprintf(hint, sizeof hint, "nearest: %s", owners[i]->name);
-    }
-    size_t used = (size_t)snprintf(expected, sizeof expected, "one of");
-    for (size_t i = 0; i < COUNT && used < sizeof expected; i++)
-        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s %s", i ? "," : "",
-                                 all[i]->name);
-    return dr_fail_field(err, DR_EINVAL, field, name, expected, near ? hint : NULL);
+    const char *near = dr_nearest(name, names, n), *canonical[COUNT];
+    for (size_t i = 0; near && i < n; i++)
+        if (names[i] == near) {
+            near = owners[i]->name;
+            break;
+        }
+    for (size_t i = 0; i < COUNT; i++)
+        canonical[i] = all[i]->name;
+    return dr_fail_choice_near(err, DR_EINVAL, field, name, canonical, COUNT, near);
 }

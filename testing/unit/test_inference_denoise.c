@@ -122,7 +122,7 @@ static bool step_alone(struct fixture *f, struct denoise *d)
     for (int i = 0; i < n; i++)
         if (unet_forward(denoise_unet(d), &x, rows + i, 1, H, W, &err))
             fail_msg("%s", err.text);
-    if (denoise_feed(d, &err))
+    if (denoise_combine(d, &err) || denoise_advance(d, &err))
         fail_msg("%s", err.text);
     return true;
 }
@@ -187,7 +187,6 @@ static void pictures_share_forwards_without_a_trace(void **state)
             stepped = step(&f, b);
             steps++;
         } while (stepped);
-        assert_int_equal(batch_pictures(b), 0);
         assert_int_equal(steps - 1, 10); /* heun: from step 3 on, 7 evaluations */
         for (int i = 0; i < PICTURES - 1; i++)
             must_equal(d[i], alone[i], w[i].sampler);
@@ -225,7 +224,6 @@ static void only_the_picture_that_fails_leaves(void **state)
     assert_non_null(strstr(err.text, "not finite at evaluation 1"));
     assert_ptr_equal(failed, d[0]);
     assert_int_equal(stepped, 0);
-    assert_int_equal(batch_pictures(b), 1);
     while (step(&f, b)) {}
     must_equal(d[1], alone, "the other one");
     /* a cancelled step leaves everything where it was */

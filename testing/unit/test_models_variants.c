@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #include "testing/backends/packing.h"
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "testing/helpers/changed_model.h"
 
 static void must(int r, const struct dr_error *err)
