@@ -309,7 +309,7 @@ int checkpoint_check(const struct checkpoint *c, struct dr_error *err)
 
 /* ---- loading ---- */
 
-struct loading {
+struct binding {
     struct checkpoint *c;
     struct tensor_table *table;
     struct dr_error *err;
@@ -318,7 +318,7 @@ struct loading {
     bool encoder, decoder; /* VAE: which halves were asked for */
 };
 
-static void note_bad(struct loading *l, const char *name, const char *what)
+static void note_bad(struct binding *l, const char *name, const char *what)
 {
     size_t used = strlen(l->names);
     if (l->bad++ < NAMED_IN_ERROR)
@@ -359,7 +359,7 @@ static int transpose(struct tensor_entry *e, struct dr_error *err)
 }
 
 /* Finds the scales of an I8 weight. What is wrong with them goes to what, "" if nothing is. */
-static void load_scales(const struct loading *l, struct tensor_entry *e, char *what, size_t n)
+static void load_scales(const struct binding *l, struct tensor_entry *e, char *what, size_t n)
 {
     char name[PARAM_NAME], got[120];
     snprintf(name, sizeof name, "%s_scale", e->name);
@@ -392,7 +392,7 @@ static void load_scales(const struct loading *l, struct tensor_entry *e, char *w
 
 static int load_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
 {
-    struct loading *l = ctx;
+    struct binding *l = ctx;
     char got[120], wanted[120], what[280];
     struct tensor_entry *e = tensor_table_find(l->table, name);
     l->encoder |= !strncmp(name, "encoder.", 8);
@@ -441,7 +441,7 @@ static int mark_layer(void *ctx, struct layer *l, const char *name)
 }
 
 /* A VAE made without one of its halves leaves that half's tensors alone, which is no news. */
-static bool expected_unused(const struct loading *l, const char *name)
+static bool expected_unused(const struct binding *l, const char *name)
 {
     if (l->table->component != COMPONENT_VAE)
         return false;
@@ -450,7 +450,7 @@ static bool expected_unused(const struct loading *l, const char *name)
     return (of_encoder && !l->encoder) || (of_decoder && !l->decoder);
 }
 
-static int warn_unused(struct loading *l)
+static int warn_unused(struct binding *l)
 {
     struct name_group unused = { 0 };
     for (size_t i = 0; i < l->table->n; i++) {
@@ -466,7 +466,7 @@ int checkpoint_load(struct checkpoint *c, enum component component, void *networ
 {
     if (!checkpoint_has(c, component))
         return dr_fail(err, DR_EINVAL, "%s: has no %s", c->path, component_name(component));
-    struct loading l = { .c = c, .table = &c->tables[component], .err = err };
+    struct binding l = { .c = c, .table = &c->tables[component], .err = err };
     for (size_t i = 0; i < l.table->n; i++)
         l.table->entries[i].used = false;
     struct visitor v = { .param = load_param, .layer = mark_layer, .ctx = &l };

@@ -20,7 +20,7 @@ struct verb_info {
 
 static const struct verb_info verbs[VERB_COUNT] = {
 #define VERB(name, mode, spellings) [VERB_##name] = { #name, VERB_##mode, spellings },
-#include "core/communication/verbs.def"
+#include "core/communication/message_verbs.def"
 #undef VERB
 };
 

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "models/checkpoint_impl.h"
-#include "models/inspect.h"
+#include "models/inspect_model.h"
 #include "models/tokenizers/clip_internal.h"
 
 int st_open(const char *path, struct safetensors *ret, struct dr_error *err)

@@ -6,7 +6,7 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
-#include "models/inspect.h"
+#include "models/inspect_model.h"
 #include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/test.h"
 #include "testing/helpers/base_files.h"

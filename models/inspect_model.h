@@ -1,4 +1,4 @@
-/* inspect.h - what a model file is, as JSON for people and programs.
+/* inspect_model.h - what a model file is, as JSON for people and programs.
  *
  * Of a checkpoint (file or folder):
  *     {"path", "kind", "description", "layout": "single"|"diffusers", "size", "default_size",
@@ -8,8 +8,8 @@
  * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
  * parameters, dtypes, metadata, sha256.
  */
-#ifndef DR_MODELS_INSPECT_H
-#define DR_MODELS_INSPECT_H
+#ifndef DR_MODELS_INSPECT_MODEL_H
+#define DR_MODELS_INSPECT_MODEL_H
 
 #include <jansson.h>
 

@@ -1,5 +1,5 @@
-/* inspect.c - see inspect.h. */
-#include "models/inspect.h"
+/* inspect_model.c - see inspect_model.h. */
+#include "models/inspect_model.h"
 
 #include <string.h>
 
