@@ -118,25 +118,6 @@ int visit_layer(const struct visitor *v, struct layer *l, const char *name)
 
 /* ---- visitors ---- */
 
-static int count_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
-{
-    (void)p;
-    (void)name;
-    int64_t *total = ctx;
-    int64_t n;
-    if (!shape_count(shape, &n) || !dr_add_i64(*total, n, total))
-        return DR_ELIMIT;
-    return 0;
-}
-
-int64_t params_count(void *network, visit_fn visit)
-{
-    int64_t total = 0;
-    struct visitor v = { .param = count_param, .ctx = &total };
-    int r = visit(network, &v);
-    return r ? r : total;
-}
-
 /* The layer's blob in a pack. */
 static int blob_name(char dst[PACK_NAME], const char *prefix, const char *layer,
                      struct dr_error *err)

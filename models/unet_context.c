@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "models/adapters/weight_variant.h"
-#include "models/embedding.h"
+#include "models/timestep_embedding.h"
 
 static int64_t context_floats(const struct unet_trunk *t, int64_t tokens)
 {

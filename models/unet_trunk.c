@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
-#include "models/embedding.h"
+#include "models/timestep_embedding.h"
 
 /* ---- construction ---- */
 

@@ -269,11 +269,6 @@ void sched_free(struct sched *s)
     dr_free(s);
 }
 
-const struct sched_config *sched_config_of(const struct sched *s)
-{
-    return &s->config;
-}
-
 /* sqrt(sigma^2 + 1) in float32, as the model's input is scaled. */
 static float input_scale(float sigma)
 {

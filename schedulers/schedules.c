@@ -21,7 +21,7 @@
 #include "base/members.h"
 #include "base/nearest.h"
 #include "schedulers/noise_table.h"
-#include "schedulers/scheduler_factory.h"
+#include "schedulers/names.h"
 #include "schedulers/scheduler_impl.h"
 
 static const double KARRAS_RHO = 7;
@@ -197,17 +197,9 @@ int schedule_lookup(const char *field, const char *name, const struct schedule_i
         return 0;
     }
     const char *names[COUNT];
-    char expected[160], hint[96];
-    size_t used = (size_t)snprintf(expected, sizeof expected, "one of");
-    for (size_t i = 0; i < COUNT; i++) {
+    for (size_t i = 0; i < COUNT; i++)
         names[i] = all[i]->name;
-        if (used < sizeof expected)
-            used += (size_t)snprintf(expected + used, sizeof expected - used, "%s %s", i ? "," : "",
-                                     names[i]);
-    }
-    const char *near = dr_nearest(name, names, COUNT);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-    return dr_fail_field(err, DR_EINVAL, field, name, expected, near ? hint : NULL);
+    return dr_fail_choice(err, DR_EINVAL, field, name, names, COUNT);
 }
 
 bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sched_info *sampler)

@@ -716,14 +716,14 @@ static void a_pack_mended_meanwhile_stays(void **state)
     while (write(log[1], line, sizeof line) > 0) {}
     assert_int_equal(fcntl(log[1], F_SETFL, 0), 0);
     dr_log_set_level(DR_LOG_WARN);
-    dr_log_to(log[1]);
+    int saved = test_stderr_to(log[1]);
     assert_int_equal(pthread_create(&b.thread, NULL, start_one, &b), 0);
     usleep(500000);
     assert_int_equal(rename(whole, path), 0);
     atomic_store(&b.start.stop, 1); /* or it would make one of its own */
     assert_true(read(log[0], line, sizeof line) > 0);
     pthread_join(b.thread, NULL);
-    dr_log_to(2);
+    test_stderr_back(saved);
     close(log[0]);
     close(log[1]);
     assert_int_equal(b.r, DR_ECANCELED);

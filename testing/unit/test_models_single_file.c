@@ -13,6 +13,7 @@
 #include "models/vae.h"
 #include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/test.h"
+#include "testing/helpers/model_access.h"
 
 static const char *temporary(const char *name)
 {
