@@ -103,7 +103,7 @@ int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_
     if (n > UINT32_MAX / 8 || note_bytes > UINT32_MAX / 8)
         return dr_fail(err, DR_ELIMIT, "the picture's metadata is too long");
     struct buf text;
-    int r = utf8_check(comment, n, "comment", err);
+    int r = dr_check_utf8(comment, n, "comment", err);
     if (r)
         return r;
     buf_init(&text, DR_TAG_IMAGE, 0);
@@ -123,7 +123,7 @@ int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_
 }
 
 /* A TIFF block being read. */
-struct block {
+struct exif_block {
     const uint8_t *bytes;
     size_t n;
     bool little;
@@ -131,7 +131,7 @@ struct block {
 
 /* The entry of `tag` in the directory at `at`; NULL when absent. *ret_code is DR_EFORMAT for a
  * damaged one. */
-static const uint8_t *find_entry(const struct block *b, size_t at, uint32_t tag, int *ret_code)
+static const uint8_t *find_entry(const struct exif_block *b, size_t at, uint32_t tag, int *ret_code)
 {
     *ret_code = DR_EFORMAT;
     if (at > b->n || b->n - at < 2)
@@ -173,10 +173,10 @@ static int append_utf16(const uint8_t *s, size_t n, bool little, struct buf *dst
 }
 
 /* The bytes of an UNDEFINED entry of the second directory. */
-static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct block *b,
+static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct exif_block *b,
                       const uint8_t **ret, size_t *ret_len)
 {
-    *b = (struct block){ bytes, n, false };
+    *b = (struct exif_block){ bytes, n, false };
     if (n < 8)
         return DR_EFORMAT;
     b->little = b->bytes[0] == 'I';
@@ -198,7 +198,7 @@ static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct block *b
 
 int exif_comment(const void *bytes, size_t n, struct buf *dst)
 {
-    struct block b;
+    struct exif_block b;
     const uint8_t *text;
     size_t len;
     int r = find_bytes(bytes, n, TAG_USER_COMMENT, &b, &text, &len);
@@ -216,7 +216,7 @@ int exif_comment(const void *bytes, size_t n, struct buf *dst)
 
 static int add_note(const void *bytes, size_t n, struct img_texts *texts)
 {
-    struct block b;
+    struct exif_block b;
     const uint8_t *note;
     size_t len;
     struct buf text;

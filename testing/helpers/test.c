@@ -241,6 +241,20 @@ const char *test_dir(void)
     return dir;
 }
 
+int test_stderr_to(int fd)
+{
+    int saved = dup(STDERR_FILENO);
+    if (saved < 0 || dup2(fd, STDERR_FILENO) < 0)
+        fail_msg("cannot redirect stderr");
+    return saved;
+}
+
+void test_stderr_back(int saved)
+{
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+}
+
 double test_rel_l2(const float *a, const float *b, size_t n)
 {
     double diff = 0, ref = 0;

@@ -42,6 +42,10 @@ const char *test_source(const char *relative);
  * process. */
 const char *test_dir(void);
 
+/* Writes to stderr go to this descriptor, and to where they went before with the returned one. */
+int test_stderr_to(int fd);
+void test_stderr_back(int saved);
+
 /* Relative L2 distance |a - b| / |b| (|a| if b is 0), in double. */
 double test_rel_l2(const float *a, const float *b, size_t n);
 

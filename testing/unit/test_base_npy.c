@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/npy.h"
+#include "testing/helpers/base_files.h"
 
 static const char *file_path(void)
 {
