@@ -132,7 +132,7 @@ set_tests_properties(lint.doc_tables PROPERTIES TIMEOUT 60 LABELS lint ENVIRONME
 
 # Tools of `make check-fullsize`, which is no test: it needs a checkpoint of 7 GB.
 add_executable(compare_stages testing/fullsize/compare_stages.c)
-target_link_libraries(compare_stages PRIVATE dr_base)
+target_link_libraries(compare_stages PRIVATE dr_testing)
 add_executable(unet_fraction testing/fullsize/unet_fraction.c)
 target_link_libraries(unet_fraction PRIVATE dr_coordination)
 add_executable(fast_error testing/fullsize/fast_error.c)

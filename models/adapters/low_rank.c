@@ -50,7 +50,7 @@ static int apply(const struct weight_delta *d, const struct delta_target *t, str
     float *left = dr_malloc(DR_TAG_WEIGHTS, (size_t)(slab * rank) * sizeof *left);
     float *product = dr_malloc(DR_TAG_WEIGHTS, (size_t)(slab * t->cols) * sizeof *product);
     struct delta_product p = { .rank = 0 };
-    int r = left && product ? 0 : dr_fail(err, DR_ENOMEM, "no memory for rows of %s", d->param);
+    int r = left && product ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
     if (!r)
         r = delta_product_open(&p, t, &d->tensor[LOW_RANK_DOWN], rank, err);
     for (int64_t first = 0; !r && first < t->rows; first += slab) {
