@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "backend/ops/int8.h"
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 #include "base/checked.h"
@@ -154,6 +154,11 @@ static void advise_source(const struct weight_source *s, int advice)
         advise_range(s->data, (size_t)count * dtype_size(s->dtype), advice);
 }
 
+void weight_source_release(const struct weight_source *s)
+{
+    advise_source(s, MADV_DONTNEED);
+}
+
 /* Into the pack, or from it. */
 static int make_in_pack(struct weight *w, struct pack *pack, const char *name, size_t bytes,
                         struct dr_error *err)
@@ -175,7 +180,7 @@ static int make(struct weight *w, struct pack *pack, const char *name, struct dr
 {
     size_t bytes = w->bytes.vectors + w->bytes.packed;
     int r = 0;
-    if (!bytes || backend_is_plan(w->be) || (pack && pack_private_bytes(pack)))
+    if (!bytes || backend_is_plan(w->be))
         return 0;
     if (pack) {
         r = make_in_pack(w, pack, name, bytes, err);

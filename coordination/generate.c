@@ -12,7 +12,7 @@
 #include "inference/sdxl_worker.h"
 #include "schedulers/scheduler_factory.h"
 
-/* For the answer, and at once for who listens: all there is to warn of is known before a step. */
+/* Adds a warning to the answer and sends it as progress: all are known before the first step. */
 static void tell_warning(struct generation *g, const char *text)
 {
     if (request_flag(&g->request, FIELD_stream))
@@ -36,8 +36,8 @@ static void generation_release(struct generation *g)
     json_decref(g->warnings);
 }
 
-/* Files of the request lie inside the roots, its pictures and stages go where a folder can be, and
- * what it loads are arrays. */
+/* Checks that files of the request are inside the roots, that its output folders can exist, and
+ * that stages to load are arrays. */
 static int check_paths(const struct generation *g, struct dr_error *err)
 {
     static const enum field_id fields[] = { FIELD_save_path, FIELD_dump_stages };
@@ -77,7 +77,7 @@ static int plan(struct generation *g, const struct job_events *events, struct dr
     return job_plan(g->pipeline, &g->job, &budget, events, &g->plan, err);
 }
 
-/* Facts for the line of the job's end, while the pipeline is there for certain. */
+/* Fields for the log line of the job's end, taken while the pipeline is open for certain. */
 static void log_job(struct generation *g)
 {
     struct dr_log_fields *f = &g->worker->log;
@@ -198,7 +198,7 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
 }
 
 /* A bad request is this verb's normal answer, not its failure: all mistakes in the form of fields,
- * else the first of what generate would refuse. */
+ * else the first error that generate would report. */
 int engine_validate(void *engine, struct worker_job *worker, json_t **ret_data,
                     struct dr_error *err)
 {

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "inference/pipeline_weights.h"
 #include "models/clip_text.h"
 #include "models/tokenizers/clip_tokenizer.h"

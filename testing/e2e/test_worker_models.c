@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backend/cpu/emulated/packing.h"
+#include "testing/backends/packing.h"
 #include "base/alloc.h"
 #include "base/base64.h"
 #include "base/buf.h"
@@ -23,7 +23,7 @@ enum { BYTES = 3 * 64 * 48 };
 struct drawn {
     unsigned char pixels[BYTES];
     char digest[80];
-    bool warned; /* of packed weights that are made again */
+    bool warned; /* of packed weights that are rebuilt */
 };
 
 static void run(const char *command)
@@ -81,6 +81,19 @@ static void draw(struct host *h, const char *model, struct drawn *ret)
     take_drawn(h, ret);
 }
 
+/* A change of the model's files that changes pictures. */
+static const char other_noise[] = "sed -i 's/\"beta_end\": [0-9.]*/\"beta_end\": 0.02/' "
+                                  "model/scheduler/scheduler_config.json";
+
+/* The picture after such a change: other pixels, and another digest in the receipt. */
+static void draw_another(struct host *h, const char *model, const struct drawn *before,
+                         struct drawn *ret)
+{
+    draw(h, model, ret);
+    assert_string_not_equal(ret->digest, before->digest);
+    assert_memory_not_equal(ret->pixels, before->pixels, BYTES);
+}
+
 /* The digest that is in a receipt is that of the files as they are. */
 static void must_be_digest(struct host *h, const char *model, const struct drawn *d)
 {
@@ -132,11 +145,8 @@ static void each_file_edited(void **state)
         first = now;
     }
     /* and one whose change is seen: other files drawn, other receipt */
-    run("sed -i 's/\"beta_end\": [0-9.]*/\"beta_end\": 0.02/' "
-        "model/scheduler/scheduler_config.json");
-    draw(&h, model, &now);
-    assert_string_not_equal(now.digest, first.digest);
-    assert_memory_not_equal(now.pixels, first.pixels, BYTES);
+    run(other_noise);
+    draw_another(&h, model, &first, &now);
     assert_int_equal(host_end(&h), 0);
 }
 
@@ -186,9 +196,7 @@ static void what_is_swapped_is_seen(void **state)
     draw(&h, model, &first);
     must_be_digest(&h, model, &first);
     run("ln -sfn ../vae2 model/vae");
-    draw(&h, model, &now);
-    assert_string_not_equal(now.digest, first.digest);
-    assert_memory_not_equal(now.pixels, first.pixels, BYTES);
+    draw_another(&h, model, &first, &now);
     must_be_digest(&h, model, &now);
     run("cp vae1/*.safetensors new && mv new vae2/diffusion_pytorch_model.safetensors");
     draw(&h, model, &now);
@@ -209,17 +217,83 @@ static void an_edit_after_loading(void **state)
     host_say_json(&h, json_pack("{s:s,s:s,s:{s:s,s:s}}", "type", "load_model", "request_id", "l",
                                 "data", "model", model, "kernels", "scalar"));
     json_decref(host_answer(&h, "l"));
-    run("sed -i 's/\"beta_end\": [0-9.]*/\"beta_end\": 0.02/' "
-        "model/scheduler/scheduler_config.json");
-    draw(&h, model, &now);
-    assert_string_not_equal(now.digest, first.digest);
-    assert_memory_not_equal(now.pixels, first.pixels, BYTES);
+    run(other_noise);
+    draw_another(&h, model, &first, &now);
     must_be_digest(&h, model, &now);
     /* what is no part of the model changes nothing */
     run("echo x >model/README.md; ln -s /nowhere model/dangling; mkfifo model/unet/pipe");
     first = now;
     draw(&h, model, &now);
     assert_string_equal(now.digest, first.digest);
+    assert_int_equal(host_end(&h), 0);
+}
+
+/* ---- several models ---- */
+
+/* A figure of the plan of a picture; 0 FLOPs of the text stage mean that the model is still loaded:
+ * it remembers the prompt. */
+static double planned(struct host *h, const char *model, const char *figure)
+{
+    host_say_json(h, json_pack("{s:s,s:s,s:{s:s,s:s,s:s,s:i,s:i,s:i}}", "type", "plan",
+                               "request_id", "p", "data", "model", model, "prompt", "x", "kernels",
+                               "scalar", "width", 64, "height", 48, "steps", 1));
+    json_t *event = host_answer(h, "p");
+    const json_t *data = json_object_get(event, "data");
+    const json_t *text = json_array_get(json_object_get(data, "stages"), 0);
+    const json_t *value = json_object_get(strcmp(figure, "flops") ? data : text, figure);
+    if (!json_is_number(value))
+        fail_msg("%s", host_text(event, "error"));
+    double number = json_number_value(value);
+    json_decref(event);
+    return number;
+}
+
+static void unload(struct host *h)
+{
+    host_say(h, "{\"type\":\"unload_model\",\"request_id\":\"u\"}\n");
+    json_decref(host_answer(h, "u"));
+}
+
+/* As long as there is memory each model is loaded once; else the one that is not used makes room,
+ * and no job is refused for it. */
+static void two_models_in_turn(void **state)
+{
+    (void)state;
+    static struct drawn first[2], now;
+    struct host h;
+    char models[2][DR_PATH_MAX], limit[40];
+    double least = 0;
+    snprintf(models[0], sizeof models[0], "%s", copy_model());
+    run("cp -r model other");
+    snprintf(models[1], sizeof models[1], "%.*sother", (int)(strlen(models[0]) - strlen("model")),
+             models[0]);
+    run(other_noise); /* of the first */
+    host_begin(&h, NULL, NULL);
+    for (int i = 0; i < 2; i++) {
+        assert_true(planned(&h, models[i], "flops") > 0);
+        draw(&h, models[i], &first[i]);
+    }
+    assert_memory_not_equal(first[0].pixels, first[1].pixels, BYTES);
+    for (int i = 0; i < 4; i++) {
+        assert_true(planned(&h, models[i % 2], "flops") == 0);
+        draw(&h, models[i % 2], &now);
+        assert_memory_equal(now.pixels, first[i % 2].pixels, BYTES);
+        double peak = planned(&h, models[i % 2], "peak_bytes");
+        least = peak > least ? peak : least;
+    }
+    unload(&h);
+    for (int i = 0; i < 2; i++)
+        assert_true(planned(&h, models[i], "flops") > 0);
+    assert_int_equal(host_end(&h), 0);
+
+    snprintf(limit, sizeof limit, "%.0f", least + 1.5e6); /* a model alone holds more than that */
+    host_begin(&h, "--memory-limit", limit);
+    for (int i = 0; i < 4; i++) {
+        draw(&h, models[i % 2], &now);
+        assert_memory_equal(now.pixels, first[i % 2].pixels, BYTES);
+        assert_true(planned(&h, models[i % 2], "flops") == 0);
+        assert_true(planned(&h, models[!(i % 2)], "flops") > 0);
+    }
     assert_int_equal(host_end(&h), 0);
 }
 
@@ -382,6 +456,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(each_file_deleted_and_put_back),
     cmocka_unit_test(what_is_swapped_is_seen),
     cmocka_unit_test(an_edit_after_loading),
+    cmocka_unit_test(two_models_in_turn),
     cmocka_unit_test(links_stay_in_the_folder_of_models),
     cmocka_unit_test(no_copy_goes_into_the_model),
     cmocka_unit_test(a_pack_that_changes_is_not_drawn_with),
