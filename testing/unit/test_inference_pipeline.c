@@ -213,10 +213,8 @@ static int open_scenario(void *ctx, struct dr_error *err)
 {
     struct pipeline *p;
     int r = pipeline_open(test_source("testing/golden/odd/model"), ctx, NULL, &p, err);
-    if (r)
-        return r;
-    r = pipeline_load(p, NULL, err);
-    pipeline_unref(p);
+    if (!r)
+        pipeline_unref(p);
     return r;
 }
 
