@@ -245,5 +245,7 @@ struct plan_totals {
 };
 struct plan_totals backend_plan_totals(const struct backend *plan);
 void backend_plan_reset(struct backend *plan);
+/* Whether weights prepared on it from now on count as lying in a pack; at first not. */
+void backend_plan_packs(struct backend *plan, bool packs);
 
 #endif

@@ -180,7 +180,7 @@ static int make(struct weight *w, struct pack *pack, const char *name, struct dr
 {
     size_t bytes = w->bytes.vectors + w->bytes.packed;
     int r = 0;
-    if (!bytes || backend_is_plan(w->be) || (pack && pack_private_bytes(pack)))
+    if (!bytes || backend_is_plan(w->be))
         return 0;
     if (pack) {
         r = make_in_pack(w, pack, name, bytes, err);

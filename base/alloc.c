@@ -23,6 +23,7 @@ static const size_t largest = (size_t)1
 struct alloc_header {
     size_t size;
     enum dr_tag tag;
+    uint64_t tally; /* id of the tally that counts it; 0: none */
 };
 
 struct counter {
@@ -33,6 +34,10 @@ struct counter {
 static struct counter counters[DR_TAG_COUNT + 1]; /* the last one sums all */
 static atomic_llong fail_from, fail_run; /* allocations left until failing; how many fail */
 static atomic_bool fail_armed, fail_hit;
+
+/* By thread and not by argument: allocations are made deep inside parsers and networks, which know
+ * nothing of jobs. Blocks refer to a tally by id, so they may outlive it. */
+static _Thread_local struct dr_tally *used_tally;
 
 static bool must_fail(void)
 {
@@ -58,6 +63,42 @@ static void count_out(struct counter *c, size_t size)
 {
     atomic_fetch_sub(&c->bytes, size);
     atomic_fetch_sub(&c->blocks, 1);
+}
+
+static void tally_in(struct alloc_header *h)
+{
+    struct dr_tally *t = used_tally;
+    h->tally = t ? t->id : 0;
+    if (!t)
+        return;
+    t->bytes[h->tag] += h->size;
+    if (t->bytes[h->tag] > t->peak[h->tag])
+        t->peak[h->tag] = t->bytes[h->tag];
+}
+
+static void tally_out(const struct alloc_header *h)
+{
+    if (used_tally && h->tally == used_tally->id)
+        used_tally->bytes[h->tag] -= h->size;
+}
+
+void dr_tally_init(struct dr_tally *t)
+{
+    static atomic_ullong last;
+    memset(t, 0, sizeof *t);
+    t->id = atomic_fetch_add(&last, 1) + 1;
+}
+
+struct dr_tally *dr_tally_use(struct dr_tally *t)
+{
+    struct dr_tally *before = used_tally;
+    used_tally = t;
+    return before;
+}
+
+void dr_tally_reset_peak(struct dr_tally *t)
+{
+    memcpy(t->peak, t->bytes, sizeof t->peak);
 }
 
 static void *take(size_t whole)
@@ -86,6 +127,7 @@ void *dr_malloc(enum dr_tag tag, size_t size)
     h->tag = tag;
     count_in(&counters[tag], size);
     count_in(&counters[DR_TAG_COUNT], size);
+    tally_in(h);
     return (char *)p + HEADER;
 }
 
@@ -133,6 +175,7 @@ void dr_free(void *p)
     struct alloc_header *h = (struct alloc_header *)((char *)p - HEADER);
     count_out(&counters[h->tag], h->size);
     count_out(&counters[DR_TAG_COUNT], h->size);
+    tally_out(h);
     if (h->size + HEADER < LARGE_FROM)
         free(h);
     else

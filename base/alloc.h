@@ -47,6 +47,20 @@ struct dr_alloc_stats dr_alloc_stats(enum dr_tag tag);
 struct dr_alloc_stats dr_alloc_stats_all(void);
 void dr_alloc_reset_peak(void);
 
+/* The bytes that one piece of work holds, whatever else runs in the process: a job and a loaded
+ * model each have a tally. While a thread uses one, the blocks that it allocates are counted there,
+ * and taken off when this thread frees them while it uses the same tally; a block that outlives the
+ * work stays counted. One thread at a time uses a tally. */
+struct dr_tally {
+    uint64_t id; /* 0: not initialised */
+    size_t bytes[DR_TAG_COUNT];
+    size_t peak[DR_TAG_COUNT]; /* largest `bytes` since dr_tally_init or dr_tally_reset_peak */
+};
+void dr_tally_init(struct dr_tally *t);
+/* From now on this thread uses t; NULL: none. Returns what it used before, to be put back. */
+struct dr_tally *dr_tally_use(struct dr_tally *t);
+void dr_tally_reset_peak(struct dr_tally *t);
+
 /* Test hook: the k-th allocation from now fails (1 = the next), and so do `run` - 1 after it; k = 0
  * turns it off. dr_alloc_fail_hit: whether a failure was delivered since. */
 void dr_alloc_fail_at(uint64_t k, uint64_t run);

@@ -5,9 +5,10 @@
 
 #include <string.h>
 
-#include "bench/ops.h"
+#include "backend/measure.h"
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "bench/ops.h"
 
 enum { TOKENS = 77, ROWS = 2, SKIP = 2 };
 
@@ -72,8 +73,9 @@ static int pass_text(struct bench_network *b, struct exec *x, struct dr_error *e
     return r;
 }
 
-static int pass(struct bench_network *b, struct exec *x, struct dr_error *err)
+static int pass(void *ctx, struct exec *x, struct dr_error *err)
 {
+    struct bench_network *b = ctx;
     switch (b->c->part) {
     case BENCH_UNET:
         return pass_unet(b, x, err);
@@ -87,8 +89,9 @@ static int pass(struct bench_network *b, struct exec *x, struct dr_error *err)
 }
 
 /* Keys and values of every row's text. */
-static int make_contexts(struct bench_network *b, struct exec *x, struct dr_error *err)
+static int make_contexts(void *ctx, struct exec *x, struct dr_error *err)
 {
+    struct bench_network *b = ctx;
     int r = 0;
     for (int i = 0; b->c->part == BENCH_UNET && i < b->c->rows && !r; i++) {
         const struct unet_arch *a = unet_arch(b->m->unet);
@@ -184,23 +187,17 @@ static int make_inputs(struct bench_network *b, struct dr_error *err)
 
 static int plan(struct bench_network *b, size_t *ret_workspace, struct dr_error *err)
 {
-    struct exec x = { .be = b->plan };
-    int r = workspace_new(b->plan, SIZE_MAX, &x.ws, err);
+    struct pass_need contexts, need;
+    int r = pass_measure(b->plan, make_contexts, b, &contexts, err);
     if (!r)
-        r = make_contexts(b, &x, err);
-    if (!r) {
-        backend_plan_reset(b->plan);
-        r = pass(b, &x, err);
-    }
+        r = pass_measure(b->plan, pass, b, &need, err);
     drop_contexts(b);
-    if (!r) {
-        struct plan_totals totals = backend_plan_totals(b->plan);
-        b->need.flops = totals.flops;
-        b->need.executed = totals.executed;
-        *ret_workspace = workspace_peak(x.ws);
-    }
-    workspace_free(x.ws);
-    return r;
+    if (r < 0)
+        return r;
+    b->need.flops = need.totals.flops;
+    b->need.executed = need.totals.executed;
+    *ret_workspace = need.workspace > contexts.workspace ? need.workspace : contexts.workspace;
+    return 0;
 }
 
 int bench_network_new(struct bench_model *m, int i, const atomic_int *stop,

@@ -168,7 +168,8 @@ static int add_root(struct roots_list *list, const char *path, size_t len, struc
     return 0;
 }
 
-/* Stages of two runs in one folder could not be told apart, and no file is ever replaced. */
+/* Stages of two runs in one folder could not be distinguished, and none is replaced. Checked here,
+ * for the worker sees a private folder only. */
 static int check_dump(const char *folder, struct dr_error *err)
 {
     char name[256], got[300];
@@ -179,29 +180,6 @@ static int check_dump(const char *folder, struct dr_error *err)
     snprintf(got, sizeof got, "%.200s, which has %.60s", folder, name);
     return dr_fail_field(err, DR_EINVAL, "--dump-stages", got,
                          "a folder without stages of an earlier run", NULL);
-}
-
-int session_check(const struct request *q, struct error_list *list, struct dr_error *err)
-{
-    const char *name;
-    json_t *file;
-    int r = 0;
-    if (request_has(q, FIELD_dump_stages)) {
-        const char *dump = request_text(q, FIELD_dump_stages);
-        r = check_dump(dump, err);
-        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
-            return r;
-    }
-    json_object_foreach(q->value[FIELD_load_stage].map, name, file)
-    {
-        const char *path = json_string_value(file);
-        if (!dr_is_file(path))
-            r = dr_fail(err, DR_ENOENT, "--load-stage %s: %s: %s", name, path,
-                        access(path, F_OK) ? "no such file" : "not a file");
-        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
-            return r;
-    }
-    return 0;
 }
 
 /* The folder that a file really lies in, links followed. */
@@ -218,16 +196,18 @@ static int add_request(struct roots_list *list, const struct request *q, struct 
     char folder[DR_PATH_MAX];
     const char *name;
     json_t *file;
-    int r = session_check(q, NULL, err);
-    if (!r && request_has(q, FIELD_dump_stages)) {
-        r = private_place(request_text(q, FIELD_dump_stages), folder, err);
+    int r = 0;
+    if (request_has(q, FIELD_dump_stages)) {
+        r = check_dump(request_text(q, FIELD_dump_stages), err);
+        if (!r)
+            r = private_place(request_text(q, FIELD_dump_stages), folder, err);
         if (!r)
             r = add_root(list, folder, strlen(folder), err);
     }
     json_object_foreach(q->value[FIELD_load_stage].map, name, file)
     {
-        if (!r)
-            r = add_folder_of(list, json_string_value(file), err);
+        if (!r && (r = add_folder_of(list, json_string_value(file), err)) < 0)
+            dr_while(err, r, "reading --load-stage %s", name);
     }
     return r;
 }

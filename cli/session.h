@@ -38,9 +38,6 @@ struct session_options {
     const char *root;                /* a folder that the worker may write to; NULL: none */
 };
 
-/* The checks that session_open makes of a request's files; with a list, of all of them. */
-int session_check(const struct request *q, struct error_list *list, struct dr_error *err);
-
 int session_open(struct session *s, const struct session_options *options, struct dr_error *err);
 void session_close(struct session *s);
 

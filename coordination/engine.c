@@ -93,53 +93,62 @@ int engine_backend(struct engine *e, const struct engine_model *model, const cha
 }
 
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
-                    enum precision precision, const struct pipeline_options *how,
-                    struct pipeline **ret, struct dr_error *err)
+                    enum precision precision, const atomic_int *stop, struct pipeline **ret,
+                    struct dr_error *err)
 {
-    struct pipeline_options options = *how;
     struct engine_model found;
     struct backend *be;
     int r = engine_find_model(e, model, &found, err);
     if (!r)
-        r = engine_backend(e, &found, kernels, precision, how->stop, &be, err);
+        r = engine_backend(e, &found, kernels, precision, stop, &be, err);
     if (r < 0)
         return r;
-    options.store = &e->store;
-    options.root = engine_model_root(&found);
+    struct pipeline_options options = { .root = engine_model_root(&found),
+                                        .stop = stop,
+                                        .store = &e->store };
     return pipeline_manager_get(e->pipelines, found.path, be, &options, ret, err);
 }
 
-int engine_stand_in(struct engine *e, const char *model, struct pipeline **ret,
-                    struct pipeline **ret_own, struct dr_error *err)
+struct memory_budget engine_budget(const struct engine *e, const struct pipeline *p)
 {
-    struct pipeline_options options = { .store = &e->store, .plan_only = true };
-    struct engine_model found;
-    struct backend *be;
-    *ret_own = NULL;
-    int r = engine_find_model(e, model, &found, err);
+    struct memory_budget b = { .limit = e->memory_limit };
+    b.baseline = e->baseline + pipeline_manager_busy(e->pipelines, p);
+    pipeline_manager_idle(e->pipelines, p, &b.idle);
+    return b;
+}
+
+/* A model that is loaded for no job yet counts with its weights. */
+static struct memory_plan plan_model(const struct engine *e, const struct pipeline *p)
+{
+    struct memory_budget budget = engine_budget(e, p);
+    struct memory_plan plan;
+    memset(&plan, 0, sizeof plan);
+    plan.baseline = budget.baseline;
+    plan.asked = budget.limit;
+    plan.held = budget.idle + pipeline_private_bytes(p);
+    plan.tagged[DR_TAG_WEIGHTS] = pipeline_private_bytes(p) + pipeline_unmade_bytes(p);
+    plan.stage[STAGE_DENOISE].mapped = p->in_pack ? p->made_bytes : 0;
+    system_memory("", &plan.system);
+    memory_decide(&plan);
+    return plan;
+}
+
+int engine_load(struct engine *e, struct pipeline *p, const struct memory_plan *plan,
+                const struct pipeline_options *how, struct dr_error *err)
+{
+    struct pipeline_options options = *how;
+    struct memory_plan model = plan ? *plan : plan_model(e, p);
+    options.store = &e->store;
+    pipeline_manager_trim(e->pipelines, p, memory_spare(&model));
+    int r = pipeline_load(p, &options, err);
     if (r < 0)
-        return r;
-    *ret = pipeline_manager_peek(e->pipelines, found.path);
-    if (*ret)
-        return 0;
-    options.root = engine_model_root(&found);
-    r = device_manager_backend(e->devices, "auto", PRECISION_AUTO, &be, err);
-    if (!r)
-        r = pipeline_open(found.path, be, &options, ret_own, err);
-    *ret = r < 0 ? NULL : *ret_own;
+        pipeline_manager_forget(e->pipelines, p);
     return r;
 }
 
-int engine_ready(struct engine *e, const struct pipeline_options *how, struct dr_error *err)
+void engine_loading(void *progress, const char *what, double fraction)
 {
-    struct pipeline_options options = *how;
-    options.store = &e->store;
-    return pipeline_manager_ready(e->pipelines, &options, err);
-}
-
-void engine_loading(void *loading, const char *what, double fraction)
-{
-    struct loading *l = loading;
+    struct load_progress *l = progress;
     double now = dr_now();
     if (!l->stream || now - l->last < 0.2)
         return;
@@ -194,18 +203,31 @@ static int one_path(const json_t *data, const char *const *keys, int n, char *ds
     return 0;
 }
 
+static int loaded_json(const struct pipeline *p, json_t **ret, struct dr_error *err)
+{
+    json_t *warnings = json_array();
+    if (p->warning[0] && jx_add(warnings, json_string(p->warning)) < 0) {
+        json_decref(warnings);
+        warnings = NULL;
+    }
+    *ret = json_pack(
+        "{s:o,s:s,s:s,s:o}", "model_name", path_text_json(checkpoint_path(p->checkpoint)), "kind",
+        checkpoint_kind(p->checkpoint), "message", "model loaded", "warnings", warnings);
+    return *ret ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+}
+
 int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { "model",     "model_path", "model_name", "kernels",
                                         "precision", "stream",     NULL };
     char model[DR_PATH_MAX];
     const char *kernels = "auto", *precision = "auto";
-    struct loading loading = { .job = job, .last = dr_now() };
+    struct load_progress loading = { .job = job, .last = dr_now() };
     struct pipeline_options how = { .stop = job->stop,
                                     .progress = engine_loading,
                                     .ctx = &loading };
     enum precision wanted;
-    struct pipeline *p;
+    struct pipeline *p = NULL;
     int r = engine_only(job->data, keys, err);
     if (!r)
         r = one_path(job->data, keys, 3, model, err);
@@ -218,18 +240,13 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
     if (!r)
         r = precision_find(precision, &wanted, err);
     if (!r)
-        r = engine_pipeline(engine, model, kernels, wanted, &how, &p, err);
-    if (r < 0)
-        return r;
-    json_t *warnings = json_array();
-    if (p->warning[0] && jx_add(warnings, json_string(p->warning)) < 0) {
-        json_decref(warnings);
-        warnings = NULL;
-    }
-    *ret_data = json_pack(
-        "{s:o,s:s,s:s,s:o}", "model_name", path_text_json(checkpoint_path(p->checkpoint)), "kind",
-        checkpoint_kind(p->checkpoint), "message", "model loaded", "warnings", warnings);
-    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+        r = engine_pipeline(engine, model, kernels, wanted, job->stop, &p, err);
+    if (!r)
+        r = engine_load(engine, p, NULL, &how, err);
+    if (!r)
+        r = loaded_json(p, ret_data, err);
+    pipeline_unref(p);
+    return r;
 }
 
 int engine_unload_model(void *engine, struct worker_job *job, json_t **ret_data,
@@ -237,7 +254,7 @@ int engine_unload_model(void *engine, struct worker_job *job, json_t **ret_data,
 {
     struct engine *e = engine;
     (void)job;
-    pipeline_manager_drop(e->pipelines);
+    pipeline_manager_clear(e->pipelines);
     *ret_data = json_pack("{s:s}", "message", "model unloaded");
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }

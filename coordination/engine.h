@@ -8,7 +8,8 @@
 #include "core/device_manager.h"
 #include "core/roots.h"
 #include "include/darkroom.h"
-#include "inference/pipeline.h"
+#include "inference/job_run.h"
+#include "inference/pipeline_manager.h"
 
 struct request;
 
@@ -25,7 +26,7 @@ struct engine {
     struct roots models;     /* where models may lie; none: anywhere */
     struct pack_store store; /* where packed weights are kept */
     size_t memory_limit;     /* bytes, 0: three quarters of what is free */
-    size_t baseline;         /* resident bytes at the start that are not tagged allocations */
+    size_t baseline;         /* resident bytes at the start, and what any first job adds */
     int queue;
     pthread_mutex_t sink_lock;
     struct image_sink sink; /* under the lock */
@@ -50,18 +51,18 @@ int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struc
 int engine_cache(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
-/* The model of a request, loaded for a kernel set and precision; the shipped small one when it
- * names none. Packed weights are kept in the engine's store, whatever `how` says. */
+/* The model of a request on a kernel set and precision, to plan with: a reference, for
+ * pipeline_unref. The shipped small one when the request names none. */
 int engine_pipeline(struct engine *e, const char *model, const char *kernels,
-                    enum precision precision, const struct pipeline_options *how,
-                    struct pipeline **ret, struct dr_error *err);
-/* A pipeline of that model to judge a request with whose kernels or precision are wrong: the one
- * that is loaded, whatever its backend, else *ret_own (NULL: none), which is only to plan with and
- * is to be closed. What is loaded stays, and no kernels are timed. */
-int engine_stand_in(struct engine *e, const char *model, struct pipeline **ret,
-                    struct pipeline **ret_own, struct dr_error *err);
-/* Makes it ready to run where it was loaded to plan with: pipeline_manager_ready. */
-int engine_ready(struct engine *e, const struct pipeline_options *how, struct dr_error *err);
+                    enum precision precision, const atomic_int *stop, struct pipeline **ret,
+                    struct dr_error *err);
+/* What a job on p is planned against: models that no job uses can be unloaded. */
+struct memory_budget engine_budget(const struct engine *e, const struct pipeline *p);
+/* Loads p for a job that is planned and admitted, after unloading models that no job uses as far as
+ * their memory is needed; plan NULL: for no job yet. Packed weights are kept in the engine's store.
+ * After an error it is forgotten. */
+int engine_load(struct engine *e, struct pipeline *p, const struct memory_plan *plan,
+                const struct pipeline_options *how, struct dr_error *err);
 /* Where a request's model is: its path without links, and the folder of models that none of its
  * files leaves. */
 struct engine_model {
@@ -90,12 +91,12 @@ int engine_find_in_roots(const struct engine *e, const char *path, struct engine
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 
 /* Reports the loading of a job's model to the host: pipeline_options.progress. */
-struct loading {
+struct load_progress {
     struct worker_job *job;
     bool stream;
     double last; /* event sent; dr_now at first, so that a quick load sends none */
 };
-void engine_loading(void *loading, const char *what, double fraction);
+void engine_loading(void *progress, const char *what, double fraction);
 
 /* The packed weights that are kept: folder, files, bytes, limit_bytes; new reference. */
 json_t *engine_cache_json(const struct engine *e);

@@ -187,17 +187,20 @@ static int measure_load(struct bench_run *b, int i, struct bench_row *row, struc
             return r;
         b->path = b->made;
     }
-    pipeline_manager_drop(b->engine->pipelines);
+    pipeline_manager_clear(b->engine->pipelines);
     double start = dr_now();
-    int r = engine_pipeline(b->engine, b->path, b->kernels, b->precision, &how, &p, err);
-    if (!r)
-        r = params_acquire(p->unet, unet_visit, err);
+    int r = engine_pipeline(b->engine, b->path, b->kernels, b->precision, how.stop, &p, err);
     if (r)
         return r;
+    r = engine_load(b->engine, p, NULL, &how, err);
+    if (!r)
+        r = params_acquire(p->unet, unet_visit, err);
     row->attempt.seconds = dr_now() - start;
     row->attempts = row->runs = 1;
-    params_release(p->unet, unet_visit, false);
-    return 0;
+    if (!r)
+        params_release(p->unet, unet_visit, false);
+    pipeline_unref(p);
+    return r;
 }
 
 /* ---- all cases ---- */
@@ -323,7 +326,7 @@ int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct
     b.path = *model ? found.path : NULL;
     b.family = cpu_peak_family_of(backend_kernel_set(b.be));
     bench_model_init(&b.model, b.be, *model ? engine_model_root(&found) : NULL, b.path);
-    pipeline_manager_drop(b.engine->pipelines); /* a model that lies about is memory */
+    pipeline_manager_clear(b.engine->pipelines); /* a model that lies about is memory */
     b.rows = json_array();
     r = b.rows ? run_all(&b, ret_data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
     bench_model_release(&b.model);

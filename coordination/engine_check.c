@@ -75,23 +75,26 @@ static int compare(const struct dr_image *a, const struct dr_image *b, int64_t *
 static int draw(struct engine *e, const struct request *q, const atomic_int *stop,
                 struct dr_image *ret, struct dr_error *err)
 {
+    struct pipeline_options how = { .stop = stop };
     struct pipeline *p;
-    struct job job;
+    struct job job = { .batch = 0 };
     struct memory_plan plan;
     struct job_timing timing;
-    int r = engine_pipeline(e, "", request_text(q, FIELD_kernels), PRECISION_F32,
-                            &(struct pipeline_options){ .stop = stop }, &p, err);
-    if (!r)
-        r = sdxl_job(q, p, &job, err);
+    int r = engine_pipeline(e, "", request_text(q, FIELD_kernels), PRECISION_F32, stop, &p, err);
     if (r < 0)
         return r;
-    if (job.batch != 1)
+    struct memory_budget budget = engine_budget(e, p);
+    r = sdxl_job(q, p, &job, err);
+    if (!r && job.batch != 1)
         r = dr_fail(err, DR_EFORMAT, "%s: batch_size must be 1", request_file);
     if (!r)
-        r = job_plan(p, &job, e->baseline, e->memory_limit, NULL, &plan, err);
+        r = job_plan(p, &job, &budget, NULL, &plan, err);
+    if (!r)
+        r = engine_load(e, p, &plan, &how, err);
     if (!r)
         r = job_run(p, &job, &plan, NULL, stop, ret, &timing, err);
     job_release(&job);
+    pipeline_unref(p);
     return r;
 }
 

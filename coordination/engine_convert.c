@@ -51,12 +51,12 @@ static int measure(struct conversion *k, struct dr_error *err)
 {
     struct backend *be;
     say(k, 0, "opening the model");
+    struct pipeline_options how = { .root = engine_model_root(&k->model), .stop = stop_of(k) };
     int r = device_manager_backend(k->engine->devices, "auto", PRECISION_F32, &be, err);
     if (!r)
-        r = pipeline_open(
-            k->model.path, be,
-            &(struct pipeline_options){ .root = engine_model_root(&k->model), .stop = stop_of(k) },
-            &k->pipeline, err);
+        r = pipeline_open(k->model.path, be, &how, &k->pipeline, err);
+    if (!r)
+        r = pipeline_load(k->pipeline, &how, err);
     if (r < 0)
         return r;
     say(k, 1, "drawing samples");
@@ -102,9 +102,13 @@ static int compare(struct conversion *k, const struct model_root *root, const ch
     struct pipeline_options how = { .root = root, .stop = stop_of(k) };
     int r = pipeline_open(path, be, &how, &p, err);
     if (!r) {
-        r = int8_predict(p, &k->samples, (struct int8_watch){ NULL, NULL }, stop_of(k), preds, err);
-        *ret = int8_distance(preds, k->choice.preds, values);
-        pipeline_close(p);
+        r = pipeline_load(p, &how, err);
+        if (!r)
+            r = int8_predict(p, &k->samples, (struct int8_watch){ NULL, NULL }, stop_of(k), preds,
+                             err);
+        if (!r)
+            *ret = int8_distance(preds, k->choice.preds, values);
+        pipeline_unref(p);
     }
     dr_free(preds);
     return r;
@@ -355,7 +359,7 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
     if (!r)
         r = check_model(&k, err);
     if (!r)
-        pipeline_manager_drop(k.engine->pipelines);
+        pipeline_manager_clear(k.engine->pipelines);
     if (!r)
         r = convert(&k, ret_data, err);
     quantize_end(&k.copy);
@@ -363,6 +367,6 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
         close(k.folder);
     int8_choice_release(&k.choice);
     int8_samples_release(&k.samples);
-    pipeline_close(k.pipeline);
+    pipeline_unref(k.pipeline);
     return r;
 }

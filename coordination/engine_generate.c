@@ -31,61 +31,50 @@ static void generation_release(struct generation *g)
 {
     if (g->has_job)
         job_release(&g->job);
-    pipeline_close(g->own);
+    pipeline_unref(g->pipeline);
     request_free(&g->request);
     json_decref(g->warnings);
 }
 
 /* Checks that files of the request are inside the roots, that its output folders can exist, and
  * that stages to load are arrays. */
-static int check_paths(const struct generation *g, struct error_list *list, struct dr_error *err)
+static int check_paths(const struct generation *g, struct dr_error *err)
 {
     static const enum field_id fields[] = { FIELD_save_path, FIELD_dump_stages };
     const struct roots *roots = &g->engine->roots;
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
-        if (!request_has(&g->request, fields[i]))
-            continue;
-        int r = roots_try_folder(roots, field_info(fields[i])->name,
-                                 request_text(&g->request, fields[i]), err);
-        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
-            return r;
-    }
     struct stages stages = { .load = g->request.value[FIELD_load_stage].map, .roots = roots };
     const char *name;
     json_t *file;
+    int r = 0;
+    for (size_t i = 0; !r && i < sizeof fields / sizeof *fields; i++)
+        if (request_has(&g->request, fields[i]))
+            r = roots_try_folder(roots, field_info(fields[i])->name,
+                                 request_text(&g->request, fields[i]), err);
     json_object_foreach((json_t *)stages.load, name, file)
     {
-        int r = stage_probe(&stages, name, err);
-        if (r < 0 && (r = error_list_take(list, r, err)) < 0)
-            return r;
+        if (!r)
+            r = stage_probe(&stages, name, err);
     }
-    return 0;
+    return r;
 }
 
-/* The pipeline. With a list and a mistake in one of model, kernels and precision the others are
- * judged alone, the model with a stand-in; it may be missing in the end. */
-static int find_pipeline(struct generation *g, struct error_list *list, struct dr_error *err)
+static int find_pipeline(struct generation *g, struct dr_error *err)
 {
     const struct request *q = &g->request;
-    const char *kernels = request_text(q, FIELD_kernels), *model = request_text(q, FIELD_model);
-    bool named = !request_refused(q, FIELD_model);
-    bool how_known = !request_refused(q, FIELD_kernels) && !request_refused(q, FIELD_precision);
-    struct pipeline_options how = { .stop = g->worker->stop, .plan_only = true };
-    enum precision precision = PRECISION_AUTO;
+    const char *kernels = request_text(q, FIELD_kernels);
+    enum precision precision;
     int r = precision_find(request_text(q, FIELD_precision), &precision, err);
     if (!r)
         r = device_manager_check(g->engine->devices, kernels, precision, err);
-    if (!r && named && how_known)
-        r = engine_pipeline(g->engine, model, kernels, precision, &how, &g->pipeline, err);
-    if (r < 0)
-        g->pipeline = NULL;
-    if (r < 0 && (r = error_list_take(list, r, err)) < 0)
-        return r;
-    if (g->pipeline)
-        return 0;
-    if (named)
-        r = engine_stand_in(g->engine, model, &g->pipeline, &g->own, err);
-    return r < 0 ? error_list_take(list, r, err) : 0;
+    return r ? r
+             : engine_pipeline(g->engine, request_text(q, FIELD_model), kernels, precision,
+                               g->worker->stop, &g->pipeline, err);
+}
+
+static int plan(struct generation *g, const struct job_events *events, struct dr_error *err)
+{
+    struct memory_budget budget = engine_budget(g->engine, g->pipeline);
+    return job_plan(g->pipeline, &g->job, &budget, events, &g->plan, err);
 }
 
 /* Fields for the log line of the job's end, taken while the pipeline is open for certain. */
@@ -102,8 +91,8 @@ static void log_job(struct generation *g)
     dr_log_text(f, "kernels", backend_kernel_set(g->pipeline->backend));
 }
 
-/* Request, model, job, plan: nothing is hashed or packed. With a list every field is judged, and
- * where it has grown there is no job. generation_release in any case. */
+/* Request, model, job, plan: nothing is hashed or packed. With a list, all mistakes in the form of
+ * fields go there and nothing else is checked if there are any. generation_release in any case. */
 static int prepare(struct generation *g, struct engine *e, struct worker_job *worker,
                    struct error_list *list, struct dr_error *err)
 {
@@ -118,34 +107,36 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
     int r = request_parse_all(worker->data, "", engine_envelope_members, list, &g->request, err);
-    if (!r)
-        r = check_paths(g, list, err);
-    if (!r)
-        r = find_pipeline(g, list, err);
-    if (!r)
-        r = sdxl_job_all(&g->request, g->pipeline, list, &g->job, &g->has_job, err);
     if (r < 0 || error_list_count(list))
         return r;
+    r = check_paths(g, err);
+    if (!r)
+        r = find_pipeline(g, err);
+    if (!r)
+        r = sdxl_job(&g->request, g->pipeline, &g->job, err);
+    if (r < 0)
+        return r;
+    g->has_job = true;
     g->job.stages.roots = &e->roots;
     log_job(g);
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
     struct receipt_facts ours = generation_facts(g, "", "");
-    r = receipt_match(&g->request, &g->job, &ours, add_warning, g, err);
     struct job_events events = { .warning = add_warning, .ctx = g };
-    return r ? r
-             : job_plan(g->pipeline, &g->job, e->baseline, e->memory_limit, &events, &g->plan, err);
+    r = receipt_match(&g->request, &g->job, &ours, add_warning, g, err);
+    return r ? r : plan(g, &events, err);
 }
 
-static struct loading loading_of(const struct generation *g)
+static struct load_progress loading_of(const struct generation *g)
 {
-    return (struct loading){ .job = g->worker,
-                             .stream = request_flag(&g->request, FIELD_stream),
-                             .last = dr_now() };
+    return (struct load_progress){ .job = g->worker,
+                                   .stream = request_flag(&g->request, FIELD_stream),
+                                   .last = dr_now() };
 }
 
-static struct pipeline_options how_to_load(const struct generation *g, struct loading *loading)
+static struct pipeline_options how_to_load(const struct generation *g,
+                                           struct load_progress *loading)
 {
     return (struct pipeline_options){ .stop = g->worker->stop,
                                       .progress = engine_loading,
@@ -155,7 +146,7 @@ static struct pipeline_options how_to_load(const struct generation *g, struct lo
 /* A receipt's digest, before anything is drawn: of this model, or it is refused. */
 static int check_digest(struct generation *g, struct dr_error *err)
 {
-    struct loading loading = loading_of(g);
+    struct load_progress loading = loading_of(g);
     struct pipeline_options how = how_to_load(g, &loading);
     if (!request_has(&g->request, FIELD_model_sha256))
         return 0;
@@ -163,29 +154,30 @@ static int check_digest(struct generation *g, struct dr_error *err)
     return r ? r : receipt_match_model(&g->request, g->pipeline->digest, err);
 }
 
-/* The weights of a job that is admitted, which may take minutes. If they are not where the plan
- * assumed, the job is planned and admitted again, against the same limit. */
+/* The weights of a job that is admitted, which may take minutes. Where no pack could be kept they
+ * are private memory after all: the job is planned and admitted again. */
 static int load(struct generation *g, struct dr_error *err)
 {
-    struct loading loading = loading_of(g);
+    struct load_progress loading = loading_of(g);
     struct pipeline_options how = how_to_load(g, &loading);
-    bool was = pipeline_is_ready(g->pipeline);
-    struct system_bound bound = g->plan.bound;
+    struct pipeline *p = g->pipeline;
+    bool in_pack = p->in_pack;
     int r = check_digest(g, err);
-    if (!r && !was)
-        r = engine_ready(g->engine, &how, err);
-    if (!r && !was)
-        r = job_plan(g->pipeline, &g->job, g->engine->baseline, g->plan.limit, NULL, &g->plan, err);
-    if (!r && !was && !strcmp(g->plan.bound.source, MEMORY_ASKED))
-        g->plan.bound = bound; /* nobody asked for it: it is the first plan's */
-    if (!r && !was && (r = memory_admit(&g->plan, err)) < 0)
-        pipeline_manager_drop(g->engine->pipelines); /* private weights are memory */
-    if (!r && g->pipeline->news[0]) {
-        add_warning(g, g->pipeline->news);
-        g->pipeline->news[0] = '\0';
+    if (!r)
+        r = engine_load(g->engine, p, &g->plan, &how, err);
+    if (!r && p->in_pack != in_pack) {
+        r = plan(g, NULL, err);
+        if (!r)
+            r = memory_admit(&g->plan, err);
+        if (r < 0)
+            pipeline_manager_forget(g->engine->pipelines, p);
     }
-    if (!r && g->pipeline->warning[0])
-        tell_warning(g, g->pipeline->warning);
+    if (!r && p->news[0]) {
+        add_warning(g, p->news);
+        p->news[0] = '\0';
+    }
+    if (!r && p->warning[0])
+        tell_warning(g, p->warning);
     return r;
 }
 
@@ -205,8 +197,8 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
     return r;
 }
 
-/* A bad request is this verb's normal answer, not its failure. Checks that need all fields to be
- * valid (a receipt's model, memory) come last. */
+/* A bad request is this verb's normal answer, not its failure: all mistakes in the form of fields,
+ * else the first error that generate would report. */
 int engine_validate(void *engine, struct worker_job *worker, json_t **ret_data,
                     struct dr_error *err)
 {

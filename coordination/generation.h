@@ -14,8 +14,7 @@ struct generation {
     struct engine *engine;
     struct worker_job *worker;
     struct request request;
-    struct pipeline *pipeline; /* the engine's or `own` */
-    struct pipeline *own;      /* NULL: it is the engine's */
+    struct pipeline *pipeline; /* a reference */
     struct job job;
     struct memory_plan plan;
     struct image_sink sink; /* the host's, as it was when the job began */

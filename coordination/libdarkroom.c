@@ -37,7 +37,7 @@ struct darkroom {
  */
 enum { FIRST_JOB_BYTES = 3700000 };
 
-struct options {
+struct engine_options {
     int64_t threads, queue, memory_limit, cache_limit;
     const char *kernels, *cache, *share;
     json_t *roots, *models;
@@ -100,7 +100,7 @@ static int add_roots(struct roots *roots, const json_t *list, const char *field,
     return 0;
 }
 
-static int read_options(const json_t *o, struct options *ret, struct dr_error *err)
+static int read_options(const json_t *o, struct engine_options *ret, struct dr_error *err)
 {
     static const char *const names[] = { "threads", "kernels",     "roots",
                                          "models",  "queue",       "memory_limit",
@@ -138,7 +138,7 @@ static int read_options(const json_t *o, struct options *ret, struct dr_error *e
     return r ? r : jx_opt_array(o, "", "models", &ret->models, err);
 }
 
-static int open_engine(struct engine *e, const struct options *o, struct dr_error *err)
+static int open_engine(struct engine *e, const struct engine_options *o, struct dr_error *err)
 {
     int r = device_manager_new(o->kernels, (int)o->threads, &e->devices, err);
     if (!r)
@@ -154,8 +154,7 @@ static int open_engine(struct engine *e, const struct options *o, struct dr_erro
         r = pack_store_init(&e->store, cache, (uint64_t)o->cache_limit, err);
     e->memory_limit = (size_t)o->memory_limit;
     e->queue = o->queue ? (int)o->queue : 64;
-    size_t resident = system_resident(), tagged = dr_alloc_stats_all().bytes;
-    e->baseline = (resident > tagged ? resident - tagged : resident) + FIRST_JOB_BYTES;
+    e->baseline = system_resident() + FIRST_JOB_BYTES;
     return r;
 }
 
@@ -253,7 +252,7 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
                   struct darkroom **ret_engine, char *error, size_t error_size)
 {
     struct dr_error err;
-    struct options o = { .kernels = "auto", .cache_limit = (int64_t)PACK_STORE_LIMIT };
+    struct engine_options o = { .kernels = "auto", .cache_limit = (int64_t)PACK_STORE_LIMIT };
     json_t *json = NULL;
     memset(&err, 0, sizeof err);
     jx_init();

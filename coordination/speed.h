@@ -7,7 +7,7 @@
 #ifndef DR_COORDINATION_SPEED_H
 #define DR_COORDINATION_SPEED_H
 
-#include "inference/pipeline.h"
+#include "inference/job_run.h"
 
 struct speed_estimate {
     double stage[STAGE_COUNT]; /* seconds */

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/alloc.h"
 #include "base/arena.h"
 #include "base/image/image.h"
 #include "base/rng.h"
@@ -29,7 +30,10 @@ struct job {
     const char *preset, *precision;
     bool vae_tiling;
     struct stages stages;
-    struct arena arena; /* texts and small things; freed with the job */
+    struct arena arena;    /* texts and small things; freed with the job */
+    struct dr_tally tally; /* what the job holds, from sdxl_job to job_release */
+    struct prompt_embeds
+        prompts; /* tokenised by job_plan, used up by job_run; text NULL: not there */
 };
 
 /* Callbacks of a plan (warning) and of a run (the others). Any may be NULL. */

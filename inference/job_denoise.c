@@ -9,7 +9,7 @@
 #include "inference/denoise.h"
 #include "schedulers/scheduler_factory.h"
 
-struct run {
+struct denoising {
     const struct job_denoise *d;
     const struct stages *stages;
     struct denoise *picture[JOB_BATCH];
@@ -20,7 +20,7 @@ struct run {
     float *together;           /* [batch, n]: the pictures' arrays as one stage; NULL: no stages */
 };
 
-static void run_release(struct run *k)
+static void run_release(struct denoising *k)
 {
     batch_free(k->batch);
     for (int i = 0; i < JOB_BATCH; i++)
@@ -34,7 +34,7 @@ static void run_release(struct run *k)
 
 typedef float *(*array_fn)(struct denoise *d);
 
-static int load(struct run *k, const char *name, array_fn array, bool *ret_loaded,
+static int load(struct denoising *k, const char *name, array_fn array, bool *ret_loaded,
                 struct dr_error *err)
 {
     const struct job_denoise *d = k->d;
@@ -45,7 +45,7 @@ static int load(struct run *k, const char *name, array_fn array, bool *ret_loade
     return r;
 }
 
-static int dump(struct run *k, const char *name, array_fn array, struct dr_error *err)
+static int dump(struct denoising *k, const char *name, array_fn array, struct dr_error *err)
 {
     const struct job_denoise *d = k->d;
     int64_t shape[4] = { d->job->batch, d->channels, d->h, d->w };
@@ -56,7 +56,7 @@ static int dump(struct run *k, const char *name, array_fn array, struct dr_error
     return stage_dump(k->stages, name, NPY_F32, shape, 4, k->together, err);
 }
 
-static int replace(struct run *k, const char *name, array_fn array, struct dr_error *err)
+static int replace(struct denoising *k, const char *name, array_fn array, struct dr_error *err)
 {
     bool loaded;
     int r = load(k, name, array, &loaded, err);
@@ -67,7 +67,7 @@ static int replace(struct run *k, const char *name, array_fn array, struct dr_er
  * keeps no history of predictions. */
 static int on_input(void *ctx, bool *skip_forward, struct dr_error *err)
 {
-    struct run *k = ctx;
+    struct denoising *k = ctx;
     char name[32];
     int at = denoise_evaluation(k->picture[0]);
     bool history = k->d->job->sched.sampler->vectors > 0;
@@ -78,7 +78,7 @@ static int on_input(void *ctx, bool *skip_forward, struct dr_error *err)
 
 static int on_pred(void *ctx, struct dr_error *err)
 {
-    struct run *k = ctx;
+    struct denoising *k = ctx;
     char name[32];
     int at = denoise_evaluation(k->picture[0]);
     bool history = k->d->job->sched.sampler->vectors > 0, loaded;
@@ -91,14 +91,14 @@ static int on_pred(void *ctx, struct dr_error *err)
 
 static int on_latents(void *ctx, struct dr_error *err)
 {
-    struct run *k = ctx;
+    struct denoising *k = ctx;
     char name[32];
     stage_name("latents", denoise_evaluation(k->picture[0]), name);
     return replace(k, name, denoise_latents, err);
 }
 
 /* An array of the scheduler's: *ret_values is made when a file replaces it. */
-static int settle_array(const struct run *k, const char *name, const float *own, int64_t n,
+static int settle_array(const struct denoising *k, const char *name, const float *own, int64_t n,
                         float **ret_values, struct dr_error *err)
 {
     bool loaded = false;
@@ -117,7 +117,7 @@ static int settle_array(const struct run *k, const char *name, const float *own,
 }
 
 /* Timesteps and sigmas: replaced if asked, written if asked. */
-static int settle_times(struct run *k, struct dr_error *err)
+static int settle_times(struct denoising *k, struct dr_error *err)
 {
     struct sched *s;
     int r = sched_new(&k->d->job->sched, 1, &s, err);
@@ -134,7 +134,7 @@ static int settle_times(struct run *k, struct dr_error *err)
 /* ---- the run ---- */
 
 /* From these latents [n], or from noise. */
-static int open_pictures(struct run *k, const float *latents, struct dr_error *err)
+static int open_pictures(struct denoising *k, const float *latents, struct dr_error *err)
 {
     const struct job_denoise *d = k->d;
     const struct job *job = d->job;
@@ -158,7 +158,7 @@ static int open_pictures(struct run *k, const float *latents, struct dr_error *e
     return r;
 }
 
-static int step_all(struct run *k, struct exec *x, const struct job_events *events,
+static int step_all(struct denoising *k, struct exec *x, const struct job_events *events,
                     struct dr_error *err)
 {
     const struct batch_hooks hooks = { on_input, on_pred, on_latents, k };
@@ -176,8 +176,8 @@ static int step_all(struct run *k, struct exec *x, const struct job_events *even
     }
 }
 
-static int run(struct run *k, struct exec *x, const struct job_events *events, float *ret_latents,
-               struct dr_error *err)
+static int run(struct denoising *k, struct exec *x, const struct job_events *events,
+               float *ret_latents, struct dr_error *err)
 {
     const struct stages *stages = k->stages;
     bool planning = backend_is_plan(x->be);
@@ -204,10 +204,10 @@ static int run(struct run *k, struct exec *x, const struct job_events *events, f
 int job_denoise_run(const struct job_denoise *d, struct exec *x, const struct job_events *events,
                     float *ret_latents, struct dr_error *err)
 {
-    struct run k = { .d = d,
-                     .stages = &d->job->stages,
-                     .phase = { .unet = d->unet, .guidance = d->guidance },
-                     .n = (size_t)(d->channels * d->h * d->w) };
+    struct denoising k = { .d = d,
+                           .stages = &d->job->stages,
+                           .phase = { .unet = d->unet, .guidance = d->guidance },
+                           .n = (size_t)(d->channels * d->h * d->w) };
     int r = run(&k, x, events, ret_latents, err);
     run_release(&k);
     return r;

@@ -14,15 +14,6 @@ const char *job_stage_name(enum job_stage stage)
     return names[stage];
 }
 
-/* Live bytes of the tags that peak_of adds: no longer available, and counted again there. */
-static size_t held(void)
-{
-    size_t bytes = 0;
-    for (int t = 0; t < DR_TAG_COUNT; t++)
-        bytes += t == DR_TAG_ACTIVATION ? 0 : dr_alloc_stats((enum dr_tag)t).bytes;
-    return bytes;
-}
-
 /* Resident bytes at each stage under the present decisions; the largest. */
 static size_t peak_of(const struct memory_plan *plan)
 {
@@ -46,7 +37,7 @@ static size_t peak_of(const struct memory_plan *plan)
 /* Private bytes that are still to be allocated. */
 static size_t private_need(const struct memory_plan *plan)
 {
-    size_t other = 0, most = 0, now = held();
+    size_t other = 0, most = 0, now = plan->held;
     for (int t = 0; t < DR_TAG_COUNT; t++)
         other += t == DR_TAG_ACTIVATION ? 0 : plan->tagged[t];
     for (int s = 0; s < STAGE_COUNT; s++) {
@@ -86,11 +77,11 @@ void memory_decide(struct memory_plan *plan)
     if (plan->asked)
         lower(plan, plan->asked, &asked);
     if (!plan->asked && *now->machine.source)
-        lower(plan, (now->machine.left + held()) / 4 * 3, &now->machine);
+        lower(plan, (now->machine.left + plan->held) / 4 * 3, &now->machine);
     if (!plan->asked && *now->group.source)
-        lower(plan, (now->group.left + held()) / 4 * 3, &now->group);
+        lower(plan, (now->group.left + plan->held) / 4 * 3, &now->group);
 
-    size_t group = *now->group.source ? now->group.left + held() : SIZE_MAX;
+    size_t group = *now->group.source ? now->group.left + plan->held : SIZE_MAX;
     size_t whole = group < plan->limit ? group : plan->limit;
     size_t half = whole / 2, less = whole / 5 * 2;
     memset(plan->drop, 0, sizeof plan->drop);
@@ -123,4 +114,9 @@ int memory_admit(const struct memory_plan *plan, struct dr_error *err)
         err, DR_ENOMEM,
         "needs %s, but only %s is allowed: limit %s (%s); try a smaller picture or batch", needs,
         limit, whole, plan->bound.source);
+}
+
+size_t memory_spare(const struct memory_plan *plan)
+{
+    return plan->limit > plan->peak ? plan->limit - plan->peak : 0;
 }

@@ -35,7 +35,8 @@ struct memory_plan {
     size_t tagged[DR_TAG_COUNT]; /* peak bytes by allocation tag */
     size_t pictures;   /* of tagged: pixels of results and tiles, touched by the last stage only */
     size_t never_both; /* of pictures: not touched while the last stage's workspace is there */
-    size_t baseline;   /* resident before the job: program, libraries, what is loaded */
+    size_t held;       /* private bytes that are there already: of tagged, and of idle models */
+    size_t baseline;   /* resident before the job: program, libraries, models of other jobs */
     size_t peak;       /* resident at the highest moment, all together */
     double flops;
     size_t unmapped;             /* of mapped: files that loading will map, not mapped yet */
@@ -45,18 +46,28 @@ struct memory_plan {
     struct system_bound bound;   /* what that follows from */
 };
 
+/* What a plan is held against. Zero: three quarters of what is available. */
+struct memory_budget {
+    size_t baseline; /* resident bytes that are neither the job's nor its model's */
+    size_t limit;    /* bytes; 0: three quarters of what is available */
+    size_t idle;     /* private bytes of models that can be unloaded */
+};
+
 const char *job_stage_name(enum job_stage stage);
 
 /* Fills in drop, peak, limit and bound from everything else. The limit is what was asked for, else
- * three quarters of what the machine and the control group have left and tagged allocations hold
- * already. Whatever was asked for, private memory must fit what the group and RLIMIT_DATA leave,
+ * three quarters of what the machine and the control group have left and the plan's `held`.
+ * Whatever was asked for, private memory must fit what the group and RLIMIT_DATA leave,
  * and all address space what RLIMIT_AS leaves: beyond these a process is killed or its allocations
  * fail. Weights are dropped when their stage is over where it helps: those of the text encoders,
  * which wake again in a second and only for a new prompt, when the peak is above two fifths of the
- * limit, the others when it is still above half. Pure but for reading what is held. */
+ * limit, the others when it is still above half. Pure. */
 void memory_decide(struct memory_plan *plan);
 
 /* DR_ENOMEM when the planned peak is over the limit: says what is needed and what there is. */
 int memory_admit(const struct memory_plan *plan, struct dr_error *err);
+
+/* Bytes that idle models may keep while the job runs. */
+size_t memory_spare(const struct memory_plan *plan);
 
 #endif

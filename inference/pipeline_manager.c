@@ -3,169 +3,15 @@
 
 #include <string.h>
 
-#include "backend/cache/pack.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "inference/pipeline_weights.h"
-#include "models/clip_text.h"
-#include "models/tokenizers/clip_tokenizer.h"
-#include "models/unet.h"
-#include "models/vae.h"
-
-static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr_error *err)
-{
-    for (int i = 0; i < PROMPT_ENCODERS; i++) {
-        if (!checkpoint_clip_arch(p->checkpoint, i))
-            continue;
-        int r = checkpoint_tokenizer(p->checkpoint, i, stop, &p->tokenizers[i], err);
-        if (r < 0)
-            return r;
-        p->encoders.tokens[i] = p->tokenizers[i];
-        int64_t vocab = checkpoint_clip_arch(p->checkpoint, i)->vocab;
-        if (tok_info(p->tokenizers[i]).id_limit > vocab)
-            return dr_fail(err, DR_EFORMAT,
-                           "%s: tokenizer%s gives ids up to %d, the text encoder knows %lld tokens",
-                           checkpoint_path(p->checkpoint), i ? "_2" : "",
-                           tok_info(p->tokenizers[i]).id_limit - 1, (long long)vocab);
-    }
-    checkpoint_forget_texts(p->checkpoint);
-    p->encoders.length = PIPELINE_TOKENS;
-    return 0;
-}
-
-static int load(struct pipeline *p, enum component component, void *network, visit_fn visit,
-                struct dr_error *err)
-{
-    p->networks[p->n_networks++] = (struct pipeline_network){ component, network, visit };
-    return checkpoint_load(p->checkpoint, component, network, visit, err);
-}
-
-static int open_networks(struct pipeline *p, struct dr_error *err)
-{
-    static const enum component text[PROMPT_ENCODERS] = { COMPONENT_TEXT_ENCODER,
-                                                          COMPONENT_TEXT_ENCODER_2 };
-    int r = 0;
-    for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
-        const struct clip_arch *arch = checkpoint_clip_arch(p->checkpoint, i);
-        if (!arch)
-            continue;
-        r = clip_text_new(arch, &p->encoders.text[i], err);
-        if (!r)
-            r = load(p, text[i], p->encoders.text[i], clip_text_visit, err);
-    }
-    if (!r)
-        r = unet_new(checkpoint_unet_arch(p->checkpoint), &p->unet, err);
-    if (!r)
-        r = load(p, COMPONENT_UNET, p->unet, unet_visit, err);
-    if (!r)
-        r = vae_new(checkpoint_vae_arch(p->checkpoint), false, true, &p->vae, err);
-    if (!r)
-        r = load(p, COMPONENT_VAE, p->vae, vae_visit, err);
-    return r;
-}
-
-/* What text to image needs of a model, beyond being sound. */
-static int check_use(const struct pipeline *p, struct dr_error *err)
-{
-    const char *path = checkpoint_path(p->checkpoint);
-    static const enum component needed[] = { COMPONENT_UNET, COMPONENT_TEXT_ENCODER_2,
-                                             COMPONENT_VAE };
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
-        if (!checkpoint_has(p->checkpoint, needed[i]))
-            return dr_fail(err, DR_EUNSUPPORTED, "%s: has no %s", path, component_name(needed[i]));
-    const struct unet_arch *u = checkpoint_unet_arch(p->checkpoint);
-    const struct vae_arch *v = checkpoint_vae_arch(p->checkpoint);
-    if (u->in_channels != v->latent_channels)
-        return dr_fail(
-            err, DR_EUNSUPPORTED,
-            "%s: the UNet takes %lld channels and the VAE gives %lld: an inpainting model "
-            "needs a picture and a mask, text alone does not do",
-            path, (long long)u->in_channels, (long long)v->latent_channels);
-    if (u->n_time_ids != PROMPT_TIME_IDS)
-        return dr_fail(
-            err, DR_EUNSUPPORTED,
-            "%s: a refiner, which continues a base model's picture; expected a base model", path);
-    if (v->out_channels != 3)
-        return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: the VAE gives %lld channels; expected 3, red, green and blue", path,
-                       (long long)v->out_channels);
-    int64_t width = 0;
-    for (int i = 0; i < PROMPT_ENCODERS; i++)
-        if (checkpoint_clip_arch(p->checkpoint, i))
-            width += checkpoint_clip_arch(p->checkpoint, i)->width;
-    if (width != u->context || checkpoint_clip_arch(p->checkpoint, 1)->projection != u->pooled)
-        return dr_fail(err, DR_EFORMAT,
-                       "%s: the text encoders give %lld + %lld values, the UNet takes %lld + %lld",
-                       path, (long long)width,
-                       (long long)checkpoint_clip_arch(p->checkpoint, 1)->projection,
-                       (long long)u->context, (long long)u->pooled);
-    return 0;
-}
-
-int pipeline_open(const char *path, struct backend *be, const struct pipeline_options *options,
-                  struct pipeline **ret, struct dr_error *err)
-{
-    static const struct pipeline_options none;
-    const struct pipeline_options *how = options ? options : &none;
-    struct pipeline *p = dr_calloc(DR_TAG_MODEL, 1, sizeof *p);
-    if (!p)
-        return dr_fail(err, DR_ENOMEM, "out of memory for a pipeline");
-    p->backend = be;
-    int r = checkpoint_open_in(how->root, path, how->stop, &p->checkpoint, err);
-    if (!r)
-        r = check_use(p, err);
-    if (!r)
-        r = open_tokenizers(p, how->stop, err);
-    if (!r)
-        r = open_networks(p, err);
-    if (!r)
-        r = pipeline_weights(p, how, err);
-    if (r < 0) {
-        pipeline_close(p);
-        return r;
-    }
-    p->latent_factor = (int64_t)1 << (checkpoint_vae_arch(p->checkpoint)->levels - 1);
-    *ret = p;
-    return 0;
-}
-
-void pipeline_close(struct pipeline *p)
-{
-    if (!p)
-        return;
-    for (int i = 0; i < PROMPT_ENCODERS; i++) {
-        clip_text_free(p->encoders.text[i]);
-        tok_free(p->tokenizers[i]);
-    }
-    prompt_cache_release(&p->prompts);
-    unet_free(p->unet);
-    vae_free(p->vae);
-    pack_close(p->pack);
-    checkpoint_close(p->checkpoint);
-    dr_free(p);
-}
-
-bool pipeline_is_ready(const struct pipeline *p)
-{
-    return !p->pack || (!pack_promised(p->pack) && pack_current(p->pack));
-}
-
-int pipeline_check(const struct pipeline *p, struct dr_error *err)
-{
-    int r = checkpoint_check(p->checkpoint, err);
-    return r || !p->pack ? r : pack_check(p->pack, err);
-}
-
-int pipeline_check_after(struct pipeline *p, const atomic_int *stop, struct dr_error *err)
-{
-    int r = checkpoint_check(p->checkpoint, err);
-    struct pack_verifying how = { .threads = backend_threads(p->backend), .stop = stop };
-    return r || !p->pack ? r : pack_check_after(p->pack, &how, err);
-}
 
 struct pipeline_manager {
-    struct pipeline *loaded;
-    char *path;
+    struct managed {
+        struct pipeline *p; /* a reference */
+        char *path;
+    } model[PIPELINES_MOST]; /* used last first */
+    int n;
 };
 
 int pipeline_manager_new(struct pipeline_manager **ret, struct dr_error *err)
@@ -177,38 +23,110 @@ int pipeline_manager_new(struct pipeline_manager **ret, struct dr_error *err)
     return 0;
 }
 
-void pipeline_manager_drop(struct pipeline_manager *m)
+static void drop(struct pipeline_manager *m, int i)
 {
-    pipeline_close(m->loaded);
-    dr_free(m->path);
-    m->loaded = NULL;
-    m->path = NULL;
+    pipeline_unref(m->model[i].p);
+    dr_free(m->model[i].path);
+    m->n--;
+    memmove(&m->model[i], &m->model[i + 1], (size_t)(m->n - i) * sizeof m->model[0]);
+}
+
+void pipeline_manager_clear(struct pipeline_manager *m)
+{
+    while (m->n)
+        drop(m, m->n - 1);
+}
+
+void pipeline_manager_forget(struct pipeline_manager *m, struct pipeline *p)
+{
+    for (int i = m->n - 1; i >= 0; i--)
+        if (m->model[i].p == p)
+            drop(m, i);
 }
 
 void pipeline_manager_free(struct pipeline_manager *m)
 {
     if (!m)
         return;
-    pipeline_manager_drop(m);
+    pipeline_manager_clear(m);
     dr_free(m);
 }
 
-static bool holds(const struct pipeline_manager *m, const char *path)
+static bool is_idle(const struct pipeline_manager *m, int i, const struct pipeline *kept)
 {
-    return m->loaded && !strcmp(m->path, path) && checkpoint_current(m->loaded->checkpoint);
+    return m->model[i].p != kept && m->model[i].p->refs == 1;
 }
 
-struct pipeline *pipeline_manager_peek(const struct pipeline_manager *m, const char *path)
+size_t pipeline_manager_idle(const struct pipeline_manager *m, const struct pipeline *kept,
+                             size_t *ret_private)
 {
-    return holds(m, path) && !pipeline_check(m->loaded, NULL) ? m->loaded : NULL;
+    size_t bytes = 0, own = 0;
+    for (int i = 0; i < m->n; i++) {
+        bool idle = is_idle(m, i, kept);
+        bytes += idle ? pipeline_bytes(m->model[i].p) : 0;
+        own += idle ? pipeline_private_bytes(m->model[i].p) : 0;
+    }
+    if (ret_private)
+        *ret_private = own;
+    return bytes;
+}
+
+size_t pipeline_manager_busy(const struct pipeline_manager *m, const struct pipeline *kept)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < m->n; i++)
+        if (m->model[i].p != kept && m->model[i].p->refs > 1)
+            bytes += pipeline_bytes(m->model[i].p);
+    return bytes;
+}
+
+static void log_unloaded(const struct managed *model)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_text(&f, "path", model->path);
+    dr_log_int(&f, "bytes", (int64_t)pipeline_bytes(model->p));
+    dr_log_event(DR_LOG_INFO, "engine", &f, "model unloaded");
+}
+
+void pipeline_manager_trim(struct pipeline_manager *m, const struct pipeline *kept, size_t bytes)
+{
+    for (int i = m->n - 1; i >= 0 && pipeline_manager_idle(m, kept, NULL) > bytes; i--) {
+        if (!is_idle(m, i, kept))
+            continue;
+        log_unloaded(&m->model[i]);
+        drop(m, i);
+    }
+}
+
+/* The first that was opened at that path and is what the path leads to now; any backend if be is
+ * NULL. -1: none. */
+static int find(const struct pipeline_manager *m, const char *path, const struct backend *be)
+{
+    for (int i = 0; i < m->n; i++) {
+        const struct managed *model = &m->model[i];
+        if (!strcmp(model->path, path) && (!be || model->p->backend == be) &&
+            checkpoint_current(model->p->checkpoint) && !pipeline_check(model->p, NULL))
+            return i;
+    }
+    return -1;
+}
+
+/* Models whose files have changed will not be found again. */
+static void drop_outdated(struct pipeline_manager *m, const char *path)
+{
+    for (int i = m->n - 1; i >= 0; i--)
+        if (!strcmp(m->model[i].path, path) &&
+            (!checkpoint_current(m->model[i].p->checkpoint) || pipeline_check(m->model[i].p, NULL)))
+            drop(m, i);
 }
 
 int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_root *root,
                           const char *path, const atomic_int *stop, bool *ret, struct dr_error *err)
 {
     struct checkpoint *c;
-    if (holds(m, path)) {
-        *ret = checkpoint_int8(m->loaded->checkpoint);
+    int i = find(m, path, NULL);
+    if (i >= 0) {
+        *ret = checkpoint_int8(m->model[i].p->checkpoint);
         return 0;
     }
     int r = checkpoint_open_in(root, path, stop, &c, err);
@@ -219,47 +137,55 @@ int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_r
     return 0;
 }
 
-int pipeline_manager_ready(struct pipeline_manager *m, const struct pipeline_options *options,
-                           struct dr_error *err)
+/* The idle one not used for longest, else the one not used for longest. */
+static int least_needed(const struct pipeline_manager *m)
 {
-    struct pipeline_options real = *options;
-    real.plan_only = false;
-    if (pipeline_is_ready(m->loaded))
-        return 0;
-    pipeline_weights_drop(m->loaded);
-    int r = pipeline_weights(m->loaded, &real, err);
-    if (r < 0)
-        pipeline_manager_drop(m);
-    return r;
+    for (int i = m->n - 1; i >= 0; i--)
+        if (is_idle(m, i, NULL))
+            return i;
+    return m->n - 1;
+}
+
+/* Opens it and puts it first, which there is room for. */
+static int open_first(struct pipeline_manager *m, const char *path, struct backend *be,
+                      const struct pipeline_options *options, struct dr_error *err)
+{
+    struct managed model = { .path = dr_strdup(DR_TAG_MODEL, path) };
+    double began = dr_now();
+    int r = model.path ? pipeline_open(path, be, options, &model.p, err)
+                       : dr_fail(err, DR_ENOMEM, "out of memory for a path");
+    if (r < 0) {
+        dr_free(model.path);
+        return r;
+    }
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_text(&f, "path", path);
+    dr_log_real(&f, "seconds", dr_now() - began);
+    dr_log_text(&f, "kind", checkpoint_kind(model.p->checkpoint));
+    dr_log_event(DR_LOG_INFO, "engine", &f, "model opened");
+    memmove(&m->model[1], &m->model[0], (size_t)m->n * sizeof m->model[0]);
+    m->model[0] = model;
+    m->n++;
+    return 0;
 }
 
 int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
                          const struct pipeline_options *options, struct pipeline **ret,
                          struct dr_error *err)
 {
-    struct pipeline *held = pipeline_manager_peek(m, path);
-    if (held && held->backend == be &&
-        (pipeline_is_ready(held) || (options && options->plan_only))) {
-        *ret = held;
-        return 0;
+    drop_outdated(m, path);
+    int i = find(m, path, be);
+    if (i < 0) {
+        if (m->n == PIPELINES_MOST)
+            drop(m, least_needed(m));
+        int r = open_first(m, path, be, options, err);
+        if (r < 0)
+            return r;
+    } else {
+        struct managed model = m->model[i];
+        memmove(&m->model[1], &m->model[0], (size_t)i * sizeof model);
+        m->model[0] = model;
     }
-    pipeline_manager_drop(m);
-    m->path = dr_strdup(DR_TAG_MODEL, path);
-    if (!m->path)
-        return dr_fail(err, DR_ENOMEM, "out of memory for a path");
-    double began = dr_now();
-    int r = pipeline_open(path, be, options, &m->loaded, err);
-    if (!r) {
-        struct dr_log_fields f = { .n = 0 };
-        dr_log_text(&f, "path", path);
-        dr_log_real(&f, "seconds", dr_now() - began);
-        dr_log_text(&f, "kind", checkpoint_kind(m->loaded->checkpoint));
-        dr_log_event(DR_LOG_INFO, "engine", &f, "model opened");
-    }
-    if (r < 0) {
-        pipeline_manager_drop(m);
-        return r;
-    }
-    *ret = m->loaded;
+    *ret = pipeline_ref(m->model[0].p);
     return 0;
 }

@@ -56,11 +56,12 @@ static void unprepare(const struct pipeline *p)
         params_unprepare(p->networks[i].network, p->networks[i].visit);
 }
 
-/* All networks, from a finished pack, into a new one or, without one, into private memory. */
-static int prepare(struct making *m, struct pack *pack, struct dr_error *err)
+/* All networks: from a finished pack, into a new one or, without one, into private memory. On a
+ * plan backend no data is made. */
+static int prepare_on(struct making *m, struct backend *be, struct pack *pack, struct dr_error *err)
 {
     struct pipeline *p = m->p;
-    bool makes = !pack || pack_building(pack);
+    bool makes = !backend_is_plan(be) && (!pack || pack_building(pack));
     int r = 0;
     m->made = 0;
     for (int i = 0; !r && i < p->n_networks; i++) {
@@ -69,11 +70,16 @@ static int prepare(struct making *m, struct pack *pack, struct dr_error *err)
                                       .stop = m->options->stop,
                                       .made = makes ? on_packed : NULL,
                                       .ctx = m };
-        r = params_prepare_in(p->networks[i].network, p->networks[i].visit, p->backend, &how, err);
+        r = params_prepare_in(p->networks[i].network, p->networks[i].visit, be, &how, err);
     }
     if (r)
         unprepare(p);
     return r;
+}
+
+static int prepare(struct making *m, struct pack *pack, struct dr_error *err)
+{
+    return prepare_on(m, m->p->backend, pack, err);
 }
 
 /* What the names of all packs of such networks end with, whatever the model. */
@@ -203,22 +209,6 @@ static int make_pack(struct making *m, struct dr_error *err)
     return r;
 }
 
-/* For planning: there is a pack, or will be if it has room. Whose pack is there is not asked, for
- * that would take the model's digest; who makes the weights plans again. */
-static int promise(struct making *m, struct dr_error *err)
-{
-    struct pipeline *p = m->p;
-    const struct pack_store *store = m->options->store;
-    struct pack_spec spec = { .blobs = m->sum.blobs, .bytes = m->sum.bytes };
-    char end[150];
-    name_end(m, end, sizeof end);
-    bool kept = store && store->limit &&
-                (pack_store_fits(store, pack_file_bytes(&spec)) || pack_store_has(store, end));
-    int r = kept ? pack_promise(m->sum.largest, &p->pack, err)
-                 : pack_promise_private(m->sum.bytes, &p->pack, err);
-    return r ? r : prepare(m, p->pack, err);
-}
-
 static int make_ready(struct making *m, struct dr_error *err)
 {
     struct pipeline *p = m->p;
@@ -243,24 +233,58 @@ static int make_ready(struct making *m, struct dr_error *err)
     return prepare(m, NULL, err);
 }
 
-int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
-                     struct dr_error *err)
+static int sum_bytes(struct making *m, struct dr_error *err)
 {
-    struct making m = { .p = p, .options = options };
+    struct pipeline *p = m->p;
     int r = 0;
     for (int i = 0; !r && i < p->n_networks; i++)
         r = params_bytes(p->networks[i].network, p->networks[i].visit, p->backend,
-                         component_name(p->networks[i].component), &m.sum, err);
-    if (r)
-        return r;
-    if (!m.sum.packed) /* nothing but vectors is made: no work */
-        return prepare(&m, NULL, err);
-    return options->plan_only ? promise(&m, err) : make_ready(&m, err);
+                         component_name(p->networks[i].component), &m->sum, err);
+    return r;
 }
 
-void pipeline_weights_drop(struct pipeline *p)
+/* Whether there is a pack, or room for one. It is not asked whose pack is there, for that would
+ * take the model's digest. */
+static bool will_pack(const struct making *m, const struct pack_store *store)
 {
+    struct pack_spec spec = { .blobs = m->sum.blobs, .bytes = m->sum.bytes };
+    char end[150];
+    if (!m->sum.packed || !store || !store->limit)
+        return false;
+    name_end(m, end, sizeof end);
+    return pack_store_fits(store, pack_file_bytes(&spec)) || pack_store_has(store, end);
+}
+
+int pipeline_weights_size(struct pipeline *p, const struct pack_store *store, struct dr_error *err)
+{
+    static const struct pipeline_options none;
+    struct making m = { .p = p, .options = &none };
+    int r = sum_bytes(&m, err);
+    if (!r)
+        r = backend_open_plan(p->backend, &p->plan, err);
+    if (r < 0)
+        return r;
+    p->made_bytes = m.sum.made;
+    p->in_pack = will_pack(&m, store);
+    backend_plan_packs(p->plan, p->in_pack);
+    return prepare_on(&m, p->plan, NULL, err);
+}
+
+int pipeline_weights_load(struct pipeline *p, const struct pipeline_options *options,
+                          struct dr_error *err)
+{
+    struct making m = { .p = p, .options = options };
+    int r = sum_bytes(&m, err);
+    if (r < 0)
+        return r;
     unprepare(p);
     pack_close(p->pack);
     p->pack = NULL;
+    p->loaded = false;
+    p->warning[0] = '\0';
+    /* where nothing but vectors is made there is no work that a pack could save */
+    r = m.sum.packed ? make_ready(&m, err) : prepare(&m, NULL, err);
+    p->loaded = !r;
+    p->in_pack = p->pack != NULL;
+    return r;
 }

@@ -1,17 +1,18 @@
-/* pipeline_weights.h - a pipeline's weights, made ready: from the pack of an earlier start, into a
- * new one, or into private memory when no pack can be had. Internal to inference/.
+/* pipeline_weights.h - the two states of a pipeline's weights: sizes only, and loaded. Internal to
+ * inference/.
  */
 #ifndef DR_INFERENCE_PIPELINE_WEIGHTS_H
 #define DR_INFERENCE_PIPELINE_WEIGHTS_H
 
-#include "inference/pipeline_manager.h"
+#include "inference/pipeline.h"
 
-/* The networks are loaded and not prepared; after an error none is. Why there is no pack, where the
- * kernel set has use for one, is p->warning and no error. */
-int pipeline_weights(struct pipeline *p, const struct pipeline_options *options,
-                     struct dr_error *err);
+/* Handles without data, and a forecast of where the data will lie. The networks are bound. */
+int pipeline_weights_size(struct pipeline *p, const struct pack_store *store, struct dr_error *err);
 
-/* Undoes it, so that it can be called again. */
-void pipeline_weights_drop(struct pipeline *p);
+/* From the pack of an earlier start, into a new one, or into private memory when no pack can be
+ * had: why, where the kernel set has use for one, is p->warning and no error. After an error there
+ * are no handles. */
+int pipeline_weights_load(struct pipeline *p, const struct pipeline_options *options,
+                          struct dr_error *err);
 
 #endif

@@ -6,23 +6,20 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "inference/sampler_names.h"
 #include "models/vae_manager.h"
 #include "schedulers/scheduler_manager.h"
 
-enum { JOB_TEXT_BYTES = 1 << 20, LATENT_FACTOR = 8 };
+enum { JOB_TEXT_BYTES = 1 << 20 };
 
 static const char *const presets[] = { "diffusers" };
 
-/* width or height: the model's own unless given; a multiple of the latent factor, 8 in all that
- * SDXL is. */
+/* width or height: the model's own unless given; a multiple of the latent factor. */
 static int take_edge(const struct request *q, enum field_id id, const struct pipeline *p,
                      int64_t *ret_edge, struct dr_error *err)
 {
-    int64_t factor = p ? p->latent_factor : LATENT_FACTOR;
-    int64_t own = p ? checkpoint_default_size(p->checkpoint) : factor;
-    int64_t v = request_has(q, id) ? request_int(q, id) : own;
+    int64_t factor = p->latent_factor;
+    int64_t v = request_has(q, id) ? request_int(q, id) : checkpoint_default_size(p->checkpoint);
     if (v % factor == 0 && v >= factor) {
         *ret_edge = v;
         return 0;
@@ -49,9 +46,12 @@ static int take_height(const struct request *q, const struct pipeline *p, struct
 }
 
 /* Micro-conditioning. */
-static void take_sizes(const struct request *q, struct job *job)
+static int take_sizes(const struct request *q, const struct pipeline *p, struct job *job,
+                      struct dr_error *err)
 {
     struct prompt_request *m = &job->prompt;
+    (void)p;
+    (void)err;
     const struct field_value *original = &q->value[FIELD_original_size];
     const struct field_value *target = &q->value[FIELD_target_size], *crop = &q->value[FIELD_crop];
     m->original_width = original->set ? original->i : job->width;
@@ -60,6 +60,7 @@ static void take_sizes(const struct request *q, struct job *job)
     m->target_height = target->set ? target->j : job->height;
     m->crop_top = crop->set ? crop->i : 0;
     m->crop_left = crop->set ? crop->j : 0;
+    return 0;
 }
 
 static int take_seed(const struct request *q, const struct pipeline *p, struct job *job,
@@ -107,7 +108,7 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
 {
     struct prompt_request *m = &job->prompt;
     (void)p;
-    if (!request_has(q, FIELD_prompt) && !request_refused(q, FIELD_prompt))
+    if (!request_has(q, FIELD_prompt))
         return fail_missing_prompt(err);
     int r = take_text(q, FIELD_prompt, job, &m->prompt, err);
     if (!r)
@@ -140,78 +141,18 @@ static int take_layers(const struct request *q, const struct pipeline *p, struct
     return r;
 }
 
-/* p NULL: without a model's own settings. */
-static int configure(const struct pipeline *p, const struct sched_request *wanted,
-                     struct sched_config *ret, struct dr_error *err)
-{
-    const json_t *config = p ? checkpoint_scheduler_config(p->checkpoint) : NULL;
-    struct buf text;
-    buf_init(&text, DR_TAG_JOB, JOB_TEXT_BYTES);
-    int r = config ? jx_dump(config, &text) : 0;
-    if (r < 0)
-        dr_fail(err, r, "scheduler_config.json: %s", dr_code_meaning(r));
-    else
-        r = sched_configure(config ? text.data : NULL, text.len, wanted, ret, err);
-    buf_free(&text);
-    return r;
-}
-
-/* Lets go of a field and of those whose values depend on it. False: it is none of the request. */
-static bool forget(struct sched_request *wanted, const char *field)
-{
-    bool sampler = !strcmp(field, "sampler"), schedule = !strcmp(field, "schedule");
-    bool spacing = !strcmp(field, "spacing"), eta = !strcmp(field, "eta");
-    if (sampler)
-        wanted->sampler = NULL;
-    if (schedule)
-        wanted->schedule = NULL;
-    if (sampler || schedule || spacing)
-        wanted->spacing = NULL;
-    if (sampler || eta)
-        wanted->eta = NAN;
-    bool steps = !strcmp(field, "steps") && wanted->steps != 1;
-    if (steps)
-        wanted->steps = 1; /* which every model takes */
-    return sampler || schedule || spacing || eta || steps;
-}
-
-/* What is not asked for would be the model's, whose settings do not count: nothing follows from
- * them. */
-static void forget_model(struct sched_request *wanted)
-{
-    if (!wanted->sampler)
-        forget(wanted, "sampler");
-    if (!wanted->schedule)
-        forget(wanted, "schedule");
-}
-
 static int take_schedule(const struct request *q, const struct pipeline *p, struct job *job,
-                         struct error_list *list, struct dr_error *err)
+                         struct dr_error *err)
 {
     struct sched_request wanted = {
         .spacing = request_has(q, FIELD_spacing) ? request_text(q, FIELD_spacing) : NULL,
         .eta = request_has(q, FIELD_eta) ? request_real(q, FIELD_eta) : NAN,
-        .steps = request_refused(q, FIELD_steps) ? 1 : (int)request_int(q, FIELD_steps),
+        .steps = (int)request_int(q, FIELD_steps),
     };
-    int named = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
-    if (named < 0 && error_list_take(list, named, err) < 0)
-        return named;
-    if (named < 0 || request_refused(q, FIELD_sampler) || request_refused(q, FIELD_scheduler))
-        p = NULL; /* its own sampler is not what was meant */
-    if (request_refused(q, FIELD_schedule))
-        forget(&wanted, "schedule");
-    for (;;) {
-        if (!p)
-            forget_model(&wanted);
-        int r = configure(p, &wanted, &job->sched, err);
-        if (!r || (r = error_list_take(list, r, err)) < 0)
-            return r;
-        bool field = forget(&wanted, err->path);
-        if (!field && !p)
-            return 0;
-        if (!field || !strcmp(err->path, "sampler"))
-            p = NULL; /* the model's own settings are wrong, or of a sampler that was not meant */
-    }
+    int r = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
+    return r < 0 ? r
+                 : sched_configure_json(checkpoint_scheduler_config(p->checkpoint), &wanted,
+                                        &job->sched, err);
 }
 
 static int take_conventions(const struct request *q, const struct pipeline *p, struct job *job,
@@ -233,61 +174,53 @@ static int take_stages(const struct request *q, const struct pipeline *p, struct
     return take_text(q, FIELD_dump_stages, job, &job->stages.dump, err);
 }
 
-static void take_tiling(const struct request *q, const struct pipeline *p, struct job *job)
+static int take_tiling(const struct request *q, const struct pipeline *p, struct job *job,
+                       struct dr_error *err)
 {
     const char *text = request_text(q, FIELD_vae_tiling);
     struct vae_tiling wanted = { .mode = !strcmp(text, "on")    ? VAE_TILING_ON
                                          : !strcmp(text, "off") ? VAE_TILING_OFF
                                                                 : VAE_TILING_AUTO };
+    (void)err;
     wanted = vae_tiling_effective(wanted, p->vae, job->height / p->latent_factor,
                                   job->width / p->latent_factor);
     job->vae_tiling = wanted.mode == VAE_TILING_ON;
+    return 0;
 }
 
-static const struct {
-    int (*take)(const struct request *q, const struct pipeline *p, struct job *job,
-                struct dr_error *err);
-    bool of_model; /* depends on it */
-} parts[] = { { take_conventions, false }, { take_width, false },   { take_height, false },
-              { take_seed, false },        { take_prompts, false }, { take_layers, true },
-              { take_stages, false } };
+static int (*const parts[])(const struct request *q, const struct pipeline *p, struct job *job,
+                            struct dr_error *err) = {
+    take_conventions, take_width,  take_height, take_seed,     take_prompts,
+    take_layers,      take_stages, take_sizes,  take_schedule, take_tiling,
+};
 
-int sdxl_job_all(const struct request *q, const struct pipeline *p, struct error_list *list,
-                 struct job *ret, bool *ret_made, struct dr_error *err)
+int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
+             struct dr_error *err)
 {
     struct job job;
-    int r = 0, before = error_list_count(list);
+    int r = 0;
     memset(&job, 0, sizeof job);
+    dr_tally_init(&job.tally);
+    struct dr_tally *before = dr_tally_use(&job.tally);
     arena_init(&job.arena, DR_TAG_JOB, 0, JOB_TEXT_BYTES);
     job.guidance_scale = request_real(q, FIELD_guidance_scale);
     job.guidance_rescale = request_real(q, FIELD_guidance_rescale);
-    for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++) {
-        r = p || !parts[i].of_model ? parts[i].take(q, p, &job, err) : 0;
-        r = r < 0 ? error_list_take(list, r, err) : 0;
-    }
-    if (!r)
-        r = take_schedule(q, p, &job, list, err);
-    *ret_made = !r && p && error_list_count(list) == before;
-    if (!*ret_made) {
+    for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++)
+        r = parts[i](q, p, &job, err);
+    dr_tally_use(before);
+    if (r < 0) {
         job_release(&job);
         return r;
     }
-    take_sizes(q, &job);
-    take_tiling(q, p, &job);
     job.precision = precision_name(backend_precision(p->backend));
     *ret = job;
     return 0;
 }
 
-int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
-             struct dr_error *err)
-{
-    bool made;
-    return sdxl_job_all(q, p, NULL, ret, &made, err);
-}
-
 void job_release(struct job *job)
 {
-    if (job)
-        arena_free(&job->arena);
+    if (!job)
+        return;
+    prompt_release(&job->prompts);
+    arena_free(&job->arena);
 }

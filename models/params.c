@@ -171,6 +171,7 @@ static int size_layer(void *ctx, struct layer *l, const char *name)
                         (size_t)n);
     sum->blobs++;
     sum->bytes += whole;
+    sum->made += bytes;
     sum->packed += b.packed;
     sum->largest = whole > sum->largest ? whole : sum->largest;
     return 0;

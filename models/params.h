@@ -63,6 +63,7 @@ int params_prepare(void *network, visit_fn visit, struct backend *be, const atom
 struct params_bytes {
     uint64_t blobs, bytes, largest;
     uint64_t packed;   /* of bytes, in the kernel set's own form */
+    uint64_t made;     /* bytes without the blobs' padding: what they take in private memory */
     uint64_t contents; /* of names and sizes: another list, another number */
 };
 /* Adds to *sum, which starts as zero. Of a network that is loaded. */

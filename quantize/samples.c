@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/measure.h"
 #include "inference/batch_manager.h"
 #include "inference/denoise.h"
 #include "inference/sdxl_worker.h"
@@ -18,44 +18,23 @@ static const char *const captions[SAMPLE_CAPTIONS] = {
 
 struct sample_drawing;
 
-/* One walk that needs a workspace: first on a plan, for its size. */
-struct sample_walk {
+/* What a pass works on. */
+struct sampling {
     struct pipeline *p;
     struct int8_samples *s;
-    int caption;                    /* of the text walk */
-    struct sample_drawing *drawing; /* of the drawing walk */
-    int count;                      /* rows of the forward walk */
+    int caption;                    /* of encode */
+    struct sample_drawing *drawing; /* of draw */
+    int count;                      /* rows of predict */
     float *preds;
-    int (*fn)(struct sample_walk *w, struct exec *x, struct dr_error *err);
 };
 
-static int walk_run(struct sample_walk *w, struct int8_watch watch, const atomic_int *stop,
-                    struct dr_error *err)
+static int encode(void *ctx, struct exec *x, struct dr_error *err)
 {
-    struct exec planned = { .be = NULL };
-    struct exec x = { .be = w->p->backend, .stop = stop, .watch = watch.fn, .watcher = watch.ctx };
-    int r = backend_open_plan(x.be, &planned.be, err);
-    if (r < 0)
-        return r;
-    r = workspace_new(planned.be, SIZE_MAX, &planned.ws, err);
-    if (!r)
-        r = w->fn(w, &planned, err);
-    if (!r)
-        r = workspace_new(x.be, workspace_peak(planned.ws), &x.ws, err);
-    if (!r)
-        r = w->fn(w, &x, err);
-    workspace_free(x.ws);
-    workspace_free(planned.ws);
-    backend_close(planned.be);
-    return r;
-}
-
-static int text_walk(struct sample_walk *w, struct exec *x, struct dr_error *err)
-{
+    struct sampling *w = ctx;
     return prompt_encode(&w->p->encoders, x, &w->s->embeds[w->caption], err);
 }
 
-static int caption_context(struct sample_walk *w, struct exec *x, int caption,
+static int caption_context(struct sampling *w, struct exec *x, int caption,
                            struct unet_context **ret, struct dr_error *err)
 {
     const struct prompt_embeds *m = &w->s->embeds[caption];
@@ -63,8 +42,9 @@ static int caption_context(struct sample_walk *w, struct exec *x, int caption,
 }
 
 /* Contexts of all captions, then the first `count` rows. */
-static int forward_walk(struct sample_walk *w, struct exec *x, struct dr_error *err)
+static int predict(void *ctx, struct exec *x, struct dr_error *err)
 {
+    struct sampling *w = ctx;
     struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
     struct unet_row rows[SAMPLE_ROWS];
     const struct int8_samples *s = w->s;
@@ -152,8 +132,9 @@ static int step_all(struct sample_drawing *d, struct batch *b, struct exec *x, s
 }
 
 /* Contexts of all captions, then all steps; on a plan one forward of each. */
-static int draw_walk(struct sample_walk *w, struct exec *x, struct dr_error *err)
+static int draw(void *ctx, struct exec *x, struct dr_error *err)
 {
+    struct sampling *w = ctx;
     struct sample_drawing *d = w->drawing;
     struct denoise_phase phases[SAMPLE_CAPTIONS];
     struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
@@ -181,9 +162,9 @@ static int draw_walk(struct sample_walk *w, struct exec *x, struct dr_error *err
 
 static int make(struct sample_drawing *d, const atomic_int *stop, struct dr_error *err)
 {
-    static const struct int8_watch unwatched;
     struct int8_samples *s = d->s;
-    struct sample_walk w = { .p = d->p, .s = s, .drawing = d };
+    struct sampling w = { .p = d->p, .s = s, .drawing = d };
+    struct exec x = { .be = d->p->backend, .stop = stop };
     int r = 0;
     for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++) {
         r = caption_job(d->p, i, &d->job[i], err);
@@ -193,9 +174,8 @@ static int make(struct sample_drawing *d, const atomic_int *stop, struct dr_erro
         s->w = d->job[i].width / d->p->latent_factor;
         r = prompt_tokenize(&d->p->encoders, &d->job[i].prompt, &s->embeds[i], err);
         w.caption = i;
-        w.fn = text_walk;
         if (!r)
-            r = walk_run(&w, unwatched, stop, err);
+            r = pass_run_measured(&x, encode, &w, err);
     }
     if (r < 0)
         return r;
@@ -203,8 +183,7 @@ static int make(struct sample_drawing *d, const atomic_int *stop, struct dr_erro
     s->latents = dr_malloc(DR_TAG_JOB, SAMPLE_ROWS * s->values * sizeof *s->latents);
     if (!s->latents)
         return dr_fail(err, DR_ENOMEM, "out of memory for samples");
-    w.fn = draw_walk;
-    return walk_run(&w, unwatched, stop, err);
+    return pass_run_measured(&x, draw, &w, err);
 }
 
 int int8_samples_make(struct pipeline *p, const atomic_int *stop, struct int8_samples *ret,
@@ -229,10 +208,11 @@ void int8_samples_release(struct int8_samples *s)
 int int8_predict(struct pipeline *p, const struct int8_samples *s, struct int8_watch watch,
                  const atomic_int *stop, float *ret_preds, struct dr_error *err)
 {
-    struct sample_walk w = {
-        .p = p, .s = (struct int8_samples *)s, .count = s->n, .preds = ret_preds, .fn = forward_walk
+    struct sampling w = {
+        .p = p, .s = (struct int8_samples *)s, .count = s->n, .preds = ret_preds
     };
-    return walk_run(&w, watch, stop, err);
+    struct exec x = { .be = p->backend, .stop = stop, .watch = watch.fn, .watcher = watch.ctx };
+    return pass_run_measured(&x, predict, &w, err);
 }
 
 double int8_distance(const float *of, const float *from, size_t n)

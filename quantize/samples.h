@@ -3,7 +3,7 @@
 #ifndef DR_QUANTIZE_SAMPLES_H
 #define DR_QUANTIZE_SAMPLES_H
 
-#include "inference/pipeline_manager.h"
+#include "inference/pipeline.h"
 
 enum {
     SAMPLE_CAPTIONS = 2,

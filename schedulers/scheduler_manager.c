@@ -484,14 +484,22 @@ static void drop_unread(const struct sched_request *request, struct sched_config
 int sched_configure(const char *json, size_t n_json, const struct sched_request *request,
                     struct sched_config *ret_config, struct dr_error *err)
 {
-    struct sched_config c = sdxl_base;
-    const struct sched_info *own = NULL;
-    const struct schedule_info *named = NULL;
     json_t *file = NULL;
     int r = json ? parse(json, n_json, &file, err) : 0;
     if (r)
         return r;
-    r = choose_sampler(file, request, &c, &own, &named, err);
+    r = sched_configure_json(file, request, ret_config, err);
+    json_decref(file);
+    return r;
+}
+
+int sched_configure_json(const json_t *file, const struct sched_request *request,
+                         struct sched_config *ret_config, struct dr_error *err)
+{
+    struct sched_config c = sdxl_base;
+    const struct sched_info *own = NULL;
+    const struct schedule_info *named = NULL;
+    int r = choose_sampler(file, request, &c, &own, &named, err);
     if (!r && file)
         r = apply_file(file, own, &c, err);
     if (!r)
@@ -504,7 +512,6 @@ int sched_configure(const char *json, size_t n_json, const struct sched_request 
         drop_unread(request, &c);
         *ret_config = c;
     }
-    json_decref(file);
     return r;
 }
 

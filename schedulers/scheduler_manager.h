@@ -16,6 +16,8 @@
 
 #include <stddef.h>
 
+#include <jansson.h>
+
 #include "base/error.h"
 #include "schedulers/base_scheduler.h"
 
@@ -32,5 +34,8 @@ struct sched_request {
  * value that is not done. */
 int sched_configure(const char *json, size_t n_json, const struct sched_request *request,
                     struct sched_config *ret_config, struct dr_error *err);
+/* The same of a file that was read already; NULL: none. */
+int sched_configure_json(const json_t *file, const struct sched_request *request,
+                         struct sched_config *ret_config, struct dr_error *err);
 
 #endif

@@ -221,50 +221,9 @@ int pack_open(const char *path, const char *key, struct pack **ret, struct dr_er
     return 0;
 }
 
-int pack_promise(uint64_t largest, struct pack **ret, struct dr_error *err)
-{
-    struct pack *p;
-    int r = pack_new("", &p, err);
-    if (r)
-        return r;
-    void *map = mmap(NULL, (size_t)largest, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                     -1, 0);
-    if (map == MAP_FAILED) {
-        pack_close(p);
-        return dr_fail(err, DR_ENOMEM, "no address space to plan with");
-    }
-    p->map = map;
-    p->header.file_bytes = largest;
-    p->promised = true;
-    *ret = p;
-    return 0;
-}
-
-int pack_promise_private(uint64_t bytes, struct pack **ret, struct dr_error *err)
-{
-    int r = pack_new("", ret, err);
-    if (r)
-        return r;
-    (*ret)->promised = true;
-    (*ret)->private_bytes = bytes;
-    return 0;
-}
-
-bool pack_promised(const struct pack *p)
-{
-    return p->promised;
-}
-
-uint64_t pack_private_bytes(const struct pack *p)
-{
-    return p->private_bytes;
-}
-
 const void *pack_find(struct pack *p, const char *name, size_t bytes)
 {
     uint64_t blobs = p->building ? 0 : p->header.blobs;
-    if (p->promised)
-        return bytes <= p->header.file_bytes ? p->map : NULL;
     for (uint64_t i = 0; i < blobs; i++) {
         const struct entry *e = &p->index[(p->next + i) % blobs];
         if (strcmp(e->name, name))
@@ -278,8 +237,6 @@ const void *pack_find(struct pack *p, const char *name, size_t bytes)
 int pack_check(const struct pack *p, struct dr_error *err)
 {
     struct stat st;
-    if (p->promised)
-        return 0;
     if (fstat(p->fd, &st))
         return dr_fail_errno(err, p->path, "examine");
     if ((uint64_t)st.st_size != p->header.file_bytes || mapguard_damaged(p->slot))

@@ -62,14 +62,6 @@ int pack_add(struct pack *p, const char *name, size_t bytes, const void **ret,
              struct dr_error *err);
 int pack_finish(struct pack *p, struct dr_error *err);
 
-/* For planning: has a blob of any name, of up to `largest` bytes, that must not be read. */
-int pack_promise(uint64_t largest, struct pack **ret, struct dr_error *err);
-/* For planning where no pack can be kept: has no blobs, and what is made of the weights will be so
- * many bytes of private memory, of which nothing is there yet. */
-int pack_promise_private(uint64_t bytes, struct pack **ret, struct dr_error *err);
-bool pack_promised(const struct pack *p);          /* either of them */
-uint64_t pack_private_bytes(const struct pack *p); /* of the second; else 0 */
-
 /* NULL when it has no blob of that name and size. Quick in the order of pack_add. */
 const void *pack_find(struct pack *p, const char *name, size_t bytes);
 

@@ -36,9 +36,8 @@ struct pack {
     uint64_t at;          /* building: of the next blob */
     uint64_t synced;      /* building: bytes known to be on the disk */
     uint64_t largest;
-    uint64_t private_bytes; /* promised; 0: kept in a file, or nothing was promised */
     char *stage, *piece;
-    bool building, promised;
+    bool building;
 };
 
 static inline uint64_t pack_padded(uint64_t bytes)

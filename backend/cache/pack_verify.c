@@ -112,7 +112,7 @@ int pack_verify_mapped(struct pack *p, const struct pack_verifying *how, struct 
 {
     struct stat before;
     struct verifying v = { .p = p, .stop = how->stop, .progress = how->progress, .ctx = how->ctx };
-    if (p->promised || p->building)
+    if (p->building)
         return 0;
     if (fstat(p->fd, &before)) /* what is written while it is verified shows later */
         return dr_fail_errno(err, p->path, "examine");
@@ -126,16 +126,13 @@ int pack_verify_mapped(struct pack *p, const struct pack_verifying *how, struct 
 bool pack_current(const struct pack *p)
 {
     struct stat now;
-    return p->promised || p->building ||
-           (!stat(p->path, &now) && now.st_dev == p->verified.st_dev &&
-            now.st_ino == p->verified.st_ino && same_times(&now, &p->verified));
+    return p->building || (!stat(p->path, &now) && now.st_dev == p->verified.st_dev &&
+                           now.st_ino == p->verified.st_ino && same_times(&now, &p->verified));
 }
 
 int pack_check_after(struct pack *p, const struct pack_verifying *how, struct dr_error *err)
 {
     struct stat now;
-    if (p->promised)
-        return 0;
     int r = pack_check(p, err);
     if (!r && (fstat(p->fd, &now) || !same_times(&now, &p->verified)))
         r = pack_verify_mapped(p, how, err);

@@ -13,6 +13,7 @@ struct plan_backend {
     struct backend base;
     struct plan_totals totals;
     uint64_t epoch;
+    bool packs; /* as backend_plan_packs says */
 };
 
 /* Epochs are unique among all plan backends: a weight may be used under several. */
@@ -56,7 +57,9 @@ static struct weight_bytes plan_weight_bytes(struct backend *be, const struct we
 
 static void plan_weight_new(struct backend *be, const struct weight *w)
 {
-    ((struct plan_backend *)be)->totals.packed_bytes += w->bytes.vectors + w->bytes.packed;
+    struct plan_backend *plan = (struct plan_backend *)be;
+    ((struct weight *)w)->in_pack = plan->packs && w->bytes.vectors + w->bytes.packed;
+    plan->totals.packed_bytes += w->bytes.vectors + w->bytes.packed;
 }
 
 static void plan_weight_gone(struct backend *be, const struct weight *w)
@@ -137,6 +140,11 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
     plan->epoch = new_epoch();
     *ret = &plan->base;
     return 0;
+}
+
+void backend_plan_packs(struct backend *be, bool packs)
+{
+    ((struct plan_backend *)be)->packs = packs;
 }
 
 struct plan_totals backend_plan_totals(const struct backend *plan)

@@ -228,6 +228,75 @@ static void an_edit_after_loading(void **state)
     assert_int_equal(host_end(&h), 0);
 }
 
+/* ---- several models ---- */
+
+/* A figure of the plan of a picture; 0 FLOPs of the text stage mean that the model is still loaded:
+ * it remembers the prompt. */
+static double planned(struct host *h, const char *model, const char *figure)
+{
+    host_say_json(h, json_pack("{s:s,s:s,s:{s:s,s:s,s:s,s:i,s:i,s:i}}", "type", "plan",
+                               "request_id", "p", "data", "model", model, "prompt", "x", "kernels",
+                               "scalar", "width", 64, "height", 48, "steps", 1));
+    json_t *event = host_answer(h, "p");
+    const json_t *data = json_object_get(event, "data");
+    const json_t *text = json_array_get(json_object_get(data, "stages"), 0);
+    const json_t *value = json_object_get(strcmp(figure, "flops") ? data : text, figure);
+    if (!json_is_number(value))
+        fail_msg("%s", host_text(event, "error"));
+    double number = json_number_value(value);
+    json_decref(event);
+    return number;
+}
+
+static void unload(struct host *h)
+{
+    host_say(h, "{\"type\":\"unload_model\",\"request_id\":\"u\"}\n");
+    json_decref(host_answer(h, "u"));
+}
+
+/* As long as there is memory each model is loaded once; else the one that is not used makes room,
+ * and no job is refused for it. */
+static void two_models_in_turn(void **state)
+{
+    (void)state;
+    static struct drawn first[2], now;
+    struct host h;
+    char models[2][DR_PATH_MAX], limit[40];
+    double least = 0;
+    snprintf(models[0], sizeof models[0], "%s", copy_model());
+    run("cp -r model other");
+    snprintf(models[1], sizeof models[1], "%.*sother", (int)(strlen(models[0]) - strlen("model")),
+             models[0]);
+    run(other_noise); /* of the first */
+    host_begin(&h, NULL, NULL);
+    for (int i = 0; i < 2; i++) {
+        assert_true(planned(&h, models[i], "flops") > 0);
+        draw(&h, models[i], &first[i]);
+    }
+    assert_memory_not_equal(first[0].pixels, first[1].pixels, BYTES);
+    for (int i = 0; i < 4; i++) {
+        assert_true(planned(&h, models[i % 2], "flops") == 0);
+        draw(&h, models[i % 2], &now);
+        assert_memory_equal(now.pixels, first[i % 2].pixels, BYTES);
+        double peak = planned(&h, models[i % 2], "peak_bytes");
+        least = peak > least ? peak : least;
+    }
+    unload(&h);
+    for (int i = 0; i < 2; i++)
+        assert_true(planned(&h, models[i], "flops") > 0);
+    assert_int_equal(host_end(&h), 0);
+
+    snprintf(limit, sizeof limit, "%.0f", least + 1.5e6); /* a model alone holds more than that */
+    host_begin(&h, "--memory-limit", limit);
+    for (int i = 0; i < 4; i++) {
+        draw(&h, models[i % 2], &now);
+        assert_memory_equal(now.pixels, first[i % 2].pixels, BYTES);
+        assert_true(planned(&h, models[i % 2], "flops") == 0);
+        assert_true(planned(&h, models[!(i % 2)], "flops") > 0);
+    }
+    assert_int_equal(host_end(&h), 0);
+}
+
 /* ---- the folders of models ---- */
 
 static void must_refuse(struct host *h, const char *model)
@@ -387,6 +456,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(each_file_deleted_and_put_back),
     cmocka_unit_test(what_is_swapped_is_seen),
     cmocka_unit_test(an_edit_after_loading),
+    cmocka_unit_test(two_models_in_turn),
     cmocka_unit_test(links_stay_in_the_folder_of_models),
     cmocka_unit_test(no_copy_goes_into_the_model),
     cmocka_unit_test(a_pack_that_changes_is_not_drawn_with),

@@ -106,6 +106,8 @@ static int run_all(const char *path, char kernels[32], bool exact, int64_t edge,
     }
     if (!r)
         r = pipeline_open(path, be, NULL, &p, err);
+    if (!r)
+        r = pipeline_load(p, NULL, err);
     for (int i = 0; !r && i < NETWORKS; i++) {
         ret->n[i] = i ? vae_arch(p->vae)->out_channels * edge * edge * p->latent_factor *
                             p->latent_factor
@@ -113,7 +115,7 @@ static int run_all(const char *path, char kernels[32], bool exact, int64_t edge,
         ret->values[i] = dr_malloc(DR_TAG_TEST, (size_t)ret->n[i] * sizeof(float));
         r = ret->values[i] ? run(p, plan, i, edge, ret->values[i], err) : DR_ENOMEM;
     }
-    pipeline_close(p);
+    pipeline_unref(p);
     backend_close(plan);
     backend_close(be);
     return r;

@@ -87,6 +87,8 @@ static int open_all(struct measure *m, const char *path, const char *kernels, st
         r = backend_open_plan(m->be, &m->plan, err);
     if (!r)
         r = pipeline_open(path, m->be, NULL, &m->pipeline, err);
+    if (!r)
+        r = pipeline_load(m->pipeline, NULL, err);
     if (r < 0)
         return r;
     const struct unet_arch *a = unet_arch(m->pipeline->unet);
@@ -106,7 +108,7 @@ static void close_all(struct measure *m)
     dr_free(m->text);
     dr_free(m->pooled);
     dr_free(m->ids);
-    pipeline_close(m->pipeline);
+    pipeline_unref(m->pipeline);
     backend_close(m->plan);
     backend_close(m->be);
 }

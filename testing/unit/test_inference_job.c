@@ -31,7 +31,7 @@ static int open_model(void **state)
 
 static void close_model(void)
 {
-    pipeline_close(pipeline);
+    pipeline_unref(pipeline);
     backend_close(backend);
     pipeline = NULL;
     backend = NULL;

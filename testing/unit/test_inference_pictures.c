@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
-#include "inference/pipeline.h"
+#include "inference/job_run.h"
 #include "inference/sdxl_worker.h"
 
 enum { WIDTH = 32, HEIGHT = 16, BYTES = 3 * WIDTH * HEIGHT, BATCH = 3 };
@@ -68,14 +68,15 @@ static void run(struct run *r, struct dr_image *images, struct dr_error *err)
                              "height", HEIGHT, "batch_size", BATCH, "steps", 2, "seed", 5);
     if (backend_open_cpu(&options, &be, err) ||
         pipeline_open(test_source("testing/golden/odd/model"), be, NULL, &p, err) ||
-        request_parse(data, "", NULL, &q, err) || sdxl_job(&q, p, &job, err) ||
-        job_plan(p, &job, 0, 0, NULL, &r->plan, err))
+        pipeline_load(p, NULL, err) || request_parse(data, "", NULL, &q, err) ||
+        sdxl_job(&q, p, &job, err) ||
+        job_plan(p, &job, &(struct memory_budget){ 0 }, NULL, &r->plan, err))
         fail_msg("%s", err->text);
     r->code = job_run(p, &job, &r->plan, &events, NULL, images, &r->timing, err);
     json_decref(data);
     job_release(&job);
     request_free(&q);
-    pipeline_close(p);
+    pipeline_unref(p);
     backend_close(be);
     dr_free(r->kept);
 }

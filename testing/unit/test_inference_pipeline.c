@@ -8,7 +8,8 @@
 
 #include "base/fs.h"
 #include "base/json.h"
-#include "inference/pipeline.h"
+#include "inference/job_run.h"
+#include "inference/pipeline_manager.h"
 #include "inference/sdxl_worker.h"
 #include "schedulers/scheduler_factory.h"
 #include "testing/helpers/base_files.h"
@@ -96,43 +97,103 @@ static void a_model_is_kept_until_it_changes(void **state)
     assert_int_equal(pipeline_manager_new(&m, &err), 0);
     if (pipeline_manager_get(m, folder, be, NULL, &p, &err))
         fail_msg("%s", err.text);
+    pipeline_unref(p);
     uint64_t made = dr_alloc_stats_all().total;
     const struct unet *unet = p->unet;
     assert_int_equal(pipeline_manager_get(m, folder, be, NULL, &p, &err), 0);
     assert_ptr_equal(p->unet, unet);
+    pipeline_unref(p);
     uint64_t kept = dr_alloc_stats_all().total - made;
 
     copy_file(folder, "unet/diffusion_pytorch_model.safetensors", NULL, NULL); /* renamed over */
     made = dr_alloc_stats_all().total;
     assert_int_equal(pipeline_manager_get(m, folder, be, NULL, &p, &err), 0);
     assert_true(dr_alloc_stats_all().total - made > kept + 100);
+    pipeline_unref(p);
     pipeline_manager_free(m);
     backend_close(be);
 }
 
-static void a_failing_load_leaves_nothing_loaded(void **state)
+/* What is loaded stays, and what fails leaves nothing. */
+static void a_failing_open_leaves_the_others(void **state)
 {
     (void)state;
     struct backend *be = open_backend();
     struct pipeline_manager *m;
-    struct pipeline *p;
+    struct pipeline *p, *again;
     struct dr_error err = { 0 };
+    const char *model = test_source("testing/golden/odd/model");
+    atomic_int stop = 1;
+    struct pipeline_options stopped = { .stop = &stop };
     uint64_t blocks = test_blocks();
     assert_int_equal(pipeline_manager_new(&m, &err), 0);
     uint64_t empty = test_blocks();
-    if (pipeline_manager_get(m, test_source("testing/golden/odd/model"), be, NULL, &p, &err))
-        fail_msg("%s", err.text);
-    assert_true(test_blocks() > empty);
     assert_int_equal(pipeline_manager_get(m, "/nonexistent/model", be, NULL, &p, &err), DR_ENOENT);
+    assert_int_equal(pipeline_manager_get(m, model, be, &stopped, &p, &err), DR_ECANCELED);
     assert_true(test_blocks() == empty);
-    atomic_int stop = 1;
-    assert_int_equal(pipeline_manager_get(m, test_source("testing/golden/odd/model"), be,
-                                          &(struct pipeline_options){ .stop = &stop }, &p, &err),
-                     DR_ECANCELED);
-    assert_true(test_blocks() == empty);
+    if (pipeline_manager_get(m, model, be, NULL, &p, &err))
+        fail_msg("%s", err.text);
+    uint64_t one = test_blocks();
+    assert_int_equal(pipeline_manager_get(m, "/nonexistent/model", be, NULL, &again, &err),
+                     DR_ENOENT);
+    assert_int_equal(test_blocks(), one);
+    assert_int_equal(pipeline_manager_get(m, model, be, NULL, &again, &err), 0);
+    assert_ptr_equal(again, p);
+    pipeline_unref(p);
+    pipeline_unref(again);
     pipeline_manager_free(m);
     assert_true(test_blocks() == blocks);
     backend_close(be);
+}
+
+/* Ten backends, so ten pipelines of one model. */
+enum { MANY = PIPELINES_MOST + 2 };
+
+static void those_not_used_for_longest_go(void **state)
+{
+    (void)state;
+    struct backend *be[MANY];
+    struct pipeline_manager *m;
+    struct pipeline *p[MANY], *again;
+    const char *model = test_source("testing/golden/odd/model");
+    uint64_t opened;
+    assert_int_equal(pipeline_manager_new(&m, NULL), 0);
+    for (int i = 0; i < MANY; i++) {
+        be[i] = open_backend();
+        assert_int_equal(pipeline_manager_get(m, model, be[i], NULL, &p[i], NULL), 0);
+        if (i) /* the first is referenced to the end: others go before it */
+            pipeline_unref(p[i]);
+    }
+    opened = dr_alloc_stats_all().total;
+    assert_int_equal(pipeline_manager_get(m, model, be[0], NULL, &again, NULL), 0);
+    assert_ptr_equal(again, p[0]);
+    pipeline_unref(again);
+    assert_int_equal(pipeline_manager_get(m, model, be[MANY - 1], NULL, &again, NULL), 0);
+    assert_ptr_equal(again, p[MANY - 1]);
+    pipeline_unref(again);
+    uint64_t found = dr_alloc_stats_all().total - opened;
+    assert_int_equal(pipeline_manager_get(m, model, be[1], NULL, &again, NULL), 0); /* is gone */
+    assert_true(dr_alloc_stats_all().total - opened > found + 100);
+    pipeline_unref(again);
+
+    size_t own, each = pipeline_bytes(p[0]);
+    size_t idle = pipeline_manager_idle(m, p[0], &own);
+    assert_true(own == idle && idle >= 7 * each && idle < 8 * each);
+    pipeline_manager_trim(m, p[0], 2 * each);
+    assert_true(pipeline_manager_idle(m, p[0], NULL) <= 2 * each);
+    assert_true(pipeline_manager_idle(m, p[0], NULL) > each);
+    assert_int_equal(pipeline_manager_busy(m, NULL), each);
+    opened = dr_alloc_stats_all().total;
+    assert_int_equal(pipeline_manager_get(m, model, be[1], NULL, &again, NULL), 0); /* used last */
+    pipeline_unref(again);
+    assert_int_equal(dr_alloc_stats_all().total - opened, found);
+    pipeline_manager_clear(m);
+    assert_string_equal(checkpoint_path(p[0]->checkpoint), model); /* its job goes on */
+    assert_int_equal(pipeline_bytes(p[0]), each);
+    pipeline_unref(p[0]);
+    pipeline_manager_free(m);
+    for (int i = 0; i < MANY; i++)
+        backend_close(be[i]);
 }
 
 /* The decoder would write a plane more than a picture has. */
@@ -154,7 +215,7 @@ static int open_scenario(void *ctx, struct dr_error *err)
     struct pipeline *p;
     int r = pipeline_open(test_source("testing/golden/odd/model"), ctx, NULL, &p, err);
     if (!r)
-        pipeline_close(p);
+        pipeline_unref(p);
     return r;
 }
 
@@ -203,7 +264,8 @@ static void run_open_set(struct run *r, const char *kernels)
     memset(r, 0, sizeof *r);
     r->batch = 1;
     r->be = open_set(kernels);
-    if (pipeline_open(test_source("testing/golden/odd/model"), r->be, NULL, &r->p, &err))
+    if (pipeline_open(test_source("testing/golden/odd/model"), r->be, NULL, &r->p, &err) ||
+        pipeline_load(r->p, NULL, &err))
         fail_msg("%s", err.text);
 }
 
@@ -229,7 +291,7 @@ static int run_job(struct run *r, const char *dump, const json_t *load, struct d
     if (code || (code = sdxl_job(&r->q, r->p, &r->job, err)))
         fail_msg("%s", err->text);
     struct job_events events = { .step = on_step, .warning = on_warning, .ctx = r };
-    if (job_plan(r->p, &r->job, 0, 0, &events, &r->plan, err))
+    if (job_plan(r->p, &r->job, &(struct memory_budget){ 0 }, &events, &r->plan, err))
         fail_msg("%s", err->text);
     atomic_int stop = 0;
     r->steps = 0;
@@ -243,7 +305,7 @@ static void run_close(struct run *r)
 {
     for (int i = 0; i < JOB_BATCH; i++)
         img_free(&r->images[i]);
-    pipeline_close(r->p);
+    pipeline_unref(r->p);
     backend_close(r->be);
 }
 
@@ -414,9 +476,10 @@ static void plan_of(struct run *r, const char *negative, size_t limit, struct me
     json_t *data = json_pack("{s:s,s:s*,s:i,s:i,s:i}", "prompt", "a red circle", "negative_prompt",
                              negative, "width", 64, "height", 64, "batch_size", 14);
     struct job_events events = { .warning = on_warning, .ctx = r };
+    struct memory_budget budget = { .limit = limit };
     r->warnings = 0;
     if (request_parse(data, "", NULL, &r->q, &err) || sdxl_job(&r->q, r->p, &r->job, &err) ||
-        job_plan(r->p, &r->job, 0, limit, &events, ret, &err))
+        job_plan(r->p, &r->job, &budget, &events, ret, &err))
         fail_msg("%s", err.text);
     json_decref(data);
     job_release(&r->job);
@@ -531,7 +594,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_model_is_kept_until_it_changes),
         cmocka_unit_test(a_plan_warns_once),
         cmocka_unit_test(a_plan_of_odd_rows_has_the_same_flops),
-        cmocka_unit_test(a_failing_load_leaves_nothing_loaded),
+        cmocka_unit_test(a_failing_open_leaves_the_others),
+        cmocka_unit_test(those_not_used_for_longest_go),
         cmocka_unit_test(a_vae_of_four_colours_is_refused),
         cmocka_unit_test(opening_survives_failing_allocations),
         cmocka_unit_test(a_given_image_needs_no_model),

@@ -17,11 +17,13 @@ static int choose(double budget, struct int8_choice *ret, struct dr_error *err)
     if (!r)
         r = pipeline_open(test_source("testing/golden/odd/model"), be, NULL, &p, err);
     if (!r)
+        r = pipeline_load(p, NULL, err);
+    if (!r)
         r = int8_samples_make(p, NULL, &samples, err);
     if (!r)
         r = int8_choose(p, &samples, budget, NULL, ret, err);
     int8_samples_release(&samples);
-    pipeline_close(p);
+    pipeline_unref(p);
     backend_close(be);
     return r;
 }

@@ -1,0 +1,173 @@
+/* job_text.c - the text stage of a job: tokens, then embeddings from the encoders, from the cache
+ * of earlier prompts or from files. See job_walk.h. */
+#include <stdio.h>
+#include <string.h>
+
+#include "inference/job_walk.h"
+#include "models/clip_text.h"
+#include "schedulers/scheduler_factory.h"
+
+static int refuse_token(const struct job_walk *k, const char *name, int64_t id, int64_t vocab,
+                        struct dr_error *err)
+{
+    char got[40], expected[40];
+    snprintf(got, sizeof got, "id %lld", (long long)id);
+    snprintf(expected, sizeof expected, "0 to %lld", (long long)vocab - 1);
+    return stage_refuse(&k->job->stages, name, got, expected, err);
+}
+
+/* The ids of one encoder: replaced from a file, written to one. */
+static int exchange_ids(struct job_walk *k, int encoder, const char *name, int64_t *room,
+                        struct dr_error *err)
+{
+    struct prompt_embeds *m = &k->job->prompts;
+    int32_t *ids = m->ids[encoder];
+    int64_t shape[2] = { m->rows, m->length }, count = m->rows * m->length;
+    int64_t vocab = clip_text_arch(k->p->encoders.text[encoder])->vocab;
+    bool loaded;
+    for (int64_t i = 0; i < count; i++)
+        room[i] = ids[i];
+    int r = stage_load(&k->job->stages, name, NPY_I64, shape, 2, room, &loaded, err);
+    for (int64_t i = 0; !r && loaded && i < count; i++) {
+        if (room[i] < 0 || room[i] >= vocab)
+            r = refuse_token(k, name, room[i], vocab, err);
+        ids[i] = (int32_t)room[i];
+    }
+    return r ? r : stage_dump(&k->job->stages, name, NPY_I64, shape, 2, room, err);
+}
+
+static int exchange_tokens(struct job_walk *k, struct dr_error *err)
+{
+    static const char *const names[PROMPT_ENCODERS] = { "tokens", "tokens_2" };
+    const struct prompt_embeds *m = &k->job->prompts;
+    int r = 0;
+    int64_t *room = dr_malloc(DR_TAG_JOB, (size_t)(m->rows * m->length) * sizeof *room);
+    if (!room)
+        return dr_fail(err, DR_ENOMEM, "out of memory for tokens");
+    for (int e = 0; !r && e < PROMPT_ENCODERS; e++)
+        if (m->ids[e])
+            r = exchange_ids(k, e, names[e], room, err);
+    dr_free(room);
+    return r;
+}
+
+static bool all_known(const struct prompt_embeds *m)
+{
+    bool known = true;
+    for (int row = 0; row < m->rows; row++)
+        known = known && m->known[row];
+    return known;
+}
+
+static int run_encoders(void *ctx, struct exec *x, struct dr_error *err)
+{
+    struct job_walk *k = ctx;
+    struct prompt_encoders *e = &k->p->encoders;
+    int r = 0;
+    if (all_known(&k->job->prompts))
+        return 0;
+    k->p->text_read |= !k->planning;
+    for (int i = 0; !r && i < PROMPT_ENCODERS; i++)
+        if (e->text[i])
+            r = params_acquire(e->text[i], clip_text_visit, err);
+    return r ? r : prompt_encode(e, x, &k->job->prompts, err);
+}
+
+static void keep_prompts(struct job_walk *k)
+{
+    struct dr_tally *before = dr_tally_use(&k->p->tally); /* they outlive the job */
+    prompt_cache_keep(&k->p->prompts, &k->job->prompts);
+    dr_tally_use(before);
+}
+
+/* Encodes what is not known. Weights that an earlier job left are given back here too. */
+static int encode_prompts(struct job_walk *k, struct dr_error *err)
+{
+    struct prompt_encoders *e = &k->p->encoders;
+    bool known = all_known(&k->job->prompts), drop = walk_drops(k, STAGE_TEXT);
+    int r = walk_stage(k, STAGE_TEXT, run_encoders, 1, err);
+    if (!r && !known && !k->planning)
+        keep_prompts(k);
+    for (int i = 0; i < PROMPT_ENCODERS; i++)
+        if (e->text[i] && (!known || drop))
+            params_release(e->text[i], clip_text_visit, drop);
+    k->p->text_read = k->p->text_read && !drop;
+    return r;
+}
+
+/* Encoder weights that are still resident from an earlier job count, whether this one uses them or
+ * not: it is planned as if it did. What planning finds out of the rows is not the run's. */
+static int plan_prompts(struct job_walk *k, struct dr_error *err)
+{
+    const struct stages *stages = &k->job->stages;
+    struct prompt_embeds *m = &k->job->prompts;
+    bool before[PROMPT_ROWS];
+    memcpy(before, m->known, sizeof before);
+    if (!stage_loads(stages, "tokens") && !stage_loads(stages, "tokens_2"))
+        prompt_cache_find(&k->p->prompts, m);
+    k->prompt_bytes = prompt_cache_growth(&k->p->prompts, m);
+    bool known = all_known(m);
+    if (known && k->p->text_read)
+        m->known[m->rows - 1] = false;
+    int r = encode_prompts(k, err);
+    if (known)
+        k->plan->stage[STAGE_TEXT].flops = 0;
+    memcpy(m->known, before, sizeof before);
+    return r;
+}
+
+static void emit_warnings(const struct job_walk *k)
+{
+    const struct prompt_embeds *m = &k->job->prompts;
+    char text[SCHED_WARNING];
+    if (!k->events || !k->events->warning)
+        return;
+    for (int i = 0; i < m->n_warnings; i++)
+        k->events->warning(k->events->ctx, m->warning[i]);
+    for (int i = 0; sched_warning(&k->job->sched, i, text); i++)
+        k->events->warning(k->events->ctx, text);
+}
+
+/* The embeddings: replaced from files, written to files. */
+static int exchange_embeddings(struct job_walk *k, struct dr_error *err)
+{
+    const struct stages *stages = &k->job->stages;
+    struct prompt_embeds *m = &k->job->prompts;
+    struct {
+        const char *name;
+        int64_t shape[3];
+        int ndim;
+        float *data;
+    } parts[] = { { "prompt_embeds", { m->rows, m->length, m->width }, 3, m->text },
+                  { "pooled", { m->rows, m->pooled_width }, 2, m->pooled },
+                  { "time_ids", { m->rows, m->n_time_ids }, 2, m->time_ids } };
+    int r = 0;
+    for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++) {
+        bool loaded;
+        r = stage_load(stages, parts[i].name, NPY_F32, parts[i].shape, parts[i].ndim, parts[i].data,
+                       &loaded, err);
+        if (!r)
+            r = stage_dump(stages, parts[i].name, NPY_F32, parts[i].shape, parts[i].ndim,
+                           parts[i].data, err);
+    }
+    return r;
+}
+
+int walk_text(struct job_walk *k, struct dr_error *err)
+{
+    const struct stages *stages = &k->job->stages;
+    struct prompt_embeds *m = &k->job->prompts;
+    int r = m->text ? 0 : prompt_tokenize(&k->p->encoders, &k->job->prompt, m, err);
+    if (r < 0)
+        return r;
+    if (k->planning) {
+        emit_warnings(k);
+        return plan_prompts(k, err);
+    }
+    if ((r = exchange_tokens(k, err)) < 0)
+        return r;
+    prompt_cache_find(&k->p->prompts, m);
+    if (!stage_loads(stages, "prompt_embeds") || !stage_loads(stages, "pooled"))
+        r = encode_prompts(k, err);
+    return r ? r : exchange_embeddings(k, err);
+}

@@ -1,0 +1,157 @@
+/* job_walk.c - see job_walk.h: what all stages share, and the context and denoise stages. */
+#include "inference/job_walk.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "inference/job_denoise.h"
+#include "models/unet.h"
+
+static int run_pass(void *ctx, struct exec *x, struct dr_error *err)
+{
+    struct job_walk *k = ctx;
+    int r = k->pass(k, x, err);
+    k->tables = k->job->tally.bytes[DR_TAG_ACTIVATION];
+    return r;
+}
+
+static int plan_stage(struct job_walk *k, enum job_stage stage, double repeats,
+                      struct dr_error *err)
+{
+    struct stage_use *use = &k->plan->stage[stage];
+    struct pass_need need;
+    int r = pass_measure(k->x.be, run_pass, k, &need, err);
+    if (r < 0)
+        return r;
+    use->workspace = need.workspace;
+    use->kept += k->tables;
+    use->mapped = need.totals.mapped_bytes;
+    use->flops = need.totals.flops * repeats;
+    return 0;
+}
+
+static void log_stage(const struct job_walk *k, enum job_stage stage)
+{
+    struct dr_log_fields f = { .n = 0 };
+    dr_log_real(&f, "seconds", k->timing.seconds[stage]);
+    dr_log_int(&f, "bytes", (int64_t)k->plan->stage[stage].workspace);
+    dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage %s", job_stage_name(stage));
+}
+
+int walk_stage(struct job_walk *k, enum job_stage stage, pass_fn *fn, double repeats,
+               struct dr_error *err)
+{
+    k->stage = stage;
+    k->pass = fn;
+    k->flops = 0;
+    if (k->planning)
+        return plan_stage(k, stage, repeats, err);
+    double started = dr_now();
+    if (k->events && k->events->stage)
+        k->events->stage(k->events->ctx, stage);
+    int r = pass_run(&k->x, k->plan->stage[stage].workspace, run_pass, k, err);
+    k->timing.seconds[stage] = dr_now() - started - k->handing;
+    k->handing = 0;
+    log_stage(k, stage);
+    return r;
+}
+
+bool walk_drops(const struct job_walk *k, enum job_stage stage)
+{
+    return !k->planning && k->plan->drop[stage];
+}
+
+int walk_begin(struct job_walk *k, struct dr_error *err)
+{
+    const struct job *job = k->job;
+    int64_t factor = k->p->latent_factor;
+    k->h = job->height / factor;
+    k->w = job->width / factor;
+    k->channels = unet_arch(k->p->unet)->out_channels;
+    bool all = (job->stages.dump && *job->stages.dump) || stage_loads(&job->stages, "image");
+    k->shown = all ? job->batch : 1;
+    size_t pixels = (size_t)(3 * job->width * job->height);
+    int r = stages_check(&job->stages, job_evaluations(job), err);
+    if (r < 0)
+        return r;
+    k->latents = dr_calloc(DR_TAG_JOB, (size_t)job->batch * (size_t)(k->channels * k->h * k->w),
+                           sizeof *k->latents);
+    if (!k->latents)
+        return dr_fail(err, DR_ENOMEM, "out of memory for %d latents", job->batch);
+    if (k->planning) {
+        k->pixel_bytes = (size_t)k->shown * pixels * sizeof *k->pixels;
+        k->image_bytes = pixels;
+        return 0;
+    }
+    k->pixels = dr_malloc(DR_TAG_JOB, (size_t)k->shown * pixels * sizeof *k->pixels);
+    if (!k->pixels)
+        return dr_fail(err, DR_ENOMEM, "out of memory for %d pictures", job->batch);
+    for (int i = 0; !r && i < (k->images ? job->batch : 1); i++)
+        r = img_new(job->width, job->height, 3, k->images ? &k->images[i] : &k->image, err);
+    return r;
+}
+
+static void free_contexts(struct job_walk *k)
+{
+    for (int i = 0; i < PROMPT_ROWS; i++) {
+        unet_context_free(k->context[i]);
+        k->context[i] = NULL;
+    }
+}
+
+void walk_release(struct job_walk *k)
+{
+    free_contexts(k);
+    dr_free(k->latents);
+    dr_free(k->pixels);
+    img_free(&k->image);
+}
+
+/* Keys and values of the prompts, which live until the denoising is over. */
+static int make_contexts(void *ctx, struct exec *x, struct dr_error *err)
+{
+    struct job_walk *k = ctx;
+    const struct prompt_embeds *m = &k->job->prompts;
+    bool given = stage_loads(&k->job->stages, "prompt_embeds");
+    int r = 0;
+    for (int i = 0; !r && i < m->rows; i++) {
+        const float *text = m->text + i * m->length * m->width;
+        bool zeros = m->zero_negative && i == 0 && !given; /* all that is known when planning */
+        r = unet_context_new(k->p->unet, x, k->planning && !zeros ? NULL : text, m->length,
+                             m->pooled + i * m->pooled_width, m->time_ids + i * m->n_time_ids,
+                             &k->context[i], err);
+    }
+    return r;
+}
+
+static int denoise(void *ctx, struct exec *x, struct dr_error *err)
+{
+    struct job_walk *k = ctx;
+    const struct job *job = k->job;
+    struct job_denoise d = { .job = job,
+                             .unet = k->p->unet,
+                             .guidance = { .scale = job->guidance_scale,
+                                           .rescale = job->guidance_rescale,
+                                           .negative = k->context[0],
+                                           .positive = k->context[job->prompts.rows - 1] },
+                             .rows = k->plan->rows,
+                             .channels = k->channels,
+                             .h = k->h,
+                             .w = k->w };
+    return job_denoise_run(&d, x, k->events, k->latents, err);
+}
+
+int walk_denoise(struct job_walk *k, struct dr_error *err)
+{
+    int r = params_acquire(k->p->unet, unet_visit, err);
+    if (!r)
+        r = walk_stage(k, STAGE_CONTEXT, make_contexts, 1, err);
+    for (int i = 0; !r && k->planning && i < k->job->prompts.rows; i++) {
+        k->plan->stage[STAGE_CONTEXT].kept += unet_context_bytes(k->context[i]);
+        k->plan->stage[STAGE_DENOISE].kept += unet_context_bytes(k->context[i]);
+    }
+    if (!r)
+        r = walk_stage(k, STAGE_DENOISE, denoise, job_evaluations(k->job), err);
+    free_contexts(k);
+    params_release(k->p->unet, unet_visit, walk_drops(k, STAGE_DENOISE));
+    return r;
+}
