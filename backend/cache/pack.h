@@ -4,8 +4,8 @@
  * size beside its place, each blob read back and compared, then synced and renamed. Opened again it
  * is mapped read-only; its header, size, index and format are checked then. Nothing may be computed
  * from its blobs before pack_verify_mapped has compared each with its checksum, once a process, and
- * again when its file was written to since. A pack that is not exactly what is asked for is no
- * error of the model's: it is made again.
+ * again when its file was written to since. A pack that is not exactly what is asked for is not an
+ * error of the model's: it is rebuilt.
  *
  *     r = pack_open(path, key, &p, err);           DR_ENOENT, DR_EFORMAT: make it
  *     r = pack_verify_mapped(p, &how, err);        DR_EFORMAT: likewise
@@ -85,7 +85,7 @@ bool pack_current(const struct pack *p);
  * it was verified, all of it again. DR_EIO: it was damaged meanwhile, and is discarded. */
 int pack_check_after(struct pack *p, const struct pack_verifying *how, struct dr_error *err);
 
-/* Takes its name away, so that it will be made again; what is mapped stays. */
+/* Takes its name away, so that it will be rebuilt; what is mapped stays. */
 void pack_discard(const struct pack *p);
 
 /* Whether a file begins like a pack, of whatever version, whole or not. */
