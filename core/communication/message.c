@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/nearest.h"
 #include "core/communication/id_scan.h"
 #include "core/communication/words.h"
@@ -350,4 +351,9 @@ int message_answer(const json_t *answer, json_t **ret_data, struct dr_error *err
         copy_member(detail, "hint", err->hint, sizeof err->hint);
     }
     return code;
+}
+
+bool message_is_progress(const json_t *event)
+{
+    return !strcmp(jx_text(json_object_get(event, "data"), "type"), "progress");
 }
