@@ -1,4 +1,4 @@
-/* hash.h - FNV-1a of 64 bits (Fowler, Noll and Vo), for tables and fingerprints; never against an
+/* hash.h - 64-bit FNV-1a (Fowler, Noll and Vo), for tables and fingerprints; never against an
  * adversary who knows the start. */
 #ifndef DR_BASE_HASH_H
 #define DR_BASE_HASH_H

@@ -184,12 +184,12 @@ static int read_at(const struct npy_file *f, void *dst, size_t n, int64_t at, st
 static int check_length(struct npy_file *f, struct dr_error *err)
 {
     struct npy *a = &f->array;
-    int64_t have = f->state.st_size - f->start, bytes = 0;
+    int64_t have = f->state.st_size - f->start, bytes = (int64_t)npy_size_of(a->dtype);
     bool fits = true;
     a->count = 1;
-    for (int i = 0; i < a->ndim && fits; i++)
-        fits = dr_mul_i64(a->count, a->shape[i], &a->count);
-    fits = fits && dr_mul_i64(a->count, (int64_t)npy_size_of(a->dtype), &bytes);
+    for (int i = 0; i < a->ndim && fits; i++) /* as npy_save does: a 0 does not save a huge size */
+        fits = dr_mul_i64(a->count, a->shape[i], &a->count) &&
+               dr_mul_i64(bytes, a->shape[i], &bytes);
     if (!fits || bytes > largest)
         return dr_fail(err, DR_ELIMIT, "%s: the header announces more than 8 GiB", f->path);
     if (bytes != have)

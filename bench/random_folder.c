@@ -113,7 +113,7 @@ static int write_tensors(const char *path, void *network, visit_fn visit, struct
     while (!r && w.header.len % 8)
         r = buf_putc(&w.header, ' ');
     if (r) {
-        dr_fail(err, r, "%s: no room for its header", path);
+        dr_fail(err, r, "%s: out of memory for its header", path);
     } else {
         for (int i = 0; i < 8; i++)
             length[i] = (unsigned char)((uint64_t)w.header.len >> (8 * i));

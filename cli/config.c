@@ -18,6 +18,7 @@ struct config_reader {
     int where;
     char *section; /* key of the mapping being read at INNER */
     char *key;     /* key whose value comes next; NULL: a key comes next */
+    int line;      /* of the key: a value that is left out has the place of what follows it */
     size_t room;   /* of config->entries */
     struct dr_error *err;
 };
@@ -70,7 +71,7 @@ static int add_entry(struct config_reader *r, const yaml_event_t *e)
     bool null = !quoted && (!strcmp(text, "~") || !strcmp(text, "null") || !*text);
     struct config_entry entry = { .key = join_key(r->section, r->key),
                                   .value = dr_strdup(DR_TAG_BASE, null ? "" : text),
-                                  .line = (int)e->start_mark.line + 1,
+                                  .line = r->line,
                                   .quoted = quoted,
                                   .null = null };
     if (!entry.key || !entry.value) {
@@ -106,6 +107,7 @@ static int on_scalar(struct config_reader *r, const yaml_event_t *e)
     }
     if (!e->data.scalar.length)
         return bad(r, e, "an empty key");
+    r->line = (int)e->start_mark.line + 1;
     r->key = dr_strdup(DR_TAG_BASE, (const char *)e->data.scalar.value);
     return r->key ? 0 : no_memory(r);
 }

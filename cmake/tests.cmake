@@ -78,7 +78,7 @@ foreach(program test_backend_attention test_backend_emulated test_backend_epilog
     target_link_libraries(${program} PRIVATE dr_emulated)
 endforeach()
 
-foreach(program test_inference_weights test_models_adapters test_models_variants)
+foreach(program test_inference_weights test_models_adapters test_models_deltas test_models_variants)
     target_link_libraries(${program} PRIVATE dr_packing)
 endforeach()
 

@@ -42,7 +42,8 @@ static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_e
     return op_run(x, op, err);
 }
 
-/* run, and the moments of its result in new memory, if they are wanted and to be had. */
+/* run; if requested and supported by the kernel, also the statistics of its output, in new memory.
+ */
 static int run_giving(struct exec *x, const struct layer *l, struct op *op, struct act *moments,
                       struct dr_error *err)
 {
@@ -326,7 +327,7 @@ int spatial_init(struct spatial *s, int64_t channels, int64_t context, int64_t h
     s->proj_out = layer_linear(channels, channels, true);
     s->blocks = dr_calloc(DR_TAG_MODEL, (size_t)depth, sizeof *s->blocks);
     if (!s->blocks)
-        return dr_fail(err, DR_ENOMEM, "no memory for %d transformer blocks", depth);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %d transformer blocks", depth);
     s->depth = depth;
     for (int i = 0; i < depth; i++) {
         tblock_init(&s->blocks[i], channels, context);

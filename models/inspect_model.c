@@ -17,7 +17,7 @@ static const char *const act_names[] = {
 
 static int no_memory(struct dr_error *err)
 {
-    return dr_fail(err, DR_ENOMEM, "no memory to describe a model");
+    return dr_fail(err, DR_ENOMEM, "out of memory to describe a model");
 }
 
 /* Sets KEY of OBJECT and leaves the function's r. */

@@ -27,7 +27,7 @@ struct model_files {
 
 static int no_memory(const char *path, struct dr_error *err)
 {
-    return dr_fail(err, DR_ENOMEM, "no memory to open %s", path);
+    return dr_fail(err, DR_ENOMEM, "out of memory to open %s", path);
 }
 
 /* An error of opening `path`, from errno. */
@@ -179,7 +179,7 @@ static int read_text(struct model_file *f, size_t maximum, struct dr_error *err)
     buf_init(&text, DR_TAG_FILE, 0);
     int r = dr_read_fd(f->fd, f->path, maximum, &text, err);
     if (!r && sha256_bytes(buf_text(&text), text.len, digest))
-        r = dr_fail(err, DR_ENOMEM, "%s: no memory to hash it", f->path);
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory", f->path);
     f->text = text.data ? text.data : dr_strdup(DR_TAG_FILE, "");
     if (!r && !f->text)
         r = no_memory(f->path, err);

@@ -54,7 +54,7 @@ int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetenso
     const char *kept = arena_strdup(&c->texts, name);
     struct safetensors *st = dr_calloc(DR_TAG_FILE, 1, sizeof *st);
     r = kept && st ? open_weights(c, name, st, err)
-                   : dr_fail(err, DR_ENOMEM, "%s: no memory to open %s", c->path, name);
+                   : dr_fail(err, DR_ENOMEM, "%s: out of memory to open %s", c->path, name);
     if (r) {
         dr_free(st);
         return r;
@@ -127,7 +127,7 @@ int checkpoint_open_files(struct model_files *model, const atomic_int *stop,
     struct checkpoint *c = dr_calloc(DR_TAG_FILE, 1, sizeof *c);
     if (!c) {
         model_files_close(model);
-        return dr_fail(err, DR_ENOMEM, "no memory to open a model");
+        return dr_fail(err, DR_ENOMEM, "out of memory to open a model");
     }
     arena_init(&c->texts, DR_TAG_FILE, 64 << 10, 0);
     for (int i = 0; i < COMPONENT_COUNT; i++)
@@ -347,7 +347,7 @@ static int transpose(struct tensor_entry *e, struct dr_error *err)
         return dr_fail(err, DR_EFORMAT, "'%s' is too large", e->src.name);
     char *copy = dr_malloc(DR_TAG_WEIGHTS, bytes);
     if (!copy)
-        return dr_fail(err, DR_ENOMEM, "no memory to transpose '%s'", e->src.name);
+        return dr_fail(err, DR_ENOMEM, "out of memory to transpose '%s'", e->src.name);
     const char *src = e->src.data;
     for (int64_t o = 0; o < out; o++)
         for (int64_t i = 0; i < in; i++)
@@ -403,7 +403,7 @@ static int load_param(void *ctx, struct param *p, const char *name, const struct
         return 0;
     }
     if (e->used)
-        return dr_fail(l->err, DR_EINTERNAL, "'%s' was asked for twice", e->src.name);
+        return dr_fail(l->err, DR_EINTERNAL, "'%s' is requested twice", e->src.name);
     e->used = true;
     if (!fits(&e->src.shape, shape)) {
         snprintf(what, sizeof what, " is %s, expected %s",

@@ -136,7 +136,8 @@ struct sizing {
     struct dr_error *err;
 };
 
-/* What be will make of a layer whose parameters are bound: their types have a say. */
+/* The packed form that `be` makes of a layer whose parameters are bound: it depends on their types.
+ */
 static struct weight_bytes made_bytes(struct backend *be, const struct layer *l)
 {
     struct weight_desc d = l->desc;

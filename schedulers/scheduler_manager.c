@@ -310,8 +310,8 @@ static int read_class(const json_t *file, struct sched_config *c, const struct s
         if (strstr(name, *part))
             return dr_fail_field(err, DR_EUNSUPPORTED, path, name,
                                  "a class of discrete-time diffusion",
-                                 "this model is of another formulation, which no sampler here "
-                                 "draws");
+                                 "this model has another formulation, which no sampler here "
+                                 "supports");
     *ret_own = sched_find(name, NULL);
     if (*ret_own)
         return 0;

@@ -266,7 +266,7 @@ int schedule_make(const struct sched_config *config, const struct noise_table *t
         return steps_error(config, "the model has no more timesteps", err);
     double *work = dr_calloc(DR_TAG_JOB, 4 * (size_t)n, sizeof *work);
     if (!work)
-        return dr_fail(err, DR_ENOMEM, "no memory for a schedule of %d steps", n);
+        return dr_fail(err, DR_ENOMEM, "out of memory for a schedule of %d steps", n);
     double *spaced = work, *spaced_sigmas = work + n;
     double *sigmas = work + 2 * (size_t)n, *timesteps = work + 3 * (size_t)n;
     bool uses = schedule_uses_spacing(config->schedule, config->sampler);

@@ -13,7 +13,7 @@ enum {
     TYPE_LONG = 4,
     TYPE_UNDEFINED = 7
 };
-enum { ENTRY = 12, CODE = 8, AT_EXIF_IFD = 26, MAX_ENTRIES = 512 };
+enum { ENTRY = 12, CODE = 8, AT_EXIF_IFD = 26, MAX_ENTRIES = 512, BYTE_ORDER_MARK = 0xfeff };
 
 static const char maker[] = "darkroom"; /* and its zero */
 
@@ -56,19 +56,60 @@ static int put_utf16(struct buf *dst, uint32_t c)
     return put(dst, (0xd800 + (c >> 10)) << 16 | (0xdc00 + (c & 0x3ff)), 4);
 }
 
+static uint32_t get(const uint8_t *s, int bytes, bool little)
+{
+    uint32_t v = 0;
+    for (int i = 0; i < bytes; i++)
+        v |= (uint32_t)s[i] << 8 * (little ? i : bytes - 1 - i);
+    return v;
+}
+
+/* Writers disagree about the byte order of the text: a mark decides, else the order that makes more
+ * of the characters Latin, else the block's own. */
+static bool text_is_little(const uint8_t *s, size_t n, bool block_little)
+{
+    if (n >= 2 && ((s[0] == 0xff && s[1] == 0xfe) || (s[0] == 0xfe && s[1] == 0xff)))
+        return s[0] == 0xff;
+    size_t zero_even = 0, zero_odd = 0;
+    for (size_t i = 0; i + 1 < n; i += 2) {
+        zero_even += !s[i];
+        zero_odd += !s[i + 1];
+    }
+    return zero_even == zero_odd ? block_little : zero_odd > zero_even;
+}
+
+/* A comment's text, with the mark of its byte order only where it would be taken for another: other
+ * programs do not write it either. */
+static int put_text(const char *comment, size_t n, bool mark, struct buf *dst)
+{
+    uint32_t c;
+    int r = mark ? put(dst, BYTE_ORDER_MARK, 2) : 0;
+    for (size_t i = 0; i < n && !r;) {
+        i += utf8_decode(comment + i, n - i, &c);
+        r = put_utf16(dst, c);
+    }
+    const uint8_t *text = (const uint8_t *)dst->data;
+    bool clear = !dst->len ||
+                 (!text_is_little(text, dst->len, false) && get(text, 2, false) != BYTE_ORDER_MARK);
+    if (r || mark || clear)
+        return r;
+    buf_clear(dst);
+    return put_text(comment, n, true, dst);
+}
+
 int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_error *err)
 {
     size_t n = strlen(comment), note_bytes = note ? sizeof maker + strlen(note) : 0;
     if (n > UINT32_MAX / 8 || note_bytes > UINT32_MAX / 8)
         return dr_fail(err, DR_ELIMIT, "the picture's metadata is too long");
+    struct buf text;
     int r = dr_check_utf8(comment, n, "comment", err);
     if (r)
         return r;
-    uint32_t c, units = 0;
-    for (size_t i = 0; i < n; units += c < 0x10000 ? 1 : 2)
-        i += utf8_decode(comment + i, n - i, &c);
-    r = buf_append(dst, "MM\0*\0\0\0\x08", 8);
-    r = r ? r : put_directories(dst, (uint32_t)note_bytes, CODE + 2 * units);
+    buf_init(&text, DR_TAG_IMAGE, 0);
+    r = put_text(comment, n, false, &text);
+    r = r ? r : buf_append(dst, "MM\0*\0\0\0\x08", 8);
+    r = r ? r : put_directories(dst, (uint32_t)note_bytes, (uint32_t)(CODE + text.len));
     if (note && !r)
         r = buf_append(dst, maker, sizeof maker);
     if (note && !r)
@@ -76,10 +117,8 @@ int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_
     if (note_bytes % 2 && !r)
         r = put(dst, 0, 1);
     r = r ? r : buf_append(dst, "UNICODE", CODE);
-    for (size_t i = 0; i < n && !r;) {
-        i += utf8_decode(comment + i, n - i, &c);
-        r = put_utf16(dst, c);
-    }
+    r = r ? r : buf_append(dst, buf_text(&text), text.len);
+    buf_free(&text);
     return r ? dr_fail(err, r, "out of memory for the picture's metadata") : 0;
 }
 
@@ -89,14 +128,6 @@ struct exif_block {
     size_t n;
     bool little;
 };
-
-static uint32_t get(const uint8_t *s, int bytes, bool little)
-{
-    uint32_t v = 0;
-    for (int i = 0; i < bytes; i++)
-        v |= (uint32_t)s[i] << 8 * (little ? i : bytes - 1 - i);
-    return v;
-}
 
 /* The entry of `tag` in the directory at `at`; NULL when absent. *ret_code is DR_EFORMAT for a
  * damaged one. */
@@ -117,25 +148,11 @@ static const uint8_t *find_entry(const struct exif_block *b, size_t at, uint32_t
     return NULL;
 }
 
-/* Writers disagree about the byte order of the text: a mark decides, else the order that makes more
- * of the characters Latin, else the block's own. */
-static bool text_is_little(const uint8_t *s, size_t n, bool block_little)
-{
-    if (n >= 2 && ((s[0] == 0xff && s[1] == 0xfe) || (s[0] == 0xfe && s[1] == 0xff)))
-        return s[0] == 0xff;
-    size_t zero_even = 0, zero_odd = 0;
-    for (size_t i = 0; i + 1 < n; i += 2) {
-        zero_even += !s[i];
-        zero_odd += !s[i + 1];
-    }
-    return zero_even == zero_odd ? block_little : zero_odd > zero_even;
-}
-
 static int append_utf16(const uint8_t *s, size_t n, bool little, struct buf *dst)
 {
     for (size_t i = 0; i + 1 < n; i += 2) {
         uint32_t c = get(s + i, 2, little);
-        if (c == 0xfeff && !i)
+        if (c == BYTE_ORDER_MARK && !i)
             continue;
         if (c >= 0xd800 && c < 0xdc00 && i + 3 < n) {
             uint32_t low = get(s + i + 2, 2, little);

@@ -20,7 +20,7 @@ int variant_cache_new(size_t budget, struct variant_cache **ret, struct dr_error
 {
     struct variant_cache *c = dr_calloc(DR_TAG_MODEL, 1, sizeof *c);
     if (!c)
-        return dr_fail(err, DR_ENOMEM, "no memory for a list of variants");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a list of variants");
     c->budget = budget;
     *ret = c;
     return 0;
@@ -88,7 +88,7 @@ static int open_entry(struct variant_cache *c, const struct variant_spec *spec, 
 {
     struct variant_entry *e = dr_calloc(DR_TAG_MODEL, 1, sizeof *e);
     if (!e)
-        return dr_fail(err, DR_ENOMEM, "no memory for a variant of the weights");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a variant of the weights");
     make_room(c, bytes);
     int r = weight_variant_open(spec, &e->variant, err);
     if (r) {

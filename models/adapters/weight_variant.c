@@ -122,7 +122,7 @@ static int walk_init(struct variant_walk *w, const struct variant_spec *spec, st
     *w = (struct variant_walk){ .spec = spec, .err = err };
     w->order = dr_calloc(DR_TAG_MODEL, spec->n + 1, sizeof *w->order);
     if (!w->order)
-        return dr_fail(err, DR_ENOMEM, "no memory for %zu changes of weights", spec->n);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %zu changes of weights", spec->n);
     for (size_t i = 0; i < spec->n; i++) {
         const struct weight_delta *d = spec->deltas[i];
         if (!isfinite(d->strength) || !isfinite(d->alpha))
@@ -217,7 +217,7 @@ static int walk_param(void *ctx, struct param *p, const char *name, const struct
         return 0;
     c->value = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * sizeof *c->value);
     if (!c->value)
-        return dr_fail(w->err, DR_ENOMEM, "no memory for %lld changed values of %s",
+        return dr_fail(w->err, DR_ENOMEM, "out of memory for %lld changed values of %s",
                        (long long)count, name);
     r = compute(w, p, first, end, shape, count, c->value);
     return r ? dr_while(w->err, r, "changing %s", name) : 0;
@@ -336,7 +336,7 @@ static int build(struct weight_variant *v, const struct variant_spec *spec, stru
     v->network = spec->network;
     v->layers = dr_calloc(DR_TAG_MODEL, v->facts.layers, sizeof *v->layers);
     if (!v->layers)
-        return dr_fail(err, DR_ENOMEM, "no memory for %zu changed layers", v->facts.layers);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %zu changed layers", v->facts.layers);
     int r = walk_init(&w, spec, err);
     w.build = v;
     if (!r)
@@ -359,7 +359,7 @@ int weight_variant_open(const struct variant_spec *spec, struct weight_variant *
     }
     struct weight_variant *v = dr_calloc(DR_TAG_MODEL, 1, sizeof *v);
     if (!v)
-        return dr_fail(err, DR_ENOMEM, "no memory for a variant of the weights");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a variant of the weights");
     v->facts = facts;
     r = build(v, spec, err);
     if (r)

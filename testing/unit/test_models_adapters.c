@@ -5,9 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "testing/backends/packing.h"
 #include "backend/cpu/x86/emulated/sets.h"
 #include "backend/ops/int8.h"
+#include "testing/backends/packing.h"
 #include "testing/helpers/base_files.h"
 #include "testing/helpers/changed_model.h"
 
