@@ -8,8 +8,8 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/words.h"
 #include "core/communication/id_scan.h"
-#include "core/communication/words.h"
 
 enum { VERB_NOW, VERB_QUEUED };
 
@@ -47,7 +47,7 @@ const char *message_id(const struct message_ids *ids)
 static int find_verb(const char *word)
 {
     for (int v = 0; v < VERB_COUNT; v++)
-        if (!strcmp(verbs[v].name, word) || word_in(verbs[v].spellings, word))
+        if (!strcmp(verbs[v].name, word) || word_in(verbs[v].spellings, ' ', word))
             return v;
     return -1;
 }
