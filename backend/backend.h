@@ -119,7 +119,6 @@ int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
  * is not needed for now; with `drop`, memory that can be had again from the file is given back to
  * the system. */
 int weight_acquire(struct weight *w, struct dr_error *err);
-void weight_prefetch(struct weight *w);
 void weight_release(struct weight *w, bool drop);
 const struct weight_desc *weight_desc(const struct weight *w);
 /* Gives the pages of a mapped source back to the system after reading it; nothing for others. */

@@ -298,11 +298,6 @@ int weight_acquire(struct weight *w, struct dr_error *err)
     return 0;
 }
 
-void weight_prefetch(struct weight *w)
-{
-    advise(w, MADV_WILLNEED);
-}
-
 void weight_release(struct weight *w, bool drop)
 {
     if (drop)

@@ -124,4 +124,7 @@ int dr_binary_dir(char *dst, size_t n, struct dr_error *err);
 /* Absolute path with links and dots resolved; the file must exist. */
 int dr_realpath(char *dst, size_t n, const char *path, struct dr_error *err);
 
+/* All bytes, whatever interrupts it; -1 with errno. */
+int dr_write_all(int fd, const void *bytes, size_t n);
+
 #endif

@@ -12,15 +12,16 @@
 
 enum { TEMPORARY_TRIES = 16 };
 
-static int write_all(int fd, const uint8_t *bytes, size_t n)
+int dr_write_all(int fd, const void *bytes, size_t n)
 {
+    const uint8_t *p = bytes;
     while (n) {
-        ssize_t w = write(fd, bytes, n);
+        ssize_t w = write(fd, p, n);
         if (w < 0 && errno == EINTR)
             continue;
         if (w < 0)
             return -1;
-        bytes += w;
+        p += w;
         n -= (size_t)w;
     }
     return 0;
@@ -54,7 +55,7 @@ static int fill(int fd, const char *path, const struct dr_piece *pieces, size_t 
 {
     int failed = 0, r = 0;
     for (size_t i = 0; i < count && !failed; i++)
-        failed = write_all(fd, pieces[i].bytes, pieces[i].n);
+        failed = dr_write_all(fd, pieces[i].bytes, pieces[i].n);
     if (failed || (durable && fsync(fd)))
         r = dr_fail_errno(err, path, "write");
     if (close(fd) && !r)

@@ -261,6 +261,12 @@ int jx_parse_file(const char *path, const struct jx_limits *limits, json_t **ret
     return r;
 }
 
+const char *jx_text(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
 const char *jx_kind(const json_t *value)
 {
     if (!value)

@@ -53,6 +53,9 @@ const char *jx_kind(const json_t *value);
  * object; the getters below know better and jx_dump writes the number. */
 const char *jx_literal(const json_t *value);
 
+/* For printing what was checked before: a member's string, "" when it has none. */
+const char *jx_text(const json_t *object, const char *key);
+
 /* Unsigned integers, exact to 2^64-1. jx_as_uint is false for any other value. */
 json_t *jx_uint(uint64_t v);
 bool jx_as_uint(const json_t *value, uint64_t *ret);

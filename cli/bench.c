@@ -30,12 +30,6 @@ static double number(const json_t *o, const char *key)
     return json_number_value(json_object_get(o, key));
 }
 
-static const char *text(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-    return s ? s : "";
-}
-
 /* ---- the table ---- */
 
 static int put_machine(struct buf *out, const json_t *machine)
@@ -46,8 +40,8 @@ static int put_machine(struct buf *out, const json_t *machine)
         out,
         "kernels %s, %" JSON_INTEGER_FORMAT " threads; fractions are of %s\n"
         "%-24s %9s %6s %12s %12s\n",
-        text(machine, "kernel_set"), json_integer_value(json_object_get(machine, "threads")),
-        text(machine, "family"), "peak", "TFLOP/s", "GHz", "instr/cycle", "FLOP/cycle");
+        jx_text(machine, "kernel_set"), json_integer_value(json_object_get(machine, "threads")),
+        jx_text(machine, "family"), "peak", "TFLOP/s", "GHz", "instr/cycle", "FLOP/cycle");
     json_object_foreach(json_object_get(machine, "peaks"), family, peak)
     {
         const json_t *clock = json_object_get(json_object_get(machine, "clocks"), family);
@@ -64,7 +58,7 @@ static int put_machine(struct buf *out, const json_t *machine)
 
 static int put_case(struct buf *out, const json_t *row)
 {
-    int r = buf_printf(out, "%-24s %11.6f", text(row, "name"), number(row, "seconds"));
+    int r = buf_printf(out, "%-24s %11.6f", jx_text(row, "name"), number(row, "seconds"));
     if (!r && number(row, "cores") > 0) /* loading does not depend on cores */
         r = buf_printf(out, " %6.2f", number(row, "cores"));
     if (!r && number(row, "flops") > 0)
@@ -97,8 +91,8 @@ static void on_event(void *ctx, const json_t *data)
             (void)report_text(&out, NULL);
         buf_free(&out);
     }
-    if (*text(data, "running"))
-        progress_say(&b->progress, text(data, "running"));
+    if (*jx_text(data, "running"))
+        progress_say(&b->progress, jx_text(data, "running"));
 }
 
 /* ---- the workers ---- */

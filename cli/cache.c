@@ -7,12 +7,6 @@
 #include "cli/report.h"
 #include "cli/session.h"
 
-static const char *text(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-    return s ? s : "";
-}
-
 static double number(const json_t *o, const char *key)
 {
     return json_number_value(json_object_get(o, key));
@@ -22,10 +16,10 @@ static int put_pack(const json_t *pack, bool removed, struct buf *out)
 {
     char size[32];
     int r = buf_printf(out, "%s%9s  model %.12s  %-16s used %s  ", removed ? "removed " : "",
-                       report_size(number(pack, "bytes"), size), text(pack, "model"),
-                       text(pack, "kernels"), text(pack, "last_used"));
+                       report_size(number(pack, "bytes"), size), jx_text(pack, "model"),
+                       jx_text(pack, "kernels"), jx_text(pack, "last_used"));
     if (!r)
-        r = report_put(out, text(pack, "path"));
+        r = report_put(out, jx_text(pack, "path"));
     return r ? r : buf_putc(out, '\n');
 }
 
@@ -53,7 +47,7 @@ static int put_answer(const json_t *answer, struct buf *out)
         r = buf_printf(out, "%s of at most %s in ", report_size(number(answer, "bytes"), used),
                        report_size(number(answer, "limit_bytes"), limit));
     if (!r)
-        r = report_put(out, text(answer, "folder"));
+        r = report_put(out, jx_text(answer, "folder"));
     return r ? r : buf_putc(out, '\n');
 }
 

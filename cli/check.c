@@ -123,15 +123,10 @@ static int put_line(struct buf *out, bool passed, const char *name, const char *
     return buf_printf(out, "  %s %-26s %s\n", passed ? "✓" : "✗", name, detail);
 }
 
-static const char *text(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-    return s ? s : "";
-}
-
 static bool alike(const json_t *a, const json_t *b)
 {
-    return !strcmp(text(a, "op"), text(b, "op")) && !strcmp(text(a, "kernels"), text(b, "kernels"));
+    return !strcmp(jx_text(a, "op"), jx_text(b, "op")) &&
+           !strcmp(jx_text(a, "kernels"), jx_text(b, "kernels"));
 }
 
 /* One line for all cases of an op in a kernel set, printed at the first of them. */
@@ -153,7 +148,7 @@ static int put_group(struct buf *out, const json_t *cases, size_t first)
         passed += json_is_true(json_object_get(one, "passed"));
         count++;
     }
-    snprintf(name, sizeof name, "%s %s", text(op, "op"), text(op, "kernels"));
+    snprintf(name, sizeof name, "%s %s", jx_text(op, "op"), jx_text(op, "kernels"));
     snprintf(detail, sizeof detail, "%d of %d cases, largest error %.0f %% of the tolerance",
              passed, count, 100 * worst);
     return put_line(out, passed == count, name, detail);
@@ -169,8 +164,8 @@ static int put_kernels(struct buf *out, const json_t *cases)
     for (size_t i = 0; !r && i < n; i++) {
         const json_t *one = json_array_get(cases, i);
         if (!json_is_true(json_object_get(one, "passed")))
-            r = buf_printf(out, "      %s %s, case %s: %s\n", text(one, "op"), text(one, "kernels"),
-                           text(one, "case"), text(one, "why"));
+            r = buf_printf(out, "      %s %s, case %s: %s\n", jx_text(one, "op"),
+                           jx_text(one, "kernels"), jx_text(one, "case"), jx_text(one, "why"));
     }
     return r;
 }
@@ -180,7 +175,7 @@ static int put_picture(struct buf *out, const json_t *picture)
     char detail[DETAIL_BYTES];
     json_int_t largest = json_integer_value(json_object_get(picture, "largest_difference"));
     if (json_object_get(picture, "error"))
-        snprintf(detail, sizeof detail, "%s", text(picture, "error"));
+        snprintf(detail, sizeof detail, "%s", jx_text(picture, "error"));
     else if (largest < 0)
         snprintf(detail, sizeof detail, "the sizes differ");
     else
@@ -188,7 +183,7 @@ static int put_picture(struct buf *out, const json_t *picture)
                  "largest difference %" JSON_INTEGER_FORMAT " of 255, in %" JSON_INTEGER_FORMAT
                  " values (%s)",
                  largest, json_integer_value(json_object_get(picture, "bytes_differing")),
-                 text(picture, "prompt"));
+                 jx_text(picture, "prompt"));
     return put_line(out, json_is_true(json_object_get(picture, "passed")), "picture", detail);
 }
 
@@ -200,8 +195,8 @@ static int put_report(struct buf *out, const struct report *p)
     json_array_foreach(p->protocol, i, one)
     {
         if (!r)
-            r = put_line(out, json_is_true(json_object_get(one, "passed")), text(one, "name"),
-                         text(one, "detail"));
+            r = put_line(out, json_is_true(json_object_get(one, "passed")), jx_text(one, "name"),
+                         jx_text(one, "detail"));
     }
     if (!r && !p->engine)
         r = buf_puts(out, "engine\n");
@@ -252,22 +247,22 @@ static int put_cache(struct buf *out, const json_t *answer)
     size_t i;
     json_t *one;
     const json_t *list = json_object_get(answer, "cache");
-    int r = buf_printf(out, "packed weights in %s\n", text(answer, "folder"));
+    int r = buf_printf(out, "packed weights in %s\n", jx_text(answer, "folder"));
     json_array_foreach(list, i, one)
     {
         char size[32], detail[DETAIL_BYTES];
         bool passed = json_is_true(json_object_get(one, "passed"));
         report_size(json_number_value(json_object_get(one, "bytes")), size);
         if (passed)
-            snprintf(detail, sizeof detail, "%s, model %.12s, %s", size, text(one, "model"),
-                     text(one, "kernels"));
+            snprintf(detail, sizeof detail, "%s, model %.12s, %s", size, jx_text(one, "model"),
+                     jx_text(one, "kernels"));
         else
-            snprintf(detail, sizeof detail, "%.400s%s", text(one, "why"),
+            snprintf(detail, sizeof detail, "%.400s%s", jx_text(one, "why"),
                      json_is_true(json_object_get(one, "removed"))
                          ? "; removed, the next start rebuilds it"
                          : "");
         if (!r)
-            r = put_line(out, passed, dr_path_base(text(one, "path")), detail);
+            r = put_line(out, passed, dr_path_base(jx_text(one, "path")), detail);
     }
     return r ? r
              : buf_printf(out, "%zu file%s, %" JSON_INTEGER_FORMAT " damaged\n",

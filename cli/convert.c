@@ -21,12 +21,6 @@ static double number(const json_t *o, const char *key)
     return json_number_value(json_object_get(o, key));
 }
 
-static const char *text(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-    return s ? s : "";
-}
-
 static int worse_first(const void *a, const void *b)
 {
     double x = number(*(const json_t *const *)a, "error");
@@ -39,8 +33,8 @@ static int put_layer(const json_t *layer, struct buf *out)
     char error[32] = "-"; /* never measured */
     if (json_is_number(json_object_get(layer, "error")))
         snprintf(error, sizeof error, "%.4f", number(layer, "error"));
-    return buf_printf(out, "%-64s %12.0f %10s  %s\n", text(layer, "name"),
-                      number(layer, "parameters"), error, text(layer, "why"));
+    return buf_printf(out, "%-64s %12.0f %10s  %s\n", jx_text(layer, "name"),
+                      number(layer, "parameters"), error, jx_text(layer, "why"));
 }
 
 /* The layers that stay float32, then the worst of the others. */
@@ -72,7 +66,7 @@ static int put_error(const json_t *answer, const char *key, const char *what, st
     const json_t *o = json_object_get(answer, key);
     if (!json_is_object(o))
         return 0;
-    return buf_printf(out, "  %-10s %.5f  (%s)\n", what, number(o, "error"), text(o, "kernels"));
+    return buf_printf(out, "  %-10s %.5f  (%s)\n", what, number(o, "error"), jx_text(o, "kernels"));
 }
 
 static int put_all(const json_t *answer, struct buf *out)
@@ -91,13 +85,13 @@ static int put_all(const json_t *answer, struct buf *out)
     if (!r)
         r = put_error(answer, "wide", "16 bits", out);
     return r ? r
-             : buf_printf(out, "written: %s\nall layers: %s\n", text(answer, "output"),
-                          text(answer, "report"));
+             : buf_printf(out, "written: %s\nall layers: %s\n", jx_text(answer, "output"),
+                          jx_text(answer, "report"));
 }
 
 static void on_progress(void *ctx, const json_t *data)
 {
-    progress_say(ctx, text(data, "message"));
+    progress_say(ctx, jx_text(data, "message"));
 }
 
 static int call_worker(struct cli_call *call, const char *output, json_t **ret,

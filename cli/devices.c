@@ -6,38 +6,32 @@
 #include "cli/report.h"
 #include "cli/session.h"
 
-static const char *text(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-    return s ? s : "";
-}
-
 static int put_device(const json_t *device, struct buf *out)
 {
     size_t i;
     json_t *set;
     char memory[32], available[32], limit[32];
     const json_t *bound = json_object_get(device, "limit");
-    const char *chosen = text(device, "default_kernels");
+    const char *chosen = jx_text(device, "default_kernels");
     double bytes = json_number_value(json_object_get(device, "memory_bytes"));
     int r = buf_printf(
         out,
         "%s\n  kind     %s\n  threads  %" JSON_INTEGER_FORMAT
         "\n  memory   %s, %s available: limit %s (%s)\n  kernels  layout %" JSON_INTEGER_FORMAT
         "\n",
-        text(device, "name"), text(device, "kind"),
+        jx_text(device, "name"), jx_text(device, "kind"),
         json_integer_value(json_object_get(device, "threads")), report_size(bytes, memory),
         report_size(json_number_value(json_object_get(device, "available_bytes")), available),
         report_size(json_number_value(json_object_get(bound, "bytes")), limit),
-        text(bound, "source"), json_integer_value(json_object_get(device, "layout")));
+        jx_text(bound, "source"), json_integer_value(json_object_get(device, "layout")));
     json_array_foreach(json_object_get(device, "kernel_sets"), i, set)
     {
         bool usable = json_is_true(json_object_get(set, "usable"));
         if (!r)
-            r = buf_printf(out, "    %-16s %s\n", text(set, "name"),
-                           !usable                              ? "not on this processor"
-                           : !strcmp(text(set, "name"), chosen) ? "the default"
-                                                                : "usable");
+            r = buf_printf(out, "    %-16s %s\n", jx_text(set, "name"),
+                           !usable                                 ? "not on this processor"
+                           : !strcmp(jx_text(set, "name"), chosen) ? "the default"
+                                                                   : "usable");
     }
     return r;
 }
@@ -50,7 +44,7 @@ static int put_cache(const json_t *cache, struct buf *out)
         return buf_puts(out, "packed weights are not cached (cache-limit: 0)\n");
     report_size(json_number_value(json_object_get(cache, "bytes")), used);
     return buf_printf(out, "packed weights\n  folder   %s\n  used     %s of at most %s\n",
-                      text(cache, "folder"), used, report_size(most, limit));
+                      jx_text(cache, "folder"), used, report_size(most, limit));
 }
 
 static int devices(struct cli_call *call, struct dr_error *err)

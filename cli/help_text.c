@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "base/fs.h"
+#include "base/words.h"
 #include "cli/report.h"
 #include "cli/settings.h"
-#include "core/communication/words.h"
 
 enum { OPTION_COLUMN = 27, VERB_COLUMN = 14, NAME_COLUMNS = 23, LEFT_BYTES = 96 };
 
@@ -80,7 +80,7 @@ const char *help_group_at(int i)
 const char *help_group(const struct option_info *o)
 {
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
-        if (word_in(groups[i].names, o->name))
+        if (word_in(groups[i].names, ' ', o->name))
             return groups[i].heading;
     return other;
 }

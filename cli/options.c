@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/nearest.h"
+#include "base/words.h"
 
 enum { NAME_BYTES = OPTION_NAME_BYTES, NAMES = 256 };
 
@@ -32,14 +33,13 @@ struct parser {
 
 int option_choice(const char **text, const char **ret_name)
 {
-    const char *p = *text;
-    if (!*p)
+    struct dr_word rest = word_all(*text), choice;
+    if (!word_next(&rest, '|', &choice))
         return 0;
-    *ret_name = p;
-    int n = (int)strcspn(p, "|=");
-    p += strcspn(p, "|");
-    *text = p + (*p == '|');
-    return n;
+    struct dr_word canonical = word_first(choice, '=');
+    *text = rest.at;
+    *ret_name = canonical.at;
+    return (int)canonical.n;
 }
 
 static char dashed(char c)
@@ -66,15 +66,13 @@ int option_alias(const struct option_info *o, const char **state, const char **r
             return (int)n;
         p = *state;
     }
-    while (*p) {
-        int n = (int)strcspn(p, " ");
-        *ret_name = p;
-        p += n;
-        p += *p == ' ';
-        *state = p;
-        if (!memchr(*ret_name, '.', (size_t)n) &&
-            !same_name(*ret_name, (size_t)n, o->name, strlen(o->name)))
-            return n;
+    struct dr_word rest = word_all(p), alias;
+    while (word_next(&rest, ' ', &alias)) {
+        *ret_name = alias.at;
+        *state = rest.at;
+        if (!memchr(alias.at, '.', alias.n) &&
+            !same_name(alias.at, alias.n, o->name, strlen(o->name)))
+            return (int)alias.n;
     }
     return 0;
 }

@@ -13,12 +13,6 @@ static double number(const json_t *o, const char *key)
     return json_number_value(json_object_get(o, key));
 }
 
-static const char *text(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-    return s ? s : "";
-}
-
 /* "40 seconds", "12 minutes", "3.5 hours", "6 days" */
 static const char *spoken(double seconds, char dst[32])
 {
@@ -46,7 +40,7 @@ static int put_stages(const json_t *plan, struct buf *out)
         if (r < 0)
             break;
         bool drops = json_is_true(json_object_get(stage, "drops_weights"));
-        r = buf_printf(out, "%-14s %12s %12s %12s %12s%s\n", text(stage, "stage"),
+        r = buf_printf(out, "%-14s %12s %12s %12s %12s%s\n", jx_text(stage, "stage"),
                        report_size(number(stage, "workspace_bytes"), workspace),
                        report_size(number(stage, "kept_bytes"), kept),
                        report_size(number(stage, "mapped_bytes"), mapped),
@@ -64,7 +58,7 @@ static int put_plan(const json_t *plan, struct buf *out)
     int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s per UNet call, kernels %s\n\n",
                        number(plan, "width"), number(plan, "height"), number(plan, "steps"),
                        number(plan, "rows_per_forward"),
-                       number(plan, "rows_per_forward") == 1 ? "" : "s", text(plan, "kernels"));
+                       number(plan, "rows_per_forward") == 1 ? "" : "s", jx_text(plan, "kernels"));
     if (!r)
         r = put_stages(plan, out);
     if (!r)
@@ -73,7 +67,7 @@ static int put_plan(const json_t *plan, struct buf *out)
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
                        report_flops(number(plan, "flops"), flops),
-                       report_size(number(bound, "bytes"), whole), text(bound, "source"));
+                       report_size(number(bound, "bytes"), whole), jx_text(bound, "source"));
     if (!r && seconds > 0)
         r = buf_printf(out, "about %s on this machine (from the speed of earlier pictures)\n",
                        spoken(seconds, time));

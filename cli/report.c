@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/alloc.h"
+#include "base/fs.h"
 #include "base/utf8.h"
 
 enum { LINE_BYTES = 1024, LEAST_COLUMNS = 20 };
@@ -66,26 +67,9 @@ void report_warnings(const json_t *answer)
 
 static int stdout_failed; /* errno of the first write to stdout that failed */
 
-/* 0 or errno. */
-static int write_all(int fd, const char *p, size_t n)
-{
-    while (n) {
-        ssize_t k = write(fd, p, n);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k < 0)
-            return errno;
-        p += k;
-        n -= (size_t)k;
-    }
-    return 0;
-}
-
 int report_bytes(int fd, const char *name, const void *bytes, size_t n, struct dr_error *err)
 {
-    int failed = write_all(fd, bytes, n);
-    errno = failed;
-    return failed ? dr_fail_errno(err, name, "write") : 0;
+    return dr_write_all(fd, bytes, n) ? dr_fail_errno(err, name, "write") : 0;
 }
 
 /* To stdout, shown as `how` says. */
@@ -94,7 +78,8 @@ static int write_shown(const struct buf *text, enum utf8_shown how, struct dr_er
     char *shown = dr_malloc(DR_TAG_BASE, UTF8_SHOWN_MOST * text->len + 1);
     if (!shown)
         return dr_fail(err, DR_ENOMEM, "out of memory for the result");
-    int failed = write_all(1, shown, utf8_show(text->data, text->len, how, shown));
+    size_t n = utf8_show(text->data, text->len, how, shown);
+    int failed = dr_write_all(STDOUT_FILENO, shown, n) ? errno : 0;
     dr_free(shown);
     if (failed && failed != EPIPE && !stdout_failed)
         stdout_failed = failed;

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "cli/cli.h"
+#include "core/communication/message.h"
 
 enum { TICK_MS = 50, ROOTS = 64 };
 
@@ -274,12 +275,6 @@ static bool is_answer(const json_t *event, const char *id)
     return !strcmp(to, id);
 }
 
-static bool is_progress(const json_t *event)
-{
-    const char *type = json_string_value(json_object_get(json_object_get(event, "data"), "type"));
-    return type && !strcmp(type, "progress");
-}
-
 static int send_cancel(struct session *s, const char *id, struct dr_error *err)
 {
     return worker_send(
@@ -306,7 +301,7 @@ static int await(struct session *s, const char *id, session_event_fn on_progress
         }
         if (r < 0)
             return interrupts ? fail_interrupted(err) : r;
-        bool progress = is_progress(event);
+        bool progress = message_is_progress(event);
         if (is_answer(event, id) && !progress) {
             *ret_event = event;
             return 0;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "backend/check/check.h"
+#include "backend/check/op_check.h"
 #include "base/fs.h"
 #include "inference/sdxl_worker.h"
 

@@ -12,6 +12,7 @@
 #include "base/path_text.h"
 #include "base/system.h"
 #include "coordination/engine.h"
+#include "core/communication/message.h"
 #include "schedulers/scheduler_factory.h"
 
 #define X(name, value, wire, meaning)                                                              \
@@ -43,13 +44,6 @@ struct engine_options {
     json_t *roots, *models;
 };
 
-static bool is_progress(const json_t *event)
-{
-    const json_t *data = json_object_get(event, "data");
-    const char *type = json_string_value(json_object_get(data, "type"));
-    return type && !strcmp(type, "progress");
-}
-
 static void emit(void *user, const json_t *event)
 {
     struct darkroom *d = user;
@@ -57,7 +51,7 @@ static void emit(void *user, const json_t *event)
     int r = jx_dump(event, &d->line);
     if (r < 0) {
         /* not an answer: opening fails or progress is dropped */
-        if (!d->ready || is_progress(event)) {
+        if (!d->ready || message_is_progress(event)) {
             d->lost = d->ready ? 0 : r;
             return;
         }

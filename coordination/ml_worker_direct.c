@@ -52,7 +52,7 @@ static void await_room(struct line_output *out)
     }
 }
 
-static void write_all(struct line_output *out, const char *p, size_t n)
+static void write_waiting(struct line_output *out, const char *p, size_t n)
 {
     while (n && !atomic_load(&out->broken)) {
         await_room(out);
@@ -71,8 +71,8 @@ static void write_all(struct line_output *out, const char *p, size_t n)
 static void write_line(struct line_output *out, const char *json)
 {
     pthread_mutex_lock(&out->lock);
-    write_all(out, json, strlen(json));
-    write_all(out, "\n", 1);
+    write_waiting(out, json, strlen(json));
+    write_waiting(out, "\n", 1);
     pthread_mutex_unlock(&out->lock);
 }
 

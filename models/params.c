@@ -5,6 +5,7 @@
 
 #include "backend/cache/pack.h"
 #include "base/checked.h"
+#include "base/hash.h"
 
 struct layer layer_linear(int64_t in, int64_t out, bool bias)
 {
@@ -135,14 +136,6 @@ struct sizing {
     struct dr_error *err;
 };
 
-/* FNV-1a. */
-static uint64_t mix(uint64_t sum, const char *bytes, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        sum = (sum ^ (unsigned char)bytes[i]) * UINT64_C(1099511628211);
-    return sum;
-}
-
 /* The packed form that `be` makes of a layer whose parameters are bound: it depends on their types.
  */
 static struct weight_bytes made_bytes(struct backend *be, const struct layer *l)
@@ -167,8 +160,7 @@ static int size_layer(void *ctx, struct layer *l, const char *name)
     if (r || !bytes)
         return r;
     int n = snprintf(text, sizeof text, "%s %llu\n", blob, (unsigned long long)bytes);
-    sum->contents = mix(sum->contents ? sum->contents : UINT64_C(14695981039346656037), text,
-                        (size_t)n);
+    sum->contents = dr_hash(sum->contents ? sum->contents : HASH_START, text, (size_t)n);
     sum->blobs++;
     sum->bytes += whole;
     sum->made += bytes;

@@ -8,6 +8,7 @@
 
 #include "base/alloc.h"
 #include "base/checked.h"
+#include "base/hash.h"
 #include "base/rng.h"
 #include "schedulers/scheduler_impl.h"
 
@@ -102,24 +103,16 @@ double sched_alpha(double sigma)
     return 1 / sqrt(sigma * sigma + 1);
 }
 
-static uint64_t hash(uint64_t h, const void *bytes, size_t n)
-{
-    const uint8_t *p = bytes;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ p[i]) * 0x100000001b3u; /* FNV-1a */
-    return h;
-}
-
 static uint64_t fingerprint(const struct sched *s)
 {
     const struct sched_info *info = s->config.sampler;
-    uint64_t h = hash(0xcbf29ce484222325u, info->name, strlen(info->name));
-    h = hash(h, &s->config.prediction, sizeof s->config.prediction);
-    h = hash(h, &s->config.eta, sizeof s->config.eta);
-    h = hash(h, &s->n, sizeof s->n);
-    h = hash(h, s->timesteps, (size_t)s->evaluations * sizeof *s->timesteps);
-    h = hash(h, s->sigmas, ((size_t)s->evaluations + 1) * sizeof *s->sigmas);
-    return hash(h, s->aux, (size_t)s->evaluations * (size_t)info->aux * sizeof *s->aux);
+    uint64_t h = dr_hash(HASH_START, info->name, strlen(info->name));
+    h = dr_hash(h, &s->config.prediction, sizeof s->config.prediction);
+    h = dr_hash(h, &s->config.eta, sizeof s->config.eta);
+    h = dr_hash(h, &s->n, sizeof s->n);
+    h = dr_hash(h, s->timesteps, (size_t)s->evaluations * sizeof *s->timesteps);
+    h = dr_hash(h, s->sigmas, ((size_t)s->evaluations + 1) * sizeof *s->sigmas);
+    return dr_hash(h, s->aux, (size_t)s->evaluations * (size_t)info->aux * sizeof *s->aux);
 }
 
 static int allocate(struct sched *s, struct dr_error *err)

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "base/nearest.h"
+#include "base/words.h"
 #include "schedulers/scheduler_impl.h"
 #include "schedulers/names.h"
 
@@ -83,17 +84,6 @@ static void value_text(const json_t *v, char *dst, size_t n)
         snprintf(dst, n, "%s", json_is_null(v) ? "null" : jx_kind(v));
 }
 
-/* Whether word is one of those that '|' separates. */
-static bool listed(const char *list, const char *word)
-{
-    size_t n = strlen(word);
-    for (const char *p = list; p; p = strchr(p, '|') ? strchr(p, '|') + 1 : NULL) {
-        if (!strncmp(p, word, n) && (p[n] == '|' || !p[n]))
-            return true;
-    }
-    return false;
-}
-
 static int check_fixed(const json_t *file, const struct sched_fixed_key *fixed,
                        struct dr_error *err)
 {
@@ -103,7 +93,7 @@ static int check_fixed(const json_t *file, const struct sched_fixed_key *fixed,
         if (!v || json_is_null(v))
             continue;
         value_text(v, got, sizeof got);
-        if (!listed(fixed->accepted, got))
+        if (!word_in(fixed->accepted, '|', got))
             return key_error(DR_EUNSUPPORTED, fixed->key, got, fixed->accepted, NULL, err);
     }
     return 0;

@@ -21,7 +21,7 @@ static int order_at(const struct sched *s, int e)
 }
 
 /* The step after evaluation e. */
-struct step {
+struct unipc_step {
     double to_x;  /* weight of the latents it starts from */
     double bh;    /* expm1(-h) */
     double scale; /* alpha of its end times bh */
@@ -29,11 +29,11 @@ struct step {
     double r;     /* the step before, going back, over h; 0 in order 1 */
 };
 
-static struct step step_after(const struct sched *s, int e)
+static struct unipc_step step_after(const struct sched *s, int e)
 {
     double from = s->sigmas[e], to = s->sigmas[e + 1];
     double alpha_to = sched_alpha(to);
-    struct step step = {
+    struct unipc_step step = {
         .to_x = to * alpha_to / (from * sched_alpha(from)),
         .bh = (to - from) / from,
         .scale = alpha_to * ((to - from) / from),
@@ -48,7 +48,7 @@ static struct step step_after(const struct sched *s, int e)
  * are the weights of the latents and of pred in its x0. */
 static void correct(struct sched *s, int e, struct sched_pair clean, const float *pred)
 {
-    struct step step = step_after(s, e - 1);
+    struct unipc_step step = step_after(s, e - 1);
     double rho_old = 0, rho_now = 0.5;
     if (step.r != 0) {
         double hh = -step.h;
@@ -72,7 +72,7 @@ static void correct(struct sched *s, int e, struct sched_pair clean, const float
 /* UniP: the latents of the next evaluation from START. */
 static void predict(struct sched *s, int e)
 {
-    struct step step = step_after(s, e);
+    struct unipc_step step = step_after(s, e);
     double old = step.r != 0 ? 0.5 / step.r : 0;
     struct sched_term terms[] = {
         { step.to_x, sched_vector(s, START) },

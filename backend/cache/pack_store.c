@@ -96,20 +96,20 @@ static int each_file(const struct pack_store *s, bool (*is)(const char *name), f
     return r;
 }
 
-struct walk {
+struct store_walk {
     pack_store_fn fn;
     void *ctx;
 };
 
 static int tell(void *ctx, const char *path, const struct stat *st)
 {
-    const struct walk *w = ctx;
+    const struct store_walk *w = ctx;
     return w->fn(w->ctx, path, st);
 }
 
 int pack_store_each(const struct pack_store *s, pack_store_fn fn, void *ctx, struct dr_error *err)
 {
-    struct walk w = { fn, ctx };
+    struct store_walk w = { fn, ctx };
     return each_file(s, is_pack, tell, &w, err);
 }
 

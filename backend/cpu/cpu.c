@@ -152,7 +152,7 @@ int64_t cpu_runs(struct backend *be, const struct op *op)
     return k->runs && op->dst.dtype == DTYPE_F32 ? k->runs(op) : 0;
 }
 
-struct run {
+struct running_op {
     const struct kernel *kernel;
     struct op_args args;
     char *own;
@@ -162,7 +162,7 @@ struct run {
 
 static void run_tile(void *ctx, int64_t tile, int thread)
 {
-    struct run *r = ctx;
+    struct running_op *r = ctx;
     void *own = r->own ? r->own + (size_t)thread * r->per_thread : NULL;
     r->kernel->run(&r->args, r->phase, tile, own);
 }
@@ -179,7 +179,7 @@ int cpu_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
     const struct kernel *k = kernel_for(op, cpu->set, cpu->exact);
     struct layout l = scratch_layout(cpu, k, op);
     char *scratch = scratch_buf ? scratch_buf->base + scratch_offset : NULL;
-    struct run run = {
+    struct running_op run = {
         .kernel = k,
         .args = { .op = op,
                   .dst = address(&op->dst),

@@ -32,7 +32,7 @@ struct member {
 };
 
 /* Tiles next .. end - 1 are to be handed out. */
-struct share {
+struct pool_share {
     _Alignas(64) atomic_int_fast64_t next;
     int64_t end;
 };
@@ -52,7 +52,7 @@ struct pool {
     pool_fn fn;
     void *ctx;
     const atomic_int *stop;
-    struct share *shares; /* [threads] */
+    struct pool_share *shares; /* [threads] */
     struct member members[];
 };
 
@@ -74,7 +74,7 @@ static void cut_short(struct pool *p)
 static void work(struct pool *p, int index)
 {
     for (int i = 0; i < p->threads; i++) {
-        struct share *s = &p->shares[(index + i) % p->threads];
+        struct pool_share *s = &p->shares[(index + i) % p->threads];
         /* looked at before it is added to: shares that are empty stay in everybody's cache */
         while (atomic_load_explicit(&s->next, memory_order_relaxed) < s->end) {
             if (p->stop && atomic_load_explicit(p->stop, memory_order_relaxed)) {
@@ -92,7 +92,7 @@ static void share_out(struct pool *p, int64_t tiles)
 {
     int64_t each = tiles / p->threads, more = tiles % p->threads, next = 0;
     for (int i = 0; i < p->threads; i++) {
-        struct share *s = &p->shares[i];
+        struct pool_share *s = &p->shares[i];
         s->end = next + each + (i < more);
         atomic_store(&s->next, next);
         next = s->end;
@@ -229,7 +229,7 @@ int pool_new(int threads, struct pool **ret, struct dr_error *err)
     if (threads < 1 || threads > THREADS_MAX)
         return dr_fail(err, DR_EINVAL, "threads: got %d, expected 1 to %d", threads, THREADS_MAX);
     struct pool *p = dr_calloc(DR_TAG_BASE, 1, sizeof *p + (size_t)threads * sizeof p->members[0]);
-    struct share *shares = dr_calloc(DR_TAG_BASE, (size_t)threads, sizeof *shares);
+    struct pool_share *shares = dr_calloc(DR_TAG_BASE, (size_t)threads, sizeof *shares);
     if (!p || !shares) {
         dr_free(p);
         dr_free(shares);
@@ -275,9 +275,4 @@ void pool_free(struct pool *p)
     pthread_cond_destroy(&p->done);
     dr_free(p->shares);
     dr_free(p);
-}
-
-int pool_threads(const struct pool *p)
-{
-    return p->threads;
 }

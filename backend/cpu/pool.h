@@ -19,7 +19,6 @@ struct pool;
 /* threads >= 1. Pinned one to a processor when they take all that this process may use. */
 int pool_new(int threads, struct pool **ret, struct dr_error *err);
 void pool_free(struct pool *p);
-int pool_threads(const struct pool *p);
 
 typedef void (*pool_fn)(void *ctx, int64_t tile, int thread);
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/fs.h"
 
 enum { CHUNK = 65536 };
 
@@ -157,20 +158,6 @@ void line_writer_free(struct line_writer *w)
     buf_free(&w->buf);
 }
 
-static int write_all(int fd, const char *p, size_t n, struct dr_error *err)
-{
-    while (n) {
-        ssize_t k = write(fd, p, n);
-        if (k < 0 && errno == EINTR)
-            continue;
-        if (k < 0)
-            return dr_fail_errno(err, "pipe", "write");
-        p += k;
-        n -= (size_t)k;
-    }
-    return 0;
-}
-
 int line_write(struct line_writer *w, const json_t *value, struct dr_error *err)
 {
     pthread_mutex_lock(&w->lock);
@@ -181,7 +168,7 @@ int line_write(struct line_writer *w, const json_t *value, struct dr_error *err)
     if (r < 0)
         dr_fail(err, r, "cannot write a message: %s", dr_code_meaning(r));
     else
-        r = write_all(w->fd, w->buf.data, w->buf.len, err);
+        r = dr_write_all(w->fd, w->buf.data, w->buf.len) ? dr_fail_errno(err, "pipe", "write") : 0;
     pthread_mutex_unlock(&w->lock);
     return r;
 }

@@ -6,9 +6,10 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/nearest.h"
+#include "base/words.h"
 #include "core/communication/id_scan.h"
-#include "core/communication/words.h"
 
 enum { VERB_NOW, VERB_QUEUED };
 
@@ -46,7 +47,7 @@ const char *message_id(const struct message_ids *ids)
 static int find_verb(const char *word)
 {
     for (int v = 0; v < VERB_COUNT; v++)
-        if (!strcmp(verbs[v].name, word) || word_in(verbs[v].spellings, word))
+        if (!strcmp(verbs[v].name, word) || word_in(verbs[v].spellings, ' ', word))
             return v;
     return -1;
 }
@@ -350,4 +351,9 @@ int message_answer(const json_t *answer, json_t **ret_data, struct dr_error *err
         copy_member(detail, "hint", err->hint, sizeof err->hint);
     }
     return code;
+}
+
+bool message_is_progress(const json_t *event)
+{
+    return !strcmp(jx_text(json_object_get(event, "data"), "type"), "progress");
 }

@@ -74,4 +74,7 @@ void message_error_of(const json_t *item, struct dr_error *ret);
  * err filled. */
 int message_answer(const json_t *answer, json_t **ret_data, struct dr_error *err);
 
+/* Whether an event is about a job that goes on: its data has the type "progress". */
+bool message_is_progress(const json_t *event);
+
 #endif

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/words.h"
 #include "core/communication/request_impl.h"
 
 enum { VALUE_BYTES = 32, EXPECTED_BYTES = 80 };
@@ -35,9 +36,9 @@ int neutral_check(const struct neutral *n, const char *path, const json_t *value
     if (!strcmp(n->values, "*"))
         return 0;
     size_t used = (size_t)snprintf(expected, sizeof expected, "only ");
-    for (const char *p = n->values; *p;) {
-        size_t len = strcspn(p, "|");
-        json_t *one = json_loadb(p, len, JSON_DECODE_ANY, NULL);
+    struct dr_word rest = word_all(n->values), word;
+    for (int i = 0; word_next(&rest, '|', &word); i++) {
+        json_t *one = json_loadb(word.at, word.n, JSON_DECODE_ANY, NULL);
         if (!one)
             return dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
         bool equal = same(one, value);
@@ -46,9 +47,7 @@ int neutral_check(const struct neutral *n, const char *path, const json_t *value
             return 0;
         if (used < sizeof expected)
             used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%.*s",
-                                     p == n->values ? "" : " or ", (int)len, p);
-        p += len;
-        p += *p == '|';
+                                     i ? " or " : "", (int)word.n, word.at);
     }
     char *got = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
     char hint[200];

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/path_text.h"
 #include "base/utf8.h"
+#include "base/words.h"
 #include "core/communication/request_impl.h"
 
 static const struct field_info fields[FIELD_COUNT] = {
@@ -137,18 +138,14 @@ static int set_real(const struct field_info *f, const char *path, double d, stru
 /* Matches `text` against "a|b=alias|c"; *ret_len is the length of the canonical spelling. */
 static const char *choice_of(const char *choices, const char *text, size_t *ret_len)
 {
-    for (const char *p = choices; *p;) {
-        size_t all = strcspn(p, "|"), canonical = strcspn(p, "|=");
-        for (const char *q = p; q < p + all;) {
-            size_t len = strcspn(q, "|=");
-            if (strlen(text) == len && !memcmp(text, q, len)) {
-                *ret_len = canonical;
-                return p;
+    struct dr_word rest = word_all(choices), choice, spelling;
+    while (word_next(&rest, '|', &choice)) {
+        struct dr_word canonical = word_first(choice, '=');
+        while (word_next(&choice, '=', &spelling))
+            if (word_is(spelling, text)) {
+                *ret_len = canonical.n;
+                return canonical.at;
             }
-            q += len + 1;
-        }
-        p += all;
-        p += *p == '|';
     }
     return NULL;
 }
@@ -157,12 +154,11 @@ static const char *choice_of(const char *choices, const char *text, size_t *ret_
 static void choices_text(const char *choices, char *dst, size_t n)
 {
     size_t used = (size_t)snprintf(dst, n, "one of ");
-    for (const char *p = choices; *p && used < n;) {
-        size_t canonical = strcspn(p, "|=");
-        used += (size_t)snprintf(dst + used, n - used, "%s%.*s", p == choices ? "" : ", ",
-                                 (int)canonical, p);
-        p += strcspn(p, "|");
-        p += *p == '|';
+    struct dr_word rest = word_all(choices), choice;
+    for (int i = 0; used < n && word_next(&rest, '|', &choice); i++) {
+        struct dr_word canonical = word_first(choice, '=');
+        used += (size_t)snprintf(dst + used, n - used, "%s%.*s", i ? ", " : "", (int)canonical.n,
+                                 canonical.at);
     }
 }
 

@@ -4,8 +4,8 @@
 
 #include "base/alloc.h"
 #include "base/nearest.h"
+#include "base/words.h"
 #include "core/communication/request_impl.h"
-#include "core/communication/words.h"
 
 enum { NAME_BYTES = REQUEST_NAME_BYTES, SPELLINGS = 256 };
 
@@ -22,7 +22,7 @@ static int find_field(const char *name)
 {
     for (int i = 0; i < FIELD_COUNT; i++) {
         const struct field_info *f = field_info((enum field_id)i);
-        if (!strcmp(f->name, name) || word_in(f->aliases, name))
+        if (!strcmp(f->name, name) || word_in(f->aliases, ' ', name))
             return i;
     }
     return -1;
@@ -32,14 +32,12 @@ static int find_field(const char *name)
 static bool is_group(const char *name)
 {
     size_t n = strlen(name);
-    for (int i = 0; i < FIELD_COUNT; i++)
-        for (const char *p = field_info((enum field_id)i)->aliases; *p;) {
-            size_t len = strcspn(p, " ");
-            if (len > n && !memcmp(p, name, n) && p[n] == '.')
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        struct dr_word rest = word_all(field_info((enum field_id)i)->aliases), alias;
+        while (word_next(&rest, ' ', &alias))
+            if (alias.n > n && !memcmp(alias.at, name, n) && alias.at[n] == '.')
                 return true;
-            p += len;
-            p += *p == ' ';
-        }
+    }
     return false;
 }
 
@@ -59,12 +57,10 @@ static int fail_unknown(const struct request_reader *r, const char *name)
         const struct field_info *f = field_info((enum field_id)i);
         if (n < SPELLINGS)
             names[n++] = f->name;
-        for (const char *p = f->aliases; *p && n < SPELLINGS; n++) {
-            size_t len = strcspn(p, " ");
-            snprintf(words[n], sizeof words[n], "%.*s", (int)len, p);
+        struct dr_word rest = word_all(f->aliases), alias;
+        for (; n < SPELLINGS && word_next(&rest, ' ', &alias); n++) {
+            snprintf(words[n], sizeof words[n], "%.*s", (int)alias.n, alias.at);
             names[n] = words[n];
-            p += len;
-            p += *p == ' ';
         }
     }
     full_name(r, name, full);

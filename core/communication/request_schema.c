@@ -5,38 +5,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/words.h"
+
+/* The words as an array; NULL when memory is short. */
+static json_t *words_json(json_t *list, struct dr_word rest, char separator)
+{
+    struct dr_word word;
+    while (list && word_next(&rest, separator, &word))
+        if (jx_add(list, json_stringn(word.at, word.n)) < 0) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
 static int set_choices(json_t *property, const char *choices)
 {
     json_t *list = json_array();
-    for (const char *p = choices; list && *p;) {
-        size_t all = strcspn(p, "|");
-        for (const char *q = p; q < p + all;) {
-            size_t len = strcspn(q, "|=");
-            if (jx_add(list, json_stringn(q, len)) < 0) {
-                json_decref(list);
-                return DR_ENOMEM;
-            }
-            q += len + 1;
-        }
-        p += all;
-        p += *p == '|';
-    }
+    struct dr_word rest = word_all(choices), choice;
+    while (list && word_next(&rest, '|', &choice))
+        list = words_json(list, choice, '=');
     return jx_set(property, "enum", list);
 }
 
 static int set_aliases(json_t *property, const char *aliases)
 {
-    json_t *list = json_array();
-    for (const char *p = aliases; list && *p;) {
-        size_t len = strcspn(p, " ");
-        if (jx_add(list, json_stringn(p, len)) < 0) {
-            json_decref(list);
-            return DR_ENOMEM;
-        }
-        p += len;
-        p += *p == ' ';
-    }
-    return jx_set(property, "x-aliases", list);
+    return jx_set(property, "x-aliases", words_json(json_array(), word_all(aliases), ' '));
 }
 
 static json_t *default_json(const struct field_info *f)

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/json.h"
+#include "base/words.h"
 
 int config_bad(const json_t *config, const char *file, const char *key, const char *expected,
                struct dr_error *err)
@@ -25,16 +26,6 @@ int config_bad(const json_t *config, const char *file, const char *key, const ch
     return r;
 }
 
-/* Whether word is one of the spellings in "silu|swish". */
-static bool one_of(const char *spellings, const char *word)
-{
-    size_t n = strlen(word);
-    for (const char *at = spellings; n && at; at = strchr(at, '|'), at = at ? at + 1 : NULL)
-        if (!strncmp(at, word, n) && (!at[n] || at[n] == '|'))
-            return true;
-    return false;
-}
-
 static int check_value(const json_t *config, const struct config_key *k, const char *file,
                        struct dr_error *err)
 {
@@ -52,7 +43,7 @@ static int check_value(const json_t *config, const struct config_key *k, const c
         break;
     case CONFIG_TEXT:
         good = absent ? !k->required
-                      : json_is_string(value) && one_of(k->text, json_string_value(value));
+                      : json_is_string(value) && word_in(k->text, '|', json_string_value(value));
         snprintf(expected, sizeof expected, "\"%.*s\"", (int)strcspn(k->text, "|"), k->text);
         break;
     case CONFIG_NUMBER:

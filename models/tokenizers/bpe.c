@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/hash.h"
 #include "base/utf8.h"
 
 /* Finaliser of SplitMix64 (Steele, Lea, Flood 2014). */
@@ -17,10 +18,7 @@ static uint64_t mix(uint64_t x)
 
 static uint64_t hash_text(const struct bpe *b, const char *s, size_t n)
 {
-    uint64_t h = b->seed;
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (uint8_t)s[i]) * 0x100000001b3u;
-    return mix(h ^ n);
+    return mix(dr_hash(b->seed, s, n) ^ n);
 }
 
 void bpe_init(struct bpe *b)

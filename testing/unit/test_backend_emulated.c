@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/check/check.h"
+#include "backend/check/op_check.h"
 #include "backend/cpu/x86/emulated/sets.h"
 #include "backend/cpu/kernels.h"
 #include "base/alloc.h"

@@ -1,4 +1,4 @@
-/* plan.c - the backend that computes nothing.
+/* plan_backend.c - the backend that computes nothing.
  *
  * It asks the wrapped backend what each op and each weight would take and adds up. Networks run
  * through it unchanged, so what it says of memory is what the run will use, by construction.

@@ -1,4 +1,4 @@
-/* check.h - every kernel against its op's reference, on this machine.
+/* op_check.h - every kernel against its op's reference, on this machine.
  *
  * Walks ops x kernel sets x cases. A case passes when, for 1, 2 and 3 threads, the result has the
  * same bits, is within the op's tolerance of the reference, leaves everything around dst untouched
@@ -6,8 +6,8 @@
  * GFLOP the reference computes 2,000 outputs drawn by seed, the corners, and the neighbourhood of
  * likely tile seams. A new op or kernel is covered by its line in the .def file.
  */
-#ifndef DR_BACKEND_CHECK_CHECK_H
-#define DR_BACKEND_CHECK_CHECK_H
+#ifndef DR_BACKEND_CHECK_OP_CHECK_H
+#define DR_BACKEND_CHECK_OP_CHECK_H
 
 #include <stdatomic.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-/* check.c - see check.h. */
-#include "backend/check/check.h"
+/* op_check.c - see op_check.h. */
+#include "backend/check/op_check.h"
 
 #include <inttypes.h>
 #include <math.h>
