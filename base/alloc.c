@@ -20,7 +20,7 @@ static const size_t LARGE_FROM = 1 << 20;
 static const size_t largest = (size_t)1
                               << 39; /* larger sizes are mistakes: no machine has that much */
 
-struct header {
+struct alloc_header {
     size_t size;
     enum dr_tag tag;
     uint64_t tally; /* id of the tally that counts it; 0: none */
@@ -65,7 +65,7 @@ static void count_out(struct counter *c, size_t size)
     atomic_fetch_sub(&c->blocks, 1);
 }
 
-static void tally_in(struct header *h)
+static void tally_in(struct alloc_header *h)
 {
     struct dr_tally *t = used_tally;
     h->tally = t ? t->id : 0;
@@ -76,7 +76,7 @@ static void tally_in(struct header *h)
         t->peak[h->tag] = t->bytes[h->tag];
 }
 
-static void tally_out(const struct header *h)
+static void tally_out(const struct alloc_header *h)
 {
     if (used_tally && h->tally == used_tally->id)
         used_tally->bytes[h->tag] -= h->size;
@@ -122,7 +122,7 @@ void *dr_malloc(enum dr_tag tag, size_t size)
         uintptr_t first = ((uintptr_t)p + 4095) & ~(uintptr_t)4095;
         madvise((void *)first, whole - (first - (uintptr_t)p), MADV_HUGEPAGE);
     }
-    struct header *h = p;
+    struct alloc_header *h = p;
     h->size = size;
     h->tag = tag;
     count_in(&counters[tag], size);
@@ -147,7 +147,7 @@ void *dr_realloc(enum dr_tag tag, void *p, size_t size)
     void *q = dr_malloc(tag, size);
     if (!q || !p)
         return q;
-    size_t old = ((struct header *)((char *)p - HEADER))->size;
+    size_t old = ((struct alloc_header *)((char *)p - HEADER))->size;
     memcpy(q, p, old < size ? old : size);
     dr_free(p);
     return q;
@@ -172,7 +172,7 @@ void dr_free(void *p)
 {
     if (!p)
         return;
-    struct header *h = (struct header *)((char *)p - HEADER);
+    struct alloc_header *h = (struct alloc_header *)((char *)p - HEADER);
     count_out(&counters[h->tag], h->size);
     count_out(&counters[DR_TAG_COUNT], h->size);
     tally_out(h);

@@ -16,15 +16,15 @@ static const char *const captions[SAMPLE_CAPTIONS] = {
     "a photograph of a mountain lake at dawn",
 };
 
-struct drawing;
+struct sample_drawing;
 
 /* What a pass works on. */
 struct sampling {
     struct pipeline *p;
     struct int8_samples *s;
-    int caption;             /* of encode */
-    struct drawing *drawing; /* of draw */
-    int count;               /* rows of predict */
+    int caption;                    /* of encode */
+    struct sample_drawing *drawing; /* of draw */
+    int count;                      /* rows of predict */
     float *preds;
 };
 
@@ -83,7 +83,7 @@ static int caption_job(struct pipeline *p, int caption, struct job *ret, struct 
 }
 
 /* Drawing all captions side by side, and keeping every model input on the way. */
-struct drawing {
+struct sample_drawing {
     struct pipeline *p;
     struct int8_samples *s;
     struct job job[SAMPLE_CAPTIONS];
@@ -92,7 +92,7 @@ struct drawing {
 
 static int keep_inputs(void *ctx, bool *skip_forward, struct dr_error *err)
 {
-    struct drawing *d = ctx;
+    struct sample_drawing *d = ctx;
     struct int8_samples *s = d->s;
     (void)skip_forward;
     for (int i = 0; i < SAMPLE_CAPTIONS; i++, s->n++) {
@@ -105,7 +105,7 @@ static int keep_inputs(void *ctx, bool *skip_forward, struct dr_error *err)
     return 0;
 }
 
-static int open_caption(struct drawing *d, int caption, const struct denoise_phase *phase,
+static int open_caption(struct sample_drawing *d, int caption, const struct denoise_phase *phase,
                         struct dr_error *err)
 {
     const struct job *job = &d->job[caption];
@@ -120,7 +120,7 @@ static int open_caption(struct drawing *d, int caption, const struct denoise_pha
     return denoise_open(&spec, &d->picture[caption], err);
 }
 
-static int step_all(struct drawing *d, struct batch *b, struct exec *x, struct dr_error *err)
+static int step_all(struct sample_drawing *d, struct batch *b, struct exec *x, struct dr_error *err)
 {
     const struct batch_hooks hooks = { .input = keep_inputs, .ctx = d };
     struct denoise *failed;
@@ -135,7 +135,7 @@ static int step_all(struct drawing *d, struct batch *b, struct exec *x, struct d
 static int draw(void *ctx, struct exec *x, struct dr_error *err)
 {
     struct sampling *w = ctx;
-    struct drawing *d = w->drawing;
+    struct sample_drawing *d = w->drawing;
     struct denoise_phase phases[SAMPLE_CAPTIONS];
     struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
     struct batch *b = NULL;
@@ -160,7 +160,7 @@ static int draw(void *ctx, struct exec *x, struct dr_error *err)
     return r;
 }
 
-static int make(struct drawing *d, const atomic_int *stop, struct dr_error *err)
+static int make(struct sample_drawing *d, const atomic_int *stop, struct dr_error *err)
 {
     struct int8_samples *s = d->s;
     struct sampling w = { .p = d->p, .s = s, .drawing = d };
@@ -189,7 +189,7 @@ static int make(struct drawing *d, const atomic_int *stop, struct dr_error *err)
 int int8_samples_make(struct pipeline *p, const atomic_int *stop, struct int8_samples *ret,
                       struct dr_error *err)
 {
-    struct drawing d = { .p = p, .s = ret };
+    struct sample_drawing d = { .p = p, .s = ret };
     memset(ret, 0, sizeof *ret);
     int r = make(&d, stop, err);
     for (int i = 0; i < SAMPLE_CAPTIONS; i++)
