@@ -54,7 +54,7 @@ struct pipeline {
     struct pack *pack; /* NULL: none */
     char digest[SHA256_HEX]; /* of the model, when it had to be known; else "" */
     char warning[400];       /* why packed weights are private; "" */
-    char news[400];          /* why packed weights were made again, reported once; "" */
+    char news[400];          /* why packed weights were rebuilt, reported once; "" */
     struct prompt_cache prompts;
     bool text_read;        /* the encoders' weights were read and not given back since */
     struct dr_tally tally; /* private memory that it holds, by tag */
