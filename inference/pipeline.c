@@ -90,7 +90,7 @@ static int watch_op(struct exec *x, const struct op *op, struct dr_error *err)
 
 int job_evaluations(const struct job *job)
 {
-    return job->sched.sampler->second_order ? 2 * job->sched.steps - 1 : job->sched.steps;
+    return sched_count(&job->sched);
 }
 
 static bool drops(const struct walk *k, enum job_stage stage)
@@ -271,6 +271,7 @@ static int denoise(struct walk *k, struct dr_error *err)
                              .unet = k->p->unet,
                              .guidance = { .scale = job->guidance_scale,
                                            .rescale = job->guidance_rescale,
+                                           .uncond = sched_wants_uncond(&job->sched),
                                            .negative = k->context[0],
                                            .positive = k->context[k->embeds.rows - 1] },
                              .rows = k->plan->rows,
@@ -413,7 +414,8 @@ static int try_stages(const struct walk *k, struct dr_error *err)
 {
     const struct stages *stages = &k->job->stages;
     const struct prompt_embeds *m = &k->embeds;
-    int64_t batch = k->job->batch, evaluations = job_evaluations(k->job);
+    int evaluations = job_evaluations(k->job);
+    int64_t batch = k->job->batch, levels = evaluations ? evaluations : k->job->sched.steps;
     const struct {
         const char *name;
         enum npy_dtype dtype;
@@ -426,8 +428,8 @@ static int try_stages(const struct walk *k, struct dr_error *err)
         { "prompt_embeds", NPY_F32, true, 3, { m->rows, m->length, m->width } },
         { "pooled", NPY_F32, true, 2, { m->rows, m->pooled_width } },
         { "time_ids", NPY_F32, true, 2, { m->rows, m->n_time_ids } },
-        { "timesteps", NPY_F32, true, 1, { evaluations } },
-        { "sigmas", NPY_F32, true, 1, { evaluations + 1 } },
+        { "timesteps", NPY_F32, true, 1, { levels } },
+        { "sigmas", NPY_F32, true, 1, { levels + 1 } },
         { "latents_init", NPY_F32, true, 4, { batch, k->channels, k->h, k->w } },
         { "image", NPY_F32, true, 4, { batch, 3, k->job->height, k->job->width } },
     };
@@ -436,6 +438,9 @@ static int try_stages(const struct walk *k, struct dr_error *err)
     json_t *file;
     int r = 0, evaluation;
     bool loaded;
+    if (!evaluations && stage_loads(stages, "timesteps"))
+        return stage_refuse(stages, "timesteps", "a file", "none: the sampler chooses its own",
+                            err);
     for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++)
         if (parts[i].used)
             r = stage_load(stages, parts[i].name, parts[i].dtype, parts[i].shape, parts[i].ndim,
@@ -482,7 +487,8 @@ static int walk(struct walk *k, struct dr_error *err)
 {
     const struct stages *stages = &k->job->stages;
     bool image_given = !k->planning && stage_loads(stages, "image");
-    int r = stages_check(stages, job_evaluations(k->job), err);
+    int count = job_evaluations(k->job);
+    int r = stages_check(stages, count ? count : SCHED_MAX_OPEN, err);
     if (!r)
         r = allocate(k, err);
     if (!r)
@@ -525,6 +531,8 @@ static int plan_rows(struct pipeline *p, const struct job *job, struct backend *
         activation = now > activation ? now : activation;
         plan->flops += plan->stage[s].flops;
     }
+    if (!job_evaluations(job))
+        plan->flops = 0;
     for (int t = 0; t < DR_TAG_COUNT; t++)
         plan->tagged[t] = dr_alloc_stats((enum dr_tag)t).peak;
     plan->tagged[DR_TAG_ACTIVATION] = activation;
@@ -551,7 +559,7 @@ int job_plan(struct pipeline *p, const struct job *job, size_t baseline, size_t 
     int r = backend_open_plan(p->backend, &be, err);
     if (r < 0)
         return r;
-    struct guidance g = { .scale = job->guidance_scale };
+    struct guidance g = { .scale = job->guidance_scale, .uncond = sched_wants_uncond(&job->sched) };
     struct memory_plan plan;
     memset(&plan, 0, sizeof plan);
     plan.baseline = baseline;

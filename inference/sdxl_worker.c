@@ -156,10 +156,17 @@ static int configure(const struct pipeline *p, const struct sched_request *wante
     return r;
 }
 
+/* The sampler's name or one of its options, "sampler.eta". */
+static bool of_sampler(const char *field)
+{
+    size_t n = strlen("sampler");
+    return !strncmp(field, "sampler", n) && (!field[n] || field[n] == '.');
+}
+
 /* Lets go of a field and of those whose values depend on it. False: it is none of the request. */
 static bool forget(struct sched_request *wanted, const char *field)
 {
-    bool sampler = !strcmp(field, "sampler"), schedule = !strcmp(field, "schedule");
+    bool sampler = of_sampler(field), schedule = !strcmp(field, "schedule");
     bool spacing = !strcmp(field, "spacing"), eta = !strcmp(field, "eta");
     if (sampler)
         wanted->sampler = NULL;
@@ -209,7 +216,7 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
         bool field = forget(&wanted, err->path);
         if (!field && !p)
             return 0;
-        if (!field || !strcmp(err->path, "sampler"))
+        if (!field || of_sampler(err->path))
             p = NULL; /* the model's own settings are wrong, or of a sampler that was not meant */
     }
 }
@@ -272,6 +279,7 @@ int sdxl_job_all(const struct request *q, const struct pipeline *p, struct error
         job_release(&job);
         return r;
     }
+    job.prompt.guidance |= sched_wants_uncond(&job.sched);
     take_sizes(q, &job);
     take_tiling(q, p, &job);
     job.precision = precision_name(backend_precision(p->backend));

@@ -56,6 +56,7 @@ static void values_of(const struct field_info *f, char *dst, size_t n)
         [FIELD_TYPE_FLAG] = "boolean",
         [FIELD_TYPE_CHOICE] = "",
         [FIELD_TYPE_NAME] = "name",
+        [FIELD_TYPE_SPEC] = "name with options",
         [FIELD_TYPE_SIZE] = "\"WxH\"",
         [FIELD_TYPE_PAIR] = "\"TOP,LEFT\"",
         [FIELD_TYPE_MAP] = "object of texts",

@@ -3,6 +3,7 @@
 #include "inference/denoise.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -75,6 +76,7 @@ static void configure(struct fixture *f, struct wanted *w)
     w->phase = (struct denoise_phase){ .unet = f->m.unet,
                                        .guidance = { .scale = w->scale,
                                                      .rescale = 0.3,
+                                                     .uncond = sched_wants_uncond(&w->config),
                                                      .negative = f->context[0],
                                                      .positive = f->context[w->positive] } };
 }
@@ -118,7 +120,8 @@ static void draw_alone(struct fixture *f, const struct wanted *w, float latents[
     int evaluations = 0;
     while (step_alone(f, d))
         evaluations++;
-    assert_int_equal(evaluations, denoise_evaluations(d));
+    if (denoise_evaluations(d)) /* else open */
+        assert_int_equal(evaluations, denoise_evaluations(d));
     memcpy(latents, denoise_latents(d), N * sizeof *latents);
     denoise_close(d);
 }
@@ -308,7 +311,10 @@ static void a_saved_picture_goes_on_elsewhere_with_the_same_bits(void **state)
     size_t n;
     const struct sched_info *const *all = sched_all(&n);
     for (size_t i = 0; i < n; i++) {
-        struct wanted w = want(all[i]->name, 3, 1, 2, 77);
+        char sampler[96]; /* few evaluations where their number is open */
+        snprintf(sampler, sizeof sampler, "%s%s", all[i]->name,
+                 all[i]->layout.next ? ",rtol=0.4,atol=0.1,h_init=1.5" : "");
+        struct wanted w = want(sampler, 3, 1, 2, 77);
         struct fixture f;
         struct dr_error err = { 0 };
         open_fixture(&f);
