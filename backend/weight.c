@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "backend/ops/int8.h"
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 #include "base/checked.h"
@@ -152,6 +152,11 @@ static void advise_source(const struct weight_source *s, int advice)
     int64_t count;
     if (s->mapped && s->data && shape_count(&s->shape, &count))
         advise_range(s->data, (size_t)count * dtype_size(s->dtype), advice);
+}
+
+void weight_source_release(const struct weight_source *s)
+{
+    advise_source(s, MADV_DONTNEED);
 }
 
 /* Into the pack, or from it. */

@@ -2,7 +2,7 @@
  * networks as fractions of the one that the kernel set uses.
  *
  * A case runs once uncounted, which brings in weights and workspace, then as often as fits into
- * LEAST_SECONDS, at least once; the fastest run counts. See bench_rule.h for the peaks around it.
+ * LEAST_SECONDS, at least once; the fastest run counts. See bench/rule.h for the peaks around it.
  */
 #include "coordination/engine.h"
 
@@ -10,21 +10,21 @@
 #include <string.h>
 #include <time.h>
 
-#include "backend/bench.h"
+#include "bench/ops.h"
 #include "backend/cpu/peak.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/nearest.h"
-#include "coordination/bench_file.h"
-#include "coordination/bench_networks.h"
-#include "coordination/bench_rule.h"
+#include "bench/random_folder.h"
+#include "bench/networks.h"
+#include "bench/rule.h"
 
 enum { NAMES_MOST = 128, RUNS_MOST = 200, LOADS = 2 };
 
 static const double LEAST_SECONDS = 1;
 
-/* Both open the model from nothing; what differs is what the host kept from an opening before. They
- * run only when asked for by name. */
+/* Both open the model in a fresh process; they differ in what the cache holds. They run only when
+ * requested by name. */
 static const char *const load_names[LOADS] = { "load_first", "load_second" };
 
 struct bench {

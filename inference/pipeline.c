@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "inference/job_denoise.h"

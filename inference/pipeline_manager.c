@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "inference/pipeline_weights.h"

@@ -10,7 +10,7 @@
 
 #include <stdatomic.h>
 
-#include "backend/pack_store.h"
+#include "backend/cache/pack_store.h"
 #include "base/sha256.h"
 #include "conditioning/prompt_cache.h"
 #include "models/model_loader.h"

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "models/digest.h"

@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "base/checked.h"
 
 struct layer layer_linear(int64_t in, int64_t out, bool bias)

@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-#include "backend/cpu/features.h"
+#include "backend/cpu/x86/features.h"
 #include "backend/cpu/kernels.h"
 #include "base/alloc.h"
 

@@ -4,29 +4,29 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/features.h"
+#include "backend/cpu/x86/features.h"
 #include "backend/cpu/panel.h"
 #include "base/members.h"
 
 enum set {
 #define SET(name, needs, precision, packing) SET_##name,
-#include "backend/cpu/kernels.def"
+#include "backend/cpu/x86/kernels.def"
     SET_COUNT
 };
 
 static const struct kernel_set sets[] = {
 #define SET(name, needs, precision, packing) { #name, needs, PRECISION_##precision, packing },
-#include "backend/cpu/kernels.def"
+#include "backend/cpu/x86/kernels.def"
 };
 
 #define KERNEL(op, set) extern const struct kernel cpu_##op##__##set;
 #define FAST(op, set) extern const struct kernel cpu_##op##_fast__##set;
-#include "backend/cpu/kernels.def"
+#include "backend/cpu/x86/kernels.def"
 
 static const struct kernel *const kernels[SET_COUNT][OP_KIND_COUNT] = {
     [SET_scalar] = { NULL }, /* the references */
 #define KERNEL(op, set) [SET_##set][OP_KIND_##op] = &cpu_##op##__##set,
-#include "backend/cpu/kernels.def"
+#include "backend/cpu/x86/kernels.def"
 };
 
 /* ---- those of tests, after the others ---- */
@@ -123,7 +123,7 @@ int kernel_set_find(const char *name, enum precision precision, int *ret_set, st
 static const struct kernel *const fast[SET_COUNT][OP_KIND_COUNT] = {
     [SET_scalar] = { NULL },
 #define FAST(op, set) [SET_##set][OP_KIND_##op] = &cpu_##op##_fast__##set,
-#include "backend/cpu/kernels.def"
+#include "backend/cpu/x86/kernels.def"
 };
 
 /* A set's way to pack weights. */
@@ -148,7 +148,7 @@ int kernel_tables_check(struct dr_error *err)
     } lines[] = {
 #define KERNEL(op, set) { "cpu_" #op "__" #set, &cpu_##op##__##set },
 #define FAST(op, set) { "cpu_" #op "_fast__" #set, &cpu_##op##_fast__##set },
-#include "backend/cpu/kernels.def"
+#include "backend/cpu/x86/kernels.def"
     };
     int r = 0;
     for (size_t i = 0; !r && i < sizeof lines / sizeof *lines; i++)

@@ -9,7 +9,7 @@
 #include <time.h>
 
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/features.h"
+#include "backend/cpu/x86/features.h"
 
 enum { ROUNDS = 6, PIECES = 16, TURNS = 30000, ADDITIONS = 200000, THREADS_MOST = 1024 };
 
@@ -20,7 +20,7 @@ static const struct family {
     cpu_peak_loop *loop;
 } families[] = {
 #define FAMILY(name, needs, flops) { #name, needs, flops, cpu_peak_loop__##name },
-#include "backend/cpu/peaks.def"
+#include "backend/cpu/x86/peaks.def"
 };
 enum { FAMILIES = sizeof families / sizeof *families };
 
@@ -28,7 +28,7 @@ static const struct {
     const char *set, *family;
 } sets[] = {
 #define OF(set, family) { #set, #family },
-#include "backend/cpu/peaks.def"
+#include "backend/cpu/x86/peaks.def"
 };
 
 const char *cpu_peak_family(int family)

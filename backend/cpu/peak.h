@@ -38,6 +38,6 @@ double cpu_peak(struct backend *be);
 enum { CPU_PEAK_SEEDS = 1024 };
 typedef double cpu_peak_loop(int64_t turns, const float *seed, float *ret_sink);
 #define FAMILY(name, needs, flops) cpu_peak_loop cpu_peak_loop__##name;
-#include "backend/cpu/peaks.def"
+#include "backend/cpu/x86/peaks.def"
 
 #endif

@@ -17,7 +17,7 @@
 #include <sched.h>
 #include <stdbool.h>
 
-#include "backend/cpu/features.h"
+#include "backend/cpu/x86/features.h"
 #include "base/alloc.h"
 
 #define INSIDE 0xffffu

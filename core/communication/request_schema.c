@@ -66,7 +66,7 @@ static int set_type(json_t *property, const struct field_info *f)
                    seed   ? json_pack("[s,s]", "integer", "string")
                    : spec ? json_pack("[s,s]", "string", "object")
                           : json_string(types[f->type]));
-    if (!r && seed) /* as a text, for who reads the schema with integers of 64 bits */
+    if (!r && seed) /* as text, for readers whose integers have 64 bits with sign */
         r = jx_set(property, "x-maximum", json_sprintf("%" PRIu64, UINT64_MAX));
     if (!r && seed)
         r = jx_set(property, "minimum", json_integer(f->lo));

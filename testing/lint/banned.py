@@ -32,7 +32,7 @@ RULES = [
      ("cli/", "coordination/main/", "coordination/supervisor/", "coordination/ml_worker_direct.c", "testing/", "tools/",
       "include/", "examples/")),
     (re.compile(r"#[ \t]*include[ \t]*<\w*intrin\.h>|\b_mm\d*_\w+|\b__m(?:128|256|512)[di]?\b"),
-     "intrinsics live in backend/cpu/kernels", ("backend/cpu/kernels/", "testing/")),
+     "intrinsics live in backend/cpu/x86", ("backend/cpu/x86/", "testing/")),
     (re.compile(r"\btypedef\s+(?:struct|union)\b"), "struct foo is spelled out", ()),
     (re.compile(r"#[ \t]*pragma[ \t]+once"), "header guards", ()),
 ]
@@ -67,7 +67,7 @@ tree.proof("banned", [
     ("inference/x.c", "exit(1);"), ("models/x.c", "y = pow(x, 2);"),
 ], [
     ("base/x.c", '/* strcpy(a) */ const char *s = "atoi(x)"; dr_free(p); x->free(p); my_exp(x); arena_free(a);'),
-    ("testing/unit/x.c", "y = exp(x); assert(y);"), ("backend/cpu/kernels/x_avx2.c", "__m256 v = _mm256_add_ps(a, b);"),
+    ("testing/unit/x.c", "y = exp(x); assert(y);"), ("backend/cpu/x86/x_avx2.c", "__m256 v = _mm256_add_ps(a, b);"),
     ("cli/x.c", 'printf("x"); exit(0);'), ("CMakeLists.txt", "set(x -mavx2) # no -march=native here"),
 ], check)
 

@@ -16,8 +16,10 @@ DESCRIPTORS = {
     "schedulers/schedulers.def": ("X", "schedulers/", r"^const struct sched_info sched_(\w+) =", "schedulers/{}.c"),
     "schedulers/schedules.def": ("X", "schedulers/", r"^const struct schedule_info schedule_(\w+) =", None),
     "cli/verbs.def": ("VERB", "cli/", r"^const struct cli_verb cli_(\w+) =", "cli/{}.c"),
-    "backend/cpu/peaks.def": ("FAMILY", "backend/cpu/kernels/", r"^double cpu_peak_loop__(\w+)\(",
-                              "backend/cpu/kernels/peak_{}.c"),
+    "backend/cpu/x86/peaks.def": ("FAMILY", "backend/cpu/x86/", r"^double cpu_peak_loop__(\w+)\(",
+                                  "backend/cpu/x86/peak_{}.c"),
+    "models/adapters/kinds.def": ("KIND", "models/adapters/", r"^const struct delta_kind delta_kind_(\w+) =",
+                                  "models/adapters/{}.c"),
     "backend/ops/ops.def": ("OP", "backend/ops/", r"^const struct op_info op_info_(\w+) =", "backend/ops/{}.c"),
 }
 # table: (macro, how a use of a name looks, folders of the uses)
@@ -26,7 +28,7 @@ USES = {
     "cli/options.def": ("OPTION", r"\b(?:OPT_{0}|TAKES\({0}\))", ("cli/",)),
     "core/communication/verbs.def": ("VERB", r"\bVERB_{}\b", ("core/", "coordination/")),
 }
-KERNELS = "backend/cpu/kernels.def"
+KERNELS = "backend/cpu/x86/kernels.def"
 DATA = {"base/erf.def", "tensor/dtypes.def", "core/communication/request.def", "core/communication/neutral.def"}  # lines are data, nothing answers to them
 
 
@@ -72,15 +74,15 @@ def check_kernels(path, present):
     messages, defined = [], {}
     sets = [name for name, _, _ in lines_of(present[path], "SET")]
     for p, text in present.items():
-        found = re.fullmatch(r"backend/cpu/kernels/\w+?_(\w+)\.c", p)
-        # Those belong to peaks.def, and those to tests: backend/cpu/emulated/.
-        if not found or p.startswith("backend/cpu/kernels/peak_") or p.endswith("_emulated.c"):
+        found = re.fullmatch(r"backend/cpu/x86/\w+?_(\w+)\.c", p)
+        # Those belong to peaks.def; packings and the rest of the folder have no set in their names.
+        if not found or p.startswith("backend/cpu/x86/peak_"):
             continue
         kernel_set = next((s for s in sets if p.endswith(f"_{s}.c")), None)
         if not kernel_set:
             messages.append(f"{p}:1: its suffix is no kernel set of {path}")
             continue
-        whole = text + "".join(present.get(i, "") for i in re.findall(r'#include "(backend/cpu/kernels/\w+\.inc)"', text))
+        whole = text + "".join(present.get(i, "") for i in re.findall(r'#include "(backend/cpu/(?:kernels|x86)/\w+\.inc)"', text))
         for op in re.findall(r"^const struct kernel KERNEL_NAME\((\w+),", whole, re.M):  # fast ones: OP_fast
             defined[(op, kernel_set)] = p
         for op, s in re.findall(r"^const struct kernel cpu_(\w+?)__(\w+) =", whole, re.M):
@@ -120,15 +122,15 @@ tree.proof("tables", [
     ({"schedulers/schedulers.def": "X(euler)\n", "schedulers/other.c": EULER},),
     ({"schedulers/schedulers.def": "X(euler)\nX(euler)\n", "schedulers/euler.c": EULER},),
     ({KERNELS: TABLE + "KERNEL(linear, avx2)\n"},),
-    ({KERNELS: TABLE + "KERNEL(linear, avx2)\nFAST(linear, avx2)\n", "backend/cpu/kernels/gemm_avx2.c": AVX2,
+    ({KERNELS: TABLE + "KERNEL(linear, avx2)\nFAST(linear, avx2)\n", "backend/cpu/x86/gemm_avx2.c": AVX2,
       "backend/cpu/kernels/gemm.inc": GEMM},),
-    ({KERNELS: TABLE, "backend/cpu/kernels/gemm_avx2.c": AVX2, "backend/cpu/kernels/gemm.inc": GEMM},),
-    ({KERNELS: TABLE, "backend/cpu/kernels/gemm_sse9.c": ""},),
+    ({KERNELS: TABLE, "backend/cpu/x86/gemm_avx2.c": AVX2, "backend/cpu/kernels/gemm.inc": GEMM},),
+    ({KERNELS: TABLE, "backend/cpu/x86/gemm_sse9.c": ""},),
     ({"base/errors.def": 'X(EINVAL, -1, "a", "b")\n', "base/a.c": "int x;\n"},),
     ({"models/new.def": "X(a)\n"},),
 ], [
     ({"schedulers/schedulers.def": "/* X(name) */\nX(euler)\n", "schedulers/euler.c": EULER},),
-    ({KERNELS: TABLE + "KERNEL(linear, avx2)\n", "backend/cpu/kernels/gemm_avx2.c": AVX2,
+    ({KERNELS: TABLE + "KERNEL(linear, avx2)\n", "backend/cpu/x86/gemm_avx2.c": AVX2,
       "backend/cpu/kernels/gemm.inc": GEMM},),
     ({"base/errors.def": 'X(EINVAL, -1, "a", "b")\n', "base/a.c": "return DR_EINVAL;\n"},),
 ], check)

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/check.h"
+#include "backend/check/check.h"
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
 

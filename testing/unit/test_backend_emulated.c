@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/check.h"
-#include "backend/cpu/emulated/sets.h"
+#include "backend/check/check.h"
+#include "backend/cpu/x86/emulated/sets.h"
 #include "backend/cpu/kernels.h"
 #include "base/alloc.h"
 #include "base/clock.h"

@@ -6,7 +6,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "backend/cpu/emulated/sets.h"
+#include "backend/cpu/x86/emulated/sets.h"
 #include "backend/ops/op.h"
 #include "base/alloc.h"
 

@@ -1,6 +1,5 @@
 /* test_backend_int8.c - 8-bit operands: the rounding itself, which weights count, sums at the end
- * of their range, what is not finite, and a trial against the kernels. The kernels' cases are the
- * checker's. */
+ * of their range, what is not finite. The kernels' cases are the checker's. */
 #include "testing/helpers/test.h"
 
 #include <math.h>
@@ -9,7 +8,6 @@
 
 #include "backend/cpu/kernels.h"
 #include "backend/ops/int8.h"
-#include "backend/trial.h"
 
 static void rounds_weights_by_row(void **state)
 {
@@ -79,7 +77,7 @@ static void close_set(struct layer *l)
     backend_close(l->be);
 }
 
-static void run(struct layer *l, bool trial, struct weight_source w)
+static void run(struct layer *l, struct weight_source w)
 {
     struct dr_error err = { 0 };
     struct weight_source s[2] = { w, { "b", l->bias, DTYPE_F32, SHAPE1(OUT), false, NULL } };
@@ -92,8 +90,7 @@ static void run(struct layer *l, bool trial, struct weight_source w)
         act_write(&l->x, op.src, l->src, &err))
         fail_msg("%s", err.text);
     op.weight = l->weight;
-    if ((trial ? trial_run(&l->x, &op, &err) : op_run(&l->x, &op, &err)) ||
-        act_read(&l->x, op.dst, l->dst, &err))
+    if (op_run(&l->x, &op, &err) || act_read(&l->x, op.dst, l->dst, &err))
         fail_msg("%s", err.text);
     act_free(&l->x, &op.src);
     act_free(&l->x, &op.dst);
@@ -120,7 +117,7 @@ static void sums_at_the_end_of_their_range(void **state)
             l.scales[j] = 0.5f;
         for (int j = 0; j < ROWS * IN; j++)
             l.src[j] = j / IN % 2 ? -127.0f : 127.0f;
-        run(&l, false, numbers_of(&l));
+        run(&l, numbers_of(&l));
         for (int row = 0; row < ROWS; row++)
             for (int c = 0; c < OUT; c++) {
                 double want = (row % 2 == c % 2 ? 1 : -1) * 0.5 * IN * 127 * 127;
@@ -131,7 +128,7 @@ static void sums_at_the_end_of_their_range(void **state)
     }
 }
 
-/* The next usable set of 8 bits from *i on, which moves past it; NULL: no more. */
+/* The next usable 8-bit set from *i on, which moves past it; NULL: no more. */
 static const char *next_int8_set(int *i)
 {
     const char *set;
@@ -151,7 +148,7 @@ static void keep_what_is_not_finite(const char *set)
         l.scales[j] = 1;
     l.src[IN + 5] = NAN;
     l.src[3 * IN + 77] = -INFINITY;
-    run(&l, false, numbers_of(&l));
+    run(&l, numbers_of(&l));
     for (int row = 0; row < ROWS; row++)
         for (int c = 0; c < OUT; c++)
             assert_true(!isfinite(l.dst[row * OUT + c]) == (row == 1 || row == 3));
@@ -169,46 +166,8 @@ static void what_is_not_finite_stays_so(void **state)
         keep_what_is_not_finite(set);
 }
 
-/* A trial in float32 from a float32 weight gives what an 8-bit set gives from the rounded one. */
-static void try_against(const char *set)
-{
-    static struct layer a, b;
-    static float wide[OUT * IN];
-    assert_true(open_set(&b, set));
-    assert_true(open_set(&a, "avx512"));
-    uint32_t seed = 1;
-    for (int i = 0; i < OUT * IN; i++)
-        wide[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) * 0x1p-24f - 0.5f;
-    for (int i = 0; i < ROWS * IN; i++)
-        a.src[i] = b.src[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) * 0x1p-20f - 7;
-    for (int i = 0; i < OUT; i++)
-        int8_weight_row(wide + i * IN, IN, b.numbers + i * IN, &b.scales[i]);
-    run(&a, true, (struct weight_source){ "w", wide, DTYPE_F32, SHAPE2(OUT, IN), false, NULL });
-    run(&b, false, numbers_of(&b));
-    double difference = 0, sum = 0;
-    for (int i = 0; i < ROWS * OUT; i++) {
-        difference += ((double)a.dst[i] - b.dst[i]) * ((double)a.dst[i] - b.dst[i]);
-        sum += (double)a.dst[i] * a.dst[i];
-    }
-    if (sqrt(difference / sum) > 3e-6)
-        fail_msg("%s: distance %g", set, sqrt(difference / sum));
-    close_set(&a);
-    close_set(&b);
-}
-
-static void trials_agree_with_kernels(void **state)
-{
-    (void)state;
-    int i = 0;
-    const char *set = next_int8_set(&i);
-    if (!set)
-        skip();
-    for (; set; set = next_int8_set(&i))
-        try_against(set);
-}
-
-/* What is not of 8 bits is in float32 in the set for processors without bfloat16, and in 16 bits in
- * the others. */
+/* Layers that are not 8-bit are in float32 in the set for processors without bfloat16, and in 16
+ * bits in the others. */
 static void the_rest_is_as_the_name_says(void **state)
 {
     (void)state;
@@ -252,7 +211,7 @@ static void only_scaled_matrices_are_int8(void **state)
     close_set(&l);
 }
 
-/* Which weights the sets of 8 bits take in 8 bits; a weight is packed for that kernel. */
+/* Which weights the 8-bit sets take in 8 bits; a weight is packed for that kernel. */
 static void weights_have_one_kernel(void **state)
 {
     (void)state;
@@ -321,7 +280,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(rounds_sources_by_token_or_sample),
     cmocka_unit_test(sums_at_the_end_of_their_range),
     cmocka_unit_test(what_is_not_finite_stays_so),
-    cmocka_unit_test(trials_agree_with_kernels),
     cmocka_unit_test(the_rest_is_as_the_name_says),
     cmocka_unit_test(only_scaled_matrices_are_int8),
     cmocka_unit_test(weights_have_one_kernel),

@@ -8,7 +8,7 @@
 #include <xxhash.h>
 
 #include "backend/cpu/panel.h"
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 #include "base/fs.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "backend/pack.h"
+#include "backend/cache/pack.h"
 #include "base/fs.h"
 #include "coordination/engine.h"
 

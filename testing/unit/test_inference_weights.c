@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "backend/cpu/emulated/packing.h"
-#include "backend/pack.h"
+#include "testing/backends/packing.h"
+#include "backend/cache/pack.h"
 #include "base/log.h"
 #include "base/mapguard.h"
 #include "core/communication/request.h"

@@ -1,5 +1,0 @@
-/* attention_avx512_bf16.c - attention of the avx512_bf16 set; the text is attention_pairs.inc. */
-#include "backend/cpu/kernels/vec_avx512_bf16.inc"
-
-#include "backend/cpu/kernels/block_pairs.inc"
-#include "backend/cpu/kernels/attention_pairs.inc"

@@ -1,5 +1,0 @@
-/* gemm_amx_bf16.c - linear, conv2d and upsample_conv of the amx_bf16 set; the text is
- * gemm_tiles.inc. */
-#include "backend/cpu/kernels/vec_amx_bf16.inc"
-
-#include "backend/cpu/kernels/gemm_tiles.inc"

@@ -1,5 +1,0 @@
-/* gemm_amx_int8.c - linear, conv2d and upsample_conv of the amx_int8 set, for I8 weights; the
- * text is gemm_int8_tiles.inc. */
-#include "backend/cpu/kernels/vec_amx_int8.inc"
-
-#include "backend/cpu/kernels/gemm_int8_tiles.inc"

@@ -1,4 +1,0 @@
-/* norm_avx512_bf16.c - group_norm and layer_norm of the avx512_bf16 set; the text is norm.inc. */
-#include "backend/cpu/kernels/vec_avx512_bf16.inc"
-
-#include "backend/cpu/kernels/norm.inc"
