@@ -216,44 +216,22 @@ int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix)
     return r->in != r->out ? visit_at(v, &r->shortcut, prefix, "conv_shortcut") : 0;
 }
 
-/* y->x [n, ...] = conv1(h) + t, of h's samples, which may be fewer: those that differ. Where they
- * might be, moments are not asked for, so that norm2 gives a sample's bits whatever it is like. */
-static int resnet_conv1(const struct resnet *r, struct exec *x, struct act h, struct act t,
-                        const struct alike *alike, struct stream *y, struct dr_error *err)
-{
-    bool once = h.n < y->x.n;
-    const struct blk_conv how = { .channel_add = once ? (struct act){ 0 } : t,
-                                  .moments = alike ? NULL : &y->moments };
-    int e = blk_conv(x, &r->conv1, h, how, act_samples(y->x, 0, h.n), err);
-    for (int64_t i = y->x.n; once && i-- > 0 && !e;) { /* from the end: first what is read */
-        struct op add = { .kind = OP_KIND_add,
-                          .dst = act_samples(y->x, i, 1),
-                          .src = act_samples(y->x, alike->of[i], 1),
-                          .channel_add = act_samples(t, i, 1) };
-        e = op_run(x, &add, err);
-    }
-    return e;
-}
-
 /* Everything before the second convolution: *ret = silu(norm2(conv1(silu(norm1(in))) + time)).
  * With `use_up`, in's memory is overwritten and freed. */
 static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, struct stream *in,
-                        bool use_up, const struct alike *alike, struct act *ret,
-                        struct dr_error *err)
+                        bool use_up, struct act *ret, struct dr_error *err)
 {
     const struct blk_norm norm = { .groups = r->groups, .eps = r->eps, .activation = ACT_SILU };
     struct act shape = in->x, t = { 0 };
     struct stream h = *in, y = { .x = { 0 } };
     int e;
-    if (alike)
-        h.x = act_samples(h.x, 0, alike->count);
     if (use_up) {
         if ((e = blk_normed(x, &r->norm1, norm, &h, err)))
             return e;
         in->x.buf = NULL;
     } else {
         struct act normed;
-        if ((e = blk_operand(x, OP_CONV2D, h.x.n, shape.h, shape.w, shape.c, &normed, err)) ||
+        if ((e = blk_operand(x, OP_CONV2D, shape.n, shape.h, shape.w, shape.c, &normed, err)) ||
             (e = blk_group_norm(x, &r->norm1, &h, norm, normed, err)))
             return e;
         act_free(x, &in->moments);
@@ -262,8 +240,10 @@ static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, 
     if (r->time && ((e = blk_new(x, shape.n, 1, 1, r->out, &t, err)) ||
                     (e = blk_linear(x, &r->time_emb_proj, emb, (struct blk_linear){ 0 }, t, err))))
         return e;
+    const struct blk_conv conv1 = { .channel_add = t,
+                                    .moments = r->norm2_reads ? NULL : &y.moments };
     if ((e = blk_new(x, shape.n, shape.h, shape.w, r->out, &y.x, err)) ||
-        (e = resnet_conv1(r, x, h.x, t, alike, &y, err)))
+        (e = blk_conv(x, &r->conv1, h.x, conv1, y.x, err)))
         return e;
     act_free(x, &t);
     act_free(x, &h.x);
@@ -290,7 +270,7 @@ int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct st
         }
     }
     struct blk_conv conv2 = { .residual = residual, .moments = way.moments ? &dst.moments : NULL };
-    if ((e = resnet_inner(r, x, emb, in, shortcut && !way.keep, way.alike, &h, err)) ||
+    if ((e = resnet_inner(r, x, emb, in, shortcut && !way.keep, &h, err)) ||
         (e = blk_conv(x, &r->conv2, h, conv2, dst.x, err)))
         return e;
     act_free(x, &h);
