@@ -38,7 +38,7 @@ RULES = [(re.compile(pattern), better) for pattern, better in [
 ]]
 
 # Folders that still have such words: "a/" with what is below it, "a" without.
-NOT_YET = {"backend/", "inference", "models", "schedulers"}
+NOT_YET = {"backend/", "inference", "models"}
 
 SKIP = ("testing/golden/", "share/", "testing/lint/words.py", "testing/fuzz/corpus")
 COMMENT = re.compile(r"(?:^|\s)#.*")
