@@ -300,7 +300,7 @@ static void must_refuse_stage(struct run *r, const char *stage, const char *file
     json_decref(load);
 }
 
-/* An adaptive sampler: pictures of a batch end when they are done, what its evaluations are is in the
+/* An adaptive sampler: pictures of a batch end when they are done, its evaluations are in the
  * stages, and nothing of the plan is a number that nobody knows. */
 static void an_open_number_of_evaluations(void **state)
 {
