@@ -401,8 +401,9 @@ static void check_point(const struct sched_info *sampler, enum sched_prediction 
 {
     size_t n_schedules;
     const struct schedule_info *const *schedules = schedule_all(&n_schedules);
-    if (prediction != SCHED_EPSILON) /* noise and prediction meet in the sum only */
-        n_schedules = 1;
+    bool slow = sampler->noise == SCHED_NOISE_BROWNIAN;
+    if (prediction != SCHED_EPSILON || slow) /* noise and prediction meet in the sum only */
+        n_schedules = prediction != SCHED_EPSILON && slow ? 0 : 1;
     bool eta = sched_option_row(sampler, "eta") >= 0 && !sampler->layout.next;
     for (size_t k = 0; eta && k < n_schedules; k++) {
         double most = run_to_point(sampler, prediction, schedules[k]->name, 1);
@@ -421,7 +422,7 @@ static void noise_has_each_levels_deviation(void **state)
 /* Data with a spread: a step's error in the moments is at most half its length in log sigma. */
 static void check_spread(const struct sched_info *sampler, enum sched_prediction prediction)
 {
-    enum { STEPS = 60 };
+    int steps = sampler->noise == SCHED_NOISE_BROWNIAN ? 20 : 60;
     bool eta = sched_option_row(sampler, "eta") >= 0 && !sampler->layout.next;
     if (!eta || prediction != SCHED_EPSILON)
         return;
@@ -429,8 +430,8 @@ static void check_spread(const struct sched_info *sampler, enum sched_prediction
     assert_non_null(z);
     fill(z, MANY);
     struct data d = { 0.7, z, MANY };
-    struct sched *s = make(sampler, "exponential", prediction, STEPS, 1, MANY);
-    double length = log(sched_sigmas(s)[0] / sched_sigmas(s)[STEPS - 1]) / (STEPS - 1);
+    struct sched *s = make(sampler, "exponential", prediction, steps, 1, MANY);
+    double length = log(sched_sigmas(s)[0] / sched_sigmas(s)[steps - 1]) / (steps - 1);
     run_noisy(s, &d, length / 2, NULL);
     sched_free(s);
     dr_free(z);

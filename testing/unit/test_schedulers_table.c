@@ -49,6 +49,9 @@ static void walk(const char *json, void (*each)(struct sched *s))
             bool uses = schedule_uses_spacing(schedules[k], samplers[i]);
             for (int spacing = 0; spacing < (uses ? SCHED_SPACING_COUNT : 1); spacing++) {
                 for (int c = 0; c < STEP_COUNTS; c++) {
+                    /* a Brownian tree is slow, and no other one with more steps */
+                    if (samplers[i]->noise == SCHED_NOISE_BROWNIAN && step_counts[c] > 20)
+                        continue;
                     const char *name = uses ? sched_spacing_name(spacing) : NULL;
                     struct sched *s = make(json, samplers[i]->name, schedules[k]->name, name,
                                            step_counts[c], NAN);
