@@ -259,6 +259,43 @@ static void only_the_picture_that_fails_leaves(void **state)
     close_fixture(&f);
 }
 
+/* ---- the unconditional prediction ---- */
+
+/* CFG++ by its formula, x' = D + sigma' (x - D_u) / sigma, from the rows as the UNet gives them: at
+ * scales where guidance is off for other samplers too. */
+static void the_unconditional_prediction_reaches_the_sampler(void **state)
+{
+    (void)state;
+    static const double scales[] = { 0, 0.6, 1, 3 };
+    struct fixture f;
+    open_fixture(&f);
+    for (size_t k = 0; k < sizeof scales / sizeof *scales; k++) {
+        struct wanted w = want("euler_cfg_pp", 3, 1, scales[k], 11);
+        struct dr_error err = { 0 };
+        struct unet_row rows[2];
+        static float before[N], expected[N];
+        struct sched *s;
+        configure(&f, &w);
+        w.phase.guidance.rescale = 0;
+        assert_int_equal(sched_new(&w.config, N, &s, &err), 0);
+        double sigma = sched_sigmas(s)[0], next = sched_sigmas(s)[1];
+        sched_free(s);
+        struct denoise *d = open_picture(&w);
+        assert_int_equal(denoise_rows(d, rows), 2);
+        assert_int_equal(unet_forward(denoise_unet(d), &f.m.x, rows, 2, H, W, &err), 0);
+        memcpy(before, denoise_latents(d), sizeof before);
+        for (int i = 0; i < N; i++) {
+            double without = rows[0].pred[i], with = rows[1].pred[i];
+            double guided = without + scales[k] * (with - without);
+            expected[i] = (float)(before[i] - sigma * guided + next * without);
+        }
+        assert_int_equal(denoise_feed(d, &err), 0);
+        assert_true(test_rel_l2(denoise_latents(d), expected, N) < 1e-6);
+        denoise_close(d);
+    }
+    close_fixture(&f);
+}
+
 /* ---- phases ---- */
 
 static void a_phase_holds_from_its_evaluation_on(void **state)
@@ -512,6 +549,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(pictures_share_forwards_without_a_trace),
         cmocka_unit_test(only_the_picture_that_fails_leaves),
+        cmocka_unit_test(the_unconditional_prediction_reaches_the_sampler),
         cmocka_unit_test(a_phase_holds_from_its_evaluation_on),
         cmocka_unit_test(pictures_of_other_variants_go_apart),
         cmocka_unit_test(a_saved_picture_goes_on_elsewhere_with_the_same_bits),

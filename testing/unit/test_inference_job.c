@@ -271,6 +271,23 @@ static void a_receipt_makes_the_same_job(void **state)
     close_model();
 }
 
+static void the_samplers_options_are_in_infotext(void **state)
+{
+    struct request q;
+    struct job job;
+    struct buf text;
+    open_model(state);
+    must("{\"prompt\":\"x\",\"sampler\":\"dpmpp_sde,r=0.25,eta=0.5\"}", &q, &job);
+    buf_init(&text, DR_TAG_TEST, 0);
+    assert_int_equal(receipt_infotext(&job, &facts, 0, &text), 0);
+    assert_non_null(strstr(buf_text(&text), "Sampler: DPM++ SDE, "));
+    assert_non_null(strstr(buf_text(&text), ", Eta: 0.5, Sampler options: \"s_noise=1,r=0.25\""));
+    buf_free(&text);
+    job_release(&job);
+    request_free(&q);
+    close_model();
+}
+
 static int scenario(void *ctx, struct dr_error *err)
 {
     struct request q;
@@ -305,6 +322,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(errors_name_the_field_and_the_nearest),
         cmocka_unit_test(defaults_are_the_model_s),
         cmocka_unit_test(infotext_is_read_by_others),
+        cmocka_unit_test(the_samplers_options_are_in_infotext),
         cmocka_unit_test(a_receipt_makes_the_same_job),
         cmocka_unit_test(survives_failing_allocations),
     };

@@ -273,6 +273,31 @@ static void states_of_other_runs_are_refused(void **state)
     }
 }
 
+static void states_of_other_options_are_refused(void **state)
+{
+    (void)state;
+    static const char *const samplers[][2] = {
+        { "dpm_adaptive", "dpm_adaptive,rtol=0.06" },
+        { "dpmpp_sde", "dpmpp_sde,s_noise=1.1" },
+        { "euler_a", "euler_a,eta=0.9" },
+    };
+    for (size_t i = 0; i < sizeof samplers / sizeof *samplers; i++) {
+        struct dr_error err = { 0 };
+        struct sched *s = make(NULL, samplers[i][0], NULL, NULL, 8, NAN);
+        struct sched *other = make(NULL, samplers[i][1], NULL, NULL, 8, NAN);
+        size_t size = sched_state_size(s);
+        void *block = dr_malloc(DR_TAG_TEST, size);
+        assert_non_null(block);
+        run(s, 1, NULL);
+        sched_save(s, block);
+        assert_int_equal(sched_load(other, block, size, &err), DR_EFORMAT);
+        assert_int_equal(sched_load(s, block, size, &err), 0);
+        dr_free(block);
+        sched_free(s);
+        sched_free(other);
+    }
+}
+
 static void check_own_arrays(struct sched *s)
 {
     struct dr_error err = { 0 };
@@ -518,6 +543,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_same_seed_gives_the_same_bits),
     cmocka_unit_test(a_saved_run_goes_on_with_the_same_bits),
     cmocka_unit_test(states_of_other_runs_are_refused),
+    cmocka_unit_test(states_of_other_options_are_refused),
     cmocka_unit_test(its_own_arrays_change_no_bit),
     cmocka_unit_test(arrays_of_another_run_make_that_run),
     cmocka_unit_test(impossible_arrays_are_refused),
