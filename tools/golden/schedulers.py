@@ -55,6 +55,8 @@ SAMPLERS = {
 K_DIFFUSION = {
     "euler_a": ("sample_euler_ancestral", "euler_a"),
     "dpmpp_sde": ("sample_dpmpp_sde", "euler"),
+    "dpmpp_2m_sde": ("sample_dpmpp_2m_sde", "euler"),
+    "dpmpp_2s_a": ("sample_dpmpp_2s_ancestral", "euler"),
     "dpm_adaptive": ("sample_dpm_adaptive", "euler"),
 }
 # The same for functions of this file.
@@ -64,6 +66,8 @@ FORMULAS = {
 # sampler: what it can be given, a run each.
 OPTIONS = {
     "dpmpp_sde": [{}, {"eta": 0.5}, {"eta": 0.0}, {"r": 0.3}, {"s_noise": 1.1, "r": 1.0}],
+    "dpmpp_2m_sde": [{}, {"eta": 0.5}, {"eta": 0.0}, {"s_noise": 1.1}],
+    "dpmpp_2s_a": [{}, {"eta": 0.5}, {"eta": 0.0}, {"s_noise": 1.1}],
     "dpm_adaptive": [{}, {"denoise_to_zero": 0}, {"order": 2}, {"rtol": 0.01, "atol": 0.002}, {"eta": 0.5},
                      {"eta": 1.0, "s_noise": 1.2, "order": 2}, {"h_init": 2.0, "accept_safety": 0.9},
                      {"pcoeff": 0.2, "icoeff": 0.7, "dcoeff": 0.1, "rtol": 0.02}],
@@ -210,13 +214,14 @@ def sample_euler_cfg_pp(denoiser, x, sigmas):
     return x
 
 
-def inner_levels(sigmas, r):
-    """Of dpmpp_sde: a level inside each step but the last, float32 of the exact value."""
+def inner_levels(sigmas, r, eta=0.0):
+    """A level inside each step but the last, float32 of the exact value; with eta inside of the step to `down`."""
     levels = []
     for sigma, after in zip(sigmas[:-1].double(), sigmas[1:].double()):
         levels.append(float(sigma))
         if after > 0:
-            inner = float(torch.exp((1 - r) * sigma.log() + r * after.log())) if r < 1 else float(after)
+            down = k_sampling().get_ancestral_step(sigma, after, eta)[0]
+            inner = float(torch.exp((1 - r) * sigma.log() + r * down.log())) if r < 1 else float(after)
             levels.append(float(np.float32(inner)))
     return levels + [float(sigmas[-1])]
 
@@ -259,10 +264,15 @@ def k_trajectory(sampler, spacing, schedule, prediction, steps, options):
         torch.set_default_dtype(torch.float32)
         if last:
             end = denoiser(end, sigmas[-2:-1])
-    elif sampler == "dpmpp_sde":
-        inner = inner_levels(sigmas, options.get("r", 0.5))
-        end = k_sampling().sample_dpmpp_sde(denoiser, x, sigmas, disable=True,
-                                            noise_sampler=BrownianNoise(x, inner, 7), **options)
+    elif sampler in ("dpmpp_sde", "dpmpp_2m_sde"):
+        inner = inner_levels(sigmas, options.get("r", 0.5)) if sampler == "dpmpp_sde" else sigmas.tolist()
+        end = getattr(k_sampling(), function)(denoiser, x, sigmas, disable=True,
+                                              noise_sampler=BrownianNoise(x, inner, 7), **options)
+        sigmas = torch.tensor(inner)
+    elif sampler == "dpmpp_2s_a":
+        inner = inner_levels(sigmas, 0.5, options.get("eta", 1.0))
+        end = k_sampling().sample_dpmpp_2s_ancestral(denoiser, x, sigmas, disable=True,
+                                                     noise_sampler=denoiser.fresh, **options)
         sigmas = torch.tensor(inner)
     else:
         sample = getattr(k_sampling(), function)
@@ -292,7 +302,7 @@ def write_k_trajectories(folder):
     for sampler, spacing, schedule, prediction, steps, options in k_cases():
         sigmas, rows = k_trajectory(sampler, spacing, schedule, prediction, steps, dict(options))
         assert np.isfinite(rows).all(), (sampler, spacing, steps, options)
-        eta = options.get("eta", {"dpmpp_sde": 1.0}.get(sampler, 0.0))
+        eta = options.get("eta", {"dpm_adaptive": 0.0, "euler_cfg_pp": 0.0}.get(sampler, 1.0))
         spelled = "".join(f",{key}={value:g}" for key, value in options.items() if key != "eta") or "-"
         lines.append(f"{sampler} {spacing} {schedule} {prediction} 0 {steps} 0 {eta:g} {offset} {len(rows) - 1} "
                      f"{len(sigmas)} {spelled}\n")
