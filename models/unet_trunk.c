@@ -9,7 +9,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
-#include "models/embedding.h"
+#include "models/timestep_embedding.h"
 
 /* ---- construction ---- */
 
@@ -17,7 +17,7 @@ int unet_level_init(struct unet_level *l, int n, struct dr_error *err)
 {
     l->units = dr_calloc(DR_TAG_MODEL, (size_t)n, sizeof *l->units);
     if (!l->units)
-        return dr_fail(err, DR_ENOMEM, "no memory for the UNet's structure");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the UNet's structure");
     l->n = n;
     return 0;
 }

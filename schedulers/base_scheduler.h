@@ -98,8 +98,6 @@ int sched_new(const struct sched_config *config, size_t n, struct sched **ret_sc
               struct dr_error *err);
 void sched_free(struct sched *s);
 
-const struct sched_config *sched_config_of(const struct sched *s);
-
 /* What standard normal noise is multiplied with to become the latents of step 0. */
 double sched_init_noise_scale(const struct sched *s);
 

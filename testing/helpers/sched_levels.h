@@ -4,6 +4,7 @@
 #define DR_TESTING_HELPERS_SCHED_LEVELS_H
 
 #include "schedulers/scheduler_factory.h"
+#include "testing/helpers/sched_access.h"
 
 /* levels [steps + 1], the last 0, to ret [sched_levels + 1]. Returns how many before the last. */
 static inline int test_lay_out(const struct sched *s, const float *levels, float *ret)

@@ -21,6 +21,7 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
+#include "testing/helpers/sched_access.h"
 #include "testing/helpers/sched_levels.h"
 
 static const double MEAN = 0.3;

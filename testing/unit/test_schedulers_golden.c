@@ -15,6 +15,8 @@
 #include "schedulers/scheduler_manager.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
+#include "testing/helpers/base_files.h"
+#include "testing/helpers/sched_access.h"
 
 enum { VALUES = 32 };
 

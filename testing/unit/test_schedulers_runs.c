@@ -10,6 +10,7 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
+#include "testing/helpers/sched_access.h"
 #include "testing/helpers/sched_levels.h"
 
 enum { VALUES = 12, MAX_EVALUATIONS = 32 };

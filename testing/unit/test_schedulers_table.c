@@ -13,6 +13,7 @@
 #include "schedulers/scheduler_manager.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
+#include "testing/helpers/sched_access.h"
 #include "testing/helpers/sched_levels.h"
 
 enum { VALUES = 36 };
