@@ -1,5 +1,5 @@
-/* test_models_variants.c - how variants are made and kept: stopped, short of memory, planned, beside
- * a pack, in the cache. */
+/* test_models_variants.c - how variants are made and kept: stopped, short of memory, planned,
+ * beside a pack, in the cache. */
 #include "models/adapters/variant_cache.h"
 
 #include <stdio.h>
