@@ -382,3 +382,38 @@ double dr_erf(double x)
     double v = erf_pieces[i].c[0] + t * p;
     return x < 0 ? -v : v;
 }
+
+/* atan(k/8) as sums of two. */
+static const struct pair atan_of_eighth[] = {
+    { 0, 0 },
+    { 0x1.fd5ba9aac2f6ep-4, -0x1.cd37686760c17p-59 },
+    { 0x1.f5b75f92c80ddp-3, 0x1.8ab6e3cf7afbdp-57 },
+    { 0x1.6f61941e4def1p-2, -0x1.c63aae6f6e918p-56 },
+    { 0x1.dac670561bb4fp-2, 0x1.a2b7f222f65e2p-56 },
+    { 0x1.1e00babdefeb4p-1, -0x1.928df287a668fp-58 },
+    { 0x1.4978fa3269ee1p-1, 0x1.2419a87f2a458p-56 },
+    { 0x1.700a7c5784634p-1, -0x1.8c34d25aadef6p-56 },
+    { 0x1.921fb54442d18p-1, 0x1.1a62633145c07p-55 },
+};
+
+/* |x| at most 1: atan(x) = atan(c) + atan((x - c)/(1 + c x)) with c the nearest eighth. */
+static struct pair atan_small(double x)
+{
+    int k = (int)(8 * x + 0.5);
+    double c = k / 8.0, t = (x - c) / (1 + c * x), z = t * t;
+    double sum = z * (-1.0 / 3 +
+                      z * (1.0 / 5 + z * (-1.0 / 7 + z * (1.0 / 9 + z * (-1.0 / 11 + z / 13)))));
+    struct pair whole = two_sum(atan_of_eighth[k].high, t);
+    return (struct pair){ whole.high, whole.low + (atan_of_eighth[k].low + t * sum) };
+}
+
+double dr_atan(double x)
+{
+    static const struct pair half_pi = { 0x1.921fb54442d18p+0, 0x1.1a62633145c07p-54 };
+    double size = fabs(x);
+    if (!(size < INFINITY))
+        return isnan(x) ? x : copysign(half_pi.high, x);
+    struct pair a = atan_small(size <= 1 ? size : 1 / size);
+    double value = size <= 1 ? a.high + a.low : half_pi.high - a.high + (half_pi.low - a.low);
+    return copysign(value, x);
+}

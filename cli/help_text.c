@@ -228,6 +228,27 @@ int help_verb(const struct cli_verb *verb, int width, struct buf *out)
     return r || !verb->notes ? r : put_paragraphs(out, verb->notes, width);
 }
 
+/* A row for each thing that an item can be given: "  eta  0 to 1 (1): noise that is fresh". */
+static int put_item_options(const json_t *item, int width, struct buf *out)
+{
+    size_t i;
+    json_t *o;
+    char name[64], what[300];
+    int r = 0;
+    json_array_foreach(json_object_get(item, "options"), i, o)
+    {
+        snprintf(name, sizeof name, "  ,%s=", json_string_value(json_object_get(o, "name")));
+        snprintf(what, sizeof what, "%.9g to %.9g (%.9g): %s",
+                 json_number_value(json_object_get(o, "minimum")),
+                 json_number_value(json_object_get(o, "maximum")),
+                 json_number_value(json_object_get(o, "default")),
+                 json_string_value(json_object_get(o, "help")));
+        if (!r)
+            r = put_row(out, name, what, VERB_COLUMN + 6, width);
+    }
+    return r;
+}
+
 /* "DPM++ 2M; also dpm++2m, DPMSolverMultistep" */
 static int put_item_words(const struct list_info *list, const json_t *item, struct buf *out)
 {
@@ -265,6 +286,8 @@ int help_list(const struct list_info *list, const json_t *items, int width, stru
             r = put_item_words(list, item, &words);
         if (!r && name)
             r = put_row(out, name, buf_text(&words), VERB_COLUMN + 6, width);
+        if (!r)
+            r = put_item_options(item, width, out);
         buf_free(&words);
     }
     return r;

@@ -6,7 +6,8 @@
 static const struct list_info lists[] = {
     { "samplers", "sampler", "values of --sampler, with other programs' names",
       "Samplers, with other programs' names for them. Names ignore case, blanks, - and _. A noise "
-      "schedule may follow the name: \"DPM++ 2M Karras\"." },
+      "schedule may follow the name: \"DPM++ 2M Karras\". Options follow after commas: "
+      "dpmpp_sde,eta=0.8,r=0.3. Each has its range, its default in brackets, and what it does." },
     { "schedules", "schedule", "values of --schedule",
       "Noise schedules: how the noise levels of the steps are spaced. Names ignore case, blanks, - "
       "and _." },

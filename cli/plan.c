@@ -28,6 +28,13 @@ static const char *spoken(double seconds, char dst[32])
     return dst;
 }
 
+/* An open number of evaluations is null. */
+static const char *work(const json_t *o, char dst[32])
+{
+    bool known = json_is_number(json_object_get(o, "flops"));
+    return known ? report_flops(number(o, "flops"), dst) : "unknown";
+}
+
 static int put_stages(const json_t *plan, struct buf *out)
 {
     size_t i;
@@ -43,8 +50,7 @@ static int put_stages(const json_t *plan, struct buf *out)
         r = buf_printf(out, "%-14s %12s %12s %12s %12s%s\n", jx_text(stage, "stage"),
                        report_size(number(stage, "workspace_bytes"), workspace),
                        report_size(number(stage, "kept_bytes"), kept),
-                       report_size(number(stage, "mapped_bytes"), mapped),
-                       report_flops(number(stage, "flops"), flops),
+                       report_size(number(stage, "mapped_bytes"), mapped), work(stage, flops),
                        drops ? "  (weights dropped after)" : "");
     }
     return r;
@@ -55,6 +61,7 @@ static int put_plan(const json_t *plan, struct buf *out)
     char peak[32], limit[32], whole[32], flops[32], time[32];
     const json_t *bound = json_object_get(plan, "limit");
     double seconds = number(plan, "estimated_seconds");
+    bool known = json_is_number(json_object_get(plan, "flops"));
     int r = buf_printf(out, "%.0fx%.0f, %.0f steps, %.0f row%s per UNet call, kernels %s\n\n",
                        number(plan, "width"), number(plan, "height"), number(plan, "steps"),
                        number(plan, "rows_per_forward"),
@@ -62,11 +69,11 @@ static int put_plan(const json_t *plan, struct buf *out)
     if (!r)
         r = put_stages(plan, out);
     if (!r)
-        r = buf_printf(out, "\npeak %s of %s%s, %s in total\nlimit %s (%s)\n",
+        r = buf_printf(out, "\npeak %s of %s%s, %s%s\nlimit %s (%s)\n",
                        report_size(number(plan, "peak_bytes"), peak),
                        report_size(number(plan, "limit_bytes"), limit),
                        json_is_true(json_object_get(plan, "admitted")) ? "" : " (too much)",
-                       report_flops(number(plan, "flops"), flops),
+                       work(plan, flops), known ? " in total" : " amount of work",
                        report_size(number(bound, "bytes"), whole), jx_text(bound, "source"));
     if (!r && seconds > 0)
         r = buf_printf(out, "about %s on this machine (from the speed of earlier pictures)\n",

@@ -43,8 +43,10 @@ static void duration(double seconds, char dst[32])
 static void pace(const struct progress_state *at, char *dst, size_t n)
 {
     char time[32];
-    bool fast = at->rate >= 1, done = at->step >= at->total;
-    double left = at->left > 0 ? at->left : at->rate > 0 ? (at->total - at->step) / at->rate : 0;
+    bool fast = at->rate >= 1, done = at->open || at->step >= at->total;
+    double left = at->left > 0                ? at->left
+                  : at->rate > 0 && !at->open ? (at->total - at->step) / at->rate
+                                              : 0;
     *dst = '\0';
     duration(left > 0 ? left : at->elapsed, time);
     if (at->rate > 0)
@@ -58,9 +60,10 @@ static void pace(const struct progress_state *at, char *dst, size_t n)
 
 void progress_line(const struct progress_state *at, char *dst, size_t n)
 {
-    char speed[64];
+    char speed[64], all[16];
     pace(at, speed, sizeof speed);
-    snprintf(dst, n, "step %d/%d%s%s", at->step, at->total, *speed ? ", " : "", speed);
+    snprintf(all, sizeof all, "/%d", at->total);
+    snprintf(dst, n, "step %d%s%s%s", at->step, at->open ? "" : all, *speed ? ", " : "", speed);
 }
 
 void progress_bar(const struct progress_state *at, int width, char *dst, size_t n)
@@ -125,7 +128,7 @@ static double time_left(const struct progress *p, double now)
 {
     const struct progress_state *at = &p->at;
     double left = 0, since = 0;
-    if (at->rate > 0) {
+    if (at->rate > 0 && !at->open) {
         left = (at->total - at->step) / at->rate;
         since = now - p->stepped;
     } else if (p->estimate > 0) {
@@ -149,7 +152,10 @@ static void show_bar(struct progress *p, double now)
         used = 0;
     p->at.left = p->at.step < p->at.total ? time_left(p, now) : 0;
     p->at.elapsed = now - p->began;
-    progress_bar(&p->at, columns - used, bar, sizeof bar);
+    if (p->at.open) /* a bar needs an end */
+        progress_line(&p->at, bar, sizeof bar);
+    else
+        progress_bar(&p->at, columns - used, bar, sizeof bar);
     snprintf(text, sizeof text, "%s%s%s", used ? label : "", used ? ": " : "", bar);
     draw(p, text);
 }
@@ -174,7 +180,7 @@ static void show(struct progress *p, double now)
     bool steps = !*p->stage || !strcmp(p->stage, "denoise");
     if (!p->terminal)
         return;
-    if (steps && p->at.total > 0)
+    if (steps && (p->at.total > 0 || p->at.open))
         show_bar(p, now);
     else if (*p->message)
         show_stage(p, now);
@@ -234,7 +240,7 @@ static void announce(struct progress *p, const json_t *data)
 static void show_line(struct progress *p, double now)
 {
     char text[COLUMNS_MOST];
-    bool last = p->at.step == p->at.total && !*p->label;
+    bool last = p->at.step == p->at.total && !*p->label && !p->at.open;
     if (p->terminal || (!last && now - p->last < 1))
         return;
     progress_line(&p->at, text, sizeof text);
@@ -296,6 +302,7 @@ static void take_event(struct progress *p, const json_t *data, double now)
     const char *stage = text_of(data, "stage");
     p->at.step = (int)number_of(data, "step");
     p->at.total = (int)number_of(data, "total_steps");
+    p->at.open = json_is_null(json_object_get(data, "total_steps"));
     if (json_object_get(data, "seed") && json_object_get(data, "model"))
         announce(p, data);
     else if (!strcmp(stage, "load"))
@@ -304,7 +311,7 @@ static void take_event(struct progress *p, const json_t *data, double now)
         take_fraction(p, json_number_value(fraction), now);
     else if (*stage && *text_of(data, "message"))
         begin_stage(p, data, now);
-    else if (p->at.total > 0)
+    else if (p->at.total > 0 || p->at.open)
         take_step(p, now);
     show(p, now);
 }

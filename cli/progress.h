@@ -15,7 +15,8 @@
 
 /* Where a run is. Seconds: 0 means not known. */
 struct progress_state {
-    int step, total;
+    int step, total; /* total 0 beside `open`: nobody knows it */
+    bool open;
     double rate;    /* steps a second; 0: not known yet */
     double part;    /* of the step that runs: 0 to 1 */
     double left;    /* seconds; 0: as the rate says */

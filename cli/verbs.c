@@ -123,6 +123,8 @@ static const char *value_name(const struct field_info *f)
         return "TOP,LEFT";
     case FIELD_TYPE_MAP:
         return "NAME=FILE";
+    case FIELD_TYPE_SPEC:
+        return "NAME[,KEY=X]";
     default:
         return "NAME";
     }
@@ -137,7 +139,7 @@ static struct option_info field_option(enum field_id id)
                                  .aliases = off ? NULL : f->aliases,
                                  .letter = f->letter,
                                  .value = value_name(f),
-                                 .choices = f->choices,
+                                 .choices = f->type == FIELD_TYPE_SPEC ? "" : f->choices,
                                  .dflt = f->type == FIELD_TYPE_FLAG ? "" : f->dflt,
                                  .help = off ? negated[id].help : f->help,
                                  .id = (int)id };

@@ -4,6 +4,7 @@
 
 #include "core/communication/request.h"
 #include "schedulers/scheduler_factory.h"
+#include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
 
 static json_t *names(const char *const *list)
@@ -18,15 +19,33 @@ static json_t *names(const char *const *list)
     return array;
 }
 
+/* What a sampler can be given: "NAME,key=value". */
+static json_t *options_json(const struct sched_info *info)
+{
+    json_t *array = json_array();
+    for (int i = 0; array && i < sched_option_count(info); i++) {
+        const struct sched_option *o = &info->options[i];
+        if (jx_add(array, json_pack("{s:s,s:f,s:f,s:f,s:b,s:s}", "name", o->name, "minimum", o->lo,
+                                    "maximum", o->hi, "default", o->dflt, "integer", o->whole,
+                                    "help", o->help)) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
 static json_t *samplers_json(void)
 {
     size_t n;
     const struct sched_info *const *all = sched_all(&n);
     json_t *array = json_array();
     for (size_t i = 0; array && i < n; i++) {
-        json_t *one = json_pack("{s:s,s:s,s:s?,s:o,s:b}", "name", all[i]->name, "title",
+        json_t *one = json_pack("{s:s,s:s,s:s?,s:o,s:b,s:b,s:o}", "name", all[i]->name, "title",
                                 sched_title(all[i]), "diffusers", all[i]->diffusers, "aliases",
-                                names(all[i]->aliases), "takes_eta", all[i]->takes_eta);
+                                names(all[i]->aliases), "takes_eta",
+                                sched_option_row(all[i], "eta") >= 0, "adaptive",
+                                all[i]->layout.next != NULL, "options", options_json(all[i]));
         if (jx_add(array, one) < 0) {
             json_decref(array);
             return NULL;

@@ -222,16 +222,18 @@ int engine_validate(void *engine, struct worker_job *worker, json_t **ret_data,
                              : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 
-static json_t *stages_json(const struct memory_plan *plan)
+static json_t *stages_json(const struct memory_plan *plan, int evaluations)
 {
     json_t *list = json_array();
     for (int s = 0; list && s < STAGE_COUNT; s++) {
         const struct stage_use *u = &plan->stage[s];
-        if (jx_add(list, json_pack("{s:s,s:I,s:I,s:I,s:f,s:b}", "stage",
+        bool known = s != STAGE_DENOISE || evaluations;
+        if (jx_add(list, json_pack("{s:s,s:I,s:I,s:I,s:o,s:b}", "stage",
                                    job_stage_name((enum job_stage)s), "workspace_bytes",
                                    (json_int_t)u->workspace, "kept_bytes", (json_int_t)u->kept,
-                                   "mapped_bytes", (json_int_t)u->mapped, "flops", u->flops,
-                                   "drops_weights", plan->drop[s])) < 0) {
+                                   "mapped_bytes", (json_int_t)u->mapped, "flops",
+                                   known ? json_real(u->flops) : json_null(), "drops_weights",
+                                   plan->drop[s])) < 0) {
             json_decref(list);
             return NULL;
         }
@@ -245,17 +247,19 @@ int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, stru
     size_t tagged;
     int r = prepare(&g, engine, worker, NULL, err);
     if (!r) {
-        json_t *stages = stages_json(&g.plan), *tags = generation_tags(g.plan.tagged, &tagged);
         int evaluations = job_evaluations(&g.job);
+        json_t *stages = stages_json(&g.plan, evaluations);
+        json_t *tags = generation_tags(g.plan.tagged, &tagged);
         double seconds = speed_estimate(g.pipeline->backend, &g.plan, evaluations).seconds;
         *ret_data = json_pack(
-            "{s:o,s:o,s:I,s:I,s:I,s:I,s:{s:I,s:s},s:f,s:i,s:b,s:I,s:I,s:i,s:s,s:O,s:o}", "stages",
-            stages, "tagged", tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes",
+            "{s:o,s:o,s:I,s:I,s:I,s:I,s:{s:I,s:s},s:o,s:i,s:b,s:I,s:I,s:i,s:o,s:s,s:O,s:o}",
+            "stages", stages, "tagged", tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes",
             (json_int_t)g.plan.baseline, "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes",
             (json_int_t)g.plan.limit, "limit", "bytes", (json_int_t)g.plan.bound.limit, "source",
-            g.plan.bound.source, "flops", g.plan.flops, "rows_per_forward", g.plan.rows, "admitted",
-            g.plan.peak <= g.plan.limit, "width", (json_int_t)g.job.width, "height",
-            (json_int_t)g.job.height, "steps", g.job.sched.steps, "kernels",
+            g.plan.bound.source, "flops", generation_flops(g.plan.flops), "rows_per_forward",
+            g.plan.rows, "admitted", g.plan.peak <= g.plan.limit, "width", (json_int_t)g.job.width,
+            "height", (json_int_t)g.job.height, "steps", g.job.sched.steps, "evaluations",
+            evaluations ? json_integer(evaluations) : json_null(), "kernels",
             backend_kernel_set(g.pipeline->backend), "warnings", g.warnings, "estimated_seconds",
             seconds > 0 ? json_real(seconds) : json_null());
         if (!*ret_data)

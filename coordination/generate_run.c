@@ -113,7 +113,7 @@ static void on_step(void *ctx, int evaluation, int evaluations, double seconds)
     struct generation *g = ctx;
     double elapsed = dr_now() - g->started;
     g->evaluation = evaluation;
-    g->evaluations = evaluations;
+    g->evaluations = evaluations ? evaluations : WORKER_STEPS_OPEN;
     tell(g, streams(g) ? json_pack("{s:s,s:f,s:f}", "stage", "denoise", "seconds", seconds,
                                    "elapsed", elapsed)
                        : NULL);
@@ -136,7 +136,7 @@ static void on_stage(void *ctx, enum job_stage stage)
     struct generation *g = ctx;
     json_t *data = NULL;
     if (stage == STAGE_DENOISE)
-        g->evaluations = job_evaluations(&g->job);
+        g->evaluations = job_evaluations(&g->job) ? job_evaluations(&g->job) : WORKER_STEPS_OPEN;
     if (streams(g))
         data = json_pack("{s:s,s:s}", "stage", job_stage_name(stage), "message", messages[stage]);
     if (data && g->estimate.stage[stage] > 0)
@@ -161,6 +161,11 @@ static void model_name(const struct checkpoint *c, char *dst, size_t n)
         dst[at] = '?'; /* receipts are UTF-8 */
 }
 
+json_t *generation_flops(double flops)
+{
+    return flops > 0 ? json_real(flops) : json_null();
+}
+
 /* The "starting" event: everything is decided, sent before the first step. */
 static void announce(struct generation *g)
 {
@@ -170,11 +175,12 @@ static void announce(struct generation *g)
         return;
     model_name(g->pipeline->checkpoint, name, sizeof name);
     json_t *data = json_pack(
-        "{s:s,s:o,s:s,s:I,s:I,s:i,s:s,s:s,s:f,s:i,s:s,s:f}", "message", "starting", "seed",
+        "{s:s,s:o,s:s,s:I,s:I,s:i,s:s,s:s,s:f,s:i,s:s,s:o}", "message", "starting", "seed",
         jx_uint(job->seed), "model", name, "width", (json_int_t)job->width, "height",
         (json_int_t)job->height, "steps", job->sched.steps, "sampler", job->sched.sampler->name,
         "schedule", job->sched.schedule->name, "guidance_scale", job->guidance_scale, "batch_size",
-        job->batch, "kernels", backend_kernel_set(g->pipeline->backend), "flops", g->plan.flops);
+        job->batch, "kernels", backend_kernel_set(g->pipeline->backend), "flops",
+        generation_flops(g->plan.flops));
     if (data && g->estimate.seconds > 0)
         data = with(data, "estimated_seconds", json_real(g->estimate.seconds));
     tell(g, data);

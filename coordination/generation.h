@@ -21,7 +21,7 @@ struct generation {
     bool has_job;
     json_t *warnings; /* array of texts */
     double started;
-    int evaluation, evaluations; /* of the model: done, in all */
+    int evaluation, evaluations; /* of the model: done, in all (WORKER_STEPS_OPEN) */
     double last_event;           /* when the last progress event was sent */
     struct speed_estimate estimate;
     struct result *result; /* of a run */
@@ -29,6 +29,8 @@ struct generation {
 
 struct receipt_facts generation_facts(const struct generation *g, const char *model,
                                       const char *digest);
+/* A total of work, null where it is unknown (0): the evaluations of the sampler are open. */
+json_t *generation_flops(double flops);
 /* Bytes by allocation tag; new reference, NULL when memory is short. */
 json_t *generation_tags(const size_t tagged[DR_TAG_COUNT], size_t *ret_total);
 

@@ -384,10 +384,11 @@ static json_t *job_json(const struct queued_job *j, bool running)
 {
     int step = atomic_load(&j->step), total = atomic_load(&j->total);
     double now = dr_now();
-    return json_pack("{s:s,s:s,s:s,s:i,s:i,s:f,s:f}", "session_id", message_id(&j->message.ids),
+    json_t *all = total < 0 ? json_null() : json_integer(total);
+    json_t *share = total < 0 ? json_null() : json_real(total ? (double)step / total : 0);
+    return json_pack("{s:s,s:s,s:s,s:i,s:o,s:o,s:f}", "session_id", message_id(&j->message.ids),
                      "type", verb_name(j->message.verb), "status", running ? "running" : "waiting",
-                     "step", step, "total_steps", total, "progress",
-                     total ? (double)step / total : 0.0, "seconds",
+                     "step", step, "total_steps", all, "progress", share, "seconds",
                      now - (running ? j->started : j->submitted));
 }
 
@@ -541,9 +542,10 @@ void worker_progress(struct worker_job *job, int step, int total, bool stream, j
     }
     int r = jx_set(data, "step", json_integer(step));
     if (!r)
-        r = jx_set(data, "total_steps", json_integer(total));
+        r = jx_set(data, "total_steps", total < 0 ? json_null() : json_integer(total));
     if (!r)
-        r = jx_set(data, "percentage", json_real(total ? 100.0 * step / total : 0));
+        r = jx_set(data, "percentage",
+                   total < 0 ? json_null() : json_real(total ? 100.0 * step / total : 0));
     if (r < 0) {
         json_decref(data);
         data = NULL;

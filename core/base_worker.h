@@ -63,7 +63,9 @@ bool base_worker_shutting_down(const struct base_worker *w);
 
 /* For handlers: a progress event of the running job. `stream` decides whether it is emitted; status
  * always learns of it. `data` (taken over; may be NULL when stream is false) gets step,
- * total_steps, percentage. */
+ * total_steps, percentage; the last two are null where total is WORKER_STEPS_OPEN: nobody knows how
+ * many there will be. */
+enum { WORKER_STEPS_OPEN = -1 };
 void worker_progress(struct worker_job *job, int step, int total, bool stream, json_t *data);
 
 /* For the owner: an event that answers nothing (the ready line). Takes over the value; NULL:

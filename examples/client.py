@@ -139,6 +139,8 @@ def show(data):
     """One line of progress."""
     if data.get("total_steps"):
         print(f"\r  step {data['step']}/{data['total_steps']}", end="", file=sys.stderr)
+    elif data.get("step"):
+        print(f"\r  step {data['step']}", end="", file=sys.stderr)  # an adaptive sampler: nobody knows of how many
     elif "message" in data:
         print(f"  {data['message']}", file=sys.stderr)
     elif "warning" in data:

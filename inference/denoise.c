@@ -161,7 +161,8 @@ int denoise_combine(struct denoise *d, struct dr_error *err)
 
 int denoise_advance(struct denoise *d, struct dr_error *err)
 {
-    return sched_feed(d->sched, d->pred, &d->rng, err);
+    const float *uncond = guidance_uncond(&phase(d)->guidance, d->predictions);
+    return sched_feed(d->sched, d->pred, uncond, &d->rng, err);
 }
 
 float *denoise_input(struct denoise *d)

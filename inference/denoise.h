@@ -75,7 +75,8 @@ float *denoise_input(struct denoise *d);
 float *denoise_pred(struct denoise *d);
 float *denoise_latents(struct denoise *d);
 
-/* The evaluation that denoise_rows asked for last, its timestep, and how many there are. */
+/* The evaluation that denoise_rows asked for last, its timestep, and how many there are (0: the
+ * sampler decides while it runs). */
 int denoise_evaluation(const struct denoise *d);
 double denoise_timestep(const struct denoise *d);
 int denoise_evaluations(const struct denoise *d);

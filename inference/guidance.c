@@ -8,7 +8,7 @@
 
 static bool is_on(const struct guidance *g)
 {
-    return g->scale > 1;
+    return g->scale > 1 || g->uncond;
 }
 
 int guidance_rows(const struct guidance *g)
@@ -26,6 +26,11 @@ void guidance_expand(const struct guidance *g, const struct sched_ask *ask, floa
                                      .context = i == count - 1 ? g->positive : g->negative };
         rows[i].pred = predictions + (size_t)i * n;
     }
+}
+
+const float *guidance_uncond(const struct guidance *g, const float *predictions)
+{
+    return is_on(g) ? predictions : NULL;
 }
 
 static double deviation(const float *v, size_t n)

@@ -12,7 +12,8 @@ struct unet_context;
 struct unet_row;
 
 struct guidance {
-    double scale;   /* <= 1: off */
+    double scale;   /* <= 1: off, unless */
+    bool uncond;    /* the sampler needs the unconditional prediction: both rows, at any scale */
     double rescale; /* share of the prediction whose deviation is drawn back (Lin et al. 2023,
                        section 3.4) */
     const struct unet_context *negative, *positive;
@@ -24,6 +25,9 @@ int guidance_rows(const struct guidance *g); /* rows of one picture: 2 or 1 */
  */
 void guidance_expand(const struct guidance *g, const struct sched_ask *ask, float *predictions,
                      size_t n, struct unet_row *ret_rows);
+
+/* The unconditional prediction among predictions [rows, n]; NULL where it was not asked for. */
+const float *guidance_uncond(const struct guidance *g, const float *predictions);
 
 /* predictions [rows, n] to one, ret_pred [n]: negative + scale (positive - negative), rescaled by
  * the unbiased standard deviation of the sample. Reference: diffusers rescale_noise_cfg. */

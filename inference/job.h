@@ -38,6 +38,7 @@ struct job {
 
 /* Callbacks of a plan (warning) and of a run (the others). Any may be NULL. */
 struct job_events {
+    /* `evaluations` is 0 where their number is open. */
     void (*step)(void *ctx, int evaluation, int evaluations, double seconds);
     void (*warning)(void *ctx, const char *text); /* of prompts and schedule */
     /* A stage begins; while it runs, the fraction of its FLOPs that is done, before each op. */
@@ -48,7 +49,7 @@ struct job_events {
     void *ctx;
 };
 
-/* How often the model is asked: a second-order sampler asks twice a step, but for the last. */
+/* How often the model is evaluated for a picture; 0: the sampler decides while it runs. */
 int job_evaluations(const struct job *job);
 
 #endif

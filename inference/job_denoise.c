@@ -1,6 +1,7 @@
 /* job_denoise.c - see job_denoise.h. */
 #include "inference/job_denoise.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "backend/backend.h"
@@ -16,6 +17,7 @@ struct denoising {
     struct batch *batch;
     struct denoise_phase phase;
     size_t n;                  /* floats of one picture's latents */
+    int at;                    /* evaluation of the pictures that are not finished */
     float *timesteps, *sigmas; /* from files; NULL: the scheduler's own */
     float *together;           /* [batch, n]: the pictures' arrays as one stage; NULL: no stages */
 };
@@ -63,24 +65,24 @@ static int replace(struct denoising *k, const char *name, array_fn array, struct
     return r ? r : dump(k, name, array, err);
 }
 
-/* A prediction that is loaded needs no model. Neither do latents that are loaded where the sampler
- * keeps no history of predictions. */
+/* A prediction that is loaded needs no model, unless the unconditional one is needed too. Neither
+ * do latents that are loaded where the sampler keeps no history of predictions. */
 static int on_input(void *ctx, bool *skip_forward, struct dr_error *err)
 {
     struct denoising *k = ctx;
     char name[32];
-    int at = denoise_evaluation(k->picture[0]);
-    bool history = k->d->job->sched.sampler->vectors > 0;
-    *skip_forward = stage_loads(k->stages, stage_name("pred", at, name)) ||
-                    (!history && stage_loads(k->stages, stage_name("latents", at, name)));
-    return replace(k, stage_name("model_input", at, name), denoise_input, err);
+    const struct sched_info *sampler = k->d->job->sched.sampler;
+    *skip_forward = (!sampler->uncond && stage_loads(k->stages, stage_name("pred", k->at, name))) ||
+                    (!sampler->vectors &&
+                     stage_loads(k->stages, stage_name("latents", k->at, name)));
+    return replace(k, stage_name("model_input", k->at, name), denoise_input, err);
 }
 
 static int on_pred(void *ctx, struct dr_error *err)
 {
     struct denoising *k = ctx;
     char name[32];
-    int at = denoise_evaluation(k->picture[0]);
+    int at = k->at;
     bool history = k->d->job->sched.sampler->vectors > 0, loaded;
     int r = load(k, stage_name("pred", at, name), denoise_pred, &loaded, err);
     bool skipped = !loaded && !history && stage_loads(k->stages, stage_name("latents", at, name));
@@ -93,7 +95,7 @@ static int on_latents(void *ctx, struct dr_error *err)
 {
     struct denoising *k = ctx;
     char name[32];
-    stage_name("latents", denoise_evaluation(k->picture[0]), name);
+    stage_name("latents", k->at, name);
     return replace(k, name, denoise_latents, err);
 }
 
@@ -123,8 +125,9 @@ static int settle_times(struct denoising *k, struct dr_error *err)
     int r = sched_new(&k->d->job->sched, 1, &s, err);
     if (r < 0)
         return r;
-    int64_t n = sched_evaluations(s);
-    r = settle_array(k, "timesteps", sched_timesteps(s), n, &k->timesteps, err);
+    int64_t n = sched_levels(s);
+    if (sched_evaluations(s)) /* else it chooses them while it runs */
+        r = settle_array(k, "timesteps", sched_timesteps(s), n, &k->timesteps, err);
     if (!r)
         r = settle_array(k, "sigmas", sched_sigmas(s), n + 1, &k->sigmas, err);
     sched_free(s);
@@ -158,6 +161,23 @@ static int open_pictures(struct denoising *k, const float *latents, struct dr_er
     return r;
 }
 
+/* Stages of evaluations that an open run did not come to were loaded in vain. */
+static int check_reached(const struct denoising *k, struct dr_error *err)
+{
+    const char *name;
+    json_t *file;
+    int at, r = 0;
+    char expected[64];
+    snprintf(expected, sizeof expected, "an evaluation from 000 to %03d", k->at - 1);
+    json_object_foreach((json_t *)k->stages->load, name, file)
+    {
+        if (!r && stage_is_name(name, &at) && at >= k->at)
+            r = dr_fail_field(err, DR_EINVAL, "load_stage", name, expected,
+                              "the run ended before it");
+    }
+    return r;
+}
+
 static int step_all(struct denoising *k, struct exec *x, const struct job_events *events,
                     struct dr_error *err)
 {
@@ -168,11 +188,13 @@ static int step_all(struct denoising *k, struct exec *x, const struct job_events
         struct denoise *failed;
         int stepped;
         int r = batch_step(k->batch, x, &hooks, &stepped, &failed, err);
-        if (r < 0 || !stepped)
+        if (r < 0)
             return r;
+        if (!stepped)
+            return check_reached(k, err);
+        k->at++;
         if (events && events->step)
-            events->step(events->ctx, denoise_evaluation(k->picture[0]) + 1, evaluations,
-                         dr_now() - start);
+            events->step(events->ctx, k->at, evaluations, dr_now() - start);
     }
 }
 

@@ -13,7 +13,8 @@ static int try_stages(const struct job_walk *k, struct dr_error *err)
 {
     const struct stages *stages = &k->job->stages;
     const struct prompt_embeds *m = &k->job->prompts;
-    int64_t batch = k->job->batch, evaluations = job_evaluations(k->job);
+    int evaluations = job_evaluations(k->job);
+    int64_t batch = k->job->batch, levels = evaluations ? evaluations : k->job->sched.steps;
     const struct {
         const char *name;
         enum npy_dtype dtype;
@@ -26,8 +27,8 @@ static int try_stages(const struct job_walk *k, struct dr_error *err)
         { "prompt_embeds", NPY_F32, true, 3, { m->rows, m->length, m->width } },
         { "pooled", NPY_F32, true, 2, { m->rows, m->pooled_width } },
         { "time_ids", NPY_F32, true, 2, { m->rows, m->n_time_ids } },
-        { "timesteps", NPY_F32, true, 1, { evaluations } },
-        { "sigmas", NPY_F32, true, 1, { evaluations + 1 } },
+        { "timesteps", NPY_F32, true, 1, { levels } },
+        { "sigmas", NPY_F32, true, 1, { levels + 1 } },
         { "latents_init", NPY_F32, true, 4, { batch, k->channels, k->h, k->w } },
         { "image", NPY_F32, true, 4, { batch, 3, k->job->height, k->job->width } },
     };
@@ -36,6 +37,9 @@ static int try_stages(const struct job_walk *k, struct dr_error *err)
     json_t *file;
     int r = 0, evaluation;
     bool loaded;
+    if (!evaluations && stage_loads(stages, "timesteps"))
+        return stage_refuse(stages, "timesteps", "a file", "none: the sampler chooses its own",
+                            err);
     for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++)
         if (parts[i].used)
             r = stage_load(stages, parts[i].name, parts[i].dtype, parts[i].shape, parts[i].ndim,
@@ -80,6 +84,8 @@ static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
         activation = now > activation ? now : activation;
         plan->flops += plan->stage[s].flops;
     }
+    if (!job_evaluations(k->job))
+        plan->flops = 0; /* unknown */
     plan->held = k->idle;
     for (int t = 0; t < DR_TAG_COUNT; t++) {
         plan->tagged[t] = k->p->tally.bytes[t] + peaks[t];
@@ -105,7 +111,8 @@ static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
  * allowed. */
 static int plan_rows(struct job_walk *k, struct dr_error *err)
 {
-    struct guidance g = { .scale = k->job->guidance_scale };
+    struct guidance g = { .scale = k->job->guidance_scale,
+                          .uncond = sched_wants_uncond(&k->job->sched) };
     int each = guidance_rows(&g);
     size_t fixed[DR_TAG_COUNT] = { 0 }, denoise[DR_TAG_COUNT], peaks[DR_TAG_COUNT];
     k->plan->rows = each * k->job->batch;

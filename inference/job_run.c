@@ -8,7 +8,7 @@
 
 int job_evaluations(const struct job *job)
 {
-    return job->sched.sampler->second_order ? 2 * job->sched.steps - 1 : job->sched.steps;
+    return sched_count(&job->sched);
 }
 
 /* exec.watch: how far the stage is, by the FLOPs of the ops so far. */

@@ -70,7 +70,8 @@ int walk_begin(struct job_walk *k, struct dr_error *err)
     bool all = (job->stages.dump && *job->stages.dump) || stage_loads(&job->stages, "image");
     k->shown = all ? job->batch : 1;
     size_t pixels = (size_t)(3 * job->width * job->height);
-    int r = stages_check(&job->stages, job_evaluations(job), err);
+    int count = job_evaluations(job);
+    int r = stages_check(&job->stages, count ? count : SCHED_MAX_OPEN, err);
     if (r < 0)
         return r;
     k->latents = dr_calloc(DR_TAG_JOB, (size_t)job->batch * (size_t)(k->channels * k->h * k->w),
@@ -131,6 +132,7 @@ static int denoise(void *ctx, struct exec *x, struct dr_error *err)
                              .unet = k->p->unet,
                              .guidance = { .scale = job->guidance_scale,
                                            .rescale = job->guidance_rescale,
+                                           .uncond = sched_wants_uncond(&job->sched),
                                            .negative = k->context[0],
                                            .positive = k->context[job->prompts.rows - 1] },
                              .rows = k->plan->rows,

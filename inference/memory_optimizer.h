@@ -25,7 +25,7 @@ struct stage_use {
     size_t workspace; /* bytes of its block: activations and op scratch */
     size_t kept;      /* activation bytes outside it: keys and values of the text */
     size_t mapped;    /* bytes of the files' weights it reads */
-    double flops;     /* nominal, over the whole job */
+    double flops;     /* nominal, over the whole job; denoise: 0 where evaluations are open */
 };
 
 struct memory_plan {
@@ -38,9 +38,9 @@ struct memory_plan {
     size_t held;       /* private bytes that are there already: of tagged, and of idle models */
     size_t baseline;   /* resident before the job: program, libraries, models of other jobs */
     size_t peak;       /* resident at the highest moment, all together */
-    double flops;
-    size_t unmapped;             /* of mapped: files that loading will map, not mapped yet */
-    size_t asked;                /* a limit in bytes; 0: three quarters of what is available */
+    double flops;      /* of all stages; 0: unknown */
+    size_t unmapped;   /* of mapped: files that loading will map, not mapped yet */
+    size_t asked;      /* a limit in bytes; 0: three quarters of what is available */
     struct system_memory system; /* when it was planned */
     size_t limit;                /* what the peak is held against */
     struct system_bound bound;   /* what that follows from */

@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "schedulers/scheduler_factory.h"
+#include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
 
 enum { ASSUMED_BYTES = 256 };
@@ -53,6 +54,34 @@ static int infotext_texts(const struct job *job, struct buf *dst)
     return r;
 }
 
+static bool has_eta(const struct job *job)
+{
+    return sched_option_row(job->sched.sampler, "eta") >= 0;
+}
+
+/* Whether the sampler has options beside eta, which has a field of its own. */
+static bool has_options(const struct job *job)
+{
+    return sched_option_count(job->sched.sampler) > has_eta(job);
+}
+
+/* "r=0.5,s_noise=1" */
+static int infotext_options(const struct job *job, struct buf *dst)
+{
+    const struct sched_option *o = job->sched.sampler->options;
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = 0;
+    for (int i = 0; !r && i < sched_option_count(job->sched.sampler); i++)
+        if (strcmp(o[i].name, "eta") != 0)
+            r = buf_printf(&text, "%s%s=%.9g", text.len ? "," : "", o[i].name,
+                           job->sched.option[i]);
+    if (!r)
+        r = pair(dst, "Sampler options", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -63,8 +92,10 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair(dst, "Negative prompt 2", p->negative_2);
     if (!r && job->guidance_rescale > 0)
         r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
-    if (!r && job->sched.sampler->takes_eta)
-        r = pair_number(dst, "Eta", job->sched.eta);
+    if (!r && has_eta(job))
+        r = pair_number(dst, "Eta", sched_eta(&job->sched));
+    if (!r && has_options(job))
+        r = infotext_options(job, dst);
     if (!r && !sizes_default(job))
         r = buf_printf(dst,
                        ", Original size: %" PRId64 "x%" PRId64 ", Target size: %" PRId64 "x%" PRId64
@@ -134,6 +165,27 @@ static int add_prompts(json_t *o, const struct prompt_request *p)
              : jx_set(o, "crop", json_sprintf("%" PRId64 ",%" PRId64, p->crop_top, p->crop_left));
 }
 
+/* The sampler's name, or an object with what it can be given beside eta. NULL: out of memory. */
+static json_t *sampler_json(const struct job *job)
+{
+    const struct sched_info *info = job->sched.sampler;
+    if (!has_options(job))
+        return json_string(info->name);
+    json_t *o = json_object();
+    int r = jx_set(o, "name", json_string(info->name));
+    for (int i = 0; !r && i < sched_option_count(info); i++) {
+        double v = job->sched.option[i];
+        if (strcmp(info->options[i].name, "eta") != 0)
+            r = jx_set(o, info->options[i].name,
+                       info->options[i].whole ? json_integer((json_int_t)v) : json_real(v));
+    }
+    if (r < 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
 static int add_sampling(json_t *o, const struct job *job, int index)
 {
     const struct sched_config *s = &job->sched;
@@ -151,13 +203,13 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     if (!r)
         r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
     if (!r)
-        r = jx_set(o, "sampler", json_string(s->sampler->name));
+        r = jx_set(o, "sampler", sampler_json(job));
     if (!r)
         r = jx_set(o, "schedule", json_string(s->schedule->name));
     if (!r && schedule_uses_spacing(s->schedule, s->sampler))
         r = jx_set(o, "spacing", json_string(sched_spacing_name(s->spacing)));
-    if (!r && s->sampler->takes_eta)
-        r = jx_set(o, "eta", json_real(s->eta));
+    if (!r && has_eta(job))
+        r = jx_set(o, "eta", json_real(sched_eta(s)));
     if (!r)
         r = jx_set(o, "prediction", json_string(sched_prediction_name(s->prediction)));
     char assumed[ASSUMED_BYTES];

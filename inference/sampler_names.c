@@ -9,7 +9,7 @@
 #include "schedulers/schedules.h"
 #include "schedulers/names.h"
 
-enum { LIST_BYTES = 400, NAMES = 128 };
+enum { LIST_BYTES = 400, NAMES = 128, NAME_BYTES = 128 };
 
 struct names {
     const char *sampler, *schedule, *scheduler;
@@ -66,12 +66,24 @@ static int fail_unknown(const char *scheduler, bool samplers, struct dr_error *e
     return r;
 }
 
+/* The sampler of a text that may have options after the name. */
+static const struct sched_info *find_sampler(const char *text,
+                                             const struct schedule_info **ret_schedule)
+{
+    char name[NAME_BYTES];
+    size_t n = strcspn(text, ",");
+    if (n >= sizeof name)
+        return NULL;
+    snprintf(name, sizeof name, "%.*s", (int)n, text);
+    return sched_find(name, ret_schedule);
+}
+
 /* Takes `schedule` for the request's, unless that has another. */
 static int take_schedule(struct names *n, const struct schedule_info *schedule,
                          struct dr_error *err)
 {
     const struct schedule_info *named = NULL;
-    if (n->sampler && sched_find(n->sampler, &named) && named && named != schedule)
+    if (n->sampler && find_sampler(n->sampler, &named) && named && named != schedule)
         return clash(n->scheduler, "sampler", n->sampler, err);
     if (n->schedule && schedule_find(n->schedule) != schedule)
         return clash(n->scheduler, "schedule", n->schedule, err);
@@ -84,10 +96,10 @@ static int beside_sampler(struct names *n, struct dr_error *err)
     const struct schedule_info *schedule = schedule_find(n->scheduler), *named = NULL;
     if (schedule)
         return take_schedule(n, schedule, err);
-    const struct sched_info *same = sched_find(n->scheduler, &named);
+    const struct sched_info *same = find_sampler(n->scheduler, &named);
     if (!same)
         return fail_unknown(n->scheduler, false, err);
-    const struct sched_info *sampler = sched_find(n->sampler, &schedule);
+    const struct sched_info *sampler = find_sampler(n->sampler, &schedule);
     if (sampler && sampler != same) /* one that is unknown is an error of its own */
         return clash(n->scheduler, "sampler", n->sampler, err);
     return named ? take_schedule(n, named, err) : 0;
@@ -96,7 +108,7 @@ static int beside_sampler(struct names *n, struct dr_error *err)
 static int alone(struct names *n, struct dr_error *err)
 {
     const struct schedule_info *schedule = NULL;
-    if (sched_find(n->scheduler, &schedule)) {
+    if (find_sampler(n->scheduler, &schedule)) {
         n->sampler = n->scheduler;
         return schedule ? take_schedule(n, schedule, err) : 0;
     }

@@ -4,8 +4,8 @@
 
 #include "core/communication/request.h"
 
-/* The names of sampler and schedule, NULL where the request leaves it to the model; they live as
- * long as the request.
+/* The sampler, with its options, and the schedule, NULL where the request leaves it to the model;
+ * they live as long as the request.
  *
  * Programs do not agree on the word scheduler: diffusers calls a sampler so, AUTOMATIC1111 and
  * ComfyUI the noise schedule beside a sampler. With a sampler given, `scheduler` is therefore the

@@ -150,9 +150,12 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
         .steps = (int)request_int(q, FIELD_steps),
     };
     int r = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
-    return r < 0 ? r
-                 : sched_configure_json(checkpoint_scheduler_config(p->checkpoint), &wanted,
-                                        &job->sched, err);
+    if (!r)
+        r = sched_configure_json(checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched,
+                                 err);
+    if (!r)
+        job->prompt.guidance |= sched_wants_uncond(&job->sched);
+    return r;
 }
 
 static int take_conventions(const struct request *q, const struct pipeline *p, struct job *job,

@@ -10,7 +10,9 @@
 #include "base/checked.h"
 #include "base/hash.h"
 #include "base/rng.h"
+#include "schedulers/brownian_tree.h"
 #include "schedulers/scheduler_impl.h"
+#include "schedulers/scheduler_options.h"
 
 static const char STATE_MAGIC[8] = "DRSCHED1";
 
@@ -51,9 +53,14 @@ void sched_mix(float *dst, size_t n, const struct sched_term *terms, int n_terms
     }
 }
 
+double *sched_scalars(const struct sched *s)
+{
+    return (double *)(s->state + 1);
+}
+
 float *sched_latents(struct sched *s)
 {
-    return (float *)(s->state + 1);
+    return (float *)(sched_scalars(s) + s->config.sampler->scalars);
 }
 
 float *sched_vector(struct sched *s, int k)
@@ -72,6 +79,12 @@ struct sched_pair sched_slope(const struct sched *s, double sigma)
     default:
         return (struct sched_pair){ 0, 1 };
     }
+}
+
+struct sched_pair sched_clean(const struct sched *s, double sigma)
+{
+    struct sched_pair eps = sched_slope(s, sigma);
+    return (struct sched_pair){ 1 - sigma * eps.x, -sigma * eps.pred };
 }
 
 struct sched_pair sched_vp_clean(const struct sched *s, double alpha, double beta)
@@ -103,49 +116,135 @@ double sched_alpha(double sigma)
     return 1 / sqrt(sigma * sigma + 1);
 }
 
+struct sched_ancestral sched_ancestral(double from, double to, double eta)
+{
+    double up = eta * sqrt(to * to * (from * from - to * to) / (from * from));
+    up = up < to ? up : to;
+    return (struct sched_ancestral){ sqrt(to * to - up * up), up };
+}
+
 static uint64_t fingerprint(const struct sched *s)
 {
     const struct sched_info *info = s->config.sampler;
     uint64_t h = dr_hash(HASH_START, info->name, strlen(info->name));
     h = dr_hash(h, &s->config.prediction, sizeof s->config.prediction);
-    h = dr_hash(h, &s->config.eta, sizeof s->config.eta);
+    double eta = sched_eta(&s->config);
+    h = dr_hash(h, &eta, sizeof eta);
     h = dr_hash(h, &s->n, sizeof s->n);
-    h = dr_hash(h, s->timesteps, (size_t)s->evaluations * sizeof *s->timesteps);
-    h = dr_hash(h, s->sigmas, ((size_t)s->evaluations + 1) * sizeof *s->sigmas);
-    return dr_hash(h, s->aux, (size_t)s->evaluations * (size_t)info->aux * sizeof *s->aux);
+    h = dr_hash(h, s->timesteps, (size_t)s->levels * sizeof *s->timesteps);
+    h = dr_hash(h, s->sigmas, ((size_t)s->levels + 1) * sizeof *s->sigmas);
+    h = dr_hash(h, s->aux, (size_t)s->levels * (size_t)info->aux * sizeof *s->aux);
+    for (int i = 0; info->options && info->options[i].name; i++)
+        if (i != sched_option_row(info, "eta"))
+            h = dr_hash(h, &s->config.option[i], sizeof s->config.option[i]);
+    return h;
+}
+
+static bool is_open(const struct sched *s)
+{
+    return s->config.sampler->layout.next != NULL;
+}
+
+/* Room for the noise, if any is added. */
+static bool allocate_noise(struct sched *s)
+{
+    if (!sched_adds_noise(s))
+        return true;
+    s->noise = dr_calloc(DR_TAG_JOB, s->n, sizeof *s->noise);
+    if (s->config.sampler->noise != SCHED_NOISE_BROWNIAN)
+        return s->noise;
+    s->work = dr_calloc(DR_TAG_JOB, s->n, 3 * sizeof *s->work);
+    s->sum = dr_calloc(DR_TAG_JOB, s->n, sizeof *s->sum);
+    return s->noise && s->work && s->sum;
 }
 
 static int allocate(struct sched *s, struct dr_error *err)
 {
     const struct sched_info *info = s->config.sampler;
-    size_t evaluations = (size_t)s->evaluations, bytes;
+    size_t levels = (size_t)s->levels, bytes;
     if (!dr_mul_size(s->n, sizeof(float) * (size_t)(info->vectors + 1), &bytes) ||
-        !dr_add_size(bytes, sizeof *s->state, &s->state_size))
+        !dr_add_size(bytes, sizeof *s->state + (size_t)info->scalars * sizeof(double),
+                     &s->state_size))
         return dr_fail(err, DR_ELIMIT, "latents of %zu values are too many", s->n);
-    s->timesteps = dr_calloc(DR_TAG_JOB, evaluations, sizeof *s->timesteps);
-    s->sigmas = dr_calloc(DR_TAG_JOB, evaluations + 1, sizeof *s->sigmas);
-    s->aux = dr_calloc(DR_TAG_JOB, evaluations * (size_t)info->aux, sizeof *s->aux);
+    s->timesteps = dr_calloc(DR_TAG_JOB, levels, sizeof *s->timesteps);
+    s->sigmas = dr_calloc(DR_TAG_JOB, levels + 1, sizeof *s->sigmas);
+    s->begins = dr_calloc(DR_TAG_JOB, (size_t)s->config.steps + 1, sizeof *s->begins);
+    s->aux = dr_calloc(DR_TAG_JOB, levels * (size_t)info->aux, sizeof *s->aux);
     s->input = dr_calloc(DR_TAG_JOB, s->n, sizeof *s->input);
     s->state = dr_calloc(DR_TAG_JOB, 1, s->state_size);
-    bool draws = sched_draws_noise(s);
-    if (draws)
-        s->noise = dr_calloc(DR_TAG_JOB, s->n, sizeof *s->noise);
-    if (!s->timesteps || !s->sigmas || !s->aux || !s->input || !s->state || (draws && !s->noise))
+    if (!allocate_noise(s) || !s->timesteps || !s->sigmas || !s->begins || !s->aux || !s->input ||
+        !s->state)
         return dr_fail(err, DR_ENOMEM, "out of memory for %s with latents of %zu values",
                        info->name, s->n);
     return 0;
 }
 
-/* Timestep and sigma of each step, repeated for the second evaluation that shares a level with the
- * next step's first: s0, s1 s1, s2 s2, ..., 0. */
-static void repeat(struct sched *s)
+/* ---- the layout of the levels ---- */
+
+static int evaluations_of(const struct sched_config *c, int step)
+{
+    const struct sched_layout *layout = &c->sampler->layout;
+    return layout->evaluations && !layout->next ? layout->evaluations(c, step) : 1;
+}
+
+int sched_two_but_last(const struct sched_config *config, int step)
+{
+    return step < config->steps - 1 ? 2 : 1;
+}
+
+int sched_count(const struct sched_config *config)
+{
+    int count = 0;
+    if (config->sampler->layout.next)
+        return 0;
+    for (int step = 0; step < config->steps; step++)
+        count += evaluations_of(config, step);
+    return count;
+}
+
+/* The levels of step's evaluations but the first: at its end, or where the sampler puts them. */
+static void lay_out_step(struct sched *s, const struct noise_table *table, int step)
+{
+    const struct sched_layout *layout = &s->config.sampler->layout;
+    int begin = s->begins[step], next = s->begins[step + 1];
+    for (int e = begin + 1; e < next; e++) {
+        s->sigmas[e] = s->sigmas[next];
+        s->timesteps[e] = next < s->levels ? s->timesteps[next] : 0;
+        if (!layout->level)
+            continue;
+        double sigma = layout->level(&s->config, s->sigmas[begin], s->sigmas[next], e - begin);
+        s->sigmas[e] = (float)sigma;
+        if (s->sigmas[e] != s->sigmas[next])
+            s->timesteps[e] = (float)noise_table_timestep(table, sigma);
+    }
+}
+
+/* From a level of each step, one after another, to one of each evaluation. */
+static void lay_out(struct sched *s, const struct noise_table *table)
 {
     int steps = s->config.steps;
-    for (int i = steps - 1; i > 0; i--) {
-        s->timesteps[2 * i] = s->timesteps[2 * i - 1] = s->timesteps[i];
-        s->sigmas[2 * i] = s->sigmas[2 * i - 1] = s->sigmas[i];
+    for (int step = 0; step < steps; step++)
+        s->begins[step + 1] = s->begins[step] + evaluations_of(&s->config, step);
+    s->sigmas[s->begins[steps]] = 0;
+    for (int step = steps - 1; step >= 0; step--) {
+        s->timesteps[s->begins[step]] = s->timesteps[step];
+        s->sigmas[s->begins[step]] = s->sigmas[step];
+        lay_out_step(s, table, step);
     }
-    s->sigmas[2 * steps - 1] = 0;
+}
+
+struct sched_place sched_place(const struct sched *s, int evaluation)
+{
+    int low = 0, end = s->config.steps;
+    while (end - low > 1) {
+        int middle = low + (end - low) / 2;
+        if (s->begins[middle] <= evaluation)
+            low = middle;
+        else
+            end = middle;
+    }
+    return (struct sched_place){ low, evaluation - s->begins[low], s->begins[low],
+                                 s->begins[low + 1] };
 }
 
 static int check_config(const struct sched_config *c, size_t n, struct dr_error *err)
@@ -177,7 +276,8 @@ int sched_new(const struct sched_config *config, size_t n, struct sched **ret_sc
         return dr_fail(err, DR_ENOMEM, "out of memory for a scheduler");
     s->config = *config;
     s->n = n;
-    s->evaluations = info->second_order ? 2 * config->steps - 1 : config->steps;
+    s->evaluations = sched_count(config);
+    s->levels = is_open(s) ? config->steps : s->evaluations;
     r = allocate(s, err);
     if (!r)
         r = noise_table_init(&table, config, err);
@@ -185,8 +285,7 @@ int sched_new(const struct sched_config *config, size_t n, struct sched **ret_sc
         r = schedule_make(config, &table, s->timesteps, s->sigmas, err);
     if (r)
         goto out;
-    if (info->second_order)
-        repeat(s);
+    lay_out(s, &table);
     if (info->prepare)
         r = info->prepare(s, &table, err);
     if (r)
@@ -195,6 +294,10 @@ int sched_new(const struct sched_config *config, size_t n, struct sched **ret_sc
     s->state->fingerprint = fingerprint(s);
     s->state->n = (int64_t)n;
     s->state->evaluation = -1;
+    if (is_open(s)) {
+        s->table = table;
+        table = (struct noise_table){ 0 };
+    }
     *ret_sched = s;
     s = NULL;
 out:
@@ -203,22 +306,36 @@ out:
     return r;
 }
 
-/* Equal sigmas are fine only where the second look of a step shares its level with the next step,
- * and at the end, where ddim may stay. What the schedule itself has is fine. */
+/* Whether level e + 1 may follow level e. Steps must fall; within a step each level lies below the
+ * step's first and, unless the sampler chooses it, at or above the next step's. At the end a step
+ * may stay (ddim). */
+static bool may_follow(const struct sched *s, int e, float now, float next)
+{
+    struct sched_place at = sched_place(s, e);
+    bool inner = e + 1 < at.next, chosen = s->config.sampler->layout.level;
+    if (inner || !at.part)
+        return next < now || (e == s->levels - 1 && next == now);
+    return next <= now || chosen;
+}
+
 static int check_replacement(const struct sched *s, const float *timesteps, const float *sigmas,
                              struct dr_error *err)
 {
-    for (int e = 0; timesteps && e < s->evaluations; e++) {
+    if (timesteps && is_open(s))
+        return dr_fail(err, DR_EINVAL, "timesteps: %s chooses its own while it runs",
+                       s->config.sampler->name);
+    for (int e = 0; timesteps && e < s->levels; e++) {
         bool own = timesteps[e] == s->timesteps[e];
         if (!own && !(timesteps[e] >= 0 && timesteps[e] <= (float)(s->config.train_steps - 1)))
             return dr_fail(err, DR_EINVAL, "timesteps: entry %d is %g, expected 0 to %d", e,
                            (double)timesteps[e], s->config.train_steps - 1);
     }
-    for (int e = 0; sigmas && e < s->evaluations; e++) {
+    for (int e = 0; sigmas && e < s->levels; e++) {
         float now = sigmas[e], next = sigmas[e + 1];
         bool own = now == s->sigmas[e] && next == s->sigmas[e + 1];
-        bool shared = own || (s->config.sampler->second_order && e % 2) || e == s->evaluations - 1;
-        if (!(now > 0 && now < INFINITY && next >= 0 && (next < now || (shared && next == now))))
+        bool follows = own ? next <= now || s->config.sampler->layout.level
+                           : may_follow(s, e, now, next);
+        if (!(now > 0 && now < INFINITY && next >= 0 && next < INFINITY && follows))
             return dr_fail(err, DR_EINVAL,
                            "sigmas: entries %d and %d are %g and %g, expected positive and falling",
                            e, e + 1, (double)now, (double)next);
@@ -236,8 +353,8 @@ int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
     if (r)
         return r;
     if (timesteps)
-        memcpy(s->timesteps, timesteps, (size_t)s->evaluations * sizeof *timesteps);
-    size_t bytes = ((size_t)s->evaluations + 1) * sizeof *sigmas;
+        memcpy(s->timesteps, timesteps, (size_t)s->levels * sizeof *timesteps);
+    size_t bytes = ((size_t)s->levels + 1) * sizeof *sigmas;
     if (sigmas && memcmp(s->sigmas, sigmas, bytes)) {
         memcpy(s->sigmas, sigmas, bytes);
         s->given_sigmas = true;
@@ -255,6 +372,10 @@ void sched_free(struct sched *s)
         return;
     dr_free(s->timesteps);
     dr_free(s->sigmas);
+    dr_free(s->begins);
+    noise_table_release(&s->table);
+    dr_free(s->work);
+    dr_free(s->sum);
     dr_free(s->aux);
     dr_free(s->input);
     dr_free(s->noise);
@@ -280,6 +401,11 @@ int sched_evaluations(const struct sched *s)
     return s->evaluations;
 }
 
+int sched_levels(const struct sched *s)
+{
+    return s->levels;
+}
+
 const float *sched_timesteps(const struct sched *s)
 {
     return s->timesteps;
@@ -290,15 +416,10 @@ const float *sched_sigmas(const struct sched *s)
     return s->sigmas;
 }
 
-static int first_evaluation(const struct sched *s, int step)
-{
-    return s->config.sampler->second_order ? 2 * step : step;
-}
-
 void sched_add_noise(const struct sched *s, int first_step, const float *clean, const float *noise,
                      float *ret_latents)
 {
-    double sigma = s->sigmas[first_evaluation(s, first_step)];
+    double sigma = s->sigmas[s->begins[first_step]];
     double alpha = s->config.sampler->vp ? sched_alpha(sigma) : 1;
     struct sched_term terms[] = { { alpha, clean }, { alpha * sigma, noise } };
     sched_mix(ret_latents, s->n, terms, 2);
@@ -312,7 +433,10 @@ int sched_begin(struct sched *s, const float *latents, int first_step, struct dr
     float *to = sched_latents(s);
     memset(sched_vector(s, 0), 0, s->n * (size_t)s->config.sampler->vectors * sizeof *to);
     memcpy(to, latents, s->n * sizeof *to);
-    s->state->first = s->state->evaluation = first_evaluation(s, first_step);
+    memset(sched_scalars(s), 0, (size_t)s->config.sampler->scalars * sizeof(double));
+    s->state->first = s->state->evaluation = s->begins[first_step];
+    if (s->config.sampler->begin)
+        s->config.sampler->begin(s, first_step);
     s->asked = false;
     return 0;
 }
@@ -329,43 +453,100 @@ static void scale_input(struct sched *s, float sigma)
         s->input[i] = x[i] / scale;
 }
 
-bool sched_next(struct sched *s, struct sched_ask *ret_ask)
+/* Where the run is; false at its end. */
+static bool question(const struct sched *s, struct sched_ask *ret)
 {
     int e = s->state->evaluation;
-    if (e < 0 || e >= s->evaluations)
+    double sigma;
+    if (e < 0)
         return false;
-    scale_input(s, s->sigmas[e]);
-    s->asked = true;
-    *ret_ask = (struct sched_ask){
-        .x = s->input,
-        .timestep = s->timesteps[e],
-        .sigma = s->sigmas[e],
-        .evaluation = e,
-        .evaluations = s->evaluations,
-        .step = s->config.sampler->second_order ? e / 2 : e,
-        .steps = s->config.steps,
-    };
+    if (is_open(s)) {
+        if (!s->config.sampler->layout.next(s, &sigma))
+            return false;
+        *ret = (struct sched_ask){ .timestep = noise_table_timestep(&s->table, sigma),
+                                   .sigma = (float)sigma,
+                                   .step = e };
+    } else if (e < s->evaluations) {
+        struct sched_place at = sched_place(s, e);
+        *ret = (struct sched_ask){ .timestep = s->timesteps[e],
+                                   .sigma = s->sigmas[e],
+                                   .evaluations = s->evaluations,
+                                   .step = at.step,
+                                   .steps = s->config.steps,
+                                   .part = at.part };
+    } else {
+        return false;
+    }
+    ret->evaluation = e;
     return true;
 }
 
-bool sched_draws_noise(const struct sched *s)
+bool sched_next(struct sched *s, struct sched_ask *ret_ask)
 {
-    return s->config.sampler->takes_eta && s->config.eta > 0;
+    if (!question(s, ret_ask))
+        return false;
+    scale_input(s, (float)ret_ask->sigma);
+    ret_ask->x = s->input;
+    s->asked = true;
+    return true;
 }
 
-int sched_feed(struct sched *s, const float *pred, struct dr_rng *rng, struct dr_error *err)
+bool sched_adds_noise(const struct sched *s)
 {
+    return s->config.sampler->noise != SCHED_NOISE_NONE && sched_eta(&s->config) > 0;
+}
+
+bool sched_wants_uncond(const struct sched_config *config)
+{
+    return config->sampler->uncond;
+}
+
+double sched_option(const struct sched *s, int i)
+{
+    return s->config.option[i];
+}
+
+const float *sched_noise(struct sched *s, double from, double to)
+{
+    if (!s->noise)
+        return NULL;
+    if (s->config.sampler->noise == SCHED_NOISE_NORMAL) {
+        dr_rng_normal(s->rng, s->noise, s->n);
+        return s->noise;
+    }
+    struct brownian_tree tree = { .low = s->sigmas[s->levels - 1],
+                                  .high = s->sigmas[s->state->first],
+                                  .seed = s->rng->seed,
+                                  .kind = (enum dr_rng_kind)s->rng->kind,
+                                  .n = s->n,
+                                  .work = s->work,
+                                  .sum = s->sum };
+    brownian_interval(&tree, from, to, s->noise);
+    return s->noise;
+}
+
+int sched_feed(struct sched *s, const float *pred, const float *uncond, struct dr_rng *rng,
+               struct dr_error *err)
+{
+    const struct sched_info *info = s->config.sampler;
+    struct sched_answer answer = { pred, uncond };
+    struct sched_ask ask;
     if (!s->asked)
         return dr_fail(err, DR_ESTATE, "a prediction for a scheduler that asked for none");
-    if (s->noise) {
-        if (!rng)
-            return dr_fail(err, DR_EINVAL, "%s draws noise and was given no generator",
-                           s->config.sampler->name);
-        dr_rng_normal(rng, s->noise, s->n);
-    }
-    s->config.sampler->feed(s, pred, s->noise);
+    if (s->noise && !rng)
+        return dr_fail(err, DR_EINVAL, "%s adds noise and was given no generator", info->name);
+    if (info->uncond && !uncond)
+        return dr_fail(err, DR_EINVAL, "%s was given no unconditional prediction", info->name);
+    s->rng = rng;
+    info->feed(s, &answer);
+    s->rng = NULL;
     s->state->evaluation++;
     s->asked = false;
+    if (is_open(s) && s->state->evaluation >= SCHED_MAX_OPEN && question(s, &ask))
+        return dr_fail(err, DR_ELIMIT,
+                       "sampler: %s is not done after %d evaluations: its tolerances are too "
+                       "small for this model",
+                       info->name, SCHED_MAX_OPEN);
     return 0;
 }
 
@@ -389,7 +570,8 @@ int sched_load(struct sched *s, const void *state, size_t size, struct dr_error 
     if (memcmp(head.magic, s->state->magic, sizeof head.magic) || head.n != s->state->n ||
         head.fingerprint != s->state->fingerprint)
         return dr_fail(err, DR_EFORMAT, "scheduler state: of another run's settings");
-    if (head.evaluation < -1 || head.evaluation > s->evaluations || head.first < 0 ||
+    int most = is_open(s) ? SCHED_MAX_OPEN : s->evaluations;
+    if (head.evaluation < -1 || head.evaluation > most || head.first < 0 ||
         (head.evaluation >= 0 && head.first > head.evaluation))
         return dr_fail(err, DR_EFORMAT, "scheduler state: damaged");
     memcpy(s->state, state, size);

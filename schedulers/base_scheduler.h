@@ -14,7 +14,7 @@
  *     sched_begin(s, noise, 0, err);
  *     while (sched_next(s, &ask)) {
  *         predict(ask.x, ask.timestep, pred);
- *         sched_feed(s, pred, &rng, err);
+ *         sched_feed(s, pred, NULL, &rng, err);
  *     }
  *     decode(sched_latents(s));
  *     sched_free(s);
@@ -40,7 +40,11 @@ enum sched_spacing { SCHED_LEADING, SCHED_TRAILING, SCHED_LINSPACE, SCHED_SPACIN
 enum sched_prediction { SCHED_EPSILON, SCHED_V_PREDICTION, SCHED_SAMPLE, SCHED_PREDICTION_COUNT };
 enum sched_betas { SCHED_SCALED_LINEAR, SCHED_LINEAR, SCHED_BETAS_COUNT };
 
-enum { SCHED_MAX_TRAIN_STEPS = 10000 };
+enum {
+    SCHED_MAX_TRAIN_STEPS = 10000,
+    SCHED_MAX_OPTIONS = 16,
+    SCHED_MAX_OPEN = 2000 /* evaluations of a run whose number is open */
+};
 
 /* Effective settings, all decided: what a receipt records. sched_configure fills it. */
 struct sched_config {
@@ -48,7 +52,7 @@ struct sched_config {
     const struct schedule_info *schedule;
     enum sched_spacing spacing;
     int steps;
-    double eta; /* weight of fresh noise; 0 for samplers that draw none */
+    double option[SCHED_MAX_OPTIONS]; /* in the order of the sampler's table */
 
     enum sched_prediction prediction;
     enum sched_betas betas;
@@ -73,13 +77,18 @@ const char *sched_assumed(const struct sched_config *config, int i);
 /* Warning `i` about these settings as text; false past the last one. */
 bool sched_warning(const struct sched_config *config, int i, char ret_text[SCHED_WARNING]);
 
+/* The evaluations of a run with these settings, 0 where the sampler decides while it runs: the one
+ * place where their number comes from. */
+int sched_count(const struct sched_config *config);
+
 /* One question to the model. */
 struct sched_ask {
-    const float *x;  /* [n] latents scaled as the model expects; borrowed until sched_feed */
+    const float *x;  /* [n] latents already scaled as the model wants them; until sched_feed */
     double timestep; /* may be fractional in the Euler family */
     double sigma;    /* noise to signal ratio of the latents */
-    int evaluation, evaluations;
-    int step, steps;
+    int evaluation, evaluations; /* `evaluations` is 0 where their number is open, */
+    int step, steps;             /* and then so is `steps`, and `step` counts evaluations */
+    int part;                    /* which of the step's evaluations */
 };
 
 /* Latents of n floats. The object lives until sched_free; nothing is allocated after this.
@@ -92,17 +101,19 @@ void sched_free(struct sched *s);
 /* What standard normal noise is multiplied with to become the latents of step 0. */
 double sched_init_noise_scale(const struct sched *s);
 
-/* The arrays of the diffusers object, float32: one timestep per evaluation, evaluations + 1 sigmas
- * (ddim: sqrt((1-abar)/abar), the last of the final alpha). Borrowed as long as the object lives.
- */
+/* The arrays of the diffusers object, float32: a timestep for each of sched_levels and one sigma
+ * more (ddim: sqrt((1-abar)/abar), the last of the final alpha). A level is an evaluation; where
+ * their number is open (sched_evaluations is 0) it is a step of the schedule. They live as long as
+ * the object. */
 int sched_evaluations(const struct sched *s);
+int sched_levels(const struct sched *s);
 const float *sched_timesteps(const struct sched *s);
 const float *sched_sigmas(const struct sched *s);
 
-/* Puts other timesteps [evaluations] or sigmas [evaluations + 1] in place (NULL: stays), for
- * injected stages; before sched_begin. Its own arrays change no bit. DR_EINVAL for values no run
- * has: timesteps outside the training range, sigmas that are not finite, positive (the last: 0 or
- * more) and falling. */
+/* Puts other timesteps [levels] or sigmas [levels + 1] in place (NULL: stays), for injected stages;
+ * before sched_begin. Its own arrays change no bit. DR_EINVAL for values no run has: timesteps
+ * outside the training range, sigmas that are not finite, positive (the last: 0 or more) and
+ * falling from step to step; and for timesteps where the sampler chooses its own. */
 int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
                   struct dr_error *err);
 
@@ -119,12 +130,17 @@ int sched_begin(struct sched *s, const float *latents, int first_step, struct dr
  * question. */
 bool sched_next(struct sched *s, struct sched_ask *ret_ask);
 
-/* The prediction [n] for the last question, after guidance. rng: the picture's generator; NULL is
- * fine where sched_draws_noise is false. DR_ESTATE when nothing was asked. */
-int sched_feed(struct sched *s, const float *pred, struct dr_rng *rng, struct dr_error *err);
+/* The prediction [n] for the last question, after guidance, and the unconditional one, which may be
+ * NULL where sched_wants_uncond is false. rng: the picture's generator; NULL is fine where
+ * sched_adds_noise is false. DR_ESTATE when nothing was asked; DR_ELIMIT when an open number of
+ * evaluations passes SCHED_MAX_OPEN. */
+int sched_feed(struct sched *s, const float *pred, const float *uncond, struct dr_rng *rng,
+               struct dr_error *err);
 
-/* Whether sched_feed draws from the generator (n normals at each evaluation). */
-bool sched_draws_noise(const struct sched *s);
+/* Whether sched_feed needs a generator. */
+bool sched_adds_noise(const struct sched *s);
+
+bool sched_wants_uncond(const struct sched_config *config);
 
 /* The latents [n] now. May be written between sched_feed and sched_next (masks, injected). */
 float *sched_latents(struct sched *s);

@@ -10,6 +10,12 @@
 #include <math.h>
 
 enum { ALPHA, ALPHA_NEXT, AUX };
+enum { ETA };
+
+static const struct sched_option options[] = {
+    [ETA] = { "eta", 0, 1, 0, false, "noise of each step: 0 none, 1 as much as DDPM's" },
+    { .name = NULL },
+};
 
 static void normal_alphas(struct sched *s, const struct noise_table *table, double last)
 {
@@ -70,12 +76,14 @@ static void clipped(struct sched *s, const float *pred, const float *noise, cons
     }
 }
 
-static void feed(struct sched *s, const float *pred, const float *noise)
+static void feed(struct sched *s, const struct sched_answer *answer)
 {
-    const double *aux = s->aux + AUX * s->state->evaluation;
+    int e = s->state->evaluation;
+    const float *pred = answer->pred, *noise = sched_noise(s, s->sigmas[e], s->sigmas[e + 1]);
+    const double *aux = s->aux + AUX * e;
     double alpha = aux[ALPHA], next = aux[ALPHA_NEXT];
     double variance = (1 - next) / (1 - alpha) * (1 - alpha / next);
-    double deviation = s->config.eta * sqrt(variance > 0 ? variance : 0);
+    double deviation = sched_option(s, ETA) * sqrt(variance > 0 ? variance : 0);
     double rest = 1 - next - deviation * deviation;
     double to_clean = sqrt(next), to_noise = sqrt(rest > 0 ? rest : 0);
     struct sched_pair clean = sched_vp_clean(s, sqrt(alpha), sqrt(1 - alpha));
@@ -120,8 +128,8 @@ const struct sched_info sched_ddim = {
     .rule = SCHED_RULE_DDIM,
     .vp = true,
     .zero_snr = true,
-    .takes_eta = true,
-    .eta = 0,
+    .options = options,
+    .noise = SCHED_NOISE_NORMAL,
     .aux = AUX,
     .prepare = prepare,
     .feed = feed,

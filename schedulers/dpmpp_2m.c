@@ -10,9 +10,9 @@
 /* History: x0 of this evaluation and of the one before, by turns. */
 enum { VECTORS = 2 };
 
-static void feed(struct sched *s, const float *pred, const float *noise)
+static void feed(struct sched *s, const struct sched_answer *answer)
 {
-    (void)noise;
+    const float *pred = answer->pred;
     int e = s->state->evaluation;
     bool first_order = e == s->state->first || e == s->evaluations - 1;
     double sigma = s->sigmas[e], next = s->sigmas[e + 1];

@@ -2,9 +2,9 @@
  * 2 without churn). Reference: diffusers EulerDiscreteScheduler. */
 #include "schedulers/scheduler_impl.h"
 
-static void feed(struct sched *s, const float *pred, const float *noise)
+static void feed(struct sched *s, const struct sched_answer *answer)
 {
-    (void)noise;
+    const float *pred = answer->pred;
     int e = s->state->evaluation;
     double dt = (double)s->sigmas[e + 1] - s->sigmas[e];
     struct sched_pair slope = sched_slope(s, s->sigmas[e]);

@@ -4,21 +4,25 @@
  * that the generator stands where the reference's does. */
 #include "schedulers/scheduler_impl.h"
 
-#include <math.h>
+enum { ETA };
 
-static void feed(struct sched *s, const float *pred, const float *noise)
+static const struct sched_option options[] = {
+    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh" },
+    { .name = NULL },
+};
+
+static void feed(struct sched *s, const struct sched_answer *answer)
 {
     int e = s->state->evaluation;
     double from = s->sigmas[e], to = s->sigmas[e + 1];
-    double up = s->config.eta * sqrt(to * to * (from * from - to * to) / (from * from));
-    up = up < to ? up : to;
-    double down = sqrt(to * to - up * up);
-    double dt = down - from;
+    const float *pred = answer->pred, *noise = sched_noise(s, from, to);
+    struct sched_ancestral step = sched_ancestral(from, to, sched_option(s, ETA));
+    double dt = step.down - from;
     struct sched_pair slope = sched_slope(s, from);
     float *x = sched_latents(s);
     struct sched_term terms[] = { { 1 + dt * slope.x, x },
                                   { dt * slope.pred, pred },
-                                  { up, noise } };
+                                  { step.up, noise } };
     sched_mix(x, s->n, terms, noise ? 3 : 2);
 }
 
@@ -37,7 +41,7 @@ const struct sched_info sched_euler_a = {
     .zero_snr = true,
     .no_sample = true,
     .repeats = true,
-    .takes_eta = true,
-    .eta = 1,
+    .options = options,
+    .noise = SCHED_NOISE_NORMAL,
     .feed = feed,
 };

@@ -7,11 +7,11 @@
 
 enum { SLOPE, START, VECTORS };
 
-static void feed(struct sched *s, const float *pred, const float *noise)
+static void feed(struct sched *s, const struct sched_answer *answer)
 {
-    (void)noise;
+    const float *pred = answer->pred;
     int e = s->state->evaluation;
-    bool second = e % 2;
+    bool second = sched_place(s, e).part;
     double from = s->sigmas[second ? e - 1 : e], to = s->sigmas[second ? e : e + 1];
     double dt = to - from;
     struct sched_pair weights = sched_slope(s, second ? to : from);
@@ -55,7 +55,7 @@ const struct sched_info sched_heun = {
     .order = 2,
     .defaults = &defaults,
     .rule = SCHED_RULE_EULER,
-    .second_order = true,
+    .layout.evaluations = sched_two_but_last,
     .sigma_flags = true,
     .repeats = true,
     .vectors = VECTORS,

@@ -31,9 +31,9 @@ static double weight(const float *sigmas, int e, int order, int k)
                    basis(sigmas, e, order, k, middle + offset));
 }
 
-static void feed(struct sched *s, const float *pred, const float *noise)
+static void feed(struct sched *s, const struct sched_answer *answer)
 {
-    (void)noise;
+    const float *pred = answer->pred;
     int e = s->state->evaluation, past = e - s->state->first + 1;
     int order = e + 1 < ORDER ? e + 1 : ORDER;
     struct sched_pair weights = sched_slope(s, s->sigmas[e]);

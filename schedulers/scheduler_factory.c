@@ -8,6 +8,7 @@
 #include "base/nearest.h"
 #include "schedulers/names.h"
 #include "schedulers/scheduler_impl.h"
+#include "schedulers/scheduler_options.h"
 
 static const struct sched_info *const all[] = {
 #define X(name) &sched_##name,
@@ -52,7 +53,8 @@ int sched_info_check(const struct sched_info *info, const char *line, struct dr_
     const struct dr_member members[] = {
         { "order", info->order > 0 },
         { "feed", info->feed != NULL },
-        { "takes_eta", info->takes_eta || info->eta == 0 },
+        { "begin", info->begin || !info->scalars },
+        { "scalars", info->scalars || !info->layout.next },
         { "prepare", info->prepare || !info->aux },
     };
     const struct {
@@ -60,7 +62,8 @@ int sched_info_check(const struct sched_info *info, const char *line, struct dr_
         double value, least, most;
     } numbers[] = {
         { "rule", info->rule, 0, SCHED_RULE_COUNT - 1 },
-        { "eta", info->eta, 0, 1 },
+        { "noise", info->noise, 0, SCHED_NOISE_COUNT - 1 },
+        { "scalars", info->scalars, 0, 64 },
         { "vectors", info->vectors, 0, 64 },
         { "aux", info->aux, 0, 64 },
         { "aliases (their number)", (double)count_aliases(info), 0, SCHED_MAX_ALIASES },
@@ -73,6 +76,8 @@ int sched_info_check(const struct sched_info *info, const char *line, struct dr_
             r = dr_fail(err, DR_EINTERNAL, "sampler %s: member %s is %g, expected %g to %g", line,
                         numbers[i].member, numbers[i].value, numbers[i].least, numbers[i].most);
     }
+    if (!r)
+        r = sched_options_check(info, line, err);
     return r ? r : check_fixed_keys(info, line, err);
 }
 

@@ -18,6 +18,43 @@ struct noise_table;
 /* Most aliases of a sampler. */
 enum { SCHED_MAX_ALIASES = 16 };
 
+/* A number that a sampler can be given: "NAME,key=value" (sched_options.h). Its value is
+ * config->option[i], where i is its row in the sampler's table. */
+struct sched_option {
+    const char *name;
+    double lo, hi, dflt;
+    bool whole;       /* integers only */
+    const char *help; /* one line */
+};
+
+/* How many times the model is evaluated in a step, and at which levels. All NULL: once, at the
+ * level where the step begins. */
+struct sched_layout {
+    /* Evaluations of one of config->steps steps. */
+    int (*evaluations)(const struct sched_config *config, int step);
+    /* Sigma of evaluation `part` (1, 2, ...) of a step that goes from one level to another; NULL:
+     * `to`, so that it shares its level with the next step's first evaluation. */
+    double (*level)(const struct sched_config *config, double from, double to, int part);
+    /* An open number of evaluations: after each one the sampler says whether there is another and
+     * at which sigma. `evaluations` and `level` are not read then. */
+    bool (*next)(const struct sched *s, double *ret_sigma);
+};
+
+/* Where the noise that a sampler adds comes from. */
+enum sched_noise {
+    SCHED_NOISE_NONE,
+    SCHED_NOISE_NORMAL,   /* normals of the picture's generator, in the order they are asked for */
+    SCHED_NOISE_BROWNIAN, /* the increment of a Brownian path over an interval of sigma: a function
+                           * of seed and interval (brownian_tree.h) */
+    SCHED_NOISE_COUNT
+};
+
+/* What the model said. */
+struct sched_answer {
+    const float *pred;   /* [n] after guidance */
+    const float *uncond; /* [n] the unconditional one; may be NULL for samplers without `uncond` */
+};
+
 /* How a class lays timesteps and sigmas out. */
 enum sched_rule {
     SCHED_RULE_EULER, /* the run's own range, fractional timesteps */
@@ -45,9 +82,8 @@ struct sched_info {
     /* Required. */
     const char *name; /* canonical, "dpmpp_2m"; that of its line in schedulers.def */
     int order;        /* of accuracy: the error of a run falls with steps^-order (without noise) */
-    /* Moves the latents over the current evaluation. noise [n]: fresh normals; NULL where it draws
-     * none. */
-    void (*feed)(struct sched *s, const float *pred, const float *noise);
+    /* Moves the latents over the current evaluation. Noise is what sched_noise gives. */
+    void (*feed)(struct sched *s, const struct sched_answer *answer);
 
     /* Optional. */
     const char *title;          /* for people, "DPM++ 2M"; NULL: the name */
@@ -56,20 +92,24 @@ struct sched_info {
     const struct sched_fixed_key *fixed;   /* key NULL at the end; NULL: none */
     const struct sched_defaults *defaults; /* NULL: linspace, linear betas 0.0001 to 0.02 */
     enum sched_rule rule;                  /* left out: Euler's */
-    bool vp;                               /* variance-preserving latents */
-    bool second_order;                     /* two evaluations in each step but the last */
-    bool sigma_flags; /* the class has use_karras_sigmas and use_exponential_sigmas */
-    bool zero_snr;    /* the class has rescale_betas_zero_snr */
-    bool no_sample;   /* the class refuses prediction type sample */
-    bool repeats;     /* a step between equal levels leaves the latents as they are */
-    bool takes_eta;   /* adds fresh noise, eta times */
-    double eta;       /* default where it takes one */
-    int vectors;      /* history kept in the state, in arrays of n floats */
-    int aux;          /* constants kept, in doubles per evaluation */
+    struct sched_layout layout;            /* left out: one evaluation a step */
+    const struct sched_option *options;    /* name NULL at the end; NULL: none */
+    enum sched_noise noise; /* where option eta is above 0; left out: none is ever added */
+    bool uncond;            /* needs the unconditional prediction too */
+    bool vp;                /* variance-preserving latents */
+    bool sigma_flags;       /* the class has use_karras_sigmas and use_exponential_sigmas */
+    bool zero_snr;          /* the class has rescale_betas_zero_snr */
+    bool no_sample;         /* the class refuses prediction type sample */
+    bool repeats;           /* a step between equal levels leaves the latents as they are */
+    int vectors;            /* history kept in the state, in arrays of n floats */
+    int scalars;            /* further numbers kept in the state, doubles */
+    int aux;                /* constants kept, in doubles per evaluation */
 
     /* Fills the constants once timesteps and sigmas are there; NULL: nothing to do. Called again
      * when other sigmas are put in place. */
     int (*prepare)(struct sched *s, const struct noise_table *table, struct dr_error *err);
+    /* Sets the scalars, which are 0, for a start at s->sigmas[first_step]; NULL: nothing to do. */
+    void (*begin)(struct sched *s, int first_step);
 };
 
 /* All of them, in the order of schedulers.def. */

@@ -15,7 +15,7 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
 
-/* Head of the flat state; latents[n] and then the sampler's vectors[n] follow. */
+/* Head of the flat state; the sampler's scalars (double), latents[n] and its vectors[n] follow. */
 struct sched_state {
     char magic[8];
     uint64_t fingerprint; /* of settings, timesteps, sigmas and n */
@@ -28,13 +28,19 @@ struct sched_state {
 struct sched {
     struct sched_config config;
     size_t n;
-    int evaluations;
-    float *timesteps;  /* [evaluations] */
-    float *sigmas;     /* [evaluations + 1] */
-    double *aux;       /* [evaluations * info->aux] */
-    float *input;      /* [n] what ask.x shows */
-    float *noise;      /* [n] fresh normals; NULL if none are drawn */
-    size_t state_size; /* bytes of state */
+    int evaluations;          /* 0: open */
+    int levels;               /* the evaluations; of an open number: the steps */
+    float *timesteps;         /* [levels] */
+    float *sigmas;            /* [levels + 1] */
+    int *begins;              /* [steps + 1] level at which each step begins; the last: `levels` */
+    double *aux;              /* [levels * info->aux] */
+    float *input;             /* [n] what ask.x shows */
+    float *noise;             /* [n] what sched_noise gives; NULL if none is added */
+    double *sum;              /* [n] and */
+    float *work;              /* [3 n] for brownian_interval; NULL for other noise */
+    struct dr_rng *rng;       /* the picture's, during sched_feed */
+    struct noise_table table; /* of an open number of evaluations; else empty */
+    size_t state_size;        /* bytes of state */
     struct sched_state *state;
     bool asked;
     bool given_sigmas; /* sched_replace's: alphas follow from them */
@@ -51,6 +57,35 @@ void sched_mix(float *dst, size_t n, const struct sched_term *terms, int n_terms
 /* The k-th vector of history. */
 float *sched_vector(struct sched *s, int k);
 
+/* The scalars [info->scalars]. */
+double *sched_scalars(const struct sched *s);
+
+/* The value of row i of the sampler's options. */
+double sched_option(const struct sched *s, int i);
+
+/* Noise [n] of deviation 1 for the interval of sigma between two levels, by the sampler's source;
+ * NULL where none is added (eta 0). Valid until the next call. */
+const float *sched_noise(struct sched *s, double from, double to);
+
+/* Where an evaluation is: the step that it belongs to, which of the step's it is, from 0, and the
+ * levels at which this step and the next begin. */
+struct sched_place {
+    int step, part, begin, next;
+};
+
+struct sched_place sched_place(const struct sched *s, int evaluation);
+
+/* A step from one level to another as one to `down` and noise of deviation `up`: together of the
+ * variance of `to`. k-diffusion's get_ancestral_step. */
+struct sched_ancestral {
+    double down, up;
+};
+
+struct sched_ancestral sched_ancestral(double from, double to, double eta);
+
+/* One evaluation in the last step, two in every other. */
+int sched_two_but_last(const struct sched_config *config, int step);
+
 /* Weights of latents and prediction in a quantity made of the two. */
 struct sched_pair {
     double x, pred;
@@ -58,6 +93,9 @@ struct sched_pair {
 
 /* dx/dsigma in the variance-exploding parametrisation: eps. */
 struct sched_pair sched_slope(const struct sched *s, double sigma);
+
+/* x0 in the same: x - sigma * eps. */
+struct sched_pair sched_clean(const struct sched *s, double sigma);
 
 /* x0 and eps in the variance-preserving one, x = alpha x0 + beta eps. */
 struct sched_pair sched_vp_clean(const struct sched *s, double alpha, double beta);

@@ -10,6 +10,7 @@
 #include "base/words.h"
 #include "schedulers/scheduler_impl.h"
 #include "schedulers/names.h"
+#include "schedulers/scheduler_options.h"
 
 static const char FILE_NAME[] = "scheduler_config.json";
 enum { MAX_BYTES = 256 << 10 };
@@ -363,8 +364,8 @@ static int parse(const char *json, size_t n_json, json_t **ret_file, struct dr_e
 
 /* The file's class, if there is a file; the request's sampler, else the file's, else Euler; and the
  * schedule that the sampler's name may carry. */
-static int choose_sampler(const json_t *file, const struct sched_request *request,
-                          struct sched_config *c, const struct sched_info **ret_own,
+static int choose_sampler(const json_t *file, const struct spec *wanted, struct sched_config *c,
+                          const struct sched_info **ret_own,
                           const struct schedule_info **ret_schedule, struct dr_error *err)
 {
     *ret_schedule = NULL;
@@ -372,8 +373,8 @@ static int choose_sampler(const json_t *file, const struct sched_request *reques
     int r = file ? read_class(file, c, ret_own, err) : 0;
     if (!r && file)
         r = check_fixed(file, formulation, err);
-    if (!r && request->sampler)
-        return sched_lookup("sampler", request->sampler, &c->sampler, ret_schedule, err);
+    if (!r && wanted)
+        return sched_lookup("sampler", wanted->value, &c->sampler, ret_schedule, err);
     if (!r && *ret_own)
         c->sampler = *ret_own;
     return r;
@@ -418,45 +419,16 @@ static int apply_spacing(const struct sched_request *request, struct sched_confi
     return 0;
 }
 
-/* "eta: not used by euler (samplers that take it: euler_a, ddim)" */
-static int fail_eta(const struct sched_info *sampler, const char *got, struct dr_error *err)
+static int apply_steps(const struct sched_request *request, struct sched_config *c,
+                       struct dr_error *err)
 {
-    char takers[160] = "";
-    size_t n, used = 0;
-    const struct sched_info *const *all = sched_all(&n);
-    for (size_t i = 0; i < n && used < sizeof takers; i++)
-        if (all[i]->takes_eta)
-            used += (size_t)snprintf(takers + used, sizeof takers - used, "%s%s", used ? ", " : "",
-                                     all[i]->name);
-    int r = dr_fail_field(err, DR_EINVAL, "eta", got, "none", NULL);
-    if (err)
-        snprintf(err->text, sizeof err->text, "eta: not used by %s (samplers that take it: %s)",
-                 sampler->name, takers);
-    return r;
-}
-
-static int apply_numbers(const struct sched_request *request, struct sched_config *c,
-                         struct dr_error *err)
-{
-    char got[32];
+    char got[32], expected[64];
     c->steps = request->steps;
-    if (c->steps < 1 || c->steps > c->train_steps) {
-        char expected[64];
-        snprintf(got, sizeof got, "%d", c->steps);
-        snprintf(expected, sizeof expected, "1 to %d", c->train_steps);
-        return dr_fail_field(err, DR_EINVAL, "steps", got, expected, NULL);
-    }
-    c->eta = c->sampler->takes_eta ? c->sampler->eta : 0;
-    if (isnan(request->eta))
+    if (c->steps >= 1 && c->steps <= c->train_steps)
         return 0;
-    bool takes = c->sampler->takes_eta;
-    if (!(request->eta >= 0 && request->eta <= (takes ? 1 : 0))) {
-        snprintf(got, sizeof got, "%g", request->eta);
-        return takes ? dr_fail_field(err, DR_EINVAL, "eta", got, "0 to 1", NULL)
-                     : fail_eta(c->sampler, got, err);
-    }
-    c->eta = takes ? request->eta : 0;
-    return 0;
+    snprintf(got, sizeof got, "%d", c->steps);
+    snprintf(expected, sizeof expected, "1 to %d", c->train_steps);
+    return dr_fail_field(err, DR_EINVAL, "steps", got, expected, NULL);
 }
 
 /* Assumed values that this run does not read, or that the request decides, are none. */
@@ -471,6 +443,46 @@ static void drop_unread(const struct sched_request *request, struct sched_config
         c->missing_class[0] = '\0'; /* the sampler was chosen for a class that is known */
 }
 
+/* wanted: the request's sampler, NULL where it names none. */
+static int configure(const json_t *file, const struct sched_request *request,
+                     const struct spec *wanted, struct sched_config *ret_config,
+                     struct dr_error *err)
+{
+    struct sched_config c = sdxl_base;
+    const struct sched_info *own = NULL;
+    const struct schedule_info *named = NULL;
+    int r = choose_sampler(file, wanted, &c, &own, &named, err);
+    if (!r && file)
+        r = apply_file(file, own, &c, err);
+    if (!r)
+        r = apply_schedule(request, named, &c, err);
+    if (!r)
+        r = apply_spacing(request, &c, err);
+    if (!r)
+        r = apply_steps(request, &c, err);
+    if (!r)
+        r = sched_options_apply(wanted, request->eta, &c, err);
+    if (!r) {
+        drop_unread(request, &c);
+        *ret_config = c;
+    }
+    return r;
+}
+
+int sched_configure_json(const json_t *file, const struct sched_request *request,
+                         struct sched_config *ret_config, struct dr_error *err)
+{
+    struct spec wanted;
+    if (!request->sampler)
+        return configure(file, request, NULL, ret_config, err);
+    int r = spec_parse("sampler", request->sampler, &wanted, err);
+    if (r < 0)
+        return r;
+    r = configure(file, request, &wanted, ret_config, err);
+    spec_release(&wanted);
+    return r;
+}
+
 int sched_configure(const char *json, size_t n_json, const struct sched_request *request,
                     struct sched_config *ret_config, struct dr_error *err)
 {
@@ -480,28 +492,6 @@ int sched_configure(const char *json, size_t n_json, const struct sched_request 
         return r;
     r = sched_configure_json(file, request, ret_config, err);
     json_decref(file);
-    return r;
-}
-
-int sched_configure_json(const json_t *file, const struct sched_request *request,
-                         struct sched_config *ret_config, struct dr_error *err)
-{
-    struct sched_config c = sdxl_base;
-    const struct sched_info *own = NULL;
-    const struct schedule_info *named = NULL;
-    int r = choose_sampler(file, request, &c, &own, &named, err);
-    if (!r && file)
-        r = apply_file(file, own, &c, err);
-    if (!r)
-        r = apply_schedule(request, named, &c, err);
-    if (!r)
-        r = apply_spacing(request, &c, err);
-    if (!r)
-        r = apply_numbers(request, &c, err);
-    if (!r) {
-        drop_unread(request, &c);
-        *ret_config = c;
-    }
     return r;
 }
 

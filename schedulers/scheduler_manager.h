@@ -23,7 +23,8 @@
 
 /* What was asked for; NULL, NaN: nothing said. */
 struct sched_request {
-    const char *sampler, *schedule, *spacing;
+    const char *sampler; /* "NAME[,key=value]..." (scheduler_options.h) */
+    const char *schedule, *spacing;
     double eta;
     int steps; /* 1 .. */
 };

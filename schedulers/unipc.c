@@ -82,9 +82,9 @@ static void predict(struct sched *s, int e)
     sched_mix(sched_latents(s), s->n, terms, step.r != 0 ? 3 : 2);
 }
 
-static void feed(struct sched *s, const float *pred, const float *noise)
+static void feed(struct sched *s, const struct sched_answer *answer)
 {
-    (void)noise;
+    const float *pred = answer->pred;
     int e = s->state->evaluation;
     double sigma = s->sigmas[e], alpha = sched_alpha(sigma);
     struct sched_pair clean = sched_vp_clean(s, alpha, sigma * alpha);

@@ -10,6 +10,7 @@
 
 #include "base/alloc.h"
 #include "base/path_text.h"
+#include "base/spec.h"
 #include "base/utf8.h"
 #include "base/words.h"
 #include "core/communication/request_impl.h"
@@ -284,6 +285,19 @@ static int set_map(const char *path, const json_t *value, struct field_value *v,
     return v->map ? 0 : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
 }
 
+/* An object of name and options as the text that stands for it. */
+static int set_spec(const struct field_info *f, const char *path, const json_t *value,
+                    struct field_value *v, struct dr_error *err)
+{
+    struct buf text;
+    buf_init(&text, DR_TAG_BASE, REQUEST_TEXT_BYTES);
+    int r = spec_from_json(path, f->choices, value, &text, err);
+    if (!r)
+        r = set_string(f, path, buf_text(&text), strlen(buf_text(&text)), v, err);
+    buf_free(&text);
+    return r;
+}
+
 static int fail_kind(const struct field_info *f, const char *path, const json_t *value,
                      struct dr_error *err)
 {
@@ -295,6 +309,7 @@ static int fail_kind(const struct field_info *f, const char *path, const json_t 
         [FIELD_TYPE_FLAG] = "true or false",
         [FIELD_TYPE_CHOICE] = "a string",
         [FIELD_TYPE_NAME] = "a string",
+        [FIELD_TYPE_SPEC] = "a string or an object",
         [FIELD_TYPE_SIZE] = "a string \"WIDTHxHEIGHT\"",
         [FIELD_TYPE_PAIR] = "a string \"TOP,LEFT\"",
         [FIELD_TYPE_MAP] = "an object of names and texts",
@@ -334,6 +349,12 @@ int request_value_from_json(const struct field_info *f, const char *path, const 
             v->i = json_is_true(value);
             return 0;
         }
+        break;
+    case FIELD_TYPE_SPEC:
+        if (json_is_object(value))
+            return set_spec(f, path, value, v, err);
+        if (json_is_string(value))
+            return set_string(f, path, json_string_value(value), json_string_length(value), v, err);
         break;
     case FIELD_TYPE_TEXT:
     case FIELD_TYPE_CHOICE:

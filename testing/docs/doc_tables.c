@@ -83,6 +83,7 @@ static void put_values(FILE *out, const struct field_info *f)
         [FIELD_TYPE_REAL] = "number",
         [FIELD_TYPE_FLAG] = "boolean",
         [FIELD_TYPE_NAME] = "name",
+        [FIELD_TYPE_SPEC] = "name with options",
         [FIELD_TYPE_SIZE] = "\"WxH\"",
         [FIELD_TYPE_PAIR] = "\"TOP,LEFT\"",
         [FIELD_TYPE_MAP] = "object of texts",
@@ -156,11 +157,23 @@ static const json_t *list_of(const char *key)
     return list;
 }
 
+/* "`eta` 0 to 1 (1), `r` 0.01 to 1 (0.5)" */
+static void put_options(FILE *out, const json_t *options)
+{
+    for (size_t i = 0; i < json_array_size(options); i++) {
+        const json_t *o = json_array_get(options, i);
+        fprintf(out, "%s`%s` %.9g to %.9g (%.9g)", i ? ", " : "", list_item_name(o),
+                json_number_value(json_object_get(o, "minimum")),
+                json_number_value(json_object_get(o, "maximum")),
+                json_number_value(json_object_get(o, "default")));
+    }
+}
+
 static void put_samplers(FILE *out)
 {
     const json_t *all = list_of("samplers");
-    put_head(out, (const char *const[]){ "sampler", "title", "class in diffusers", "also", "eta",
-                                         NULL });
+    put_head(out, (const char *const[]){ "sampler", "title", "class in diffusers", "also",
+                                         "options", NULL });
     for (size_t i = 0; i < json_array_size(all); i++) {
         const json_t *one = json_array_get(all, i);
         const char *class = json_string_value(json_object_get(one, "diffusers"));
@@ -168,7 +181,9 @@ static void put_samplers(FILE *out)
                 json_string_value(json_object_get(one, "title")), class ? "`" : "",
                 class ? class : "none", class ? "`" : "");
         put_names(out, json_object_get(one, "aliases"));
-        fprintf(out, " | %s |\n", json_is_true(json_object_get(one, "takes_eta")) ? "yes" : "");
+        fprintf(out, " | ");
+        put_options(out, json_object_get(one, "options"));
+        fprintf(out, " |\n");
     }
 }
 

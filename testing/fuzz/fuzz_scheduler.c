@@ -75,7 +75,7 @@ static bool advance(struct sched *s, struct dr_rng *rng)
     FUZZ_MUST(all_finite(ask.x, VALUES) && isfinite(ask.timestep) && isfinite(ask.sigma));
     for (int i = 0; i < VALUES; i++)
         pred[i] = 0.5f * ask.x[i];
-    int r = sched_feed(s, pred, rng, &err);
+    int r = sched_feed(s, pred, pred, rng, &err);
     FUZZ_MUST_SAY(!r, err.text);
     return true;
 }

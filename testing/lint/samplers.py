@@ -18,7 +18,10 @@ FIELDS = "core/communication/request.def"
 REQUIREMENTS = "tools/golden/requirements.txt"
 GOLDEN = "testing/golden/schedulers/"
 REFERENCES, LEVELS = GOLDEN + "references.txt", GOLDEN + "schedules.txt"
-RUNS = {"diffusers": GOLDEN + "trajectories.txt", "k-diffusion": GOLDEN + "k_trajectories.txt"}
+MAKER = "tools/golden/schedulers.py"
+RUNS = {"diffusers": GOLDEN + "trajectories.txt", "k-diffusion": GOLDEN + "k_trajectories.txt",
+        "formula": GOLDEN + "k_trajectories.txt"}  # a formula is a function of the maker, its version the paper
+TAKES_ETA = re.compile(r'\{ "eta", ')
 ETA = 7  # column of a trajectory's line
 
 
@@ -35,11 +38,14 @@ def check_reference(present, row, line):
     at = f"{REFERENCES}:{line}"
     if len(row) != 4 or row[1] not in RUNS:
         return [f"{at}: expected: sampler, one of {', '.join(RUNS)}, version, class or function"]
-    name, package, version, _ = row
+    name, package, version, function = row
     messages = []
     if name not in names_of(present, SAMPLERS):
         messages.append(f"{at}: {name} has no line in {SAMPLERS}")
-    if f"{package}=={version}" not in present[REQUIREMENTS]:
+    if package == "formula":
+        if f"def {function}(" not in present[MAKER]:
+            messages.append(f"{at}: {MAKER} has no function {function}")
+    elif f"{package}=={version}" not in present[REQUIREMENTS]:
         messages.append(f"{at}: {package} {version} is not the version of {REQUIREMENTS}")
     if name not in [r[0] for r in rows_of(present, RUNS[package])]:
         messages.append(f"{at}: {name} has no run in {RUNS[package]}")
@@ -59,14 +65,14 @@ def check_sampler(present, name, line):
     if found and name not in [r[0] for r in rows_of(present, LEVELS)]:
         messages.append(f"{at}: {name} has no levels in {LEVELS}")
     etas = [float(r[ETA]) for path in RUNS.values() for r in rows_of(present, path) if r[0] == name and len(r) > ETA]
-    if re.search(r"\.takes_eta = true", text) and not any(0 < eta < 1 for eta in etas):
+    if TAKES_ETA.search(text) and not any(0 < eta < 1 for eta in etas):
         messages.append(f"{at}: {name} takes eta and has no golden run with one between 0 and 1")
     return messages
 
 
 def check_readme(present):
     """`Samplers: a, b; schedules c, d; ...` in the tables' order."""
-    found = re.search(r"^Samplers: ([\w,\s]+); schedules ([\w,\s]+);", present[README], re.M)
+    found = re.search(r"^Samplers: ([\w,\s]+);\s+schedules ([\w,\s]+);", present[README], re.M)
     if not found:
         return [f'{README}:1: no line "Samplers: ...; schedules ...;"']
     line = tree.line_of(present[README], found.start())
@@ -104,7 +110,7 @@ def check_eta(present):
     """The help of eta: "noise added by a and b (...)"."""
     found = re.search(r'^FIELD\(eta,.*"noise added by ([\w, ]+?) \(', present[FIELDS], re.M)
     expected = [name for name in names_of(present, SAMPLERS)
-                if ".takes_eta = true" in present.get(f"schedulers/{name}.c", "")]
+                if TAKES_ETA.search(present.get(f"schedulers/{name}.c", ""))]
     listed = re.split(r", | and ", found.group(1)) if found else []
     if sorted(listed) == sorted(expected):
         return []
@@ -135,7 +141,8 @@ GOOD = {
     RUNS["diffusers"]: "euler leading normal epsilon 0 1 0 0 0 1\n",
     RUNS["k-diffusion"]: "noisy leading normal epsilon 0 1 0 0.5 0 1\n",
     "schedulers/euler.c": '.diffusers = "EulerScheduler",\n',
-    "schedulers/noisy.c": ".takes_eta = true,\n",
+    "schedulers/noisy.c": '{ "eta", 0, 1, 1, false, "x" },\n',
+    MAKER: "def sample_noisy():\n",
 }
 
 
@@ -161,6 +168,7 @@ tree.proof("samplers", [
     but(references="euler diffusers 0.42 EulerScheduler\n"),
     but(references=GOOD[REFERENCES].replace("0.42", "0.41")),
     but(references=GOOD[REFERENCES].replace("k-diffusion", "elsewhere")),
+    but(references=GOOD[REFERENCES].replace("k-diffusion 0.1 sample_noisy", "formula arxiv:1 sample_other")),
     but(references=GOOD[REFERENCES].replace(" EulerScheduler", "")),
     but(references=None),
     but(euler=GOOD["schedulers/euler.c"] + 'static const char *const aliases[] = { "a" };\n'),
@@ -174,11 +182,12 @@ tree.proof("samplers", [
     but(k_runs=GOOD[RUNS["k-diffusion"]].replace("0.5", "1")),
 ], [
     but(),
+    but(references=GOOD[REFERENCES].replace("k-diffusion 0.1", "formula arxiv:1")),
     but(euler=GOOD["schedulers/euler.c"] + 'static const char *const aliases[] = { "a", NULL };\n'
         'static const struct x fixed[] = {\n    { "a", "b" },\n    { NULL, NULL },\n};\n'),
 ], check)
 
 source = sys.argv[1]
-paths = [SAMPLERS, SCHEDULES, README, FIELDS, TABLE_TEST, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
+paths = [SAMPLERS, SCHEDULES, README, FIELDS, MAKER, TABLE_TEST, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
 paths += [p for p in tree.files(source, ".c") if p.startswith("schedulers/")]
 tree.finish(check({p: tree.read(source, p) for p in paths if os.path.exists(os.path.join(source, p))}))

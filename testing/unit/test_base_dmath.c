@@ -32,14 +32,15 @@ static const struct range {
     long double (*theirs)(long double);
     double from, to, ulps;
 } ranges[] = {
-    { "exp", dr_exp, expl, -700, 700, 1 },   { "exp", dr_exp, expl, -2, 2, 1 },
-    { "expm1", dr_expm1, expm1l, -5, 5, 1 }, { "expm1", dr_expm1, expm1l, -0.5, 0.5, 1 },
-    { "log", dr_log, logl, 1e-9, 3, 1 },     { "log", dr_log, logl, 1e-300, 1e9, 1 },
-    { "log", dr_log, logl, 0.7, 1.5, 1 },    { "log1p", dr_log1p, log1pl, -1 + 1e-9, 1, 1 },
-    { "log1p", dr_log1p, log1pl, 0, 50, 1 }, { "sin", dr_sin, sinl, -7, 7, 1 },
-    { "sin", dr_sin, sinl, -4e9, 4e9, 1 },   { "cos", dr_cos, cosl, -7, 7, 1 },
-    { "cos", dr_cos, cosl, -4e9, 4e9, 1 },   { "erf", dr_erf, erfl, -6.5, 6.5, 1.5 },
-    { "erf", dr_erf, erfl, -1, 1, 1.5 },
+    { "exp", dr_exp, expl, -700, 700, 1 },    { "exp", dr_exp, expl, -2, 2, 1 },
+    { "expm1", dr_expm1, expm1l, -5, 5, 1 },  { "expm1", dr_expm1, expm1l, -0.5, 0.5, 1 },
+    { "log", dr_log, logl, 1e-9, 3, 1 },      { "log", dr_log, logl, 1e-300, 1e9, 1 },
+    { "log", dr_log, logl, 0.7, 1.5, 1 },     { "log1p", dr_log1p, log1pl, -1 + 1e-9, 1, 1 },
+    { "log1p", dr_log1p, log1pl, 0, 50, 1 },  { "sin", dr_sin, sinl, -7, 7, 1 },
+    { "sin", dr_sin, sinl, -4e9, 4e9, 1 },    { "cos", dr_cos, cosl, -7, 7, 1 },
+    { "cos", dr_cos, cosl, -4e9, 4e9, 1 },    { "erf", dr_erf, erfl, -6.5, 6.5, 1.5 },
+    { "erf", dr_erf, erfl, -1, 1, 1.5 },      { "atan", dr_atan, atanl, -1.5, 1.5, 2 },
+    { "atan", dr_atan, atanl, -1e5, 1e5, 2 }, { "atan", dr_atan, atanl, -12, 12, 2 },
 };
 
 static void within_an_ulp_of_libm(void **state)
@@ -95,8 +96,8 @@ static bool same(double a, double b)
 static void special_values(void **state)
 {
     (void)state;
-    static double (*const ours[])(double) = { dr_exp, dr_expm1, dr_log, dr_log1p, dr_erf };
-    static double (*const theirs[])(double) = { exp, expm1, log, log1p, erf };
+    static double (*const ours[])(double) = { dr_exp, dr_expm1, dr_log, dr_log1p, dr_erf, dr_atan };
+    static double (*const theirs[])(double) = { exp, expm1, log, log1p, erf, atan };
     for (int i = 0; i < SPECIAL; i++) {
         double x = special[i];
         for (size_t k = 0; k < sizeof ours / sizeof *ours; k++) {
@@ -136,11 +137,24 @@ static void bits_are_pinned(void **state)
         fail_msg("digest 0x%016llx", (unsigned long long)digest);
 }
 
+static void bits_of_atan_are_pinned(void **state)
+{
+    (void)state;
+    random_state = 1;
+    uint64_t digest = 14695981039346656037u, u;
+    for (int k = 0; k < 20000; k++) {
+        double result = dr_atan(8 * (uniform() - 0.5));
+        memcpy(&u, &result, sizeof u);
+        digest = (digest ^ u) * 1099511628211u;
+    }
+    if (digest != 0x51b7abe88cde84ecu)
+        fail_msg("digest 0x%016llx", (unsigned long long)digest);
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(within_an_ulp_of_libm),
-    cmocka_unit_test(pow_within_an_ulp),
-    cmocka_unit_test(special_values),
-    cmocka_unit_test(bits_are_pinned),
+    cmocka_unit_test(within_an_ulp_of_libm),   cmocka_unit_test(pow_within_an_ulp),
+    cmocka_unit_test(special_values),          cmocka_unit_test(bits_are_pinned),
+    cmocka_unit_test(bits_of_atan_are_pinned),
 };
 
 int main(int argc, char **argv)

@@ -314,6 +314,8 @@ static void lines_tell_the_pace(void **state)
         { { .step = 30, .total = 30, .rate = 1.5 }, "step 30/30, 1.50 it/s" },
         { { .total = 30, .left = 150 }, "step 0/30, about 2:30 left" },
         { { .total = 30, .elapsed = 3 }, "step 0/30, 0:03 elapsed" },
+        { { .step = 7, .open = true, .rate = 1.5 }, "step 7, 1.50 it/s" },
+        { { .open = true, .elapsed = 3 }, "step 0, 0:03 elapsed" },
         { { .step = 1, .total = 3, .rate = 0.1, .left = 14 }, "step 1/3, 10.00 s/it, 0:14 left" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

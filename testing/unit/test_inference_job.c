@@ -237,7 +237,8 @@ static void leads_back(const char *json, int index)
     assert_true(a.guidance_scale == b.guidance_scale && a.guidance_rescale == b.guidance_rescale);
     assert_true(a.sched.sampler == b.sched.sampler && a.sched.schedule == b.sched.schedule);
     assert_true(a.sched.spacing == b.sched.spacing && a.sched.steps == b.sched.steps);
-    assert_true(a.sched.eta == b.sched.eta && a.sched.prediction == b.sched.prediction);
+    assert_memory_equal(a.sched.option, b.sched.option, sizeof a.sched.option);
+    assert_true(a.sched.prediction == b.sched.prediction);
     const struct prompt_request *p = &a.prompt, *s = &b.prompt;
     assert_true(same_text(p->prompt, s->prompt) && same_text(p->prompt_2, s->prompt_2));
     assert_true(same_text(p->negative, s->negative) && same_text(p->negative_2, s->negative_2));
@@ -257,9 +258,33 @@ static void a_receipt_makes_the_same_job(void **state)
     leads_back(everything, 0);
     leads_back(everything, 2);
     leads_back("{\"prompt\":\"\"}", 0);
+    leads_back("{\"prompt\":\"x\",\"sampler\":\"dpmpp_sde,eta=0.3,r=0.1,s_noise=1.003\"}", 0);
+    leads_back(
+        "{\"prompt\":\"x\",\"sampler\":{\"name\":\"DPM adaptive\",\"rtol\":0.01,\"order\":2},"
+        "\"eta\":0.25}",
+        0);
+    leads_back(
+        "{\"prompt\":\"x\",\"sampler\":\"euler_cfg_pp\",\"negative_prompt\":\"y\",\"cfg\":0.7}", 0);
     leads_back("{\"prompt\":\"x\",\"negative_prompt\":\"\",\"sampler\":\"dpmpp_2m\","
                "\"schedule\":\"karras\",\"cfg\":1}",
                0);
+    close_model();
+}
+
+static void the_samplers_options_are_in_infotext(void **state)
+{
+    struct request q;
+    struct job job;
+    struct buf text;
+    open_model(state);
+    must("{\"prompt\":\"x\",\"sampler\":\"dpmpp_sde,r=0.25,eta=0.5\"}", &q, &job);
+    buf_init(&text, DR_TAG_TEST, 0);
+    assert_int_equal(receipt_infotext(&job, &facts, 0, &text), 0);
+    assert_non_null(strstr(buf_text(&text), "Sampler: DPM++ SDE, "));
+    assert_non_null(strstr(buf_text(&text), ", Eta: 0.5, Sampler options: \"s_noise=1,r=0.25\""));
+    buf_free(&text);
+    job_release(&job);
+    request_free(&q);
     close_model();
 }
 
@@ -297,6 +322,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(errors_name_the_field_and_the_nearest),
         cmocka_unit_test(defaults_are_the_model_s),
         cmocka_unit_test(infotext_is_read_by_others),
+        cmocka_unit_test(the_samplers_options_are_in_infotext),
         cmocka_unit_test(a_receipt_makes_the_same_job),
         cmocka_unit_test(survives_failing_allocations),
     };

@@ -238,8 +238,9 @@ struct run {
     struct dr_image images[JOB_BATCH];
     struct job_timing timing;
     const char *sampler; /* NULL: euler */
+    bool may_fail;       /* planning: the code is returned */
     int batch;
-    uint64_t allocations[16]; /* ever made, when each step was done */
+    uint64_t allocations[SCHED_MAX_OPEN]; /* ever made, when each step was done */
     int steps, warnings;
 };
 
@@ -247,8 +248,9 @@ static void on_step(void *ctx, int evaluation, int evaluations, double seconds)
 {
     struct run *r = ctx;
     (void)seconds;
+    assert_true(r->steps < SCHED_MAX_OPEN);
     r->allocations[r->steps++] = dr_alloc_stats_all().total;
-    assert_true(evaluation == r->steps && evaluation <= evaluations);
+    assert_true(evaluation == r->steps && (!evaluations || evaluation <= evaluations));
 }
 
 static void on_warning(void *ctx, const char *text)
@@ -291,11 +293,13 @@ static int run_job(struct run *r, const char *dump, const json_t *load, struct d
     if (code || (code = sdxl_job(&r->q, r->p, &r->job, err)))
         fail_msg("%s", err->text);
     struct job_events events = { .step = on_step, .warning = on_warning, .ctx = r };
-    if (job_plan(r->p, &r->job, &(struct memory_budget){ 0 }, &events, &r->plan, err))
+    code = job_plan(r->p, &r->job, &(struct memory_budget){ 0 }, &events, &r->plan, err);
+    if (code && !r->may_fail)
         fail_msg("%s", err->text);
     atomic_int stop = 0;
     r->steps = 0;
-    code = job_run(r->p, &r->job, &r->plan, &events, &stop, r->images, &r->timing, err);
+    if (!code)
+        code = job_run(r->p, &r->job, &r->plan, &events, &stop, r->images, &r->timing, err);
     job_release(&r->job);
     request_free(&r->q);
     return code;
@@ -343,6 +347,62 @@ static void a_given_image_needs_no_model(void **state)
     snprintf(path, sizeof path, "%s/latents_000.npy", again);
     assert_false(dr_is_file(path));
     assert_memory_equal(r.images[0].pixels, first.pixels, 3 * 32 * 16);
+    img_free(&first);
+    run_close(&r);
+}
+
+static void must_refuse_stage(struct run *r, const char *stage, const char *file, const char *words)
+{
+    struct dr_error err = { 0 };
+    json_t *load = json_pack("{s:s}", stage, stage_file(file));
+    assert_non_null(load);
+    r->may_fail = true;
+    if (run_job(r, NULL, load, &err) != DR_EINVAL || !strstr(err.text, words))
+        fail_msg("%s: %s", stage, err.text);
+    r->may_fail = false;
+    json_decref(load);
+}
+
+/* An adaptive sampler: pictures of a batch end when they are done, its evaluations are in the
+ * stages, and nothing of the plan is a number that nobody knows. */
+static void an_open_number_of_evaluations(void **state)
+{
+    (void)state;
+    struct run r;
+    struct dr_error err = { 0 };
+    char dump[200], name[32], past[32];
+    snprintf(dump, sizeof dump, "%s/dump", test_dir());
+    run_open(&r);
+    r.batch = 2;
+    r.sampler = "dpm_adaptive,rtol=0.4,atol=0.1,h_init=1.5";
+    if (run_job(&r, dump, NULL, &err))
+        fail_msg("%s", err.text);
+    int evaluations = r.steps;
+    assert_true(evaluations > 4);
+    assert_true(r.plan.stage[STAGE_DENOISE].flops == 0 && r.plan.flops == 0);
+    assert_true(r.plan.stage[STAGE_DENOISE].workspace > 0);
+    assert_false(dr_is_file(stage_file("timesteps")));
+    assert_true(dr_is_file(stage_file("sigmas")));
+    snprintf(name, sizeof name, "latents_%03d", evaluations - 1);
+    snprintf(past, sizeof past, "latents_%03d", evaluations);
+    assert_true(dr_is_file(stage_file(name)));
+    assert_false(dr_is_file(stage_file(past)));
+
+    struct dr_image first = r.images[1];
+    json_t *load = json_pack("{s:s,s:s}", "sigmas", stage_file("sigmas"), "pred_001",
+                             stage_file("pred_001"));
+    img_free(&r.images[0]);
+    memset(r.images, 0, sizeof r.images);
+    if (run_job(&r, NULL, load, &err))
+        fail_msg("%s", err.text);
+    json_decref(load);
+    assert_int_equal(r.steps, evaluations);
+    assert_memory_equal(r.images[1].pixels, first.pixels, 3 * 32 * 16);
+    for (int i = 0; i < 2; i++)
+        img_free(&r.images[i]);
+    must_refuse_stage(&r, "timesteps", "sigmas", "the sampler chooses its own");
+    must_refuse_stage(&r, past, name, "the run ended before it");
+    must_refuse_stage(&r, "latents_2000", name, "an evaluation from 000 to 1999");
     img_free(&first);
     run_close(&r);
 }
@@ -602,6 +662,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(given_predictions_replace_the_model),
         cmocka_unit_test(what_is_not_finite_is_an_error),
         cmocka_unit_test(a_step_allocates_nothing),
+        cmocka_unit_test(an_open_number_of_evaluations),
         cmocka_unit_test(a_prompt_is_encoded_once),
         cmocka_unit_test(forwards_are_cut_without_a_trace),
     };

@@ -7,11 +7,17 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
 
-static void feed(struct sched *s, const float *pred, const float *noise)
+static void feed(struct sched *s, const struct sched_answer *answer)
 {
     (void)s;
-    (void)pred;
-    (void)noise;
+    (void)answer;
+}
+
+static bool next(const struct sched *s, double *ret_sigma)
+{
+    (void)s;
+    *ret_sigma = 1;
+    return false;
 }
 
 static void lay_out(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps)
@@ -69,6 +75,12 @@ static void faults_are_named(void **state)
     static const struct sched_fixed_key fixed[] = { { "a", "1" }, { "b", NULL }, { NULL, NULL } };
     static const char *const many[] = { "a", "b", "c", "d", "e", "f", "g", "h", "i",
                                         "j", "k", "l", "m", "n", "o", "p", "q", NULL };
+    static const struct sched_option eta[] = { { "eta", 0, 1, 1, false, "x" }, { .name = NULL } };
+    static const struct sched_option outside[] = { { "r", 0, 1, 2, false, "x" }, { .name = NULL } };
+    static const struct sched_option silent[] = { { "r", 0, 1, 1, false, NULL }, { .name = NULL } };
+    static const struct sched_option twice[] = { { "r", 0, 1, 1, false, "x" },
+                                                 { "r", 0, 2, 1, false, "y" },
+                                                 { .name = NULL } };
     struct {
         struct sched_info info;
         const char *expected;
@@ -78,14 +90,29 @@ static void faults_are_named(void **state)
           "sampler small: member name is \"big\", expected \"small\"" },
         { { .name = "small", .feed = feed }, "sampler small: member order is missing" },
         { { .name = "small", .order = 1 }, "sampler small: member feed is missing" },
-        { { .name = "small", .order = 1, .feed = feed, .eta = 1 },
-          "sampler small: member takes_eta is missing" },
+        { { .name = "small", .order = 1, .feed = feed, .scalars = 1 },
+          "sampler small: member begin is missing" },
+        { { .name = "small", .order = 1, .feed = feed, .layout.next = next },
+          "sampler small: member scalars is missing" },
+        { { .name = "small", .order = 1, .feed = feed, .noise = SCHED_NOISE_NORMAL },
+          "sampler small: members noise and options: noise is without eta" },
+        { { .name = "small", .order = 1, .feed = feed, .options = eta },
+          "sampler small: members noise and options: noise is missing beside eta" },
+        { { .name = "small", .order = 1, .feed = feed, .options = outside },
+          "sampler small: member options: r has a default out of its range, no help, or a second "
+          "row" },
+        { { .name = "small", .order = 1, .feed = feed, .options = silent },
+          "sampler small: member options: r has a default out of its range, no help, or a second "
+          "row" },
+        { { .name = "small", .order = 1, .feed = feed, .options = twice },
+          "sampler small: member options: r has a default out of its range, no help, or a second "
+          "row" },
         { { .name = "small", .order = 1, .feed = feed, .aux = 2 },
           "sampler small: member prepare is missing" },
         { { .name = "small", .order = 1, .feed = feed, .rule = SCHED_RULE_COUNT },
           "sampler small: member rule is 3, expected 0 to 2" },
-        { { .name = "small", .order = 1, .feed = feed, .takes_eta = true, .eta = 2 },
-          "sampler small: member eta is 2, expected 0 to 1" },
+        { { .name = "small", .order = 1, .feed = feed, .noise = SCHED_NOISE_COUNT },
+          "sampler small: member noise is 3, expected 0 to 2" },
         { { .name = "small", .order = 1, .feed = feed, .vectors = -1 },
           "sampler small: member vectors is -1, expected 0 to 64" },
         { { .name = "small", .order = 1, .feed = feed, .aliases = many },

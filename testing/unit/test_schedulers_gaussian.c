@@ -19,8 +19,10 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "schedulers/scheduler_factory.h"
+#include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
 #include "testing/helpers/sched_access.h"
+#include "testing/helpers/sched_levels.h"
 
 static const double MEAN = 0.3;
 
@@ -86,7 +88,6 @@ static struct sched *make(const struct sched_info *sampler, const char *schedule
         .schedule = schedule_find(schedule),
         .spacing = SCHED_LEADING,
         .steps = steps,
-        .eta = sampler->takes_eta ? eta : 0,
         .prediction = prediction,
         .betas = SCHED_SCALED_LINEAR,
         .beta_start = 0.00085,
@@ -95,7 +96,9 @@ static struct sched *make(const struct sched_info *sampler, const char *schedule
         .steps_offset = 1,
         .set_alpha_to_one = true,
     };
-    if (sched_new(&config, n, &s, &err))
+    if (sched_option_row(sampler, "eta") < 0)
+        eta = NAN;
+    if (sched_options_apply(NULL, eta, &config, &err) || sched_new(&config, n, &s, &err))
         fail_msg("%s %s, %d steps: %s", sampler->name, schedule, steps, err.text);
     return s;
 }
@@ -135,20 +138,15 @@ static double level(const struct grid *g, int i)
     return pow(cbrt(g->high) + u * (cbrt(g->low) - cbrt(g->high)), 3);
 }
 
-/* The levels, each but the first twice where a step has two evaluations, and a last step to 0 that
- * is not looked at. */
+/* The levels, and a last step to 0 that is not looked at. */
 static void set_levels(struct sched *s, const struct grid *g)
 {
     struct dr_error err = { 0 };
-    float sigmas[MAX_LEVELS];
-    int count = 0;
-    for (int i = 0; i <= g->n; i++) {
-        int times = i && sched_config_of(s)->sampler->second_order ? 2 : 1;
-        for (int k = 0; k < times; k++)
-            sigmas[count++] = (float)level(g, i);
-    }
-    sigmas[count] = 0;
-    assert_int_equal(count, sched_evaluations(s));
+    float levels[MAX_LEVELS], sigmas[MAX_LEVELS];
+    for (int i = 0; i <= g->n; i++)
+        levels[i] = (float)level(g, i);
+    levels[g->n + 1] = 0;
+    assert_int_equal(test_lay_out(s, levels, sigmas), sched_evaluations(s));
     if (sched_replace(s, NULL, sigmas, &err))
         fail_msg("%s: %s", sched_config_of(s)->sampler->name, err.text);
 }
@@ -180,7 +178,7 @@ static double flow_error(const struct sched_info *sampler, enum sched_prediction
             worst = distance(s, &d, ask.sigma);
         }
         predict(s, &d, &ask, pred);
-        assert_int_equal(sched_feed(s, pred, NULL, &err), 0);
+        assert_int_equal(sched_feed(s, pred, pred, NULL, &err), 0);
     }
     assert_int_equal(step, last);
     sched_free(s);
@@ -205,6 +203,8 @@ static void check_slope(const struct sched_info *sampler, const double errors[2]
  * run may keep no more than the second. */
 static void check_order(const struct sched_info *sampler, enum sched_prediction prediction)
 {
+    if (sampler->layout.next)
+        return;
     for (int k = sampler->order > 1 ? 0 : 1; k < 2; k++) {
         bool whole = k;
         int given = whole ? sampler->order : 1;
@@ -232,7 +232,7 @@ static void check_first_steps(const struct sched_info *sampler, enum sched_predi
     /* What is seen of unipc are its predictions; its order is that of the corrected latents, one
      * evaluation later. */
     int most = sampler->order - !strcmp(sampler->name, "unipc");
-    for (int k = 0; k < sampler->order; k++) {
+    for (int k = 0; k < sampler->order && !sampler->layout.next; k++) {
         struct grid grids[] = { { 1.2, 0.1, 16 }, { 1.2, 0.1, 32 } };
         double coarse = flow_error(sampler, prediction, &grids[0], k + 1, k + 1);
         double fine = flow_error(sampler, prediction, &grids[1], k + 1, k + 1);
@@ -298,8 +298,8 @@ static void check_marginal(const struct sched *s, const float *z, int evaluation
     if (!(fabs(mean) < mean_bound() + bias) || !(fabs(deviation - 1) < deviation_bound() + bias))
         fail_msg("%s %s, eta %g, %s: at evaluation %d the mean is off by %.4f deviations and the "
                  "deviation is %.4f of the right one",
-                 c->sampler->name, c->schedule->name, c->eta, sched_prediction_name(c->prediction),
-                 evaluation, mean, deviation);
+                 c->sampler->name, c->schedule->name, sched_eta(c),
+                 sched_prediction_name(c->prediction), evaluation, mean, deviation);
 }
 
 /* The part of `z` that the latents before do not explain, as standard normals: the fresh noise.
@@ -312,7 +312,7 @@ static double extract_noise(const struct sched *s, const float *z, const float *
     double deviation = sqrt(product_of(ret, ret, 0));
     if (!(deviation > 0.01))
         fail_msg("%s, eta %g: no fresh noise", sched_config_of(s)->sampler->name,
-                 sched_config_of(s)->eta);
+                 sched_eta(sched_config_of(s)));
     for (int i = 0; i < MANY; i++)
         ret[i] = (float)(ret[i] / deviation);
     return deviation;
@@ -328,8 +328,8 @@ static void check_independent(const struct sched *s, const float *noises, int co
                 if (!(fabs(r) < mean_bound()))
                     fail_msg("%s, eta %g: noise of step %d has a correlation of %.3f with that of "
                              "step %d, %d values on",
-                             sched_config_of(s)->sampler->name, sched_config_of(s)->eta, a, r, b,
-                             shift);
+                             sched_config_of(s)->sampler->name, sched_eta(sched_config_of(s)), a, r,
+                             b, shift);
             }
         }
     }
@@ -363,9 +363,10 @@ static double run_noisy(struct sched *s, const struct data *d, double bias, floa
             memcpy(before, now, MANY * sizeof *before);
         }
         predict(s, d, &ask, pred);
-        assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+        assert_int_equal(sched_feed(s, pred, pred, &rng, &err), 0);
     }
-    assert_int_equal(step, ask.steps - 1);
+    if (ask.steps)
+        assert_int_equal(step, ask.steps - 1);
     dr_free(room);
     return least;
 }
@@ -401,9 +402,11 @@ static void check_point(const struct sched_info *sampler, enum sched_prediction 
 {
     size_t n_schedules;
     const struct schedule_info *const *schedules = schedule_all(&n_schedules);
-    if (prediction != SCHED_EPSILON) /* noise and prediction meet in the sum only */
-        n_schedules = 1;
-    for (size_t k = 0; sampler->takes_eta && k < n_schedules; k++) {
+    bool slow = sampler->noise == SCHED_NOISE_BROWNIAN;
+    if (prediction != SCHED_EPSILON || slow) /* noise and prediction meet in the sum only */
+        n_schedules = prediction != SCHED_EPSILON && slow ? 0 : 1;
+    bool eta = sched_option_row(sampler, "eta") >= 0 && !sampler->layout.next;
+    for (size_t k = 0; eta && k < n_schedules; k++) {
         double most = run_to_point(sampler, prediction, schedules[k]->name, 1);
         double less = run_to_point(sampler, prediction, schedules[k]->name, 0.4);
         if (!(less < 0.9 * most))
@@ -420,15 +423,16 @@ static void noise_has_each_levels_deviation(void **state)
 /* Data with a spread: a step's error in the moments is at most half its length in log sigma. */
 static void check_spread(const struct sched_info *sampler, enum sched_prediction prediction)
 {
-    enum { STEPS = 60 };
-    if (!sampler->takes_eta || prediction != SCHED_EPSILON)
+    int steps = sampler->noise == SCHED_NOISE_BROWNIAN ? 20 : 60;
+    bool eta = sched_option_row(sampler, "eta") >= 0 && !sampler->layout.next;
+    if (!eta || prediction != SCHED_EPSILON)
         return;
     float *z = dr_calloc(DR_TAG_TEST, MANY, sizeof *z);
     assert_non_null(z);
     fill(z, MANY);
     struct data d = { 0.7, z, MANY };
-    struct sched *s = make(sampler, "exponential", prediction, STEPS, 1, MANY);
-    double length = log(sched_sigmas(s)[0] / sched_sigmas(s)[STEPS - 1]) / (STEPS - 1);
+    struct sched *s = make(sampler, "exponential", prediction, steps, 1, MANY);
+    double length = log(sched_sigmas(s)[0] / sched_sigmas(s)[steps - 1]) / (steps - 1);
     run_noisy(s, &d, length / 2, NULL);
     sched_free(s);
     dr_free(z);
@@ -440,7 +444,115 @@ static void noisy_runs_keep_the_datas_deviation(void **state)
     walk(check_spread);
 }
 
+/* ---- an open number of evaluations ---- */
+
+/* Distance from the exact picture, and the evaluations that it took, with these tolerances. */
+static double adaptive_error(enum sched_prediction prediction, int order, double tolerance,
+                             int *ret_evaluations)
+{
+    struct dr_error err = { 0 };
+    struct sched_ask ask;
+    struct spec spec;
+    char text[96];
+    float z[VALUES], x[VALUES], pred[VALUES];
+    for (int i = 0; i < VALUES; i++)
+        z[i] = (float)(4.0 * i / VALUES - 2);
+    struct data d = { 0.7, z, VALUES };
+    struct sched *first = make(sched_find("dpm_adaptive", NULL), "karras", prediction, 9, 0,
+                               VALUES);
+    struct sched_config config = *sched_config_of(first);
+    sched_free(first);
+    snprintf(text, sizeof text, "dpm_adaptive,order=%d,rtol=%g,atol=%g,denoise_to_zero=0", order,
+             tolerance, tolerance / 10);
+    assert_int_equal(spec_parse("sampler", text, &spec, &err), 0);
+    assert_int_equal(sched_options_apply(&spec, NAN, &config, &err), 0);
+    spec_release(&spec);
+    struct sched *s;
+    assert_int_equal(sched_new(&config, VALUES, &s, &err), 0);
+    put_exact(s, &d, sched_sigmas(s)[0], x);
+    assert_int_equal(sched_begin(s, x, 0, &err), 0);
+    *ret_evaluations = 0;
+    while (sched_next(s, &ask)) {
+        predict(s, &d, &ask, pred);
+        assert_int_equal(ask.evaluations, 0);
+        assert_int_equal(ask.evaluation, (*ret_evaluations)++);
+        assert_int_equal(sched_feed(s, pred, NULL, NULL, &err), 0);
+    }
+    double error = distance(s, &d, sched_sigmas(s)[8]);
+    sched_free(s);
+    return error;
+}
+
+static void a_smaller_tolerance_takes_more_and_errs_less(void **state)
+{
+    (void)state;
+    static const double tolerances[] = { 0.05, 0.01, 0.001 };
+    for (int p = 0; p < SCHED_PREDICTION_COUNT; p++)
+        for (int order = 2; order <= 3; order++) {
+            double before = 1;
+            int few = 0;
+            for (size_t i = 0; i < sizeof tolerances / sizeof *tolerances; i++) {
+                int count;
+                double error = adaptive_error((enum sched_prediction)p, order, tolerances[i],
+                                              &count);
+                if (!(error < before / 2) || !(error < 4 * tolerances[i]) || count <= few)
+                    fail_msg("order %d, tolerance %g: error %g after %g, %d evaluations after %d",
+                             order, tolerances[i], error, before, count, few);
+                before = error;
+                few = count;
+            }
+        }
+}
+
+/* Noise of the right deviation at every evaluation, also after steps that were refused. */
+static void adaptive_noise_has_each_levels_deviation(void **state)
+{
+    (void)state;
+    float *z = dr_calloc(DR_TAG_TEST, MANY, sizeof *z);
+    assert_non_null(z);
+    fill(z, MANY);
+    struct data d = { 0, z, MANY };
+    for (int k = 1; k <= 2; k++) {
+        struct sched *s = make(sched_find("dpm_adaptive", NULL), "karras", SCHED_EPSILON, 9,
+                               k / 2.0, MANY);
+        run_noisy(s, &d, 0, NULL);
+        for (int i = 0; i < MANY; i++)
+            assert_true(fabs(sched_latents(s)[i] - MEAN) < 1e-3);
+        sched_free(s);
+    }
+    dr_free(z);
+}
+
+/* A model that contradicts itself from one evaluation to the next ends in an error, not never. */
+static void a_run_without_an_end_is_an_error(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct sched_ask ask;
+    struct dr_rng rng;
+    float x[VALUES], pred[VALUES];
+    struct sched *s = make(sched_find("dpm_adaptive", NULL), "karras", SCHED_EPSILON, 9, 0, VALUES);
+    dr_rng_seed(&rng, DR_RNG_CPU, 1);
+    dr_rng_normal(&rng, x, VALUES);
+    assert_int_equal(sched_begin(s, x, 0, &err), 0);
+    int r = 0, count = 0;
+    while (!r && sched_next(s, &ask)) {
+        dr_rng_normal(&rng, pred, VALUES);
+        for (int i = 0; i < VALUES; i++)
+            pred[i] *= 1e4f;
+        r = sched_feed(s, pred, NULL, NULL, &err);
+        count++;
+    }
+    assert_int_equal(r, DR_ELIMIT);
+    assert_int_equal(count, SCHED_MAX_OPEN);
+    assert_non_null(strstr(err.text, "dpm_adaptive is not done after 2000 evaluations"));
+    sched_free(s);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(a_smaller_tolerance_takes_more_and_errs_less),
+    cmocka_unit_test(adaptive_noise_has_each_levels_deviation),
+    cmocka_unit_test(a_run_without_an_end_is_an_error),
     cmocka_unit_test(errors_fall_with_the_order),
     cmocka_unit_test(first_steps_have_the_order_of_their_history),
     cmocka_unit_test(noise_has_each_levels_deviation),

@@ -10,8 +10,10 @@
 #include "base/alloc.h"
 #include "base/npy.h"
 #include "base/rng.h"
+#include "schedulers/brownian_tree.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
+#include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
 #include "testing/helpers/base_files.h"
 #include "testing/helpers/sched_access.h"
@@ -124,20 +126,28 @@ static void model(const float *x, double timestep, float *ret_pred)
     }
 }
 
+/* Its unconditional prediction, for samplers that need one. */
+static void unconditional(const float *pred, float *ret)
+{
+    for (int i = 0; i < VALUES; i++)
+        ret[i] = 0.875f * pred[i] + 0.125f;
+}
+
 /* rows: latents before and after each evaluation. Returns the worst relative distance. */
 static double follow(struct sched *s, const float *rows, int first, int evaluations)
 {
     struct dr_error err = { 0 };
     struct dr_rng rng;
     struct sched_ask ask;
-    float pred[VALUES];
+    float pred[VALUES], uncond[VALUES];
     double worst = 0;
     dr_rng_seed(&rng, DR_RNG_CPU, 7);
     assert_int_equal(sched_begin(s, rows, first, &err), 0);
     int count = 0;
     while (sched_next(s, &ask)) {
         model(ask.x, ask.timestep, pred);
-        assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+        unconditional(pred, uncond);
+        assert_int_equal(sched_feed(s, pred, uncond, &rng, &err), 0);
         count++;
         assert_true(count <= evaluations);
         double off = test_rel_l2(sched_latents(s), rows + count * VALUES, VALUES);
@@ -183,11 +193,85 @@ static void trajectories(void **state)
                        "testing/golden/schedulers/trajectories.txt") >= 98);
 }
 
+/* Runs with the reference's own levels, to the bit: a Brownian path tells those apart that differ
+ * in the last. */
 static void trajectories_of_k_diffusion(void **state)
 {
     (void)state;
-    assert_true(replay("testing/golden/schedulers/k_trajectories.npy",
-                       "testing/golden/schedulers/k_trajectories.txt") >= 6);
+    struct npy all = load("testing/golden/schedulers/k_trajectories.npy");
+    FILE *index = open_index("testing/golden/schedulers/k_trajectories.txt");
+    char sampler[64], spacing[32], schedule[32], prediction[32], options[96];
+    int zero_snr, steps, first, offset, evaluations, n_sigmas, cases = 0;
+    double eta, worst = 0;
+    while (fscanf(index, "%31s %31s %31s %31s %d %d %d %lf %d %d %d %95s", sampler, spacing,
+                  schedule, prediction, &zero_snr, &steps, &first, &eta, &offset, &evaluations,
+                  &n_sigmas, options) == 12) {
+        struct dr_error err = { 0 };
+        const float *sigmas = (const float *)all.data + offset;
+        char name[160];
+        snprintf(name, sizeof name, "%s%s", sampler, *options == ',' ? options : "");
+        struct sched *s = make(name, spacing, schedule, prediction, zero_snr, steps,
+                               sched_option_row(sched_find(sampler, NULL), "eta") < 0 ? NAN : eta);
+        assert_true(offset + n_sigmas + (evaluations + 1) * VALUES <= all.count);
+        assert_int_equal(sched_levels(s) + 1, n_sigmas);
+        for (int i = 0; i < n_sigmas; i++)
+            if (relative(sched_sigmas(s)[i], sigmas[i]) > 1e-6)
+                fail_msg("%s %s: sigma %d is %.9g, expected %.9g", name, schedule, i,
+                         (double)sched_sigmas(s)[i], (double)sigmas[i]);
+        assert_int_equal(sched_replace(s, NULL, sigmas, &err), 0);
+        double off = follow(s, sigmas + n_sigmas, first, evaluations);
+        if (!(off <= 1e-5))
+            fail_msg("%s %s %s %s, %d steps, eta %g: off by %.2e", name, spacing, schedule,
+                     prediction, steps, eta, off);
+        worst = off > worst ? off : worst;
+        sched_free(s);
+        cases++;
+    }
+    assert_true(feof(index));
+    assert_true(cases >= 40);
+    print_message("%d trajectories of k-diffusion within %.1e\n", cases, worst);
+    fclose(index);
+    npy_free(&all);
+}
+
+/* torchsde's values for seeds and intervals of all kinds: torch's normals agree to 2e-6 each. */
+static void brownian_intervals(void **state)
+{
+    (void)state;
+    struct npy all = load("testing/golden/schedulers/brownian.npy");
+    FILE *index = open_index("testing/golden/schedulers/brownian.txt");
+    unsigned long long seed;
+    double low, high, from, to, worst = 0;
+    int values, offset, cases = 0;
+    while (fscanf(index, "%llu %lf %lf %lf %lf %d %d", &seed, &low, &high, &from, &to, &values,
+                  &offset) == 7) {
+        float work[3 * VALUES], got[VALUES];
+        double sum[VALUES];
+        struct brownian_tree tree = { .low = low,
+                                      .high = high,
+                                      .seed = seed,
+                                      .kind = DR_RNG_CPU,
+                                      .n = (size_t)values,
+                                      .work = work,
+                                      .sum = sum };
+        assert_true(values <= VALUES && offset + values <= all.count);
+        brownian_interval(&tree, from, to, got);
+        for (int i = 0; i < values; i++) {
+            double off = fabs((double)got[i] - ((const float *)all.data)[offset + i]);
+            worst = off > worst ? off : worst;
+            if (!(off < 2e-5))
+                fail_msg("seed %llu, path %g to %g, interval %.9g to %.9g: value %d is %.9g, "
+                         "expected %.9g",
+                         seed, low, high, from, to, i, (double)got[i],
+                         (double)((const float *)all.data)[offset + i]);
+        }
+        cases++;
+    }
+    assert_true(feof(index));
+    assert_true(cases >= 76);
+    print_message("%d intervals within %.1e\n", cases, worst);
+    fclose(index);
+    npy_free(&all);
 }
 
 /* The start of a run in the middle: row 0 of the cases with first > 0 was made from clean latents
@@ -251,7 +335,7 @@ static void files_with_keys_left_out(void **state)
         const char *class = sched_find(sampler, NULL)->diffusers;
         if (strstr(json, class) && cases % 2)
             request.sampler = NULL;
-        if (sched_find(sampler, NULL)->takes_eta)
+        if (sched_option_row(sched_find(sampler, NULL), "eta") >= 0)
             request.eta = eta;
         int r = sched_configure(json, strlen(json), &request, &config, &err);
         if (!r)
@@ -357,6 +441,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(timesteps_and_sigmas),
     cmocka_unit_test(trajectories),
     cmocka_unit_test(trajectories_of_k_diffusion),
+    cmocka_unit_test(brownian_intervals),
     cmocka_unit_test(noise_added_for_a_start_in_the_middle),
 };
 

@@ -8,12 +8,14 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "schedulers/scheduler_factory.h"
+#include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
 #include "testing/helpers/sched_access.h"
+#include "testing/helpers/sched_levels.h"
 
 enum { VALUES = 12, MAX_EVALUATIONS = 32 };
 
-static struct sched *make(const struct sched_info *sampler, int steps)
+static struct sched *make_with(const struct sched_info *sampler, int steps, double eta)
 {
     struct dr_error err = { 0 };
     struct sched *s = NULL;
@@ -22,7 +24,6 @@ static struct sched *make(const struct sched_info *sampler, int steps)
         .schedule = schedule_find("karras"),
         .spacing = SCHED_LEADING,
         .steps = steps,
-        .eta = sampler->takes_eta ? 0.7 : 0,
         .prediction = SCHED_V_PREDICTION,
         .betas = SCHED_SCALED_LINEAR,
         .beta_start = 0.00085,
@@ -31,9 +32,16 @@ static struct sched *make(const struct sched_info *sampler, int steps)
         .steps_offset = 1,
         .set_alpha_to_one = true,
     };
-    if (sched_new(&config, VALUES, &s, &err))
+    if (sched_option_row(sampler, "eta") < 0)
+        eta = NAN;
+    if (sched_options_apply(NULL, eta, &config, &err) || sched_new(&config, VALUES, &s, &err))
         fail_msg("%s: %s", sampler->name, err.text);
     return s;
+}
+
+static struct sched *make(const struct sched_info *sampler, int steps)
+{
+    return make_with(sampler, steps, 0.7);
 }
 
 static void walk(void (*each)(const struct sched_info *))
@@ -72,7 +80,7 @@ static bool advance(struct run *run, int *ret_step)
     *ret_step = ask.step;
     for (int i = 0; i < VALUES; i++)
         pred[i] = (float)(0.6 * ask.x[i] - 0.2 * ask.x[(i + 5) % VALUES] + 0.1 * ask.sigma);
-    assert_int_equal(sched_feed(run->s, pred, &run->rng, &err), 0);
+    assert_int_equal(sched_feed(run->s, pred, pred, &run->rng, &err), 0);
     return true;
 }
 
@@ -92,10 +100,9 @@ static void check_middle(const struct sched_info *sampler)
     struct dr_error err = { 0 };
     int step;
     struct sched *whole = make(sampler, STEPS), *rest = make(sampler, STEPS - FIRST);
-    int skipped = sched_evaluations(whole) - sched_evaluations(rest);
-    assert_int_equal(
-        sched_replace(rest, sched_timesteps(whole) + skipped, sched_sigmas(whole) + skipped, &err),
-        0);
+    int skipped = sched_levels(whole) - sched_levels(rest);
+    const float *timesteps = sched_evaluations(whole) ? sched_timesteps(whole) + skipped : NULL;
+    assert_int_equal(sched_replace(rest, timesteps, sched_sigmas(whole) + skipped, &err), 0);
     struct run a = begin(whole, 1, FIRST), b = begin(rest, 1, 0);
     while (advance(&a, &step)) {
         assert_true(advance(&b, &step));
@@ -112,19 +119,16 @@ static void a_start_in_the_middle_is_a_run_that_begins_there(void **state)
     walk(check_middle);
 }
 
-/* Levels 8, 4, 2 ... of all steps, each but the first twice where a step has two evaluations. */
+/* Levels 8, 4, 2 ... of all steps. */
 static void set_levels(struct sched *s)
 {
     struct dr_error err = { 0 };
-    float sigmas[MAX_EVALUATIONS + 1];
-    int count = 0;
-    for (int i = 0; i < sched_config_of(s)->steps; i++) {
-        int times = i && sched_config_of(s)->sampler->second_order ? 2 : 1;
-        for (int k = 0; k < times; k++)
-            sigmas[count++] = (float)(8 / pow(2, i));
-    }
-    sigmas[count] = 0;
-    assert_int_equal(count, sched_evaluations(s));
+    float levels[MAX_EVALUATIONS + 1], sigmas[MAX_EVALUATIONS + 1];
+    int steps = sched_config_of(s)->steps;
+    for (int i = 0; i < steps; i++)
+        levels[i] = (float)(8 / pow(2, i));
+    levels[steps] = 0;
+    assert_int_equal(test_lay_out(s, levels, sigmas), sched_levels(s));
     assert_int_equal(sched_replace(s, NULL, sigmas, &err), 0);
 }
 
@@ -132,7 +136,11 @@ static void check_prefix(const struct sched_info *sampler)
 {
     enum { FEW = 6, MORE = 9 };
     int step, step_b;
-    struct sched *few = make(sampler, FEW), *more = make(sampler, MORE);
+    if (sampler->layout.next) /* its steps are its own */
+        return;
+    /* a Brownian path depends on both its ends */
+    double eta = sampler->noise == SCHED_NOISE_BROWNIAN ? 0 : 0.7;
+    struct sched *few = make_with(sampler, FEW, eta), *more = make_with(sampler, MORE, eta);
     set_levels(few);
     set_levels(more);
     struct run a = begin(few, 2, 0), b = begin(more, 2, 0);

@@ -11,8 +11,10 @@
 #include "base/rng.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
+#include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
 #include "testing/helpers/sched_access.h"
+#include "testing/helpers/sched_levels.h"
 
 enum { VALUES = 36 };
 
@@ -48,6 +50,9 @@ static void walk(const char *json, void (*each)(struct sched *s))
             bool uses = schedule_uses_spacing(schedules[k], samplers[i]);
             for (int spacing = 0; spacing < (uses ? SCHED_SPACING_COUNT : 1); spacing++) {
                 for (int c = 0; c < STEP_COUNTS; c++) {
+                    /* a Brownian tree is slow, and no other one with more steps */
+                    if (samplers[i]->noise == SCHED_NOISE_BROWNIAN && step_counts[c] > 20)
+                        continue;
                     const char *name = uses ? sched_spacing_name(spacing) : NULL;
                     struct sched *s = make(json, samplers[i]->name, schedules[k]->name, name,
                                            step_counts[c], NAN);
@@ -63,21 +68,26 @@ static void check_levels(struct sched *s)
 {
     const struct sched_config *c = sched_config_of(s);
     const float *sigmas = sched_sigmas(s), *timesteps = sched_timesteps(s);
-    int n = sched_evaluations(s);
-    assert_int_equal(n, c->sampler->second_order ? 2 * c->steps - 1 : c->steps);
+    int n = sched_levels(s), begin = 0, step = 0;
+    const struct sched_layout *layout = &c->sampler->layout;
+    assert_int_equal(sched_evaluations(s), layout->next ? 0 : n);
+    assert_int_equal(sched_count(c), sched_evaluations(s));
     for (int i = 0; i < n; i++) {
         assert_true(isfinite(sigmas[i]) && sigmas[i] > 0);
         assert_true(timesteps[i] >= 0 && timesteps[i] <= (float)c->train_steps);
         if (!i)
             continue;
-        /* The second evaluation of a step is at the next step's level, or at one of its own, which
-         * `prepare` puts there. */
-        bool begins = c->sampler->second_order && i % 2 == 0;
-        int before = begins && c->sampler->prepare ? i - 2 : i - 1;
-        bool shared = begins && !c->sampler->prepare;
-        assert_true(shared ? sigmas[i] == sigmas[before] : sigmas[i] < sigmas[before]);
-        assert_true(timesteps[i] <= timesteps[before]);
+        /* Further evaluations of a step are at the next step's level, or at one of its own. */
+        int parts = layout->evaluations ? layout->evaluations(c, step) : 1;
+        bool begins = i == begin + parts;
+        bool shared = begins && parts > 1 && !layout->level;
+        assert_true(sigmas[i] < sigmas[begin]);
+        assert_true(!shared || sigmas[i] == sigmas[i - 1]);
+        assert_true(timesteps[i] <= timesteps[begin]);
+        begin = begins ? i : begin;
+        step += begins;
     }
+    assert_int_equal(step, c->steps - 1);
     assert_true(sigmas[n] == 0);
     assert_true(sched_init_noise_scale(s) > 0);
 }
@@ -115,7 +125,7 @@ static void check_oracle(struct sched *s)
         double alpha = 1 / sqrt(ask.sigma * ask.sigma + 1);
         for (int i = 0; i < VALUES; i++)
             eps[i] = (float)((ask.x[i] - alpha * clean[i]) / (ask.sigma * alpha));
-        assert_int_equal(sched_feed(s, eps, &rng, &err), 0);
+        assert_int_equal(sched_feed(s, eps, eps, &rng, &err), 0);
     }
     /* float32 latents over a small sigma: lms, explicit and of order 4, is the worst with 1.1e-4.
      * The reference's ddim counts strides back from the last timestep, and under trailing may end
@@ -156,7 +166,7 @@ static void run(struct sched *s, uint64_t seed, float *trace)
     assert_int_equal(sched_begin(s, x, 0, &err), 0);
     while (sched_next(s, &ask)) {
         model(&ask, pred);
-        assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+        assert_int_equal(sched_feed(s, pred, pred, &rng, &err), 0);
         if (trace)
             memcpy(trace + VALUES * ask.evaluation, sched_latents(s), sizeof x);
     }
@@ -204,7 +214,7 @@ static void resume_everywhere(const char *sampler, const char *schedule, int ste
     assert_int_equal(sched_begin(s, x, 0, &err), 0);
     while (sched_next(s, &ask)) {
         model(&ask, pred);
-        assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+        assert_int_equal(sched_feed(s, pred, pred, &rng, &err), 0);
         sched_save(s, saved);
         memcpy(&saved_rng, &rng, sizeof rng);
         sched_free(s);
@@ -264,18 +274,44 @@ static void states_of_other_runs_are_refused(void **state)
     }
 }
 
+static void states_of_other_options_are_refused(void **state)
+{
+    (void)state;
+    static const char *const samplers[][2] = {
+        { "dpm_adaptive", "dpm_adaptive,rtol=0.06" },
+        { "dpmpp_sde", "dpmpp_sde,s_noise=1.1" },
+        { "euler_a", "euler_a,eta=0.9" },
+    };
+    for (size_t i = 0; i < sizeof samplers / sizeof *samplers; i++) {
+        struct dr_error err = { 0 };
+        struct sched *s = make(NULL, samplers[i][0], NULL, NULL, 8, NAN);
+        struct sched *other = make(NULL, samplers[i][1], NULL, NULL, 8, NAN);
+        size_t size = sched_state_size(s);
+        void *block = dr_malloc(DR_TAG_TEST, size);
+        assert_non_null(block);
+        run(s, 1, NULL);
+        sched_save(s, block);
+        assert_int_equal(sched_load(other, block, size, &err), DR_EFORMAT);
+        assert_int_equal(sched_load(s, block, size, &err), 0);
+        dr_free(block);
+        sched_free(s);
+        sched_free(other);
+    }
+}
+
 static void check_own_arrays(struct sched *s)
 {
     struct dr_error err = { 0 };
     float before[VALUES];
-    size_t n = (size_t)sched_evaluations(s);
+    size_t n = (size_t)sched_levels(s);
+    bool open = !sched_evaluations(s);
     float *arrays = dr_calloc(DR_TAG_TEST, 2 * n + 1, sizeof *arrays);
     assert_non_null(arrays);
     memcpy(arrays, sched_timesteps(s), n * sizeof *arrays);
     memcpy(arrays + n, sched_sigmas(s), (n + 1) * sizeof *arrays);
     run(s, 8, NULL);
     memcpy(before, sched_latents(s), sizeof before);
-    assert_int_equal(sched_replace(s, arrays, arrays + n, &err), 0);
+    assert_int_equal(sched_replace(s, open ? NULL : arrays, arrays + n, &err), 0);
     run(s, 8, NULL);
     assert_memory_equal(before, sched_latents(s), sizeof before);
     dr_free(arrays);
@@ -297,7 +333,10 @@ static void arrays_of_another_run_make_that_run(void **state)
         struct dr_error err = { 0 };
         struct sched *other = make(NULL, samplers[i]->name, "karras", NULL, 9, NAN);
         struct sched *s = make(NULL, samplers[i]->name, "normal", "linspace", 9, NAN);
-        assert_int_equal(sched_replace(s, sched_timesteps(other), sched_sigmas(other), &err), 0);
+        const float *timesteps = sched_evaluations(s) ? sched_timesteps(other) : NULL;
+        assert_int_equal(sched_replace(s, timesteps, sched_sigmas(other), &err), 0);
+        if (!timesteps) /* it chooses its own */
+            assert_int_equal(sched_replace(s, sched_timesteps(other), NULL, &err), DR_EINVAL);
         float x[VALUES] = { 1, 2, 3 }, pred[VALUES];
         struct sched *both[] = { s, other };
         for (int k = 0; k < 2; k++) {
@@ -307,7 +346,7 @@ static void arrays_of_another_run_make_that_run(void **state)
             assert_int_equal(sched_begin(both[k], x, 0, &err), 0);
             while (sched_next(both[k], &ask)) {
                 model(&ask, pred);
-                assert_int_equal(sched_feed(both[k], pred, &rng, &err), 0);
+                assert_int_equal(sched_feed(both[k], pred, pred, &rng, &err), 0);
             }
         }
         assert_true(test_rel_l2(sched_latents(s), sched_latents(other), VALUES) < 1e-6);
@@ -364,7 +403,7 @@ static void steps_between_equal_levels_lead_nowhere(void **state)
         memcpy(before, sched_latents(s), sizeof before);
         for (int e = 0; sched_next(s, &ask); e++) {
             model(&ask, pred);
-            assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+            assert_int_equal(sched_feed(s, pred, pred, &rng, &err), 0);
             if (!e)
                 assert_memory_equal(before, sched_latents(s), sizeof before);
         }
@@ -398,18 +437,18 @@ static void questions_and_answers_alternate(void **state)
     struct sched *s = make(NULL, "euler_a", NULL, NULL, 3, NAN);
     dr_rng_seed(&rng, DR_RNG_CPU, 1);
     assert_false(sched_next(s, &ask)); /* not begun */
-    assert_int_equal(sched_feed(s, pred, &rng, &err), DR_ESTATE);
+    assert_int_equal(sched_feed(s, pred, pred, &rng, &err), DR_ESTATE);
     assert_int_equal(sched_begin(s, x, -1, &err), DR_EINVAL);
     assert_int_equal(sched_begin(s, x, 3, &err), DR_EINVAL);
     assert_int_equal(sched_begin(s, x, 1, &err), 0);
     assert_true(sched_next(s, &ask) && sched_next(s, &again));
     assert_int_equal(again.evaluation, 1);
     assert_true(again.x == ask.x && again.timestep == ask.timestep);
-    assert_int_equal(sched_feed(s, pred, NULL, &err), DR_EINVAL); /* no generator */
-    assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
-    assert_int_equal(sched_feed(s, pred, &rng, &err), DR_ESTATE);
+    assert_int_equal(sched_feed(s, pred, pred, NULL, &err), DR_EINVAL); /* no generator */
+    assert_int_equal(sched_feed(s, pred, pred, &rng, &err), 0);
+    assert_int_equal(sched_feed(s, pred, pred, &rng, &err), DR_ESTATE);
     assert_true(sched_next(s, &ask));
-    assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+    assert_int_equal(sched_feed(s, pred, pred, &rng, &err), 0);
     assert_false(sched_next(s, &ask));
     sched_free(s);
 }
@@ -430,12 +469,12 @@ static void generators_stand_where_the_reference_leaves_them(void **state)
         struct dr_rng rng, expected;
         float x[VALUES] = { 1 }, pred[VALUES] = { 0 };
         struct sched *s = make(NULL, cases[i].sampler, NULL, NULL, 5, cases[i].eta);
-        assert_int_equal(sched_draws_noise(s), cases[i].draws > 0);
+        assert_int_equal(sched_adds_noise(s), cases[i].draws > 0);
         dr_rng_seed(&rng, DR_RNG_CPU, 1);
         dr_rng_seed(&expected, DR_RNG_CPU, 1);
         assert_int_equal(sched_begin(s, x, 0, &err), 0);
         while (sched_next(s, &ask))
-            assert_int_equal(sched_feed(s, pred, &rng, &err), 0);
+            assert_int_equal(sched_feed(s, pred, pred, &rng, &err), 0);
         for (int k = 0; k < cases[i].draws; k++)
             dr_rng_normal(&expected, x, VALUES);
         assert_memory_equal(&rng, &expected, sizeof rng);
@@ -483,13 +522,17 @@ static void sgm_uniform_is_that_of_comfyui(void **state)
     const struct sched_info *const *samplers = sched_all(&n);
     for (size_t k = 0; k < n; k++) {
         struct sched *s = make(NULL, samplers[k]->name, "sgm_uniform", NULL, 7, NAN);
-        int each = samplers[k]->second_order ? 2 : 1;
+        float levels[8] = { 7, 6, 5, 4, 3, 2, 1, 0 }, at[32];
+        (void)test_lay_out(s, levels, at);
         for (int i = 0; i < 7; i++) {
             double t = 999 - i * 999.0 / 7;
             if (samplers[k]->rule == SCHED_RULE_DPM)
                 t = rint(t);
-            assert_true(fabs(sched_sigmas(s)[i * each] / expected[i] - 1) < 1e-5);
-            assert_true(fabs(sched_timesteps(s)[i * each] - t) < 1e-4);
+            int begin = 0; /* of step i: where its level lies last */
+            for (int e = 0; e < sched_levels(s); e++)
+                begin = at[e] == levels[i] ? e : begin;
+            assert_true(fabs(sched_sigmas(s)[begin] / expected[i] - 1) < 1e-5);
+            assert_true(fabs(sched_timesteps(s)[begin] - t) < 1e-4);
         }
         sched_free(s);
     }
@@ -501,6 +544,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_same_seed_gives_the_same_bits),
     cmocka_unit_test(a_saved_run_goes_on_with_the_same_bits),
     cmocka_unit_test(states_of_other_runs_are_refused),
+    cmocka_unit_test(states_of_other_options_are_refused),
     cmocka_unit_test(its_own_arrays_change_no_bit),
     cmocka_unit_test(arrays_of_another_run_make_that_run),
     cmocka_unit_test(impossible_arrays_are_refused),

@@ -3,7 +3,8 @@
 
     python3 tools/golden/schedulers.py testing/golden/schedulers
 
-A new sampler with a class in diffusers is a line of SAMPLERS, one without it a line of K_DIFFUSION.
+A new sampler with a class in diffusers is a line of SAMPLERS, one without it a line of K_DIFFUSION, or of FORMULAS
+where no package of PyPI has it.
 
 schedules.npy     float32, all arrays one after another; schedules.txt has a line per case:
                   sampler spacing schedule steps offset timesteps sigmas init_noise_scale
@@ -11,7 +12,10 @@ schedules.npy     float32, all arrays one after another; schedules.txt has a lin
 trajectories.npy  the same; trajectories.txt:
                   sampler spacing schedule prediction zero_snr steps first eta offset evaluations
                   (the latents before, then after each evaluation, VALUES floats each)
-k_trajectories.*   the same, from k-diffusion
+k_trajectories.*   the same, from k-diffusion and from formulas, with one more column: the options as they follow the
+                  sampler's name. Before the latents lie the sigmas: one for each evaluation and the last, or the
+                  levels where the number of evaluations is open
+brownian.npy      of torchsde, as k-diffusion asks it; brownian.txt: seed low high from to values offset
 references.txt    where each sampler's vectors are from: sampler, package, version, class or function
 files.npy         of scheduler_config.json files with keys left out; files.txt:
                   sampler steps eta offset timesteps evaluations JSON
@@ -50,6 +54,24 @@ SAMPLERS = {
 # sampler with levels of SCHED_RULE_EULER has those of "euler", one of SCHED_RULE_DPM those of "dpmpp_2m".
 K_DIFFUSION = {
     "euler_a": ("sample_euler_ancestral", "euler_a"),
+    "dpmpp_sde": ("sample_dpmpp_sde", "euler"),
+    "dpmpp_2m_sde": ("sample_dpmpp_2m_sde", "euler"),
+    "dpmpp_2s_a": ("sample_dpmpp_2s_ancestral", "euler"),
+    "dpm_adaptive": ("sample_dpm_adaptive", "euler"),
+}
+# The same for functions of this file.
+FORMULAS = {
+    "euler_cfg_pp": ("sample_euler_cfg_pp", "euler"),
+}
+# sampler: what it can be given, a run each.
+OPTIONS = {
+    "dpmpp_sde": [{}, {"eta": 0.5}, {"eta": 0.0}, {"r": 0.3}, {"s_noise": 1.1, "r": 1.0}],
+    "dpmpp_2m_sde": [{}, {"eta": 0.5}, {"eta": 0.0}, {"s_noise": 1.1}],
+    "dpmpp_2s_a": [{}, {"eta": 0.5}, {"eta": 0.0}, {"s_noise": 1.1}],
+    "dpm_adaptive": [{}, {"denoise_to_zero": 0}, {"order": 2}, {"rtol": 0.01, "atol": 0.002}, {"eta": 0.5},
+                     {"eta": 1.0, "s_noise": 1.2, "order": 2}, {"h_init": 2.0, "accept_safety": 0.9},
+                     {"pcoeff": 0.2, "icoeff": 0.7, "dcoeff": 0.1, "rtol": 0.02}],
+    "euler_cfg_pp": [{}],
 }
 K_DIFFUSION_VERSION = "0.1.1.post1"
 VARIANCE_PRESERVING = {"ddim", "dpmpp_2m", "unipc"}
@@ -140,16 +162,21 @@ def takes_eta(sample):
     return {"eta", "noise_sampler"} <= inspect.signature(sample).parameters.keys()
 
 
+def uncond_model(x, timestep):
+    """What the unconditional prediction is to `model`."""
+    return model(x, timestep) * torch.tensor(0.875) + torch.tensor(0.125)
+
+
 class Denoiser:
     """k-diffusion's view of `model`: D(x, sigma). Keeps the latents of each evaluation and draws noise at each, as
-    Darkroom does; `noise` gives the last that was drawn."""
+    Darkroom's euler_a does; `noise` gives the last that was drawn, `fresh` draws when it is called."""
 
-    def __init__(self, scheduler, preserving):
+    def __init__(self, scheduler, preserving, prediction="epsilon"):
         bars = scheduler.alphas_cumprod.double()
         self.log_sigmas = (((1 - bars) / bars) ** 0.5).log().numpy()
         self.levels = {float(s): float(t) for s, t in zip(scheduler.sigmas, scheduler.timesteps)}
-        self.generator = torch.Generator().manual_seed(7)
-        self.preserving, self.rows, self.drawn = preserving, [], None
+        self.generator, self.own = torch.Generator().manual_seed(7), torch.Generator().manual_seed(7)
+        self.preserving, self.prediction, self.rows, self.drawn = preserving, prediction, [], None
 
     def timestep(self, sigma):
         """Of a level of the run, or of one between them."""
@@ -157,38 +184,155 @@ class Denoiser:
         return known if known is not None else float(np.interp(np.log(sigma), self.log_sigmas,
                                                                np.arange(len(self.log_sigmas))))
 
+    def denoised(self, x, level, predict):
+        scale = (level * level + 1) ** 0.5
+        pred = predict(x[0] / scale, self.timestep(level))[None]
+        if self.prediction == "v_prediction":
+            return x / (scale * scale) - level / scale * pred
+        return x - level * pred
+
     def __call__(self, x, sigma, **extra):
         level = float(sigma[0])
-        scale = (level * level + 1) ** 0.5
-        self.rows.append((x[0] / scale if self.preserving else x[0]).numpy().copy())
+        self.rows.append((x[0] / (level * level + 1) ** 0.5 if self.preserving else x[0]).numpy().copy())
         self.drawn = torch.randn(VALUES, generator=self.generator)[None]
-        return x - level * model(x[0] / scale, self.timestep(level))[None]
+        return self.denoised(x, level, model)
 
     def noise(self, sigma, sigma_next):
         return self.drawn
 
+    def fresh(self, sigma, sigma_next):
+        return torch.randn(VALUES, generator=self.own, dtype=torch.float32)[None]
 
-def k_trajectory(sampler, spacing, schedule, steps, eta):
-    function, levels = K_DIFFUSION[sampler]
+
+def sample_euler_cfg_pp(denoiser, x, sigmas):
+    """CFG++ (arXiv 2406.08070, algorithm 1) with Euler's step: the guided image D and the noise of the unconditional
+    one D_u, x' = D + sigma' (x - D_u) / sigma."""
+    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:]):
+        guided = denoiser(x, sigma[None])
+        without = denoiser.denoised(x, float(sigma), uncond_model)
+        x = guided + sigma_next * (x - without) / sigma
+    return x
+
+
+def inner_levels(sigmas, r, eta=0.0):
+    """A level inside each step but the last, float32 of the exact value; with eta inside of the step to `down`."""
+    levels = []
+    for sigma, after in zip(sigmas[:-1].double(), sigmas[1:].double()):
+        levels.append(float(sigma))
+        if after > 0:
+            down = k_sampling().get_ancestral_step(sigma, after, eta)[0]
+            inner = float(torch.exp((1 - r) * sigma.log() + r * down.log())) if r < 1 else float(after)
+            levels.append(float(np.float32(inner)))
+    return levels + [float(sigmas[-1])]
+
+
+class BrownianNoise:
+    """k-diffusion's noise of a Brownian tree at exactly the given levels: the tree tells levels apart that differ in
+    the last bit of float32, and sample_dpmpp_sde's inner ones do."""
+
+    def __init__(self, x, levels, seed):
+        self.levels = torch.tensor(levels, dtype=torch.float32)
+        above = self.levels[self.levels > 0]
+        self.inner = k_sampling().BrownianTreeNoiseSampler(x, above.min(), above.max(), seed=seed)
+
+    def nearest(self, sigma):
+        return self.levels[(self.levels - sigma).abs().argmin()]
+
+    def __call__(self, sigma, sigma_next):
+        return self.inner(self.nearest(sigma), self.nearest(sigma_next))
+
+
+def k_trajectory(sampler, spacing, schedule, prediction, steps, options):
+    """The sigmas and the latents before and after each evaluation."""
+    function, levels = {**K_DIFFUSION, **FORMULAS}[sampler]
     scheduler = make(levels, spacing, schedule)
     scheduler.set_timesteps(steps)
-    denoiser = Denoiser(scheduler, sampler in VARIANCE_PRESERVING)
+    denoiser = Denoiser(scheduler, sampler in VARIANCE_PRESERVING, prediction)
     x = torch.randn(VALUES, generator=torch.Generator().manual_seed(1)) * scheduler.init_noise_sigma
     if denoiser.preserving:
         x = x * (float(scheduler.sigmas[0]) ** 2 + 1) ** 0.5
-    sample = getattr(k_sampling(), function)
-    extra = {"eta": eta, "noise_sampler": denoiser.noise} if takes_eta(sample) else {}
+    x = x[None]
     # Heun asks twice at each level but the first: take those of one evaluation a step.
     sigmas = torch.unique_consecutive(scheduler.sigmas)
-    end = sample(denoiser, x[None], sigmas, disable=True, **extra)
-    return np.stack(denoiser.rows + [end[0].numpy()])
+    if sampler in FORMULAS:
+        end = globals()[function](denoiser, x, sigmas)
+    elif sampler == "dpm_adaptive":
+        last = options.pop("denoise_to_zero", 1)
+        torch.set_default_dtype(torch.float64)  # times in float32 would be off by 1e-6
+        end = k_sampling().sample_dpm_adaptive(denoiser, x.double(), float(sigmas[-2]), float(sigmas[0]), disable=True,
+                                               noise_sampler=denoiser.fresh, **options)
+        torch.set_default_dtype(torch.float32)
+        if last:
+            end = denoiser(end, sigmas[-2:-1])
+    elif sampler in ("dpmpp_sde", "dpmpp_2m_sde"):
+        inner = inner_levels(sigmas, options.get("r", 0.5)) if sampler == "dpmpp_sde" else sigmas.tolist()
+        end = getattr(k_sampling(), function)(denoiser, x, sigmas, disable=True,
+                                              noise_sampler=BrownianNoise(x, inner, 7), **options)
+        sigmas = torch.tensor(inner)
+    elif sampler == "dpmpp_2s_a":
+        inner = inner_levels(sigmas, 0.5, options.get("eta", 1.0))
+        end = k_sampling().sample_dpmpp_2s_ancestral(denoiser, x, sigmas, disable=True,
+                                                     noise_sampler=denoiser.fresh, **options)
+        sigmas = torch.tensor(inner)
+    else:
+        sample = getattr(k_sampling(), function)
+        noise = {"noise_sampler": denoiser.noise} if takes_eta(sample) else {}
+        end = sample(denoiser, x, sigmas, disable=True, **noise, **options)
+    return sigmas.numpy(), np.stack(denoiser.rows + [end[0].numpy()])
+
+
+def options_of(sampler, function):
+    if sampler in OPTIONS:
+        return OPTIONS[sampler]
+    return [{"eta": eta} for eta in (1.0, 0.5, 0.0)] if takes_eta(getattr(k_sampling(), function)) else [{}]
 
 
 def k_cases():
-    for sampler, (function, _) in K_DIFFUSION.items():
-        for eta in (1.0, 0.5, 0.0) if takes_eta(getattr(k_sampling(), function)) else (0.0,):
+    for sampler, (function, _) in {**K_DIFFUSION, **FORMULAS}.items():
+        for options in options_of(sampler, function):
             for spacing, steps in (("leading", 7), ("trailing", 20)):
-                yield sampler, spacing, "normal", steps, eta
+                yield sampler, spacing, "normal", "epsilon", steps, options
+        if sampler in OPTIONS:
+            yield sampler, "leading", "normal", "v_prediction", 7, OPTIONS[sampler][0]
+            yield sampler, "leading", "karras", "epsilon", 12, OPTIONS[sampler][0]
+
+
+def write_k_trajectories(folder):
+    lines, arrays, offset = [], [], 0
+    for sampler, spacing, schedule, prediction, steps, options in k_cases():
+        sigmas, rows = k_trajectory(sampler, spacing, schedule, prediction, steps, dict(options))
+        assert np.isfinite(rows).all(), (sampler, spacing, steps, options)
+        eta = options.get("eta", {"dpm_adaptive": 0.0, "euler_cfg_pp": 0.0}.get(sampler, 1.0))
+        spelled = "".join(f",{key}={value:g}" for key, value in options.items() if key != "eta") or "-"
+        lines.append(f"{sampler} {spacing} {schedule} {prediction} 0 {steps} 0 {eta:g} {offset} {len(rows) - 1} "
+                     f"{len(sigmas)} {spelled}\n")
+        arrays += [sigmas, rows.ravel()]
+        offset += len(sigmas) + rows.size
+    write(folder, "k_trajectories", lines, arrays)
+
+
+def brownian_cases():
+    """seed, ends of the path, ends of the interval, values."""
+    ends = (0.029167, 14.6146)
+    for seed in (0, 1, 7, 2024, 2 ** 32 - 1, 2 ** 32 + 5, 2 ** 63 - 1, 2 ** 64 - 1):
+        for interval in ((14.6146, 0.029167), (14.6146, 7.321815), (14.6146, 9.5), (9.5, 3.25), (3.25, 0.5),
+                         (0.5, 0.029167), (1.000001, 1.0), (0.0421, 0.029167), (2.0, 11.0)):
+            yield seed, *ends, *interval, VALUES
+    yield 3, 0.25, 8.0, 8.0, 1.0, 7
+    yield 3, 0.25, 8.0, 4.125, 4.0, 12
+    yield 3, 0.03, 4096.0, 4096.0, 11.5, VALUES
+    yield 3, 0.5, 8.0, 9.0, 0.1, VALUES  # beyond both ends
+
+
+def write_brownian(folder):
+    lines, arrays, offset = [], [], 0
+    for seed, low, high, start, end, values in brownian_cases():
+        low, high, start, end = (torch.tensor(v, dtype=torch.float32) for v in (low, high, start, end))
+        sampler = k_sampling().BrownianTreeNoiseSampler(torch.zeros(1, values), low, high, seed=seed)
+        arrays.append(sampler(start, end)[0].numpy())
+        lines.append(f"{seed} {float(low):.17g} {float(high):.17g} {float(start):.17g} {float(end):.17g} {values} {offset}\n")
+        offset += values
+    write(folder, "brownian", lines, arrays)
 
 
 def references():
@@ -196,6 +340,8 @@ def references():
         yield f"{sampler} diffusers {diffusers.__version__} {scheduler.__name__}\n"
     for sampler, (function, _) in K_DIFFUSION.items():
         yield f"{sampler} k-diffusion {K_DIFFUSION_VERSION} {function}\n"
+    for sampler, (function, _) in FORMULAS.items():
+        yield f"{sampler} formula arxiv:2406.08070 {function}\n"
 
 
 def trajectory_cases():
@@ -314,14 +460,8 @@ def main(folder):
         arrays.append(rows.ravel())
         offset += rows.size
     write(folder, "trajectories", lines, arrays)
-    lines, arrays, offset = [], [], 0
-    for sampler, spacing, schedule, steps, eta in k_cases():
-        rows = k_trajectory(sampler, spacing, schedule, steps, eta)
-        assert np.isfinite(rows).all(), (sampler, spacing, steps)
-        lines.append(f"{sampler} {spacing} {schedule} epsilon 0 {steps} 0 {eta:g} {offset} {len(rows) - 1}\n")
-        arrays.append(rows.ravel())
-        offset += rows.size
-    write(folder, "k_trajectories", lines, arrays)
+    write_k_trajectories(folder)
+    write_brownian(folder)
     with open(os.path.join(folder, "references.txt"), "w") as f:
         f.write("".join(references()))
     write_files(folder)

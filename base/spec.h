@@ -1,0 +1,32 @@
+/* spec.h - a value with options of its own, as text: "VALUE[,key=value]...". A comma inside a value
+ * is doubled. In JSON it is the same text, or an object with one member for VALUE.
+ */
+#ifndef DR_BASE_SPEC_H
+#define DR_BASE_SPEC_H
+
+#include "base/json.h"
+
+enum { SPEC_OPTIONS = 32 };
+
+struct spec {
+    char *text; /* what the others point into; owned */
+    const char *value;
+    int n;
+    struct {
+        const char *key, *value;
+    } option[SPEC_OPTIONS];
+};
+
+/* `field` begins the paths of errors: DR_EINVAL for an option that is not key=value or is given
+ * twice, DR_ELIMIT for more than SPEC_OPTIONS. */
+int spec_parse(const char *field, const char *text, struct spec *ret, struct dr_error *err);
+void spec_release(struct spec *spec);
+
+/* Appends one more part to a spec's text: VALUE where it is the first (key NULL), then options. */
+int spec_append(struct buf *dst, const char *key, const char *value);
+
+/* An object as text. Its member `main_key` is VALUE; the others are texts, numbers or booleans. */
+int spec_from_json(const char *field, const char *main_key, const json_t *object, struct buf *dst,
+                   struct dr_error *err);
+
+#endif

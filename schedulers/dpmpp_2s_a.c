@@ -1,0 +1,61 @@
+/* dpmpp_2s_a.c - ancestral DPM-Solver++(2S): a singlestep of second order to below the next level
+ * (Lu et al. 2022, arXiv 2211.01095, algorithm 1), then fresh noise up to it. Reference:
+ * k-diffusion's sample_dpmpp_2s_ancestral. The last step, to sigma 0, is Euler's. */
+#include "schedulers/scheduler_impl.h"
+
+#include <math.h>
+#include <string.h>
+
+enum { ETA, S_NOISE };
+
+static const struct sched_option options[] = {
+    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh" },
+    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise" },
+    { .name = NULL },
+};
+
+/* Latents of the step's beginning. */
+enum { START, VECTORS };
+
+/* Half-way, in the logarithm, to where the step leads before noise is added. */
+static double level(const struct sched_config *config, double from, double to, int part)
+{
+    (void)part;
+    return sqrt(from * sched_ancestral(from, to, config->option[ETA]).down);
+}
+
+static void feed(struct sched *s, const struct sched_answer *answer)
+{
+    int e = s->state->evaluation;
+    struct sched_place at = sched_place(s, e);
+    double from = s->sigmas[at.begin], to = s->sigmas[at.next];
+    struct sched_ancestral way = sched_ancestral(from, to, sched_option(s, ETA));
+    struct sched_pair clean = sched_clean(s, s->sigmas[e]);
+    bool first = !at.part && at.next > at.begin + 1;
+    float *x = sched_latents(s), *start = sched_vector(s, START);
+    if (!at.part)
+        memcpy(start, x, s->n * sizeof *x);
+    double keep = (first ? s->sigmas[e + 1] : way.down) / from;
+    const float *noise = !first && to > 0 ? sched_noise(s, from, to) : NULL;
+    struct sched_term terms[] = { { keep, start },
+                                  { (1 - keep) * clean.x, x },
+                                  { (1 - keep) * clean.pred, answer->pred },
+                                  { way.up * sched_option(s, S_NOISE), noise } };
+    sched_mix(x, s->n, terms, noise ? 4 : 3);
+}
+
+static const char *const aliases[] = { "dpmpp_2s_ancestral", NULL };
+
+const struct sched_info sched_dpmpp_2s_a = {
+    .name = "dpmpp_2s_a",
+    .title = "DPM++ 2S a",
+    .aliases = aliases,
+    .order = 2,
+    .rule = SCHED_RULE_EULER,
+    .layout = { .evaluations = sched_two_but_last, .level = level },
+    .options = options,
+    .noise = SCHED_NOISE_NORMAL,
+    .zero_snr = true,
+    .vectors = VECTORS,
+    .feed = feed,
+};

@@ -1,0 +1,153 @@
+/* scheduler_options.c - see scheduler_options.h. */
+#include "schedulers/scheduler_options.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/nearest.h"
+
+int sched_option_count(const struct sched_info *info)
+{
+    int n = 0;
+    while (info->options && info->options[n].name)
+        n++;
+    return n;
+}
+
+int sched_option_row(const struct sched_info *info, const char *name)
+{
+    for (int i = 0; i < sched_option_count(info); i++)
+        if (!strcmp(info->options[i].name, name))
+            return i;
+    return -1;
+}
+
+double sched_eta(const struct sched_config *config)
+{
+    int row = sched_option_row(config->sampler, "eta");
+    return row < 0 ? 0 : config->option[row];
+}
+
+static int fail_range(const struct sched_option *o, const char *path, const char *got,
+                      struct dr_error *err)
+{
+    char expected[80];
+    snprintf(expected, sizeof expected, "%s from %.9g to %.9g",
+             o->whole ? "an integer" : "a number", o->lo, o->hi);
+    return dr_fail_field(err, DR_EINVAL, path, got, expected, NULL);
+}
+
+static bool in_range(const struct sched_option *o, double v)
+{
+    return v >= o->lo && v <= o->hi && (!o->whole || v == floor(v));
+}
+
+/* "eta: not used by euler (samplers that take it: euler_a, ddim)" */
+static int fail_eta(const struct sched_info *sampler, const char *got, struct dr_error *err)
+{
+    char takers[160] = "";
+    size_t n, used = 0;
+    const struct sched_info *const *all = sched_all(&n);
+    for (size_t i = 0; i < n && used < sizeof takers; i++)
+        if (sched_option_row(all[i], "eta") >= 0)
+            used += (size_t)snprintf(takers + used, sizeof takers - used, "%s%s", used ? ", " : "",
+                                     all[i]->name);
+    int r = dr_fail_field(err, DR_EINVAL, "eta", got, "none", NULL);
+    if (err)
+        snprintf(err->text, sizeof err->text, "eta: not used by %s (samplers that take it: %s)",
+                 sampler->name, takers);
+    return r;
+}
+
+static int fail_unknown(const struct sched_info *info, const char *path, const char *key,
+                        struct dr_error *err)
+{
+    const char *names[SCHED_MAX_OPTIONS];
+    char hint[80], expected[200] = "no options";
+    int n = sched_option_count(info);
+    size_t used = 0;
+    for (int i = 0; i < n && used < sizeof expected; i++) {
+        names[i] = info->options[i].name;
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
+                                 i ? ", " : "one of ", names[i]);
+    }
+    const char *near = dr_nearest(key, names, (size_t)n);
+    snprintf(hint, sizeof hint, "%s%s", n ? "nearest: " : info->name,
+             !n     ? " has no options"
+             : near ? near
+                    : "");
+    return dr_fail_field(err, DR_EINVAL, path, key, expected, near || !n ? hint : NULL);
+}
+
+/* One option from text. */
+static int read_option(const char *key, const char *text, struct sched_config *c,
+                       struct dr_error *err)
+{
+    char path[120], *end;
+    int row = sched_option_row(c->sampler, key);
+    snprintf(path, sizeof path, "sampler.%.80s", key);
+    if (row < 0)
+        return fail_unknown(c->sampler, path, key, err);
+    errno = 0;
+    double v = strtod(text, &end);
+    bool whole_text = end != text && !*end && !text[strspn(text, "0123456789+-.eE")];
+    if (!whole_text || errno || !in_range(&c->sampler->options[row], v))
+        return fail_range(&c->sampler->options[row], path, text, err);
+    c->option[row] = v;
+    return 0;
+}
+
+/* The request's own field; `given`: the sampler's options had one too. */
+static int read_eta(double eta, bool given, struct sched_config *c, struct dr_error *err)
+{
+    int row = sched_option_row(c->sampler, "eta");
+    char got[32], expected[48];
+    snprintf(got, sizeof got, "%.9g", eta);
+    if (row < 0)
+        return eta == 0 ? 0 : fail_eta(c->sampler, got, err);
+    if (!in_range(&c->sampler->options[row], eta))
+        return fail_range(&c->sampler->options[row], "eta", got, err);
+    snprintf(expected, sizeof expected, "%.9g, as sampler.eta says", c->option[row]);
+    if (given && c->option[row] != eta)
+        return dr_fail_field(err, DR_EINVAL, "eta", got, expected, NULL);
+    c->option[row] = eta;
+    return 0;
+}
+
+int sched_options_apply(const struct spec *spec, double eta, struct sched_config *c,
+                        struct dr_error *err)
+{
+    bool eta_given = false;
+    int r = 0;
+    memset(c->option, 0, sizeof c->option);
+    for (int i = 0; i < sched_option_count(c->sampler); i++)
+        c->option[i] = c->sampler->options[i].dflt;
+    for (int i = 0; !r && spec && i < spec->n; i++) {
+        r = read_option(spec->option[i].key, spec->option[i].value, c, err);
+        eta_given |= !strcmp(spec->option[i].key, "eta");
+    }
+    return r || isnan(eta) ? r : read_eta(eta, eta_given, c, err);
+}
+
+int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err)
+{
+    int n = sched_option_count(info), eta = sched_option_row(info, "eta");
+    if (n > SCHED_MAX_OPTIONS)
+        return dr_fail(err, DR_EINTERNAL, "sampler %s: member options has %d rows, at most %d fit",
+                       line, n, SCHED_MAX_OPTIONS);
+    for (int i = 0; i < n; i++) {
+        const struct sched_option *o = &info->options[i];
+        if (!in_range(o, o->dflt) || !o->help || sched_option_row(info, o->name) != i)
+            return dr_fail(err, DR_EINTERNAL,
+                           "sampler %s: member options: %s has a default out of its range, no "
+                           "help, or a second row",
+                           line, o->name);
+    }
+    if ((info->noise != SCHED_NOISE_NONE) != (eta >= 0))
+        return dr_fail(err, DR_EINTERNAL, "sampler %s: members noise and options: noise is %s eta",
+                       line, eta >= 0 ? "missing beside" : "without");
+    return 0;
+}

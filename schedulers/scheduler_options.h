@@ -1,0 +1,30 @@
+/* scheduler_options.h - the numbers that a sampler can be given: "dpmpp_sde,eta=0.8,r=0.3".
+ *
+ * Each sampler has its own table of them (struct sched_option): name, range, default, help. Their
+ * values lie in sched_config.option, by row.
+ */
+#ifndef DR_SCHEDULERS_SCHEDULER_OPTIONS_H
+#define DR_SCHEDULERS_SCHEDULER_OPTIONS_H
+
+#include "base/spec.h"
+#include "schedulers/scheduler_factory.h"
+
+/* Rows of the table. */
+int sched_option_count(const struct sched_info *info);
+/* The row of that name; -1: none. */
+int sched_option_row(const struct sched_info *info, const char *name);
+
+/* The value of option eta: the weight of fresh noise; 0 for samplers without it. */
+double sched_eta(const struct sched_config *config);
+
+/* Fills config->option with the sampler's defaults, then with what the spec and the request's own
+ * eta (NaN: not given) say. DR_EINVAL names "sampler.KEY" or "eta": an option that the sampler
+ * does not have (and the nearest that it has), a value that is no number or out of range, two
+ * values of eta. spec may be NULL. */
+int sched_options_apply(const struct spec *spec, double eta, struct sched_config *config,
+                        struct dr_error *err);
+
+/* DR_EINTERNAL about a table with a fault. */
+int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err);
+
+#endif
