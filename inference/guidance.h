@@ -8,14 +8,14 @@
 
 #include "schedulers/base_scheduler.h"
 
-struct unet_context;
+struct unet_conditioning;
 struct unet_row;
 
 struct guidance {
     double scale;   /* <= 1: off */
     double rescale; /* share of the prediction whose deviation is drawn back (Lin et al. 2023,
                        section 3.4) */
-    const struct unet_context *negative, *positive;
+    const struct unet_conditioning *negative, *positive;
 };
 
 bool guidance_on(const struct guidance *g);

@@ -25,6 +25,7 @@ struct walk {
     struct job_timing timing;
     struct prompt_embeds embeds;
     struct unet_context *context[PROMPT_ROWS];
+    struct unet_conditioning conditioning[PROMPT_ROWS];
     int64_t h, w, channels;  /* of the latents */
     float *latents;          /* [batch, channels, h, w] */
     float *pixels;           /* [shown, 3, height, width], 0..1 after decoding */
@@ -254,6 +255,7 @@ static int make_contexts(struct walk *k, struct dr_error *err)
                              &k->context[i], err);
         if (!r)
             bytes += unet_context_bytes(k->context[i]);
+        k->conditioning[i] = unet_prompt(k->context[i]);
     }
     stage_end(k, STAGE_CONTEXT, 1);
     for (int s = STAGE_CONTEXT; k->planning && s <= STAGE_DENOISE; s++)
@@ -271,8 +273,8 @@ static int denoise(struct walk *k, struct dr_error *err)
                              .unet = k->p->unet,
                              .guidance = { .scale = job->guidance_scale,
                                            .rescale = job->guidance_rescale,
-                                           .negative = k->context[0],
-                                           .positive = k->context[k->embeds.rows - 1] },
+                                           .negative = &k->conditioning[0],
+                                           .positive = &k->conditioning[k->embeds.rows - 1] },
                              .rows = k->plan->rows,
                              .channels = k->channels,
                              .h = k->h,

@@ -55,7 +55,7 @@ static int added_embedding(struct unet_trunk *t, struct exec *x, const float *po
 }
 
 static int level_text(const struct unet_level *l, struct exec *x, struct act text,
-                      const struct text_kv *kv, struct dr_error *err)
+                      const struct kv_set *kv, struct dr_error *err)
 {
     int e = 0;
     for (int i = 0; i < l->n && !e; i++)
@@ -65,7 +65,7 @@ static int level_text(const struct unet_level *l, struct exec *x, struct act tex
 }
 
 static int levels_text(const struct unet_level *l, int n, struct exec *x, struct act text,
-                       const struct text_kv *kv, struct dr_error *err)
+                       const struct kv_set *kv, struct dr_error *err)
 {
     int e = 0;
     for (int i = 0; i < n && !e; i++)

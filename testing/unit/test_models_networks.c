@@ -130,6 +130,7 @@ static void pooled_at_the_first_end_token(void **state)
 struct conditioning {
     struct npy text, pooled, time_ids, timesteps;
     struct unet_context *context[ROWS];
+    struct unet_conditioning prompt[ROWS];
 };
 
 static void conditioning_open(struct conditioning *c, struct odd *g)
@@ -140,11 +141,13 @@ static void conditioning_open(struct conditioning *c, struct odd *g)
     c->pooled = odd_vector("unet_pooled");
     c->time_ids = odd_vector("unet_time_ids");
     c->timesteps = odd_vector("unet_timesteps");
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < ROWS; i++) {
         must(unet_context_new(g->unet, &g->x, (float *)c->text.data + i * TEXT * ODD_CONTEXT,
                               tokens[i], (float *)c->pooled.data + i * ODD_POOLED,
                               (float *)c->time_ids.data + i * ODD_IDS, &c->context[i], &err),
              &err);
+        c->prompt[i] = unet_prompt(c->context[i]);
+    }
 }
 
 static void conditioning_close(struct conditioning *c)
@@ -164,7 +167,7 @@ static void rows_of(struct unet_row rows[ROWS], const struct conditioning *c, co
         rows[i] = (struct unet_row){
             .latent = latents + i * size,
             .timestep = ((float *)c->timesteps.data)[i],
-            .context = c->context[i],
+            .conditioning = &c->prompt[i],
             .pred = pred + i * size,
         };
 }
@@ -298,7 +301,7 @@ static void check_zero_text(struct odd *g, const char *kernels)
         must(unet_context_new(g->unet, &g->x, text, TEXT, (float *)c.pooled.data + ODD_POOLED,
                               (float *)c.time_ids.data + ODD_IDS, &c.context[1], &err),
              &err);
-        rows[1].context = c.context[1];
+        c.prompt[1] = unet_prompt(c.context[1]);
         rows[1].pred = zero ? together + SIZE : full;
         assert_int_equal(unet_context_bytes(c.context[1]) < bytes, zero);
         must(unet_forward(g->unet, &g->x, rows, ROWS, 5, 7, &err), &err);
@@ -366,8 +369,9 @@ static int run_unet(struct odd *g, const float *noise, float *out, struct dr_err
     int r = unet_context_new(g->unet, &g->x, noise, 11, noise, noise, &context, err);
     if (r)
         return r;
+    const struct unet_conditioning prompt = unet_prompt(context);
     for (int i = 0; i < ROWS; i++)
-        rows[i] = (struct unet_row){ noise + i, 100.0 * i, context, out + i * 60 };
+        rows[i] = (struct unet_row){ noise + i, 100.0 * i, &prompt, out + i * 60 };
     r = unet_forward(g->unet, &g->x, rows, ROWS, 3, 5, err);
     unet_context_free(context);
     return r;
