@@ -35,6 +35,7 @@ struct weight;
 struct workspace;
 struct op;
 struct pack;
+struct weight_variant;
 
 /* ---- activations ---- */
 
@@ -108,8 +109,8 @@ struct weight_bytes {
 struct weight_bytes weight_bytes(struct backend *be, const struct weight_desc *desc);
 
 /* weight_prepare with what is made in a pack (backend/cache/pack.h), found or put there by this
- * name; the pack must outlive the weight. DR_EFORMAT when the pack is finished and has no such blob. With
- * NULL for a pack it is made in private memory. */
+ * name; the pack must outlive the weight. DR_EFORMAT when the pack is finished and has no such
+ * blob. With NULL for a pack it is made in private memory. */
 int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
                       const struct weight_desc *desc, const struct weight_source *sources, int n,
                       struct weight **ret, struct dr_error *err);
@@ -121,6 +122,8 @@ int weight_acquire(struct weight *w, struct dr_error *err);
 void weight_prefetch(struct weight *w);
 void weight_release(struct weight *w, bool drop);
 const struct weight_desc *weight_desc(const struct weight *w);
+/* Gives the pages of a mapped source back to the system after reading it; nothing for others. */
+void weight_source_release(const struct weight_source *s);
 
 /* ---- execution ---- */
 
@@ -132,6 +135,8 @@ struct exec {
     /* Sees every op before it runs; 1: has run it itself. NULL: nobody looks. */
     int (*watch)(struct exec *x, const struct op *op, struct dr_error *err);
     void *watcher; /* the watch's own */
+    /* Which weights the network's layers use (models/adapters/weight_variant.h); NULL: the base. */
+    const struct weight_variant *variant;
 };
 
 struct op_need {

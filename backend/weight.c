@@ -154,6 +154,11 @@ static void advise_source(const struct weight_source *s, int advice)
         advise_range(s->data, (size_t)count * dtype_size(s->dtype), advice);
 }
 
+void weight_source_release(const struct weight_source *s)
+{
+    advise_source(s, MADV_DONTNEED);
+}
+
 /* Into the pack, or from it. */
 static int make_in_pack(struct weight *w, struct pack *pack, const char *name, size_t bytes,
                         struct dr_error *err)

@@ -1,5 +1,5 @@
-/* fs_write.c - see fs.h: files that become visible when they are whole, in place of an older one or
- * where nothing is yet. */
+/* fs_write.c - see fs.h: files that become visible only when complete, replacing an older one or
+ * under a free name. */
 #include "base/fs.h"
 
 #include <errno.h>
@@ -146,9 +146,9 @@ int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error
     return write_pieces(path, &piece, 1, true, err);
 }
 
-/* ---- where nothing is yet ---- */
+/* ---- under a free name ---- */
 
-/* Takes the name with an empty file or folder of our own, which is then replaced. */
+/* Reserves the name with an empty file or folder of our own, which is then replaced. */
 static int rename_over_claim(int from_folder, const char *from, int to_folder, const char *to)
 {
     struct stat st;

@@ -116,7 +116,7 @@ static int fill_param(void *ctx, struct param *p, const char *name, const struct
     double deviation = matrix ? 1 / sqrt((double)(count / shape->d[0])) : 0.02;
     void *data = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * dtype_size(DTYPE_F16));
     if (!data)
-        return dr_fail(f->err, DR_ENOMEM, "no memory for random weights");
+        return dr_fail(f->err, DR_ENOMEM, "out of memory for random weights");
     p->src = (struct weight_source){ .data = data, .dtype = DTYPE_F16, .shape = *shape };
     return bench_fill(data, DTYPE_F16, count, matrix || bias ? 0 : 1, deviation, f->err);
 }

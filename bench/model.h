@@ -30,8 +30,8 @@ struct bench_model {
 
 void bench_model_init(struct bench_model *m, struct backend *be, const struct model_root *root,
                       const char *path);
-/* Weights of 16 bits when random, or on a backend of 8 bits those of the UNet's products of 8 bits;
- * ready to compute with. */
+/* Random weights are 16-bit, those of the UNet's products 8-bit on an 8-bit backend; ready to
+ * compute with. */
 int bench_model_need(struct bench_model *m, enum bench_part part, const atomic_int *stop,
                      struct dr_error *err);
 void bench_model_release(struct bench_model *m);

@@ -1,8 +1,7 @@
 /* ops.h - one op at a shape of SDXL's, as often as wanted, for timing.
  *
- * The cases are a table of ops.c; inputs are random, of the types that the networks give these
- * ops, weights random in f16 (I8 on a backend of 8 bits), as large as in the network. A new case is
- * a line.
+ * The cases are a table of ops.c; inputs are random, of the types that the networks give these ops,
+ * weights random in f16 (I8 on an 8-bit backend), as large as in the network. A new case is a line.
  */
 #ifndef DR_BENCH_OPS_H
 #define DR_BENCH_OPS_H

@@ -25,7 +25,7 @@ dr_folder(backend DIRS backend backend/ops backend/cache backend/cpu backend/cpu
 dr_folder(communication DIRS core/communication LINKS base)
 dr_folder(core DIRS core LINKS communication backend)
 dr_folder(schedulers DIRS schedulers LINKS base)
-dr_folder(models DIRS models models/formats models/tokenizers LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
+dr_folder(models DIRS models models/adapters models/formats models/tokenizers LINKS backend PkgConfig::UTF8PROC PkgConfig::ZSTD)
 dr_folder(conditioning DIRS conditioning LINKS models)
 dr_folder(inference DIRS inference LINKS schedulers conditioning core)
 dr_folder(bench DIRS bench LINKS inference)
@@ -40,8 +40,8 @@ set_source_files_properties(base/fs_paths.c PROPERTIES COMPILE_DEFINITIONS
 # Kernels get their instruction set from this table and from nowhere else: files of backend/cpu/x86 by the end of
 # their name; the last line that fits counts. Inner loops begin on a cache line: one that straddles two loses a third
 # of its speed on some processors.
-set(avx2 -mavx2 -mfma -mf16c -O3 -falign-loops=64)
-set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -O3 -falign-loops=64)
+set(avx2 -mavx2 -mfma -mf16c ${kernel_level} -falign-loops=64)
+set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c ${kernel_level} -falign-loops=64)
 function(dr_flags pattern)
     file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/backend/cpu/x86/${pattern})
     set_source_files_properties(${files} PROPERTIES COMPILE_OPTIONS "${ARGN}")

@@ -23,8 +23,8 @@ enum { NAMES_MOST = 128, RUNS_MOST = 200, LOADS = 2 };
 
 static const double LEAST_SECONDS = 1;
 
-/* Both open the model from nothing; what differs is what the host kept from an opening before. They
- * run only when asked for by name. */
+/* Both open the model in a fresh process; they differ in what the cache holds. They run only when
+ * requested by name. */
 static const char *const load_names[LOADS] = { "load_first", "load_second" };
 
 struct bench {

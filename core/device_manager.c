@@ -18,7 +18,7 @@ struct device_manager {
     int threads;                      /* as asked */
     char configured[KERNEL_NAME_MAX]; /* which set "auto" is; "": the machine decides */
     struct backend *best;             /* what auto means; one of open */
-    struct backend *open[SETS];       /* no two alike */
+    struct backend *open[SETS];       /* each set and precision once */
     int n_open;
 };
 
@@ -76,7 +76,7 @@ static const char *named(const struct device_manager *m, const char *kernels,
     return NULL;
 }
 
-/* One open already does the same as that set in that precision would. */
+/* An open backend that computes the same as that set in that precision. */
 static bool is_same(const struct backend *be, const char *set, enum precision precision)
 {
     enum precision own = precision_of(set);
@@ -105,7 +105,7 @@ static void append(char *dst, size_t n, const char *name)
     snprintf(dst + used, n - used, "%s%s", *dst ? ", " : "", name);
 }
 
-/* A set or precision that the processor lacks; unknown names are left to the backend. */
+/* Fails for a set or precision that the processor lacks; the backend handles unknown names. */
 static int check_machine(const char *kernels, enum precision precision, struct dr_error *err)
 {
     char sets[200] = "auto", precisions[80] = "auto";

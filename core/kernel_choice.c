@@ -11,7 +11,8 @@
 
 enum { LARGEST = 1 << 16, CANDIDATES = 16, KEY = 256, LINES = 16 };
 
-static const double better = 1.1; /* by so much, or the later in the table stays */
+static const double better =
+    1.1; /* an earlier set must be this much faster to replace a later one */
 
 static void key_of(const struct kernel_choice *c, char dst[KEY])
 {
@@ -93,7 +94,7 @@ static const char *remembered(const struct line_cache *file, const char *key,
     return found;
 }
 
-/* The newest lines are the first, and only they stay. */
+/* The newest lines come first; older ones beyond the limit are dropped. */
 static int remember(const struct line_cache *file, const char *key, const char *set)
 {
     struct buf old, lines;
@@ -140,6 +141,6 @@ void kernel_choice_make(const struct kernel_choice *c, char ret_set[KERNEL_NAME_
         snprintf(ret_set, KERNEL_NAME_MAX, "%s", set);
     else
         dr_log_line(DR_LOG_INFO, "engine",
-                    "kernels %s, untimed, as the choice could not be kept in %s", ret_set,
+                    "kernels %s, not timed, as the result could not be kept in %s", ret_set,
                     c->cache ? c->cache : "a cache folder");
 }

@@ -4,12 +4,11 @@
  * bfloat16 run at half the rate of float32 on one family and at twice the rate on another. So the
  * matrix instruction of each set is timed, once; the choice is remembered in a file of the cache
  * folder, by processor, features, layout of weights and precision, and is the same from then on. A
- * line that does not read as one, or that names a set which this machine cannot run, counts for
- * nothing.
+ * malformed line, or one that names a set which this machine cannot run, is ignored.
  *
- * Where nothing can be remembered nothing is timed: every start would time again (0.1 seconds a
- * set) and, two sets being close or the machine busy, might choose otherwise and draw other bits.
- * The last usable set of the table is taken, the same at each start.
+ * If nothing can be remembered, nothing is timed: every start would time again (0.1 seconds a set)
+ * and, with two close sets or a busy machine, might choose differently and draw other bits. The
+ * last usable set of the table is used, the same at each start.
  */
 #ifndef DR_CORE_KERNEL_CHOICE_H
 #define DR_CORE_KERNEL_CHOICE_H

@@ -68,6 +68,7 @@ static inline struct unet_conditioning unet_prompt(const struct unet_context *co
                                        .blocks = { { .context = context, .weight = 1 } } };
 }
 
+/* Contexts are for forwards with the variant (x->variant) that they were made with. */
 struct unet_row {
     const float *latent; /* [in_channels - n_extra, h, w], scaled model input */
     double timestep;     /* may be fractional */

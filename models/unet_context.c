@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/checked.h"
+#include "models/adapters/weight_variant.h"
 #include "models/embedding.h"
 
 static int64_t context_floats(const struct unet_trunk *t, int64_t tokens)
@@ -94,18 +95,22 @@ int unet_context_make(struct unet_trunk *t, const struct unet_level *up, int n_u
                       struct unet_context **ret, struct dr_error *err)
 {
     int64_t floats = context_floats(t, tokens);
+    int e = weight_variant_fits(x->variant, t, err);
+    if (e)
+        return e;
     if (!floats)
         return dr_fail(err, DR_EINVAL, "a context of %lld tokens", (long long)tokens);
     struct unet_context *c = dr_calloc(DR_TAG_JOB, 1, sizeof *c);
     if (!c)
         return dr_fail(err, DR_ENOMEM, "no memory for a text context");
     c->trunk = t;
+    c->variant = x->variant;
     c->kv.tokens = tokens;
     c->kv.zero = t->keeps_zero && text && text_is_zero(text, tokens * t->arch.context);
     if (c->kv.zero)
         floats = t->arch.time_dim;
     c->kv.all.c = floats;
-    int e = workspace_new(x->be, unet_context_bytes(c), &c->ws, err);
+    e = workspace_new(x->be, unet_context_bytes(c), &c->ws, err);
     if (e)
         goto out;
     struct exec own = *x;

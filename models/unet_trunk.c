@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "models/adapters/weight_variant.h"
 #include "models/embedding.h"
 
 /* ---- construction ---- */
@@ -349,15 +350,17 @@ static void order_rows(struct unet_pass *p, const struct unet_row *rows, int n)
                 p->rows[at++] = rows[i];
 }
 
-static int check_blocks(const struct unet_trunk *t, const struct unet_conditioning *c, int row,
-                        struct dr_error *err)
+static int check_blocks(const struct unet_trunk *t, const struct weight_variant *variant,
+                        const struct unet_conditioning *c, int row, struct dr_error *err)
 {
     if (!c || c->n_blocks < 1 || c->n_blocks > UNET_BLOCKS)
         return dr_fail(err, DR_EINVAL, "row %d: %d blocks of keys and values, expected 1 to %d",
                        row, c ? c->n_blocks : 0, UNET_BLOCKS);
     for (int i = 0; i < c->n_blocks; i++) {
-        if (!c->blocks[i].context || c->blocks[i].context->trunk != t)
-            return dr_fail(err, DR_EINVAL, "row %d: its context was made for another network", row);
+        const struct unet_context *context = c->blocks[i].context;
+        if (!context || context->trunk != t || context->variant != variant)
+            return dr_fail(err, DR_EINVAL,
+                           "row %d: its context was made for another network or variant", row);
         if (!isfinite(c->blocks[i].weight))
             return dr_fail(err, DR_EINVAL, "row %d: block %d has weight %g, expected a finite one",
                            row, i, c->blocks[i].weight);
@@ -365,11 +368,11 @@ static int check_blocks(const struct unet_trunk *t, const struct unet_conditioni
     return 0;
 }
 
-static int check_row(const struct unet_trunk *t, const struct unet_row *row, int i,
-                     struct dr_error *err)
+static int check_row(const struct unet_trunk *t, const struct weight_variant *variant,
+                     const struct unet_row *row, int i, struct dr_error *err)
 {
     const struct unet_conditioning *c = row->conditioning;
-    int e = check_blocks(t, c, i, err);
+    int e = check_blocks(t, variant, c, i, err);
     if (e)
         return e;
     if (c->n_extra < 0 || c->n_extra >= t->arch.in_channels)
@@ -391,13 +394,15 @@ static int check_row(const struct unet_trunk *t, const struct unet_row *row, int
 int unet_pass_begin(struct unet_pass *p, const struct unet_trunk *t, struct exec *x,
                     const struct unet_row *rows, int n, int64_t h, int64_t w, struct dr_error *err)
 {
-    int e = 0;
+    int e = weight_variant_fits(x->variant, t, err);
+    if (e)
+        return e;
     if (n < 1 || n > UNET_ROWS || h < 1 || w < 1)
         return dr_fail(err, DR_EINVAL,
                        "%d rows of %lldx%lld: expected 1 to %d rows of 1x1 at least", n,
                        (long long)w, (long long)h, UNET_ROWS);
     for (int i = 0; i < n && !e; i++)
-        e = check_row(t, &rows[i], i, err);
+        e = check_row(t, x->variant, &rows[i], i, err);
     if (e)
         return e;
     p->trunk = t;

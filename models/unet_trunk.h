@@ -44,6 +44,7 @@ int unet_trunk_visit(void *trunk, const struct visitor *v);
 /* What is computed once for a prompt. */
 struct unet_context {
     const struct unet_trunk *trunk;
+    const struct weight_variant *variant; /* that it was computed with */
     struct workspace *ws;
     struct kv_set kv;
     struct act

@@ -39,8 +39,8 @@ struct int8_choice {
     float *preds;              /* float32's, [rows, values] of the samples */
 };
 
-/* The pipeline computes in float32, and its checkpoint has no weights of 8 bits. DR_EUNSUPPORTED
- * when nothing can be chosen within the budget. int8_choice_release takes half-made ones. */
+/* The pipeline computes in float32, and its checkpoint has no 8-bit weights. DR_EUNSUPPORTED when
+ * nothing can be chosen within the budget. int8_choice_release takes partially initialised ones. */
 int int8_choose(struct pipeline *p, const struct int8_samples *s, double budget,
                 const atomic_int *stop, struct int8_choice *ret, struct dr_error *err);
 void int8_choice_release(struct int8_choice *c);

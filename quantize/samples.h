@@ -27,7 +27,7 @@ struct int8_watch {
     void *ctx;
 };
 
-/* Draws with the pipeline. int8_samples_release takes half-made ones. */
+/* Draws with the pipeline. int8_samples_release takes partially initialised ones. */
 int int8_samples_make(struct pipeline *p, const atomic_int *stop, struct int8_samples *ret,
                       struct dr_error *err);
 void int8_samples_release(struct int8_samples *s);

@@ -55,9 +55,15 @@ static enum precision precision_of(const char *kernels)
 int odd_open(struct odd *m, enum odd_kind kind, const char *kernels, int threads,
              struct dr_error *err)
 {
+    return odd_open_at(m, test_source("testing/golden/odd/model"), kind, kernels, threads, err);
+}
+
+int odd_open_at(struct odd *m, const char *path, enum odd_kind kind, const char *kernels,
+                int threads, struct dr_error *err)
+{
     int r;
     memset(m, 0, sizeof *m);
-    if ((r = checkpoint_open(test_source("testing/golden/odd/model"), &m->ckpt, err)) ||
+    if ((r = checkpoint_open(path, &m->ckpt, err)) ||
         (r = open_backend(m, kind,
                           &(struct backend_options){ .kernels = kernels,
                                                      .threads = threads,

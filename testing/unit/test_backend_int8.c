@@ -128,7 +128,7 @@ static void sums_at_the_end_of_their_range(void **state)
     }
 }
 
-/* The next usable set of 8 bits from *i on, which moves past it; NULL: no more. */
+/* The next usable 8-bit set from *i on, which moves past it; NULL: no more. */
 static const char *next_int8_set(int *i)
 {
     const char *set;
@@ -166,8 +166,8 @@ static void what_is_not_finite_stays_so(void **state)
         keep_what_is_not_finite(set);
 }
 
-/* What is not of 8 bits is in float32 in the set for processors without bfloat16, and in 16 bits in
- * the others. */
+/* Layers that are not 8-bit are in float32 in the set for processors without bfloat16, and in 16
+ * bits in the others. */
 static void the_rest_is_as_the_name_says(void **state)
 {
     (void)state;
@@ -211,7 +211,7 @@ static void only_scaled_matrices_are_int8(void **state)
     close_set(&l);
 }
 
-/* Which weights the sets of 8 bits take in 8 bits; a weight is packed for that kernel. */
+/* Which weights the 8-bit sets take in 8 bits; a weight is packed for that kernel. */
 static void weights_have_one_kernel(void **state)
 {
     (void)state;

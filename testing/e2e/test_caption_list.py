@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The small model's captions: the generator draws none that is held out, and the committed list is the one it writes.
 
-usage: tiny_captions.py SOURCE BUILD
+usage: test_caption_list.py SOURCE BUILD
 """
 import json
 import os
