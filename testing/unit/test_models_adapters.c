@@ -5,8 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/emulated/packing.h"
-#include "backend/cpu/emulated/sets.h"
+#include "testing/backends/packing.h"
+#include "backend/cpu/x86/emulated/sets.h"
 #include "backend/ops/int8.h"
 #include "testing/helpers/changed_model.h"
 

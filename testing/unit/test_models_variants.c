@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "backend/cpu/emulated/packing.h"
-#include "backend/pack.h"
+#include "testing/backends/packing.h"
+#include "backend/cache/pack.h"
 #include "testing/helpers/changed_model.h"
 
 static void must(int r, const struct dr_error *err)
