@@ -71,8 +71,8 @@ static int pass_text(struct bench_network *b, struct exec *x, struct dr_error *e
     int r = 0;
     for (int i = 0; i < BENCH_ENCODERS && !r; i++)
         if (b->m->text[i])
-            r = clip_text_encode(b->m->text[i], x, b->words, 1, TOKENS, SKIP, b->out, b->pooled,
-                                 err);
+            r = clip_text_encode(b->m->text[i], x, b->words, 1, TOKENS,
+                                 (struct clip_state){ .skip = SKIP }, b->out, b->pooled, err);
     return r;
 }
 

@@ -114,17 +114,17 @@ static int dump_tokens(const struct walk *k, struct dr_error *err)
 {
     static const char *const names[PROMPT_ENCODERS] = { "tokens", "tokens_2" };
     const struct prompt_embeds *m = &k->embeds;
-    int64_t shape[2] = { m->rows, m->length }, wide[PROMPT_ROWS * 128];
-    int r = 0;
+    int64_t shape[2] = { m->rows, m->length }, count = m->rows * m->length;
+    int64_t *wide = dr_calloc(DR_TAG_JOB, (size_t)count, sizeof *wide);
+    int r = wide ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for tokens");
     for (int e = 0; !r && e < PROMPT_ENCODERS; e++) {
         bool loaded;
-        int64_t count = m->rows * m->length;
         if (!m->ids[e])
             continue;
         for (int64_t i = 0; i < count; i++)
             wide[i] = m->ids[e][i];
         r = stage_load(&k->job->stages, names[e], NPY_I64, shape, 2, wide, &loaded, err);
-        int64_t vocab = clip_text_arch(k->p->encoders.text[e])->vocab;
+        int64_t vocab = clip_text_arch(k->p->encoders.encoder[e].text)->vocab;
         for (int64_t i = 0; !r && loaded && i < count; i++) {
             if (wide[i] < 0 || wide[i] >= vocab)
                 r = refuse_token(k, names[e], wide[i], vocab, err);
@@ -133,6 +133,7 @@ static int dump_tokens(const struct walk *k, struct dr_error *err)
         if (!r)
             r = stage_dump(&k->job->stages, names[e], NPY_I64, shape, 2, wide, err);
     }
+    dr_free(wide);
     return r;
 }
 
@@ -150,8 +151,8 @@ static int run_encoders(struct walk *k, struct dr_error *err)
     int r = 0;
     k->p->text_read |= !k->planning;
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++)
-        if (e->text[i])
-            r = params_acquire(e->text[i], clip_text_visit, err);
+        if (e->encoder[i].text)
+            r = params_acquire(e->encoder[i].text, clip_text_visit, err);
     return r ? r : prompt_encode(e, &k->x, &k->embeds, err);
 }
 
@@ -166,8 +167,8 @@ static int encode_prompts(struct walk *k, struct dr_error *err)
     if (!r && !known && !k->planning)
         prompt_cache_keep(&k->p->prompts, &k->embeds);
     for (int i = 0; i < PROMPT_ENCODERS; i++)
-        if (e->text[i] && (!known || drop))
-            params_release(e->text[i], clip_text_visit, drop);
+        if (e->encoder[i].text && (!known || drop))
+            params_release(e->encoder[i].text, clip_text_visit, drop);
     k->p->text_read = k->p->text_read && !drop;
     stage_end(k, STAGE_TEXT, 1);
     return r;

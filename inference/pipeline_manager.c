@@ -20,7 +20,7 @@ static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr
         int r = checkpoint_tokenizer(p->checkpoint, i, stop, &p->tokenizers[i], err);
         if (r < 0)
             return r;
-        p->encoders.tokens[i] = p->tokenizers[i];
+        p->encoders.encoder[i].tokens = p->tokenizers[i];
         int64_t vocab = checkpoint_clip_arch(p->checkpoint, i)->vocab;
         if (tok_info(p->tokenizers[i]).id_limit > vocab)
             return dr_fail(err, DR_EFORMAT,
@@ -29,7 +29,7 @@ static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr
                            tok_info(p->tokenizers[i]).id_limit - 1, (long long)vocab);
     }
     checkpoint_forget_texts(p->checkpoint);
-    p->encoders.length = PIPELINE_TOKENS;
+    p->encoders.chunk = PIPELINE_TOKENS;
     return 0;
 }
 
@@ -49,9 +49,11 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
         const struct clip_arch *arch = checkpoint_clip_arch(p->checkpoint, i);
         if (!arch)
             continue;
-        r = clip_text_new(arch, &p->encoders.text[i], err);
+        p->encoders.encoder[i].layer = 2;
+        p->encoders.encoder[i].pooled = i == 1;
+        r = clip_text_new(arch, &p->encoders.encoder[i].text, err);
         if (!r)
-            r = load(p, text[i], p->encoders.text[i], clip_text_visit, err);
+            r = load(p, text[i], p->encoders.encoder[i].text, clip_text_visit, err);
     }
     if (!r)
         r = unet_new(checkpoint_unet_arch(p->checkpoint), &p->unet, err);
@@ -134,7 +136,7 @@ void pipeline_close(struct pipeline *p)
     if (!p)
         return;
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
-        clip_text_free(p->encoders.text[i]);
+        clip_text_free(p->encoders.encoder[i].text);
         tok_free(p->tokenizers[i]);
     }
     prompt_cache_release(&p->prompts);

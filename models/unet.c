@@ -12,8 +12,7 @@
 #include "models/unet_trunk.h"
 
 struct unet {
-    struct unet_trunk
-        trunk; /* first: contexts, rows and variants know the network by its address */
+    struct unet_trunk trunk; /* first: contexts and variants know the network by its address */
     struct unet_level up[ARCH_LEVELS]; /* in order of execution, coarsest first */
     struct layer norm_out, conv_out;
 };

@@ -396,7 +396,7 @@ static void a_prompt_is_encoded_once(void **state)
 
     r.p->text_read = false; /* as if given back */
     for (int i = 0; i < PROMPT_ENCODERS; i++)
-        params_unprepare(r.p->encoders.text[i], clip_text_visit);
+        params_unprepare(r.p->encoders.encoder[i].text, clip_text_visit);
     r.batch = 2;
     if (run_job(&r, NULL, NULL, &err))
         fail_msg("%s", err.text);

@@ -60,7 +60,9 @@ static void encode(struct odd *m, const struct weight_variant *variant, struct r
     struct dr_error err = { 0 };
     struct exec x = m->x;
     x.variant = variant;
-    must(clip_text_encode(m->clip[1], &x, ids, 1, TOKENS, 1, ret->hidden, ret->pooled, &err), &err);
+    must(clip_text_encode(m->clip[1], &x, ids, 1, TOKENS, (struct clip_state){ .skip = 1 },
+                          ret->hidden, ret->pooled, &err),
+         &err);
 }
 
 /* The networks with these variants of theirs. */
@@ -458,7 +460,9 @@ static void networks_refuse_variants_of_others(void **state)
     x.variant = NULL;
     assert_int_equal(unet_forward(m.unet, &x, &row, 1, H, W, &err), DR_EINVAL);
     x.variant = v;
-    assert_int_equal(clip_text_encode(m.clip[0], &x, &id, 1, 1, 1, hidden, NULL, &err), DR_EINVAL);
+    assert_int_equal(clip_text_encode(m.clip[0], &x, &id, 1, 1, (struct clip_state){ .skip = 1 },
+                                      hidden, NULL, &err),
+                     DR_EINVAL);
     assert_non_null(strstr(err.text, "of another network"));
     struct odd second;
     odd_must(&second, ODD_CPU, "scalar", 1);

@@ -75,7 +75,8 @@ static void check_text(struct odd *g, const char *kernels)
             char name[32];
             float *hidden = floats(2 * 77 * (which ? 40 : 28));
             float *pooled = floats(2 * ODD_POOLED);
-            must(clip_text_encode(g->clip[which], &g->x, ids.data, 2, 77, skip, hidden,
+            must(clip_text_encode(g->clip[which], &g->x, ids.data, 2, 77,
+                                  (struct clip_state){ skip, false }, hidden,
                                   skip == 2 ? pooled : NULL, &err),
                  &err);
             snprintf(name, sizeof name, "clip%d_hidden%d", which + 1, skip);
@@ -109,7 +110,9 @@ static void check_pooled(struct odd *g, int64_t eos, const char *name)
          &err);
     must(params_prepare(g->clip[1], clip_text_visit, g->be, NULL, &err), &err);
     must(params_acquire(g->clip[1], clip_text_visit, &err), &err);
-    must(clip_text_encode(g->clip[1], &g->x, ids.data, 2, 77, 4, hidden, pooled, &err), &err);
+    must(clip_text_encode(g->clip[1], &g->x, ids.data, 2, 77, (struct clip_state){ .skip = 4 },
+                          hidden, pooled, &err),
+         &err);
     close_to("scalar", name, pooled);
     dr_free(hidden);
     npy_free(&ids);
@@ -387,8 +390,10 @@ static int run_all(struct odd *g, float *out, struct dr_error *err)
         noise[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) / 8388608.0f - 1;
     for (int i = 0; i < 40; i++)
         ids[i] = i * 13 % 613;
-    if ((r = clip_text_encode(g->clip[1], &g->x, ids, 2, 20, 2, out, out + 1600, err)) ||
-        (r = clip_text_encode(g->clip[0], &g->x, ids, 1, 20, 1, out, NULL, err)) ||
+    if ((r = clip_text_encode(g->clip[1], &g->x, ids, 2, 20, (struct clip_state){ .skip = 2 }, out,
+                              out + 1600, err)) ||
+        (r = clip_text_encode(g->clip[0], &g->x, ids, 1, 20, (struct clip_state){ .skip = 1 }, out,
+                              NULL, err)) ||
         (r = run_unet(g, noise, out + 1600 + 2 * ODD_POOLED, err)) ||
         (r = vae_encode(g->vae, &g->x, noise, 1, 32, 40, out, err)))
         return r;
@@ -494,17 +499,22 @@ static void wrong_calls_are_errors(void **state)
     (void)state;
     struct odd g;
     struct dr_error err = { 0 };
+    const struct clip_state last = { 1, false }, first = { 3, false }, deep = { 4, false };
     int32_t ids[3] = { 0, 613, 5 };
     float out[8 * 40];
     odd_must(&g, ODD_CPU, "scalar", 1);
-    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 1, out, NULL, &err), DR_EINVAL);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, last, out, NULL, &err),
+                     DR_EINVAL);
     assert_non_null(strstr(err.text, "613"));
     ids[1] = -1;
-    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 1, out, NULL, &err), DR_EINVAL);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, last, out, NULL, &err),
+                     DR_EINVAL);
     ids[1] = 612;
-    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 4, out, NULL, &err), DR_EINVAL);
-    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 78, 1, out, NULL, &err), DR_EINVAL);
-    must(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 3, out, NULL, &err), &err);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, deep, out, NULL, &err),
+                     DR_EINVAL);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 78, last, out, NULL, &err),
+                     DR_EINVAL);
+    must(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, first, out, NULL, &err), &err);
     struct unet_row row = { out, 1, NULL, out };
     assert_int_equal(unet_forward(g.unet, &g.x, &row, 1, 2, 2, &err), DR_EINVAL);
     assert_int_equal(unet_forward(g.unet, &g.x, &row, 0, 2, 2, &err), DR_EINVAL);
