@@ -49,8 +49,11 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
         const struct clip_arch *arch = checkpoint_clip_arch(p->checkpoint, i);
         if (!arch)
             continue;
-        p->encoders.encoder[i].layer = 2;
-        p->encoders.encoder[i].pooled = i == 1;
+        const struct family_encoder *role = family_encoder(checkpoint_family(p->checkpoint),
+                                                           text[i]);
+        p->encoders.encoder[i].layer = role->layer;
+        p->encoders.encoder[i].final_norm = role->final_norm;
+        p->encoders.encoder[i].pooled = role->pooled;
         r = clip_text_new(arch, &p->encoders.encoder[i].text, err);
         if (!r)
             r = load(p, text[i], p->encoders.encoder[i].text, clip_text_visit, err);
@@ -66,15 +69,10 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
     return r;
 }
 
-/* What text to image needs of a model, beyond being sound. */
+/* What text to image needs of a model, beyond being a sound checkpoint of its family. */
 static int check_use(const struct pipeline *p, struct dr_error *err)
 {
     const char *path = checkpoint_path(p->checkpoint);
-    static const enum component needed[] = { COMPONENT_UNET, COMPONENT_TEXT_ENCODER_2,
-                                             COMPONENT_VAE };
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
-        if (!checkpoint_has(p->checkpoint, needed[i]))
-            return dr_fail(err, DR_EUNSUPPORTED, "%s: has no %s", path, component_name(needed[i]));
     const struct unet_arch *u = checkpoint_unet_arch(p->checkpoint);
     const struct vae_arch *v = checkpoint_vae_arch(p->checkpoint);
     if (u->in_channels != v->latent_channels)
@@ -91,16 +89,6 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
         return dr_fail(err, DR_EUNSUPPORTED,
                        "%s: the VAE gives %lld channels; expected 3, red, green and blue", path,
                        (long long)v->out_channels);
-    int64_t width = 0;
-    for (int i = 0; i < PROMPT_ENCODERS; i++)
-        if (checkpoint_clip_arch(p->checkpoint, i))
-            width += checkpoint_clip_arch(p->checkpoint, i)->width;
-    if (width != u->context || checkpoint_clip_arch(p->checkpoint, 1)->projection != u->pooled)
-        return dr_fail(err, DR_EFORMAT,
-                       "%s: the text encoders give %lld + %lld values, the UNet takes %lld + %lld",
-                       path, (long long)width,
-                       (long long)checkpoint_clip_arch(p->checkpoint, 1)->projection,
-                       (long long)u->context, (long long)u->pooled);
     return 0;
 }
 
