@@ -187,7 +187,7 @@ static int make(struct weight *w, struct pack *pack, const char *name, struct dr
     } else {
         void *memory = dr_malloc(DR_TAG_WEIGHTS, bytes);
         if (!memory)
-            return dr_fail(err, DR_ENOMEM, "no memory for a weight of %zu bytes", bytes);
+            return dr_fail(err, DR_ENOMEM, "out of memory for a weight of %zu bytes", bytes);
         w->be->v->weight_make(w->be, &w->cpu, memory);
         w->made = memory;
     }
@@ -214,7 +214,7 @@ int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
         return r;
     struct weight *w = dr_calloc(DR_TAG_MODEL, 1, sizeof *w);
     if (!w)
-        return dr_fail(err, DR_ENOMEM, "no memory for a weight");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a weight");
     d.int8 = weight_is_int8(&d, sources);
     w->be = be;
     w->cpu.desc = d;

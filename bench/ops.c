@@ -95,7 +95,7 @@ int bench_fill(void *dst, enum dtype dtype, int64_t n, double mean, double devia
     int64_t drawn = n < DRAWN ? n : DRAWN;
     float *values = dr_malloc(DR_TAG_TEST, (size_t)drawn * sizeof *values);
     if (!values)
-        return dr_fail(err, DR_ENOMEM, "no memory for random values");
+        return dr_fail(err, DR_ENOMEM, "out of memory for random values");
     for (int64_t i = 0; i < drawn; i++) { /* the sum of four has a deviation of 1 / sqrt(3) */
         uint64_t r = check_random(seed, (uint64_t)i);
         double sum = -2;
@@ -119,7 +119,7 @@ int bench_quantize(struct weight_source *s, const atomic_int *stop, struct dr_er
     char *data = dr_malloc(DR_TAG_WEIGHTS, (size_t)count + (size_t)rows * sizeof(float));
     float *scales = data ? dr_malloc(DR_TAG_WEIGHTS, (size_t)rows * sizeof *scales) : NULL;
     int r = scales ? int8_source(s, (int8_t *)data, scales, stop, err)
-                   : dr_fail(err, DR_ENOMEM, "no memory for random weights");
+                   : dr_fail(err, DR_ENOMEM, "out of memory for random weights");
     if (!r) {
         memcpy(data + count, scales, (size_t)rows * sizeof *scales);
         dr_free((void *)s->data);
@@ -168,7 +168,7 @@ static int make_source(struct weight_source *s, const struct bench_case *c, stru
     shape_count(&shape, &count);
     void *data = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * dtype_size(DTYPE_F16));
     if (!data)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     *s =
         (struct weight_source){ .name = c->name, .data = data, .dtype = DTYPE_F16, .shape = shape };
     return bench_fill(data, DTYPE_F16, count, mean, deviation, err);
@@ -290,7 +290,7 @@ int bench_op_new(struct backend *be, int i, struct bench_op **ret, struct dr_err
 {
     struct bench_op *b = dr_calloc(DR_TAG_TEST, 1, sizeof *b);
     if (!b)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     b->x.be = be;
     int r = make(b, &cases[i], err);
     if (r)

@@ -26,8 +26,10 @@ int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct a
     return act_new(x, DTYPE_F32, n, h, w, c, ret, err);
 }
 
-int blk_operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
-                struct act *ret, struct dr_error *err)
+/* The same, of the type that this product takes: for what a norm, an attention or a product gives
+ * to it. What is added to stays float32. */
+static int operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
+                   struct act *ret, struct dr_error *err)
 {
     return act_new(x, backend_operand(x->be, product), n, h, w, c, ret, err);
 }
@@ -40,7 +42,8 @@ static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_e
     return op_run(x, op, err);
 }
 
-/* run, and the moments of its result in new memory, if they are wanted and to be had. */
+/* run; if requested and supported by the kernel, also the statistics of its output, in new memory.
+ */
 static int run_giving(struct exec *x, const struct layer *l, struct op *op, struct act *moments,
                       struct dr_error *err)
 {
@@ -106,7 +109,7 @@ int blk_normed(struct exec *x, const struct layer *l, struct blk_norm how, struc
     struct act in = y->x, out = in;
     bool in_place = backend_operand(x->be, OP_CONV2D) == in.dtype;
     int e;
-    if (!in_place && (e = blk_operand(x, OP_CONV2D, in.n, in.h, in.w, in.c, &out, err)))
+    if (!in_place && (e = operand(x, OP_CONV2D, in.n, in.h, in.w, in.c, &out, err)))
         return e;
     if ((e = blk_group_norm(x, l, y, how, out, err)))
         return e;
@@ -131,7 +134,8 @@ int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct a
     return run_giving(x, l, &op, moments, err);
 }
 
-int blk_add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err)
+/* io += the layer's bias: what it gives for zeros. */
+static int add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err)
 {
     struct op op = { .kind = OP_KIND_add, .dst = io, .src = io };
     return run(x, l, &op, err);
@@ -243,7 +247,7 @@ static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, 
         in->x.buf = NULL;
     } else {
         struct act normed;
-        if ((e = blk_operand(x, OP_CONV2D, shape.n, shape.h, shape.w, shape.c, &normed, err)) ||
+        if ((e = operand(x, OP_CONV2D, shape.n, shape.h, shape.w, shape.c, &normed, err)) ||
             (e = blk_group_norm(x, &r->norm1, &h, norm, normed, err)))
             return e;
         act_free(x, &in->moments);
@@ -335,7 +339,7 @@ int spatial_init(struct spatial *s, int64_t channels, int64_t context, int64_t h
     s->proj_out = layer_linear(channels, channels, true);
     s->blocks = dr_calloc(DR_TAG_MODEL, (size_t)depth, sizeof *s->blocks);
     if (!s->blocks)
-        return dr_fail(err, DR_ENOMEM, "no memory for %d transformer blocks", depth);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %d transformer blocks", depth);
     s->depth = depth;
     for (int i = 0; i < depth; i++) {
         tblock_init(&s->blocks[i], channels, context);
@@ -405,7 +409,7 @@ static int self_attention(const struct spatial *s, const struct tblock *b, struc
     struct act qkv;
     int e;
     if ((e = blk_layer_norm(x, &b->norm1, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, 3 * c, &qkv, err)) ||
+        (e = operand(x, OP_LINEAR, t.n, 1, t.w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &b->qkv, a, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), s->heads, false, a, err)))
@@ -479,14 +483,14 @@ static int text_attention(const struct spatial *s, const struct tblock *b, struc
         none++;
     while (none + plain < t.n && kv_blocks_plain(&kv[none + plain]))
         plain++;
-    if (none && (e = blk_add_bias(x, &b->out2, act_samples(t, 0, none), err)))
+    if (none && (e = add_bias(x, &b->out2, act_samples(t, 0, none), err)))
         return e;
     if (none == t.n)
         return 0;
     t = act_samples(t, none, t.n - none);
     a = act_samples(a, none, a.n - none);
     if ((e = blk_layer_norm(x, &b->norm2, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, c, &q, err)) ||
+        (e = operand(x, OP_LINEAR, t.n, 1, t.w, c, &q, err)) ||
         (e = blk_linear(x, &b->q2, a, (struct blk_linear){ 0 }, q, err)) ||
         (plain < t.n && (e = blk_new(x, t.n - plain, 1, t.w, c, &sum, err))) ||
         (e = attend(s, b, x, kv + none, q, picture, a, sum, err)))
@@ -509,7 +513,7 @@ static int feed_forward(const struct tblock *b, struct exec *x, struct act t, st
     struct act f;
     int e;
     if ((e = blk_layer_norm(x, &b->norm3, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, 4 * t.c, &f, err)) ||
+        (e = operand(x, OP_LINEAR, t.n, 1, t.w, 4 * t.c, &f, err)) ||
         (e = blk_linear(x, &b->ff_in, a, (struct blk_linear){ .activation = ACT_GEGLU }, f, err)) ||
         (e = blk_linear(x, &b->ff_out, f, (struct blk_linear){ .residual = t }, t, err)))
         return e;
@@ -525,8 +529,7 @@ int spatial_run(const struct spatial *s, struct exec *x, const struct kv_blocks 
     int64_t n = tokens.x.n, w = tokens.x.w, c = s->channels;
     struct act t, a;
     int e;
-    if ((e = blk_new(x, n, 1, w, c, &t, err)) ||
-        (e = blk_operand(x, OP_LINEAR, n, 1, w, c, &a, err)) ||
+    if ((e = blk_new(x, n, 1, w, c, &t, err)) || (e = operand(x, OP_LINEAR, n, 1, w, c, &a, err)) ||
         (e = blk_group_norm(x, &s->norm, &tokens, norm, a, err)) ||
         (e = blk_linear(x, &s->proj_in, a, (struct blk_linear){ 0 }, t, err)))
         return e;
@@ -576,11 +579,11 @@ int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct 
     int64_t n = tokens.x.n, w = tokens.x.w, c = a->channels;
     struct act h, qkv;
     int e;
-    if ((e = blk_operand(x, OP_LINEAR, n, 1, w, c, &h, err)) ||
+    if ((e = operand(x, OP_LINEAR, n, 1, w, c, &h, err)) ||
         (e = blk_group_norm(x, &a->norm, &tokens, norm, h, err)))
         return e;
     act_free(x, &io->moments);
-    if ((e = blk_operand(x, OP_LINEAR, n, 1, w, 3 * c, &qkv, err)) ||
+    if ((e = operand(x, OP_LINEAR, n, 1, w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &a->qkv, h, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), 1, false, h, err)))

@@ -25,11 +25,6 @@ struct stream {
 int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
             struct dr_error *err);
 
-/* The same, of the type that this product takes: for what a norm, an attention or a product gives
- * to it. What is added to stays float32. */
-int blk_operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
-                struct act *ret, struct dr_error *err);
-
 /* `moments`, where it is not NULL, gets those of dst if the backend has them, else no buffer. */
 struct blk_linear {
     enum activation activation;
@@ -64,8 +59,6 @@ int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double
 /* Nearest neighbour to dst's size, then a 3x3 convolution. */
 int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
                  struct act *moments, struct dr_error *err);
-/* io += the layer's bias: what it gives for zeros. */
-int blk_add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err);
 /* dst = residual + scale * mask * src; mask.buf NULL: 1. */
 int blk_weigh(struct exec *x, struct act src, double scale, struct act mask, struct act residual,
               struct act dst, struct dr_error *err);

@@ -24,7 +24,7 @@ struct family_encoder {
 struct family {
     const char *text;     /* "an SDXL checkpoint" */
     const char *pipeline; /* how the class in model_index.json begins; NULL: of no folder */
-    bool opens;           /* its checkpoints are opened; else they are told by name and refused */
+    bool opens;           /* its checkpoints are opened; else they are recognised and refused */
     /* What a checkpoint is that lacks the first encoder; NULL: broken. */
     const struct family *without_first;
     struct family_encoder encoders[FAMILY_ENCODERS]; /* in the order of their columns */

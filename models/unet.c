@@ -46,7 +46,7 @@ int unet_new(const struct unet_arch *arch, struct unet **ret, struct dr_error *e
 {
     struct unet *u = dr_calloc(DR_TAG_MODEL, 1, sizeof *u);
     if (!u)
-        return dr_fail(err, DR_ENOMEM, "no memory for the UNet's structure");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the UNet's structure");
     int e = unet_trunk_init(&u->trunk, arch, err);
     if (!e)
         e = init_up(u, err);

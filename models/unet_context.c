@@ -5,7 +5,7 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "models/adapters/weight_variant.h"
-#include "models/embedding.h"
+#include "models/timestep_embedding.h"
 
 static int64_t context_floats(const struct unet_trunk *t, int64_t tokens)
 {
@@ -102,7 +102,7 @@ int unet_context_make(struct unet_trunk *t, const struct unet_level *up, int n_u
         return dr_fail(err, DR_EINVAL, "a context of %lld tokens", (long long)tokens);
     struct unet_context *c = dr_calloc(DR_TAG_JOB, 1, sizeof *c);
     if (!c)
-        return dr_fail(err, DR_ENOMEM, "no memory for a text context");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a text context");
     c->trunk = t;
     c->variant = x->variant;
     c->kv.tokens = tokens;

@@ -11,7 +11,7 @@
 
 #include "base/alloc.h"
 #include "models/adapters/weight_variant.h"
-#include "models/embedding.h"
+#include "models/timestep_embedding.h"
 
 /* ---- construction ---- */
 
@@ -19,7 +19,7 @@ int unet_level_init(struct unet_level *l, int n, struct dr_error *err)
 {
     l->units = dr_calloc(DR_TAG_MODEL, (size_t)n, sizeof *l->units);
     if (!l->units)
-        return dr_fail(err, DR_ENOMEM, "no memory for the UNet's structure");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the UNet's structure");
     l->n = n;
     return 0;
 }

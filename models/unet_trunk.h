@@ -2,8 +2,8 @@
  * convolution, time embedding, levels going down, middle.
  *
  * A trunk is a value with one visit function and one run, so it is loaded and packed alone or as
- * the first part of a UNet. It belongs here what both need of levels, rows and contexts; what goes
- * up again is in unet.c.
+ * the first part of a UNet. What UNet and ControlNet share belongs here: levels, rows, contexts;
+ * the way up is in unet.c.
  */
 #ifndef DR_MODELS_UNET_TRUNK_H
 #define DR_MODELS_UNET_TRUNK_H
@@ -35,13 +35,13 @@ struct unet_trunk {
     bool keeps_zero;    /* a text of zeros has keys and values of zeros */
 };
 
-/* DR_EINVAL for an architecture that is not possible, DR_ENOMEM. unet_trunk_release takes one that
- * is half made, or zeros. */
+/* DR_EINVAL for an architecture that is not possible, DR_ENOMEM. unet_trunk_release takes a
+ * partially initialised one, or zeros. */
 int unet_trunk_init(struct unet_trunk *t, const struct unet_arch *arch, struct dr_error *err);
 void unet_trunk_release(struct unet_trunk *t);
 int unet_trunk_visit(void *trunk, const struct visitor *v);
 
-/* What is computed once for a prompt. */
+/* Values that are computed once for a prompt. */
 struct unet_context {
     const struct unet_trunk *trunk;
     const struct weight_variant *variant; /* that it was computed with */
@@ -78,7 +78,7 @@ int unet_trunk_run(struct unet_pass *p, int64_t h, int64_t w, struct stream *ret
 /* Frees what the pass itself holds. */
 void unet_pass_end(struct unet_pass *p);
 
-/* ---- for what goes up ---- */
+/* ---- for the way up ---- */
 
 int unet_level_init(struct unet_level *l, int n, struct dr_error *err);
 void unet_level_release(struct unet_level *l);

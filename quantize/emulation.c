@@ -31,7 +31,7 @@ static int rounded_weight(struct exec *x, const struct weight *w, char **ret_mem
     char *memory = dr_malloc(DR_TAG_WEIGHTS, scales + (size_t)count);
     *ret_memory = memory;
     if (!memory)
-        return dr_fail(err, DR_ENOMEM, "no memory for a weight in 8 bits");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a weight in 8 bits");
     float *scale = (float *)(void *)memory;
     int8_t *numbers = (int8_t *)memory + scales;
     memcpy(sources, c->source, sizeof sources);
@@ -94,7 +94,7 @@ static int trial_init(struct trial *t, struct exec *x, const struct op *op, int 
         return dr_fail(err, DR_EINVAL, "a trial in 8 bits of %s", dtype_name(src.dtype));
     t->src = dr_malloc(DR_TAG_ACTIVATION, act_bytes(&src));
     if (!t->src)
-        return dr_fail(err, DR_ENOMEM, "no memory for a source in 8 bits");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a source in 8 bits");
     r = act_read(x, src, t->src, err);
     int8_round_source(&t->op, t->src);
     if (!r)
@@ -121,7 +121,7 @@ static int add_squares(struct exec *x, struct act plain, struct act rounded, dou
     int64_t n = plain.n * plain.h * plain.w * plain.c;
     float *a = dr_malloc(DR_TAG_ACTIVATION, 2 * (size_t)n * sizeof *a), *b = a ? a + n : NULL;
     if (!a)
-        return dr_fail(err, DR_ENOMEM, "no memory to compare a layer's results");
+        return dr_fail(err, DR_ENOMEM, "out of memory to compare a layer's results");
     int r = act_read(x, plain, a, err);
     if (!r)
         r = act_read(x, rounded, b, err);

@@ -83,7 +83,7 @@ static int pack_new(const char *path, struct pack **ret, struct dr_error *err)
 {
     struct pack *p = dr_calloc(DR_TAG_FILE, 1, sizeof *p);
     if (!p)
-        return dr_fail(err, DR_ENOMEM, "no memory for a file of packed weights");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a file of packed weights");
     p->fd = p->slot = -1;
     if (snprintf(p->path, sizeof p->path, "%s", path) >= (int)sizeof p->path) {
         dr_free(p);
@@ -140,15 +140,15 @@ static int read_header(struct pack *p, uint64_t size, struct dr_error *err)
     if (memcmp(h->magic, magic, sizeof magic))
         return damaged(p, "holds no packed weights", err);
     if (h->format != FORMAT || h->entry_bytes != sizeof(struct entry))
-        return dr_fail(err, DR_EUNSUPPORTED, "%s: is of another version", p->path);
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: written by another version", p->path);
     if (h->sum != XXH3_64bits(h, offsetof(struct header, sum)))
         return damaged(p, "the header is damaged", err);
     if (h->file_bytes != size)
-        return damaged(p, "has not its size", err);
+        return damaged(p, "its size does not match its header", err);
     if (h->blobs > BLOBS_MOST || h->index_at < PACK_HEADER || h->index_at > size ||
         size - h->index_at != h->blobs * sizeof(struct entry) ||
         !memchr(h->key, '\0', sizeof h->key))
-        return damaged(p, "the header makes no sense", err);
+        return damaged(p, "the header is invalid", err);
     return 0;
 }
 
@@ -160,7 +160,7 @@ static int read_index(struct pack *p, struct dr_error *err)
     uint64_t at = PACK_HEADER;
     p->index = dr_malloc(DR_TAG_FILE, bytes);
     if (!p->index)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory for its index", p->path);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory for its index", p->path);
     int r = read_at(p, p->index, bytes, h->index_at, err);
     if (r)
         return r;
@@ -170,10 +170,10 @@ static int read_index(struct pack *p, struct dr_error *err)
         const struct entry *e = &p->index[i];
         if (!memchr(e->name, '\0', sizeof e->name) || e->at != at || e->bytes > h->index_at ||
             pack_padded(e->bytes) > h->index_at - at)
-            return damaged(p, "the index makes no sense", err);
+            return damaged(p, "the index is invalid", err);
         at += pack_padded(e->bytes);
     }
-    return at == h->index_at ? 0 : damaged(p, "the index makes no sense", err);
+    return at == h->index_at ? 0 : damaged(p, "the index is invalid", err);
 }
 
 int pack_open_any(const char *path, struct pack **ret, struct dr_error *err)
@@ -187,7 +187,7 @@ int pack_open_any(const char *path, struct pack **ret, struct dr_error *err)
     if (p->fd < 0 || fstat(p->fd, &st))
         r = dr_fail_errno(err, path, "open");
     else if (!S_ISREG(st.st_mode))
-        r = damaged(p, "is no file", err);
+        r = damaged(p, "not a regular file", err);
     else
         r = read_header(p, (uint64_t)st.st_size, err);
     if (!r)
@@ -212,7 +212,7 @@ int pack_open(const char *path, const char *key, struct pack **ret, struct dr_er
     if (r)
         return r;
     if (strcmp(p->header.key, key)) {
-        r = damaged(p, "is of other weights", err);
+        r = damaged(p, "belongs to another model or kernel set", err);
         pack_close(p);
         return r;
     }
@@ -398,7 +398,7 @@ static int check_place(const char *path, struct dr_error *err)
     struct stat st;
     if (lstat(path, &st) || (S_ISREG(st.st_mode) && (!st.st_size || pack_at(path))))
         return 0;
-    return dr_fail(err, DR_EIO, "%s: is in the way and not a file of packed weights", path);
+    return dr_fail(err, DR_EIO, "%s: exists and is not a file of packed weights", path);
 }
 
 int pack_create(const char *path, const struct pack_spec *spec, struct pack **ret,
@@ -427,7 +427,7 @@ int pack_create(const char *path, const struct pack_spec *spec, struct pack **re
     p->stage = dr_malloc(DR_TAG_WEIGHTS, (size_t)spec->largest);
     p->piece = dr_malloc(DR_TAG_WEIGHTS, PIECE);
     if (!p->index || !p->stage || !p->piece)
-        r = dr_fail(err, DR_ENOMEM, "%s: no memory to make it", path);
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
     if (!r)
         r = open_temporary(p, err);
     if (!r)
@@ -459,7 +459,8 @@ static int read_back(const struct pack *p, uint64_t bytes, struct dr_error *err)
         if (r)
             return r;
         if (memcmp(p->piece, p->stage + done, n))
-            return dr_fail(err, DR_EIO, "%s: reads other bytes than were written", p->path);
+            return dr_fail(err, DR_EIO, "%s: reading it back gives other bytes than were written",
+                           p->path);
     }
     return 0;
 }

@@ -100,7 +100,7 @@ static int sample_reference(struct checker *k, struct dr_error *err)
     int random = all ? SAMPLES : 100, count = all ? SAMPLES + SEAMS : 150;
     k->samples = dr_malloc(DR_TAG_TEST, (size_t)count * sizeof *k->samples);
     if (!k->samples)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     for (int i = 0; i < count; i++) {
         struct sample *s = &k->samples[i];
         if (k->opt->stop && atomic_load(k->opt->stop))
@@ -406,7 +406,7 @@ static int make_references(struct checker *k, bool rounded, enum dtype t, struct
     float *plain = k->data.values[ROLE_SRC], *copy = rounded ? rounded_source(k, t) : NULL;
     int r = 0;
     if (rounded && !copy)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     if (rounded)
         k->data.values[ROLE_SRC] = copy;
     if (k->info->at)
@@ -513,7 +513,7 @@ int backend_check(const struct check_options *opt, check_report report, void *ct
 {
     struct checker *k = dr_calloc(DR_TAG_TEST, 1, sizeof *k);
     if (!k)
-        return dr_fail(err, DR_ENOMEM, "no memory for the checker");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the checker");
     k->opt = opt;
     k->report = report;
     k->ctx = ctx;

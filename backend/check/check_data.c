@@ -29,7 +29,7 @@ static float noise(uint64_t seed, uint64_t index)
     return (float)((sum - 2.0) * 1.7320508075688772);
 }
 
-struct act *check_act(struct op *op, enum check_role role)
+static struct act *check_act(struct op *op, enum check_role role)
 {
     struct act *acts[ROLE_COUNT] = { &op->src,      &op->k,           &op->v,
                                      &op->residual, &op->channel_add, &op->dst };
@@ -51,7 +51,7 @@ static int values_new(struct check_data *d, enum check_role role, uint64_t seed,
     float *v = dr_malloc(DR_TAG_TEST, (size_t)count * sizeof *v);
     d->values[role] = v;
     if (!v)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     bool src = role == ROLE_SRC;
     for (int64_t i = 0; i < count; i++) {
         v[i] = noise(seed + role, (uint64_t)i);
@@ -76,7 +76,7 @@ static int source_new(struct check_data *d, int slot, struct weight_source *s, s
     char *p = dr_malloc(DR_TAG_TEST, (size_t)count * size + 1);
     d->memory[slot] = p;
     if (!p)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     p++;
     for (int64_t i = 0; i < count; i += CHUNK) {
         float v[CHUNK];
@@ -102,7 +102,7 @@ static int int8_source_new(struct check_data *d, int slot, struct weight_source 
     d->memory[slot] = p;
     if (!p || !row) {
         dr_free(row);
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     }
     p++;
     *s = (struct weight_source){ .name = "case", .dtype = DTYPE_I8, .shape = shape };
@@ -248,7 +248,7 @@ static int place(struct exec *x, struct act *a, const float *values, int fill,
         return r;
     char *image = dr_malloc(DR_TAG_TEST, bytes);
     if (!image)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     memset(image, fill, bytes);
     for (int64_t i = 0; values && i < rows; i++) {
         char *row = image + (size_t)((CHECK_GUARD + i) * a->ld) * size;
@@ -324,7 +324,7 @@ static int place_moments(struct exec *x, const struct check_data *d, struct op *
         return place(x, m, NULL, CHECK_GUARD_BYTE, ret_whole, err);
     float *made = dr_malloc(DR_TAG_TEST, (size_t)(act_rows(m) * m->c) * sizeof *made);
     if (!made)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     const float *src = d->values[ROLE_SRC];
     check_moments_make(op, src + first * op->src.h * op->src.w * op->src.c, made);
     int r = place(x, m, made, 0xff, ret_whole, err);
@@ -342,7 +342,7 @@ static int take_moments(struct exec *x, const struct op *op, const struct act *w
     float *all = dr_malloc(DR_TAG_TEST, guarded_count(m) * sizeof *all);
     out->moments = all;
     if (!all)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     int r = act_read(x, *whole, all, err);
     size_t guard = (size_t)(CHECK_GUARD * m->ld) * sizeof *all;
     size_t bytes = (size_t)(act_rows(m) * m->c) * sizeof *all;
@@ -415,7 +415,7 @@ int check_data_run(struct backend *be, const struct check_data *d, const struct 
     capacity += backend_align(be->v->need(be, &op).scratch);
     out.dst = dr_malloc(DR_TAG_TEST, guarded_count(&op.dst) * sizeof *out.dst);
     if (!out.dst)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     int r = workspace_new(be, capacity, &x.ws, err);
     if (!r)
         r = run_placed(&x, d, &op, part.first, &out, err);

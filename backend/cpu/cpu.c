@@ -20,7 +20,7 @@ static int cpu_buffer_init(struct backend *be, struct buffer *b, struct dr_error
     (void)be;
     b->base = dr_malloc(DR_TAG_ACTIVATION, b->size);
     if (!b->base)
-        return dr_fail(err, DR_ENOMEM, "no memory for %zu bytes of activations", b->size);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %zu bytes of activations", b->size);
     return 0;
 }
 
@@ -216,7 +216,7 @@ int cpu_backend_open(const struct backend_options *opt, const struct backend_vta
         return r;
     struct cpu_backend *cpu = dr_calloc(DR_TAG_BASE, 1, sizeof *cpu);
     if (!cpu)
-        return dr_fail(err, DR_ENOMEM, "no memory for a backend");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a backend");
     cpu->set = set;
     cpu->exact = opt->precision == PRECISION_F32;
     cpu->base.v = v;

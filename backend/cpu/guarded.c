@@ -12,7 +12,7 @@ static int guarded_buffer_init(struct backend *be, struct buffer *b, struct dr_e
     (void)be;
     void *p = mmap(NULL, b->size ? b->size : 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
-        return dr_fail(err, DR_ENOMEM, "no memory for %zu bytes of activations", b->size);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %zu bytes of activations", b->size);
     b->base = p;
     return 0;
 }

@@ -233,7 +233,7 @@ int pool_new(int threads, struct pool **ret, struct dr_error *err)
     if (!p || !shares) {
         dr_free(p);
         dr_free(shares);
-        return dr_fail(err, DR_ENOMEM, "no memory for threads");
+        return dr_fail(err, DR_ENOMEM, "out of memory for threads");
     }
     p->shares = shares;
     p->threads = threads;

@@ -130,7 +130,7 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
     };
     struct plan_backend *plan = dr_calloc(DR_TAG_BASE, 1, sizeof *plan);
     if (!plan)
-        return dr_fail(err, DR_ENOMEM, "no memory for a backend");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a backend");
     plan->base = *inner;
     plan->base.v = &vtable;
     plan->base.inner = inner;

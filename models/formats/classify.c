@@ -148,7 +148,7 @@ static const struct file_kind *sdxl_kind(const struct st_header *h)
     static const struct file_kind edm = { .id = "sdxl-edm",
                                           .text =
                                               "an SDXL checkpoint of the EDM formulation, which "
-                                              "Darkroom does not draw" };
+                                              "Darkroom does not support" };
     static const struct file_kind quant = { .id = "sdxl-quantised",
                                             .text = "a quantised SDXL checkpoint",
                                             .quantised = true };

@@ -11,6 +11,7 @@
 #include "inference/pipeline.h"
 #include "inference/sdxl_worker.h"
 #include "schedulers/scheduler_factory.h"
+#include "testing/helpers/base_files.h"
 
 static struct backend *open_set(const char *kernels)
 {

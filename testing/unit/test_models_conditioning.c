@@ -558,7 +558,8 @@ static void check_trunk(struct odd *g, const char *kernels)
     predict(&f, &c, 0);
     unwatch(g, &s);
 
-    must(checkpoint_open(test_source("testing/golden/odd/model"), &file, &err), &err);
+    must(checkpoint_open_in(NULL, test_source("testing/golden/odd/model"), NULL, &file, &err),
+         &err);
     must(unet_trunk_init(&t, checkpoint_unet_arch(file), &err), &err);
     must(checkpoint_load(file, COMPONENT_UNET, &t, unet_trunk_visit, &err), &err);
     must(params_prepare(&t, unet_trunk_visit, g->be, NULL, &err), &err);

@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "models/vae_manager.h"
+#include "testing/helpers/base_files.h"
 
 #define TOLERANCE 1e-5
 #define TOLERANCE_16 2e-2
