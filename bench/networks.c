@@ -55,11 +55,15 @@ static int pass_unet(struct bench_network *b, struct exec *x, struct dr_error *e
 {
     const struct unet_arch *a = unet_arch(b->m->unet);
     int64_t out = a->out_channels * b->edge * b->edge;
+    struct unet_conditioning conditioning[ROWS];
     struct unet_row rows[ROWS];
-    for (int i = 0; i < b->c->rows; i++)
-        rows[i] = (struct unet_row){
-            .latent = b->in, .timestep = 500, .context = b->context[i], .pred = b->out + i * out
-        };
+    for (int i = 0; i < b->c->rows; i++) {
+        conditioning[i] = unet_prompt(b->context[i]);
+        rows[i] = (struct unet_row){ .latent = b->in,
+                                     .timestep = 500,
+                                     .conditioning = &conditioning[i],
+                                     .pred = b->out + i * out };
+    }
     return unet_forward(b->m->unet, x, rows, b->c->rows, b->edge, b->edge, err);
 }
 
@@ -68,8 +72,8 @@ static int pass_text(struct bench_network *b, struct exec *x, struct dr_error *e
     int r = 0;
     for (int i = 0; i < BENCH_ENCODERS && !r; i++)
         if (b->m->text[i])
-            r = clip_text_encode(b->m->text[i], x, b->words, 1, TOKENS, SKIP, b->out, b->pooled,
-                                 err);
+            r = clip_text_encode(b->m->text[i], x, b->words, 1, TOKENS,
+                                 (struct clip_state){ .skip = SKIP }, b->out, b->pooled, err);
     return r;
 }
 

@@ -11,7 +11,7 @@ static const int32_t *ids_of(const struct prompt_embeds *m, int row, int which)
 
 static bool is_text_of(const struct prompt_entry *e, const struct prompt_embeds *m, int row)
 {
-    bool same = e->skip == m->skip[row];
+    bool same = e->skip == m->skip[row] && e->length == m->length;
     for (int i = 0; i < PROMPT_ENCODERS && same; i++) {
         const int32_t *ids = ids_of(m, row, i);
         same = !ids || !memcmp(e->ids + i * m->length, ids, (size_t)m->length * sizeof *ids);
@@ -31,13 +31,6 @@ static size_t entry_bytes(const struct prompt_embeds *m)
 {
     return (size_t)(m->pooled_width + m->length * m->width) * sizeof(float) +
            (size_t)(PROMPT_ENCODERS * m->length) * sizeof(int32_t);
-}
-
-/* How many entries fit; all of a cache are of one size. */
-static int capacity(const struct prompt_embeds *m)
-{
-    size_t n = PROMPT_CACHE_BYTES / entry_bytes(m);
-    return n < PROMPT_CACHE_ENTRIES ? (int)n : PROMPT_CACHE_ENTRIES;
 }
 
 void prompt_cache_release(struct prompt_cache *c)
@@ -63,30 +56,44 @@ void prompt_cache_find(struct prompt_cache *c, struct prompt_embeds *m)
     }
 }
 
-/* A new one, or the one that was not asked for longest; NULL when there is no memory. */
-static struct prompt_entry *take_entry(struct prompt_cache *c, const struct prompt_embeds *m)
+/* Makes room for one more of `bytes` bytes; what goes is freed, unless this is only counted. */
+static void make_room(struct prompt_cache *c, size_t bytes, bool count_only)
 {
-    struct prompt_entry *e = c->entry;
-    if (c->n < capacity(m)) {
-        e += c->n;
-        e->pooled = dr_malloc(DR_TAG_PROMPT, entry_bytes(m));
-        if (!e->pooled)
-            return NULL;
-        c->n++;
-        e->text = e->pooled + m->pooled_width;
-        e->ids = (int32_t *)(e->text + m->length * m->width);
-        return e;
+    while (c->n && (c->n == PROMPT_CACHE_ENTRIES || c->bytes + bytes > PROMPT_CACHE_BYTES)) {
+        struct prompt_entry *oldest = c->entry;
+        for (int i = 1; i < c->n; i++)
+            if (c->entry[i].used < oldest->used)
+                oldest = &c->entry[i];
+        c->bytes -= oldest->bytes;
+        if (!count_only)
+            dr_free(oldest->pooled);
+        *oldest = c->entry[--c->n];
     }
-    for (int i = 1; i < c->n; i++)
-        if (c->entry[i].used < e->used)
-            e = &c->entry[i];
-    return c->n ? e : NULL;
+}
+
+/* A new one; NULL where it does not fit or there is no memory. */
+static struct prompt_entry *new_entry(struct prompt_cache *c, const struct prompt_embeds *m)
+{
+    size_t bytes = entry_bytes(m);
+    if (bytes > PROMPT_CACHE_BYTES)
+        return NULL;
+    make_room(c, bytes, false);
+    struct prompt_entry *e = &c->entry[c->n];
+    *e = (struct prompt_entry){ .bytes = bytes, .length = m->length };
+    e->pooled = dr_malloc(DR_TAG_PROMPT, bytes);
+    if (!e->pooled)
+        return NULL;
+    e->text = e->pooled + m->pooled_width;
+    e->ids = (int32_t *)(e->text + m->length * m->width);
+    c->bytes += bytes;
+    c->n++;
+    return e;
 }
 
 void prompt_cache_keep(struct prompt_cache *c, const struct prompt_embeds *m)
 {
     for (int row = 0; row < m->rows; row++) {
-        struct prompt_entry *e = m->known[row] || entry_of(c, m, row) ? NULL : take_entry(c, m);
+        struct prompt_entry *e = m->known[row] || entry_of(c, m, row) ? NULL : new_entry(c, m);
         if (!e)
             continue;
         e->used = c->calls;
@@ -105,8 +112,15 @@ void prompt_cache_keep(struct prompt_cache *c, const struct prompt_embeds *m)
 
 size_t prompt_cache_growth(const struct prompt_cache *c, const struct prompt_embeds *m)
 {
-    int fresh = 0, room = capacity(m) - c->n;
-    for (int row = 0; row < m->rows; row++)
-        fresh += !m->known[row];
-    return (size_t)(fresh < room ? fresh : room) * entry_bytes(m);
+    struct prompt_cache after = *c;
+    size_t bytes = entry_bytes(m), most = c->bytes;
+    for (int row = 0; row < m->rows && bytes <= PROMPT_CACHE_BYTES; row++) {
+        if (m->known[row])
+            continue;
+        make_room(&after, bytes, true);
+        after.entry[after.n++] = (struct prompt_entry){ .used = c->calls, .bytes = bytes };
+        after.bytes += bytes;
+        most = after.bytes > most ? after.bytes : most;
+    }
+    return most - c->bytes;
 }

@@ -10,7 +10,7 @@
 #include "models/clip_text.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
-enum { PENULTIMATE = 2 };
+enum { OWN_LAYER = 2 /* the clip_skip that means an encoder's own layer */ };
 
 static bool given(const char *s)
 {
@@ -46,7 +46,7 @@ static int tokenize_row(const struct prompt_encoders *e, const struct prompt_req
     const char *text = text_of(q, m->rows, row, which);
     bool cut;
     int64_t n;
-    int r = tok_encode_padded(e->tokens[which], text, strlen(text), m->length,
+    int r = tok_encode_padded(e->encoder[which].tokens, text, strlen(text), m->length,
                               m->ids[which] + row * m->length, &cut, &n, err);
     bool positive = row == m->rows - 1;
     if (r < 0)
@@ -80,18 +80,21 @@ static void fill_time_ids(const struct prompt_request *q, struct prompt_embeds *
 int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request *q,
                     struct prompt_embeds *ret, struct dr_error *err)
 {
-    struct prompt_embeds m = { .rows = q->guidance ? 2 : 1,
-                               .length = e->length,
-                               .n_time_ids = PROMPT_TIME_IDS };
+    struct prompt_embeds m = {
+        .rows = q->guidance ? 2 : 1, .chunks = 1, .length = e->chunk, .n_time_ids = PROMPT_TIME_IDS
+    };
     int r = 0;
-    for (int i = 0; i < PROMPT_ENCODERS; i++)
-        if (e->text[i])
-            m.width += clip_text_arch(e->text[i])->width;
-    m.pooled_width = clip_text_arch(e->text[1])->projection;
+    for (int i = 0; i < PROMPT_ENCODERS; i++) {
+        const struct prompt_encoder *one = &e->encoder[i];
+        if (one->text)
+            m.width += clip_text_arch(one->text)->width;
+        if (one->text && one->pooled)
+            m.pooled_width = clip_text_arch(one->text)->projection;
+    }
     m.zero_negative = q->guidance && !q->negative && q->zero_negative;
     m.known[0] = m.zero_negative;
     for (int row = 0; row < m.rows; row++)
-        m.skip[row] = row == m.rows - 1 ? q->clip_skip : PENULTIMATE;
+        m.skip[row] = row == m.rows - 1 ? q->clip_skip : OWN_LAYER;
     warn_syntax(q, &m);
     if (m.zero_negative && given(q->negative_2))
         warn(&m, "negative_prompt_2 is ignored: without a negative_prompt this model takes zeros");
@@ -102,7 +105,7 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
     if (!m.text || !m.pooled || !m.time_ids)
         r = dr_fail(err, DR_ENOMEM, "out of memory for prompt embeddings");
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
-        if (!e->text[i])
+        if (!e->encoder[i].text)
             continue;
         m.ids[i] = dr_calloc(DR_TAG_JOB, rows * (size_t)m.length, sizeof *m.ids[i]);
         if (!m.ids[i])
@@ -120,16 +123,19 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
 }
 
 /* One encoder on one row: its hidden states go to columns [column, column + its width) of the row's
- * text. */
-static int encode_row(struct clip_text *t, struct exec *x, struct prompt_embeds *m, int row,
-                      int which, int64_t column, float *hidden, struct dr_error *err)
+ * text. Of the pooled embeddings, one for each chunk, the first counts. */
+static int encode_row(const struct prompt_encoder *e, struct exec *x, struct prompt_embeds *m,
+                      int row, int which, int64_t column, float *hidden, float *pooled,
+                      struct dr_error *err)
 {
-    int64_t width = clip_text_arch(t)->width;
-    float *pooled = which == 1 ? m->pooled + row * m->pooled_width : NULL;
-    int r = clip_text_encode(t, x, m->ids[which] + row * m->length, 1, m->length, m->skip[row],
-                             hidden, pooled, err);
+    int64_t width = clip_text_arch(e->text)->width;
+    const struct clip_state wanted = { e->layer + m->skip[row] - OWN_LAYER, e->final_norm };
+    int r = clip_text_encode(e->text, x, m->ids[which] + row * m->length, m->chunks,
+                             m->length / m->chunks, wanted, hidden, e->pooled ? pooled : NULL, err);
     if (r < 0)
         return r;
+    if (e->pooled)
+        memcpy(m->pooled + row * m->pooled_width, pooled, (size_t)m->pooled_width * sizeof *pooled);
     for (int64_t i = 0; i < m->length; i++)
         memcpy(m->text + (row * m->length + i) * m->width + column, hidden + i * width,
                (size_t)width * sizeof *hidden);
@@ -139,18 +145,20 @@ static int encode_row(struct clip_text *t, struct exec *x, struct prompt_embeds 
 int prompt_encode(const struct prompt_encoders *e, struct exec *x, struct prompt_embeds *m,
                   struct dr_error *err)
 {
-    int64_t column = 0;
+    int64_t column = 0, states = m->length * m->width;
     int r = 0;
-    float *hidden = dr_malloc(DR_TAG_JOB, (size_t)(m->length * m->width) * sizeof *hidden);
+    float *hidden = dr_malloc(DR_TAG_JOB,
+                              (size_t)(states + m->chunks * m->pooled_width) * sizeof *hidden);
     if (!hidden)
         return dr_fail(err, DR_ENOMEM, "out of memory for hidden states");
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
-        if (!e->text[i])
+        const struct prompt_encoder *one = &e->encoder[i];
+        if (!one->text)
             continue;
         for (int row = 0; !r && row < m->rows; row++)
             if (!m->known[row])
-                r = encode_row(e->text[i], x, m, row, i, column, hidden, err);
-        column += clip_text_arch(e->text[i])->width;
+                r = encode_row(one, x, m, row, i, column, hidden, hidden + states, err);
+        column += clip_text_arch(one->text)->width;
     }
     dr_free(hidden);
     return r;

@@ -1,9 +1,9 @@
 /* prompt_processor.h - from the words of a request to what the UNet is conditioned on.
  *
- * Two CLIP encoders read the prompt (the second one its own, if there is one); their hidden states
- * side by side are the text context, the second one's projection is the pooled embedding. Row 0 is
- * the negative prompt when there is guidance, the last row the positive one. Reference: diffusers
- * StableDiffusionXLPipeline.encode_prompt and _get_add_time_ids.
+ * A model's CLIP encoders read the prompt (the second one its own, if there is one); their hidden
+ * states side by side are the text context, the projection of one of them is the pooled embedding.
+ * Row 0 is the negative prompt when there is guidance, the last row the positive one. Reference:
+ * diffusers StableDiffusionXLPipeline.encode_prompt and _get_add_time_ids.
  */
 #ifndef DR_CONDITIONING_PROMPT_PROCESSOR_H
 #define DR_CONDITIONING_PROMPT_PROCESSOR_H
@@ -18,12 +18,19 @@ struct tok;
 enum { PROMPT_ENCODERS = 2, PROMPT_ROWS = 2, PROMPT_TIME_IDS = 6 };
 enum { PROMPT_WARNINGS = 6, PROMPT_WARNING = 700 };
 
-/* What the encoders and tokenizers are; text[0] and tokens[0] are NULL where a model has the second
- * only. */
+/* One of a model's text encoders. Its hidden states are columns of the text context. */
+struct prompt_encoder {
+    struct clip_text *text; /* NULL: the model has none in this place */
+    const struct tok *tokens;
+    bool pooled;     /* its projection is the pooled embedding */
+    int layer;       /* hidden_states[-layer] are wanted, */
+    bool final_norm; /* through the final norm */
+};
+
+/* In the order of their columns; the second one reads prompt_2. */
 struct prompt_encoders {
-    struct clip_text *text[PROMPT_ENCODERS];
-    const struct tok *tokens[PROMPT_ENCODERS];
-    int64_t length; /* tokens of a row, 77 */
+    struct prompt_encoder encoder[PROMPT_ENCODERS];
+    int64_t chunk; /* tokens that an encoder reads at a time, begin and end included: 77 */
 };
 
 struct prompt_request {
@@ -32,18 +39,20 @@ struct prompt_request {
         *negative_2;    /* negative NULL: none given; negative_2 NULL or "": the negative */
     bool guidance;      /* there is a negative row */
     bool zero_negative; /* no negative given means zero embeddings (force_zeros_for_empty_prompt) */
-    int clip_skip;      /* of the positive row: hidden_states[-clip_skip] */
+    int clip_skip;      /* of the positive row; 2: the encoders' own layer, 3: the one before it */
     int64_t original_height, original_width, crop_top, crop_left, target_height, target_width;
 };
 
 /* All arrays are rows x something, owned. ids of an absent encoder are NULL. */
 struct prompt_embeds {
     int rows;
-    int64_t length, width, pooled_width;
+    int chunks;     /* of a row: encoded one by one, their hidden states follow each other */
+    int64_t length; /* tokens of a row, chunks * chunk */
+    int64_t width, pooled_width;
     int n_time_ids;
     bool zero_negative;            /* row 0 is zeros */
     bool known[PROMPT_ROWS];       /* text and pooled need no encoder: zeros, or found */
-    int skip[PROMPT_ROWS];         /* the row's text is hidden_states[-skip] */
+    int skip[PROMPT_ROWS];         /* the row's clip_skip */
     int32_t *ids[PROMPT_ENCODERS]; /* [rows, length] */
     float *text;                   /* [rows, length, width] */
     float *pooled;                 /* [rows, pooled_width] */
@@ -58,7 +67,8 @@ struct prompt_embeds {
 int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request *request,
                     struct prompt_embeds *ret, struct dr_error *err);
 
-/* Computes text and pooled of the rows that are not known, from ids. */
+/* Computes text and pooled of the rows that are not known, from ids. The pooled embedding is that
+ * of the first chunk. */
 int prompt_encode(const struct prompt_encoders *e, struct exec *x, struct prompt_embeds *embeds,
                   struct dr_error *err);
 

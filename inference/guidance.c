@@ -23,7 +23,7 @@ void guidance_expand(const struct guidance *g, const struct sched_ask *ask, floa
     for (int i = 0; i < count; i++) {
         rows[i] = (struct unet_row){ .latent = ask->x,
                                      .timestep = ask->timestep,
-                                     .context = i == count - 1 ? g->positive : g->negative };
+                                     .conditioning = i == count - 1 ? g->positive : g->negative };
         rows[i].pred = predictions + (size_t)i * n;
     }
 }

@@ -8,7 +8,7 @@
 
 #include "schedulers/base_scheduler.h"
 
-struct unet_context;
+struct unet_conditioning;
 struct unet_row;
 
 struct guidance {
@@ -16,7 +16,7 @@ struct guidance {
     bool uncond;    /* the sampler needs the unconditional prediction: both rows, at any scale */
     double rescale; /* share of the prediction whose deviation is drawn back (Lin et al. 2023,
                        section 3.4) */
-    const struct unet_context *negative, *positive;
+    const struct unet_conditioning *negative, *positive;
 };
 
 int guidance_rows(const struct guidance *g); /* rows of one picture: 2 or 1 */

@@ -23,7 +23,7 @@ static int exchange_ids(struct job_walk *k, int encoder, const char *name, int64
     struct prompt_embeds *m = &k->job->prompts;
     int32_t *ids = m->ids[encoder];
     int64_t shape[2] = { m->rows, m->length }, count = m->rows * m->length;
-    int64_t vocab = clip_text_arch(k->p->encoders.text[encoder])->vocab;
+    int64_t vocab = clip_text_arch(k->p->encoders.encoder[encoder].text)->vocab;
     bool loaded;
     for (int64_t i = 0; i < count; i++)
         room[i] = ids[i];
@@ -68,8 +68,8 @@ static int run_encoders(void *ctx, struct exec *x, struct dr_error *err)
         return 0;
     k->p->text_read |= !k->planning;
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++)
-        if (e->text[i])
-            r = params_acquire(e->text[i], clip_text_visit, err);
+        if (e->encoder[i].text)
+            r = params_acquire(e->encoder[i].text, clip_text_visit, err);
     return r ? r : prompt_encode(e, x, &k->job->prompts, err);
 }
 
@@ -89,8 +89,8 @@ static int encode_prompts(struct job_walk *k, struct dr_error *err)
     if (!r && !known && !k->planning)
         keep_prompts(k);
     for (int i = 0; i < PROMPT_ENCODERS; i++)
-        if (e->text[i] && (!known || drop))
-            params_release(e->text[i], clip_text_visit, drop);
+        if (e->encoder[i].text && (!known || drop))
+            params_release(e->encoder[i].text, clip_text_visit, drop);
     k->p->text_read = k->p->text_read && !drop;
     return r;
 }

@@ -120,6 +120,7 @@ static int make_contexts(void *ctx, struct exec *x, struct dr_error *err)
         r = unet_context_new(k->p->unet, x, k->planning && !zeros ? NULL : text, m->length,
                              m->pooled + i * m->pooled_width, m->time_ids + i * m->n_time_ids,
                              &k->context[i], err);
+        k->conditioning[i] = unet_prompt(k->context[i]);
     }
     return r;
 }
@@ -133,8 +134,8 @@ static int denoise(void *ctx, struct exec *x, struct dr_error *err)
                              .guidance = { .scale = job->guidance_scale,
                                            .rescale = job->guidance_rescale,
                                            .uncond = sched_wants_uncond(&job->sched),
-                                           .negative = k->context[0],
-                                           .positive = k->context[job->prompts.rows - 1] },
+                                           .negative = &k->conditioning[0],
+                                           .positive = &k->conditioning[job->prompts.rows - 1] },
                              .rows = k->plan->rows,
                              .channels = k->channels,
                              .h = k->h,

@@ -9,8 +9,7 @@
 
 #include "backend/measure.h"
 #include "inference/job_run.h"
-
-struct unet_context;
+#include "models/unet.h"
 
 struct job_walk {
     struct pipeline *p;
@@ -21,6 +20,7 @@ struct job_walk {
     const struct job_events *events;
     struct job_timing timing;
     struct unet_context *context[PROMPT_ROWS];
+    struct unet_conditioning conditioning[PROMPT_ROWS];
     int64_t h, w, channels; /* of the latents */
     float *latents;         /* [batch, channels, h, w] */
     float *pixels;          /* [shown, 3, height, width], 0..1 after decoding; NULL when planning */

@@ -18,7 +18,7 @@ static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr
         int r = checkpoint_tokenizer(p->checkpoint, i, stop, &p->tokenizers[i], err);
         if (r < 0)
             return r;
-        p->encoders.tokens[i] = p->tokenizers[i];
+        p->encoders.encoder[i].tokens = p->tokenizers[i];
         int64_t vocab = checkpoint_clip_arch(p->checkpoint, i)->vocab;
         if (tok_info(p->tokenizers[i]).id_limit > vocab)
             return dr_fail(err, DR_EFORMAT,
@@ -27,7 +27,7 @@ static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr
                            tok_info(p->tokenizers[i]).id_limit - 1, (long long)vocab);
     }
     checkpoint_forget_texts(p->checkpoint);
-    p->encoders.length = PIPELINE_TOKENS;
+    p->encoders.chunk = PIPELINE_TOKENS;
     return 0;
 }
 
@@ -47,9 +47,15 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
         const struct clip_arch *arch = checkpoint_clip_arch(p->checkpoint, i);
         if (!arch)
             continue;
-        r = clip_text_new(arch, &p->encoders.text[i], err);
+        const struct family_encoder *role = family_encoder(checkpoint_family(p->checkpoint),
+                                                           text[i]);
+        struct prompt_encoder *e = &p->encoders.encoder[i];
+        e->layer = role->layer;
+        e->final_norm = role->final_norm;
+        e->pooled = role->pooled;
+        r = clip_text_new(arch, &e->text, err);
         if (!r)
-            r = load(p, text[i], p->encoders.text[i], clip_text_visit, err);
+            r = load(p, text[i], e->text, clip_text_visit, err);
     }
     if (!r)
         r = unet_new(checkpoint_unet_arch(p->checkpoint), &p->unet, err);
@@ -62,15 +68,10 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
     return r;
 }
 
-/* What text to image needs of a model, beyond being sound. */
+/* What text to image needs of a model, beyond being a sound checkpoint of its family. */
 static int check_use(const struct pipeline *p, struct dr_error *err)
 {
     const char *path = checkpoint_path(p->checkpoint);
-    static const enum component needed[] = { COMPONENT_UNET, COMPONENT_TEXT_ENCODER_2,
-                                             COMPONENT_VAE };
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
-        if (!checkpoint_has(p->checkpoint, needed[i]))
-            return dr_fail(err, DR_EUNSUPPORTED, "%s: has no %s", path, component_name(needed[i]));
     const struct unet_arch *u = checkpoint_unet_arch(p->checkpoint);
     const struct vae_arch *v = checkpoint_vae_arch(p->checkpoint);
     if (u->in_channels != v->latent_channels)
@@ -87,16 +88,6 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
         return dr_fail(err, DR_EUNSUPPORTED,
                        "%s: the VAE gives %lld channels; expected 3, red, green and blue", path,
                        (long long)v->out_channels);
-    int64_t width = 0;
-    for (int i = 0; i < PROMPT_ENCODERS; i++)
-        if (checkpoint_clip_arch(p->checkpoint, i))
-            width += checkpoint_clip_arch(p->checkpoint, i)->width;
-    if (width != u->context || checkpoint_clip_arch(p->checkpoint, 1)->projection != u->pooled)
-        return dr_fail(err, DR_EFORMAT,
-                       "%s: the text encoders give %lld + %lld values, the UNet takes %lld + %lld",
-                       path, (long long)width,
-                       (long long)checkpoint_clip_arch(p->checkpoint, 1)->projection,
-                       (long long)u->context, (long long)u->pooled);
     return 0;
 }
 
@@ -150,7 +141,7 @@ void pipeline_unref(struct pipeline *p)
     if (!p || --p->refs)
         return;
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
-        clip_text_free(p->encoders.text[i]);
+        clip_text_free(p->encoders.encoder[i].text);
         tok_free(p->tokenizers[i]);
     }
     prompt_cache_release(&p->prompts);

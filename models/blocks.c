@@ -141,6 +141,18 @@ static int add_bias(struct exec *x, const struct layer *l, struct act io, struct
     return run(x, l, &op, err);
 }
 
+int blk_weigh(struct exec *x, struct act src, double scale, struct act mask, struct act residual,
+              struct act dst, struct dr_error *err)
+{
+    struct op op = { .kind = OP_KIND_weigh,
+                     .dst = dst,
+                     .src = src,
+                     .k = mask,
+                     .residual = residual,
+                     .scale = scale };
+    return op_run(x, &op, err);
+}
+
 int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
                   bool causal, struct act dst, struct dr_error *err)
 {
@@ -359,7 +371,7 @@ int spatial_visit(struct spatial *s, const struct visitor *v, const char *prefix
 }
 
 /* [1, 1, tokens, 2 * channels]: keys, then values, of block b. */
-static struct act kv_view(const struct text_kv *kv, const struct tblock *b, int64_t channels)
+static struct act kv_view(const struct kv_set *kv, const struct tblock *b, int64_t channels)
 {
     struct act a = kv->all;
     a.offset += (size_t)(b->kv_at * kv->tokens) * dtype_size(a.dtype);
@@ -369,7 +381,7 @@ static struct act kv_view(const struct text_kv *kv, const struct tblock *b, int6
     return a;
 }
 
-int spatial_text(const struct spatial *s, struct exec *x, struct act text, const struct text_kv *kv,
+int spatial_text(const struct spatial *s, struct exec *x, struct act text, const struct kv_set *kv,
                  struct dr_error *err)
 {
     int e = 0;
@@ -406,37 +418,93 @@ static int self_attention(const struct spatial *s, const struct tblock *b, struc
     return blk_linear(x, &b->out1, a, (struct blk_linear){ .residual = t }, t, err);
 }
 
-/* t += out2(attention(q2(norm2(t)), the row's own keys and values)). Where those are zero, so is
- * the attention, and out2 of it is its bias. */
-static int text_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
-                          const struct text_kv *const *kv, struct act t, struct act a,
-                          struct dr_error *err)
+/* dst = the sum over the sample's sets of weight * mask * attention, float32; q's tokens are the
+ * pixels of a picture of `picture`'s size. */
+static int attention_sum(const struct spatial *s, const struct tblock *b, struct exec *x,
+                         const struct kv_blocks *kv, struct act q, const struct act *picture,
+                         struct act dst, struct dr_error *err)
 {
-    int64_t c = s->channels, zeros = 0;
-    struct act q;
+    int64_t c = s->channels;
+    struct act one, mask = { 0 };
+    int e = blk_new(x, 1, 1, q.w, c, &one, err);
+    for (int i = 0; i < kv->n && !e; i++) {
+        const struct kv_block *k = &kv->block[i];
+        struct act both = kv_view(k->kv, b, c);
+        if ((e = blk_attention(x, q, act_channels(both, 0, c), act_channels(both, c, c), s->heads,
+                               false, one, err)))
+            break;
+        if (k->mask.buf) {
+            struct op fit = { .kind = OP_KIND_resize, .src = k->mask };
+            if ((e = blk_new(x, 1, picture->h, picture->w, 1, &mask, err)))
+                break;
+            fit.dst = mask;
+            if ((e = op_run(x, &fit, err)))
+                break;
+        }
+        e = blk_weigh(x, one, k->weight, mask, i ? dst : (struct act){ 0 }, dst, err);
+        act_free(x, &mask);
+    }
+    if (!e)
+        act_free(x, &one);
+    return e;
+}
+
+/* Attention to the text of samples that have any: of the plain ones to a, of the others to sum. */
+static int attend(const struct spatial *s, const struct tblock *b, struct exec *x,
+                  const struct kv_blocks *kv, struct act q, const struct act *picture, struct act a,
+                  struct act sum, struct dr_error *err)
+{
+    int64_t c = s->channels, plain = 0;
+    int e = 0;
+    for (int64_t i = 0; i < q.n && !e; i++) {
+        struct act sample = act_samples(q, i, 1);
+        if (kv_blocks_plain(&kv[i])) {
+            struct act both = kv_view(kv[i].block[0].kv, b, c);
+            e = blk_attention(x, sample, act_channels(both, 0, c), act_channels(both, c, c),
+                              s->heads, false, act_samples(a, plain++, 1), err);
+        } else {
+            e = attention_sum(s, b, x, &kv[i], sample, picture, act_samples(sum, i - plain, 1),
+                              err);
+        }
+    }
+    return e;
+}
+
+/* t += out2(attention(q2(norm2(t)), the sample's own keys and values)). Where a sample has none the
+ * attention is zero, and out2 of it is its bias. */
+static int text_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
+                          const struct kv_blocks *kv, const struct act *picture, struct act t,
+                          struct act a, struct dr_error *err)
+{
+    int64_t c = s->channels, none = 0, plain = 0;
+    struct act q, sum = { 0 };
     int e;
-    while (zeros < t.n && kv[zeros]->zero)
-        zeros++;
-    if (zeros && (e = add_bias(x, &b->out2, act_samples(t, 0, zeros), err)))
+    while (none < t.n && !kv[none].n)
+        none++;
+    while (none + plain < t.n && kv_blocks_plain(&kv[none + plain]))
+        plain++;
+    if (none && (e = add_bias(x, &b->out2, act_samples(t, 0, none), err)))
         return e;
-    if (zeros == t.n)
+    if (none == t.n)
         return 0;
-    kv += zeros;
-    t = act_samples(t, zeros, t.n - zeros);
-    a = act_samples(a, zeros, a.n - zeros);
+    t = act_samples(t, none, t.n - none);
+    a = act_samples(a, none, a.n - none);
     if ((e = blk_layer_norm(x, &b->norm2, t, TBLOCK_NORM_EPS, a, err)) ||
         (e = operand(x, OP_LINEAR, t.n, 1, t.w, c, &q, err)) ||
-        (e = blk_linear(x, &b->q2, a, (struct blk_linear){ 0 }, q, err)))
+        (e = blk_linear(x, &b->q2, a, (struct blk_linear){ 0 }, q, err)) ||
+        (plain < t.n && (e = blk_new(x, t.n - plain, 1, t.w, c, &sum, err))) ||
+        (e = attend(s, b, x, kv + none, q, picture, a, sum, err)))
         return e;
-    for (int64_t i = 0; i < t.n; i++) {
-        struct act both = kv_view(kv[i], b, c);
-        e = blk_attention(x, act_samples(q, i, 1), act_channels(both, 0, c),
-                          act_channels(both, c, c), s->heads, false, act_samples(a, i, 1), err);
-        if (e)
-            return e;
-    }
     act_free(x, &q);
-    return blk_linear(x, &b->out2, a, (struct blk_linear){ .residual = t }, t, err);
+    struct act of_plain = act_samples(t, 0, plain), rest = act_samples(t, plain, t.n - plain);
+    if (plain && (e = blk_linear(x, &b->out2, act_samples(a, 0, plain),
+                                 (struct blk_linear){ .residual = of_plain }, of_plain, err)))
+        return e;
+    if (plain < t.n &&
+        (e = blk_linear(x, &b->out2, sum, (struct blk_linear){ .residual = rest }, rest, err)))
+        return e;
+    act_free(x, &sum);
+    return 0;
 }
 
 static int feed_forward(const struct tblock *b, struct exec *x, struct act t, struct act a,
@@ -453,7 +521,7 @@ static int feed_forward(const struct tblock *b, struct exec *x, struct act t, st
     return 0;
 }
 
-int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *const *kv,
+int spatial_run(const struct spatial *s, struct exec *x, const struct kv_blocks *kv,
                 struct stream *io, bool moments, struct dr_error *err)
 {
     const struct blk_norm norm = { .groups = s->groups, .eps = SPATIAL_NORM_EPS };
@@ -469,7 +537,8 @@ int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *c
     for (int i = 0; i < s->depth; i++) {
         const struct tblock *b = &s->blocks[i];
         if ((e = self_attention(s, b, x, t, a, err)) ||
-            (e = text_attention(s, b, x, kv, t, a, err)) || (e = feed_forward(b, x, t, a, err)))
+            (e = text_attention(s, b, x, kv, &io->x, t, a, err)) ||
+            (e = feed_forward(b, x, t, a, err)))
             return e;
     }
     const struct blk_linear out = { .residual = tokens.x,

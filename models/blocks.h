@@ -59,6 +59,9 @@ int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double
 /* Nearest neighbour to dst's size, then a 3x3 convolution. */
 int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
                  struct act *moments, struct dr_error *err);
+/* dst = residual + scale * mask * src; mask.buf NULL: 1. */
+int blk_weigh(struct exec *x, struct act src, double scale, struct act mask, struct act residual,
+              struct act dst, struct dr_error *err);
 int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
                   bool causal, struct act dst, struct dr_error *err);
 
@@ -105,13 +108,33 @@ struct spatial {
     struct tblock *blocks; /* [depth], owned */
 };
 
-/* Keys and values of every block for one prompt: [tokens, 2 * channels] at column kv_at. With
- * `zero` they are all zeros and not there: attention to them is zero, whatever the picture. */
-struct text_kv {
+/* Keys and values of one list of tokens (a prompt, an image) for every transformer block of a
+ * network: [tokens, 2 * channels] at column kv_at. With `zero` they are all zeros and not there:
+ * attention to them is zero, whatever the picture. */
+struct kv_set {
     struct act all; /* one row of kv_columns * tokens floats, and more */
     int64_t tokens;
     bool zero;
 };
+
+/* What a sample attends to beside itself: the sum of weight * mask * attention over some sets, each
+ * with a softmax of its own (Ye et al. 2023, IP-Adapter, section 3.2.2). */
+enum { KV_BLOCKS = 8 };
+struct kv_block {
+    const struct kv_set *kv;
+    double weight;
+    struct act mask; /* [1, h, w, 1], resized to the picture attended from; no buffer: 1 */
+};
+struct kv_blocks {
+    int n;
+    struct kv_block block[KV_BLOCKS];
+};
+
+/* One set with weight 1 and no mask: its attention is the sum. */
+static inline bool kv_blocks_plain(const struct kv_blocks *k)
+{
+    return k->n == 1 && k->block[0].weight == 1 && !k->block[0].mask.buf;
+}
 
 /* DR_ENOMEM. *kv_columns grows by what the blocks' keys and values take. */
 int spatial_init(struct spatial *s, int64_t channels, int64_t context, int64_t heads, int depth,
@@ -119,13 +142,13 @@ int spatial_init(struct spatial *s, int64_t channels, int64_t context, int64_t h
 void spatial_release(struct spatial *s);
 int spatial_visit(struct spatial *s, const struct visitor *v, const char *prefix);
 /* text: [1, 1, tokens, context] -> this transformer's part of kv. */
-int spatial_text(const struct spatial *s, struct exec *x, struct act text, const struct text_kv *kv,
+int spatial_text(const struct spatial *s, struct exec *x, struct act text, const struct kv_set *kv,
                  struct dr_error *err);
 /* Whether a text of zeros has keys and values of zeros: no block's have a bias. */
 bool spatial_keeps_zero(const struct spatial *s);
-/* In place; kv[i] belongs to sample i; those that are zero are the first. `moments`: a norm
- * follows. */
-int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *const *kv,
+/* In place; kv[i] belongs to sample i. Samples with n = 0 come first, then those that are plain.
+ * `moments`: a norm follows. */
+int spatial_run(const struct spatial *s, struct exec *x, const struct kv_blocks *kv,
                 struct stream *io, bool moments, struct dr_error *err);
 
 /* ---- attention of the autoencoder: one head over all pixels, residual ---- */

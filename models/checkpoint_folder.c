@@ -208,31 +208,34 @@ static int note_unknown(void *ctx, const char *file, const char *key)
     return 0;
 }
 
-static int read_clip(struct checkpoint *c, const json_t *config, const char *file, int which,
-                     const struct config_unknown *unknown, struct dr_error *err)
+static int read_clip(struct checkpoint *c, const json_t *config, const char *file,
+                     enum component component, const struct config_unknown *unknown,
+                     struct dr_error *err)
 {
-    enum component component = which ? COMPONENT_TEXT_ENCODER_2 : COMPONENT_TEXT_ENCODER;
     int projects = -1;
-    int r = config_clip(config, file, unknown, &c->clip[which], &projects, err);
+    int r = config_clip(config, file, unknown, checkpoint_clip(c, component), &projects, err);
     if (r)
         return r;
     if (projects < 0)
         projects = tensor_table_find(&c->tables[component], "text_projection.weight") != NULL;
     if (!projects)
-        c->clip[which].projection = 0;
+        checkpoint_clip(c, component)->projection = 0;
     return 0;
 }
 
 /* Time ids are what the added conditioning has beyond the pooled text. */
 static int split_added(struct checkpoint *c, int64_t added, const char *file, struct dr_error *err)
 {
-    int64_t pooled = c->clip[1].projection, width = c->unet.addition_time_dim;
+    const struct family_encoder *e = family_pooled(c->family);
+    int64_t pooled = checkpoint_clip(c, e->component)->projection;
+    int64_t width = c->unet.addition_time_dim;
     if (added <= pooled || (added - pooled) % width || (added - pooled) / width > 64)
         return dr_fail(err, DR_EFORMAT,
                        "%s: projection_class_embeddings_input_dim: got %lld, expected "
-                       "text_encoder_2's projection_dim (%lld) plus a multiple of "
+                       "%s's projection_dim (%lld) plus a multiple of "
                        "addition_time_embed_dim (%lld)",
-                       file, (long long)added, (long long)pooled, (long long)width);
+                       file, (long long)added, component_name(e->component), (long long)pooled,
+                       (long long)width);
     c->unet.pooled = pooled;
     c->unet.n_time_ids = (int)((added - pooled) / width);
     return 0;
@@ -258,15 +261,15 @@ static int open_component(struct checkpoint *c, enum component component, struct
     int64_t added = 0;
     switch (component) {
     case COMPONENT_UNET:
-        r = config_unet(config, file, &unknown, &c->unet, &added, err);
-        if (!r)
+        r = config_unet(config, file, c->family->added, &unknown, &c->unet, &added, err);
+        if (!r && c->family->added)
             r = split_added(c, added, file, err);
         break;
     case COMPONENT_VAE:
         r = config_vae(config, file, &unknown, &c->vae, err);
         break;
     default:
-        r = read_clip(c, config, file, component == COMPONENT_TEXT_ENCODER_2, &unknown, err);
+        r = read_clip(c, config, file, component, &unknown, err);
         break;
     }
     if (!r)
@@ -306,7 +309,8 @@ static int check_index(struct checkpoint *c, const json_t *index, struct dr_erro
     int r = jx_get_string(index, "model_index.json", "_class_name", &name, err);
     if (r)
         return dr_while(err, r, "reading %s", c->path);
-    if (strncmp(name, "StableDiffusionXL", 17))
+    c->family = family_of_pipeline(name);
+    if (!c->family)
         return dr_fail(err, DR_EUNSUPPORTED,
                        "%s: this is a folder for %.80s, expected one for a StableDiffusionXL "
                        "pipeline",
@@ -323,6 +327,28 @@ static bool listed(const json_t *index, const char *component)
     return json_is_string(json_array_get(entry, 1));
 }
 
+static int need_component(struct checkpoint *c, const json_t *index, enum component component,
+                          struct dr_error *err)
+{
+    if (listed(index, component_name(component)))
+        return open_component(c, component, err);
+    return dr_fail(err, DR_EFORMAT, "%s/model_index.json: has no %s", c->path,
+                   component_name(component));
+}
+
+static int open_components(struct checkpoint *c, const json_t *index, struct dr_error *err)
+{
+    int r = 0;
+    c->family = family_member(c->family,
+                              listed(index, component_name(c->family->encoders[0].component)));
+    for (int i = 0; !r && i < c->family->n_encoders; i++)
+        r = need_component(c, index, c->family->encoders[i].component, err);
+    if (!r)
+        r = need_component(c, index, COMPONENT_VAE, err);
+    /* The last: what its added conditioning consists of depends on the encoders. */
+    return r ? r : need_component(c, index, COMPONENT_UNET, err);
+}
+
 static int find_tokenizers(struct checkpoint *c, struct dr_error *err)
 {
     int r = 0;
@@ -337,21 +363,13 @@ static int find_tokenizers(struct checkpoint *c, struct dr_error *err)
 
 int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
 {
-    /* The UNet last: what its added conditioning consists of depends on the second encoder. */
-    static const enum component order[] = { COMPONENT_TEXT_ENCODER, COMPONENT_TEXT_ENCODER_2,
-                                            COMPONENT_VAE, COMPONENT_UNET };
     json_t *index = NULL;
     c->force_zeros = true;
     int r = model_files_json(c->model, "model_index.json", true, &config_limits, &index, err);
     if (!r)
         r = index ? check_index(c, index, err) : no_index(c, err);
-    for (size_t i = 0; !r && i < sizeof order / sizeof *order; i++) {
-        if (listed(index, component_name(order[i])))
-            r = open_component(c, order[i], err);
-        else if (order[i] != COMPONENT_TEXT_ENCODER)
-            r = dr_fail(err, DR_EFORMAT, "%s/model_index.json: has no %s", c->path,
-                        component_name(order[i]));
-    }
+    if (!r)
+        r = open_components(c, index, err);
     if (!r)
         r = model_files_json(c->model, "scheduler/scheduler_config.json", true, &config_limits,
                              &c->scheduler, err);

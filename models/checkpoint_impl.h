@@ -3,6 +3,7 @@
 #define DR_MODELS_CHECKPOINT_IMPL_H
 
 #include "base/arena.h"
+#include "models/family.h"
 #include "models/formats/safetensors.h"
 #include "models/formats/tensor_table.h"
 #include "models/model_files.h"
@@ -20,6 +21,7 @@ struct name_group {
 
 struct checkpoint {
     struct model_files *model;
+    const struct family *family;
     const char *path; /* the model's own */
     bool folder;
     const atomic_int *stop; /* while it is opened; may be NULL */
@@ -43,6 +45,8 @@ struct checkpoint {
 /* Maps one more file; the checkpoint closes it. name as in file_names. */
 int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetensors **ret,
                         struct dr_error *err);
+/* Where the architecture of a text encoder is. */
+struct clip_arch *checkpoint_clip(struct checkpoint *c, enum component component);
 int checkpoint_warn(struct checkpoint *c, const char *fmt, ...) DR_PRINTF(2, 3);
 
 void name_group_add(struct name_group *group, const char *name);

@@ -62,26 +62,36 @@ static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr
     return checkpoint_warn_unused(c, &c->unused, err);
 }
 
+static int lacks(const struct checkpoint *c, const char *meaning, struct dr_error *err)
+{
+    return dr_fail(err, DR_EFORMAT, "%s: %s without its %s", c->path, c->family->text, meaning);
+}
+
+static int check_parts(const struct checkpoint *c, struct dr_error *err)
+{
+    if (!c->has[COMPONENT_UNET])
+        return lacks(c, "UNet (model.diffusion_model.*)", err);
+    for (int i = 0; i < c->family->n_encoders; i++)
+        if (!c->has[c->family->encoders[i].component])
+            return lacks(c, c->family->encoders[i].meaning, err);
+    return c->has[COMPONENT_VAE] ? 0 : lacks(c, "VAE (first_stage_model.*)", err);
+}
+
 static int infer_all(struct checkpoint *c, const char *file, struct dr_error *err)
 {
-    static const struct {
-        enum component component;
-        const char *meaning;
-    } needed[] = {
-        { COMPONENT_UNET, "UNet (model.diffusion_model.*)" },
-        { COMPONENT_TEXT_ENCODER_2, "second text encoder (conditioner.embedders.1.*)" },
-        { COMPONENT_VAE, "VAE (first_stage_model.*)" },
-    };
-    for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
-        if (!c->has[needed[i].component])
-            return dr_fail(err, DR_EFORMAT, "%s: an SDXL checkpoint without its %s", file,
-                           needed[i].meaning);
-    int r = infer_clip(&c->tables[COMPONENT_TEXT_ENCODER_2], file, &c->clip[1], err);
-    if (!r && c->has[COMPONENT_TEXT_ENCODER])
-        r = infer_clip(&c->tables[COMPONENT_TEXT_ENCODER], file, &c->clip[0], err);
+    const struct family *f = c->family;
+    int64_t pooled = 0;
+    int r = check_parts(c, err);
+    for (int i = 0; !r && i < f->n_encoders; i++) {
+        const struct family_encoder *e = &f->encoders[i];
+        struct clip_arch *arch = checkpoint_clip(c, e->component);
+        r = infer_clip(&c->tables[e->component], e, file, arch, err);
+        if (e->pooled)
+            pooled = arch->projection;
+    }
     if (!r)
-        r = infer_unet(&c->tables[COMPONENT_UNET], c->clip[1].projection, file, &c->unet, err);
-    return r ? r : infer_vae(&c->tables[COMPONENT_VAE], file, &c->vae, err);
+        r = infer_unet(&c->tables[COMPONENT_UNET], f, pooled, file, &c->unet, err);
+    return r ? r : infer_vae(&c->tables[COMPONENT_VAE], f, file, &c->vae, err);
 }
 
 int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
@@ -93,12 +103,12 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         return r;
     const struct file_kind *kind = classify(&st->header);
     char what[320];
-    if (!strcmp(kind->id, "sdxl-quantised") && quantised(&st->header, true, what, sizeof what))
+    if (kind->quantised && quantised(&st->header, true, what, sizeof what))
         return dr_fail(err, DR_EUNSUPPORTED,
                        "%s: an SDXL checkpoint of %s, which Darkroom does "
                        "not read",
                        c->path, what);
-    if (strcmp(kind->id, "sdxl"))
+    if (!kind->family || !kind->family->opens)
         return dr_fail(err, DR_EUNSUPPORTED, "%s: this is %s, expected an SDXL checkpoint", c->path,
                        kind->text);
     r = add_all(c, st, err);
@@ -106,11 +116,11 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         c->has[i] = c->tables[i].n > 0;
         r = tensor_table_sort(&c->tables[i], c->path, err);
     }
+    c->family = family_member(kind->family, c->has[kind->family->encoders[0].component]);
     if (!r)
         r = formulation_of_file(c, st, err);
     if (!r)
         r = infer_all(c, c->path, err);
-    /* As the model_index.json files of the base (true) and the refiner (false) have it. */
-    c->force_zeros = c->has[COMPONENT_TEXT_ENCODER];
+    c->force_zeros = c->family->zero_negative;
     return r;
 }

@@ -231,23 +231,31 @@ static int check_call(const struct clip_arch *a, const int32_t *ids, int64_t n, 
     return 0;
 }
 
+/* y to the host, a is scratch of its shape. */
+static int read_state(const struct clip_text *t, struct exec *x, bool final_norm, struct act y,
+                      struct act a, float *ret_hidden, struct dr_error *err)
+{
+    int e = final_norm ? blk_layer_norm(x, &t->final_norm, y, t->arch.eps, a, err) : 0;
+    return e ? e : act_read(x, final_norm ? a : y, ret_hidden, err);
+}
+
 int clip_text_encode(struct clip_text *t, struct exec *x, const int32_t *ids, int64_t n,
-                     int64_t tokens, int skip, float *ret_hidden, float *ret_pooled,
+                     int64_t tokens, struct clip_state wanted, float *ret_hidden, float *ret_pooled,
                      struct dr_error *err)
 {
     const struct clip_arch *arch = &t->arch;
     bool pooled = ret_pooled && arch->projection;
-    int64_t wanted = arch->layers - skip + 1;
+    int64_t last = arch->layers - wanted.skip + 1;
     struct act y, a;
-    int e = check_call(arch, ids, n, tokens, skip, err);
+    int e = check_call(arch, ids, n, tokens, wanted.skip, err);
     if (e || (e = weight_variant_fits(x->variant, t, err)) ||
         (e = blk_new(x, n, 1, tokens, arch->width, &y, err)) ||
         (e = blk_new(x, n, 1, tokens, arch->width, &a, err)) || (e = embed(t, x, ids, y, err)))
         return e;
-    for (int64_t i = 0; i < (pooled ? arch->layers : wanted); i++) {
+    for (int64_t i = 0; i < (pooled ? arch->layers : last); i++) {
         if ((e = layer_run(t, &t->layers[i], x, y, a, err)))
             return e;
-        if (i + 1 == wanted && (e = act_read(x, y, ret_hidden, err)))
+        if (i + 1 == last && (e = read_state(t, x, wanted.final_norm, y, a, ret_hidden, err)))
             return e;
     }
     if (pooled && (e = pool(t, x, ids, y, ret_pooled, err)))

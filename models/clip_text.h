@@ -13,13 +13,20 @@ void clip_text_free(struct clip_text *t);
 int clip_text_visit(void *clip_text, const struct visitor *v);
 const struct clip_arch *clip_text_arch(const struct clip_text *t);
 
-/* ids [n, tokens] -> hidden [n, tokens, width]: the output of the layer `skip` from the end as
- * transformers counts hidden_states[-skip] (1 = last layer, before the final norm; 2 = penultimate
- * ...), no final norm; and, where the encoder has a projection and ret_pooled is not NULL, pooled
- * [n, projection] of the final-normed last state at the end token. DR_EINVAL for an id outside the
- * vocabulary or skip outside 1 .. layers. Under the plan backend ids may be NULL. */
+/* Which hidden state is wanted: the output of the layer `skip` from the end as transformers counts
+ * hidden_states[-skip] (1 = last layer, before the final norm; 2 = penultimate ...), through the
+ * final norm or not. */
+struct clip_state {
+    int skip;
+    bool final_norm;
+};
+
+/* ids [n, tokens] -> hidden [n, tokens, width]; and, where the encoder has a projection and
+ * ret_pooled is not NULL, pooled [n, projection] of the final-normed last state at the end token.
+ * DR_EINVAL for an id outside the vocabulary or skip outside 1 .. layers. Under the plan backend
+ * ids may be NULL. */
 int clip_text_encode(struct clip_text *t, struct exec *x, const int32_t *ids, int64_t n,
-                     int64_t tokens, int skip, float *ret_hidden, float *ret_pooled,
+                     int64_t tokens, struct clip_state wanted, float *ret_hidden, float *ret_pooled,
                      struct dr_error *err);
 
 #endif

@@ -197,16 +197,10 @@ int formulation_of_file(struct checkpoint *c, const struct safetensors *st, stru
 
 /* ---- a folder ---- */
 
-/* stabilityai/stable-diffusion-xl-base-1.0, for a folder whose scheduler file is lost. */
-static const char base_values[] =
-    "{\"beta_schedule\": \"scaled_linear\", \"beta_start\": 0.00085, \"beta_end\": 0.012,"
-    " \"num_train_timesteps\": 1000, \"prediction_type\": \"epsilon\","
-    " \"timestep_spacing\": \"leading\", \"steps_offset\": 1, \"set_alpha_to_one\": false,"
-    " \"clip_sample\": false}";
-
 static int stand_in(struct checkpoint *c, const char *class, struct dr_error *err)
 {
-    int r = jx_parse(base_values, strlen(base_values), NULL, SCHEDULER_FILE, &c->scheduler, err);
+    int r = jx_parse(c->family->scheduler, strlen(c->family->scheduler), NULL, SCHEDULER_FILE,
+                     &c->scheduler, err);
     if (r)
         return r;
     return checkpoint_warn(c,

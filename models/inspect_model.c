@@ -189,7 +189,7 @@ static int describe_checkpoint(const struct checkpoint *c, json_t *o)
     int r = 0;
     SET(o, "path", path_text_json(c->path));
     SET(o, "kind", json_string(checkpoint_kind(c)));
-    SET(o, "description", json_string("an SDXL checkpoint"));
+    SET(o, "description", json_string(c->family->text));
     SET(o, "layout", json_string(c->folder ? "diffusers" : "single"));
     SET(o, "size", json_integer(size));
     SET(o, "default_size", json_integer(checkpoint_default_size(c)));
@@ -251,7 +251,8 @@ static bool try_other(struct model_files *m, json_t *o, int *ret_r, struct dr_er
         *ret_r = r;
         return true;
     }
-    bool other = strcmp(classify(&st.header)->id, "sdxl") != 0;
+    const struct family *family = classify(&st.header)->family;
+    bool other = !family || !family->opens;
     if (other) {
         r = describe_file(&st, o);
         *ret_r = r ? no_memory(err) : 0;

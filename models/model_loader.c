@@ -103,10 +103,15 @@ struct weight_source checkpoint_source(const struct safetensors *st, const struc
 /* What the parts must have in common. */
 static int check_fit(const struct checkpoint *c, struct dr_error *err)
 {
-    int64_t width = c->clip[1].width + (c->has[COMPONENT_TEXT_ENCODER] ? c->clip[0].width : 0);
-    if (!c->clip[1].projection)
-        return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: text_encoder_2 has no text projection, which SDXL needs", c->path);
+    int64_t width = 0;
+    for (int i = 0; i < c->family->n_encoders; i++) {
+        const struct family_encoder *e = &c->family->encoders[i];
+        const struct clip_arch *arch = &c->clip[e->component == COMPONENT_TEXT_ENCODER_2];
+        width += arch->width;
+        if (e->pooled && !arch->projection)
+            return dr_fail(err, DR_EUNSUPPORTED, "%s: %s has no text projection, which SDXL needs",
+                           c->path, component_name(e->component));
+    }
     if (c->unet.context != width)
         return dr_fail(err, DR_EFORMAT,
                        "%s: the UNet takes text of %" PRId64
@@ -236,6 +241,16 @@ const struct clip_arch *checkpoint_clip_arch(const struct checkpoint *c, int whi
 {
     return c->has[which ? COMPONENT_TEXT_ENCODER_2 : COMPONENT_TEXT_ENCODER] ? &c->clip[which != 0]
                                                                              : NULL;
+}
+
+struct clip_arch *checkpoint_clip(struct checkpoint *c, enum component component)
+{
+    return &c->clip[component == COMPONENT_TEXT_ENCODER_2];
+}
+
+const struct family *checkpoint_family(const struct checkpoint *c)
+{
+    return c->family;
 }
 
 const struct vae_arch *checkpoint_vae_arch(const struct checkpoint *c)

@@ -21,6 +21,7 @@
 #include "models/arch.h"
 #include "models/component.h"
 #include "models/digest.h"
+#include "models/family.h"
 #include "models/params.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
@@ -42,6 +43,7 @@ const char *checkpoint_path(const struct checkpoint *c);
 bool checkpoint_is_folder(const struct checkpoint *c);
 /* "sdxl-base", "sdxl-refiner", "ssd-1b" ...: for people; nothing may depend on it. */
 const char *checkpoint_kind(const struct checkpoint *c);
+const struct family *checkpoint_family(const struct checkpoint *c);
 bool checkpoint_has(const struct checkpoint *c, enum component component);
 
 /* NULL when the component is absent. */

@@ -9,11 +9,10 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
-#include "models/adapters/weight_variant.h"
 #include "models/unet_trunk.h"
 
 struct unet {
-    struct unet_trunk trunk;
+    struct unet_trunk trunk; /* first: contexts and variants know the network by its address */
     struct unet_level up[ARCH_LEVELS]; /* in order of execution, coarsest first */
     struct layer norm_out, conv_out;
 };
@@ -95,13 +94,28 @@ int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t 
                      const float *pooled, const float *time_ids, struct unet_context **ret,
                      struct dr_error *err)
 {
-    int e = weight_variant_fits(x->variant, u, err);
-    return e ? e
-             : unet_context_make(&u->trunk, u->up, u->trunk.arch.levels, x, text, tokens, pooled,
-                                 time_ids, ret, err);
+    return unet_context_make(&u->trunk, u->up, u->trunk.arch.levels, x, text, tokens, pooled,
+                             time_ids, ret, err);
 }
 
 /* ---- forward ---- */
+
+/* io += the rows' residuals: of the skip of that number, or of the middle for one past the last. */
+static int add_residuals(struct unet_pass *p, int skip, struct act io)
+{
+    int e = 0;
+    for (int64_t i = 0; i < p->n; i++) {
+        const struct unet_conditioning *c = p->rows[i].conditioning;
+        struct act sample = act_samples(io, i, 1);
+        for (int r = 0; r < c->n_residuals && !e; r++) {
+            const struct unet_residuals *all = c->residuals[r];
+            struct act one = skip < all->n_skips ? all->skips[skip] : all->middle;
+            if (one.buf)
+                e = blk_weigh(p->x, one, all->weight, (struct act){ 0 }, sample, sample, p->err);
+        }
+    }
+    return e;
+}
 
 static int run_up(const struct unet *u, struct unet_pass *p, struct stream *y)
 {
@@ -112,7 +126,8 @@ static int run_up(const struct unet *u, struct unet_pass *p, struct stream *y)
             struct stream in = { .x = { 0 } };
             struct act skip = p->skips[--p->n_skips], left = y->x;
             struct blk_way way = { .moments = p->n_skips == 0 };
-            if ((e = blk_concat(p->x, &left, &skip, &in.x, p->err)))
+            if ((e = add_residuals(p, p->n_skips, skip)) ||
+                (e = blk_concat(p->x, &left, &skip, &in.x, p->err)))
                 return e;
             if ((e = unet_unit_run(p, &l->units[j], &in, way, y)))
                 return e;
@@ -154,10 +169,10 @@ int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, in
     struct unet_pass p;
     struct stream y;
     int e;
-    if ((e = weight_variant_fits(x->variant, u, err)) ||
-        (e = unet_pass_begin(&p, &u->trunk, x, rows, n, h, w, err)) ||
-        (e = unet_trunk_run(&p, h, w, &y)) || (e = run_up(u, &p, &y)) || (e = run_out(u, &p, &y)))
+    if ((e = unet_pass_begin(&p, &u->trunk, x, rows, n, h, w, err)) ||
+        (e = unet_trunk_run(&p, h, w, &y)) || (e = add_residuals(&p, p.n_skips, y.x)) ||
+        (e = run_up(u, &p, &y)) || (e = run_out(u, &p, &y)))
         return e;
-    act_free(x, &p.emb);
+    unet_pass_end(&p);
     return 0;
 }

@@ -19,7 +19,7 @@ void unet_free(struct unet *u);
 int unet_visit(void *unet, const struct visitor *v);
 const struct unet_arch *unet_arch(const struct unet *u);
 
-/* Conditioning of one prompt: text [tokens, context] and pooled [pooled] float32, time_ids
+/* What is computed once for a prompt: text [tokens, context] and pooled [pooled] float32, time_ids
  * [n_time_ids]. Computes the cross-attention keys and values of all blocks on x's backend in a
  * buffer of its own (unet_context_bytes; x's workspace is used and left balanced). A text that is
  * all zeros (what many models take for no negative prompt) has keys and values of zeros: they are
@@ -32,11 +32,47 @@ int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t 
 void unet_context_free(struct unet_context *c);
 size_t unet_context_bytes(const struct unet_context *c);
 
-/* A context is for forwards with the variant (x->variant) that it was made with. */
-struct unet_row {
-    const float *latent; /* [in_channels, h, w], scaled model input */
-    double timestep;     /* may be fractional */
+/* One list of tokens that a row attends to. */
+struct unet_block {
     const struct unet_context *context;
+    double weight; /* factor on its attention; 0: as if it were not there */
+    const float
+        *mask; /* [h, w], factors of the latents' pixels, nearest at coarser levels; NULL: 1 */
+};
+
+/* What is added to the skips and to the middle's result before the way up takes them, for one row:
+ * the outputs of a trunk of another network (a ControlNet's), on the same backend. */
+struct unet_residuals {
+    const struct act *skips; /* [n_skips], each [1, h, w, channels] of its level, as pushed */
+    int n_skips;             /* of the UNet; an activation without buffer adds nothing */
+    struct act middle;
+    double weight;
+};
+
+enum { UNET_BLOCKS = 8, UNET_RESIDUALS = 8 };
+
+/* What a row is conditioned on. The embedding of pooled text and time ids is that of the first
+ * block, which must be there. */
+struct unet_conditioning {
+    int n_blocks, n_residuals;
+    struct unet_block blocks[UNET_BLOCKS];
+    const struct unet_residuals *residuals[UNET_RESIDUALS];
+    const float *extra; /* [n_extra, h, w]: channels after the latent's (inpainting) */
+    int64_t n_extra;
+};
+
+/* A prompt alone. */
+static inline struct unet_conditioning unet_prompt(const struct unet_context *context)
+{
+    return (struct unet_conditioning){ .n_blocks = 1,
+                                       .blocks = { { .context = context, .weight = 1 } } };
+}
+
+/* Contexts are for forwards with the variant (x->variant) that they were made with. */
+struct unet_row {
+    const float *latent; /* [in_channels - n_extra, h, w], scaled model input */
+    double timestep;     /* may be fractional */
+    const struct unet_conditioning *conditioning;
     float *pred; /* [out_channels, h, w], out */
 };
 

@@ -56,7 +56,7 @@ static int added_embedding(struct unet_trunk *t, struct exec *x, const float *po
 }
 
 static int level_text(const struct unet_level *l, struct exec *x, struct act text,
-                      const struct text_kv *kv, struct dr_error *err)
+                      const struct kv_set *kv, struct dr_error *err)
 {
     int e = 0;
     for (int i = 0; i < l->n && !e; i++)
@@ -66,7 +66,7 @@ static int level_text(const struct unet_level *l, struct exec *x, struct act tex
 }
 
 static int levels_text(const struct unet_level *l, int n, struct exec *x, struct act text,
-                       const struct text_kv *kv, struct dr_error *err)
+                       const struct kv_set *kv, struct dr_error *err)
 {
     int e = 0;
     for (int i = 0; i < n && !e; i++)
@@ -95,6 +95,9 @@ int unet_context_make(struct unet_trunk *t, const struct unet_level *up, int n_u
                       struct unet_context **ret, struct dr_error *err)
 {
     int64_t floats = context_floats(t, tokens);
+    int e = weight_variant_fits(x->variant, t, err);
+    if (e)
+        return e;
     if (!floats)
         return dr_fail(err, DR_EINVAL, "a context of %lld tokens", (long long)tokens);
     struct unet_context *c = dr_calloc(DR_TAG_JOB, 1, sizeof *c);
@@ -107,7 +110,7 @@ int unet_context_make(struct unet_trunk *t, const struct unet_level *up, int n_u
     if (c->kv.zero)
         floats = t->arch.time_dim;
     c->kv.all.c = floats;
-    int e = workspace_new(x->be, unet_context_bytes(c), &c->ws, err);
+    e = workspace_new(x->be, unet_context_bytes(c), &c->ws, err);
     if (e)
         goto out;
     struct exec own = *x;
@@ -139,6 +142,5 @@ int unet_trunk_context_new(struct unet_trunk *t, struct exec *x, const float *te
                            const float *pooled, const float *time_ids, struct unet_context **ret,
                            struct dr_error *err)
 {
-    int e = weight_variant_fits(x->variant, t, err);
-    return e ? e : unet_context_make(t, NULL, 0, x, text, tokens, pooled, time_ids, ret, err);
+    return unet_context_make(t, NULL, 0, x, text, tokens, pooled, time_ids, ret, err);
 }

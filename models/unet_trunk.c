@@ -1,14 +1,16 @@
 /* unet_trunk.c - see unet_trunk.h.
  *
  * The architecture is data: a level is a list of units (a residual block, perhaps a transformer)
- * and perhaps a sampler; every unit's output is pushed on a stack of skips. Rows that attend to
- * nothing come first in a forward, so that each kind of row is one run of samples.
+ * and perhaps a sampler; every unit's output is pushed on a stack of skips. Rows are sorted by what
+ * they attend to, so that each kind of row is one range of samples.
  */
 #include "models/unet_trunk.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "models/adapters/weight_variant.h"
 #include "models/timestep_embedding.h"
 
 /* ---- construction ---- */
@@ -226,7 +228,7 @@ static int time_embedding(struct unet_pass *p)
             .kind = OP_KIND_add,
             .dst = emb,
             .src = emb,
-            .residual = p->rows[i].context->added,
+            .residual = p->rows[i].conditioning->blocks[0].context->added,
             .activation = ACT_SILU,
         };
         if ((e = op_run(p->x, &add, p->err)))
@@ -291,7 +293,18 @@ static int run_mid(struct unet_pass *p, struct stream *y)
     return op_run(p->x, &copy, p->err);
 }
 
-/* *ret = conv_in of every row's latent. */
+/* dst [1, h, w, in_channels] = the row's latent and its extra channels. */
+static int write_input(struct unet_pass *p, const struct unet_row *row, struct act dst)
+{
+    const struct unet_conditioning *c = row->conditioning;
+    int64_t own = dst.c - c->n_extra;
+    int e = act_write_nchw(p->x, act_channels(dst, 0, own), row->latent, p->err);
+    if (e || !c->n_extra)
+        return e;
+    return act_write_nchw(p->x, act_channels(dst, own, c->n_extra), c->extra, p->err);
+}
+
+/* *ret = conv_in of every row's input. */
 static int run_in(struct unet_pass *p, int64_t h, int64_t w, struct stream *ret)
 {
     const struct unet_arch *a = &p->trunk->arch;
@@ -301,7 +314,7 @@ static int run_in(struct unet_pass *p, int64_t h, int64_t w, struct stream *ret)
     if (e)
         return e;
     for (int64_t i = 0; i < p->n; i++)
-        if ((e = act_write_nchw(p->x, act_samples(in, i, 1), p->rows[i].latent, p->err)))
+        if ((e = write_input(p, &p->rows[i], act_samples(in, i, 1))))
             return e;
     if ((e = blk_new(p->x, p->n, h, w, a->channels[0], &ret->x, p->err)) ||
         (e = blk_conv(p->x, &p->trunk->conv_in, in, how, ret->x, p->err)))
@@ -310,30 +323,88 @@ static int run_in(struct unet_pass *p, int64_t h, int64_t w, struct stream *ret)
     return 0;
 }
 
-/* Those whose text is zeros first, so that each kind is one run of samples. */
+static bool counts(const struct unet_block *b)
+{
+    return b->weight != 0 && !b->context->kv.zero;
+}
+
+static int kind_of(const struct unet_conditioning *c)
+{
+    int n = 0;
+    bool plain = true;
+    for (int i = 0; i < c->n_blocks; i++)
+        if (counts(&c->blocks[i])) {
+            n++;
+            plain = plain && c->blocks[i].weight == 1 && !c->blocks[i].mask;
+        }
+    return !n ? 0 : n == 1 && plain ? 1 : 2;
+}
+
+/* Rows that attend to nothing, to one set as it is, and the others: as spatial_run wants them. */
 static void order_rows(struct unet_pass *p, const struct unet_row *rows, int n)
 {
     int at = 0;
-    for (int zero = 1; zero >= 0; zero--)
+    for (int kind = 0; kind < 3; kind++)
         for (int i = 0; i < n; i++)
-            if (rows[i].context->kv.zero == zero)
+            if (kind_of(rows[i].conditioning) == kind)
                 p->rows[at++] = rows[i];
-    for (int i = 0; i < n; i++)
-        p->kv[i] = &p->rows[i].context->kv;
+}
+
+static int check_blocks(const struct unet_trunk *t, const struct weight_variant *variant,
+                        const struct unet_conditioning *c, int row, struct dr_error *err)
+{
+    if (!c || c->n_blocks < 1 || c->n_blocks > UNET_BLOCKS)
+        return dr_fail(err, DR_EINVAL, "row %d: %d blocks of keys and values, expected 1 to %d",
+                       row, c ? c->n_blocks : 0, UNET_BLOCKS);
+    for (int i = 0; i < c->n_blocks; i++) {
+        const struct unet_context *context = c->blocks[i].context;
+        if (!context || context->trunk != t || context->variant != variant)
+            return dr_fail(err, DR_EINVAL,
+                           "row %d: its context was made for another network or variant", row);
+        if (!isfinite(c->blocks[i].weight))
+            return dr_fail(err, DR_EINVAL, "row %d: block %d has weight %g, expected a finite one",
+                           row, i, c->blocks[i].weight);
+    }
+    return 0;
+}
+
+static int check_row(const struct unet_trunk *t, const struct weight_variant *variant,
+                     const struct unet_row *row, int i, struct dr_error *err)
+{
+    const struct unet_conditioning *c = row->conditioning;
+    int e = check_blocks(t, variant, c, i, err);
+    if (e)
+        return e;
+    if (c->n_extra < 0 || c->n_extra >= t->arch.in_channels)
+        return dr_fail(err, DR_EINVAL,
+                       "row %d: %lld extra channels, expected less than the network's %lld", i,
+                       (long long)c->n_extra, (long long)t->arch.in_channels);
+    if (c->n_residuals < 0 || c->n_residuals > UNET_RESIDUALS)
+        return dr_fail(err, DR_EINVAL, "row %d: residuals of %d networks, expected at most %d", i,
+                       c->n_residuals, UNET_RESIDUALS);
+    for (int r = 0; r < c->n_residuals; r++)
+        if (c->residuals[r]->n_skips != t->n_skips || !isfinite(c->residuals[r]->weight))
+            return dr_fail(err, DR_EINVAL,
+                           "row %d: residuals for %d skips of weight %g, expected %d and a finite "
+                           "one",
+                           i, c->residuals[r]->n_skips, c->residuals[r]->weight, t->n_skips);
+    return 0;
 }
 
 int unet_pass_begin(struct unet_pass *p, const struct unet_trunk *t, struct exec *x,
                     const struct unet_row *rows, int n, int64_t h, int64_t w, struct dr_error *err)
 {
+    int e = weight_variant_fits(x->variant, t, err);
+    if (e)
+        return e;
     if (n < 1 || n > UNET_ROWS || h < 1 || w < 1)
         return dr_fail(err, DR_EINVAL,
                        "%d rows of %lldx%lld: expected 1 to %d rows of 1x1 at least", n,
                        (long long)w, (long long)h, UNET_ROWS);
-    for (int i = 0; i < n; i++)
-        if (!rows[i].context || rows[i].context->trunk != t ||
-            rows[i].context->variant != x->variant)
-            return dr_fail(err, DR_EINVAL,
-                           "row %d: its context was made for another network or variant", i);
+    for (int i = 0; i < n && !e; i++)
+        e = check_row(t, x->variant, &rows[i], i, err);
+    if (e)
+        return e;
     p->trunk = t;
     p->x = x;
     p->n = n;
@@ -343,10 +414,39 @@ int unet_pass_begin(struct unet_pass *p, const struct unet_trunk *t, struct exec
     return 0;
 }
 
+/* What the row attends to, its masks on the backend. */
+static int collect_blocks(struct unet_pass *p, const struct unet_conditioning *c, int64_t h,
+                          int64_t w, struct kv_blocks *ret)
+{
+    int e = 0;
+    ret->n = 0;
+    for (int i = 0; i < c->n_blocks && !e; i++) {
+        const struct unet_block *b = &c->blocks[i];
+        struct kv_block *k = &ret->block[ret->n];
+        if (!counts(b))
+            continue;
+        ret->n++;
+        *k = (struct kv_block){ .kv = &b->context->kv, .weight = b->weight };
+        if (b->mask && !(e = blk_new(p->x, 1, h, w, 1, &k->mask, p->err)))
+            e = act_write(p->x, k->mask, b->mask, p->err);
+    }
+    return e;
+}
+
 int unet_trunk_run(struct unet_pass *p, int64_t h, int64_t w, struct stream *ret)
 {
-    int e;
-    if ((e = time_embedding(p)) || (e = run_in(p, h, w, ret)) || (e = run_down(p, ret)))
+    int e = 0;
+    for (int64_t i = 0; i < p->n && !e; i++)
+        e = collect_blocks(p, p->rows[i].conditioning, h, w, &p->kv[i]);
+    if (e || (e = time_embedding(p)) || (e = run_in(p, h, w, ret)) || (e = run_down(p, ret)))
         return e;
     return run_mid(p, ret);
+}
+
+void unet_pass_end(struct unet_pass *p)
+{
+    act_free(p->x, &p->emb);
+    for (int64_t i = 0; i < p->n; i++)
+        for (int k = 0; k < p->kv[i].n; k++)
+            act_free(p->x, &p->kv[i].block[k].mask);
 }

@@ -46,7 +46,7 @@ struct unet_context {
     const struct unet_trunk *trunk;
     const struct weight_variant *variant; /* that it was computed with */
     struct workspace *ws;
-    struct text_kv kv;
+    struct kv_set kv;
     struct act
         added; /* [1, 1, 1, time_dim]: pooled text and time ids, added to the time embedding */
 };
@@ -62,7 +62,7 @@ struct unet_pass {
     struct exec *x;
     int64_t n;
     struct unet_row rows[UNET_ROWS]; /* in the order of samples: unet_pass_begin sorts them */
-    const struct text_kv *kv[UNET_ROWS];
+    struct kv_blocks kv[UNET_ROWS];
     struct act emb; /* silu(time embedding) [n, 1, 1, time_dim] */
     struct act skips[UNET_SKIPS];
     int n_skips;
@@ -72,8 +72,11 @@ struct unet_pass {
 /* DR_EINVAL for a row that does not fit the trunk. */
 int unet_pass_begin(struct unet_pass *p, const struct unet_trunk *t, struct exec *x,
                     const struct unet_row *rows, int n, int64_t h, int64_t w, struct dr_error *err);
-/* Fills p->emb and p->skips; *ret is the middle's result. All are the caller's. */
+/* Fills p->skips; *ret is the middle's result, without the rows' residuals. Both are the caller's.
+ */
 int unet_trunk_run(struct unet_pass *p, int64_t h, int64_t w, struct stream *ret);
+/* Frees what the pass itself holds. */
+void unet_pass_end(struct unet_pass *p);
 
 /* ---- for the way up ---- */
 

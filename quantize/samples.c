@@ -46,15 +46,18 @@ static int predict(void *ctx, struct exec *x, struct dr_error *err)
 {
     struct sampling *w = ctx;
     struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
+    struct unet_conditioning conditioning[SAMPLE_CAPTIONS];
     struct unet_row rows[SAMPLE_ROWS];
     const struct int8_samples *s = w->s;
     int r = 0;
-    for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++)
+    for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++) {
         r = caption_context(w, x, i, &contexts[i], err);
+        conditioning[i] = unet_prompt(contexts[i]);
+    }
     for (int i = 0; i < w->count; i++)
         rows[i] = (struct unet_row){ .latent = s->latents + (size_t)i * s->values,
                                      .timestep = s->timestep[i],
-                                     .context = contexts[i % SAMPLE_CAPTIONS],
+                                     .conditioning = &conditioning[i % SAMPLE_CAPTIONS],
                                      .pred = w->preds + (size_t)i * s->values };
     if (!r)
         r = unet_forward(w->p->unet, x, rows, w->count, s->h, s->w, err);
@@ -138,12 +141,15 @@ static int draw(void *ctx, struct exec *x, struct dr_error *err)
     struct sample_drawing *d = w->drawing;
     struct denoise_phase phases[SAMPLE_CAPTIONS];
     struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
+    struct unet_conditioning conditioning[SAMPLE_CAPTIONS];
     struct batch *b = NULL;
     int r = batch_new(SAMPLE_CAPTIONS, &b, err);
     for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++) {
         r = caption_context(w, x, i, &contexts[i], err);
-        phases[i] = (struct denoise_phase){ .unet = d->p->unet,
-                                            .guidance = { .scale = 1, .positive = contexts[i] } };
+        conditioning[i] = unet_prompt(contexts[i]);
+        phases[i] = (struct denoise_phase){
+            .unet = d->p->unet, .guidance = { .scale = 1, .positive = &conditioning[i] }
+        };
         if (!r)
             r = open_caption(d, i, &phases[i], err);
         if (!r)

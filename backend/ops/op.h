@@ -27,6 +27,7 @@ enum op_kind {
 #define OP_EMBEDDING OP_KIND_embedding
 #define OP_RESIZE OP_KIND_resize
 #define OP_ADD OP_KIND_add
+#define OP_WEIGH OP_KIND_weigh
 
 /* Applied to a value before the residual is added. GEGLU: the weight has 2c outputs, value half
  * first; the result is value * gelu(gate) with c channels. GELU is the exact one, x * Phi(x);
@@ -37,7 +38,7 @@ struct op {
     enum op_kind kind;
     struct act dst;
     struct act src;
-    struct act k, v;        /* attention */
+    struct act k, v;        /* attention; weigh: k is its mask */
     struct act residual;    /* added to the result; may be the same memory as dst */
     struct act channel_add; /* conv2d: [n, 1, 1, c], added to every pixel before activation */
     struct act moments;     /* products: of dst, written; group_norm: of src, see moments_width */
@@ -48,7 +49,7 @@ struct op {
     int groups;            /* group_norm */
     double eps;            /* norms */
     int heads;             /* attention: c = heads * head width */
-    double scale;          /* attention: factor on q.k, before softmax */
+    double scale;          /* attention: factor on q.k, before softmax; weigh: of src */
     bool causal;           /* attention: token i sees tokens 0..i */
 };
 

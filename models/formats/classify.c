@@ -23,59 +23,79 @@ enum { ADAPTER_SHARE = 8 };
 
 /* They repeat the names of what they adapt, so they come before it. */
 static const struct sign adapters[] = {
-    { "*lora_down*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
-    { "*lora_up*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
-    { "*.lora_A.*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
-    { "*.lora.up.*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
-    { "*lora_linear_layer*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
-    { "*.hada_w1_a", NULL, { "loha", "a LoHa: an adapter for a checkpoint" } },
-    { "*.lokr_w1*", NULL, { "lokr", "a LoKr: an adapter for a checkpoint" } },
-    { "*.oft_blocks", NULL, { "oft", "an OFT: an adapter for a checkpoint" } },
-    { "lora_unet_*", NULL, { "lora", "a LoRA: an adapter for a checkpoint" } },
-    { "*ip_adapter.*", NULL, { "ip-adapter", "an IP-Adapter" } },
-    { "*motion_modules.*", NULL, { "animatediff", "an AnimateDiff motion module" } },
+    { "*lora_down*", NULL, { .id = "lora", .text = "a LoRA: an adapter for a checkpoint" } },
+    { "*lora_up*", NULL, { .id = "lora", .text = "a LoRA: an adapter for a checkpoint" } },
+    { "*.lora_A.*", NULL, { .id = "lora", .text = "a LoRA: an adapter for a checkpoint" } },
+    { "*.lora.up.*", NULL, { .id = "lora", .text = "a LoRA: an adapter for a checkpoint" } },
+    { "*lora_linear_layer*",
+      NULL,
+      { .id = "lora", .text = "a LoRA: an adapter for a checkpoint" } },
+    { "*.hada_w1_a", NULL, { .id = "loha", .text = "a LoHa: an adapter for a checkpoint" } },
+    { "*.lokr_w1*", NULL, { .id = "lokr", .text = "a LoKr: an adapter for a checkpoint" } },
+    { "*.oft_blocks", NULL, { .id = "oft", .text = "an OFT: an adapter for a checkpoint" } },
+    { "lora_unet_*", NULL, { .id = "lora", .text = "a LoRA: an adapter for a checkpoint" } },
+    { "*ip_adapter.*", NULL, { .id = "ip-adapter", .text = "an IP-Adapter" } },
+    { "*motion_modules.*", NULL, { .id = "animatediff", .text = "an AnimateDiff motion module" } },
 };
 
 static const struct sign signs[] = {
-    { "*control_model.input_hint_block.*", NULL, { "controlnet", "a ControlNet" } },
-    { "controlnet_cond_embedding.*", NULL, { "controlnet", "a ControlNet" } },
-    { "controlnet_down_blocks.*", NULL, { "controlnet", "a ControlNet" } },
-    { "adapter.body.*", NULL, { "t2i-adapter", "a T2I-Adapter" } },
+    { "*control_model.input_hint_block.*", NULL, { .id = "controlnet", .text = "a ControlNet" } },
+    { "controlnet_cond_embedding.*", NULL, { .id = "controlnet", .text = "a ControlNet" } },
+    { "controlnet_down_blocks.*", NULL, { .id = "controlnet", .text = "a ControlNet" } },
+    { "adapter.body.*", NULL, { .id = "t2i-adapter", .text = "a T2I-Adapter" } },
 
-    { UNET "*", "cond_stage_model.transformer.*", { "sd1", "a Stable Diffusion 1.x checkpoint" } },
-    { UNET "*", "cond_stage_model.model.*", { "sd2", "a Stable Diffusion 2.x checkpoint" } },
-    { "*double_blocks.*img_attn*", NULL, { "flux", "a Flux model" } },
-    { "*joint_blocks.*", NULL, { "sd3", "a Stable Diffusion 3 model" } },
-    { "*cap_embedder.*", NULL, { "lumina", "a Lumina or Z-Image model" } },
-    { "*clip_txt_mapper.*", NULL, { "cascade", "a Stable Cascade model" } },
+    { UNET "*",
+      "cond_stage_model.transformer.*",
+      { .id = "sd1", .text = "a Stable Diffusion 1.x checkpoint", .family = &family_sd1 } },
+    { UNET "*",
+      "cond_stage_model.model.*",
+      { .id = "sd2", .text = "a Stable Diffusion 2.x checkpoint", .family = &family_sd2 } },
+    { "*double_blocks.*img_attn*", NULL, { .id = "flux", .text = "a Flux model" } },
+    { "*joint_blocks.*", NULL, { .id = "sd3", .text = "a Stable Diffusion 3 model" } },
+    { "*cap_embedder.*", NULL, { .id = "lumina", .text = "a Lumina or Z-Image model" } },
+    { "*clip_txt_mapper.*", NULL, { .id = "cascade", .text = "a Stable Cascade model" } },
     { UNET "label_emb.0.0.weight",
       NULL,
-      { "sdxl-unet", "an SDXL UNet without text encoders, no whole checkpoint" } },
+      { .id = "sdxl-unet", .text = "an SDXL UNet without text encoders, no whole checkpoint" } },
     { UNET "input_blocks.0.0.weight",
       NULL,
-      { "unet", "a UNet without text encoders, no whole checkpoint" } },
-    { "input_blocks.0.0.weight", NULL, { "unet", "a UNet alone" } },
-    { UNET "*", NULL, { "other", "a diffusion model of another family" } },
+      { .id = "unet", .text = "a UNet without text encoders, no whole checkpoint" } },
+    { "input_blocks.0.0.weight", NULL, { .id = "unet", .text = "a UNet alone" } },
+    { UNET "*", NULL, { .id = "other", .text = "a diffusion model of another family" } },
     { "down_blocks.0.resnets.*",
       "add_embedding.linear_1.weight",
-      { "sdxl-unet", "an SDXL UNet alone, taken out of a diffusers folder" } },
+      { .id = "sdxl-unet", .text = "an SDXL UNet alone, taken out of a diffusers folder" } },
     { "down_blocks.0.resnets.*",
       "time_embedding.*",
-      { "unet", "a UNet alone, taken out of a diffusers folder" } },
+      { .id = "unet", .text = "a UNet alone, taken out of a diffusers folder" } },
 
-    { "*encoder.conv_in.weight", "*decoder.conv_in.weight", { "vae", "a VAE alone" } },
-    { "decoder.conv_in.weight", NULL, { "vae", "the decoder of a VAE alone" } },
-    { "taesd_decoder.*", NULL, { "taesd", "a tiny autoencoder for previews" } },
-    { "vision_model.*", "text_model.*", { "clip", "a whole CLIP model" } },
-    { "*vision_model.*", NULL, { "clip-vision", "a CLIP image encoder" } },
-    { "*text_model.encoder.layers.*", NULL, { "text-encoder", "a CLIP text encoder alone" } },
-    { "*transformer.resblocks.*", NULL, { "text-encoder", "an OpenCLIP text encoder alone" } },
-    { "encoder.block.0.layer.*", NULL, { "t5", "a T5 text encoder" } },
-    { "clip_g", "clip_l", { "textual-inversion", "a textual inversion (embedding) for SDXL" } },
-    { "emb_params", NULL, { "textual-inversion", "a textual inversion (embedding)" } },
-    { "string_to_param*", NULL, { "textual-inversion", "a textual inversion (embedding)" } },
-    { "conv_first.weight", NULL, { "upscaler", "an upscaler (ESRGAN family)" } },
-    { "model.0.weight", "model.1.sub.*", { "upscaler", "an upscaler (ESRGAN family)" } },
+    { "*encoder.conv_in.weight",
+      "*decoder.conv_in.weight",
+      { .id = "vae", .text = "a VAE alone" } },
+    { "decoder.conv_in.weight", NULL, { .id = "vae", .text = "the decoder of a VAE alone" } },
+    { "taesd_decoder.*", NULL, { .id = "taesd", .text = "a tiny autoencoder for previews" } },
+    { "vision_model.*", "text_model.*", { .id = "clip", .text = "a whole CLIP model" } },
+    { "*vision_model.*", NULL, { .id = "clip-vision", .text = "a CLIP image encoder" } },
+    { "*text_model.encoder.layers.*",
+      NULL,
+      { .id = "text-encoder", .text = "a CLIP text encoder alone" } },
+    { "*transformer.resblocks.*",
+      NULL,
+      { .id = "text-encoder", .text = "an OpenCLIP text encoder alone" } },
+    { "encoder.block.0.layer.*", NULL, { .id = "t5", .text = "a T5 text encoder" } },
+    { "clip_g",
+      "clip_l",
+      { .id = "textual-inversion", .text = "a textual inversion (embedding) for SDXL" } },
+    { "emb_params",
+      NULL,
+      { .id = "textual-inversion", .text = "a textual inversion (embedding)" } },
+    { "string_to_param*",
+      NULL,
+      { .id = "textual-inversion", .text = "a textual inversion (embedding)" } },
+    { "conv_first.weight", NULL, { .id = "upscaler", .text = "an upscaler (ESRGAN family)" } },
+    { "model.0.weight",
+      "model.1.sub.*",
+      { .id = "upscaler", .text = "an upscaler (ESRGAN family)" } },
 };
 
 /* Shell-like: '*' is any run of characters. */
@@ -122,11 +142,16 @@ static size_t count(const struct st_header *h, const char *pattern)
 /* SDXL's UNet with its added conditioning and text encoders; `kind` by its marks. */
 static const struct file_kind *sdxl_kind(const struct st_header *h)
 {
-    static const struct file_kind plain = { "sdxl", "an SDXL checkpoint" };
-    static const struct file_kind edm = { "sdxl-edm",
-                                          "an SDXL checkpoint of the EDM formulation, which "
-                                          "Darkroom does not support" };
-    static const struct file_kind quant = { "sdxl-quantised", "a quantised SDXL checkpoint" };
+    static const struct file_kind plain = { .id = "sdxl",
+                                            .text = "an SDXL checkpoint",
+                                            .family = &family_sdxl };
+    static const struct file_kind edm = { .id = "sdxl-edm",
+                                          .text =
+                                              "an SDXL checkpoint of the EDM formulation, which "
+                                              "Darkroom does not support" };
+    static const struct file_kind quant = { .id = "sdxl-quantised",
+                                            .text = "a quantised SDXL checkpoint",
+                                            .quantised = true };
     char what[320];
     if (any(h, "edm_*"))
         return &edm;
@@ -135,7 +160,8 @@ static const struct file_kind *sdxl_kind(const struct st_header *h)
 
 const struct file_kind *classify(const struct st_header *h)
 {
-    static const struct file_kind unknown = { "unknown", "a file of unknown tensors" };
+    static const struct file_kind unknown = { .id = "unknown",
+                                              .text = "a file of unknown tensors" };
     if (any(h, UNET "label_emb.0.0.weight") && any(h, "conditioner.embedders.*"))
         return sdxl_kind(h);
     for (size_t i = 0; i < sizeof adapters / sizeof *adapters; i++) {

@@ -4,14 +4,17 @@
 
 #include <stdbool.h>
 
+#include "models/family.h"
 #include "models/formats/safetensors.h"
 
 struct file_kind {
-    const char *id;   /* "sdxl", "sd1", "lora" ... */
-    const char *text; /* "a Stable Diffusion 1.x checkpoint" */
+    const char *id;              /* "sdxl", "sd1", "lora" ... */
+    const char *text;            /* "a Stable Diffusion 1.x checkpoint" */
+    const struct family *family; /* of a whole checkpoint that says no more of itself; else NULL */
+    bool quantised;
 };
 
-/* Never NULL: id "unknown" when nothing fits. id "sdxl" means a single file of the SDXL family. */
+/* Never NULL: id "unknown" when nothing fits. Nothing but words may depend on id and text. */
 const struct file_kind *classify(const struct st_header *h);
 
 #endif

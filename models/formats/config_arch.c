@@ -30,7 +30,7 @@ static const struct config_key unet_keys[] = {
     { .key = "addition_time_embed_dim", .rule = CONFIG_READ },
     { .key = "time_embedding_dim", .rule = CONFIG_READ },
     { .key = "projection_class_embeddings_input_dim", .rule = CONFIG_READ },
-    { .key = "addition_embed_type", .rule = CONFIG_TEXT, .text = "text_time", .required = true },
+    { .key = "addition_embed_type", .rule = CONFIG_READ },
     { .key = "act_fn", .rule = CONFIG_TEXT, .text = "silu|swish" },
     { .key = "resnet_time_scale_shift", .rule = CONFIG_TEXT, .text = "default" },
     { .key = "time_embedding_type", .rule = CONFIG_TEXT, .text = "positional" },
@@ -306,11 +306,31 @@ static int sample_size(const json_t *config, const char *file, int64_t *ret, str
     return 0;
 }
 
-int config_unet(const json_t *config, const char *file, const struct config_unknown *unknown,
-                struct unet_arch *ret, int64_t *ret_added, struct dr_error *err)
+/* What is added to the time embedding: "text_time" or nothing. */
+static int unet_added(const json_t *config, const char *file, bool added, struct unet_arch *a,
+                      int64_t *ret_added, struct dr_error *err)
+{
+    static const char key[] = "addition_embed_type";
+    const json_t *value = json_object_get(config, key);
+    const char *type = json_string_value(value);
+    bool none = !value || json_is_null(value);
+    if (added ? !type || strcmp(type, "text_time") : !none)
+        return config_bad(config, file, key, added ? "\"text_time\"" : "null", err);
+    if (!added)
+        return 0;
+    int r = jx_get_int(config, file, "addition_time_embed_dim", 1, WIDEST, &a->addition_time_dim,
+                       err);
+    return r ? r
+             : jx_get_int(config, file, "projection_class_embeddings_input_dim", 1, WIDEST,
+                          ret_added, err);
+}
+
+int config_unet(const json_t *config, const char *file, bool added,
+                const struct config_unknown *unknown, struct unet_arch *ret, int64_t *ret_added,
+                struct dr_error *err)
 {
     struct unet_arch a = { .flip_sin_to_cos = true };
-    int64_t groups = 32, added = 0;
+    int64_t groups = 32, width = 0;
     double eps = 1e-5;
     a.in_channels = a.out_channels = 4;
     int r = config_keys_check(config, unet_keys, file, unknown, err);
@@ -327,17 +347,14 @@ int config_unet(const json_t *config, const char *file, const struct config_unkn
         (r = jx_opt_number(config, file, "freq_shift", &a.freq_shift, err)) ||
         (r = jx_opt_int(config, file, "time_embedding_dim", 1, WIDEST, &a.time_dim, err)) ||
         (r = jx_opt_bool(config, file, "use_linear_projection", &a.linear_projection, err)) ||
-        (r = jx_get_int(config, file, "addition_time_embed_dim", 1, WIDEST, &a.addition_time_dim,
-                        err)) ||
-        (r = jx_get_int(config, file, "projection_class_embeddings_input_dim", 1, WIDEST, &added,
-                        err)))
+        (r = unet_added(config, file, added, &a, &width, err)))
         return r;
     if (!(eps > 0 && eps < 1))
         return config_bad(config, file, "norm_eps", "a number between 0 and 1", err);
     a.groups = (int)groups;
     a.eps = eps;
     *ret = a;
-    *ret_added = added;
+    *ret_added = width;
     return 0;
 }
 

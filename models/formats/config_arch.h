@@ -20,10 +20,12 @@ struct config_unknown {
     void *ctx;
 };
 
-/* `file` names the config in errors ("unet/config.json"). pooled and time ids are worked out by the
+/* `file` names the config in errors ("unet/config.json"). added: the family adds pooled text and
+ * time ids to the time embedding. pooled and time ids are worked out by the
  * caller from *ret_added, projection_class_embeddings_input_dim. */
-int config_unet(const json_t *config, const char *file, const struct config_unknown *unknown,
-                struct unet_arch *ret, int64_t *ret_added, struct dr_error *err);
+int config_unet(const json_t *config, const char *file, bool added,
+                const struct config_unknown *unknown, struct unet_arch *ret, int64_t *ret_added,
+                struct dr_error *err);
 /* *ret_projects: 1 and 0 as "architectures" says, -1 when it is absent; ret->projection is
  * projection_dim. */
 int config_clip(const json_t *config, const char *file, const struct config_unknown *unknown,

@@ -35,8 +35,8 @@ static int resnets_of(const struct tensor_table *t, const char *side, int block)
     return n;
 }
 
-static int infer_down(const struct tensor_table *t, const char *file, struct unet_arch *a,
-                      struct dr_error *err)
+static int infer_down(const struct tensor_table *t, const struct family *family, const char *file,
+                      struct unet_arch *a, struct dr_error *err)
 {
     for (;; a->levels++) {
         int i = a->levels, n = resnets_of(t, "down", i);
@@ -48,7 +48,7 @@ static int infer_down(const struct tensor_table *t, const char *file, struct une
                            ARCH_LEVELS, ARCH_LAYERS - 1);
         a->layers[i] = n;
         a->channels[i] = tensor_table_dim(t, 0, "down_blocks.%d.resnets.0.conv1.weight", i);
-        a->heads[i] = a->channels[i] / HEAD_WIDTH;
+        a->heads[i] = family->head_width ? a->channels[i] / family->head_width : family->heads;
         for (int j = 0; j < n; j++)
             a->depth[i][j] = depth_at(t, "down", i, j);
     }
@@ -92,19 +92,35 @@ static bool linear_projection(const struct tensor_table *t, const struct unet_ar
     return true;
 }
 
-int infer_unet(const struct tensor_table *t, int64_t pooled, const char *file,
-               struct unet_arch *ret, struct dr_error *err)
+/* Pooled text and time ids, where the family adds them to the time embedding. */
+static int infer_added(const struct tensor_table *t, const char *file, int64_t pooled,
+                       struct unet_arch *a, struct dr_error *err)
+{
+    int64_t added = tensor_table_dim(t, 1, "add_embedding.linear_1.weight");
+    if (!added)
+        return missing(err, file, "unet", "add_embedding.linear_1.weight");
+    if (added <= pooled || (added - pooled) % TIME_ID_WIDTH)
+        return dr_fail(err, DR_EFORMAT,
+                       "%s: added conditioning of %" PRId64 " channels is not pooled text (%" PRId64
+                       ") and time ids of %d each",
+                       file, added, pooled, TIME_ID_WIDTH);
+    a->addition_time_dim = TIME_ID_WIDTH;
+    a->pooled = pooled;
+    a->n_time_ids = (int)((added - pooled) / TIME_ID_WIDTH);
+    return 0;
+}
+
+int infer_unet(const struct tensor_table *t, const struct family *family, int64_t pooled,
+               const char *file, struct unet_arch *ret, struct dr_error *err)
 {
     struct unet_arch a = {
         .in_channels = tensor_table_dim(t, 1, "conv_in.weight"),
         .out_channels = tensor_table_dim(t, 0, "conv_out.weight"),
         .time_dim = tensor_table_dim(t, 0, "time_embedding.linear_1.weight"),
-        .addition_time_dim = TIME_ID_WIDTH,
-        .pooled = pooled,
         .groups = GROUPS,
         .eps = 1e-5,
         .flip_sin_to_cos = true,
-        .sample_size = 128,
+        .sample_size = family->sample_size,
     };
     if (!a.in_channels)
         return missing(err, file, "unet", "conv_in.weight");
@@ -112,7 +128,7 @@ int infer_unet(const struct tensor_table *t, int64_t pooled, const char *file,
         return missing(err, file, "unet", "conv_out.weight");
     if (!a.time_dim)
         return missing(err, file, "unet", "time_embedding.linear_1.weight");
-    int r = infer_down(t, file, &a, err);
+    int r = infer_down(t, family, file, &a, err);
     if (!r)
         r = infer_up(t, file, &a, err);
     if (r)
@@ -124,23 +140,15 @@ int infer_unet(const struct tensor_table *t, int64_t pooled, const char *file,
     if (!a.context)
         return dr_fail(err, DR_EFORMAT, "%s: the UNet has no cross attention", file);
     a.linear_projection = linear_projection(t, &a);
-    int64_t added = tensor_table_dim(t, 1, "add_embedding.linear_1.weight");
-    if (!added)
-        return missing(err, file, "unet", "add_embedding.linear_1.weight");
-    if (added <= pooled || (added - pooled) % TIME_ID_WIDTH)
-        return dr_fail(err, DR_EFORMAT,
-                       "%s: added conditioning of %" PRId64 " channels is not pooled text (%" PRId64
-                       ") and time ids of %d each",
-                       file, added, pooled, TIME_ID_WIDTH);
-    a.n_time_ids = (int)((added - pooled) / TIME_ID_WIDTH);
+    if (family->added && (r = infer_added(t, file, pooled, &a, err)))
+        return r;
     *ret = a;
     return 0;
 }
 
-int infer_clip(const struct tensor_table *t, const char *file, struct clip_arch *ret,
-               struct dr_error *err)
+int infer_clip(const struct tensor_table *t, const struct family_encoder *encoder, const char *file,
+               struct clip_arch *ret, struct dr_error *err)
 {
-    bool second = t->component == COMPONENT_TEXT_ENCODER_2;
     static const char tokens[] = "text_model.embeddings.token_embedding.weight";
     static const char positions[] = "text_model.embeddings.position_embedding.weight";
     struct clip_arch a = {
@@ -148,8 +156,8 @@ int infer_clip(const struct tensor_table *t, const char *file, struct clip_arch 
         .width = tensor_table_dim(t, 1, "%s", tokens),
         .positions = tensor_table_dim(t, 0, "%s", positions),
         .mlp = tensor_table_dim(t, 0, "text_model.encoder.layers.0.mlp.fc1.weight"),
-        .projection = second ? tensor_table_dim(t, 0, "text_projection.weight") : 0,
-        .act = second ? ARCH_GELU : ARCH_QUICK_GELU,
+        .projection = encoder->pooled ? tensor_table_dim(t, 0, "text_projection.weight") : 0,
+        .act = encoder->act,
         .eps = 1e-5,
         .bos_id = 49406,
         .eos_id = 2,
@@ -159,7 +167,7 @@ int infer_clip(const struct tensor_table *t, const char *file, struct clip_arch 
         return missing(err, file, component, tokens);
     if (!a.positions)
         return missing(err, file, component, positions);
-    if (second && !a.projection)
+    if (encoder->pooled && !a.projection)
         return missing(err, file, component, "text_projection.weight");
     while (a.layers < MAX_CLIP_LAYERS &&
            tensor_table_dim(t, 0, "text_model.encoder.layers.%d.layer_norm1.weight", (int)a.layers))
@@ -174,15 +182,15 @@ int infer_clip(const struct tensor_table *t, const char *file, struct clip_arch 
     return 0;
 }
 
-int infer_vae(const struct tensor_table *t, const char *file, struct vae_arch *ret,
-              struct dr_error *err)
+int infer_vae(const struct tensor_table *t, const struct family *family, const char *file,
+              struct vae_arch *ret, struct dr_error *err)
 {
     struct vae_arch a = {
         .in_channels = tensor_table_dim(t, 1, "encoder.conv_in.weight"),
         .out_channels = tensor_table_dim(t, 0, "decoder.conv_out.weight"),
         .latent_channels = tensor_table_dim(t, 1, "decoder.conv_in.weight"),
         .groups = GROUPS,
-        .scaling_factor = 0.13025,
+        .scaling_factor = family->vae_scale,
         .quant_conv = tensor_table_dim(t, 0, "quant_conv.weight") > 0,
         .post_quant_conv = tensor_table_dim(t, 0, "post_quant_conv.weight") > 0,
         .mid_attention = tensor_table_dim(t, 0, "decoder.mid_block.attentions.0.to_q.weight") > 0,

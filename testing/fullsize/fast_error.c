@@ -47,8 +47,9 @@ static int forward(struct pipeline *p, struct exec *x, int64_t edge, const float
     if (!r)
         r = unet_context_new(p->unet, x, text, TOKENS, pooled, ids, &context, err);
     if (!r) {
+        const struct unet_conditioning prompt = unet_prompt(context);
         struct unet_row row = {
-            .latent = latent, .timestep = 500, .context = context, .pred = pred
+            .latent = latent, .timestep = 500, .conditioning = &prompt, .pred = pred
         };
         r = unet_forward(p->unet, x, &row, 1, edge, edge, err);
     }

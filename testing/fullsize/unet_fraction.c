@@ -44,8 +44,9 @@ static int pass(struct measure *m, struct exec *x, struct dr_error *err)
     int r = unet_context_new(u, x, m->text, TOKENS, m->pooled, m->ids, &context, err);
     if (r < 0)
         return r;
+    const struct unet_conditioning prompt = unet_prompt(context);
     struct unet_row row = {
-        .latent = m->latent, .timestep = 500, .context = context, .pred = m->pred
+        .latent = m->latent, .timestep = 500, .conditioning = &prompt, .pred = m->pred
     };
     backend_plan_reset(x->be);
     double start = dr_now();

@@ -37,7 +37,7 @@ static int try_unet(const json_t *config, const char *file, const struct config_
     struct unet *u;
     struct dr_error inner = { 0 };
     int64_t added;
-    int r = config_unet(config, file, unknown, &a, &added, err);
+    int r = config_unet(config, file, true, unknown, &a, &added, err);
     if (r)
         return r;
     FUZZ_MUST(a.levels >= 1 && a.levels <= ARCH_LEVELS && a.in_channels > 0 && a.out_channels > 0);

@@ -190,7 +190,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(upsample_conv_kernels), cmocka_unit_test(group_norm_kernels),
     cmocka_unit_test(layer_norm_kernels),    cmocka_unit_test(attention_kernels),
     cmocka_unit_test(embedding_kernels),     cmocka_unit_test(resize_kernels),
-    cmocka_unit_test(add_kernels),
+    cmocka_unit_test(add_kernels),           cmocka_unit_test(weigh_kernels),
 };
 
 static void print_digest(void *ctx, const struct check_result *r)

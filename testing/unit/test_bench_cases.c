@@ -182,7 +182,7 @@ static void written_configurations_say_the_shapes(void **state)
     struct vae_arch vae;
     int64_t added;
     json_t *config = config_of(COMPONENT_UNET);
-    if (config_unet(config, "unet", NULL, &unet, &added, &err))
+    if (config_unet(config, "unet", true, NULL, &unet, &added, &err))
         fail_msg("%s", err.text);
     json_decref(config);
     unet.pooled = arch_sdxl_text[1].projection;

@@ -25,10 +25,11 @@ static void open_fixture(struct fixture *f)
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
         if (checkpoint_tokenizer(f->odd.ckpt, i, NULL, &f->tok[i], &err))
             fail_msg("%s", err.text);
-        f->encoders.text[i] = f->odd.clip[i];
-        f->encoders.tokens[i] = f->tok[i];
+        f->encoders.encoder[i] = (struct prompt_encoder){
+            .text = f->odd.clip[i], .tokens = f->tok[i], .pooled = i == 1, .layer = 2
+        };
     }
-    f->encoders.length = LENGTH;
+    f->encoders.chunk = LENGTH;
 }
 
 static void close_fixture(struct fixture *f)
@@ -198,8 +199,8 @@ static void contexts_stand_side_by_side(void **state)
     const float *row = m->text + m->length * m->width;
     for (int e = 0; e < PROMPT_ENCODERS; e++) {
         int64_t width = e ? ODD_WIDTH2 : ODD_WIDTH1;
-        if (clip_text_encode(f.odd.clip[e], &f.odd.x, m->ids[e] + LENGTH, 1, LENGTH, 2, hidden,
-                             e ? pooled : NULL, &err))
+        if (clip_text_encode(f.odd.clip[e], &f.odd.x, m->ids[e] + LENGTH, 1, LENGTH,
+                             (struct clip_state){ .skip = 2 }, hidden, e ? pooled : NULL, &err))
             fail_msg("%s", err.text);
         for (int64_t i = 0; i < LENGTH; i++)
             assert_memory_equal(row + i * m->width + (e ? ODD_WIDTH1 : 0), hidden + i * width,
@@ -349,6 +350,78 @@ static void texts_not_asked_for_go(void **state)
     close_fixture(&f);
 }
 
+/* Three chunks in a row, by hand: the later feature cuts a prompt so. */
+static void glue_chunks(struct fixture *f, const char *const texts[3], struct prompt_embeds *ret)
+{
+    struct prompt_embeds *m = &f->embeds;
+    for (int i = 0; i < 3; i++) {
+        struct prompt_request q = request(texts[i], NULL);
+        q.guidance = false;
+        tokenize(f, &q);
+        if (!i) {
+            *ret = *m;
+            memset(m->ids, 0, sizeof m->ids);
+            m->text = m->pooled = m->time_ids = NULL;
+            ret->chunks = 3;
+            ret->length = 3 * LENGTH;
+            ret->text = dr_realloc(DR_TAG_JOB, ret->text,
+                                   (size_t)(ret->length * ret->width) * sizeof *ret->text);
+            assert_non_null(ret->text);
+        }
+        for (int e = 0; e < PROMPT_ENCODERS; e++) {
+            if (!i)
+                ret->ids[e] = dr_realloc(DR_TAG_JOB, ret->ids[e],
+                                         (size_t)ret->length * sizeof *ret->ids[e]);
+            else
+                memcpy(ret->ids[e] + i * LENGTH, m->ids[e], LENGTH * sizeof *m->ids[e]);
+        }
+    }
+}
+
+/* Hidden states follow each other, the pooled embedding is the first chunk's; the cache tells texts
+ * of different length apart and counts what it will take. */
+static void a_text_of_three_chunks(void **state)
+{
+    (void)state;
+    static const char *const texts[3] = { "a red circle", "green triangles", "a red circle" };
+    struct fixture f;
+    struct dr_error err = { 0 };
+    struct prompt_cache c = { 0 };
+    struct prompt_embeds m;
+    open_fixture(&f);
+    glue_chunks(&f, texts, &m);
+    if (prompt_encode(&f.encoders, &f.odd.x, &m, &err))
+        fail_msg("%s", err.text);
+    for (int i = 0; i < 3; i++) {
+        struct prompt_request q = request(texts[i], NULL);
+        q.guidance = false;
+        encode(&f, &q);
+        assert_memory_equal(m.text + i * LENGTH * m.width, f.embeds.text,
+                            (size_t)(LENGTH * m.width) * sizeof *m.text);
+        assert_int_equal(memcmp(m.pooled, f.embeds.pooled, ODD_POOLED * sizeof(float)) == 0,
+                         i != 1);
+    }
+    size_t growth = prompt_cache_growth(&c, &f.embeds); /* "a red circle" alone */
+    prompt_cache_keep(&c, &f.embeds);
+    assert_int_equal(dr_alloc_stats(DR_TAG_PROMPT).bytes, growth);
+    prompt_cache_find(&c, &m);
+    assert_false(m.known[0]);
+    growth += prompt_cache_growth(&c, &m);
+    prompt_cache_keep(&c, &m);
+    assert_int_equal(dr_alloc_stats(DR_TAG_PROMPT).bytes, growth);
+    float first = m.text[0];
+    m.text[0] = 0;
+    prompt_cache_find(&c, &m);
+    assert_true(m.known[0] && m.text[0] == first);
+    m.known[0] = false;
+    m.ids[0][2 * LENGTH + 1] ^= 1; /* in the last chunk */
+    prompt_cache_find(&c, &m);
+    assert_false(m.known[0]);
+    prompt_cache_release(&c);
+    prompt_release(&m);
+    close_fixture(&f);
+}
+
 static int scenario(void *ctx, struct dr_error *err)
 {
     struct fixture *f = ctx;
@@ -389,6 +462,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(text_that_is_no_utf8_is_an_error),
         cmocka_unit_test(a_text_is_encoded_once),
         cmocka_unit_test(texts_not_asked_for_go),
+        cmocka_unit_test(a_text_of_three_chunks),
         cmocka_unit_test(survives_failing_allocations),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -22,6 +22,7 @@ static const uint8_t identity[SHA256_BYTES] = { 7 }, other_identity[SHA256_BYTES
 struct fixture {
     struct odd m;
     struct unet_context *context[CONTEXTS]; /* zeros, and two texts */
+    struct unet_conditioning conditioning[CONTEXTS];
 };
 
 /* With the weights that f->m.x has. */
@@ -38,6 +39,7 @@ static void make_contexts(struct fixture *f)
         if (unet_context_new(f->m.unet, &f->m.x, values, text.shape[1], pooled.data, ids.data,
                              &f->context[i], &err))
             fail_msg("%s", err.text);
+        f->conditioning[i] = unet_prompt(f->context[i]);
     }
     dr_free(values);
     npy_free(&text);
@@ -90,8 +92,8 @@ static void configure(struct fixture *f, struct wanted *w)
                                        .guidance = { .scale = w->scale,
                                                      .rescale = 0.3,
                                                      .uncond = sched_wants_uncond(&w->config),
-                                                     .negative = f->context[0],
-                                                     .positive = f->context[w->positive] } };
+                                                     .negative = &f->conditioning[0],
+                                                     .positive = &f->conditioning[w->positive] } };
 }
 
 static struct denoise *open_picture(const struct wanted *w)
@@ -322,7 +324,7 @@ static void a_phase_holds_from_its_evaluation_on(void **state)
     for (int i = 0; i < 4; i++)
         assert_true(step_alone(&f, one) && step_alone(&f, both));
     assert_int_equal(denoise_rows(both, rows), 1); /* not guided any more */
-    assert_ptr_equal(rows[0].context, f.context[2]);
+    assert_ptr_equal(rows[0].conditioning, &f.conditioning[2]);
     assert_true(denoise_state_size(one) <= sizeof block);
     assert_int_equal(denoise_save(one, identity, block, &err), 0);
     assert_int_equal(denoise_load(two, identity, block, denoise_state_size(one), &err), 0);

@@ -30,17 +30,15 @@ static void at_scale_one_the_positive_row_is_all(void **state)
 static void rows_ask_the_negative_first(void **state)
 {
     (void)state;
-    int negative, positive;
-    struct guidance g = { .scale = 2,
-                          .negative = (const struct unet_context *)&negative,
-                          .positive = (const struct unet_context *)&positive };
+    struct unet_conditioning negative, positive;
+    struct guidance g = { .scale = 2, .negative = &negative, .positive = &positive };
     float x[N], predictions[2 * N];
     struct sched_ask ask = { .x = x, .timestep = 12.5 };
     struct unet_row rows[2];
     assert_int_equal(guidance_rows(&g), 2);
     guidance_expand(&g, &ask, predictions, N, rows);
-    assert_ptr_equal(rows[0].context, &negative);
-    assert_ptr_equal(rows[1].context, &positive);
+    assert_ptr_equal(rows[0].conditioning, &negative);
+    assert_ptr_equal(rows[1].conditioning, &positive);
     assert_ptr_equal(rows[1].pred, predictions + N);
     assert_ptr_equal(rows[0].latent, x);
     assert_true(rows[1].timestep == 12.5);

@@ -519,7 +519,7 @@ static void a_prompt_is_encoded_once(void **state)
 
     r.p->text_read = false; /* as if given back */
     for (int i = 0; i < PROMPT_ENCODERS; i++)
-        params_unprepare(r.p->encoders.text[i], clip_text_visit);
+        params_unprepare(r.p->encoders.encoder[i].text, clip_text_visit);
     r.batch = 2;
     if (run_job(&r, NULL, NULL, &err))
         fail_msg("%s", err.text);
@@ -599,21 +599,24 @@ static void check_cuts(const char *kernels)
     static float latent[ROWS / 2][N], whole[ROWS][N], cut[ROWS][N];
     struct unet_row rows[ROWS];
     struct unet_context *c[2];
+    struct unet_conditioning prompt[2];
     odd_must(&m, ODD_CPU, kernels, 2);
     struct npy text = odd_vector("unet_text"), pooled = odd_vector("unet_pooled"),
                ids = odd_vector("unet_time_ids");
     float *zeros = dr_calloc(DR_TAG_TEST, (size_t)text.count, sizeof *zeros);
     assert_non_null(zeros);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
         if (unet_context_new(m.unet, &m.x, i ? text.data : zeros, text.shape[1], pooled.data,
                              ids.data, &c[i], &err))
             fail_msg("%s", err.text);
+        prompt[i] = unet_prompt(c[i]);
+    }
     for (int i = 0; i < ROWS; i++) {
         for (int k = 0; k < N; k++)
             latent[i / 2][k] = (float)((i / 2 * N + k) * 37 % 101) / 50 - 1;
         rows[i] = (struct unet_row){ .latent = latent[i / 2],
                                      .timestep = 900 - 200 * (i / 2),
-                                     .context = c[i % 2] };
+                                     .conditioning = &prompt[i % 2] };
         rows[i].pred = whole[i];
         assert_int_equal(unet_forward(m.unet, &m.x, &rows[i], 1, 6, 8, &err), 0);
     }

@@ -30,6 +30,7 @@ static void forward_unet(struct odd *m, const struct weight_variant *variant, fl
     struct npy text = odd_vector("unet_text"), pooled = odd_vector("unet_pooled"),
                ids = odd_vector("unet_time_ids");
     struct unet_context *context[ROWS];
+    struct unet_conditioning prompt[ROWS];
     struct unet_row rows[ROWS];
     struct exec x = m->x;
     float latent[ROWS][N / ROWS];
@@ -42,7 +43,8 @@ static void forward_unet(struct odd *m, const struct weight_variant *variant, fl
         must(unet_context_new(m->unet, &x, i ? text.data : zeros, text.shape[1], pooled.data,
                               ids.data, &context[i], &err),
              &err);
-        rows[i] = (struct unet_row){ latent[i], 300.0 + i, context[i], pred + i * N / ROWS };
+        prompt[i] = unet_prompt(context[i]);
+        rows[i] = (struct unet_row){ latent[i], 300.0 + i, &prompt[i], pred + i * N / ROWS };
     }
     must(unet_forward(m->unet, &x, rows, ROWS, H, W, &err), &err);
     for (int i = 0; i < ROWS; i++)
@@ -59,7 +61,9 @@ static void encode(struct odd *m, const struct weight_variant *variant, struct r
     struct dr_error err = { 0 };
     struct exec x = m->x;
     x.variant = variant;
-    must(clip_text_encode(m->clip[1], &x, ids, 1, TOKENS, 1, ret->hidden, ret->pooled, &err), &err);
+    must(clip_text_encode(m->clip[1], &x, ids, 1, TOKENS, (struct clip_state){ .skip = 1 },
+                          ret->hidden, ret->pooled, &err),
+         &err);
 }
 
 /* The networks with these variants of theirs. */
@@ -448,15 +452,18 @@ static void networks_refuse_variants_of_others(void **state)
     must(unet_context_new(m.unet, &x, text, 1, pooled, ids, &context, &err), &err);
     x.variant = v;
     must(unet_context_new(m.unet, &x, text, 1, pooled, ids, &of_variant, &err), &err);
-    struct unet_row row = { latent, 5, context, pred };
+    struct unet_conditioning prompt = unet_prompt(context);
+    struct unet_row row = { latent, 5, &prompt, pred };
     assert_int_equal(unet_forward(m.unet, &x, &row, 1, H, W, &err), DR_EINVAL);
     assert_non_null(strstr(err.text, "variant"));
-    row.context = of_variant;
+    prompt = unet_prompt(of_variant);
     must(unet_forward(m.unet, &x, &row, 1, H, W, &err), &err);
     x.variant = NULL;
     assert_int_equal(unet_forward(m.unet, &x, &row, 1, H, W, &err), DR_EINVAL);
     x.variant = v;
-    assert_int_equal(clip_text_encode(m.clip[0], &x, &id, 1, 1, 1, hidden, NULL, &err), DR_EINVAL);
+    assert_int_equal(clip_text_encode(m.clip[0], &x, &id, 1, 1, (struct clip_state){ .skip = 1 },
+                                      hidden, NULL, &err),
+                     DR_EINVAL);
     assert_non_null(strstr(err.text, "of another network"));
     struct odd second;
     odd_must(&second, ODD_CPU, "scalar", 1);

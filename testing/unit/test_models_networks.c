@@ -76,7 +76,8 @@ static void check_text(struct odd *g, const char *kernels)
             char name[32];
             float *hidden = floats(2 * 77 * (which ? 40 : 28));
             float *pooled = floats(2 * ODD_POOLED);
-            must(clip_text_encode(g->clip[which], &g->x, ids.data, 2, 77, skip, hidden,
+            must(clip_text_encode(g->clip[which], &g->x, ids.data, 2, 77,
+                                  (struct clip_state){ skip, false }, hidden,
                                   skip == 2 ? pooled : NULL, &err),
                  &err);
             snprintf(name, sizeof name, "clip%d_hidden%d", which + 1, skip);
@@ -110,7 +111,9 @@ static void check_pooled(struct odd *g, int64_t eos, const char *name)
          &err);
     must(params_prepare(g->clip[1], clip_text_visit, g->be, NULL, &err), &err);
     must(params_acquire(g->clip[1], clip_text_visit, &err), &err);
-    must(clip_text_encode(g->clip[1], &g->x, ids.data, 2, 77, 4, hidden, pooled, &err), &err);
+    must(clip_text_encode(g->clip[1], &g->x, ids.data, 2, 77, (struct clip_state){ .skip = 4 },
+                          hidden, pooled, &err),
+         &err);
     close_to("scalar", name, pooled);
     dr_free(hidden);
     npy_free(&ids);
@@ -131,6 +134,7 @@ static void pooled_at_the_first_end_token(void **state)
 struct conditioning {
     struct npy text, pooled, time_ids, timesteps;
     struct unet_context *context[ROWS];
+    struct unet_conditioning prompt[ROWS];
 };
 
 static void conditioning_open(struct conditioning *c, struct odd *g)
@@ -141,11 +145,13 @@ static void conditioning_open(struct conditioning *c, struct odd *g)
     c->pooled = odd_vector("unet_pooled");
     c->time_ids = odd_vector("unet_time_ids");
     c->timesteps = odd_vector("unet_timesteps");
-    for (int i = 0; i < ROWS; i++)
+    for (int i = 0; i < ROWS; i++) {
         must(unet_context_new(g->unet, &g->x, (float *)c->text.data + i * TEXT * ODD_CONTEXT,
                               tokens[i], (float *)c->pooled.data + i * ODD_POOLED,
                               (float *)c->time_ids.data + i * ODD_IDS, &c->context[i], &err),
              &err);
+        c->prompt[i] = unet_prompt(c->context[i]);
+    }
 }
 
 static void conditioning_close(struct conditioning *c)
@@ -165,7 +171,7 @@ static void rows_of(struct unet_row rows[ROWS], const struct conditioning *c, co
         rows[i] = (struct unet_row){
             .latent = latents + i * size,
             .timestep = ((float *)c->timesteps.data)[i],
-            .context = c->context[i],
+            .conditioning = &c->prompt[i],
             .pred = pred + i * size,
         };
 }
@@ -299,7 +305,7 @@ static void check_zero_text(struct odd *g, const char *kernels)
         must(unet_context_new(g->unet, &g->x, text, TEXT, (float *)c.pooled.data + ODD_POOLED,
                               (float *)c.time_ids.data + ODD_IDS, &c.context[1], &err),
              &err);
-        rows[1].context = c.context[1];
+        c.prompt[1] = unet_prompt(c.context[1]);
         rows[1].pred = zero ? together + SIZE : full;
         assert_int_equal(unet_context_bytes(c.context[1]) < bytes, zero);
         must(unet_forward(g->unet, &g->x, rows, ROWS, 5, 7, &err), &err);
@@ -367,8 +373,9 @@ static int run_unet(struct odd *g, const float *noise, float *out, struct dr_err
     int r = unet_context_new(g->unet, &g->x, noise, 11, noise, noise, &context, err);
     if (r)
         return r;
+    const struct unet_conditioning prompt = unet_prompt(context);
     for (int i = 0; i < ROWS; i++)
-        rows[i] = (struct unet_row){ noise + i, 100.0 * i, context, out + i * 60 };
+        rows[i] = (struct unet_row){ noise + i, 100.0 * i, &prompt, out + i * 60 };
     r = unet_forward(g->unet, &g->x, rows, ROWS, 3, 5, err);
     unet_context_free(context);
     return r;
@@ -384,8 +391,10 @@ static int run_all(struct odd *g, float *out, struct dr_error *err)
         noise[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) / 8388608.0f - 1;
     for (int i = 0; i < 40; i++)
         ids[i] = i * 13 % 613;
-    if ((r = clip_text_encode(g->clip[1], &g->x, ids, 2, 20, 2, out, out + 1600, err)) ||
-        (r = clip_text_encode(g->clip[0], &g->x, ids, 1, 20, 1, out, NULL, err)) ||
+    if ((r = clip_text_encode(g->clip[1], &g->x, ids, 2, 20, (struct clip_state){ .skip = 2 }, out,
+                              out + 1600, err)) ||
+        (r = clip_text_encode(g->clip[0], &g->x, ids, 1, 20, (struct clip_state){ .skip = 1 }, out,
+                              NULL, err)) ||
         (r = run_unet(g, noise, out + 1600 + 2 * ODD_POOLED, err)) ||
         (r = vae_encode(g->vae, &g->x, noise, 1, 32, 40, out, err)))
         return r;
@@ -491,17 +500,22 @@ static void wrong_calls_are_errors(void **state)
     (void)state;
     struct odd g;
     struct dr_error err = { 0 };
+    const struct clip_state last = { 1, false }, first = { 3, false }, deep = { 4, false };
     int32_t ids[3] = { 0, 613, 5 };
     float out[8 * 40];
     odd_must(&g, ODD_CPU, "scalar", 1);
-    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 1, out, NULL, &err), DR_EINVAL);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, last, out, NULL, &err),
+                     DR_EINVAL);
     assert_non_null(strstr(err.text, "613"));
     ids[1] = -1;
-    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 1, out, NULL, &err), DR_EINVAL);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, last, out, NULL, &err),
+                     DR_EINVAL);
     ids[1] = 612;
-    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 4, out, NULL, &err), DR_EINVAL);
-    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 78, 1, out, NULL, &err), DR_EINVAL);
-    must(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, 3, out, NULL, &err), &err);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, deep, out, NULL, &err),
+                     DR_EINVAL);
+    assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 78, last, out, NULL, &err),
+                     DR_EINVAL);
+    must(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, first, out, NULL, &err), &err);
     struct unet_row row = { out, 1, NULL, out };
     assert_int_equal(unet_forward(g.unet, &g.x, &row, 1, 2, 2, &err), DR_EINVAL);
     assert_int_equal(unet_forward(g.unet, &g.x, &row, 0, 2, 2, &err), DR_EINVAL);

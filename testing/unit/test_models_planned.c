@@ -40,7 +40,8 @@ static void small_variants_run(void **state)
     must(params_prepare(u, unet_visit, g.be, NULL, &err), &err);
     struct unet_context *context;
     must(unet_context_new(u, &g.x, NULL, 5, NULL, NULL, &context, &err), &err);
-    struct unet_row row = { NULL, 3, context, NULL };
+    const struct unet_conditioning prompt = unet_prompt(context);
+    struct unet_row row = { NULL, 3, &prompt, NULL };
     must(unet_forward(u, &g.x, &row, 1, 1, 1, &err), &err);
     must(unet_forward(u, &g.x, &row, 1, 9, 1, &err), &err);
     assert_int_equal(workspace_used(g.ws), 0);
@@ -87,7 +88,8 @@ static void memory_at_full_size(void **state)
     must(params_prepare(v, vae_visit, g.be, NULL, &err), &err);
     struct unet_context *context;
     must(unet_context_new(u, &g.x, NULL, 77, NULL, NULL, &context, &err), &err);
-    struct unet_row rows[2] = { { NULL, 1, context, NULL }, { NULL, 1, context, NULL } };
+    const struct unet_conditioning prompt = unet_prompt(context);
+    struct unet_row rows[2] = { { NULL, 1, &prompt, NULL }, { NULL, 1, &prompt, NULL } };
     workspace_reset(g.ws);
     backend_plan_reset(g.be);
     must(unet_forward(u, &g.x, rows, 2, 128, 128, &err), &err);
