@@ -35,7 +35,7 @@ int workspace_new(struct backend *be, size_t capacity, struct workspace **ret, s
 {
     struct workspace *ws = dr_malloc(DR_TAG_ACTIVATION, sizeof *ws);
     if (!ws)
-        return dr_fail(err, DR_ENOMEM, "no memory for a workspace");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a workspace");
     memset(ws, 0, offsetof(struct workspace, blocks));
     ws->buf.be = be;
     ws->buf.size = capacity;

@@ -1,6 +1,6 @@
 /* alloc.c - tagged allocation; a 64-byte header keeps size and tag. Small blocks are the C
  * library's. Large ones are mapped, so that they go back to the system when they are freed: the C
- * library keeps ever larger ones for itself, and a job would take more than is planned. */
+ * library keeps ever larger ones for itself, and a job would exceed its plan. */
 #include "base/alloc.h"
 
 #include <stdatomic.h>
@@ -11,13 +11,14 @@
 #include "base/checked.h"
 
 enum { HEADER = 64, HUGE_FROM = 8 << 20 };
-#ifdef __SANITIZE_ADDRESS__ /* it watches what lies around a block of the C library */
+#ifdef DR_SANITIZED /* the address sanitizer watches what lies around a block of the C library */
 static const size_t LARGE_FROM = SIZE_MAX;
 #else
 static const size_t LARGE_FROM = 1 << 20;
 #endif
 
-static const size_t largest = (size_t)1 << 39; /* larger sizes are mistakes: no machine has them */
+static const size_t largest = (size_t)1
+                              << 39; /* larger sizes are mistakes: no machine has that much */
 
 struct header {
     size_t size;

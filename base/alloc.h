@@ -26,15 +26,15 @@ enum dr_tag {
 };
 
 struct dr_alloc_stats {
-    size_t bytes;    /* live bytes as asked for (headers not counted) */
+    size_t bytes;    /* live bytes as requested (headers not counted) */
     size_t peak;     /* largest `bytes` so far, or since dr_alloc_reset_peak */
     uint64_t blocks; /* live blocks */
     uint64_t total;  /* allocations ever made */
 };
 
-/* NULL when memory is short or the hook says so; size 0 gives a valid pointer. Large blocks go back
- * to the system when they are freed, and are advised to huge pages. dr_calloc checks n * size for
- * overflow. dr_free(NULL) does nothing. */
+/* NULL when out of memory or if the test hook fails it; size 0 gives a valid pointer. Large blocks
+ * go back to the system when they are freed, and are advised to huge pages. dr_calloc checks n *
+ * size for overflow. dr_free(NULL) does nothing. */
 void *dr_malloc(enum dr_tag tag, size_t size);
 void *dr_calloc(enum dr_tag tag, size_t n, size_t size);
 void *dr_realloc(enum dr_tag tag, void *p, size_t size); /* NULL: the old block stays valid */
@@ -48,7 +48,7 @@ struct dr_alloc_stats dr_alloc_stats_all(void);
 void dr_alloc_reset_peak(void);
 
 /* Test hook: the k-th allocation from now fails (1 = the next), and so do `run` - 1 after it; k = 0
- * turns it off. dr_alloc_fail_hit tells whether a failure was delivered since. */
+ * turns it off. dr_alloc_fail_hit: whether a failure was delivered since. */
 void dr_alloc_fail_at(uint64_t k, uint64_t run);
 bool dr_alloc_fail_hit(void);
 

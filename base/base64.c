@@ -58,7 +58,7 @@ int base64_decode(const char *text, size_t n, bool spaces, struct buf *dst, stru
     if (r == DR_ELIMIT)
         return dr_fail(err, r, "base64: more than %zu bytes", dst->maximum);
     if (r)
-        return dr_fail(err, r, "base64: no memory for %zu bytes", n / 4 * 3);
+        return dr_fail(err, r, "base64: out of memory for %zu bytes", n / 4 * 3);
     uint8_t *d = room;
     size_t out = 0;
     uint32_t v = 0;

@@ -63,7 +63,7 @@ static int open_by_steps(int root, const char *path, int flags, unsigned mode)
 }
 
 /* The path below the folder `root` that `path` leads to after links are followed, as far as it
- * exists. Only a proposal: it is opened by openat2 like any other. */
+ * exists. Only a candidate: it is opened by openat2 like any other. */
 static bool follow(int root, const char *path, char dst[PATH_MAX])
 {
     char link[64], base[PATH_MAX], whole[2 * PATH_MAX], real[PATH_MAX], *rest;
@@ -75,7 +75,7 @@ static bool follow(int root, const char *path, char dst[PATH_MAX])
     if (snprintf(whole, sizeof whole, "%s/%s", base, path) >= (int)sizeof whole)
         return false;
     size_t end = strlen(whole);
-    while (!realpath(whole, real)) { /* the last component may still be made */
+    while (!realpath(whole, real)) { /* the last component may not exist yet */
         rest = strrchr(whole, '/');
         if (errno != ENOENT || !rest || end != strlen(whole))
             return false;

@@ -1,8 +1,9 @@
 /* beneath.h - opening a path without leaving a folder.
  *
  * A path that is checked as text and opened afterwards may lead elsewhere by then: between the two
- * somebody puts a link in its place. So a path from outside is opened once, with the containment
- * checked by the kernel while it resolves the path (openat2), and used by descriptor from then on.
+ * another process can replace it by a link. So a path from outside is opened once, with the
+ * containment checked by the kernel while it resolves the path (openat2), and used by descriptor
+ * from then on.
  */
 #ifndef DR_BASE_BENEATH_H
 #define DR_BASE_BENEATH_H

@@ -1,4 +1,4 @@
-/* buf.c - see buf.h. Capacity doubles, so appending is linear in all. */
+/* buf.c - see buf.h. Capacity doubles, so appending is linear overall. */
 #include "base/buf.h"
 
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* buf.h - a growable run of bytes that knows its maximum.
  *
- * Input from outside ends up in one of these; the maximum is what keeps a stranger from filling the
+ * Input from outside ends up in one of these; the maximum keeps untrusted input from filling the
  * memory. The bytes are always followed by a terminator that is not counted, so that text can be
  * read in place.
  */

@@ -1,4 +1,4 @@
-/* clock.h - the two clocks: one for measuring, one for telling people when. */
+/* clock.h - the two clocks: one for measuring, one for the time of day. */
 #ifndef DR_BASE_CLOCK_H
 #define DR_BASE_CLOCK_H
 

@@ -8,8 +8,8 @@
 
 #include "base/utf8.h"
 
-/* Errors are UTF-8, though they quote files and paths of any bytes: what is not becomes '?'. A text
- * that filled its array may end inside a character: that one goes. */
+/* Errors are UTF-8, though they quote files and paths of any bytes: bytes that are not become '?'.
+ * A text that filled its array may end inside a character, which is then dropped. */
 static void clean(char *text, size_t size)
 {
     size_t n = strlen(text), valid = utf8_valid_prefix(text, n);
@@ -62,7 +62,7 @@ int dr_while(struct dr_error *err, int code, const char *fmt, ...)
     size_t used = strlen(err->text);
     int n = snprintf(err->text + used, sizeof err->text - used, " (while ");
     if (n < 0 || used + (size_t)n >= sizeof err->text)
-        return err->code; /* it is ASCII: cut, it ends well */
+        return err->code; /* ASCII: may be cut anywhere */
     used += (size_t)n;
     va_list ap;
     va_start(ap, fmt);

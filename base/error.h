@@ -1,8 +1,8 @@
 /* error.h - errors are values.
  *
- * A function that can fail returns 0 or one of the negative codes of errors.def. Where words help,
- * it takes a `struct dr_error *` last and fills it before it returns; callers up the stack add
- * "while ..." as it rises. A NULL err is always allowed. Nothing below coordination/ and cli/
+ * A function that can fail returns 0 or one of the negative codes of errors.def. Where a message
+ * helps, it takes a `struct dr_error *` last and fills it before it returns; callers up the stack
+ * add "while ..." as it rises. A NULL err is always allowed. Nothing below coordination/ and cli/
  * prints an error or ends the process.
  *
  *     if (width % 8)
@@ -20,8 +20,7 @@ enum dr_code {
 #undef X
 };
 
-/* What went wrong, in words. Plain arrays: copying it is an assignment and there is nothing to
- * free. */
+/* What went wrong. Plain arrays: copying is an assignment and nothing needs freeing. */
 struct dr_error {
     int code;           /* negative dr_code; 0: nothing recorded */
     char text[512];     /* one line, UTF-8, no final newline */
@@ -46,7 +45,7 @@ int dr_fail_field(struct dr_error *err, int code, const char *path, const char *
  * `code` if err is NULL, so that `return dr_while(err, r, "loading %s", name)` reads well. */
 int dr_while(struct dr_error *err, int code, const char *fmt, ...) DR_PRINTF(3, 4);
 
-/* DR_EIO (or ENOENT, ENOMEM where errno says so) with "PATH: <strerror>". */
+/* DR_EIO (or ENOENT, ENOMEM if errno says so) with "PATH: <strerror>". */
 int dr_fail_errno(struct dr_error *err, const char *path, const char *what);
 
 /* Wire code such as "INVALID_VALUE", and meaning, of a dr_code; "OK" and "no error" for 0. */

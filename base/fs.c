@@ -122,7 +122,7 @@ static int read_all(int fd, const char *path, size_t maximum, struct buf *dst, s
             return dr_fail(err, DR_ELIMIT, "%s: larger than %zu bytes", path, maximum);
         int r = buf_append(dst, piece, (size_t)n);
         if (r)
-            return dr_fail(err, r, "%s: no room to read it", path);
+            return dr_fail(err, r, "%s: out of memory", path);
         done += (size_t)n;
     }
 }

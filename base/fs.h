@@ -1,4 +1,4 @@
-/* fs.h - files: mapped, read whole, replaced whole, made; and where Darkroom's own lie. */
+/* fs.h - files: mapping, reading, replacing, creating; and where Darkroom's own files are. */
 #ifndef DR_BASE_FS_H
 #define DR_BASE_FS_H
 
@@ -12,8 +12,8 @@
 
 enum { DR_PATH_MAX = 4096 };
 
-/* A whole file, mapped read-only. Reading a page past the end of a file that somebody cut meanwhile
- * is SIGBUS: hot paths that cannot afford it call dr_map_check before a long use. */
+/* A whole file, mapped read-only. Reading a page past the end of a file that was truncated
+ * meanwhile raises SIGBUS: hot paths that cannot afford it call dr_map_check before a long use. */
 struct dr_map {
     const uint8_t *data; /* NULL for an empty file */
     size_t size;
@@ -40,8 +40,8 @@ int dr_read_fd(int fd, const char *path, size_t maximum, struct buf *dst, struct
  * umask. */
 int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error *err);
 
-/* The same with the bytes in pieces, written one after another, and without the fsync: for what can
- * be made again (stages by the dozen), as a power cut may then leave an empty file. */
+/* The same with the bytes in pieces, written one after another, and without the fsync: for files
+ * that can be recomputed (stages by the dozen), as a power cut may then leave an empty file. */
 struct dr_piece {
     const void *bytes;
     size_t n;
@@ -77,6 +77,12 @@ int dr_create_file(int folder, const char *path, const struct dr_piece *pieces, 
  * name. -1 with errno. */
 int dr_open_temporary(int folder, const char *name, char ret_name[256]);
 int dr_make_temporary(int folder, const char *name, char ret_name[256]);
+
+/* A new file for reading and writing beside the file that a path names. -1 with errno. */
+int dr_open_beside(const char *path, char ret_path[DR_PATH_MAX]);
+/* So that a rename in the folder of `path` survives a power cut. Not every file system can: no
+ * error. */
+void dr_sync_folder(const char *path);
 
 /* Removes a file or an empty folder if it is this very one. */
 void dr_unlink_same(int folder, const char *name, const struct stat *made);

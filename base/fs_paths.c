@@ -1,4 +1,4 @@
-/* fs_paths.c - see fs.h: names of files and the places where Darkroom's own lie. */
+/* fs_paths.c - see fs.h: names of files, and where Darkroom's own files are. */
 #include "base/fs.h"
 
 #include <errno.h>
@@ -136,7 +136,7 @@ void dr_share_release(void)
     pthread_mutex_unlock(&shared.lock);
 }
 
-/* The folder that was set, and by what; false: none was. */
+/* The folder that was set, and by what; false: none. */
 static bool share_folder(char dst[DR_PATH_MAX], const char **ret_by)
 {
     const char *variable = getenv("DARKROOM_SHARE");

@@ -1,5 +1,5 @@
-/* fs_write.c - see fs.h: files that become visible when they are whole, in place of an older one or
- * where nothing is yet. */
+/* fs_write.c - see fs.h: files that become visible only when complete, replacing an older one or
+ * under a free name. */
 #include "base/fs.h"
 
 #include <errno.h>
@@ -38,7 +38,7 @@ static int open_temporary(int folder, const char *name, char *dst, size_t size)
             errno = ENAMETOOLONG;
             break;
         }
-        int fd = openat(folder, dst, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        int fd = openat(folder, dst, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd >= 0)
             return fd;
         if (errno != EEXIST)
@@ -65,6 +65,11 @@ static int fill(int fd, const char *path, const struct dr_piece *pieces, size_t 
 int dr_open_temporary(int folder, const char *name, char ret_name[256])
 {
     return open_temporary(folder, name, ret_name, 256);
+}
+
+int dr_open_beside(const char *path, char ret_path[DR_PATH_MAX])
+{
+    return open_temporary(AT_FDCWD, path, ret_path, DR_PATH_MAX);
 }
 
 int dr_make_temporary(int folder, const char *name, char ret_name[256])
@@ -103,8 +108,7 @@ void dr_unlink_same(int folder, const char *name, const struct stat *made)
 
 /* ---- in place of an older file ---- */
 
-/* So that the rename itself survives a power cut. Not every file system can: no error. */
-static void sync_folder(const char *path)
+void dr_sync_folder(const char *path)
 {
     char dir[DR_PATH_MAX];
     snprintf(dir, sizeof dir, "%s", path);
@@ -130,7 +134,7 @@ static int write_pieces(const char *path, const struct dr_piece *pieces, size_t 
     if (r && *temporary)
         unlink(temporary);
     else if (!r && durable)
-        sync_folder(path);
+        dr_sync_folder(path);
     return r;
 }
 
@@ -146,9 +150,9 @@ int dr_write_file(const char *path, const void *bytes, size_t n, struct dr_error
     return write_pieces(path, &piece, 1, true, err);
 }
 
-/* ---- where nothing is yet ---- */
+/* ---- under a free name ---- */
 
-/* Takes the name with an empty file or folder of our own, which is then replaced. */
+/* Reserves the name with an empty file or folder of our own, which is then replaced. */
 static int rename_over_claim(int from_folder, const char *from, int to_folder, const char *to)
 {
     struct stat st;
@@ -156,7 +160,7 @@ static int rename_over_claim(int from_folder, const char *from, int to_folder, c
         return -1;
     bool folder = S_ISDIR(st.st_mode);
     int fd = folder ? mkdirat(to_folder, to, 0700)
-                    : openat(to_folder, to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+                    : openat(to_folder, to, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
     if (!folder)

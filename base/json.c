@@ -15,9 +15,9 @@
 enum { DEFAULT_BYTES = 16 << 20, DEFAULT_DEPTH = 32, DEFAULT_MEMBERS = 1000000, SHOWN = 60 };
 
 /* jansson's lexer (2.14) ignores that its token buffer could not grow and then reads past its end.
- * So while a text is parsed, what the allocator cannot give comes from a reserve set aside before,
- * the text ends there, and the parse is reported as short of memory. The reserve holds the longest
- * token's buffer and all that one more FEED of text can ask for. */
+ * So while a text is parsed, a failed allocation is served from a reserve set aside before; the
+ * text ends there and the parse is reported as out of memory. The reserve holds the longest token's
+ * buffer and all that one more FEED of text can ask for. */
 enum { FEED = 128 /* bytes */, FEED_NEEDS = 64 << 10 };
 
 struct reserve {
@@ -203,7 +203,7 @@ static int parse_python(const char *text, size_t n, struct jx_limits limits, con
 {
     char *copy = dr_strndup(DR_TAG_BASE, text, n);
     if (!copy)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory for its JSON", what);
     limits.python = false;
     replace_infinity(copy, n);
     int r = jx_parse(copy, n, &limits, what, ret_value, err);
@@ -236,7 +236,7 @@ int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const c
         return dr_fail(err, DR_ECANCELED, "%s: reading it was stopped", what);
     }
     if (short_of_memory)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory for its JSON", what);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory for its JSON", what);
     char *quoted = l.unquoted ? strstr(wrong.text, " near ") : NULL;
     if (quoted)
         *quoted = '\0';
@@ -310,7 +310,7 @@ static int fail_member(const char *path, const char *key, const json_t *value, c
     return dr_fail_field(err, DR_EINVAL, where, got, expected, NULL);
 }
 
-/* The member when it is there and, if optional, not null. False: nothing to convert; *ret_code is
+/* The member if it exists and, if optional, is not null. False: nothing to convert; *ret_code is
  * the result. */
 static bool member(const json_t *object, const char *path, const char *key, bool required,
                    const char *expected, const json_t **ret_value, int *ret_code,

@@ -34,7 +34,7 @@ void jx_init(void);
 
 /* `what` names the text in errors ("request", "unet/config.json"). limits may be NULL. A number
  * that json_t cannot hold (an integer beyond 64 bits with sign, 1e999) parses too, see jx_literal:
- * only who reads that member refuses it. */
+ * only the code that reads that member refuses it. */
 int jx_parse(const char *text, size_t n, const struct jx_limits *limits, const char *what,
              json_t **ret_value, struct dr_error *err);
 

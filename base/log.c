@@ -209,7 +209,7 @@ static void log_line(enum dr_log_level level, const char *component, const struc
         line[n++] = '}';
     line[n++] = '\n';
     ssize_t written = write(fd, line, n);
-    (void)written; /* a log that cannot be written is nobody's error */
+    (void)written; /* a log that cannot be written is not reported */
 }
 
 void dr_log_line(enum dr_log_level level, const char *component, const char *fmt, ...)

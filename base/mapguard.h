@@ -1,4 +1,4 @@
-/* mapguard.h - surviving a mapped file that somebody cuts or that the disk cannot read any more.
+/* mapguard.h - surviving a mapped file that is truncated or that the disk can no longer read.
  *
  * Touching a mapped page that the file no longer has is SIGBUS, which ends the process. Maps that
  * are registered here get zero pages instead, and a mark: whoever used the map asks for the mark

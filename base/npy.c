@@ -138,7 +138,7 @@ static const char *parse_header(struct cursor *c, struct npy *a)
                 have_dtype = true;
             }
             if (!have_dtype)
-                return "the element type is none of <f4 <f8 <i8 <i4 |u1";
+                return "the element type is not one of <f4 <f8 <i8 <i4 |u1";
         } else if (!strcmp(word, "fortran_order") && !have_order) {
             if (take_word(c, "True"))
                 return "Fortran order is not supported; save a C-ordered copy";
@@ -160,7 +160,7 @@ static const char *parse_header(struct cursor *c, struct npy *a)
     }
     skip_blanks(c);
     if (c->at != c->end)
-        return "something follows the header's dictionary";
+        return "data after the header's dictionary";
     return have_dtype && have_order && have_shape ? NULL : "the header lacks a key";
 }
 
@@ -174,7 +174,7 @@ static int read_at(const struct npy_file *f, void *dst, size_t n, int64_t at, st
         if (got < 0)
             return dr_fail_errno(err, f->path, "read");
         if (!got)
-            return dr_fail(err, DR_EIO, "%s: became shorter while it was read", f->path);
+            return dr_fail(err, DR_EIO, "%s: truncated while it was read", f->path);
         done += (size_t)got;
     }
     return 0;
@@ -217,7 +217,7 @@ static int read_header(struct npy_file *f, struct dr_error *err)
         return dr_fail(err, DR_EFORMAT, "%s: ends inside its header", f->path);
     char *text = dr_malloc(DR_TAG_FILE, header + 1);
     if (!text)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory for its header", f->path);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory for its header", f->path);
     r = read_at(f, text, header, PREFIX, err);
     struct cursor c = { text, text + header };
     const char *wrong = r ? NULL : parse_header(&c, &f->array);
@@ -287,9 +287,9 @@ int npy_load(const char *path, struct npy *ret_array, struct dr_error *err)
         return r;
     struct npy a = f.array;
     a.data = dr_malloc(DR_TAG_FILE, (size_t)a.count * npy_size_of(a.dtype));
-    r = a.data
-            ? npy_read(&f, a.data, NULL, err)
-            : dr_fail(err, DR_ENOMEM, "%s: no memory for %lld elements", path, (long long)a.count);
+    r = a.data ? npy_read(&f, a.data, NULL, err)
+               : dr_fail(err, DR_ENOMEM, "%s: out of memory for %lld elements", path,
+                         (long long)a.count);
     npy_close(&f);
     if (r)
         npy_free(&a);
@@ -351,7 +351,7 @@ static int make_array(const char *path, enum npy_dtype dtype, const int64_t *sha
     }
     int r = make_header(dtype, shape, ndim, head);
     if (r)
-        return dr_fail(err, r, "%s: no memory for the header", path);
+        return dr_fail(err, r, "%s: out of memory for the header", path);
     ret_pieces[0] = (struct dr_piece){ head->data, head->len };
     ret_pieces[1] = (struct dr_piece){ data, (size_t)bytes };
     return 0;

@@ -40,7 +40,7 @@ void npy_free(struct npy *a);
 
 /* A file whose header was read, and nothing else yet: the caller compares type and shape with what
  * it needs, and reads the data into memory that it has. The file is read, not mapped, so that one
- * that somebody cuts meanwhile is an error.
+ * that is truncated meanwhile is an error.
  *
  *     r = npy_open(fd, path, &f, err);       takes fd over, also when it fails
  *     if (!r && f.array.dtype == NPY_F32 && ...)

@@ -100,7 +100,7 @@ int sha256_fd(int fd, const char *path, const atomic_int *stop, sha256_progress_
     uint8_t *piece = dr_malloc(DR_TAG_FILE, PIECE);
     int r = 0;
     if (!s || !piece)
-        r = dr_fail(err, DR_ENOMEM, "%s: no memory to hash it", path);
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
     else if (fstat(fd, &st))
         r = dr_fail_errno(err, path, "examine");
     else if (!S_ISREG(st.st_mode))

@@ -1,7 +1,7 @@
-/* standard.h - descriptors 0, 1 and 2 as a program was given them.
+/* standard.h - descriptors 0, 1 and 2 as inherited.
  *
- * One that was closed would go to the next file that is opened: pictures written into a log, a log
- * into the protocol.
+ * The number of a closed one would be reused by the next file that is opened: pictures in a log, a
+ * log in the protocol.
  */
 #ifndef DR_BASE_STANDARD_H
 #define DR_BASE_STANDARD_H

@@ -11,8 +11,8 @@
 
 #include "base/fs.h"
 
-/* What one hierarchy of groups is to a process: where it is mounted, and the process's group
- * below the mount's own root. */
+/* One hierarchy of groups: where it is mounted, and the process's group below the mount's own root.
+ */
 struct hierarchy {
     int version;
     char mount[DR_PATH_MAX]; /* with the root prefix */

@@ -1,4 +1,4 @@
-/* system.h - what the system lets this process have: memory and processors.
+/* system.h - the memory and processors that this process may use.
  *
  * Limits come from the machine (MemAvailable), from control groups (version 1 and 2, each ancestor
  * of the process's own group that is visible here) and from resource limits (RLIMIT_AS,
@@ -26,8 +26,8 @@ struct system_memory {
 };
 
 /* Pages of files that a group's memory holds count as left: the kernel takes them back before it
- * kills. Limits that are not below the machine's memory are none, and what cannot be read is none
- * but for the machine's. */
+ * kills. Limits at or above the machine's memory are ignored, and so are those that cannot be read,
+ * except the machine's own. */
 void system_memory(const char *root, struct system_memory *ret);
 
 /* The one with the least left. */

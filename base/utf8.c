@@ -76,7 +76,7 @@ int utf8_check(const char *s, size_t n, const char *what, struct dr_error *err)
                    (unsigned char)s[good]);
 }
 
-/* Whether a terminal would do something else with it than show it. */
+/* Whether a terminal would act on it instead of showing it. */
 static bool commands(uint32_t c)
 {
     return c < 0x20 || (c >= 0x7f && c <= 0x9f) || c == 0x61c || c == 0x200e || c == 0x200f ||

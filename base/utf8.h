@@ -23,9 +23,9 @@ size_t utf8_count(const char *s, size_t n);
 /* DR_EINVAL naming `what` and the byte's place and value. */
 int utf8_check(const char *s, size_t n, const char *what, struct dr_error *err);
 
-/* Text for a terminal or a log, so that it obeys nothing in it: control characters (C0, DEL, C1),
- * line and paragraph separators, and what turns the direction of writing become escapes, as do
- * bytes that are no UTF-8. */
+/* Text made harmless for a terminal or a log: control characters (C0, DEL, C1), line and paragraph
+ * separators, and what turns the direction of writing become escapes, as do bytes that are no
+ * UTF-8. */
 enum utf8_shown {
     UTF8_LINE,   /* one line of text: \n, \x1b, \u202e */
     UTF8_LINES,  /* the same, but line feeds and tabs stay */

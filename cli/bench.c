@@ -1,7 +1,7 @@
-/* bench.c - `darkroom bench`: what this machine reaches, as a table or as JSON.
+/* bench.c - `darkroom bench`: the speed of this machine, as a table or as JSON.
  *
- * The worker measures; rows are printed as they come. Loading is measured in workers of their own,
- * with a cache folder that is empty for the first and left to the second.
+ * The worker measures; rows are printed as they come. Loading is measured by two separate workers
+ * with one cache folder, empty for the first.
  */
 #include "cli/cli.h"
 
@@ -65,7 +65,7 @@ static int put_machine(struct buf *out, const json_t *machine)
 static int put_case(struct buf *out, const json_t *row)
 {
     int r = buf_printf(out, "%-24s %11.6f", text(row, "name"), number(row, "seconds"));
-    if (!r && number(row, "cores") > 0) /* loading is not a matter of cores */
+    if (!r && number(row, "cores") > 0) /* loading does not depend on cores */
         r = buf_printf(out, " %6.2f", number(row, "cores"));
     if (!r && number(row, "flops") > 0)
         r = buf_printf(out, " %9.4f %9.4f", number(row, "tflops"), number(row, "executed_tflops"));
@@ -159,7 +159,8 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
     return remove(path);
 }
 
-/* An empty folder in the usual cache, on the same disk. configured: that one, or NULL. */
+/* An empty folder in the cache folder, so on the same disk. configured: the cache folder, or NULL
+ * for the usual one. */
 static int make_cache(const char *configured, char *path, size_t n, struct dr_error *err)
 {
     char usual[DR_PATH_MAX];
@@ -172,9 +173,9 @@ static int make_cache(const char *configured, char *path, size_t n, struct dr_er
     return r || mkdtemp(path) ? r : dr_fail_errno(err, usual, "make a folder in");
 }
 
-/* The first opening with nothing kept from before, the second with what the first has kept. Loading
- * is the whole of each worker's work; both have the same cache folder, whatever is configured.
- * only: one of the two, or NULL for both. */
+/* The first opening with an empty cache, the second with what the first has cached. Each worker
+ * only loads; both use the same cache folder, whatever is configured. only: one of the two, or NULL
+ * for both. */
 static int ask_loads(struct bench *b, const char *only, const struct session_options *options,
                      struct dr_error *err)
 {
@@ -218,7 +219,7 @@ static int bench(struct cli_call *call, struct dr_error *err)
     if (!r && is_load(only))
         r = ask_loads(&b, only, &options, err);
     if (!r && !only && ask_loads(&b, only, &options, err) < 0) {
-        /* a full disk is no reason to lose what was measured */
+        /* a full disk must not lose what was measured */
         r = err->code == DR_ECANCELED ? err->code : 0;
         if (!r)
             report_line("loading is not measured: %s", err->text);
@@ -233,15 +234,12 @@ const struct cli_verb cli_bench = {
     .name = "bench",
     .synopsis = "",
     .summary = "measure speed, and what fraction of the processor's peak it reaches",
-    .notes = "First the most that each family of instructions does now, on all threads, on random "
-             "data, with the clock it was "
-             "measured at. Then operations at SDXL's shapes, then whole networks: seconds, TFLOP/s "
-             "by the definition's count, "
-             "TFLOP/s really multiplied, and the fraction of the peak of the kernel set's own "
-             "matrix instruction. The peak is "
-             "sampled before and after each case; where it moved by over a tenth the case is "
-             "repeated, and marked noisy if that "
-             "does not help.\n"
+    .notes = "First the peak of each family of instructions, on all threads and random data, with "
+             "the clock during the measurement. Then operations at SDXL's shapes, then whole "
+             "networks: seconds, TFLOP/s by the definition's count, TFLOP/s really multiplied, and "
+             "the fraction of the peak of the kernel set's own matrix instruction. The peak is "
+             "sampled before and after each case; if it changed by more than a tenth the case is "
+             "repeated, and marked noisy if that does not help.\n"
              "Without a model the weights are random, of SDXL's size and 16 bits: up to 6 GB of "
              "memory and, while loading is measured, 7 GB of disk in the cache folder. All cases "
              "take several minutes.\n"

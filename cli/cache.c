@@ -1,4 +1,4 @@
-/* cache.c - `darkroom cache`: the cached packed weights, and less of them. */
+/* cache.c - `darkroom cache`: lists and removes cached packed weights. */
 #include "cli/cli.h"
 
 #include <string.h>
@@ -64,7 +64,7 @@ static int fail_usage(struct cli_call *call, const char *got, const char *expect
     return dr_fail_field(err, DR_EINVAL, "cache", got, expected, NULL);
 }
 
-/* What the worker is asked; NULL with err filled. */
+/* The data of the worker's request; NULL with err filled. */
 static json_t *request_of(struct cli_call *call, struct dr_error *err)
 {
     const char *action = call->arguments ? call->argument[0] : "list";
@@ -125,7 +125,7 @@ const struct cli_verb cli_cache = {
         "list (the default) shows each file of packed weights: size, the model's digest, kernel "
         "set and last use. clear removes all of them; prune removes those used longest ago "
         "until the rest takes at most SIZE (64G, 500M, 20GB or bytes). Only files that are "
-        "packed weights are removed, and the next start that needs one makes it again. The "
+        "packed weights are removed, and the next start that needs one rebuilds it. The "
         "folder and its limit are cache and cache-limit in the configuration. darkroom check "
         "--cache verifies the files.\n",
     .most = 2,

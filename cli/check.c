@@ -1,7 +1,7 @@
-/* check.c - `darkroom check`: comprehensive testing on this machine.
+/* check.c - `darkroom check`: the self-test on this machine.
  *
- * The protocol is tried from this side; kernels and the golden picture are the worker's to check.
- * Everything is tried even when something before it failed, and the report says what did.
+ * The protocol is tested from this side; the worker checks kernels and the golden picture. All
+ * checks run even if earlier ones fail; the report names those that did.
  */
 #include "cli/cli.h"
 

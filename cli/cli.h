@@ -59,11 +59,11 @@ struct cli_verb {
     int least, most;      /* arguments */
     bool request;         /* takes the fields of a request as options, and the configuration */
     bool settings;        /* reads the configuration; so do verbs with .request or threads */
-    bool strict;          /* a mistake anywhere in it is an error, as with .request */
-    bool raw;             /* its arguments are not options of ours */
-    bool all;             /* runs with a command line that is wrong, and tells all that is */
+    bool strict;          /* a mistake in any key of it is an error, as with .request */
+    bool raw;             /* its arguments are not parsed here */
+    bool all;             /* runs with a wrong command line and reports every error in it */
     unsigned takes;       /* TAKES(...) of options.def */
-    const char *help[OPT_COUNT]; /* of an option, where it means something of its own here */
+    const char *help[OPT_COUNT]; /* help of an option that means something else here */
     /* 0, or negative with err filled. */
     int (*run)(struct cli_call *call, struct dr_error *err);
 };

@@ -1,7 +1,7 @@
 /* completion.c - `darkroom completion`: scripts for bash, zsh and fish from the tables.
  *
- * Names of samplers, schedules, presets, kernel sets and cases are the worker's; it is asked once,
- * while the script is written. Without a worker the script completes the rest.
+ * Names of samplers, schedules, presets, kernel sets and cases come from the worker, once, while
+ * the script is written. Without a worker the script completes the rest.
  */
 #include "cli/cli.h"
 

@@ -29,7 +29,7 @@ static int bad(const struct reader *r, const yaml_event_t *e, const char *what)
 
 static int no_memory(const struct reader *r)
 {
-    return dr_fail(r->err, DR_ENOMEM, "%s: no memory to read it", r->config->path);
+    return dr_fail(r->err, DR_ENOMEM, "%s: out of memory", r->config->path);
 }
 
 static char *join_key(const char *section, const char *key)
@@ -183,7 +183,7 @@ int config_parse(const char *text, size_t n, const char *name, struct config *re
         return code;
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
-        return dr_fail(err, DR_ENOMEM, "%s: no memory to read it", name);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory", name);
     struct config config = { .path = dr_strdup(DR_TAG_BASE, name) };
     struct reader r = { .config = &config, .where = OUTSIDE, .err = err };
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
@@ -191,7 +191,7 @@ int config_parse(const char *text, size_t n, const char *name, struct config *re
     if (config.path)
         code = run(&r, &parser);
     else
-        code = dr_fail(err, DR_ENOMEM, "%s: no memory to read it", name);
+        code = dr_fail(err, DR_ENOMEM, "%s: out of memory", name);
     yaml_parser_delete(&parser);
     dr_free(r.key);
     dr_free(r.section);

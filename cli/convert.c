@@ -43,7 +43,7 @@ static int put_layer(const json_t *layer, struct buf *out)
                       number(layer, "parameters"), error, text(layer, "why"));
 }
 
-/* The layers that stay wide, then the worst of the others. */
+/* The layers that stay float32, then the worst of the others. */
 static int put_layers(const json_t *layers, struct buf *out)
 {
     size_t n = json_array_size(layers);
@@ -144,7 +144,7 @@ static int convert(struct cli_call *call, struct dr_error *err)
                              example);
     if (!given || !*given)
         return dr_fail_field(err, DR_EINVAL, "--output", "nothing",
-                             "a path for the copy, where nothing exists yet", example);
+                             "a path for the copy that does not exist yet", example);
     char *output = dr_strndup(DR_TAG_BASE, given, dr_path_trimmed(given));
     int r = output ? call_worker(call, output, &answer, err)
                    : dr_fail(err, DR_ENOMEM, "out of memory");

@@ -1,4 +1,4 @@
-/* devices.c - `darkroom devices`: what this machine computes with. */
+/* devices.c - `darkroom devices`: processor, memory, kernel sets and cache of this machine. */
 #include "cli/cli.h"
 
 #include <string.h>

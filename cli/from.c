@@ -40,8 +40,8 @@ static int ask(const char *path, json_t **ret, struct dr_error *err)
                  : 0;
 }
 
-/* What a receipt may say. A stranger's picture names no files to be read or written, nor how its
- * copy is stored. */
+/* Fields that a receipt may set. A picture from elsewhere must not name files to read or write, nor
+ * the format of the new file. */
 static bool in_receipt(enum field_id id)
 {
     static const enum field_id others[] = {
@@ -62,7 +62,7 @@ static bool is_field(const char *key)
     return false;
 }
 
-/* All of them are named: they are what a newer program could do and this one cannot. */
+/* All of them are named: a newer program knows them and this one does not. */
 static int check_known(const char *path, const json_t *receipt, struct dr_error *err)
 {
     char names[300] = "";
@@ -110,7 +110,7 @@ static bool same_size(const struct request *q, enum field_id id)
            q->value[id].j == request_int(q, FIELD_height);
 }
 
-/* Values of the receipt that followed from one that is typed anew. */
+/* Values of the receipt that only followed from one that is now typed. */
 static void forget_consequences(const struct cli_call *call, struct request *q)
 {
     bool size = cli_typed(call, FIELD_width) || cli_typed(call, FIELD_height);
@@ -137,7 +137,7 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
         request_unset(q, FIELD_precision);
 }
 
-/* The configuration's model has the name that the receipt gives: it is where to find it. */
+/* If the configuration's model has the name that the receipt gives, it says where to find it. */
 static bool configured(const struct request *q, const char *name)
 {
     const char *base = dr_path_base(request_text(q, FIELD_model));
@@ -153,7 +153,7 @@ static int take(struct cli_call *call, const char *path, const json_t *receipt,
     int r = request_parse(receipt, "", NULL, &q, &inner);
     if (!r && strchr(request_text(&q, FIELD_model), '/')) {
         r = dr_fail_field(&inner, DR_EINVAL, "model", request_text(&q, FIELD_model),
-                          "a model's name, no path", NULL);
+                          "a model name, not a path", NULL);
         request_free(&q);
     }
     if (r < 0)

@@ -1,7 +1,7 @@
 /* from.h - `--from picture.png`: the receipt in a picture becomes the request.
  *
  * The worker reads the picture, as it reads all files. Options typed beside --from win; so the
- * configuration has no say in what the receipt settles. Values that only follow from a typed one
+ * configuration does not apply to what the receipt sets. Values that only follow from a typed one
  * (the conditioning sizes from the size, eta from the sampler ...) are not taken over.
  */
 #ifndef DR_CLI_FROM_H

@@ -27,12 +27,11 @@
 enum { PICTURE_BYTES = 512 << 20, COUNT_MOST = 10000, TOTAL_MOST = 100000 };
 
 static const char notes[] =
-    "The picture goes to ./darkroom-SEED.png unless -o says otherwise: a file (a picture of that "
-    "name is replaced, keeping mode and owner, other files are not; several pictures become "
-    "name-0.png, name-1.png ...), a "
-    "pattern in which %d or %03d is the picture's number and {seed} its seed, a folder (FOLDER/ is "
-    "made if missing), or - for the bytes of one picture on stdout. Only a file named exactly is "
-    "replaced: numbered names that exist are refused before drawing, and nothing in a folder is "
+    "-o names where the picture goes (default: ./darkroom-SEED.png): a file (several pictures "
+    "become name-0.png, name-1.png ...), a pattern with %d or %03d for the picture's number or "
+    "{seed} for its seed, a folder (FOLDER/ is made if missing), or - for the bytes of one picture "
+    "on stdout. Only a file named exactly is replaced, if it is a picture, keeping its mode and "
+    "owner; numbered names that exist are refused before drawing, and nothing in a folder is "
     "overwritten. The format is that of the file's extension, else --format, else png; if both "
     "are given they must agree.\n"
     "\n"
@@ -134,7 +133,7 @@ static int place(struct drawing *d, const json_t *data, struct dr_error *err)
     if (!from) /* a stream's is in the answer */
         return 0;
     int r = output_place(&d->output, from, index, seed, path, sizeof path, err);
-    if (r < 0 && dr_is_file(from)) { /* a finished picture is not thrown away */
+    if (r < 0 && dr_is_file(from)) { /* a finished picture is kept */
         size_t used = strlen(err->text);
         d->session.pictures.given = true;
         snprintf(err->text + used, sizeof err->text - used, "; the picture is kept as %s", from);
@@ -162,7 +161,7 @@ static void on_event(void *ctx, const json_t *data)
         d->code = place(d, data, &d->error);
 }
 
-/* What only the whole answer has: receipts, and the bytes of a stream. */
+/* What only the final answer has: receipts, and the bytes of a stream. */
 static int take_answer(struct drawing *d, const json_t *answer, struct dr_error *err)
 {
     const json_t *receipts = json_object_get(answer, "receipts");
@@ -215,7 +214,7 @@ static int draw_request(struct drawing *d, struct dr_error *err)
     return r;
 }
 
-/* A random seed is the first request's; from there on they are counted. */
+/* A random seed is drawn for the first request; later requests count on from it. */
 static int draw_all(struct drawing *d, struct dr_error *err)
 {
     struct request *q = &d->call->request;
@@ -276,14 +275,16 @@ static int plan_output(struct drawing *d, struct dr_error *err)
     uint64_t seed;
     bool known = request_seed(q, &seed);
     struct output *o = &d->output;
-    /* a name of the configuration is a habit: a format beside it or on the command line counts */
+    /* an output name from the configuration is a default: a format beside it or on the command line
+     * wins */
     bool agree = to != call->output;
     int r = output_plan(to, format, agree, d->total, o, err);
     if (!r && o->kind == OUTPUT_STREAM && !strcmp(o->name, "-") && call->value[OPT_json])
-        r = dr_fail_field(err, DR_EINVAL, "--output", "-", "a file, since --json has stdout", NULL);
+        r = dr_fail_field(err, DR_EINVAL, "--output", "-",
+                          "a file: with --json stdout has the JSON", NULL);
     if (!r && cli_typed(call, FIELD_quality) && !strcmp(o->format, "png"))
         r = option_fail(err, DR_EINVAL, "--quality",
-                        "only jpeg and webp have one, and this picture is a png");
+                        "applies to jpeg and webp, and this picture is a png");
     if (!r && call->value[OPT_from] && o->replaces && same_file(o, call->value[OPT_from]))
         r = option_fail(err, DR_EINVAL, "--output",
                         "is the picture of --from; choose another name");
@@ -325,12 +326,13 @@ static int prepare(struct drawing *d, struct dr_error *err)
         return r;
     r = count_pictures(d, err);
     if (!r && d->prompts * d->count > 1 && request_has(q, FIELD_dump_stages))
-        r = option_fail(err, DR_EINVAL, "--dump-stages",
-                        "one request only, without --count and with one "
-                        "prompt: the next would overwrite its files");
+        r = option_fail(
+            err, DR_EINVAL, "--dump-stages",
+            "needs a single request (one prompt, no --count): the next would overwrite its "
+            "files");
     uint64_t seed;
     uint64_t more = (uint64_t)(d->count * d->batch - 1);
-    /* of a single batch the worker judges */
+    /* the worker checks a single batch */
     if (!r && d->count > 1 && request_seed(q, &seed) && seed > UINT64_MAX - more)
         r = option_fail(err, DR_EINVAL, "--seed",
                         "got %" PRIu64 ", expected seed + %" PRIu64 " to be at most 2^64-1", seed,
@@ -338,7 +340,7 @@ static int prepare(struct drawing *d, struct dr_error *err)
     return r < 0 ? r : plan_output(d, err);
 }
 
-/* What is there all the same, for a person and for --json. */
+/* What was finished before the failure, for people and for --json. */
 static int fail_partly(struct drawing *d, int r, struct dr_error *err)
 {
     size_t used = strlen(err->text);
@@ -376,7 +378,7 @@ static int run(struct drawing *d, struct dr_error *err)
     progress_clear(&d->progress);
     if (r < 0)
         from_explain(call, &d->from, r, err);
-    /* how far a run that failed has come is worth looking at; one that was called off is not */
+    /* the stages of a failed run help to find out why; those of a cancelled one do not */
     if (stages && r != DR_ECANCELED) {
         int kept = private_keep(&d->session.stages, stages, r < 0 ? NULL : err);
         r = r < 0 ? r : kept;

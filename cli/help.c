@@ -11,7 +11,7 @@
 
 enum { COLUMNS_ASSUMED = 80, COLUMNS_MOST = 100, NAMES_MOST = 64 };
 
-/* The worker is asked what it has. */
+/* Asks the worker. */
 static int ask(enum verb verb, json_t **ret_answer, struct dr_error *err)
 {
     return session_ask(&(struct session_options){ .threads = "1" }, verb, json_object(), ret_answer,
@@ -32,7 +32,7 @@ static int list_text(const struct list_info *list, int width, struct buf *out, s
     return r < 0 ? dr_fail(err, r, "out of memory for the list") : 0;
 }
 
-/* One of them is set. */
+/* Exactly one member is set. */
 struct topic {
     const struct list_info *list;
     const struct cli_verb *verb;

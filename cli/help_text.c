@@ -51,7 +51,7 @@ const struct help_place help_examples[] = {
 };
 
 const char help_configuration[] =
-    "Options that you do not want to type go into the configuration, "
+    "Options that you use every time go into the configuration, "
     "one a line (\"steps: 25\"); the command line wins. darkroom help "
     "config lists the keys and shows an example.";
 
@@ -70,6 +70,12 @@ static const struct {
 };
 
 static const char other[] = "Other";
+
+const char *help_group_at(int i)
+{
+    int n = (int)(sizeof groups / sizeof *groups);
+    return i < n ? groups[i].heading : i == n ? other : NULL;
+}
 
 const char *help_group(const struct option_info *o)
 {
@@ -181,13 +187,13 @@ static int put_group(struct buf *out, const char *heading, const struct option_i
 static int put_groups(struct buf *out, const struct option_info *options, int n, int width)
 {
     int r = 0;
-    for (size_t i = 0; !r && i < sizeof groups / sizeof *groups; i++)
-        r = put_group(out, groups[i].heading, options, n, width);
-    if (!r)
-        r = put_group(out, other, options, n, width);
+    const char *heading;
+    for (int i = 0; !r && (heading = help_group_at(i)); i++)
+        r = put_group(out, heading, options, n, width);
     if (!r)
         r = buf_puts(
-            out, "\ndarkroom help OPTION tells more of one (darkroom help cfg).\n\nexamples:\n");
+            out,
+            "\ndarkroom help OPTION describes one of them (darkroom help cfg).\n\nexamples:\n");
     for (const struct help_place *e = help_examples; !r && e->name; e++) {
         r = buf_puts(out, "  ");
         if (!r)
@@ -334,7 +340,7 @@ int help_config(int width, struct buf *out)
             "One \"key: value\" a line (YAML). Keys are long names of options of "
             "generate, other programs' names included; the command line wins. \"~/\" "
             "is the home folder, other relative paths begin at the folder of the "
-            "file. A mistake stops what draws; for other verbs it is a warning "
+            "file. A mistake stops verbs that draw; for others it is a warning "
             "unless they use the value.\n\nkeys:\n",
             width);
     for (int i = 0; !r && i < n; i++) {
@@ -368,7 +374,7 @@ int help_config(int width, struct buf *out)
                              "  cache-limit: 64G\n");
 }
 
-/* "1 to 16"; nothing for what is no number. */
+/* "1 to 16"; nothing if it is not a number. */
 static int put_bounds(const struct field_info *f, struct buf *out)
 {
     if (f->type == FIELD_TYPE_SEED)

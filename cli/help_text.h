@@ -27,8 +27,10 @@ int help_field(const struct option_info *option, int width, struct buf *out);
 /* " --guidance-scale --cfg-scale": the other long names of an option. */
 int help_aliases(const struct option_info *option, struct buf *out);
 
-/* The heading of an option of generate; "Other" where it has none. */
+/* The heading of an option of generate; "Other" if it has none. */
 const char *help_group(const struct option_info *option);
+/* The headings in order; NULL past the end. */
+const char *help_group_at(int i);
 
 /* "width, a multiple of 8 (default: 30)": an option's help with its choices and default. */
 int help_option(const struct option_info *option, struct buf *out);

@@ -1,4 +1,4 @@
-/* inspect.c - `darkroom inspect`: what a model file or a picture is. */
+/* inspect.c - `darkroom inspect`: describes a model file or a picture. */
 #include "cli/cli.h"
 
 #include <stdio.h>
@@ -12,7 +12,7 @@ enum { DEPTH_MOST = 8, KEY_COLUMNS = 22 };
 
 static int put_value(const char *key, const json_t *value, int depth, struct buf *out);
 
-/* Lines of a text stand below each other. */
+/* Further lines of a text are indented to the first. */
 static int put_text(const char *text, struct buf *out)
 {
     int r = 0;

@@ -4,38 +4,37 @@
 #include <string.h>
 
 static const struct list_info lists[] = {
-    { "samplers", "sampler", "what --sampler takes, and other programs' names for it",
+    { "samplers", "sampler", "values of --sampler, with other programs' names",
       "Samplers, with other programs' names for them. Names ignore case, blanks, - and _. A noise "
       "schedule may follow the name: \"DPM++ 2M Karras\"." },
-    { "schedules", "schedule", "what --schedule takes",
+    { "schedules", "schedule", "values of --schedule",
       "Noise schedules: how the noise levels of the steps are spaced. Names ignore case, blanks, - "
       "and _." },
-    { "presets", "preset", "what --preset takes",
-      "Whose conventions decide what a request leaves open: defaults, schedules, random numbers." },
-    { "kernels", "kernels", "kernel sets, what --kernels takes, and which this processor has",
+    { "presets", "preset", "values of --preset",
+      "Presets: the conventions of a program for what a request leaves open: defaults, schedules, "
+      "random numbers." },
+    { "kernels", "kernels", "kernel sets, values of --kernels, and which this processor has",
       "Kernel sets: implementations of the networks' operations. auto measures those that compute "
       "in the wanted precision and takes the fastest. A name says the instructions it needs and, "
       "after them, the type that operands are rounded to (none: float32)." },
-    { "cases", "only", "what bench measures, one of which --only takes",
-      "What bench measures. op_NAME_SIZE is one operation of SDXL's networks, unet_SIZE one call "
-      "of "
-      "the UNet for a picture of that size (_cfg: two rows, as with guidance), vae_ the decoder or "
+    { "cases", "only", "cases of bench, values of --only",
+      "Cases of bench. op_NAME_SIZE is one operation of SDXL's networks, unet_SIZE one call of the "
+      "UNet for a picture of that size (_cfg: two rows, as with guidance), vae_ the decoder or "
       "encoder of the VAE, text_encoders both of them on one prompt, load_first and load_second "
-      "the "
-      "first and a later start of a model." },
-    { "models", "", "names that -m takes, and where they are looked for", "" },
+      "the first and a later start of a model." },
+    { "models", "", "names of models, values of -m, and their folders", "" },
     { "config", "", "the configuration file: keys and an example", "" },
 };
 
-/* What a name of a list is, where the worker gives no more than a title. */
+/* The meaning of names for which the worker gives only a title. */
 static const struct {
     const char *list, *name, *words;
 } words[] = {
     { "schedules", "normal", "the sampler's own, evenly spaced timesteps" },
     { "schedules", "karras", "Karras et al. 2022: more steps at low noise" },
     { "schedules", "exponential", "evenly spaced logarithms of the noise level" },
-    { "schedules", "sgm_uniform", "evenly spaced timesteps that stop short of the last one" },
-    { "presets", "diffusers", "those of the diffusers library, the reference" },
+    { "schedules", "sgm_uniform", "evenly spaced timesteps without the last one" },
+    { "presets", "diffusers", "the diffusers library, the reference" },
     { "kernels", "scalar", "plain C, the reference: slow, on every processor" },
     { "kernels", "avx2", "float32" },
     { "kernels", "avx512", "float32" },

@@ -108,8 +108,8 @@ static int put_examples(struct buf *out)
 
 static const char description[] =
     "Draws pictures from text with SDXL models on ordinary processors. A model is a checkpoint "
-    "file "
-    "(.safetensors) or a diffusers folder; a small one is shipped. For the same weights and seed "
+    "file (.safetensors) or a diffusers folder; a small one is shipped. For the same weights and "
+    "seed "
     "the result matches that of diffusers to within float32 rounding error.\n"
     "\n"
     "The work is done by a second program, darkroom-worker, which speaks JSON lines on stdin and "

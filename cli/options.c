@@ -24,7 +24,7 @@ struct parser {
     int n;
     int argc, at; /* the argument after the one being read */
     char *const *argv;
-    bool unknown; /* the last option, and nothing was joined to it */
+    bool unknown; /* the last option was unknown, without a joined value */
     struct given given[NAMES];
     option_fn fn;
     void *ctx;
@@ -106,7 +106,7 @@ static const struct option_info *find_letter(const struct parser *p, char letter
     return NULL;
 }
 
-/* The text names the option; so does the path, for who reads JSON. */
+/* The text names the option; so does the path, for readers of JSON. */
 static int name_it(const char *option, int code, struct dr_error *err)
 {
     if (err)
@@ -173,8 +173,8 @@ static bool same_value(const char *a, const char *b)
     return a_end != a && b_end != b && !*a_end && !*b_end && x == y;
 }
 
-/* Hands an option on. One that was given under another name must have the same value; a letter
- * stands for the name of the table. */
+/* Passes an option to the caller. If it was given before under another name, both values must be
+ * the same; a letter counts as the table's name. */
 static int hand_on(struct parser *p, const struct option_info *o, const char *spelled,
                    const char *value, struct dr_error *err)
 {

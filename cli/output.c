@@ -32,7 +32,7 @@ const char *output_format_of(const char *path)
     return "";
 }
 
-/* Formats that people ask for by name and would not get. */
+/* Formats that people ask for by name and that are not supported. */
 static bool other_picture(const char *path)
 {
     static const char *const others[] = { ".gif",  ".bmp",  ".tif", ".tiff",
@@ -91,7 +91,7 @@ static bool is_pattern(const char *name)
     return has_seed(name) || has_number(name);
 }
 
-/* {prompt}, {date} ...: whoever writes one expects something to be filled in. */
+/* {prompt}, {date} ...: refused, as the user expects them to be replaced. */
 static int check_words(const char *name, struct dr_error *err)
 {
     char got[64];
@@ -103,7 +103,7 @@ static int check_words(const char *name, struct dr_error *err)
             continue;
         snprintf(got, sizeof got, "%.*s", (int)(n + 1 < sizeof got ? n + 1 : sizeof got - 1), p);
         return dr_fail_field(err, DR_EINVAL, option, got,
-                             "{seed}, the only word of a pattern, or %d for the number", NULL);
+                             "{seed} for the seed or %d for the number", NULL);
     }
     return 0;
 }
@@ -147,7 +147,7 @@ static int plan_stream(struct output *o, const char *to, bool device, struct dr_
     o->kind = OUTPUT_STREAM;
     if (device && is_terminal(to))
         return dr_fail_field(err, DR_EINVAL, option, to, "a file, a folder or a pipe",
-                             "a picture's bytes are not for a terminal");
+                             "a terminal cannot show the bytes of a picture");
     if (o->batch > 1)
         return dr_fail_field(err, DR_EINVAL, option, to, "a file or folder",
                              "only one picture fits into a stream");
@@ -155,7 +155,7 @@ static int plan_stream(struct output *o, const char *to, bool device, struct dr_
     return 0;
 }
 
-/* A file that may not be written is not replaced either, though its folder would permit it. */
+/* A file without write permission is not replaced either, although its folder would permit it. */
 static int check_writable(const char *path, struct dr_error *err)
 {
     struct stat st;
@@ -178,7 +178,7 @@ bool output_is_picture(const char *path)
                      (!memcmp(head, "RIFF", 4) && !memcmp(head + 8, "WEBP", 4)));
 }
 
-/* A model, a text or a configuration is most likely not meant to become a picture. */
+/* Refuses to replace a model, a text or a configuration, which was most likely not meant. */
 static int check_replaced(const char *path, struct dr_error *err)
 {
     struct stat st;
@@ -192,7 +192,7 @@ static int plan_file(struct output *o, const char *to, struct dr_error *err)
 {
     char real[DR_PATH_MAX];
     struct stat st;
-    /* a link is written through, so that what is replaced is the file */
+    /* a link is followed, so that the file itself is replaced */
     bool link = !lstat(to, &st) && S_ISLNK(st.st_mode);
     int r = check_words(dr_path_base(to), err);
     if (!r && link && dr_realpath(real, sizeof real, to, NULL) < 0)
@@ -215,7 +215,7 @@ static int plan_file(struct output *o, const char *to, struct dr_error *err)
     return r ? r : check_replaced(to, err);
 }
 
-/* The longest name of all pictures is one the file system takes, before hours go into them. */
+/* Checks before hours of work that the file system takes the longest name of all pictures. */
 static int check_name(const struct output *o, struct dr_error *err)
 {
     struct stat st;
@@ -352,7 +352,7 @@ int output_check(const struct output *o, const uint64_t *seed, int each, struct 
 
 /* ---- what is finished ---- */
 
-/* What open(2) would have given a new file. */
+/* The mode that open(2) would have given a new file. */
 static void set_new_mode(const char *path)
 {
     mode_t mask = umask(0);
@@ -360,7 +360,7 @@ static void set_new_mode(const char *path)
     (void)chmod(path, 0666 & ~mask);
 }
 
-/* Extended attributes, lists of access rights among them, as far as they can be set. */
+/* Extended attributes, access control lists included, as far as they can be set. */
 static void copy_attributes(const char *from, const char *to)
 {
     char names[4096], value[4096];
@@ -372,7 +372,7 @@ static void copy_attributes(const char *from, const char *to)
     }
 }
 
-/* Into the file itself: it belongs to somebody else, which a new file could not. */
+/* Into the file itself: it belongs to another user, which a new file could not. */
 static int write_into(const char *from, const char *to, struct dr_error *err)
 {
     struct buf bytes;
@@ -392,7 +392,7 @@ static int write_into(const char *from, const char *to, struct dr_error *err)
 }
 
 /* The file named by the user: new bytes whole or not at all, with the old one's owner, mode and
- * attributes. Other names of a hard link keep the old bytes: nobody named them. */
+ * attributes. Other names of a hard link keep the old bytes: the user did not name them. */
 static int replace(const char *from, const char *to, struct dr_error *err)
 {
     struct stat old, now;
@@ -411,8 +411,8 @@ static int replace(const char *from, const char *to, struct dr_error *err)
     return rename(from, to) ? dr_fail_errno(err, to, "write") : 0;
 }
 
-/* Whether the name is free or still the file that was there at the start: one that came since is
- * nobody's to replace. */
+/* Whether the name is free or still the file that existed at the start: a newer one must not be
+ * replaced. */
 static bool may_replace(const struct output *o, const char *path)
 {
     struct stat st;

@@ -27,7 +27,7 @@ struct output {
     char folder[DR_PATH_MAX]; /* where files go; "." */
     char name[DR_PATH_MAX];   /* the file or pattern in it; STREAM: the path, "-" for stdout */
     char format[8];           /* png, jpeg or webp */
-    bool replaces;            /* FILE, one picture: it was there, and this one: */
+    bool replaces;            /* FILE, one picture: it existed, and is this one: */
     dev_t device;
     ino_t inode;
 };

@@ -117,12 +117,12 @@ static int plan(struct cli_call *call, struct dr_error *err)
 const struct cli_verb cli_plan = {
     .name = "plan",
     .synopsis = "[OPTION]...",
-    .summary = "tell what a request needs: memory, work and time",
+    .summary = "show what a request needs: memory, work and time",
     .notes =
         "Takes the options of generate and computes nothing. workspace and kept are private "
         "memory, weights the mapped bytes of the model that the stage reads, work its "
-        "floating-point operations. The time is there once this machine has drawn a picture; above "
-        "an hour there is a warning.\n",
+        "floating-point operations. The time is known once this machine has drawn a picture; above "
+        "an hour it is a warning.\n",
     .request = true,
     .takes = TAKES(threads) | TAKES(from) | TAKES(quiet) | TAKES(json),
     .run = plan,

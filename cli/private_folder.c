@@ -42,8 +42,8 @@ int private_place(const char *place, char dst[DR_PATH_MAX], struct dr_error *err
     return S_ISDIR(st.st_mode) ? 0 : dr_fail(err, DR_EIO, "%s: exists and is not a folder", dst);
 }
 
-/* A descriptor of the folder, locked; TAKEN when another process holds it or the path does not lead
- * to a folder of this user. */
+/* A descriptor of the folder, locked; TAKEN if another process holds the lock or the path is no
+ * folder of this user. */
 static int lock_folder(const char *path)
 {
     struct stat held, named;
@@ -149,8 +149,8 @@ static bool is_finished_picture(const char *name)
     return end && !*end;
 }
 
-/* Removes the results, the marker and, when nothing else is in it, the folder. What somebody else
- * put there stays; so do finished pictures of a killed run, which nobody has seen. */
+/* Removes the results, the marker and, when nothing else is in it, the folder. Files of
+ * other programs stay, and so do finished pictures of a killed run, which its user has not seen. */
 static void remove_folder(int folder, const char *path, bool killed)
 {
     struct stat held, named;
@@ -185,8 +185,8 @@ static bool has_our_shape(const char *name)
     return !strncmp(name, PREFIX, n) && strlen(name) == n + RANDOM_LETTERS;
 }
 
-/* Removes what runs left that were killed. The name only selects what is looked at: a folder is
- * ours when nobody holds its lock, this user owns it and the marker inside names it. */
+/* Removes what killed runs left behind. The name only selects candidates: a folder is ours if its
+ * lock is free, this user owns it and the marker inside names it. */
 static void remove_abandoned(const char *folder)
 {
     char path[DR_PATH_MAX];
@@ -206,7 +206,7 @@ static void remove_abandoned(const char *folder)
         closedir(dir);
 }
 
-/* TAKEN in p->lock when another run took the new folder before it was locked: try again. */
+/* TAKEN in p->lock if another run took the new folder before it was locked: try again. */
 static int make_one(struct private_folder *p, const char *folder, struct dr_error *err)
 {
     if (dr_path_join(p->path, sizeof p->path, folder, PREFIX "XXXXXX") < 0) {

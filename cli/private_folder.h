@@ -20,15 +20,15 @@ struct private_folder {
     bool given;             /* what is in it belongs to the user now: private_remove leaves it */
 };
 
-/* `place`, or the nearest folder above it that is there. */
+/* `place`, or the nearest folder above it that exists. */
 int private_place(const char *place, char dst[DR_PATH_MAX], struct dr_error *err);
 
 /* For results in `place`, which need not exist. private_remove also after a failure; on zeroed
  * memory it does nothing. */
 int private_make(struct private_folder *p, const char *place, struct dr_error *err);
 
-/* Moves what is finished in it to `place`, which is made if need be. DR_EINVAL when a name is in
- * use there: nothing is replaced. */
+/* Moves finished files to `place`, which is made if missing. DR_EINVAL when a name is in use there:
+ * nothing is replaced. */
 int private_keep(const struct private_folder *p, const char *place, struct dr_error *err);
 
 /* Whether a stage of an earlier run lies in the folder, and its name: known before a run. */

@@ -117,7 +117,7 @@ void progress_say(struct progress *p, const char *what)
     draw(p, text);
 }
 
-/* ---- what the worker tells ---- */
+/* ---- events of the worker ---- */
 
 /* Seconds until the stage is over; 0: unknown. */
 static double time_left(const struct progress *p, double now)
@@ -134,7 +134,7 @@ static double time_left(const struct progress *p, double now)
         left = (p->counted - p->began) * (1 - p->fraction) / p->fraction;
         since = now - p->counted;
     }
-    /* an estimate that has run out is worth no more than "soon" */
+    /* an estimate that has run out only means "soon" */
     return left < 1 ? 0 : left - since > 1 ? left - since : 1;
 }
 
@@ -180,7 +180,7 @@ static void show(struct progress *p, double now)
     p->last = now;
 }
 
-/* "packing weights 40 %", of what comes before the steps. */
+/* "packing weights 40 %": stages before the steps. */
 static void show_loading(struct progress *p, const char *what, double fraction, double now)
 {
     char text[COLUMNS_MOST];
@@ -229,7 +229,7 @@ static void announce(struct progress *p, const json_t *data)
     p->announced = true;
 }
 
-/* Without a terminal: a line a second at most, and for a lone request its last step. */
+/* Without a terminal: at most a line a second, and the last step of a single request. */
 static void show_line(struct progress *p, double now)
 {
     char text[COLUMNS_MOST];

@@ -2,8 +2,8 @@
  *
  * Before the first step is over the time left comes from the worker's estimate (the speed of
  * earlier jobs), else from the fraction of the work that is done; then from the mean of the steps
- * after the first, so that what only the first step does is not in it. On a terminal the clock goes
- * on while no event comes: progress_event with NULL.
+ * after the first, so that what only the first step does is not in it. On a terminal the clock
+ * advances without events: progress_event with NULL.
  */
 #ifndef DR_CLI_PROGRESS_H
 #define DR_CLI_PROGRESS_H
@@ -39,7 +39,7 @@ struct progress {
 /* quiet: nothing is ever written. */
 void progress_init(struct progress *p, bool quiet);
 
-/* Something without steps is going on: shown on a terminal only. */
+/* Shows work without steps, on a terminal only. */
 void progress_say(struct progress *p, const char *what);
 
 /* The next request draws pictures `first` to `last` of `total`, from 1. */
@@ -51,7 +51,7 @@ void progress_event(void *p, const json_t *data);
 /* "0:07", "12:34", "3:02:01" */
 void progress_duration(double seconds, char dst[32]);
 
-/* Takes the bar away, before anything else is written and at the end. */
+/* Removes the bar: before anything else is written, and at the end. */
 void progress_clear(struct progress *p);
 
 /* "12/30 [=========>          ] 1.52 it/s, 0:12 left" in at most `width` columns; below 40 without

@@ -15,7 +15,7 @@
 
 enum { LINE_BYTES = 1024, LEAST_COLUMNS = 20 };
 
-/* A character that was cut in two at the end goes. */
+/* Drops a character that was cut in two at the end. */
 static size_t whole(const char *text, size_t n)
 {
     size_t valid = utf8_valid_prefix(text, n);

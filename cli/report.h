@@ -1,4 +1,4 @@
-/* report.h - what the program says: errors and notes on stderr, results on stdout. Texts may quote
+/* report.h - output of the program: errors and notes on stderr, results on stdout. Texts may quote
  * hostile files: what would command a terminal is escaped (utf8_show). */
 #ifndef DR_CLI_REPORT_H
 #define DR_CLI_REPORT_H
@@ -14,7 +14,7 @@ void report_error(const char *text);
 /* One line on stderr. */
 void report_line(const char *fmt, ...) DR_PRINTF(1, 2);
 
-/* Those of a worker's answer, a line each. */
+/* The warnings of a worker's answer, a line each. */
 void report_warnings(const json_t *answer);
 
 /* Appends text as a part of one line of what report_text will write: line feeds are escaped too. */

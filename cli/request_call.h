@@ -7,7 +7,7 @@
 #include "core/communication/message.h"
 
 /* Starts a worker, sends the call's request under `verb`; *ret_answer is a new reference. A request
- * without a prompt gets an empty one: its words cost nothing. */
+ * without a prompt gets an empty one, as the cost does not depend on it. */
 int request_call(struct cli_call *call, enum verb verb, json_t **ret_answer, struct dr_error *err);
 
 #endif

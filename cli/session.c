@@ -17,7 +17,7 @@ enum { TICK_MS = 50, ROOTS = 64 };
  * this program may take to end: together below two seconds. END_US: where it is killed at once. */
 enum { CANCEL_US = 1400000, FORCE_US = 400000, END_US = 1000000 };
 
-/* What the handler works on. */
+/* What the signal handler uses. */
 static volatile sig_atomic_t interrupts, answering, forced;
 static struct session *volatile current;
 
@@ -37,7 +37,7 @@ static void alarm_in(int us)
     setitimer(ITIMER_REAL, &timer, NULL);
 }
 
-/* Before the worker listens, and from the second signal on, the only way to end it is by force. */
+/* Before the worker is ready, and from the second signal on, it can only be killed. */
 static void on_signal(int number)
 {
     (void)number;
@@ -49,8 +49,7 @@ static void on_signal(int number)
     alarm_in(force ? END_US : CANCEL_US);
 }
 
-/* Time is up for the worker, and next time for us: something that cannot be interrupted keeps us.
- */
+/* Time is up for the worker, and at the next alarm for us, if an uninterruptible call keeps us. */
 static void on_alarm(int number)
 {
     (void)number;
@@ -60,7 +59,7 @@ static void on_alarm(int number)
     kill_worker(SIGKILL);
 }
 
-/* Ctrl-Z and the like: the worker, whose group the terminal does not know, stops with us. */
+/* Ctrl-Z and the like: also stops the worker, whose process group the terminal does not signal. */
 static void on_stop(int number)
 {
     struct sigaction ours, normal = { .sa_handler = SIG_DFL };
@@ -72,7 +71,7 @@ static void on_stop(int number)
     kill_worker(SIGSTOP);
     sigaction(number, &normal, &ours);
     raise(number);
-    sigprocmask(SIG_UNBLOCK, &only, &before); /* here it stops, and here it goes on */
+    sigprocmask(SIG_UNBLOCK, &only, &before); /* stops here, and continues here */
     sigprocmask(SIG_SETMASK, &before, NULL);
     sigaction(number, &ours, NULL);
     kill_worker(SIGCONT);
@@ -87,7 +86,7 @@ static void on_continue(int number)
     errno = saved;
 }
 
-/* Calls that wait are interrupted, but not by stopping and going on. A parent may have left the
+/* Blocking calls are interrupted, but not by stopping and continuing. A parent may have left the
  * signal blocked. */
 static void catch_one(int number, void (*handler)(int))
 {
@@ -109,8 +108,8 @@ static bool ignored(int number)
 
 static const int stops[] = { SIGTSTP, SIGTTIN, SIGTTOU };
 
-/* A shell starts background jobs with SIGINT ignored; who sends it to us all the same means it.
- * nohup is obeyed, and a shell without job control. */
+/* A shell starts background jobs with SIGINT ignored; a SIGINT sent to us explicitly is obeyed all
+ * the same. SIGHUP stays ignored under nohup or a shell without job control. */
 static void catch_signals(struct session *s)
 {
     current = s;
@@ -169,7 +168,7 @@ static int add_root(struct roots_list *list, const char *path, size_t len, struc
     return 0;
 }
 
-/* Stages of two runs in one folder could not be distinguished, and none is replaced. */
+/* Stages of two runs in one folder could not be told apart, and no file is ever replaced. */
 static int check_dump(const char *folder, struct dr_error *err)
 {
     char name[256], got[300];
@@ -344,7 +343,7 @@ int session_exchange(struct session *s, json_t *message, const char *id,
 {
     json_t *event, *data = NULL;
     int r = worker_send(&s->worker, message, err);
-    if (r < 0) /* how it ended says more than a broken pipe */
+    if (r < 0) /* how the worker ended says more than a broken pipe */
         r = s->worker.pid && r == DR_EIO ? worker_receive(&s->worker, TICK_MS, &event, err) : r;
     if (r < 0)
         return interrupts ? fail_interrupted(err) : r;

@@ -38,7 +38,7 @@ struct session_options {
     const char *root;                /* a folder that the worker may write to; NULL: none */
 };
 
-/* What session_open looks at in a request's files; with a list all of them. */
+/* The checks that session_open makes of a request's files; with a list, of all of them. */
 int session_check(const struct request *q, struct error_list *list, struct dr_error *err);
 
 int session_open(struct session *s, const struct session_options *options, struct dr_error *err);

@@ -16,7 +16,8 @@
 #include "cli/output.h"
 #include "cli/report.h"
 
-/* Every field with an option, then threads and output. A picture's own words are no configuration.
+/* Every field with an option, then threads and output; not the prompt, which belongs to one
+ * picture.
  */
 static bool configurable(enum field_id id)
 {
@@ -25,7 +26,7 @@ static bool configurable(enum field_id id)
            id != FIELD_dump_stages;
 }
 
-/* Keys that are no options: of the worker. */
+/* Keys that are options of the worker only. */
 enum { KEY_CACHE = FIELD_COUNT + OPT_COUNT, KEY_CACHE_LIMIT, KEY_MODELS };
 
 static const struct option_info worker_keys[] = {
@@ -39,8 +40,8 @@ static const struct option_info worker_keys[] = {
       .id = KEY_CACHE },
     { .name = "cache-limit",
       .value = "SIZE",
-      .help = "the most they may take: 64G, 500M, 20GB or bytes, G being 2^30 bytes and GB 10^9; "
-              "0: none are kept (default: 32G)",
+      .help = "most space they may take: 64G, 500M, 20GB or bytes (G is 2^30 bytes, GB 10^9); 0: "
+              "no cache (default: 32G)",
       .id = KEY_CACHE_LIMIT },
 };
 
@@ -88,7 +89,7 @@ static int fail_key(const struct config *c, const struct config_entry *e, struct
                        found ? near : "darkroom help config");
 }
 
-/* A path of the file as one that holds from here. */
+/* A path of the file, made valid from the current folder. */
 static int path_from(const struct config *c, const char *value, char *dst, size_t n,
                      struct dr_error *err)
 {
@@ -173,7 +174,7 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
         return 0;
     const char *to = call->value[OPT_output];
     if (id == FIELD_format && to && to != call->output && *output_format_of(to))
-        return 0; /* the command line says a format by the name of the file */
+        return 0; /* the command line names the format by the file's name */
     struct dr_error inner = { 0 };
     int r = request_set_text(&call->request, id, value, &inner);
     if (r == DR_ENOMEM)
@@ -219,7 +220,8 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
     return take_field(call, c, e, (enum field_id)key, value, err);
 }
 
-/* Drawing with half of the settings would be drawing something else; what does not draw goes on. */
+/* A verb that draws fails, as half of the settings would give another picture; other verbs
+ * continue. */
 static bool lenient(const struct cli_call *call)
 {
     return !call->verb->request && !call->verb->strict;
@@ -263,7 +265,7 @@ int settings_apply(struct cli_call *call, struct dr_error *err)
 {
     char path[DR_PATH_MAX];
     struct config config;
-    struct stat st; /* what is there must be readable: only absence is silent */
+    struct stat st; /* an existing file must be readable; only a missing one is ignored */
     const char *named = call->value[OPT_config];
     if (!settings_used(call->verb) || (named && !strcmp(named, "/dev/null")))
         return 0;

@@ -5,7 +5,7 @@
 #include "cli/request_call.h"
 #include "cli/session.h"
 
-/* Wrong files are reported here; the worker then checks the request without them. */
+/* Wrong files are reported here; the worker then checks the rest of the request. */
 static int check_files(struct cli_call *call, struct dr_error *err)
 {
     int before = error_list_count(call->errors);
@@ -17,7 +17,7 @@ static int check_files(struct cli_call *call, struct dr_error *err)
     return r;
 }
 
-/* The answer, or what is wrong before anybody can be asked. */
+/* The answer, or the error that prevents asking. */
 static int ask(struct cli_call *call, json_t **ret_answer, struct dr_error *err)
 {
     int r = check_files(call, err);
@@ -30,8 +30,8 @@ static int ask(struct cli_call *call, json_t **ret_answer, struct dr_error *err)
     return *ret_answer ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
 }
 
-/* Each on its line; the exit status, which is usage's where an error alone would give that. The
- * first `mistakes` are of the command line and the configuration. */
+/* Prints each on its line. Returns the exit status: usage's if one of the errors alone would give
+ * it. The first `mistakes` are of the command line and the configuration. */
 static int report_errors(const struct cli_call *call, int mistakes, const json_t *answer,
                          bool quiet)
 {
@@ -106,8 +106,8 @@ const struct cli_verb cli_validate = {
     .summary = "check a request without running it",
     .notes =
         "Takes the options of generate, which stops at the first error; validate lists all of "
-        "them, "
-        "one on a line. Checks that depend on a wrong value are skipped; memory, the model of a "
+        "them, one on a line. Checks that depend on a wrong value are skipped; memory, the model "
+        "of a "
         "receipt and the names of stages are checked only if everything else is right. Exit status "
         "0 if generate would accept the request.\n",
     .request = true,

@@ -45,7 +45,7 @@ static const struct option_info own[OPT_COUNT] = {
 #undef OPTION
 };
 
-/* Other programs' names of options that are no fields. */
+/* Other programs' names of options that are not fields. */
 static const struct {
     const char *name, *aliases;
 } own_aliases[] = {
@@ -172,7 +172,7 @@ int cli_options(const struct cli_verb *verb, struct option_info *ret_options)
     return n;
 }
 
-/* A value of an option of ours that has choices. */
+/* The value of an option with choices. */
 static int check_choice(const struct option_info *o, const char *value, struct dr_error *err)
 {
     const char *rest = o->choices, *name;
@@ -195,8 +195,7 @@ static int fail_empty(const struct option_info *o, struct dr_error *err)
     return r;
 }
 
-/* More arguments than the verb takes. Where there is a prompt it is most often that, without
- * quotes. */
+/* More arguments than the verb takes: most often a prompt without quotes. */
 static int fail_stray(const struct cli_verb *verb, const char *argument, struct dr_error *err)
 {
     const struct field_info *prompt = field_info(FIELD_prompt);
@@ -279,7 +278,7 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
     if (call->prompts.n > 1 && !(call->verb->takes & TAKES(count))) {
         char got[32];
         snprintf(got, sizeof got, "%d prompts", call->prompts.n);
-        return dr_fail_field(err, DR_EINVAL, "--prompt", got, "one for this verb", NULL);
+        return dr_fail_field(err, DR_EINVAL, "--prompt", got, "one prompt", NULL);
     }
     warn_of_count(call);
     r = settings_apply(call, err);
@@ -348,7 +347,7 @@ void cli_name_field(const struct cli_verb *verb, struct dr_error *err)
     }
 }
 
-/* Who asked for JSON reads stdout: the failure stands there too, as the worker would word it. */
+/* With --json the failure is printed on stdout too, in the form of the worker's answers. */
 static void print_failure(const struct dr_error *err, json_t *partial)
 {
     struct dr_error unheard;
@@ -364,7 +363,7 @@ int cli_mistake_status(int code)
     return code == DR_EIO || code == DR_ENOMEM ? 1 : CLI_EXIT_USAGE;
 }
 
-/* A value that nobody typed: where it is. */
+/* Appends where a value from the configuration is. */
 static void name_line(const struct cli_call *call, struct dr_error *err)
 {
     const char *field = err->path + (strncmp(err->path, "data.", 5) ? 0 : 5);
@@ -400,7 +399,7 @@ static int finish(struct cli_call *call, int r, struct dr_error *err)
     return status;
 }
 
-/* Whether --json is there, read or not: a mistake may stand before it. */
+/* Whether --json is given, parsed or not: an error may come before it. */
 static bool wants_json(const struct cli_verb *verb, int argc, char *const *argv)
 {
     for (int i = 0; (verb->takes & TAKES(json)) && i < argc && strcmp(argv[i], "--"); i++)

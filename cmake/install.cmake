@@ -10,7 +10,7 @@ set(library_abi 0)
 # libdarkroom.a: the engine's folders as one object in which only the functions of darkroom.h have a name, so that
 # none of ours meets one of the host's.
 set(objects)
-set(engine base tensor backend communication core schedulers models conditioning inference coordination)
+set(engine base tensor backend communication core schedulers models conditioning inference bench quantize coordination)
 foreach(folder ${engine})
     list(APPEND objects $<TARGET_OBJECTS:dr_${folder}>)
 endforeach()

@@ -54,7 +54,7 @@ struct prompt_embeds {
 
 /* Allocates everything and fills ids and time_ids (an empty text where the negative is zeroed).
  * Warns of prompts that were cut and of syntax of other programs. DR_EINVAL for text that is not
- * UTF-8. prompt_release takes half-made ones. */
+ * UTF-8. prompt_release takes partially initialised ones. */
 int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request *request,
                     struct prompt_embeds *ret, struct dr_error *err);
 

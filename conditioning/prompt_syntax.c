@@ -145,7 +145,7 @@ static size_t choice(const struct place *p)
     return n && memchr(p->at, '|', n) ? n : 0;
 }
 
-/* <lora:NAME:1> and its kin */
+/* <lora:NAME:1> and similar tags */
 static size_t tag(const struct place *p)
 {
     static const char *const names[] = { "lora", "lyco", "loha", "lokr", "hypernet", "embedding" };
@@ -186,7 +186,7 @@ static size_t wildcard(const struct place *p)
     return 0;
 }
 
-/* Whether the word of n bytes at `at` is shouted: two letters or more, all upper-case. */
+/* Whether the word of n bytes at `at` is all upper-case, two letters or more. */
 static bool shouted(const char *at, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -195,8 +195,8 @@ static bool shouted(const char *at, size_t n)
     return n > 1;
 }
 
-/* An upper-case word that stands alone, not among others that are shouted: in "SALT AND PEPPER" it
- * is one. `between`: there must be words on both sides. */
+/* An upper-case keyword between words that are not upper-case: "SALT AND PEPPER" does not count.
+ * `between`: there must be words on both sides. */
 static size_t keyword(const struct place *p, const char *word, bool between)
 {
     size_t n = strlen(word);

@@ -1,9 +1,9 @@
-/* prompt_syntax.h - prompt syntax of other programs, found to warn of it.
+/* prompt_syntax.h - finds prompt syntax of other programs, to warn of it.
  *
  * Weights, LoRA tags, BREAK and the like are instructions in AUTOMATIC1111, ComfyUI, InvokeAI or
- * Midjourney and plain words here. Only what is clearly meant so counts: parentheses around words
- * of a sentence, "a cat (sitting)", are punctuation and do not, although AUTOMATIC1111 would read
- * them as emphasis; parentheses around a whole item of a comma-separated list do.
+ * Midjourney and plain words here. Only unambiguous uses count: parentheses around words of a
+ * sentence, "a cat (sitting)", are punctuation and do not, although AUTOMATIC1111 would read them
+ * as emphasis; parentheses around a whole item of a comma-separated list do.
  */
 #ifndef DR_CONDITIONING_PROMPT_SYNTAX_H
 #define DR_CONDITIONING_PROMPT_SYNTAX_H

@@ -1,4 +1,4 @@
-/* cache.c - the cached packed weights: what there is, whether it is whole, and less of it. */
+/* cache.c - the cached packed weights: listing, verifying, removing. */
 #include "coordination/engine.h"
 
 #include <stdio.h>
@@ -91,7 +91,7 @@ int engine_check_cache(struct engine *e, struct worker_job *job, json_t **ret_da
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 
-/* ---- what is kept, and less of it ---- */
+/* ---- listing and removing ---- */
 
 struct kept {
     char *path;
@@ -108,7 +108,7 @@ struct inventory {
 static int take_stock(void *ctx, const char *path, const struct stat *st)
 {
     struct inventory *v = ctx;
-    if (!pack_at(path)) /* only called like one */
+    if (!pack_at(path)) /* only named like one */
         return 0;
     if (v->n == v->room) {
         size_t room = v->room ? 2 * v->room : 16;

@@ -1,5 +1,5 @@
-/* capabilities.c - what this worker can do, from the tables: the service learns it here and nowhere
- * else. */
+/* capabilities.c - what this worker can do, from the tables; the only source for the service side.
+ */
 #include "coordination/engine.h"
 
 #include "core/communication/request.h"
@@ -73,7 +73,7 @@ json_t *engine_limits_json(const struct engine *e)
                      (json_int_t)field_info(FIELD_batch_size)->hi, "queue", e->queue);
 }
 
-/* What the kernel sets of this machine compute in. */
+/* The precisions of this machine's kernel sets. */
 static json_t *precisions_json(void)
 {
     json_t *list = json_pack("[s]", precision_name(PRECISION_AUTO));

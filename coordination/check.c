@@ -143,7 +143,7 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
     if (!r && !quick)
         r = backend_check(&options, on_result, &f, &failed, err);
     if (!r && check_picture(engine, job->stop, &picture, &found) < 0) {
-        /* no picture to show is a finding like any other; only a stop ends the check */
+        /* a missing picture is a finding like any other; only a cancel ends the check */
         r = atomic_load(job->stop) ? DR_ECANCELED : 0;
         if (!r)
             picture = json_pack("{s:s,s:b}", "error", found.text, "passed", 0);

@@ -14,7 +14,7 @@
 
 #include "base/path_text.h"
 #include "base/fs.h"
-#include "inference/int8_choice.h"
+#include "quantize/choice.h"
 #include "models/digest.h"
 
 enum { PARTS = 5, NOTE = 1024 };
@@ -194,7 +194,8 @@ static int write_card(struct conversion *k, struct dr_error *err)
     return r;
 }
 
-/* The report beside a single file has its name before the copy has; without the copy it goes. */
+/* The report beside a single file gets its name before the copy does; if the copy fails it is
+ * removed. */
 static int commit_single(struct conversion *k, const struct buf *text, struct dr_error *err)
 {
     struct dr_piece piece = { text->data, text->len };
@@ -229,7 +230,7 @@ static int put_in_place(struct conversion *k, const json_t *report, struct dr_er
     return r;
 }
 
-/* ---- what can be known before the measuring ---- */
+/* ---- checks before measuring ---- */
 
 static int read_fields(struct conversion *k, char *ret_model, char *ret_output,
                        struct dr_error *err)
@@ -252,8 +253,7 @@ static int read_fields(struct conversion *k, char *ret_model, char *ret_output,
     if (!r)
         r = jx_opt_bool(data, "data", "stream", &k->stream, err);
     if (!r && !int8)
-        r = dr_fail_field(err, DR_EINVAL, "int8", "false", "true: the one conversion there is",
-                          NULL);
+        r = dr_fail_field(err, DR_EINVAL, "int8", "false", "true: the only conversion", NULL);
     return r;
 }
 
@@ -262,11 +262,11 @@ static int check_free(const struct conversion *k, const char *path, struct dr_er
     struct stat st;
     if (fstatat(k->folder, dr_path_base(path), &st, AT_SYMLINK_NOFOLLOW))
         return 0;
-    return dr_fail_field(err, DR_EINVAL, "output", path, "a path where nothing is yet", NULL);
+    return dr_fail_field(err, DR_EINVAL, "output", path, "a path that does not exist yet", NULL);
 }
 
-/* Opens the folder that the copy will lie in. Nothing of its name is there, and something can be
- * made beside it. */
+/* Opens the folder that will hold the copy; checks that the name is free and the folder writable.
+ */
 static int check_output(struct conversion *k, const char *output, struct dr_error *err)
 {
     char folder[DR_PATH_MAX], probe[256];
@@ -278,7 +278,8 @@ static int check_output(struct conversion *k, const char *output, struct dr_erro
     n = (size_t)(name - k->output);
     snprintf(folder, sizeof folder, "%.*s", (int)n, k->output);
     if (!*name)
-        return dr_fail_field(err, DR_EINVAL, "output", output, "a path where nothing is yet", NULL);
+        return dr_fail_field(err, DR_EINVAL, "output", output, "a path that does not exist yet",
+                             NULL);
     int r = roots_open_folder(&k->engine->roots, "output", n ? folder : ".", false, &k->folder,
                               err);
     if (!r)
@@ -320,7 +321,7 @@ static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err
     if (r < 0)
         return r;
     say(k, 4, "comparing predictions");
-    /* what was written, whatever has its folder's name by now */
+    /* the folder that was written, even if another has its name by now */
     snprintf(path, sizeof path, "/proc/self/fd/%d/%s", k->folder, k->copy.temporary);
     r = compare(k, NULL, path, PRECISION_INT8, &k->int8_error, k->int8_set, err);
     if (!r)

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/kernels.h"
+#include "backend/device.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mapguard.h"
@@ -56,12 +56,12 @@ static void emit(void *user, const json_t *event)
     buf_clear(&d->line);
     int r = jx_dump(event, &d->line);
     if (r < 0) {
-        if (!d->ready ||
-            is_progress(event)) { /* not an answer: opening fails, or a progress event is dropped */
+        /* not an answer: opening fails or progress is dropped */
+        if (!d->ready || is_progress(event)) {
             d->lost = d->ready ? 0 : r;
             return;
         }
-        /* an answer must come, even when there is no room for its words */
+        /* an answer is never dropped: send the fixed out-of-memory reply */
         bool other = !json_object_get(event, "request_id") &&
                      json_object_get(event, "correlationId");
         const char *key = other ? "correlationId" : "request_id";
@@ -219,14 +219,11 @@ static int send_ready(struct darkroom *d, struct dr_error *err)
     return r;
 }
 
-/* A descriptor that lacks a member is a mistake of whoever added it: said before anything uses it.
- */
+/* Reports an incomplete descriptor before anything uses it. */
 static int check_tables(struct dr_error *err)
 {
     int r = sched_tables_check(err);
-    if (!r)
-        r = op_tables_check(err);
-    return r ? r : kernel_tables_check(err);
+    return r ? r : device_tables_check(err);
 }
 
 static void log_started(const struct engine *e)

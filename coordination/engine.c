@@ -315,7 +315,7 @@ static int open_tokenizer(struct engine *e, const char *model, bool clip, int wh
     return r;
 }
 
-/* Each token costs the answer about a hundred bytes of memory. */
+/* The answer takes about a hundred bytes of memory for each token. */
 static int fail_long_text(size_t bytes, struct dr_error *err)
 {
     char got[40], expected[60];

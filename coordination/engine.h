@@ -1,5 +1,4 @@
-/* engine.h - what the verbs of a worker work on, and the verbs themselves. Internal to
- * coordination/. */
+/* engine.h - the state that a worker's verbs share, and the verbs. Internal to coordination/. */
 #ifndef DR_COORDINATION_ENGINE_H
 #define DR_COORDINATION_ENGINE_H
 
@@ -13,7 +12,7 @@
 
 struct request;
 
-/* Where pictures go that are wanted neither as files nor as base64; fn NULL: nowhere. */
+/* Receives pictures requested neither as files nor as base64; fn NULL: none. */
 struct image_sink {
     darkroom_image_fn fn;
     void *user;
@@ -81,7 +80,7 @@ int engine_backend(struct engine *e, const struct engine_model *model, const cha
                    struct dr_error *err);
 /* The same by name: model_names.c. */
 bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret);
-/* DR_ENOENT for what leads nowhere. */
+/* DR_ENOENT: no such file, folder or model name. */
 int model_names_fail(const char *model, struct dr_error *err);
 /* A path inside a folder of --models, as it is now: where links change meanwhile the kernel refuses
  * what leads out. */
@@ -90,8 +89,7 @@ int engine_find_in_roots(const struct engine *e, const char *path, struct engine
 /* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 
-/* Tells the host of a running job how far the loading of its model is: pipeline_options.progress.
- */
+/* Reports the loading of a job's model to the host: pipeline_options.progress. */
 struct loading {
     struct worker_job *job;
     bool stream;

@@ -12,7 +12,7 @@
 #include "inference/sdxl_worker.h"
 #include "schedulers/scheduler_factory.h"
 
-/* For the answer, and at once for who listens: all there is to warn of is known before a step. */
+/* Adds a warning to the answer and sends it as progress: all are known before the first step. */
 static void tell_warning(struct generation *g, const char *text)
 {
     if (request_flag(&g->request, FIELD_stream))
@@ -36,8 +36,8 @@ static void generation_release(struct generation *g)
     json_decref(g->warnings);
 }
 
-/* Files of the request lie inside the roots, its pictures and stages go where a folder can be, and
- * what it loads are arrays. */
+/* Checks that files of the request are inside the roots, that its output folders can exist, and
+ * that stages to load are arrays. */
 static int check_paths(const struct generation *g, struct error_list *list, struct dr_error *err)
 {
     static const enum field_id fields[] = { FIELD_save_path, FIELD_dump_stages };
@@ -88,7 +88,7 @@ static int find_pipeline(struct generation *g, struct error_list *list, struct d
     return r < 0 ? error_list_take(list, r, err) : 0;
 }
 
-/* Facts for the line of the job's end, while the pipeline is there for certain. */
+/* Fields for the log line of the job's end, taken while the pipeline is open for certain. */
 static void log_job(struct generation *g)
 {
     struct dr_log_fields *f = &g->worker->log;
@@ -163,8 +163,8 @@ static int check_digest(struct generation *g, struct dr_error *err)
     return r ? r : receipt_match_model(&g->request, g->pipeline->digest, err);
 }
 
-/* The weights of a job that is admitted, which may take minutes. Where they do not lie as planned
- * the job is planned and admitted again, against the same limit. */
+/* The weights of a job that is admitted, which may take minutes. If they are not where the plan
+ * assumed, the job is planned and admitted again, against the same limit. */
 static int load(struct generation *g, struct dr_error *err)
 {
     struct loading loading = loading_of(g);
@@ -205,8 +205,8 @@ int engine_generate(void *engine, struct worker_job *worker, json_t **ret_data,
     return r;
 }
 
-/* A bad request is this verb's normal answer, not its failure. What can only be judged when all
- * fields are right (a receipt's model, memory) is judged then. */
+/* A bad request is this verb's normal answer, not its failure. Checks that need all fields to be
+ * valid (a receipt's model, memory) come last. */
 int engine_validate(void *engine, struct worker_job *worker, json_t **ret_data,
                     struct dr_error *err)
 {

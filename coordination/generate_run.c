@@ -161,7 +161,7 @@ static void model_name(const struct checkpoint *c, char *dst, size_t n)
         dst[at] = '?'; /* receipts are UTF-8 */
 }
 
-/* Everything that was left open is decided now: said before the first step. */
+/* The "starting" event: everything is decided, sent before the first step. */
 static void announce(struct generation *g)
 {
     const struct job *job = &g->job;
@@ -188,7 +188,7 @@ struct result {
     struct digest_thread digest;
     char name[DR_PATH_MAX]; /* the model's */
     json_t *images, *seeds, *receipts;
-    json_t *paths;  /* of the files, where images are base64 all the same */
+    json_t *paths;  /* of the files, if images are base64 as well */
     double seconds; /* for encoding and writing */
 };
 
@@ -222,7 +222,7 @@ static void log_saved(int index, double seconds)
     dr_log_event(DR_LOG_DEBUG, "engine", &f, "stage save");
 }
 
-/* Encodes and writes a picture, and says so at once. It stays if a later one fails. */
+/* Encodes, writes and reports a picture at once. It stays if a later one fails. */
 static int on_picture(void *ctx, int index, const struct dr_image *image, struct dr_error *err)
 {
     struct generation *g = ctx;
@@ -319,7 +319,7 @@ static int add_summary(struct result *res, const struct job_timing *timing, json
     return r ? r : jx_set(data, "warnings", json_incref(g->warnings));
 }
 
-/* An answer without progress events says in its error what there is all the same. */
+/* Without progress events the error says which pictures were written. */
 static void say_written(const struct result *res, struct dr_error *err)
 {
     size_t n = json_array_size(res->paths), used = err ? strlen(err->text) : 0;

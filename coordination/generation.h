@@ -1,5 +1,5 @@
-/* generation.h - a generation under way: generate.c makes it ready, generate_run.c draws it.
- * Internal to coordination/. */
+/* generation.h - a running generation: generate.c prepares it, generate_run.c draws it. Internal to
+ * coordination/. */
 #ifndef DR_COORDINATION_GENERATION_H
 #define DR_COORDINATION_GENERATION_H
 

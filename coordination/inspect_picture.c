@@ -1,5 +1,5 @@
-/* inspect_picture.c - a picture's own words: the receipt that we write, and the infotext that other
- * programs write too. Pixels are decoded, so that a damaged file is not taken for a whole one. */
+/* inspect_picture.c - the receipt that Darkroom writes, and the infotext that other programs write
+ * too. Pixels are decoded, so that a damaged file is noticed. */
 #include "coordination/inspect_picture.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* inspect_picture.h - what a picture says of its making. */
+/* inspect_picture.h - the parameters stored in a picture. */
 #ifndef DR_COORDINATION_INSPECT_PICTURE_H
 #define DR_COORDINATION_INSPECT_PICTURE_H
 

@@ -39,7 +39,7 @@ static void fail_output(struct output *out, int code)
     atomic_compare_exchange_strong(&out->broken, &none, code);
 }
 
-/* Until a page can be written without waiting, or is not going to be. */
+/* Waits until a page can be written without blocking, or the reader is gone. */
 static void await_room(struct output *out)
 {
     struct pollfd p = { .fd = out->fd, .events = POLLOUT };
@@ -81,7 +81,7 @@ static void on_event(void *user, const char *json)
     write_line(user, json);
 }
 
-/* A failure that the engine does not know of. */
+/* Reports a failure outside the engine. */
 static void write_failure(struct output *out, const struct message_ids *ids,
                           const struct dr_error *error)
 {
@@ -94,7 +94,7 @@ static void write_failure(struct output *out, const struct message_ids *ids,
     buf_free(&line);
 }
 
-/* The engine could not be opened: said in the protocol, since that is what the host reads. */
+/* Reports in the protocol, which the host reads, that the engine could not be opened. */
 static void report_failure(struct output *out, const char *text)
 {
     struct message_ids ids = { "", "" };
@@ -116,7 +116,7 @@ static bool host_gone(struct output *out)
 struct input {
     struct line_reader reader;
     bool open;
-    bool failed; /* it did not end, it broke */
+    bool failed; /* a read error, not the end of input */
 };
 
 /* Reads a line and has it answered. False: there was none. */
@@ -137,7 +137,7 @@ static bool read_message(struct darkroom *engine, struct output *out, struct inp
         write_failure(out, &ids, &error);
         return true;
     }
-    if (r == DR_ENOMEM) { /* not even for a first byte: again, later */
+    if (r == DR_ENOMEM) { /* out of memory even for a first byte: try again later */
         nanosleep(&(struct timespec){ .tv_nsec = POLL_MS * 1000000L }, NULL);
     } else if (r != DR_ESTATE) {
         in->open = false;
@@ -148,7 +148,7 @@ static bool read_message(struct darkroom *engine, struct output *out, struct inp
     return false;
 }
 
-/* The worker ends: lines that wait in the pipe or were read in part are answered as well. */
+/* At the end: lines that are still in the pipe or partly read are answered as well. */
 static void answer_rest(struct darkroom *engine, struct output *out, struct input *in)
 {
     double until = dr_now() + REST_SECONDS;
@@ -159,7 +159,7 @@ static void answer_rest(struct darkroom *engine, struct output *out, struct inpu
         (void)darkroom_submit_bytes(engine, line, n);
 }
 
-/* Does once what a signal newly asks for. */
+/* Acts on a new signal, once. */
 static void follow_signals(struct darkroom *engine, enum signals_wish *done)
 {
     enum signals_wish wish = signals_wish();
@@ -172,7 +172,7 @@ static void follow_signals(struct darkroom *engine, enum signals_wish *done)
     *done = wish;
 }
 
-/* Until the input ends, the host goes, or a signal or a shutdown message has been followed. */
+/* Until the input ends, the host is gone, or a signal or shutdown message has been handled. */
 static void serve(struct darkroom *engine, struct output *out, struct input *in)
 {
     enum signals_wish followed = SIGNALS_NONE;

@@ -61,7 +61,7 @@ static void search_close(struct search *s)
         dr_free(s->folder[i]);
 }
 
-/* The shipped models are for everybody; others lie where models may. */
+/* Shipped models are always allowed; others must be inside the models folders. */
 static bool find_file(const struct engine *e, const struct search *s, int i, const char *file,
                       struct engine_model *ret)
 {
@@ -139,7 +139,7 @@ static int list_folder(const char *folder, char ***ret_paths, size_t *ret_n)
     return r;
 }
 
-/* "mod%FFel" where a name is not UTF-8: to be shown, since a request could not spell it. */
+/* "mod%FFel" if a name is not UTF-8: for display, since a request could not spell it. */
 static json_t *name_json(const char *path)
 {
     size_t n = name_length(path);

@@ -26,7 +26,7 @@ enum {
 };
 
 /* Letters, digits, '_', '-', '.' inside; anything else becomes '_', so that an id can name no other
- * folder. What is not the whole id then has a digest of it behind: two ids never share a name. */
+ * folder. A changed id gets a digest appended, so two ids never share a name. */
 static int stem_of(const char *id, char dst[NAME_BYTES])
 {
     uint8_t digest[SHA256_BYTES];
@@ -110,8 +110,8 @@ static bool is_taken(int folder, const char *stem, int index, unsigned turn, con
     return !fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW);
 }
 
-/* A turn whose name is free while the one before it is not, looked for in steps that double: a
- * folder of many pictures costs a few looks. */
+/* Finds by doubling steps a number whose name is free while the one before is taken, so a full
+ * folder costs few lookups. */
 static unsigned free_turn(int folder, const char *stem, int index, const char *extension)
 {
     unsigned taken = 0, step = 1;
@@ -125,7 +125,7 @@ static unsigned free_turn(int folder, const char *stem, int index, const char *e
     return taken + 1;
 }
 
-/* The draft gets the first name that is free, whoever else takes names meanwhile. */
+/* Gives the draft the first free name, safely against concurrent writers. */
 static int publish(struct dr_draft *draft, const char *stem, int index, const char *extension,
                    char name[FILE_NAME_BYTES], const char *folder_path, struct dr_error *err)
 {
@@ -188,7 +188,7 @@ static int to_base64(const struct buf *file, json_t **ret_entry, struct dr_error
 static int to_sink(const struct output *o, const struct dr_image *image, int index,
                    json_t **ret_entry, struct dr_error *err)
 {
-    /* the entry first: what is delivered should not fail for want of it */
+    /* the entry first, so that nothing fails after delivery */
     json_t *entry = json_integer(index);
     if (!entry)
         return dr_fail(err, DR_ENOMEM, "out of memory for the answer");

@@ -1,8 +1,8 @@
-/* signals.h - what SIGTERM, SIGINT and SIGHUP ask of the worker program.
+/* signals.h - SIGTERM, SIGINT and SIGHUP in the worker program.
  *
- * The handler only notes what came and when; the worker's loop and its writer ask at least five
- * times a second. SIGTERM: let the running job finish within the grace period. SIGINT, SIGHUP, a
- * second signal or the end of the period: cancel it.
+ * The handler only records the signal and the time; the worker's loop and its writer poll at least
+ * five times a second. SIGTERM: let the running job finish within the grace period. SIGINT, SIGHUP,
+ * a second signal or the end of the period: cancel it.
  */
 #ifndef DR_COORDINATION_SIGNALS_H
 #define DR_COORDINATION_SIGNALS_H
@@ -22,8 +22,8 @@ void signals_grace(double seconds);
 enum signals_wish signals_wish(void);
 /* The first signal's name. */
 const char *signals_name(void);
-/* The job was cancelled seconds ago, and something still keeps the worker: a host that does not
- * read. */
+/* The job was cancelled seconds ago and the worker is still blocked, by a host that does not read.
+ */
 bool signals_overdue(void);
 
 #endif

@@ -81,7 +81,7 @@ struct speed_estimate speed_estimate(const struct backend *be, const struct memo
             continue;
         key_of(be, (enum job_stage)s, key);
         rate = rate_of(lines, key, size_of(piece(plan, (enum job_stage)s, evaluations)), &distance);
-        if (rate <= 0 && s == STAGE_DENOISE) { /* most of the work: no guess without it */
+        if (rate <= 0 && s == STAGE_DENOISE) { /* most of the work: no estimate without it */
             e = (struct speed_estimate){ .seconds = 0 };
             break;
         }

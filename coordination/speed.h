@@ -1,4 +1,4 @@
-/* speed.h - how fast this machine was the last time, to say beforehand how long a job will take.
+/* speed.h - the speed of earlier jobs on this machine, to estimate the time of the next.
  *
  * FLOP/s of each stage of the last job, in a small text file of the cache folder, by kernel set,
  * number of threads and size of the work: small pictures reach a smaller part of the machine. An
@@ -18,7 +18,7 @@ struct speed_estimate {
 struct speed_estimate speed_estimate(const struct backend *be, const struct memory_plan *plan,
                                      int evaluations);
 
-/* Keeps the rates of a job that is done; one that took no time worth measuring says nothing. */
+/* Stores the rates of a finished job, unless it was too short to measure. */
 void speed_remember(const struct backend *be, const struct memory_plan *plan, int evaluations,
                     const struct job_timing *timing);
 

@@ -52,7 +52,7 @@ int base_worker_emit(struct base_worker *w, json_t *event)
     return 0;
 }
 
-/* An answer must not be lost for want of memory: the last resort carries the ids and no more. */
+/* An answer must not be lost when out of memory: the last resort carries only the ids. */
 static void emit_failure(struct base_worker *w, const struct message_ids *ids,
                          const struct dr_error *error)
 {
@@ -93,7 +93,7 @@ static int call_handler(struct base_worker *w, struct worker_job *job, json_t **
     return handler(w->config.ctx, job, ret_data, err);
 }
 
-/* One line for the end of a job, whatever it was; the answer is the place for its words. */
+/* One line for the end of any job; texts are in the answer. */
 static void log_end(struct worker_job *job, double seconds, int r, const struct dr_error *error)
 {
     static const char *const how[] = { "job done", "job failed", "job cancelled" };
@@ -271,8 +271,7 @@ bool base_worker_cancel(struct base_worker *w, const char *id)
     struct job *j = find_job(w, id);
     if (j)
         atomic_store(&j->stop, 1);
-    /* a waiting job is answered now, unless this is called from inside an event: then in its turn
-     */
+    /* a waiting job is answered now, or in its turn if this is called from inside an event */
     bool now = j && j != w->running && !emitting;
     if (now) {
         unlink_job(w, j);
@@ -402,7 +401,7 @@ static int answer_status(struct base_worker *w, const struct message *m, json_t 
     pthread_mutex_lock(&w->lock);
     struct job *j = find_job(w, id);
     if (!j && id == message_id(&m->ids))
-        j = w->running; /* asked without a name: whatever runs */
+        j = w->running; /* without a name: the running job */
     if (j)
         *ret_data = job_json(j, j == w->running);
     else

@@ -1,5 +1,5 @@
-/* base_worker.h - what every worker does besides its work: take messages, queue jobs, answer,
- * cancel.
+/* base_worker.h - the part of every worker that does not depend on its work: messages, queue,
+ * answers, cancelling.
  *
  * One engine thread runs queued jobs in the order they came; messages that can be answered at once
  * are answered by the thread that submits them, while a job runs. Each message gets exactly one
@@ -24,10 +24,10 @@ struct base_worker;
 struct worker_job {
     enum verb verb;
     const struct message_ids *ids;
-    json_t *data;           /* lent */
+    json_t *data;           /* borrowed */
     const atomic_int *stop; /* nonzero: end soon with DR_ECANCELED */
     struct base_worker *worker;
-    struct dr_log_fields log; /* facts for the log line of its end, which the handler adds */
+    struct dr_log_fields log; /* fields that the handler adds to the log line of its end */
 };
 
 /* Returns 0 and a new object for the answer's data, or a negative code with err filled. */
@@ -41,7 +41,7 @@ struct worker_config {
     /* One event; takes no ownership; calls never overlap. */
     void (*emit)(void *user, const json_t *event);
     void *user;
-    /* Adds to the answer of `health` (lent object); may be NULL. */
+    /* Adds to the answer of `health` (borrowed object); may be NULL. */
     int (*health)(void *ctx, json_t *data);
 };
 

@@ -1,7 +1,7 @@
 /* device_manager.h - the machine as the engine sees it: kernel sets, threads, memory, and backends
  * opened on demand.
  *
- * One backend a kernel set and precision, kept open once made; no two alike. Not thread-safe but
+ * One backend for each kernel set and precision, kept open once made. Not thread-safe but
  * for device_manager_json. */
 #ifndef DR_CORE_DEVICE_MANAGER_H
 #define DR_CORE_DEVICE_MANAGER_H
@@ -18,8 +18,8 @@ int device_manager_new(const char *kernels, int threads, struct device_manager *
                        struct dr_error *err);
 void device_manager_free(struct device_manager *m);
 
-/* The backend of a kernel set by name or "auto" that computes in that precision, lent. DR_EINVAL
- * names those that this machine has. */
+/* The backend of a kernel set by name or "auto" that computes in that precision, borrowed.
+ * DR_EINVAL names those that this machine has. */
 int device_manager_backend(struct device_manager *m, const char *kernels, enum precision precision,
                            struct backend **ret, struct dr_error *err);
 
@@ -28,8 +28,8 @@ int device_manager_backend(struct device_manager *m, const char *kernels, enum p
 int device_manager_check(struct device_manager *m, const char *kernels, enum precision precision,
                          struct dr_error *err);
 
-/* The set of that name, "auto" being the configured one, is for models with weights
- * of 8 bits: for others it computes what a 16-bit set does. Its name, or NULL. */
+/* The set of that name, "auto" being the configured one, is for models with 8-bit
+ * weights: for others it computes what a 16-bit set does. Its name, or NULL. */
 const char *device_manager_int8_set(const struct device_manager *m, const char *kernels);
 
 /* Whether "auto" may mean a kernel set of that precision: this machine has one, and the manager

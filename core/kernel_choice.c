@@ -4,35 +4,35 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/x86/features.h"
-#include "backend/cpu/peak.h"
 #include "base/line_cache.h"
 #include "base/log.h"
 
 enum { LARGEST = 1 << 16, CANDIDATES = 16, KEY = 256, LINES = 16 };
 
-static const double better = 1.1; /* by so much, or the later in the table stays */
+static const double better =
+    1.1; /* an earlier set must be this much faster to replace a later one */
 
 static void key_of(const struct kernel_choice *c, char dst[KEY])
 {
     snprintf(dst, KEY, "%s %d %x %.160s", precision_name(c->precision),
-             backend_layout_version(NULL), cpu_features(), c->processor);
+             backend_layout_version(NULL), c->facts->features, c->facts->name);
 }
 
 /* The sets to choose from; of those with the same matrix instruction the last. */
 static int candidates(const struct kernel_choice *c, const char *ret[CANDIDATES])
 {
-    const char *name;
-    bool usable;
-    int n = 0;
-    for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
-        enum precision p = backend_kernel_set_precision(i);
-        if (!usable || (c->precision == PRECISION_AUTO ? p == PRECISION_INT8 : p != c->precision))
+    struct kernel_set_facts set;
+    int n = 0, family = -1;
+    for (int i = 0; kernel_set_facts(i, &set); i++) {
+        enum precision p = set.precision;
+        if (set.device != c->device || !set.usable ||
+            (c->precision == PRECISION_AUTO ? p == PRECISION_INT8 : p != c->precision))
             continue;
-        if (n && cpu_peak_family_of(ret[n - 1]) == cpu_peak_family_of(name))
+        if (n && set.family == family)
             n--;
         if (n < CANDIDATES)
-            ret[n++] = name;
+            ret[n++] = set.name;
+        family = set.family;
     }
     return n;
 }
@@ -41,9 +41,9 @@ static double measured(const char *set, int threads)
 {
     struct backend_options options = { .kernels = set, .threads = threads };
     struct backend *be;
-    if (backend_open_cpu(&options, &be, NULL))
+    if (backend_open(&options, &be, NULL))
         return 0;
-    double rate = cpu_peak(be);
+    double rate = backend_peak(be, backend_family(be)).flops;
     backend_close(be);
     return rate;
 }
@@ -93,7 +93,7 @@ static const char *remembered(const struct line_cache *file, const char *key,
     return found;
 }
 
-/* The newest lines are the first, and only they stay. */
+/* The newest lines come first; older ones beyond the limit are dropped. */
 static int remember(const struct line_cache *file, const char *key, const char *set)
 {
     struct buf old, lines;
@@ -140,6 +140,6 @@ void kernel_choice_make(const struct kernel_choice *c, char ret_set[KERNEL_NAME_
         snprintf(ret_set, KERNEL_NAME_MAX, "%s", set);
     else
         dr_log_line(DR_LOG_INFO, "engine",
-                    "kernels %s, untimed, as the choice could not be kept in %s", ret_set,
+                    "kernels %s, not timed, as the result could not be kept in %s", ret_set,
                     c->cache ? c->cache : "a cache folder");
 }

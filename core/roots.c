@@ -79,8 +79,8 @@ static int deepest_existing(const char *path, char *real, size_t size, const cha
             break;
         if (errno != ENOENT || !n)
             return dr_fail_errno(err, path, "resolve");
-        if (!lstat(part, &link)) /* a link to nowhere: writing would make its target */
-            return dr_fail(err, DR_EINVAL, "%s: a link that leads nowhere", path);
+        if (!lstat(part, &link)) /* a dangling link: writing would create its target */
+            return dr_fail(err, DR_EINVAL, "%s: a dangling link", path);
         while (n && part[n - 1] == '/')
             n--;
         while (n && part[n - 1] != '/')

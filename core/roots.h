@@ -22,15 +22,15 @@ int roots_add(struct roots *r, const char *folder, struct dr_error *err);
 void roots_free(struct roots *r);
 
 /* Where `path`, after links are followed as far as it exists, would lie: the number of a root, and
- * the path below it ("." for the root itself). A proposal only, as links may change at any moment:
- * open it with dr_open_beneath. What does not exist yet is judged by the deepest folder that does;
- * ".." past that point is refused. DR_EINVAL when it is in no root; `field` names the request's
- * field in errors. */
+ * the path below it ("." for the root itself). A candidate only, as links may change at any moment:
+ * open it with dr_open_beneath. For a path that does not exist yet the deepest existing folder
+ * decides; ".." past that point is refused. DR_EINVAL when it is in no root; `field` names the
+ * request's field in errors. */
 int roots_locate(const struct roots *r, const char *field, const char *path, int *ret_root,
                  char ret_below[DR_PATH_MAX], struct dr_error *err);
 
-/* A descriptor of `path`, which lies in one of the roots however links change meanwhile. Flags and
- * mode as of open(2). DR_EINVAL when it leads out of the roots. */
+/* A descriptor of `path`, which is inside one of the roots even if links change meanwhile. Flags
+ * and mode as of open(2). DR_EINVAL when it leads out of the roots. */
 int roots_open(const struct roots *r, const char *field, const char *path, int flags, unsigned mode,
                int *ret_fd, struct dr_error *err);
 

@@ -12,7 +12,7 @@ struct batch {
     struct denoise **picture;
     int *first, *rows; /* of a picture: its rows in `row` */
     int n, cap;
-    struct unet_row *row, *together; /* [row_cap]: of all pictures; of one network and size */
+    struct unet_row *row, *together; /* [row_cap]: of all pictures; of those that go together */
     bool *ran;                       /* [cap] */
     int row_cap;
 };
@@ -125,7 +125,8 @@ static bool go_together(const struct denoise *a, const struct denoise *b)
     int64_t ah, aw, bh, bw;
     denoise_size(a, &ah, &aw);
     denoise_size(b, &bh, &bw);
-    return ah == bh && aw == bw && denoise_unet(a) == denoise_unet(b);
+    return ah == bh && aw == bw && denoise_unet(a) == denoise_unet(b) &&
+           denoise_variant(a) == denoise_variant(b);
 }
 
 /* The rows of all pictures that go with the leader, in their order. */
@@ -141,9 +142,12 @@ static int forward(struct batch *b, int leader, struct exec *x, struct dr_error 
         b->ran[i] = true;
     }
     denoise_size(b->picture[leader], &h, &w);
+    struct exec own = *x;
+    own.variant = denoise_variant(b->picture[leader]);
     for (int first = 0; !r && first < count; first += b->most) {
         int rows = count - first < b->most ? count - first : b->most;
-        r = unet_forward(denoise_unet(b->picture[leader]), x, b->together + first, rows, h, w, err);
+        r = unet_forward(denoise_unet(b->picture[leader]), &own, b->together + first, rows, h, w,
+                         err);
     }
     return r;
 }

@@ -1,5 +1,5 @@
-/* batch_manager.h - drives pictures in flight: the rows of all that have the same network and size
- * go through the UNet together, in forwards of at most so many rows.
+/* batch_manager.h - drives pictures in flight: the rows of all that have the same network, variant
+ * of its weights and size go through the UNet together, in forwards of at most so many rows.
  *
  * What goes together changes memory and speed, never bits (see unet.h), so pictures of different
  * prompts, steps, samplers and scales share forwards, and join and leave between steps.

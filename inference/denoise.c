@@ -142,6 +142,11 @@ struct unet *denoise_unet(const struct denoise *d)
     return phase(d)->unet;
 }
 
+const struct weight_variant *denoise_variant(const struct denoise *d)
+{
+    return phase(d)->variant;
+}
+
 int denoise_combine(struct denoise *d, struct dr_error *err)
 {
     guidance_combine(&phase(d)->guidance, d->predictions, d->n, d->pred);

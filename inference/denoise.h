@@ -24,12 +24,15 @@
 struct denoise;
 struct unet;
 struct unet_row;
+struct weight_variant;
 
-/* The network and the guidance, with its conditioning, that hold from an evaluation on. */
+/* The network with its weights, and the guidance with its conditioning, that hold from an
+ * evaluation on. */
 struct denoise_phase {
     int first; /* evaluation; 0 for the first phase, rising */
     struct unet *unet;
-    struct guidance guidance;
+    const struct weight_variant *variant; /* of the network's weights; NULL: the base */
+    struct guidance guidance;             /* its contexts are of the same variant */
 };
 
 struct denoise_spec {
@@ -56,6 +59,7 @@ void denoise_close(struct denoise *d);
 int denoise_rows(struct denoise *d, struct unet_row *ret_rows);
 int denoise_rows_most(const struct denoise *d);
 struct unet *denoise_unet(const struct denoise *d); /* of these rows */
+const struct weight_variant *denoise_variant(const struct denoise *d);
 
 /* After the forward: the guided prediction, then the scheduler's step; denoise_feed is both.
  * DR_EFORMAT when the prediction is not finite: the picture is lost, the object may only be

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "models/adapters/weight_variant.h"
 
 /* Fixed by diffusers' classes, not by any config file. */
 #define SPATIAL_NORM_EPS 1e-6 /* Transformer2DModel.norm */
@@ -33,9 +34,9 @@ int blk_operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int6
 
 static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_error *err)
 {
-    if (!l->packed)
+    op->weight = weight_variant_of(x, l);
+    if (!op->weight)
         return dr_fail(err, DR_ESTATE, "a layer was used before its weights were prepared");
-    op->weight = l->packed;
     return op_run(x, op, err);
 }
 
@@ -43,8 +44,8 @@ static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_e
 static int run_giving(struct exec *x, const struct layer *l, struct op *op, struct act *moments,
                       struct dr_error *err)
 {
-    op->weight = l->packed;
-    int64_t runs = moments && l->packed ? backend_runs(x->be, op) : 0;
+    op->weight = weight_variant_of(x, l);
+    int64_t runs = moments && op->weight ? backend_runs(x->be, op) : 0;
     if (moments)
         *moments = (struct act){ .buf = NULL };
     if (runs) {

@@ -1,11 +1,11 @@
-/* checkpoint_folder.c - opening a diffusers folder, see checkpoint.h.
+/* checkpoint_folder.c - opening a diffusers folder, see checkpoint_impl.h.
  *
  * model_index.json says what the pipeline is; unet/, vae/, text_encoder/ and text_encoder_2/ hold a
  * config.json and weights each: NAME.safetensors, or shards listed in NAME.safetensors.index.json,
  * and the same with a half precision variant. Names that an index gives are taken as names of files
  * in that folder, nothing else.
  */
-#include "models/checkpoint.h"
+#include "models/checkpoint_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>

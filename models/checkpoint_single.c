@@ -1,5 +1,5 @@
-/* checkpoint_single.c - opening a single file with sgm keys, see checkpoint.h. */
-#include "models/checkpoint.h"
+/* checkpoint_single.c - opening a single file with sgm keys, see checkpoint_impl.h. */
+#include "models/checkpoint_impl.h"
 
 #include <string.h>
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "base/alloc.h"
+#include "models/adapters/weight_variant.h"
 #include "models/blocks.h"
 
 struct clip_layer {
@@ -154,7 +155,9 @@ static int embed(const struct clip_text *t, struct exec *x, const int32_t *ids, 
 {
     struct act in;
     int e;
-    if (!t->tokens.packed || !t->positions.packed)
+    const struct weight *tokens = weight_variant_of(x, &t->tokens),
+                        *positions = weight_variant_of(x, &t->positions);
+    if (!tokens || !positions)
         return dr_fail(err, DR_ESTATE, "a text encoder was used before its weights were prepared");
     if ((e = act_new(x, DTYPE_I32, y.n, 1, y.w, 1, &in, err)) || (e = act_write(x, in, ids, err)))
         return e;
@@ -162,8 +165,8 @@ static int embed(const struct clip_text *t, struct exec *x, const int32_t *ids, 
         .kind = OP_KIND_embedding,
         .dst = y,
         .src = in,
-        .weight = t->tokens.packed,
-        .position = t->positions.packed,
+        .weight = tokens,
+        .position = positions,
     };
     if ((e = op_run(x, &op, err)))
         return e;
@@ -237,7 +240,8 @@ int clip_text_encode(struct clip_text *t, struct exec *x, const int32_t *ids, in
     int64_t wanted = arch->layers - skip + 1;
     struct act y, a;
     int e = check_call(arch, ids, n, tokens, skip, err);
-    if (e || (e = blk_new(x, n, 1, tokens, arch->width, &y, err)) ||
+    if (e || (e = weight_variant_fits(x->variant, t, err)) ||
+        (e = blk_new(x, n, 1, tokens, arch->width, &y, err)) ||
         (e = blk_new(x, n, 1, tokens, arch->width, &a, err)) || (e = embed(t, x, ids, y, err)))
         return e;
     for (int64_t i = 0; i < (pooled ? arch->layers : wanted); i++) {

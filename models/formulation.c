@@ -24,7 +24,7 @@ static const char *const spellings[][8] = {
     { "sample", "sample", "x0", NULL },
 };
 
-/* The prediction type of any spelling; NULL: it is none of ours. */
+/* The prediction type of any spelling; NULL: unknown. */
 static const char *prediction_of(const char *value)
 {
     for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)

@@ -10,7 +10,7 @@
 #ifndef DR_MODELS_FORMULATION_H
 #define DR_MODELS_FORMULATION_H
 
-#include "models/checkpoint.h"
+#include "models/checkpoint_impl.h"
 
 /* Of a checkpoint in one file: c->scheduler says what the file's marks say, NULL without any. */
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err);

@@ -6,7 +6,7 @@
 #include "base/path_text.h"
 #include "base/json.h"
 #include "base/utf8.h"
-#include "models/checkpoint.h"
+#include "models/checkpoint_impl.h"
 #include "models/formats/classify.h"
 
 enum { LONGEST_TEXT = 16 << 10 };

@@ -10,7 +10,7 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "base/json.h"
-#include "models/checkpoint.h"
+#include "models/checkpoint_impl.h"
 
 enum { NAMED_IN_ERROR = 4 };
 

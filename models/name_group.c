@@ -1,6 +1,6 @@
-/* name_group.c - warnings about many names in one line, see checkpoint.h. A file may have tens of
- * thousands of tensors that nothing uses; a person reads the first and the count. */
-#include "models/checkpoint.h"
+/* name_group.c - one warning about many names, see checkpoint_impl.h. A file may have tens of
+ * thousands of unused tensors; a reader needs the first few and the count. */
+#include "models/checkpoint_impl.h"
 
 #include <stdio.h>
 #include <string.h>

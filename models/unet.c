@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "base/checked.h"
+#include "models/adapters/weight_variant.h"
 #include "models/blocks.h"
 #include "models/embedding.h"
 
@@ -41,6 +42,7 @@ struct unet {
 
 struct unet_context {
     const struct unet *unet;
+    const struct weight_variant *variant; /* that it was computed with */
     struct workspace *ws;
     struct text_kv kv;
     struct act
@@ -370,18 +372,22 @@ int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t 
                      struct dr_error *err)
 {
     int64_t floats = context_floats(u, tokens);
+    int e = weight_variant_fits(x->variant, u, err);
+    if (e)
+        return e;
     if (!floats)
         return dr_fail(err, DR_EINVAL, "a context of %lld tokens", (long long)tokens);
     struct unet_context *c = dr_calloc(DR_TAG_JOB, 1, sizeof *c);
     if (!c)
         return dr_fail(err, DR_ENOMEM, "no memory for a text context");
     c->unet = u;
+    c->variant = x->variant;
     c->kv.tokens = tokens;
     c->kv.zero = u->keeps_zero && text && text_is_zero(text, tokens * u->arch.context);
     if (c->kv.zero)
         floats = u->arch.time_dim;
     c->kv.all.c = floats;
-    int e = workspace_new(x->be, unet_context_bytes(c), &c->ws, err);
+    e = workspace_new(x->be, unet_context_bytes(c), &c->ws, err);
     if (e)
         goto out;
     struct exec own = *x;
@@ -632,15 +638,19 @@ int unet_forward(struct unet *u, struct exec *x, const struct unet_row *rows, in
         return dr_fail(err, DR_EINVAL,
                        "%d rows of %lldx%lld: expected 1 to %d rows of 1x1 at least", n,
                        (long long)w, (long long)h, UNET_ROWS);
+    int e = weight_variant_fits(x->variant, u, err);
+    if (e)
+        return e;
     for (int i = 0; i < n; i++)
-        if (!rows[i].context || rows[i].context->unet != u)
-            return dr_fail(err, DR_EINVAL, "row %d: its context was made for another network", i);
+        if (!rows[i].context || rows[i].context->unet != u ||
+            rows[i].context->variant != x->variant)
+            return dr_fail(err, DR_EINVAL,
+                           "row %d: its context was made for another network or variant", i);
     order_rows(rows, n, ordered);
     for (int i = 0; i < n; i++)
         kv[i] = &ordered[i].context->kv;
     struct pass p = { .u = u, .x = x, .rows = ordered, .kv = kv, .n = n, .err = err };
     struct stream y;
-    int e;
     find_alike(&p);
     if ((e = time_embedding(&p)) || (e = run_in(&p, h, w, &y)) || (e = run_down(&p, &y)) ||
         (e = run_mid(&p, &y)) || (e = run_up(&p, &y)) || (e = run_out(&p, &y)))

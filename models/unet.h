@@ -32,6 +32,7 @@ int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t 
 void unet_context_free(struct unet_context *c);
 size_t unet_context_bytes(const struct unet_context *c);
 
+/* A context is for forwards with the variant (x->variant) that it was made with. */
 struct unet_row {
     const float *latent; /* [in_channels, h, w], scaled model input; for rows with one pointer, as
                           * a guided pair has, what comes before time and text is computed once */

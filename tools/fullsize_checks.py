@@ -64,7 +64,7 @@ class Worker:
 
 
 def cold(path):
-    """Forgets what the system has of the file in memory, as after a start of the machine."""
+    """Drops the file from the page cache, as after a boot."""
     with open(path, "rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -118,7 +118,7 @@ def fraction(programs, model, vectors, folder):
 
 
 def fast(programs, model, vectors, folder):
-    """What the kernels cost that trade accuracy for speed, by network, at 512x512."""
+    """The error of the kernels that trade accuracy for speed, by network, at 512x512."""
     return subprocess.run([os.path.join(programs, "fast_error"), model, "512"]).returncode == 0
 
 

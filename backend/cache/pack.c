@@ -83,7 +83,7 @@ static int pack_new(const char *path, struct pack **ret, struct dr_error *err)
 {
     struct pack *p = dr_calloc(DR_TAG_FILE, 1, sizeof *p);
     if (!p)
-        return dr_fail(err, DR_ENOMEM, "no memory for a file of packed weights");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a file of packed weights");
     p->fd = p->slot = -1;
     if (snprintf(p->path, sizeof p->path, "%s", path) >= (int)sizeof p->path) {
         dr_free(p);
@@ -138,17 +138,17 @@ static int read_header(struct pack *p, uint64_t size, struct dr_error *err)
     if (r)
         return r;
     if (memcmp(h->magic, magic, sizeof magic))
-        return damaged(p, "holds no packed weights", err);
+        return damaged(p, "is not a file of packed weights", err);
     if (h->format != FORMAT || h->entry_bytes != sizeof(struct entry))
-        return dr_fail(err, DR_EUNSUPPORTED, "%s: is of another version", p->path);
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: was written by another version", p->path);
     if (h->sum != XXH3_64bits(h, offsetof(struct header, sum)))
         return damaged(p, "the header is damaged", err);
     if (h->file_bytes != size)
-        return damaged(p, "has not its size", err);
+        return damaged(p, "size does not match its header", err);
     if (h->blobs > BLOBS_MOST || h->index_at < PACK_HEADER || h->index_at > size ||
         size - h->index_at != h->blobs * sizeof(struct entry) ||
         !memchr(h->key, '\0', sizeof h->key))
-        return damaged(p, "the header makes no sense", err);
+        return damaged(p, "the header is inconsistent", err);
     return 0;
 }
 
@@ -160,7 +160,7 @@ static int read_index(struct pack *p, struct dr_error *err)
     uint64_t at = PACK_HEADER;
     p->index = dr_malloc(DR_TAG_FILE, bytes);
     if (!p->index)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory for its index", p->path);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory for its index", p->path);
     int r = read_at(p, p->index, bytes, h->index_at, err);
     if (r)
         return r;
@@ -170,10 +170,10 @@ static int read_index(struct pack *p, struct dr_error *err)
         const struct entry *e = &p->index[i];
         if (!memchr(e->name, '\0', sizeof e->name) || e->at != at || e->bytes > h->index_at ||
             pack_padded(e->bytes) > h->index_at - at)
-            return damaged(p, "the index makes no sense", err);
+            return damaged(p, "the index is inconsistent", err);
         at += pack_padded(e->bytes);
     }
-    return at == h->index_at ? 0 : damaged(p, "the index makes no sense", err);
+    return at == h->index_at ? 0 : damaged(p, "the index is inconsistent", err);
 }
 
 int pack_open_any(const char *path, struct pack **ret, struct dr_error *err)
@@ -187,7 +187,7 @@ int pack_open_any(const char *path, struct pack **ret, struct dr_error *err)
     if (p->fd < 0 || fstat(p->fd, &st))
         r = dr_fail_errno(err, path, "open");
     else if (!S_ISREG(st.st_mode))
-        r = damaged(p, "is no file", err);
+        r = damaged(p, "is not a regular file", err);
     else
         r = read_header(p, (uint64_t)st.st_size, err);
     if (!r)
@@ -212,7 +212,7 @@ int pack_open(const char *path, const char *key, struct pack **ret, struct dr_er
     if (r)
         return r;
     if (strcmp(p->header.key, key)) {
-        r = damaged(p, "is of other weights", err);
+        r = damaged(p, "belongs to another model or kernel set", err);
         pack_close(p);
         return r;
     }
@@ -349,22 +349,13 @@ void *pack_stage(struct pack *p)
  * link count is 0. */
 static int open_temporary(struct pack *p, struct dr_error *err)
 {
-    static atomic_uint turn;
     for (int tries = 0; tries < 16; tries++) {
         struct stat st;
-        int n = snprintf(p->temporary, sizeof p->temporary, "%s.%ld-%u.tmp", p->path,
-                         (long)getpid(), atomic_fetch_add(&turn, 1));
-        if (n < 0 || n >= (int)sizeof p->temporary) {
-            p->temporary[0] = '\0';
+        p->fd = dr_open_beside(p->path, p->temporary);
+        if (p->fd < 0 && errno == ENAMETOOLONG)
             return dr_fail(err, DR_ELIMIT, "%s: the path is too long", p->path);
-        }
-        p->fd = open(p->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-        if (p->fd < 0) {
-            p->temporary[0] = '\0';
-            if (errno == EEXIST)
-                continue;
+        if (p->fd < 0)
             return dr_fail_errno(err, p->path, "create");
-        }
         /* a file system without locks has no sweep either */
         if ((!flock(p->fd, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK) && !fstat(p->fd, &st) &&
             st.st_nlink)
@@ -373,7 +364,7 @@ static int open_temporary(struct pack *p, struct dr_error *err)
         p->fd = -1;
         p->temporary[0] = '\0';
     }
-    return dr_fail(err, DR_EIO, "%s: no name for a temporary file", p->path);
+    return dr_fail(err, DR_EIO, "%s: no free name for a temporary file", p->path);
 }
 
 /* Its whole size at once, so that a disk which is too full says so now. */
@@ -398,7 +389,7 @@ static int check_place(const char *path, struct dr_error *err)
     struct stat st;
     if (lstat(path, &st) || (S_ISREG(st.st_mode) && (!st.st_size || pack_at(path))))
         return 0;
-    return dr_fail(err, DR_EIO, "%s: is in the way and not a file of packed weights", path);
+    return dr_fail(err, DR_EIO, "%s: is taken by another file, not a file of packed weights", path);
 }
 
 int pack_create(const char *path, const struct pack_spec *spec, struct pack **ret,
@@ -427,7 +418,7 @@ int pack_create(const char *path, const struct pack_spec *spec, struct pack **re
     p->stage = dr_malloc(DR_TAG_WEIGHTS, (size_t)spec->largest);
     p->piece = dr_malloc(DR_TAG_WEIGHTS, PIECE);
     if (!p->index || !p->stage || !p->piece)
-        r = dr_fail(err, DR_ENOMEM, "%s: no memory to make it", path);
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory to write it", path);
     if (!r)
         r = open_temporary(p, err);
     if (!r)
@@ -459,7 +450,7 @@ static int read_back(const struct pack *p, uint64_t bytes, struct dr_error *err)
         if (r)
             return r;
         if (memcmp(p->piece, p->stage + done, n))
-            return dr_fail(err, DR_EIO, "%s: reads other bytes than were written", p->path);
+            return dr_fail(err, DR_EIO, "%s: bytes read back differ from those written", p->path);
     }
     return 0;
 }
@@ -469,7 +460,8 @@ int pack_add(struct pack *p, const char *name, size_t bytes, const void **ret, s
     uint64_t whole = pack_padded(bytes);
     if (!p->building || p->next == p->header.blobs || whole > p->largest ||
         whole > p->header.index_at - p->at || strlen(name) >= PACK_NAME)
-        return dr_fail(err, DR_EINTERNAL, "%s: '%s' was not announced", p->path, name);
+        return dr_fail(err, DR_EINTERNAL, "%s: '%s' is more than pack_create was asked for",
+                       p->path, name);
     struct entry *e = &p->index[p->next];
     memset(p->stage + bytes, 0, (size_t)(whole - bytes));
     snprintf(e->name, sizeof e->name, "%s", name);
@@ -485,18 +477,6 @@ int pack_add(struct pack *p, const char *name, size_t bytes, const void **ret, s
     p->at += whole;
     p->next++;
     return write_behind(p, err);
-}
-
-/* So that the rename itself survives a power cut. Not every file system can: no error. */
-static void sync_folder(const char *path)
-{
-    char folder[DR_PATH_MAX];
-    snprintf(folder, sizeof folder, "%.*s", (int)(dr_path_base(path) - path), path);
-    int fd = open(folder[0] ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    fsync(fd);
-    close(fd);
 }
 
 int pack_finish(struct pack *p, struct dr_error *err)
@@ -519,7 +499,7 @@ int pack_finish(struct pack *p, struct dr_error *err)
     if (r)
         return r;
     p->temporary[0] = '\0';
-    sync_folder(p->path);
+    dr_sync_folder(p->path);
     if (fstat(p->fd, &p->verified)) /* each blob was read back */
         memset(&p->verified, 0, sizeof p->verified);
     p->building = false;

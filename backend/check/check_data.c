@@ -51,7 +51,7 @@ static int values_new(struct check_data *d, enum check_role role, uint64_t seed,
     float *v = dr_malloc(DR_TAG_TEST, (size_t)count * sizeof *v);
     d->values[role] = v;
     if (!v)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     bool src = role == ROLE_SRC;
     for (int64_t i = 0; i < count; i++) {
         v[i] = noise(seed + role, (uint64_t)i);
@@ -76,7 +76,7 @@ static int source_new(struct check_data *d, int slot, struct weight_source *s, s
     char *p = dr_malloc(DR_TAG_TEST, (size_t)count * size + 1);
     d->memory[slot] = p;
     if (!p)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     p++;
     for (int64_t i = 0; i < count; i += CHUNK) {
         float v[CHUNK];
@@ -102,7 +102,7 @@ static int int8_source_new(struct check_data *d, int slot, struct weight_source 
     d->memory[slot] = p;
     if (!p || !row) {
         dr_free(row);
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     }
     p++;
     *s = (struct weight_source){ .name = "case", .dtype = DTYPE_I8, .shape = shape };
@@ -168,6 +168,22 @@ static int sources_new(struct check_data *d, uint64_t seed, struct dr_error *err
     return r;
 }
 
+/* The weight as references see it. */
+static int vectors_new(struct check_data *d, struct dr_error *err)
+{
+    const struct weight_desc *w = &d->setup.weight;
+    d->host = (struct host_weight){ .desc = w, .source = d->source, .n_sources = d->n_sources };
+    size_t bytes = w->out ? host_vectors_bytes(w) : 0;
+    if (!bytes)
+        return 0;
+    d->vectors = dr_malloc(DR_TAG_TEST, bytes);
+    if (!d->vectors)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
+    host_vectors_make(&d->host, d->vectors);
+    host_vectors_bind(&d->host, d->vectors);
+    return 0;
+}
+
 int check_data_new(const struct op_info *info, enum op_kind kind, const struct op_case *c,
                    uint64_t seed, struct check_data *ret, struct dr_error *err)
 {
@@ -184,10 +200,11 @@ int check_data_new(const struct op_info *info, enum op_kind kind, const struct o
     }
     if (!r)
         r = sources_new(&d, seed, err);
+    *ret = d;
+    if (!r)
+        r = vectors_new(ret, err);
     if (r)
-        check_data_free(&d);
-    else
-        *ret = d;
+        check_data_free(ret);
     return r;
 }
 
@@ -197,6 +214,7 @@ void check_data_free(struct check_data *d)
         dr_free(d->values[i]);
     for (int i = 0; i < 7; i++)
         dr_free(d->memory[i]);
+    dr_free(d->vectors);
     memset(d, 0, sizeof *d);
 }
 
@@ -248,7 +266,7 @@ static int place(struct exec *x, struct act *a, const float *values, int fill,
         return r;
     char *image = dr_malloc(DR_TAG_TEST, bytes);
     if (!image)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     memset(image, fill, bytes);
     for (int64_t i = 0; values && i < rows; i++) {
         char *row = image + (size_t)((CHECK_GUARD + i) * a->ld) * size;
@@ -324,7 +342,7 @@ static int place_moments(struct exec *x, const struct check_data *d, struct op *
         return place(x, m, NULL, CHECK_GUARD_BYTE, ret_whole, err);
     float *made = dr_malloc(DR_TAG_TEST, (size_t)(act_rows(m) * m->c) * sizeof *made);
     if (!made)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     const float *src = d->values[ROLE_SRC];
     check_moments_make(op, src + first * op->src.h * op->src.w * op->src.c, made);
     int r = place(x, m, made, 0xff, ret_whole, err);
@@ -342,7 +360,7 @@ static int take_moments(struct exec *x, const struct op *op, const struct act *w
     float *all = dr_malloc(DR_TAG_TEST, guarded_count(m) * sizeof *all);
     out->moments = all;
     if (!all)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     int r = act_read(x, *whole, all, err);
     size_t guard = (size_t)(CHECK_GUARD * m->ld) * sizeof *all;
     size_t bytes = (size_t)(act_rows(m) * m->c) * sizeof *all;
@@ -415,7 +433,7 @@ int check_data_run(struct backend *be, const struct check_data *d, const struct 
     capacity += backend_align(be->v->need(be, &op).scratch);
     out.dst = dr_malloc(DR_TAG_TEST, guarded_count(&op.dst) * sizeof *out.dst);
     if (!out.dst)
-        return dr_fail(err, DR_ENOMEM, "no memory for a case");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
     int r = workspace_new(be, capacity, &x.ws, err);
     if (!r)
         r = run_placed(&x, d, &op, part.first, &out, err);
@@ -446,5 +464,6 @@ struct op_args check_dense_args(const struct check_data *d, const struct op *op)
                              .k = d->values[ROLE_K],
                              .v = d->values[ROLE_V],
                              .residual = d->values[ROLE_RESIDUAL],
-                             .channel_add = d->values[ROLE_CHANNEL_ADD] };
+                             .channel_add = d->values[ROLE_CHANNEL_ADD],
+                             .weight = d->setup.weight.out ? &d->host : NULL };
 }

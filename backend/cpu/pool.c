@@ -17,8 +17,8 @@
 #include <sched.h>
 #include <stdbool.h>
 
-#include "backend/cpu/x86/features.h"
 #include "base/alloc.h"
+#include "base/system.h"
 
 #define INSIDE 0xffffu
 #define OPEN 0x10000u
@@ -233,7 +233,7 @@ int pool_new(int threads, struct pool **ret, struct dr_error *err)
     if (!p || !shares) {
         dr_free(p);
         dr_free(shares);
-        return dr_fail(err, DR_ENOMEM, "no memory for threads");
+        return dr_fail(err, DR_ENOMEM, "out of memory for threads");
     }
     p->shares = shares;
     p->threads = threads;
@@ -280,4 +280,19 @@ void pool_free(struct pool *p)
 int pool_threads(const struct pool *p)
 {
     return p->threads;
+}
+
+int cpu_affinity_count(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set))
+        return 1;
+    int count = CPU_COUNT(&set);
+    return count > 0 ? count : 1;
+}
+
+int cpu_count(void)
+{
+    return system_cpu_quota("", cpu_affinity_count());
 }

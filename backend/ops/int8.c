@@ -45,7 +45,7 @@ int int8_source(const struct weight_source *s, int8_t *ret_numbers, float *ret_s
     int64_t k = count / rows;
     float *row = dr_malloc(DR_TAG_WEIGHTS, (size_t)k * sizeof *row);
     if (!row)
-        return dr_fail(err, DR_ENOMEM, "no memory for a row of a weight");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a row of a weight");
     int r = 0;
     for (int64_t i = 0; i < rows && !r; i++) {
         if (stop && atomic_load(stop))

@@ -80,7 +80,7 @@ int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_
         i += utf8_decode(comment + i, n - i, &c);
         r = put_utf16(dst, c);
     }
-    return r ? dr_fail(err, r, "no memory for the picture's metadata") : 0;
+    return r ? dr_fail(err, r, "out of memory for the picture's metadata") : 0;
 }
 
 /* A TIFF block being read. */

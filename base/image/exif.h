@@ -15,8 +15,7 @@ int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_
  * DR_EFORMAT when the block is damaged. */
 int exif_comment(const void *bytes, size_t n, struct buf *dst);
 
-/* Adds both texts, as far as they are there. A damaged block is no error of the picture: 0, or
- * DR_ENOMEM. */
+/* Adds the texts that exist. A damaged block is not an error of the picture: 0, or DR_ENOMEM. */
 int exif_texts(const void *bytes, size_t n, struct img_texts *texts);
 
 #endif

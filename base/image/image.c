@@ -47,7 +47,7 @@ int img_new(int64_t width, int64_t height, int channels, struct dr_image *ret_im
     size_t bytes = (size_t)width * (size_t)height * (size_t)channels;
     uint8_t *pixels = dr_malloc(DR_TAG_IMAGE, bytes);
     if (!pixels)
-        return dr_fail(err, DR_ENOMEM, "no memory for a picture of %zu bytes", bytes);
+        return dr_fail(err, DR_ENOMEM, "out of memory for a picture of %zu bytes", bytes);
     *ret_image = (struct dr_image){ width, height, channels, pixels };
     return 0;
 }
@@ -135,7 +135,7 @@ int img_encode(const struct dr_image *image, enum img_format format,
     if (r)
         return r;
     r = formats[format].encode(image, options ? options : &usual, dst, err);
-    if (r && dst->data) { /* nothing of a failed file stays */
+    if (r && dst->data) { /* a failed file leaves nothing */
         dst->len = before;
         dst->data[before] = '\0';
     }

@@ -1,9 +1,8 @@
 /* image.h - 8-bit pictures and their files: PNG, JPEG, WebP.
  *
- * Decoders believe nothing: the size is checked against the limits before memory is asked for, and
- * a picture that ends early or whose checksum is wrong is an error, never half a picture. Encoders
- * are deterministic.
- * Colour profiles, gamma and EXIF orientation are not applied.
+ * Decoders trust nothing: the size is checked against the limits before memory is allocated, and a
+ * picture that ends early or whose checksum is wrong is an error, never half a picture. Encoders
+ * are deterministic. Colour profiles, gamma and EXIF orientation are not applied.
  */
 #ifndef DR_BASE_IMAGE_IMAGE_H
 #define DR_BASE_IMAGE_IMAGE_H
@@ -44,7 +43,7 @@ int img_new(int64_t width, int64_t height, int channels, struct dr_image *ret_im
             struct dr_error *err);
 void img_free(struct dr_image *image);
 
-/* By the first bytes; -1 when it is none of ours. */
+/* By the first bytes; -1 for any other format. */
 int img_sniff(const void *bytes, size_t n);
 
 const char *img_format_name(enum img_format format); /* "png" */

@@ -65,7 +65,7 @@ static void on_output(j_common_ptr j)
     (void)j;
 }
 
-/* A file of a few kilobytes may hold thousands of scans, each as dear as a whole picture. */
+/* A file of a few kilobytes may hold thousands of scans, each as expensive as a whole picture. */
 static void on_progress(j_common_ptr j)
 {
     struct coder *c = (struct coder *)j->err;
@@ -116,7 +116,7 @@ static void keep_exif(struct coder *c)
             continue;
         int r = buf_append(&c->exif, m->data + EXIF_HEAD, m->data_length - EXIF_HEAD);
         if (r)
-            give_up(c, r, "no memory for its metadata");
+            give_up(c, r, "out of memory for its metadata");
         return;
     }
 }
@@ -149,7 +149,7 @@ int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_
     struct img_texts texts = { NULL, 0 };
     struct coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
     if (!c)
-        return dr_fail(err, DR_ENOMEM, "jpeg: no memory to decode it");
+        return dr_fail(err, DR_ENOMEM, "jpeg: out of memory");
     buf_init(&c->exif, DR_TAG_IMAGE, 0);
     prepare_errors(c);
     int r = run_reader(c, bytes, n, err);
@@ -157,7 +157,7 @@ int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_
     if (!r && ret_texts) {
         r = exif_texts(buf_text(&c->exif), c->exif.len, &texts);
         if (r)
-            dr_fail(err, r, "jpeg: no memory for its metadata");
+            dr_fail(err, r, "jpeg: out of memory for its metadata");
     }
     if (!r)
         r = img_convert(&c->image, channels, err);
@@ -187,7 +187,7 @@ int jpeg_size(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_heig
 {
     struct coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
     if (!c)
-        return dr_fail(err, DR_ENOMEM, "jpeg: no memory to read it");
+        return dr_fail(err, DR_ENOMEM, "jpeg: out of memory");
     prepare_errors(c);
     int r = run_header(c, bytes, n, err);
     if (!r) {
@@ -215,7 +215,7 @@ static boolean destination_empty(j_compress_ptr j)
     struct coder *c = (struct coder *)j->err;
     int r = buf_append(c->dst, c->piece, PIECE);
     if (r)
-        give_up(c, r, "no room for the file");
+        give_up(c, r, "out of memory for the file");
     rewind_piece(c);
     return TRUE;
 }
@@ -225,7 +225,7 @@ static void destination_term(j_compress_ptr j)
     struct coder *c = (struct coder *)j->err;
     int r = buf_append(c->dst, c->piece, PIECE - c->destination.free_in_buffer);
     if (r)
-        give_up(c, r, "no room for the file");
+        give_up(c, r, "out of memory for the file");
 }
 
 static void write_rows(struct coder *c, const struct dr_image *image, const atomic_int *stop)
@@ -282,7 +282,7 @@ static int prepare_exif(struct coder *c, const struct img_encode_options *o, str
         return 0;
     int r = buf_append(&c->exif, exif_head, EXIF_HEAD);
     if (r)
-        return dr_fail(err, r, "jpeg: no memory for its metadata");
+        return dr_fail(err, r, "jpeg: out of memory for its metadata");
     r = exif_make(comment, note, &c->exif, err);
     if (r == DR_ELIMIT)
         return dr_fail(err, r, "jpeg: its metadata is longer than %d bytes", MAX_MARKER);
@@ -294,14 +294,14 @@ int jpeg_encode(const struct dr_image *image, const struct img_encode_options *o
 {
     struct coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
     if (!c)
-        return dr_fail(err, DR_ENOMEM, "jpeg: no memory to encode it");
+        return dr_fail(err, DR_ENOMEM, "jpeg: out of memory");
     c->dst = dst;
     buf_init(&c->exif, DR_TAG_IMAGE, MAX_MARKER);
     prepare_errors(c);
     int r = prepare_exif(c, options, err);
     c->row = dr_malloc(DR_TAG_IMAGE, 3 * (size_t)image->width);
     if (!r && !c->row)
-        r = dr_fail(err, DR_ENOMEM, "jpeg: no memory to encode it");
+        r = dr_fail(err, DR_ENOMEM, "jpeg: out of memory");
     if (!r) {
         r = run_writer(c, image, options, err);
         jpeg_destroy_compress(&c->j.c);

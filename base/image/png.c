@@ -75,7 +75,7 @@ static void on_write(png_structp png, png_bytep bytes, size_t n)
     struct coder *c = png_get_io_ptr(png);
     c->code = buf_append(c->dst, bytes, n);
     if (c->code)
-        png_error(png, "no room for the file");
+        png_error(png, "out of memory for the file");
 }
 
 static void on_flush(png_structp png)
@@ -140,7 +140,7 @@ static void read_pixels(struct coder *c, struct dr_error *err)
     if (!c->rows && !c->reported)
         c->code = DR_ENOMEM;
     if (c->code)
-        png_error(c->png, "no memory for the picture");
+        png_error(c->png, "out of memory for the picture");
     for (int64_t y = 0; y < height; y++)
         c->rows[y] = c->image.pixels + (size_t)y * (size_t)width * (size_t)channels;
     png_read_image(c->png, c->rows);
@@ -199,7 +199,7 @@ static int open_reader(struct coder *c, const void *bytes, size_t n, struct dr_e
     if (c->info)
         return 0;
     png_destroy_read_struct(&c->png, NULL, NULL);
-    return dr_fail(err, DR_ENOMEM, "png: no memory to decode it");
+    return dr_fail(err, DR_ENOMEM, "png: out of memory");
 }
 
 static int run_reader(struct coder *c, struct dr_error *err)
@@ -226,7 +226,7 @@ int png_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_i
     if (!r && ret_texts) {
         r = collect_texts(&c, &texts);
         if (r)
-            dr_fail(err, r, "png: no memory for its text");
+            dr_fail(err, r, "png: out of memory for its text");
     }
     if (!r)
         r = img_convert(&c.image, channels, err);
@@ -286,7 +286,7 @@ static int prepare_texts(struct coder *c, const struct img_encode_options *o, st
         return dr_fail(err, DR_ELIMIT, "png: more than 64 texts");
     c->texts = dr_calloc(DR_TAG_IMAGE, o->text_count, sizeof *c->texts);
     if (!c->texts)
-        return dr_fail(err, DR_ENOMEM, "png: no memory for its text");
+        return dr_fail(err, DR_ENOMEM, "png: out of memory for its text");
     for (size_t i = 0; i < o->text_count; i++) {
         const struct img_text *t = &o->texts[i];
         size_t key = strlen(t->key);
@@ -295,7 +295,7 @@ static int prepare_texts(struct coder *c, const struct img_encode_options *o, st
                            t->key, key);
         int r = utf8_check(t->value, strlen(t->value), t->key, err);
         if (!r && to_latin(t->value, &c->latin[i]))
-            r = dr_fail(err, DR_ENOMEM, "png: no memory for its text");
+            r = dr_fail(err, DR_ENOMEM, "png: out of memory for its text");
         if (r)
             return r;
         char *latin = c->latin[i];
@@ -348,7 +348,7 @@ int png_encode(const struct dr_image *image, const struct img_encode_options *op
         if (c.info)
             r = run_writer(&c, image, options, err);
         else
-            r = dr_fail(err, DR_ENOMEM, "png: no memory to encode it");
+            r = dr_fail(err, DR_ENOMEM, "png: out of memory");
         png_destroy_write_struct(&c.png, &c.info);
     }
     for (size_t i = 0; i < sizeof c.latin / sizeof *c.latin; i++)

@@ -13,7 +13,7 @@
 
 enum { USUAL_QUALITY = 95, USUAL_METHOD = 4 };
 
-/* The stream's features, with what is refused refused. */
+/* The stream's features; refuses what is not supported. */
 static int examine(const void *bytes, size_t n, WebPBitstreamFeatures *ret_features,
                    struct dr_error *err)
 {
@@ -62,7 +62,7 @@ int webp_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_
     if (!r && ret_texts) {
         r = texts_of(bytes, n, &texts);
         if (r)
-            dr_fail(err, r, "webp: no memory for its metadata");
+            dr_fail(err, r, "webp: out of memory for its metadata");
     }
     r = r ? r : img_convert(&image, channels, err);
     if (r) {
@@ -104,7 +104,7 @@ static int encode_picture(WebPPicture *picture, const struct dr_image *image,
     int ok = image->channels == 4 ? WebPPictureImportRGBA(picture, image->pixels, stride)
                                   : WebPPictureImportRGB(picture, image->pixels, stride);
     if (!ok)
-        return dr_fail(err, DR_ENOMEM, "webp: no memory to encode it");
+        return dr_fail(err, DR_ENOMEM, "webp: out of memory");
     if (WebPEncode(config, picture))
         return 0;
     if (picture->error_code == VP8_ENC_ERROR_USER_ABORT)
@@ -132,9 +132,9 @@ static int add_exif(const struct buf *stream, const char *comment, const char *n
     mux = WebPMuxCreate(&picture, 0);
     if (!mux || WebPMuxSetChunk(mux, "EXIF", &block, 0) != WEBP_MUX_OK ||
         WebPMuxAssemble(mux, &whole) != WEBP_MUX_OK)
-        r = dr_fail(err, DR_ENOMEM, "webp: no memory for its metadata");
+        r = dr_fail(err, DR_ENOMEM, "webp: out of memory for its metadata");
     else if ((r = buf_append(dst, whole.bytes, whole.size)))
-        dr_fail(err, r, "webp: no room for the file");
+        dr_fail(err, r, "webp: out of memory for the file");
 out:
     WebPDataClear(&whole);
     WebPMuxDelete(mux);
@@ -176,7 +176,7 @@ static int encode_colour(const struct dr_image *image, const struct img_encode_o
     if (!r && comment)
         r = add_exif(&stream, comment, img_text_of(o, "darkroom"), dst, err);
     else if (!r && (r = buf_append(dst, stream.data, stream.len)))
-        dr_fail(err, r, "webp: no room for the file");
+        dr_fail(err, r, "webp: out of memory for the file");
     buf_free(&stream);
     return r;
 }

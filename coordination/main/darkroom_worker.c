@@ -19,9 +19,8 @@ static const char usage[] =
     "Reads requests as JSON lines from stdin, writes answers as JSON lines to stdout, logs to "
     "stderr.\n"
     "\n"
-    "  -r, --root DIR          folder in which requests may read and write files (repeatable; "
-    "none: "
-    "base64 only)\n"
+    "  -r, --root DIR          folder in which requests may read and write files (repeatable;\n"
+    "                          none: base64 only)\n"
     "  -M, --models DIR        folder in which models must lie (repeatable; none: anywhere)\n"
     "  -t, --threads N         threads (default: all cores this process may use)\n"
     "  -k, --kernels NAME      kernel set (default: the best of this machine)\n"
@@ -29,18 +28,17 @@ static const char usage[] =
     "      --memory-limit SIZE most memory a job may be planned to use (default: 3/4 of what\n"
     "                          is free)\n"
     "      --cache DIR         folder for packed weights (default: ~/.cache/darkroom/weights)\n"
-    "      --cache-limit SIZE  most they may take there (default: 32G; 0: none are kept)\n"
-    "      --grace SECONDS     after SIGTERM the running job has so long to finish (default: 10)\n"
+    "      --cache-limit SIZE  most space they may take there (default: 32G; 0: no cache)\n"
+    "      --grace SECONDS     time that the running job has after SIGTERM (default: 10)\n"
     "      --log-json          log as JSON lines\n"
     "  -h, --help              show this help\n"
     "  -V, --version           show the version\n"
     "\n"
     "SIZE is 64G, 1.5G, 500M, 20GB or bytes: G is 2^30 bytes, GB 10^9. DARKROOM_MODELS lists "
-    "folders, "
-    "with ':'\n"
-    "between, in which models are also looked for by name. DARKROOM_LOG is the level of the log: "
-    "off, error,\n"
-    "warn (default), info or debug.\n";
+    "folders,\n"
+    "with ':' between, in which models are also looked for by name. DARKROOM_LOG sets the log "
+    "level:\n"
+    "off, error, warn (default), info or debug.\n";
 
 enum { OPT_QUEUE = 256, OPT_MEMORY, OPT_CACHE, OPT_CACHE_LIMIT, OPT_GRACE, OPT_LOG_JSON };
 

@@ -166,7 +166,7 @@ int worker_send(struct worker_process *w, json_t *message, struct dr_error *err)
     return r;
 }
 
-/* How it ended, in words; it is known to have closed its end. */
+/* How it ended, as text; it is known to have closed its end. */
 static int fail_gone(struct worker_process *w, struct dr_error *err)
 {
     int status = 0;

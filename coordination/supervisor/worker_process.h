@@ -1,4 +1,4 @@
-/* worker_process.h - a darkroom-worker as a child: started, spoken to in lines, ended.
+/* worker_process.h - a darkroom-worker as a child process: start, exchange lines, stop.
  *
  * It gets a process group of its own, so that a terminal's Ctrl-C reaches the parent only, which
  * then decides. Its stderr is the parent's.
@@ -29,7 +29,7 @@ struct worker_options {
 /* Path of the worker program: $DARKROOM_WORKER, else darkroom-worker beside this binary. */
 int worker_program(char *dst, size_t n, struct dr_error *err);
 
-/* Starts it and waits for its ready line (lent until the next read; NULL to ignore it). */
+/* Starts it and waits for its ready line (borrowed until the next read; NULL to ignore it). */
 int worker_start(struct worker_process *w, const struct worker_options *options, json_t **ret_ready,
                  struct dr_error *err);
 
@@ -41,9 +41,8 @@ int worker_send(struct worker_process *w, json_t *message,
 int worker_receive(struct worker_process *w, int timeout_ms, json_t **ret_event,
                    struct dr_error *err);
 
-/* Ends it: politely (end of input, up to two seconds), then by force. Takes a zeroed or ended one.
- */
+/* Stops it: by end of input, then after two seconds by SIGKILL. Takes a zeroed or ended one. */
 void worker_stop(struct worker_process *w);
-void worker_kill(struct worker_process *w); /* by force at once */
+void worker_kill(struct worker_process *w); /* SIGKILL at once */
 
 #endif

@@ -22,13 +22,12 @@ void line_reader_free(struct line_reader *r);
 
 /* 1 and a line (without newline, carriage return and byte order mark; valid until the next call;
  * empty lines are skipped); 0 at the end of input; DR_EIO. A last line without newline counts.
- * DR_ELIMIT for a line that is too long and DR_ENOMEM for one that there is no room for: once,
- * *ret_line being its beginning; the rest of it is skipped and reading may go on. timeout_ms -1:
- * wait; DR_ESTATE when it passes without a line. EINTR is retried. */
+ * DR_ELIMIT for a line that is too long, DR_ENOMEM when out of memory: once per line, with its
+ * beginning in *ret_line; the rest of it is skipped and reading may continue. timeout_ms -1: wait;
+ * DR_ESTATE when it passes without a line. EINTR is retried. */
 int line_read(struct line_reader *r, int timeout_ms, const char **ret_line, size_t *ret_n,
               struct dr_error *err);
-/* What was read already of a line that nobody waits for any more, as line_read gives it; false:
- * nothing. */
+/* The part of an unfinished line that was read already, as line_read gives it; false: nothing. */
 bool line_rest(struct line_reader *r, const char **ret_line, size_t *ret_n);
 
 struct line_writer {

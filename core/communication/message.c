@@ -115,7 +115,7 @@ static int read_id(const json_t *object, const char *key, char *dst, struct dr_e
     return 0;
 }
 
-/* All that can be read, also when one of them cannot. */
+/* Reads every id that it can, even if one is invalid. */
 static int read_ids(const json_t *line, const json_t *data, struct message_ids *ids,
                     struct dr_error *err)
 {
@@ -183,7 +183,7 @@ json_t *message_request(enum verb verb, const char *request_id, json_t *data)
     return o;
 }
 
-/* What every answer begins with. */
+/* The members that every answer begins with. */
 static json_t *envelope(const struct message_ids *ids, bool success)
 {
     char now[40];

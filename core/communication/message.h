@@ -64,14 +64,14 @@ json_t *message_failure(const struct message_ids *ids, const struct dr_error *er
 /* A failure without the envelope, as `darkroom --json` prints it. */
 json_t *message_error(const struct dr_error *error);
 
-/* The errors of a request that was only looked at: [{error, error_code, path}]. */
+/* The errors found by `validate`: [{error, error_code, path}]. */
 json_t *message_errors(const struct error_list *list);
 
 /* One of them, read back. */
 void message_error_of(const json_t *item, struct dr_error *ret);
 
-/* Reads an answer: 0 and *ret_data lent when success is true; else the dr_code of error_code, err
- * filled. */
+/* Reads an answer: 0 and *ret_data borrowed when success is true; else the dr_code of error_code,
+ * err filled. */
 int message_answer(const json_t *answer, json_t **ret_data, struct dr_error *err);
 
 #endif

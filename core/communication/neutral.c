@@ -54,7 +54,7 @@ int neutral_check(const struct neutral *n, const char *path, const json_t *value
     char hint[200];
     snprintf(hint, sizeof hint, "instead: %s", n->hint);
     int r = dr_fail_field(err, DR_EUNSUPPORTED, path, got ? got : jx_kind(value), expected,
-                          *n->hint ? hint : "darkroom does not do this");
+                          *n->hint ? hint : "not supported by darkroom");
     dr_free(got);
     return r;
 }

@@ -46,7 +46,7 @@ struct field_info {
 
 struct field_value {
     bool set;
-    bool refused; /* given and not taken: request_parse_all goes on without it */
+    bool refused; /* given but invalid: request_parse_all continued without it */
     int64_t i, j; /* INT; SIZE: width, height; PAIR: top, left; FLAG: i; SEED: i has its 64 bits, j
                      is 1 for -1 */
     double real;
@@ -62,18 +62,18 @@ enum { REQUEST_PROMPT_BYTES = 16384, REQUEST_TEXT_BYTES = 4096 };
 
 const struct field_info *field_info(enum field_id id);
 
-/* All unset. request_free takes half-filled ones and leaves an empty one. */
+/* All unset. request_free takes partially filled ones and leaves an empty one. */
 void request_init(struct request *r);
 void request_free(struct request *r);
 
 /* `data` as the protocol has it: canonical names and aliases, nested groups. Unknown field: an
  * error with the nearest name. Two spellings of one field with different values: an error. `path`
- * ("data") begins the paths in errors. On failure *ret is empty. `ignored` lists member names that
- * are somebody else's (NULL-terminated; NULL: none). */
+ * ("data") begins the paths in errors. On failure *ret is empty. `ignored`: members of the
+ * envelope to skip (NULL-terminated; NULL: none). */
 int request_parse(const json_t *data, const char *path, const char *const *ignored,
                   struct request *ret, struct dr_error *err);
 
-/* The same, but with a list it goes on after an error and *ret holds what was right. */
+/* The same, but with a list it continues after an error and *ret holds the valid fields. */
 int request_parse_all(const json_t *data, const char *path, const char *const *ignored,
                       struct error_list *list, struct request *ret, struct dr_error *err);
 

@@ -12,7 +12,7 @@ enum { NAME_BYTES = REQUEST_NAME_BYTES, SPELLINGS = 256 };
 struct reader {
     struct request *request;
     const char *path;           /* of the data, "" or "data" */
-    const char *const *ignored; /* members that are somebody else's; NULL: none */
+    const char *const *ignored; /* members of the envelope to skip; NULL: none */
     struct error_list *list;
     struct dr_error *err;
     char spelled[FIELD_COUNT][NAME_BYTES]; /* the name that gave each field */
@@ -48,8 +48,8 @@ static void full_name(const struct reader *r, const char *name, char dst[NAME_BY
     snprintf(dst, NAME_BYTES, "%s%s%s", r->path, *r->path ? "." : "", name);
 }
 
-/* The nearest of all spellings: a name of another program is nearer to itself than to a field of
- * ours that only looks like it. */
+/* The nearest of all spellings, aliases included, so that a misspelled alias does not suggest an
+ * unrelated field. */
 static int fail_unknown(const struct reader *r, const char *name)
 {
     char words[SPELLINGS][64], full[NAME_BYTES];

@@ -64,7 +64,7 @@ static int set_type(json_t *property, const struct field_info *f)
     bool seed = f->type == FIELD_TYPE_SEED;
     int r = jx_set(property, "type",
                    seed ? json_pack("[s,s]", "integer", "string") : json_string(types[f->type]));
-    if (!r && seed) /* as a text, for who reads the schema with integers of 64 bits */
+    if (!r && seed) /* as text, for readers whose integers have 64 bits with sign */
         r = jx_set(property, "x-maximum", json_sprintf("%" PRIu64, UINT64_MAX));
     if (!r && seed)
         r = jx_set(property, "minimum", json_integer(f->lo));

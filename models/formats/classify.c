@@ -1,9 +1,9 @@
 /* classify.c - see classify.h.
  *
- * A table of signs, the most telling first. A sign is a tensor name with '*' for any run of
+ * A table of signs, the most specific first. A sign is a tensor name with '*' for any run of
  * characters, and perhaps a second one that must be there too. SDXL's UNet with text encoders comes
- * before anything else, and an adapter's signs count only where they are a good part of the file:
- * a few stray tensors of an adapter do not make it one.
+ * before anything else, and an adapter's signs count only where they are a good part of the file: a
+ * few stray tensors of an adapter do not make it one.
  */
 #include "models/formats/classify.h"
 

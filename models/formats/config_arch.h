@@ -14,7 +14,7 @@
 #include "base/error.h"
 #include "models/arch.h"
 
-/* Called with each key that nothing knows; a negative return is an error. NULL: not called. */
+/* Called with each unknown key; a negative return is an error. NULL: not called. */
 struct config_unknown {
     int (*found)(void *ctx, const char *file, const char *key);
     void *ctx;

@@ -98,5 +98,5 @@ int config_keys_check(const json_t *config, const struct config_key *keys, const
             return r;
     }
     int r = unknown ? report_unknown(config, keys, file, unknown) : 0;
-    return r ? dr_fail(err, r, "%s: no memory for a warning", file) : 0;
+    return r ? dr_fail(err, r, "%s: out of memory for a warning", file) : 0;
 }

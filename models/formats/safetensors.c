@@ -8,8 +8,8 @@
 #include "base/alloc.h"
 #include "base/mapguard.h"
 
-/* What people hand over instead. Looked at only after the header was found to be no good one, and
- * where none begins at all: eight bytes of length may by chance look like anything. */
+/* Other formats that people try. Checked only after the header proved invalid or absent: eight
+ * bytes of length may look like anything by chance. */
 static const struct {
     const char *magic;
     size_t n;
@@ -43,7 +43,7 @@ static const char *impostor(const uint8_t *bytes, size_t n)
     return NULL;
 }
 
-/* The map is guarded before the first byte is read: the file may be cut at any moment. */
+/* The map is guarded before the first byte is read: the file may be truncated at any moment. */
 static int open_map(struct safetensors *st, const char *path, struct dr_error *err)
 {
     int r = st->map.size ? mapguard_add(st->map.data, st->map.size, &st->guard, err) : 0;
@@ -58,7 +58,7 @@ static int open_map(struct safetensors *st, const char *path, struct dr_error *e
     if (mapguard_damaged(st->guard))
         return dr_fail(err, DR_EIO, "%s: changed while it was read, or its disk failed", path);
     if (!r && !(st->path = dr_strdup(DR_TAG_FILE, path)))
-        r = dr_fail(err, DR_ENOMEM, "%s: no memory for its name", path);
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory for its name", path);
     return r;
 }
 

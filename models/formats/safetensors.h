@@ -2,13 +2,12 @@
  *
  * Layout: 8 bytes, little-endian length N of the header; N bytes of JSON, one object of
  *     "name": {"dtype": "F16", "shape": [320, 4, 3, 3], "data_offsets": [begin, end]}
- * with an optional "__metadata__" object of strings; then the data. Everything in the header is a
- * stranger's word, so it is read by a parser of its own that builds no tree, allocates in
- * proportion to what it has checked, and refuses duplicate names, holes, overlaps, and bytes that
- * no tensor owns. What the reference reads is read: "__metadata__": null, a metadata key that comes
- * twice (the last holds), fields of a tensor that nobody knows (passed over), NUL in names and
- * texts (shown as U+FFFD). Reference: the format's specification
- * (huggingface/safetensors, README) and its Rust reader.
+ * with an optional "__metadata__" object of strings; then the data. The header is untrusted input,
+ * so it is read by a parser of its own that builds no tree, allocates in proportion to what it has
+ * checked, and refuses duplicate names, holes, overlaps, and bytes that no tensor owns. What the
+ * reference reads is read: "__metadata__": null, a metadata key that comes twice (the last holds),
+ * fields of a tensor that nobody knows (passed over), NUL in names and texts (shown as U+FFFD).
+ * Reference: the format's specification (huggingface/safetensors, README) and its Rust reader.
  */
 #ifndef DR_MODELS_FORMATS_SAFETENSORS_H
 #define DR_MODELS_FORMATS_SAFETENSORS_H

@@ -132,11 +132,11 @@ static int unicode_escape(struct scan *s, char dst[4], size_t *ret_n)
         if (r)
             return r;
         if (low < 0xdc00 || low > 0xdfff)
-            return bad(s, "half of a surrogate pair");
+            return bad(s, "an unpaired surrogate");
         v = 0x10000 + ((v - 0xd800) << 10) + (low - 0xdc00);
     }
     *ret_n = utf8_encode(v ? v : REPLACEMENT, dst);
-    return *ret_n ? 0 : bad(s, "half of a surrogate pair");
+    return *ret_n ? 0 : bad(s, "an unpaired surrogate");
 }
 
 static int escape(struct scan *s, char dst[4], size_t *ret_n)
@@ -147,7 +147,7 @@ static int escape(struct scan *s, char dst[4], size_t *ret_n)
         return unicode_escape(s, dst, ret_n);
     const char *at = c ? strchr(from, c) : NULL;
     if (!at)
-        return bad(s, "unknown escape in a text");
+        return bad(s, "unknown escape in a string");
     dst[0] = to[at - from];
     *ret_n = 1;
     return 0;
@@ -162,12 +162,12 @@ static int string(struct scan *s, const char **ret, size_t *ret_n)
     size_t n = 0;
     for (;;) {
         if (s->p >= s->end)
-            return bad(s, "a text is not closed");
+            return bad(s, "an unterminated string");
         uint8_t c = *s->p++;
         if (c == '"')
             break;
         if (c < 0x20)
-            return bad(s, "a control character in a text");
+            return bad(s, "a control character in a string");
         if (c == '\\') {
             char utf8[4];
             size_t k;
@@ -268,8 +268,8 @@ static int check_size(const struct scan *s, const struct st_tensor *t)
     return 0;
 }
 
-/* A value of any kind, of a field that the format does not have: readers of the format pass over
- * it. Brackets are counted, not matched by kind; numbers and words are not looked into. */
+/* Skips the value of a field that the format does not have, as other readers do. Brackets are
+ * counted, not matched by kind; numbers and words are not looked into. */
 static int skip_value(struct scan *s)
 {
     int depth = 0;
@@ -324,7 +324,7 @@ static int tensor(struct scan *s, struct st_tensor *t)
         while (f < FIELDS && strcmp(key, fields[f].key))
             f++;
         if (f < FIELDS && seen & 1u << f)
-            return bad_tensor(s, DR_EFORMAT, t->name, "%s is given twice", key);
+            return bad_tensor(s, DR_EFORMAT, t->name, "%s appears twice", key);
         seen |= f < FIELDS ? 1u << f : 0;
         r = f < FIELDS ? fields[f].read(s, t) : skip_value(s);
         s->strings_used = mark; /* field names and dtypes need not be kept */
@@ -346,7 +346,7 @@ static int grow(struct scan *s, void **array, size_t *cap, size_t used, size_t s
     size_t more = *cap ? *cap * 2 : 64;
     void *p = dr_realloc(DR_TAG_FILE, *array, more * size);
     if (!p)
-        return dr_fail(s->err, DR_ENOMEM, "%s: no memory for its table of tensors", s->what);
+        return dr_fail(s->err, DR_ENOMEM, "%s: out of memory for its table of tensors", s->what);
     *array = p;
     *cap = more;
     return 0;
@@ -356,7 +356,7 @@ static int metadata(struct scan *s)
 {
     struct st_header *h = s->h;
     if (s->metadata_seen)
-        return bad(s, "__metadata__ comes twice");
+        return bad(s, "__metadata__ appears twice");
     s->metadata_seen = true;
     skip_space(s);
     if (s->end - s->p >= 4 && !memcmp(s->p, "null", 4)) {
@@ -483,7 +483,7 @@ static int check_names(const struct scan *s)
         qsort(h->tensors, h->n_tensors, sizeof *h->tensors, by_name);
     for (size_t i = 1; i < h->n_tensors; i++)
         if (!strcmp(h->tensors[i].name, h->tensors[i - 1].name))
-            return bad_tensor(s, DR_EFORMAT, h->tensors[i].name, "the name comes twice");
+            return bad_tensor(s, DR_EFORMAT, h->tensors[i].name, "the name appears twice");
     sort_metadata(h);
     return 0;
 }
@@ -502,11 +502,11 @@ static int parse_object(struct scan *s)
     }
     skip_space(s);
     if (!r && s->p < s->end)
-        r = bad(s, "something follows the object");
+        r = bad(s, "data after the object");
     return r;
 }
 
-/* The length of the header, checked against everything it could lie about. */
+/* The length of the header, checked against the file's size and the limits. */
 static int header_size(const uint8_t *bytes, size_t n, uint64_t file_size, const char *what,
                        size_t *ret, struct dr_error *err)
 {
@@ -550,7 +550,7 @@ int st_parse(const uint8_t *bytes, size_t n, uint64_t file_size, const char *wha
     }
     h.strings = dr_malloc(DR_TAG_FILE, size);
     if (!h.strings)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory for its header", what);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory for its header", what);
     r = parse_object(&s);
     if (!r)
         r = check_places(&s, file_size - h.data_at);

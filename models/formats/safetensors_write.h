@@ -6,7 +6,7 @@
 
 #include "models/formats/safetensors.h"
 
-/* A tensor to be: name and shape lent for st_out_open only. */
+/* A tensor to be: name and shape borrowed by st_out_open only. */
 struct st_item {
     const char *name;
     enum dtype dtype;
@@ -15,7 +15,7 @@ struct st_item {
 
 struct st_out {
     int fd;           /* -1: not open */
-    const char *path; /* lent */
+    const char *path; /* borrowed */
     uint64_t *at;     /* [items + 1] bytes from the start of the file; owned */
 };
 
@@ -27,9 +27,9 @@ int st_out_open(int fd, const char *path, const struct st_item *items, size_t n,
 /* Bytes of item i from `offset` of it on; pieces in any order. */
 int st_out_put(struct st_out *out, size_t i, uint64_t offset, const void *bytes, size_t n,
                struct dr_error *err);
-/* Brings it to the disk and closes; after a failure the file is of no use. */
+/* Syncs to disk and closes; after a failure the file is unusable. */
 int st_out_close(struct st_out *out, struct dr_error *err);
-/* Closes what a failure left open; of a closed one: nothing. */
+/* Closes after a failure; does nothing if already closed. */
 void st_out_release(struct st_out *out);
 
 #endif

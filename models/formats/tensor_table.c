@@ -42,14 +42,14 @@ int tensor_table_add(struct tensor_table *t, struct arena *names, const char *na
         size_t cap = t->cap ? t->cap * 2 : 256;
         void *p = dr_realloc(DR_TAG_FILE, t->entries, cap * sizeof *t->entries);
         if (!p)
-            return dr_fail(err, DR_ENOMEM, "no memory for the table of tensors");
+            return dr_fail(err, DR_ENOMEM, "out of memory for the table of tensors");
         t->entries = p;
         t->cap = cap;
     }
     const char *component = component_name(t->component);
     char *full = arena_printf(names, "%s.%s", component, name);
     if (!full)
-        return dr_fail(err, DR_ENOMEM, "no memory for the names of tensors");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the names of tensors");
     struct tensor_entry *e = &t->entries[t->n++];
     *e = (struct tensor_entry){ .name = full + strlen(component) + 1,
                                 .src = *src,

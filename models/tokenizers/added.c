@@ -58,7 +58,7 @@ static int32_t trie_child(const struct added_trie *t, int32_t node, uint8_t byte
     return i;
 }
 
-/* Of equal patterns the first stays. */
+/* The first of equal patterns wins. */
 static int trie_add(struct added_trie *t, const char *pattern, size_t n, int32_t token)
 {
     int32_t node = t->n ? 0 : trie_node(t, 0);
@@ -148,7 +148,7 @@ static int take(struct added *a, const struct bpe *bpe, const struct added_spec 
         if (id < 0)
             return id;
         if (!(token = append(a, spec->content)))
-            return dr_fail(err, DR_ENOMEM, "no memory for the added tokens");
+            return dr_fail(err, DR_ENOMEM, "out of memory for the added tokens");
         token->id = id;
         if (id > a->max_id)
             a->max_id = id;

@@ -19,13 +19,13 @@
 
 enum { ADDED_MAX = 4096 };
 
-/* A token as a file describes it. `plain`: given as a bare string, which the reference never takes
- * for equal to one given with flags. */
+/* A token as a file describes it. `plain`: given as a bare string, which the reference never treats
+ * as equal to one given with flags. */
 struct added_spec {
-    const char *content; /* lent */
+    const char *content; /* borrowed */
     bool plain;
     bool single_word, lstrip, rstrip, normalized, special;
-    bool unsaid; /* nobody said whether it is normalized: it is unless it is special */
+    bool unsaid; /* `normalized` is absent: true unless special */
 };
 
 struct added_token {

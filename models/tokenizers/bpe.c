@@ -116,17 +116,17 @@ int bpe_add_token(struct bpe *b, const char *spelling, size_t n, int64_t id, str
         return dr_fail(err, DR_EFORMAT, "tokens '%s' and '%.*s' have the same id %lld",
                        bpe_spelling(b, (int32_t)id), (int)n, spelling, (long long)id);
     if (bpe_find(b, spelling, n) >= 0)
-        return dr_fail(err, DR_EFORMAT, "token '%.*s' is there twice", (int)n, spelling);
+        return dr_fail(err, DR_EFORMAT, "token '%.*s' appears twice", (int)n, spelling);
     if ((size_t)b->n_tokens * 2 >= b->n_slots && grow_slots(b))
-        return dr_fail(err, DR_ENOMEM, "no memory for the vocabulary");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the vocabulary");
     if (grow_ids(b, id))
-        return dr_fail(err, DR_ENOMEM, "no memory for the vocabulary");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the vocabulary");
     size_t at = b->text.len;
     int r = buf_append(&b->text, spelling, n);
     if (!r)
         r = buf_putc(&b->text, 0);
     if (r)
-        return dr_fail(err, r, "no room for the vocabulary");
+        return dr_fail(err, r, "out of memory for the vocabulary");
     b->spelled_at[id] = (uint32_t)at;
     b->slots[slot_of(b, spelling, n)] = (int32_t)id;
     b->n_tokens++;
@@ -182,7 +182,7 @@ int bpe_add_merge(struct bpe *b, const char *left, size_t n_left, const char *ri
         return dr_fail(err, DR_EFORMAT, "merge into '%.*s', which is not in the vocabulary",
                        (int)(n_left + n_right), joined);
     if ((size_t)b->n_merges * 2 >= b->n_merge_slots && grow_merges(b))
-        return dr_fail(err, DR_ENOMEM, "no memory for the merges");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the merges");
     struct bpe_merge *slot = &b->merges[merge_slot(b, pair_of(l, r))];
     if (slot->pair != BPE_NO_PAIR)
         return dr_fail(err, DR_EFORMAT,
@@ -329,7 +329,7 @@ int bpe_word(const struct bpe *b, const char *word, size_t n, struct bpe_scratch
     if (n > INT32_MAX / 2)
         return dr_fail(err, DR_ELIMIT, "a word of %zu bytes", n);
     if (scratch_reserve(scratch, n))
-        return dr_fail(err, DR_ENOMEM, "no memory to encode a word of %zu bytes", n);
+        return dr_fail(err, DR_ENOMEM, "out of memory to encode a word of %zu bytes", n);
     for (size_t i = 0; i < n; i++) {
         uint8_t byte = (uint8_t)word[i];
         bool last = i + 1 == n;
@@ -344,6 +344,6 @@ int bpe_word(const struct bpe *b, const char *word, size_t n, struct bpe_scratch
     merge_all(b, scratch, n);
     for (int32_t i = 0; i >= 0; i = scratch->symbols[i].next)
         if (bpe_ids_add(ids, scratch->symbols[i].id))
-            return dr_fail(err, DR_ENOMEM, "no memory for the ids");
+            return dr_fail(err, DR_ENOMEM, "out of memory for the ids");
     return 0;
 }

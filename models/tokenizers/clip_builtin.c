@@ -47,7 +47,7 @@ static int add_joined(struct bpe *bpe, const char *text, size_t size, struct dr_
         size_t n = (size_t)((end ? end : stop) - line);
         const char *space = memchr(line, ' ', n);
         if (!space || n > sizeof joined)
-            return dr_fail(err, DR_EFORMAT, "%s: a line is no merge", merges_name);
+            return dr_fail(err, DR_EFORMAT, "%s: a malformed merge", merges_name);
         size_t left = (size_t)(space - line);
         memcpy(joined, line, left);
         memcpy(joined + left, space + 1, n - left - 1);

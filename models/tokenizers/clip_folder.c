@@ -80,7 +80,7 @@ static int stopped(const struct folder *f, size_t i, struct dr_error *err)
                : 0;
 }
 
-/* transformers writes an absent model_max_length as 10^30, which is no JSON integer of 64 bits:
+/* transformers writes an absent model_max_length as 10^30, which is no 64-bit JSON integer:
  * integers of more than 18 digits, outside strings, become 18 nines followed by spaces. */
 static void shorten_integers(char *text, size_t n)
 {
@@ -115,7 +115,7 @@ static int read_config(struct folder *f, struct dr_error *err)
         return r;
     char *text = dr_malloc(DR_TAG_TOKENIZER, file->bytes + 1);
     if (!text)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory to read it", file->path);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory", file->path);
     memcpy(text, file->text, file->bytes);
     text[file->bytes] = '\0';
     shorten_integers(text, file->bytes);

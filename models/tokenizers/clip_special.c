@@ -13,7 +13,7 @@ static const char *const named_keys[SPECIAL_NAMES] = { "bos_token", "eos_token",
 
 static int no_memory(struct dr_error *err)
 {
-    return dr_fail(err, DR_ENOMEM, "no memory for a tokenizer's files");
+    return dr_fail(err, DR_ENOMEM, "out of memory for a tokenizer's files");
 }
 
 /* A token as a file gives it: a string, or an object of content and flags. */
@@ -258,7 +258,7 @@ static int collect_extra_object(struct special *s, const json_t *object, const c
 static const char config_name[] = "tokenizer_config.json";
 static const char special_name[] = "special_tokens_map.json";
 
-/* The seven: defaults, then tokenizer_config.json, then special_tokens_map.json if it is heard. The
+/* The seven: defaults, then tokenizer_config.json, then special_tokens_map.json if it is read. The
  * model's own: first those that the reference meets as keywords of the constructor, then those that
  * it has set apart before. */
 static int name_tokens(struct special *s, const struct special_files *files, struct dr_error *err)

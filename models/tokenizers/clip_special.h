@@ -1,7 +1,7 @@
 /* clip_special.h - which tokens a tokenizer folder adds, and in what order.
  *
- * What is heard follows transformers 5.23 (from_pretrained of CLIPTokenizer). Added tokens are
- * those of `added_tokens_decoder` in tokenizer_config.json; only without that key do
+ * The files that are read follow transformers 5.23 (from_pretrained of CLIPTokenizer). Added tokens
+ * are those of `added_tokens_decoder` in tokenizer_config.json; only without that key do
  * special_tokens_map.json (which then overrides tokenizer_config.json), added_tokens.json and
  * tokenizer.json speak. They are added in the order of their numbers; then the named special
  * tokens, then the extra ones.
@@ -31,7 +31,7 @@ enum special_name {
 
 enum { SPECIAL_MAX_NAMED = 64 };
 
-/* The folder's files; NULL where there is none, or where it is not heard. */
+/* The folder's files; NULL if absent or not read. */
 struct special_files {
     json_t *config;  /* tokenizer_config.json */
     json_t *special; /* special_tokens_map.json */
@@ -52,14 +52,14 @@ struct special_named {
     bool known;             /* makes entries of added_tokens.json with its content special */
 };
 
-/* Zero to start. Lends strings of the files. */
+/* Zero to start. Strings are borrowed from the files. */
 struct special {
     struct special_numbered *numbered; /* [n_numbered] */
     size_t n_numbered, numbered_cap;
     struct special_named
         named[SPECIAL_MAX_NAMED]; /* the first SPECIAL_NAMES by enum special_name */
     size_t n_named;
-    json_t *extra[2];         /* lists of extra special tokens, lent; NULL: none */
+    json_t *extra[2];         /* lists of extra special tokens, borrowed; NULL: none */
     json_t *late_extra;       /* one more, which added_tokens.json does not know of */
     struct added_spec *specs; /* [n_specs] all of them, in the order of adding */
     size_t n_specs, specs_cap;

@@ -27,7 +27,7 @@ int tok_new(struct tok **ret_tok, struct dr_error *err)
 {
     struct tok *tok = dr_calloc(DR_TAG_TOKENIZER, 1, sizeof *tok);
     if (!tok)
-        return dr_fail(err, DR_ENOMEM, "no memory for a tokenizer");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a tokenizer");
     bpe_init(&tok->bpe);
     added_init(&tok->added);
     tok->info.max_length = TOK_CLIP_LENGTH;
@@ -200,7 +200,7 @@ static int take_words(void *ctx, const char *piece, size_t len, struct dr_error 
 static int take_token(void *ctx, int32_t id, struct dr_error *err)
 {
     struct job *job = ctx;
-    return bpe_ids_add(&job->ids, id) ? dr_fail(err, DR_ENOMEM, "no memory for the ids") : 0;
+    return bpe_ids_add(&job->ids, id) ? dr_fail(err, DR_ENOMEM, "out of memory for the ids") : 0;
 }
 
 static int take_raw(void *ctx, const char *piece, size_t len, struct dr_error *err)
@@ -228,7 +228,7 @@ int tok_encode(const struct tok *tok, const char *text, size_t len, int32_t **re
     buf_init(&job.text, DR_TAG_TOKENIZER, 0);
     r = added_cut(&tok->added, ADDED_RAW, tok->uni, text, len, take_raw, take_token, &job, err);
     if (!r && !job.ids.v && !(job.ids.v = dr_malloc(DR_TAG_TOKENIZER, sizeof *job.ids.v)))
-        r = dr_fail(err, DR_ENOMEM, "no memory for the ids");
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the ids");
     buf_free(&job.text);
     bpe_scratch_free(&job.scratch);
     if (r) {

@@ -22,12 +22,12 @@ static int decompress(const struct buf *file, const char *path, size_t maximum, 
                        path, size, maximum);
     char *data = dr_malloc(DR_TAG_TOKENIZER, (size_t)size + 1);
     if (!data)
-        return dr_fail(err, DR_ENOMEM, "%s: no memory for %llu bytes", path, size);
+        return dr_fail(err, DR_ENOMEM, "%s: out of memory for %llu bytes", path, size);
     size_t got = ZSTD_decompress(data, (size_t)size, file->data, file->len);
     if (ZSTD_isError(got) || got != size) {
         dr_free(data);
         return dr_fail(err, DR_EFORMAT, "%s: %s", path,
-                       ZSTD_isError(got) ? ZSTD_getErrorName(got) : "shorter than it says");
+                       ZSTD_isError(got) ? ZSTD_getErrorName(got) : "truncated");
     }
     data[size] = 0;
     *ret_data = data;

@@ -515,7 +515,7 @@ static void words_come_from_the_tables(void **state)
     program_free(&p);
     program_run(&p, 0, "man", NULL);
     assert_non_null(strstr(program_out(&p), ".TH DARKROOM 1"));
-    assert_non_null(strstr(program_out(&p), ".TP\n\\fBschedules\\fR\nwhat"));
+    assert_non_null(strstr(program_out(&p), ".TP\n\\fBschedules\\fR\nvalues"));
     program_free(&p);
     static const char *const shells[] = { "bash", "zsh", "fish" };
     for (int i = 0; i < 3; i++) {

@@ -1,4 +1,4 @@
-/* test_cli_answers.c - what scripts and people are told: failures in JSON, names in help. */
+/* test_cli_answers.c - what scripts and people read: failures in JSON, names in help. */
 #include "testing/helpers/program.h"
 
 #include <stdio.h>
@@ -97,7 +97,7 @@ static void validate_tells_all_that_is_wrong(void **state)
     program_free(&p);
 }
 
-/* A line of the configuration, or none that can be read, is a mistake for all verbs alike. */
+/* A line of the configuration, or none that can be read, is a mistake for every verb. */
 static void a_bad_configuration_is_usage(void **state)
 {
     (void)state;
@@ -126,7 +126,7 @@ static void a_bad_configuration_is_usage(void **state)
     assert_string_equal(getenv("XDG_CONFIG_HOME"), before);
 }
 
-/* More mistakes than are told hide no option after them. */
+/* More mistakes than are reported hide no option after them. */
 static void a_full_list_reads_on(void **state)
 {
     (void)state;

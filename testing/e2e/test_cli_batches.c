@@ -113,15 +113,15 @@ static void mistakes_come_before_the_first(void **state)
     RUN(2, "only one picture", "generate", SMALL, "-p", "a", "--count", "2", "-o", "-");
     RUN(2, "--seed: got 18446744073709551615, expected seed + 1 to be", "generate", SMALL, "-p",
         "a", "--count", "2", "-s", "18446744073709551615");
-    RUN(2, "--dump-stages: one request only", "generate", SMALL, "-p", "a", "--count", "2",
+    RUN(2, "--dump-stages: needs a single request", "generate", SMALL, "-p", "a", "--count", "2",
         "--dump-stages", "d");
     RUN(2, "several pictures have the same seed", "generate", SMALL, "-p", "a", "-p", "b", "-o",
         "{seed}.png");
     RUN(2, "--output: got {prompt}, expected {seed}", "generate", SMALL, "-p", "a", "-o",
         "x-{prompt}-%d.png");
-    RUN(2, "--quality: only jpeg and webp", "generate", SMALL, "-p", "a", "--quality", "80");
-    RUN(2, "--quality: only jpeg and webp", "generate", SMALL, "-p", "a", "--quality", "80", "-o",
-        "a.png");
+    RUN(2, "--quality: applies to jpeg and webp", "generate", SMALL, "-p", "a", "--quality", "80");
+    RUN(2, "--quality: applies to jpeg and webp", "generate", SMALL, "-p", "a", "--quality", "80",
+        "-o", "a.png");
     assert_int_equal(program_entries("."), 0);
     RUN(0, "", "generate", SMALL, "-p", "a", "--quality", "80", "-o", "a.jpg");
 }

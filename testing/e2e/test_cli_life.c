@@ -14,19 +14,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 
-#define READY "echo '{\"success\":true,\"status\":\"ready\",\"protocol\":1}'\n"
-
-/* Two seconds are promised; the rest is for a machine that does other things as well. Without the
- * force behind the promise it would be 15 at least. */
-enum { SOON = 8, PATIENCE = 30 };
-
-static const char *const *long_job(void)
-{
-    static const char *argv[] = { "generate", "-m",          NULL,  "-pa red circle", "-W512",
-                                  "-H512",    "--steps=500", "-s1", "-oout.png",      NULL };
-    argv[2] = program_model();
-    return argv;
-}
+enum { PATIENCE = 30 };
 
 /* State and parent from /proc/PID/stat; false: no such process. */
 static bool process(pid_t pid, char *ret_state, pid_t *ret_parent)
@@ -102,7 +90,7 @@ static void ctrl_z_stops_the_worker_too(void **state)
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct program p;
         int status;
-        pid_t worker = start(&p, long_job());
+        pid_t worker = start(&p, program_long_job(NULL));
         for (int turn = 0; turn < 2; turn++) {
             assert_int_equal(kill(p.pid, signals[i]), 0);
             assert_int_equal(waitpid(p.pid, &status, WUNTRACED), p.pid);
@@ -112,12 +100,7 @@ static void ctrl_z_stops_the_worker_too(void **state)
             assert_int_equal(kill(p.pid, SIGCONT), 0);
             await_stopped(worker, false);
         }
-        assert_int_equal(kill(p.pid, SIGINT), 0);
-        program_finish(&p);
-        assert_int_equal(p.status, 130);
-        assert_int_equal(program_entries(folder), 0);
-        assert_true(program_alone());
-        program_free(&p);
+        program_interrupt(&p, SIGINT, folder);
     }
 }
 
@@ -130,7 +113,7 @@ static void an_interrupt_while_stopped_counts(void **state)
     setpgid(0, 0);
     program_adopt();
     const char *folder = program_folder();
-    start(&p, long_job());
+    start(&p, program_long_job(NULL));
     assert_int_equal(kill(p.pid, SIGTSTP), 0);
     assert_int_equal(waitpid(p.pid, &status, WUNTRACED), p.pid);
     assert_true(WIFSTOPPED(status));
@@ -143,19 +126,6 @@ static void an_interrupt_while_stopped_counts(void **state)
     program_free(&p);
 }
 
-static void must_end_soon(struct program *p, int number, const char *folder)
-{
-    double sent = dr_now();
-    assert_int_equal(kill(p->pid, number), 0);
-    program_finish(p);
-    if (dr_now() - sent > SOON)
-        fail_msg("signal %d: ended after %.1f seconds", number, dr_now() - sent);
-    assert_int_equal(p->status, 130);
-    assert_int_equal(program_entries(folder), 0);
-    assert_true(program_alone());
-    program_free(p);
-}
-
 static void a_stopped_worker_does_not_keep_it(void **state)
 {
     (void)state;
@@ -164,20 +134,10 @@ static void a_stopped_worker_does_not_keep_it(void **state)
     const char *folder = program_folder();
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
         struct program p;
-        pid_t worker = start(&p, long_job());
+        pid_t worker = start(&p, program_long_job(NULL));
         assert_int_equal(kill(worker, SIGSTOP), 0);
-        must_end_soon(&p, signals[i], folder);
+        program_interrupt(&p, signals[i], folder);
     }
-}
-
-static void pretend(const char *body)
-{
-    char path[300], text[1024];
-    snprintf(path, sizeof path, "%s/worker", test_dir());
-    snprintf(text, sizeof text, "#!/bin/sh\n%s", body);
-    assert_int_equal(dr_write_file(path, text, strlen(text), NULL), 0);
-    assert_int_equal(chmod(path, 0755), 0);
-    assert_int_equal(setenv("DARKROOM_WORKER", path, 1), 0);
 }
 
 static void a_deaf_worker_does_not_keep_it(void **state)
@@ -191,14 +151,13 @@ static void a_deaf_worker_does_not_keep_it(void **state)
     const char *argv[] = { "generate", "-p",           prompt, "--prompt-2",    prompt, "-n",
                            prompt,     "--negative-2", prompt, "--dump-stages", "s",    "-oout.png",
                            NULL };
-    static const char prompts[] = "trap '' INT TERM HUP PIPE\n" READY "while :; do sleep 1; done\n";
     program_adopt();
-    pretend(prompts);
+    program_worker(PROGRAM_DEAF PROGRAM_READY "while :; do sleep 1; done\n");
     const char *folder = program_folder();
     start(&p, argv);
-    must_end_soon(&p, SIGINT, folder);
-    start(&p, long_job());
-    must_end_soon(&p, SIGTERM, folder);
+    program_interrupt(&p, SIGINT, folder);
+    start(&p, program_long_job(NULL));
+    program_interrupt(&p, SIGTERM, folder);
 }
 
 static void a_killed_worker_hints_at_memory(void **state)
@@ -206,9 +165,9 @@ static void a_killed_worker_hints_at_memory(void **state)
     (void)state;
     struct program p;
     program_adopt();
-    pretend(READY "read line\nkill -KILL $$\n");
+    program_worker(PROGRAM_READY "read line\nkill -KILL $$\n");
     program_folder();
-    program_start(&p, long_job());
+    program_start(&p, program_long_job(NULL));
     program_finish(&p);
     assert_int_equal(p.status, 1);
     assert_non_null(strstr(program_err(&p), "ended by signal 9 (Killed); often the system ran out "

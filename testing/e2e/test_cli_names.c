@@ -213,7 +213,7 @@ static void help_knows_its_topics(void **state)
         { "kernels", "plain C, the reference" },
         { "schedules", "Karras et al. 2022" },
         { "presets", "the reference" },
-        { "cases", "one call of" },
+        { "cases", "is one operation" },
         { "generate", "\nSDXL size conditioning:\n" },
         { "generate", "\nexamples:\n" },
         { "plan", "darkroom help generate" },

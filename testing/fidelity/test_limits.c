@@ -14,7 +14,7 @@
 
 enum { MB = 1000000 };
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef DR_SANITIZED
 enum { SANITIZED = 1 };
 #else
 enum { SANITIZED = 0 };

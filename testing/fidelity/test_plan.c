@@ -20,7 +20,7 @@
 static const double DOMINATES = 150e6;
 
 /* Sanitizers have memory of their own. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef DR_SANITIZED
 enum { SANITIZED = 1 };
 #else
 enum { SANITIZED = 0 };

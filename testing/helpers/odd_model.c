@@ -4,6 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/device.h"
+#include "testing/helpers/guarded.h"
+
 enum { BLOCK = 64 << 20 /* bytes of workspace */ };
 
 static int load(struct odd *m, enum component part, void *network, visit_fn visit,
@@ -37,8 +40,8 @@ static int open_backend(struct odd *m, enum odd_kind kind, const struct backend_
     if (kind == ODD_GUARDED)
         return backend_open_guarded(opt, &m->be, err);
     if (kind == ODD_CPU)
-        return backend_open_cpu(opt, &m->be, err);
-    int r = backend_open_cpu(opt, &m->inner, err);
+        return backend_open(opt, &m->be, err);
+    int r = backend_open(opt, &m->inner, err);
     return r ? r : backend_open_plan(m->inner, &m->be, err);
 }
 
@@ -55,9 +58,15 @@ static enum precision precision_of(const char *kernels)
 int odd_open(struct odd *m, enum odd_kind kind, const char *kernels, int threads,
              struct dr_error *err)
 {
+    return odd_open_at(m, test_source("testing/golden/odd/model"), kind, kernels, threads, err);
+}
+
+int odd_open_at(struct odd *m, const char *path, enum odd_kind kind, const char *kernels,
+                int threads, struct dr_error *err)
+{
     int r;
     memset(m, 0, sizeof *m);
-    if ((r = checkpoint_open(test_source("testing/golden/odd/model"), &m->ckpt, err)) ||
+    if ((r = checkpoint_open(path, &m->ckpt, err)) ||
         (r = open_backend(m, kind,
                           &(struct backend_options){ .kernels = kernels,
                                                      .threads = threads,

@@ -45,6 +45,9 @@ struct odd {
 /* odd_close also after a failure. kernels NULL: the machine's best. */
 int odd_open(struct odd *m, enum odd_kind kind, const char *kernels, int threads,
              struct dr_error *err);
+/* The same of the model at another path. */
+int odd_open_at(struct odd *m, const char *path, enum odd_kind kind, const char *kernels,
+                int threads, struct dr_error *err);
 void odd_must(struct odd *m, enum odd_kind kind, const char *kernels, int threads);
 void odd_close(struct odd *m);
 

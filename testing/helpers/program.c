@@ -161,7 +161,7 @@ void program_adopt(void)
 
 bool program_alone(void)
 {
-    double deadline = dr_now() + 1;
+    double deadline = dr_now() + PROGRAM_SOON;
     do {
         pid_t got = waitpid(-1, NULL, WNOHANG);
         if (got < 0 && errno == ECHILD)
@@ -170,4 +170,46 @@ bool program_alone(void)
             usleep(TICK_US);
     } while (dr_now() < deadline);
     return false;
+}
+
+void program_worker(const char *script)
+{
+    char path[300], text[1024];
+    snprintf(path, sizeof path, "%s/worker", test_dir());
+    snprintf(text, sizeof text, "#!/bin/sh\n%s", script);
+    assert_int_equal(dr_write_file(path, text, strlen(text), NULL), 0);
+    assert_int_equal(chmod(path, 0755), 0);
+    assert_int_equal(setenv("DARKROOM_WORKER", path, 1), 0);
+}
+
+const char *const *program_long_job(const char *const *more)
+{
+    static const char *const first[] = { "-pa red circle", "-W512", "-H512",
+                                         "--steps=500",    "-s1",   "-b4",
+                                         "-oout.png" };
+    static const char *argv[24];
+    int n = 0;
+    argv[n++] = "generate";
+    argv[n++] = "-m";
+    argv[n++] = program_model();
+    for (size_t i = 0; i < sizeof first / sizeof *first; i++)
+        argv[n++] = first[i];
+    while (more && *more)
+        argv[n++] = *more++;
+    argv[n] = NULL;
+    return argv;
+}
+
+void program_interrupt(struct program *p, int signal, const char *folder)
+{
+    double sent = dr_now();
+    assert_int_equal(kill(p->pid, signal), 0);
+    program_finish(p);
+    if (dr_now() - sent > PROGRAM_SOON)
+        fail_msg("signal %d: ended after %.1f seconds", signal, dr_now() - sent);
+    if (p->status != 130)
+        fail_msg("signal %d: status %d: %s", signal, p->status, program_err(p));
+    assert_int_equal(program_entries(folder), 0);
+    assert_true(program_alone());
+    program_free(p);
 }

@@ -60,9 +60,27 @@ int program_entries(const char *folder);
 /* The random-weight model of the golden vectors. */
 const char *program_model(void);
 
-/* Orphans of programs become children of the test (call it first); whether none is left, within a
- * second. */
+/* Orphans of programs become children of the test (call it first); whether none is left, soon. */
 void program_adopt(void);
 bool program_alone(void);
+
+/* What a worker says first. */
+#define PROGRAM_READY "echo '{\"success\":true,\"status\":\"ready\",\"protocol\":1}'\n"
+/* Nothing that a program sends it ends it. */
+#define PROGRAM_DEAF "trap '' INT TERM HUP PIPE\n"
+
+/* A shell script is the worker of programs that start from now on. */
+void program_worker(const char *script);
+
+/* Arguments of a run that takes minutes, with more (NULL-terminated; NULL: none). Static. */
+const char *const *program_long_job(const char *const *more);
+
+/* Seconds that a signal may take on a machine that does other things as well. Two are promised;
+ * where a worker is not ended by force it takes 15. */
+enum { PROGRAM_SOON = 12 };
+
+/* Sends a signal. The program must end soon, as one that was interrupted does: status 130, nothing
+ * left in the folder, no worker. */
+void program_interrupt(struct program *p, int signal, const char *folder);
 
 #endif

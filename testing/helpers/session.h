@@ -3,7 +3,7 @@
  *     struct session s;
  *     session_open(&s, "{\"threads\": 2}");
  *     json_t *data = session_must(&s, "generate", json_pack("{s:s}", "prompt", "a circle"));
- *     ...                                     lent until the next message
+ *     ...                                     borrowed until the next message
  *     session_close(&s);
  *
  * For tests of the whole engine (testing/fidelity). Whatever goes wrong with the talk itself ends
@@ -33,7 +33,7 @@ void session_open(struct session *s, const char *options);
 void session_start(struct session *s, const char *threads, const char *kernels);
 void session_close(struct session *s);
 
-/* Sends a message (takes data over), waits for its answer and lends it whole. */
+/* Sends a message (takes data over), waits for its answer and returns it whole, borrowed. */
 json_t *session_ask(struct session *s, const char *type, json_t *data);
 /* The same for one that must succeed: the answer's data. */
 json_t *session_must(struct session *s, const char *type, json_t *data);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,8 +18,7 @@
 #include "base/clock.h"
 
 enum { OOM_STEPS_EACH = 64, OOM_MAX_RUNS = 160, OOM_SECONDS = 20, EXIT_NOT_HIT = 100 };
-/* seconds for the walks of one program; on a busy machine fewer steps are tried, not more time
- * taken */
+/* Seconds for the walks of one program: on a busy machine fewer allocations are tried. */
 enum { OOM_PROGRAM_SECONDS = 120 };
 
 static int run_one(const struct CMUnitTest *test)
@@ -45,17 +45,23 @@ static void remove_dir(void)
 
 static bool in_oom_child;
 
+/* What the child of one run says to its parent. */
+static struct oom_report {
+    uint64_t before, made; /* allocations before the test, and in it */
+} * report;
+
 /* However the child of one run ends, short of a crash: its exit status. What it wrote goes. */
 static void oom_end(void)
 {
+    report->made = dr_alloc_stats_all().total - report->before;
     remove_dir();
     _exit(dr_alloc_fail_hit() ? 0 : EXIT_NOT_HIT);
 }
 
-/* The child of one run: the test with its k-th allocation failing, silent. The test function is
- * called without cmocka's runner, which would catch the signal of a crash and call it a failed
- * assertion; a failed assertion ends the process by exit(), maybe while other threads hash, so
- * libcrypto must not clean up at exit. */
+/* The child of one run: the test with its k-th allocation failing (0: none), silent. The test
+ * function is called without cmocka's runner, which would catch the signal of a crash and call it a
+ * failed assertion; a failed assertion ends the process by exit(), maybe while other threads hash,
+ * so libcrypto must not clean up at exit. */
 static void oom_child(const struct CMUnitTest *test, uint64_t k)
 {
     int null = open("/dev/null", O_WRONLY);
@@ -68,6 +74,7 @@ static void oom_child(const struct CMUnitTest *test, uint64_t k)
     alarm(OOM_SECONDS);
     in_oom_child = true;
     void *state = test->initial_state;
+    report->before = dr_alloc_stats_all().total;
     dr_alloc_fail_at(k, 1);
     if (!test->setup_func || !test->setup_func(&state)) {
         test->test_func(&state);
@@ -77,50 +84,89 @@ static void oom_child(const struct CMUnitTest *test, uint64_t k)
     oom_end();
 }
 
+/* The exit status of a run, negative when it crashed or hung. */
+static int oom_run(const struct CMUnitTest *test, uint64_t k)
+{
+    int status;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (!pid)
+        oom_child(test, k);
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        return -1;
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    printf("%s: signal %d with allocation %llu failing\n", test->name, WTERMSIG(status),
+           (unsigned long long)k);
+    return -1;
+}
+
+/* How far a program got. */
+struct oom_sum {
+    uint64_t tried, made;
+    int cut; /* tests of which not even the first allocations were tried: there was no time */
+};
+
 /* 1 when a child crashed or hung. Every k up to 64, then in growing strides, while `seconds`
  * last. */
-static int oom_test(const struct CMUnitTest *test, double seconds)
+static int oom_test(const struct CMUnitTest *test, double seconds, struct oom_sum *sum)
 {
     uint64_t k = 1;
     double end = dr_now() + seconds;
-    int run = 0;
-    for (; run < OOM_MAX_RUNS && dr_now() < end; run++) {
-        fflush(NULL);
-        pid_t pid = fork();
-        if (pid < 0)
-            return 1;
-        if (!pid)
-            oom_child(test, k);
-        int status;
-        if (waitpid(pid, &status, 0) != pid)
-            return 1;
-        if (!WIFEXITED(status)) {
-            printf("%s: signal %d with allocation %llu failing\n", test->name, WTERMSIG(status),
-                   (unsigned long long)k);
-            return 1;
-        }
-        if (WEXITSTATUS(status) == EXIT_NOT_HIT) {
-            printf("%s: %d allocation failures survived\n", test->name, run);
-            return 0;
-        }
+    int run = 0, status = 0;
+    report->made = 0;
+    if (oom_run(test, 0) < 0)
+        return 1;
+    uint64_t made = report->made;
+    while (run < OOM_MAX_RUNS && dr_now() < end && (status = oom_run(test, k)) >= 0 &&
+           status != EXIT_NOT_HIT) {
         k += k < OOM_STEPS_EACH ? 1 : k / 8;
+        run++;
     }
-    printf("%s: %d allocation failures survived (not all tried)\n", test->name, run);
-    return 0;
+    bool cut = status >= 0 && status != EXIT_NOT_HIT && run < OOM_STEPS_EACH;
+    printf("%s: %d of %llu allocations failed one by one%s\n", test->name, run,
+           (unsigned long long)made, cut ? ", then time was up" : "");
+    sum->tried += (uint64_t)run;
+    sum->made += made > (uint64_t)run ? made : (uint64_t)run;
+    sum->cut += cut;
+    return status < 0;
+}
+
+/* All tests, each with an equal part of the time that is left. A program that had too little of it
+ * counts as skipped (cmake/tests.cmake looks for the word). */
+static int oom_main(const struct CMUnitTest *tests, size_t n)
+{
+    struct oom_sum sum = { 0 };
+    int bad = 0;
+    double end = dr_now() + OOM_PROGRAM_SECONDS;
+    report = mmap(NULL, sizeof *report, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (report == MAP_FAILED)
+        return 1;
+    for (size_t i = 0; i < n; i++) {
+        double left = end - dr_now();
+        bad += oom_test(&tests[i], left / (double)(n - i), &sum);
+    }
+    printf("coverage: %llu of %llu allocations, %.0f %%\n", (unsigned long long)sum.tried,
+           (unsigned long long)sum.made,
+           sum.made ? 100.0 * (double)sum.tried / (double)sum.made : 100.0);
+    if (sum.cut && !bad)
+        printf("[  SKIPPED ] no time for the first %d allocations of %d tests\n", OOM_STEPS_EACH,
+               sum.cut);
+    return bad;
 }
 
 int test_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n)
 {
     if (argc < 2)
         return _cmocka_run_group_tests(argv[0], tests, n, NULL, NULL);
+    if (!strcmp(argv[1], "--oom"))
+        return oom_main(tests, n) != 0;
     int bad = 0, ran = 0;
-    bool oom = !strcmp(argv[1], "--oom");
     for (size_t i = 0; i < n; i++) {
-        if (!oom && strcmp(argv[1], tests[i].name))
+        if (strcmp(argv[1], tests[i].name))
             continue;
         ran++;
-        bad += oom ? oom_test(&tests[i], (double)OOM_PROGRAM_SECONDS / (double)n)
-                   : run_one(&tests[i]);
+        bad += run_one(&tests[i]);
     }
     if (!ran)
         fprintf(stderr, "%s: no test named '%s'\n", argv[0], argv[1]);

@@ -9,7 +9,7 @@
  *
  * `program NAME` runs one test, `program` all of them, `program --oom` each of them again and again
  * in a child process with the 1st, 2nd, 3rd ... allocation failing: an assertion may then fail, a
- * crash or a hang may not.
+ * crash or a hang may not. Its last line is the share of all allocations that was tried.
  */
 #ifndef DR_TESTING_HELPERS_TEST_H
 #define DR_TESTING_HELPERS_TEST_H

@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
-"""Files of at most 1,000 lines, functions of at most 150, lines of at most 100 columns; no tabs, no trailing blanks."""
+"""Files of at most 1,000 lines, functions of at most 150, lines of at most 100 columns; no tabs, no trailing blanks.
+
+Pages too have 100 columns, but for tables, blocks of code, long pieces of code and the addresses of links.
+"""
 import os
+import re
 import sys
 
 sys.dont_write_bytecode = True
@@ -11,9 +15,23 @@ FILE, FUNCTION, COLUMNS = 1000, 150, 100
 TABLES = (".def",)  # lines of data may be long
 
 
+def check_page(path, lines):
+    messages, code = [], False
+    for n, line in enumerate(lines, 1):
+        if line.lstrip().startswith("```"):
+            code = not code
+        shown = re.sub(r"\]\([^)]*\)", "]", line)
+        shown = re.sub(r"`[^`]{60,}`", "", shown)
+        if not code and not line.lstrip().startswith("|") and len(shown) > COLUMNS:
+            messages.append(f"{path}:{n}: {len(shown)} columns, at most {COLUMNS}")
+    return messages
+
+
 def check(path, text):
     messages = []
     lines = text.split("\n")
+    if path.endswith(".md"):
+        return check_page(path, lines)
     if lines and lines[-1] == "":
         lines.pop()
     else:
@@ -42,13 +60,15 @@ def check(path, text):
 tree.proof("length", [
     ("a.c", "x\n" * 1001), ("a.c", "int f(void)\n{\n" + "    x();\n" * 149 + "}\n"), ("a.h", "x" * 101 + "\n"),
     ("a.c", "\tx\n"), ("a.c", "x \n"), ("a.c", "no end"), ("a.py", "x\n" * 1001),
+    ("a.md", "word " * 21 + "\n"),
 ], [
     ("a.c", "x\n" * 1000), ("a.c", "int f(void)\n{\n" + "    x();\n" * 148 + "}\n"), ("a.h", "\u00e9" * 100 + "\n"),
     ("a.def", "x" * 200 + "\n"), ("a.py", "x" * 150 + "\n"),
+    ("a.md", "[a](" + "x" * 100 + ")\n| " + "x" * 100 + " |\n```\n" + "x" * 101 + "\n```\n"),
 ], check)
 
 source = sys.argv[1]
 found = []
-for p in tree.files(source, ".c", ".h", ".inc", ".def", ".py", ".cmake", "CMakeLists.txt", "Makefile", ".sh"):
+for p in tree.files(source, ".c", ".h", ".inc", ".def", ".py", ".cmake", "CMakeLists.txt", "Makefile", ".sh", ".md"):
     found += check(p, tree.read(source, p))
 tree.finish(found)

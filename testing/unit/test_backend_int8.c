@@ -1,15 +1,14 @@
 /* test_backend_int8.c - 8-bit operands: the rounding itself, which weights count, sums at the end
- * of their range, what is not finite, and a trial against the kernels. The kernels' cases are the
- * checker's. */
+ * of their range, what is not finite. The kernels' cases are the checker's. */
 #include "testing/helpers/test.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "backend/cpu/kernels.h"
 #include "backend/ops/int8.h"
-#include "backend/trial.h"
 
 static void rounds_weights_by_row(void **state)
 {
@@ -63,7 +62,7 @@ static bool open_set(struct layer *l, const char *kernels)
     memset(l, 0, sizeof *l);
     struct dr_error err = { 0 };
     struct backend_options opt = { .kernels = kernels, .threads = 2 };
-    int r = backend_open_cpu(&opt, &l->be, &err);
+    int r = backend_open(&opt, &l->be, &err);
     if (r == DR_EUNSUPPORTED)
         return false;
     assert_int_equal(r, 0);
@@ -79,7 +78,7 @@ static void close_set(struct layer *l)
     backend_close(l->be);
 }
 
-static void run(struct layer *l, bool trial, struct weight_source w)
+static void run(struct layer *l, struct weight_source w)
 {
     struct dr_error err = { 0 };
     struct weight_source s[2] = { w, { "b", l->bias, DTYPE_F32, SHAPE1(OUT), false, NULL } };
@@ -92,8 +91,7 @@ static void run(struct layer *l, bool trial, struct weight_source w)
         act_write(&l->x, op.src, l->src, &err))
         fail_msg("%s", err.text);
     op.weight = l->weight;
-    if ((trial ? trial_run(&l->x, &op, &err) : op_run(&l->x, &op, &err)) ||
-        act_read(&l->x, op.dst, l->dst, &err))
+    if (op_run(&l->x, &op, &err) || act_read(&l->x, op.dst, l->dst, &err))
         fail_msg("%s", err.text);
     act_free(&l->x, &op.src);
     act_free(&l->x, &op.dst);
@@ -120,7 +118,7 @@ static void sums_at_the_end_of_their_range(void **state)
             l.scales[j] = 0.5f;
         for (int j = 0; j < ROWS * IN; j++)
             l.src[j] = j / IN % 2 ? -127.0f : 127.0f;
-        run(&l, false, numbers_of(&l));
+        run(&l, numbers_of(&l));
         for (int row = 0; row < ROWS; row++)
             for (int c = 0; c < OUT; c++) {
                 double want = (row % 2 == c % 2 ? 1 : -1) * 0.5 * IN * 127 * 127;
@@ -131,7 +129,7 @@ static void sums_at_the_end_of_their_range(void **state)
     }
 }
 
-/* The next usable set of 8 bits from *i on, which moves past it; NULL: no more. */
+/* The next usable 8-bit set from *i on, which moves past it; NULL: no more. */
 static const char *next_int8_set(int *i)
 {
     const char *set;
@@ -151,7 +149,7 @@ static void keep_what_is_not_finite(const char *set)
         l.scales[j] = 1;
     l.src[IN + 5] = NAN;
     l.src[3 * IN + 77] = -INFINITY;
-    run(&l, false, numbers_of(&l));
+    run(&l, numbers_of(&l));
     for (int row = 0; row < ROWS; row++)
         for (int c = 0; c < OUT; c++)
             assert_true(!isfinite(l.dst[row * OUT + c]) == (row == 1 || row == 3));
@@ -169,46 +167,8 @@ static void what_is_not_finite_stays_so(void **state)
         keep_what_is_not_finite(set);
 }
 
-/* A trial in float32 from a float32 weight gives what an 8-bit set gives from the rounded one. */
-static void try_against(const char *set)
-{
-    static struct layer a, b;
-    static float wide[OUT * IN];
-    assert_true(open_set(&b, set));
-    assert_true(open_set(&a, "avx512"));
-    uint32_t seed = 1;
-    for (int i = 0; i < OUT * IN; i++)
-        wide[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) * 0x1p-24f - 0.5f;
-    for (int i = 0; i < ROWS * IN; i++)
-        a.src[i] = b.src[i] = (float)((seed = seed * 1664525u + 1013904223u) >> 8) * 0x1p-20f - 7;
-    for (int i = 0; i < OUT; i++)
-        int8_weight_row(wide + i * IN, IN, b.numbers + i * IN, &b.scales[i]);
-    run(&a, true, (struct weight_source){ "w", wide, DTYPE_F32, SHAPE2(OUT, IN), false, NULL });
-    run(&b, false, numbers_of(&b));
-    double difference = 0, sum = 0;
-    for (int i = 0; i < ROWS * OUT; i++) {
-        difference += ((double)a.dst[i] - b.dst[i]) * ((double)a.dst[i] - b.dst[i]);
-        sum += (double)a.dst[i] * a.dst[i];
-    }
-    if (sqrt(difference / sum) > 3e-6)
-        fail_msg("%s: distance %g", set, sqrt(difference / sum));
-    close_set(&a);
-    close_set(&b);
-}
-
-static void trials_agree_with_kernels(void **state)
-{
-    (void)state;
-    int i = 0;
-    const char *set = next_int8_set(&i);
-    if (!set)
-        skip();
-    for (; set; set = next_int8_set(&i))
-        try_against(set);
-}
-
-/* What is not of 8 bits is in float32 in the set for processors without bfloat16, and in 16 bits in
- * the others. */
+/* Layers that are not 8-bit are in float32 in the set for processors without bfloat16, and in 16
+ * bits in the others. */
 static void the_rest_is_as_the_name_says(void **state)
 {
     (void)state;
@@ -252,7 +212,7 @@ static void only_scaled_matrices_are_int8(void **state)
     close_set(&l);
 }
 
-/* Which weights the sets of 8 bits take in 8 bits; a weight is packed for that kernel. */
+/* Which weights the 8-bit sets take in 8 bits; a weight is packed for that kernel. */
 static void weights_have_one_kernel(void **state)
 {
     (void)state;
@@ -279,14 +239,14 @@ static void weights_have_one_kernel(void **state)
           { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 3, .upsamples = true, .int8 = true },
           TILES },
     };
-    for (int set = 0; kernel_set_name(set); set++)
+    for (int set = 0; kernel_set_at(set); set++)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             const struct weight_desc *d = &cases[i].desc;
             const struct kernel *k = kernel_of(cases[i].op, d, set, false);
             /* Activations are made of the type that the kernel for other weights takes. */
             assert_true(k->narrow || k->int8 || !kernel_of(cases[i].op, NULL, set, false)->narrow);
             for (int s = 0; s < 3; s++)
-                if (!strcmp(kernel_set_name(set), sets[s]))
+                if (!strcmp(kernel_set_at(set)->name, sets[s]))
                     assert_int_equal(k->int8, cases[i].in >> s & 1);
         }
 }
@@ -296,7 +256,7 @@ static void auto_is_never_int8(void **state)
     (void)state;
     struct backend *be;
     struct dr_error err = { 0 };
-    assert_int_equal(backend_open_cpu(NULL, &be, &err), 0);
+    assert_int_equal(backend_open(NULL, &be, &err), 0);
     assert_int_not_equal(backend_precision(be), PRECISION_INT8);
     backend_close(be);
     enum precision p;
@@ -305,7 +265,7 @@ static void auto_is_never_int8(void **state)
     for (int i = 0; i < PRECISION_COUNT; i++) /* names all that there are */
         assert_non_null(strstr(err.text, precision_name((enum precision)i)));
     assert_int_equal(p, PRECISION_INT8);
-    int r = backend_open_cpu(&(struct backend_options){ .precision = p }, &be, &err), i = 0;
+    int r = backend_open(&(struct backend_options){ .precision = p }, &be, &err), i = 0;
     const char *last = NULL;
     for (const char *set; (set = next_int8_set(&i)); last = set)
         ;
@@ -321,7 +281,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(rounds_sources_by_token_or_sample),
     cmocka_unit_test(sums_at_the_end_of_their_range),
     cmocka_unit_test(what_is_not_finite_stays_so),
-    cmocka_unit_test(trials_agree_with_kernels),
     cmocka_unit_test(the_rest_is_as_the_name_says),
     cmocka_unit_test(only_scaled_matrices_are_int8),
     cmocka_unit_test(weights_have_one_kernel),

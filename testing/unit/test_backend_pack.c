@@ -278,7 +278,7 @@ static void two_makers_do_not_meet(void **state)
     for (int i = 0; i < BLOBS; i++)
         for (int k = 0; k < 2; k++)
             assert_int_equal(add(p[k], i, &at[k][i], NULL), 0);
-    assert_int_equal(pack_store_room(s, 1, NULL), 0); /* takes neither for litter */
+    assert_int_equal(pack_store_room(s, 1, NULL), 0); /* takes neither for stale */
     assert_int_equal(entries(s), 2);
     for (int k = 0; k < 2; k++)
         assert_int_equal(pack_finish(p[k], NULL), 0);
@@ -429,7 +429,7 @@ static void what_is_not_the_stores_stays(void **state)
     snprintf(path, sizeof path, "%.200s.12-3.tmp", pack);
     assert_int_equal(dr_write_file(path, "darkroom weights", 16, NULL), 0);
     s.limit = pack_file_bytes(&spec);
-    assert_int_equal(pack_store_room(&s, 1, NULL), 0); /* only the pack and its litter go */
+    assert_int_equal(pack_store_room(&s, 1, NULL), 0); /* only the pack and its stale files go */
     assert_false(dr_is_file(pack) || dr_is_file(path));
     assert_int_equal(entries(&s), N);
 }

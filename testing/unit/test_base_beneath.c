@@ -1,5 +1,5 @@
-/* test_base_beneath.c - what can be opened from a folder without leaving it, also while somebody
- * swaps folders for links. */
+/* test_base_beneath.c - what can be opened from a folder without leaving it, also while another
+ * thread swaps folders for links. */
 #include "base/beneath.h"
 
 #include <errno.h>

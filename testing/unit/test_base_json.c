@@ -61,7 +61,7 @@ static void bad_json_is_refused(void **state)
     assert_int_equal(test_blocks(), blocks);
 }
 
-/* A number too large for json_t is the business of who reads that member. */
+/* A number too large for json_t is refused by the code that reads that member. */
 static void large_numbers_parse(void **state)
 {
     (void)state;

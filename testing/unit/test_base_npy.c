@@ -132,7 +132,7 @@ static void lying_headers_are_refused(void **state)
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807,)}", "8 GiB" },
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (7,)}", "24 bytes of data" },
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (5,)}", "24 bytes of data" },
-        { "{'descr': '<f4', 'fortran_order': False, 'shape': (6,)} x", "follows" },
+        { "{'descr': '<f4', 'fortran_order': False, 'shape': (6,)} x", "data after" },
         { "{'descr': 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa', 'shape': (6,)}",
           "structured" },
     };
@@ -201,7 +201,7 @@ static void files_that_change_are_errors(void **state)
     assert_int_equal(npy_read(&f, data, NULL, &err), 0);
     assert_int_equal(truncate(file_path(), 2 << 20), 0);
     assert_int_equal(npy_read(&f, data, NULL, &err), DR_EIO);
-    assert_non_null(strstr(err.text, "a.npy: became shorter"));
+    assert_non_null(strstr(err.text, "a.npy: truncated while"));
     assert_int_equal(truncate(file_path(), 10 << 20), 0);
     assert_int_equal(npy_read(&f, data, NULL, &err), DR_EIO);
     assert_non_null(strstr(err.text, "changed"));

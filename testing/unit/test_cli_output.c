@@ -321,7 +321,7 @@ static void replaced_files_keep_what_they_are(void **state)
     assert_int_equal(st.st_mode & 07777, 0664);
 }
 
-/* A file that somebody else owns and lets us write stays theirs. */
+/* A file that another user owns and lets us write stays theirs. */
 static void anothers_file_is_written_into(void **state)
 {
     (void)state;

@@ -581,7 +581,7 @@ static void defaults_are_the_tables(void **state)
     assert_false(request_flag(&r, FIELD_stream));
     assert_string_equal(request_text(&r, FIELD_format), "png");
     assert_string_equal(request_text(&r, FIELD_model), "");
-    /* every default that is told is one that the field accepts */
+    /* every default that help shows is one that the field accepts */
     for (int i = 0; i < FIELD_COUNT; i++)
         if (*field_info((enum field_id)i)->dflt)
             assert_int_equal(set_text((enum field_id)i, field_info((enum field_id)i)->dflt), 0);

@@ -1,5 +1,5 @@
-/* test_core_device_manager.c - which backend a request gets: what the worker was told stands, and
- * no two backends are alike. */
+/* test_core_device_manager.c - which backend a request gets: the worker's own options apply, and
+ * no backend exists twice. */
 #include "testing/helpers/test.h"
 
 #include <stdio.h>

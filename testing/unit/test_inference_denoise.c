@@ -8,9 +8,10 @@
 #include <unistd.h>
 
 #include "inference/batch_manager.h"
+#include "models/adapters/weight_variant.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
-#include "testing/helpers/odd_model.h"
+#include "testing/helpers/changed_model.h"
 
 enum { H = 6, W = 8, C = 4, N = C * H * W, CONTEXTS = 3 };
 
@@ -21,10 +22,10 @@ struct fixture {
     struct unet_context *context[CONTEXTS]; /* zeros, and two texts */
 };
 
-static void open_fixture(struct fixture *f)
+/* With the weights that f->m.x has. */
+static void make_contexts(struct fixture *f)
 {
     struct dr_error err = { 0 };
-    odd_must(&f->m, ODD_CPU, NULL, 2);
     struct npy text = odd_vector("unet_text"), pooled = odd_vector("unet_pooled"),
                ids = odd_vector("unet_time_ids");
     float *values = dr_calloc(DR_TAG_TEST, (size_t)text.count, sizeof *values);
@@ -42,10 +43,21 @@ static void open_fixture(struct fixture *f)
     npy_free(&ids);
 }
 
-static void close_fixture(struct fixture *f)
+static void free_contexts(struct fixture *f)
 {
     for (int i = 0; i < CONTEXTS; i++)
         unet_context_free(f->context[i]);
+}
+
+static void open_fixture(struct fixture *f)
+{
+    odd_must(&f->m, ODD_CPU, NULL, 2);
+    make_contexts(f);
+}
+
+static void close_fixture(struct fixture *f)
+{
+    free_contexts(f);
     odd_close(&f->m);
 }
 
@@ -104,8 +116,10 @@ static bool step_alone(struct fixture *f, struct denoise *d)
     int n = denoise_rows(d, rows);
     if (!n)
         return false;
+    struct exec x = f->m.x;
+    x.variant = denoise_variant(d);
     for (int i = 0; i < n; i++)
-        if (unet_forward(denoise_unet(d), &f->m.x, rows + i, 1, H, W, &err))
+        if (unet_forward(denoise_unet(d), &x, rows + i, 1, H, W, &err))
             fail_msg("%s", err.text);
     if (denoise_feed(d, &err))
         fail_msg("%s", err.text);
@@ -269,6 +283,100 @@ static void a_phase_holds_from_its_evaluation_on(void **state)
     close_fixture(&f);
 }
 
+/* ---- variants of the weights ---- */
+
+enum { VARIANTS = 3 }; /* the base, and two */
+
+/* Contexts are a variant's own, so each has a fixture that borrows the first one's model. */
+static void open_variants(struct fixture f[VARIANTS], struct changes c[VARIANTS],
+                          struct weight_variant *v[VARIANTS])
+{
+    struct dr_error err = { 0 };
+    open_fixture(&f[0]);
+    v[0] = NULL;
+    c[0].n = 0;
+    for (int i = 1; i < VARIANTS; i++) {
+        f[i] = f[0];
+        c[i].n = 0;
+        changes_low_rank(&c[i], f[0].m.unet, unet_visit,
+                         i == 1 ? "mid_block.attentions.0.transformer_blocks.0.attn2.to_v.weight"
+                                : "conv_in.weight",
+                         2);
+        struct variant_spec spec = { .network = f[0].m.unet,
+                                     .visit = unet_visit,
+                                     .be = f[0].m.be,
+                                     .deltas = c[i].list,
+                                     .n = c[i].n };
+        if (weight_variant_open(&spec, &v[i], &err))
+            fail_msg("%s", err.text);
+        f[i].m.x.variant = v[i];
+        make_contexts(&f[i]);
+    }
+}
+
+static void close_variants(struct fixture f[VARIANTS], struct changes c[VARIANTS],
+                           struct weight_variant *v[VARIANTS])
+{
+    for (int i = 1; i < VARIANTS; i++) {
+        free_contexts(&f[i]);
+        weight_variant_close(v[i]);
+        changes_free(&c[i]);
+    }
+    close_fixture(&f[0]);
+}
+
+/* Two pictures of each variant, which share their forwards, and one that changes from one variant
+ * to another half-way: each has the bits that it has alone. */
+static void pictures_of_other_variants_go_apart(void **state)
+{
+    (void)state;
+    enum { PICTURES = 2 * VARIANTS, ALL = PICTURES + 1, STEPS = 4 };
+    static float alone[ALL][N];
+    struct fixture f[VARIANTS];
+    struct changes c[VARIANTS];
+    struct weight_variant *v[VARIANTS];
+    struct wanted w[PICTURES];
+    struct denoise *d[ALL];
+    struct dr_error err = { 0 };
+    struct batch *b;
+    open_variants(f, c, v);
+    for (int i = 0; i < PICTURES; i++) {
+        w[i] = want("euler", STEPS, 1 + i / VARIANTS, 3, 5); /* one seed: variants show */
+        configure(&f[i % VARIANTS], &w[i]);
+        w[i].phase.variant = v[i % VARIANTS];
+        draw_alone(&f[0], &w[i], alone[i]);
+        for (int k = 0; k < i; k++)
+            assert_memory_not_equal(alone[k], alone[i], sizeof alone[i]);
+    }
+    struct denoise_phase phases[] = { w[1].phase, w[2].phase };
+    struct denoise_spec spec = { .sched = &w[0].config, .channels = C, .h = H, .w = W, .seed = 5 };
+    phases[1].first = STEPS / 2;
+    spec.phases = phases;
+    spec.n_phases = 2;
+    for (int round = 0; round < 2; round++) {
+        assert_int_equal(denoise_open(&spec, &d[PICTURES], &err), 0);
+        if (round)
+            break;
+        while (step_alone(&f[0], d[PICTURES])) {}
+        memcpy(alone[PICTURES], denoise_latents(d[PICTURES]), sizeof alone[0]);
+        denoise_close(d[PICTURES]);
+    }
+    assert_memory_not_equal(alone[PICTURES], alone[1], sizeof alone[0]);
+    assert_int_equal(batch_new(64, &b, NULL), 0);
+    for (int i = 0; i < ALL; i++) {
+        if (i < PICTURES)
+            d[i] = open_picture(&w[i]);
+        assert_int_equal(batch_add(b, d[i], NULL), 0);
+    }
+    while (step(&f[0], b)) {}
+    for (int i = 0; i < ALL; i++) {
+        must_equal(d[i], alone[i], i < PICTURES ? "a variant's picture" : "one of two variants");
+        denoise_close(d[i]);
+    }
+    batch_free(b);
+    close_variants(f, c, v);
+}
+
 /* ---- saved and loaded ---- */
 
 /* A fresh process loads the block and draws to the end; what it drew comes back. */
@@ -387,6 +495,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(pictures_share_forwards_without_a_trace),
         cmocka_unit_test(only_the_picture_that_fails_leaves),
         cmocka_unit_test(a_phase_holds_from_its_evaluation_on),
+        cmocka_unit_test(pictures_of_other_variants_go_apart),
         cmocka_unit_test(a_saved_picture_goes_on_elsewhere_with_the_same_bits),
         cmocka_unit_test(a_block_that_is_not_its_own_harms_nothing),
     };

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "inference/pipeline.h"
@@ -17,7 +18,7 @@ static struct backend *open_set(const char *kernels)
     struct dr_error err = { 0 };
     struct backend *be;
     struct backend_options options = { .kernels = kernels, .threads = 1 };
-    if (backend_open_cpu(&options, &be, &err))
+    if (backend_open(&options, &be, &err))
         fail_msg("%s", err.text);
     return be;
 }
@@ -447,7 +448,7 @@ static void a_plan_of_odd_rows_has_about_the_same_flops(void **state)
     run_close(&r);
 }
 
-/* Both encoders cut it; however often rows are planned anew, that is told once. */
+/* Both encoders cut it; however often rows are planned anew, there is one warning. */
 static void a_plan_warns_once(void **state)
 {
     (void)state;

@@ -406,7 +406,7 @@ static void bad_requests_are_named(void **state)
         if (strcmp(err.path, cases[i].path) || !strstr(err.text, cases[i].says))
             fail_msg("case %zu: about '%s': %s", i, err.path, err.text);
     }
-    /* the run's own range is the spacing's: here it has a say */
+    /* the run's own range is the spacing's: here it applies */
     good(SDXL_BASE, &(struct sched_request){ "euler", "karras", "trailing", NAN, 5 });
 }
 

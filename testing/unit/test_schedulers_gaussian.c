@@ -335,8 +335,9 @@ static void check_independent(const struct sched *s, const float *noises, int co
 }
 
 /* Runs from the exact latents `d->z`. At each evaluation, those inside of a step too, the latents
- * must be of the level that the model is told; their moments may be off by `bias`. noises [(steps -
- * 1) * MANY], if not NULL, gets the fresh noise. Returns the noise's least deviation in a step. */
+ * must be of the level that the model is called with; their moments may be off by `bias`. noises
+ * [(steps - 1) * MANY], if not NULL, gets the fresh noise. Returns the noise's least deviation in a
+ * step. */
 static double run_noisy(struct sched *s, const struct data *d, double bias, float *noises)
 {
     struct dr_error err = { 0 };

@@ -36,7 +36,7 @@ static struct sched *make(const char *json, const char *sampler, const char *sch
     return s;
 }
 
-/* Calls `each` for every sampler, schedule, spacing that has a say, and number of steps. */
+/* Calls `each` for every sampler, schedule, spacing that applies, and number of steps. */
 static void walk(const char *json, void (*each)(struct sched *s))
 {
     size_t n, n_schedules;

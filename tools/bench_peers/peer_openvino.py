@@ -4,8 +4,7 @@
     peer_openvino.py --case unet_512 [--case unet_512_cfg ...] --type f32|f16|bf16 --work DIR [--runs N] [--threads N]
     peer_openvino.py --convert unet|vae --work DIR
 
-The network is converted from diffusers once, with weights of 16 bits, and kept in DIR. --type is a hint; the answer has in `type` what the
-plugin made of it. Prints one JSON line a case, as peer_torch.py does.
+The network is converted from diffusers once, with 16-bit weights, and kept in DIR. --type is a hint; `type` of the answer is what the plugin computed in. Prints one JSON line a case, as peer_torch.py does.
 """
 import argparse
 import gc

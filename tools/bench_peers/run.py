@@ -4,11 +4,11 @@
     tools/bench_peers/run.py                                    everything; hours
     tools/bench_peers/run.py --cases unet_512 --peers torch_bf16,openvino_bf16 --rounds 5
     tools/bench_peers/run.py --isa avx2                         all limited to AVX2
-    tools/bench_peers/run.py --far 1.25                         who is that many times behind a row's best peer is measured once there
+    tools/bench_peers/run.py --far 1.25                         a peer that many times behind a row's best is measured only once there
 
 Every measurement is a process of its own, one after another: Darkroom, a peer, Darkroom, the next peer, Darkroom ... A peer's ratio is its
 seconds over the mean of the two of Darkroom around it: above 1 Darkroom is faster. Networks are SDXL's at full size with random weights on both
-sides; nothing is quantised. A CFG pair of a peer is the faster of a batch of two and twice a batch of one. A peer that fails is told in the table.
+sides; nothing is quantised. A CFG pair of a peer is the faster of a batch of two and twice a batch of one. The table names peers that fail.
 
 With --isa avx2, PyTorch is limited by the variables below and Darkroom by its kernel set; OpenVINO cannot be limited and is left out. The peers'
 packages come from requirements.txt into a virtual environment of their own (--venv for one that exists). Results go to OUT.json and OUT.md after
@@ -63,8 +63,8 @@ def options():
     p.add_argument("--rounds", type=int, default=3)
     p.add_argument("--far", type=float, help="times behind a row's best peer, from where a peer is not measured again in that "
                    "row, and from twice as many not in other rows of that network")
-    p.add_argument("--kernels", default="auto", help="Darkroom's kernel set where nothing is limited")
-    p.add_argument("--precision", default="auto", help="Darkroom's arithmetic, where nothing is limited")
+    p.add_argument("--kernels", default="auto", help="Darkroom's kernel set without --isa")
+    p.add_argument("--precision", default="auto", help="Darkroom's precision without --isa")
     p.add_argument("--model", help="checkpoint for Darkroom (default: random weights)")
     p.add_argument("--darkroom", default=os.path.join(ROOT, "build/release/darkroom"))
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -81,7 +81,7 @@ def say(text):
 
 
 def environment(o):
-    """The Python of the peers; the environment is made where there is none."""
+    """The Python of the peers; the environment is created if missing."""
     venv = o.venv or os.path.join(o.work, "venv")
     python = os.path.join(venv, "bin/python")
     if not os.path.exists(python):
@@ -108,7 +108,7 @@ def run(o, command, extra=None, timed=True):
 
 
 def percent(fraction, digits=0):
-    """Null, where this machine has no peak of the set's family, is a dash."""
+    """A dash for null: this machine has no peak of the set's family."""
     return "–" if fraction is None else f"{100 * fraction:.{digits}f} %"
 
 
@@ -158,7 +158,7 @@ def peer(o, python, name, case, isa, again=AGAIN):
 
 
 def convert(o, python):
-    """OpenVINO reads the networks from files that are made once."""
+    """OpenVINO reads the networks from files that are written once."""
     if "native" not in o.isa or not any(name.startswith("openvino") for name in o.peers):
         return
     for network in sorted({case.split("_")[0] for case in o.cases}):
@@ -189,7 +189,7 @@ def far_peers(o, rows, row):
 
 
 def measure_row(o, python, row, darkroom, far):
-    """One round of a row: every peer between two measurements of Darkroom. One that failed or is far behind is not asked again."""
+    """One round of a row: every peer between two measurements of Darkroom. One that failed or is far behind is not measured again."""
     before = None
     for name in row["peers"]:
         result = row["peers"][name]

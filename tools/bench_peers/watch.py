@@ -11,7 +11,7 @@ def busy():
 
 
 def timed(run, runs):
-    """(seconds of a first call, the fastest of `runs` calls after it as a dict, its result)
+    """(seconds of a first call, the fastest of `runs` later calls as a dict, its result)
 
     cores: processors at work for this process on the mean; others: for all other processes.
     """

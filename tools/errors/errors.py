@@ -5,8 +5,7 @@
 
 The reference is diffusers in float32 on the same weights and inputs; so is PyTorch in bfloat16. Ours runs with
 precision auto in each kernel set, with its inputs injected as stages. Errors are relative L2 distances; the decoded
-pictures are compared in 0..1, clamped, as both programs show them. Wrong is: a 16-bit set that is further away than
-PyTorch in bfloat16, a set of float32 that is further than 5e-5, anything that is not finite.
+pictures are compared in 0..1, clamped, as both programs show them. Errors are: a 16-bit set with a larger distance than PyTorch in bfloat16, a float32 set above 5e-5, anything not finite.
 """
 import argparse
 import gc

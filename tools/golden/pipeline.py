@@ -59,7 +59,7 @@ def with_scheduler(folder, scheduler, work):
 
 
 class Recorder:
-    """Wraps the methods through which every stage passes, and keeps what goes by."""
+    """Wraps the methods through which every stage passes, and records it."""
 
     def __init__(self, pipe):
         self.stages, self.count, self.pipe = {}, 0, pipe

@@ -74,7 +74,7 @@ def say_all_keys(path):
 
 
 def tidy(path):
-    """Takes out what would name this machine's folders; encoders compute in float32 unless they are told otherwise."""
+    """Takes out what would name this machine's folders; encoders compute in float32 unless configured otherwise."""
     with open(path, encoding="utf-8") as f:
         doc = json.load(f)
     if "_name_or_path" in doc or "dtype" in doc:

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 
+SKIPPED = 77  # the exit status of a lint that could not look
 SKIP = {".git", "build", "demo", "share", "__pycache__", "golden", "corpus"}
 
 

@@ -1,0 +1,404 @@
+/* weight_variant.c - see weight_variant.h.
+ *
+ * The same walk over the parameters runs twice: once to check and to measure, once to compute. A
+ * layer's parameters come before the layer, so those that change are gathered until it comes.
+ */
+#include "models/adapters/weight_variant.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+
+enum { SOURCES = 2 * LAYER_PARTS };
+
+struct touched {
+    const struct layer *layer;
+    struct weight *weight;
+    float *value[SOURCES]; /* that the weight reads; NULL: none, or freed after packing */
+};
+
+struct weight_variant {
+    const void *network;
+    struct variant_facts facts;
+    size_t n;
+    struct touched *layers; /* [facts.layers], n filled; by address when all are */
+};
+
+/* A delta that changes something. */
+struct ordered {
+    const struct weight_delta *delta;
+    size_t given; /* its place in the spec */
+    bool seen;    /* the network has its parameter */
+};
+
+struct changed {
+    const struct param *param;
+    struct shape shape;
+    float *value; /* NULL while checking, and under plan */
+};
+
+struct walk {
+    const struct variant_spec *spec;
+    struct ordered *order; /* [n], the deltas of a parameter together */
+    size_t n;
+    struct variant_facts facts;
+    struct weight_variant *build; /* NULL: only checks */
+    struct changed changed[SOURCES];
+    int n_changed;
+    struct dr_error *err;
+};
+
+/* ---- the order and the key ---- */
+
+static int by_param(const void *a, const void *b)
+{
+    const struct ordered *x = a, *y = b;
+    int order = strcmp(x->delta->param, y->delta->param);
+    return order ? order : (x->given > y->given) - (x->given < y->given);
+}
+
+static int by_content(const void *a, const void *b)
+{
+    const struct weight_delta *x = ((const struct ordered *)a)->delta,
+                              *y = ((const struct ordered *)b)->delta;
+    int order = memcmp(x->identity, y->identity, sizeof x->identity);
+    if (!order)
+        order = strcmp(x->kind->name, y->kind->name);
+    if (!order)
+        order = (x->strength > y->strength) - (x->strength < y->strength);
+    return order ? order : (x->alpha > y->alpha) - (x->alpha < y->alpha);
+}
+
+/* Where the deltas of the first's parameter end. */
+static size_t group_end(const struct walk *w, size_t first)
+{
+    size_t end = first + 1;
+    while (end < w->n && !strcmp(w->order[end].delta->param, w->order[first].delta->param))
+        end++;
+    return end;
+}
+
+static void put_in_order(struct walk *w)
+{
+    qsort(w->order, w->n, sizeof *w->order, by_param);
+    for (size_t first = 0, end; first < w->n; first = end) {
+        bool adds = true;
+        end = group_end(w, first);
+        for (size_t i = first; i < end; i++)
+            adds = adds && w->order[i].delta->kind->adds;
+        if (adds)
+            qsort(w->order + first, end - first, sizeof *w->order, by_content);
+    }
+}
+
+static int hash_delta(struct sha256 *s, const struct weight_delta *d)
+{
+    int r = sha256_update(s, d->param, strlen(d->param) + 1);
+    if (!r)
+        r = sha256_update(s, d->kind->name, strlen(d->kind->name) + 1);
+    if (!r)
+        r = sha256_update(s, d->identity, sizeof d->identity);
+    if (!r)
+        r = sha256_update(s, &d->strength, sizeof d->strength);
+    return r ? r : sha256_update(s, &d->alpha, sizeof d->alpha);
+}
+
+static int make_key(struct walk *w)
+{
+    struct sha256 *s = sha256_new();
+    int r = s ? 0 : DR_ENOMEM;
+    for (size_t i = 0; !r && i < w->n; i++)
+        r = hash_delta(s, w->order[i].delta);
+    if (!r)
+        r = sha256_finish(s, w->facts.key);
+    sha256_free(s);
+    return r ? dr_fail(w->err, r, "the digest of an adapter: %s", dr_code_meaning(r)) : 0;
+}
+
+static int walk_init(struct walk *w, const struct variant_spec *spec, struct dr_error *err)
+{
+    *w = (struct walk){ .spec = spec, .err = err };
+    w->order = dr_calloc(DR_TAG_MODEL, spec->n + 1, sizeof *w->order);
+    if (!w->order)
+        return dr_fail(err, DR_ENOMEM, "no memory for %zu changes of weights", spec->n);
+    for (size_t i = 0; i < spec->n; i++) {
+        const struct weight_delta *d = spec->deltas[i];
+        if (!isfinite(d->strength) || !isfinite(d->alpha))
+            return dr_fail_field(err, DR_EINVAL, d->param, "a strength or alpha that is not finite",
+                                 "a number", NULL);
+        if (d->strength != 0)
+            w->order[w->n++] = (struct ordered){ .delta = d, .given = i };
+    }
+    put_in_order(w);
+    return make_key(w);
+}
+
+static void walk_release(struct walk *w)
+{
+    for (int i = 0; i < w->n_changed; i++)
+        dr_free(w->changed[i].value);
+    dr_free(w->order);
+}
+
+/* ---- parameters ---- */
+
+static int by_name(const void *name, const void *ordered)
+{
+    return strcmp(name, ((const struct ordered *)ordered)->delta->param);
+}
+
+/* The first delta of a parameter, or NULL. */
+static struct ordered *find_deltas(const struct walk *w, const char *name)
+{
+    struct ordered *o = w->n ? bsearch(name, w->order, w->n, sizeof *o, by_name) : NULL;
+    while (o && o > w->order && !strcmp(o[-1].delta->param, name))
+        o--;
+    return o;
+}
+
+static int read_base(const struct delta_target *t, const struct weight_source *base,
+                     struct dr_error *err)
+{
+    int64_t slab = delta_slab_rows(t);
+    int r = 0;
+    for (int64_t first = 0; !r && first < t->rows; first += slab) {
+        int64_t n = t->rows - first < slab ? t->rows - first : slab;
+        r = delta_stopped(t, err);
+        if (!r)
+            delta_read_rows(base, first, n, t->cols, t->value + first * t->cols);
+    }
+    return r;
+}
+
+static int compute(const struct walk *w, const struct param *p, size_t first, size_t end,
+                   const struct shape *shape, int64_t count, float *value)
+{
+    const struct delta_target t = { .be = w->spec->be,
+                                    .stop = w->spec->stop,
+                                    .rows = shape->d[0],
+                                    .cols = count / shape->d[0],
+                                    .value = value };
+    int r = read_base(&t, &p->src, w->err);
+    for (size_t i = first; !r && i < end; i++)
+        r = w->order[i].delta->kind->apply(w->order[i].delta, &t, w->err);
+    return r;
+}
+
+static int check_deltas(const struct walk *w, const struct param *p, size_t first, size_t end,
+                        const struct shape *shape, const char *name)
+{
+    int r = 0;
+    if (!p->src.data && !backend_is_plan(w->spec->be))
+        return dr_fail(w->err, DR_ESTATE, "%s has no weights loaded", name);
+    for (size_t i = first; !r && i < end; i++) {
+        w->order[i].seen = true;
+        r = w->order[i].delta->kind->check(w->order[i].delta, shape, w->err);
+    }
+    return r;
+}
+
+static int walk_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    struct walk *w = ctx;
+    struct ordered *o = find_deltas(w, name);
+    int64_t count;
+    if (!o)
+        return 0;
+    size_t first = (size_t)(o - w->order), end = group_end(w, first);
+    struct changed *c = &w->changed[w->n_changed];
+    int r = check_deltas(w, p, first, end, shape, name);
+    if (r || !shape_count(shape, &count))
+        return r ? r : DR_ELIMIT;
+    *c = (struct changed){ .param = p, .shape = *shape };
+    w->n_changed++;
+    if (!w->build || backend_is_plan(w->spec->be))
+        return 0;
+    c->value = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * sizeof *c->value);
+    if (!c->value)
+        return dr_fail(w->err, DR_ENOMEM, "no memory for %lld changed values of %s",
+                       (long long)count, name);
+    r = compute(w, p, first, end, shape, count, c->value);
+    return r ? dr_while(w->err, r, "changing %s", name) : 0;
+}
+
+/* ---- layers ---- */
+
+/* What the layer's weight is made of: changed parameters, else the base's own. */
+static int gather(const struct walk *w, const struct layer *l, struct weight_source ret[SOURCES])
+{
+    const struct param *params[SOURCES];
+    int n = 0;
+    for (int i = 0; i < l->desc.parts; i++)
+        params[n++] = &l->weight[i];
+    for (int i = 0; l->desc.bias && i < l->desc.parts; i++)
+        params[n++] = &l->bias[i];
+    for (int i = 0; i < n; i++) {
+        ret[i] = params[i]->src;
+        for (int k = 0; k < w->n_changed; k++)
+            if (w->changed[k].param == params[i])
+                ret[i] = (struct weight_source){ .name = params[i]->src.name,
+                                                 .data = w->changed[k].value,
+                                                 .dtype = DTYPE_F32,
+                                                 .shape = w->changed[k].shape };
+    }
+    return n;
+}
+
+/* Whether the layer's changed values are needed no more when its weight is made; adds to *bytes
+ * what stays. */
+static bool frees_values(const struct walk *w, const struct layer *l,
+                         const struct weight_source *sources, size_t *bytes)
+{
+    struct weight_desc desc = l->desc;
+    desc.int8 = weight_is_int8(&desc, sources);
+    struct weight_bytes made = weight_bytes(w->spec->be, &desc);
+    *bytes += made.vectors + made.packed;
+    for (int i = 0; !made.packed && i < w->n_changed; i++) {
+        int64_t count;
+        if (shape_count(&w->changed[i].shape, &count))
+            *bytes += (size_t)count * sizeof(float);
+    }
+    return made.packed > 0;
+}
+
+static void keep_or_free(struct walk *w, struct touched *t, bool frees)
+{
+    for (int i = 0; i < w->n_changed; i++) {
+        t->value[i] = frees ? NULL : w->changed[i].value;
+        if (!frees)
+            continue;
+        dr_free(w->changed[i].value);
+        weight_source_release(&w->changed[i].param->src);
+    }
+    w->n_changed = 0;
+}
+
+static int walk_layer(void *ctx, struct layer *l, const char *name)
+{
+    struct walk *w = ctx;
+    struct weight_source sources[SOURCES];
+    if (!w->n_changed)
+        return 0;
+    int n = gather(w, l, sources);
+    bool frees = frees_values(w, l, sources, &w->facts.bytes);
+    w->facts.layers++;
+    if (!w->build) {
+        w->n_changed = 0;
+        return 0;
+    }
+    struct touched t = { .layer = l };
+    int r = weight_prepare(w->spec->be, &l->desc, sources, n, &t.weight, w->err);
+    if (r)
+        return dr_while(w->err, r, "preparing the changed layer '%s'", name);
+    keep_or_free(w, &t, frees);
+    w->build->layers[w->build->n++] = t;
+    return 0;
+}
+
+/* ---- the whole ---- */
+
+static int walk_network(struct walk *w)
+{
+    struct visitor v = { .param = walk_param, .layer = walk_layer, .ctx = w };
+    int r = w->spec->visit(w->spec->network, &v);
+    for (size_t i = 0; !r && i < w->n; i++)
+        if (!w->order[i].seen)
+            r = dr_fail_field(w->err, DR_EINVAL, w->order[i].delta->param, "an adapter for it",
+                              "a parameter of the network", NULL);
+    return r;
+}
+
+int weight_variant_check(const struct variant_spec *spec, struct variant_facts *ret,
+                         struct dr_error *err)
+{
+    struct walk w;
+    int r = walk_init(&w, spec, err);
+    if (!r)
+        r = walk_network(&w);
+    *ret = w.facts;
+    walk_release(&w);
+    return r;
+}
+
+static int by_address(const void *a, const void *b)
+{
+    uintptr_t x = (uintptr_t)((const struct touched *)a)->layer,
+              y = (uintptr_t)((const struct touched *)b)->layer;
+    return (x > y) - (x < y);
+}
+
+static int build(struct weight_variant *v, const struct variant_spec *spec, struct dr_error *err)
+{
+    struct walk w;
+    v->network = spec->network;
+    v->layers = dr_calloc(DR_TAG_MODEL, v->facts.layers, sizeof *v->layers);
+    if (!v->layers)
+        return dr_fail(err, DR_ENOMEM, "no memory for %zu changed layers", v->facts.layers);
+    int r = walk_init(&w, spec, err);
+    w.build = v;
+    if (!r)
+        r = walk_network(&w);
+    walk_release(&w);
+    qsort(v->layers, v->n, sizeof *v->layers, by_address);
+    return r;
+}
+
+int weight_variant_open(const struct variant_spec *spec, struct weight_variant **ret,
+                        struct dr_error *err)
+{
+    struct variant_facts facts;
+    int r = weight_variant_check(spec, &facts, err);
+    if (r)
+        return r;
+    if (!facts.layers) {
+        *ret = NULL;
+        return 0;
+    }
+    struct weight_variant *v = dr_calloc(DR_TAG_MODEL, 1, sizeof *v);
+    if (!v)
+        return dr_fail(err, DR_ENOMEM, "no memory for a variant of the weights");
+    v->facts = facts;
+    r = build(v, spec, err);
+    if (r)
+        weight_variant_close(v);
+    else
+        *ret = v;
+    return r;
+}
+
+void weight_variant_close(struct weight_variant *v)
+{
+    if (!v)
+        return;
+    for (size_t i = 0; i < v->n; i++) {
+        weight_free(v->layers[i].weight);
+        for (int k = 0; k < SOURCES; k++)
+            dr_free(v->layers[i].value[k]);
+    }
+    dr_free(v->layers);
+    dr_free(v);
+}
+
+const struct variant_facts *weight_variant_facts(const struct weight_variant *v)
+{
+    return &v->facts;
+}
+
+const struct weight *weight_variant_of(const struct exec *x, const struct layer *l)
+{
+    const struct weight_variant *v = x->variant;
+    if (!v)
+        return l->packed;
+    const struct touched key = { .layer = l },
+                         *t = bsearch(&key, v->layers, v->n, sizeof key, by_address);
+    return t ? t->weight : l->packed;
+}
+
+int weight_variant_fits(const struct weight_variant *v, const void *network, struct dr_error *err)
+{
+    return !v || v->network == network
+               ? 0
+               : dr_fail(err, DR_EINVAL, "the variant of the weights is of another network");
+}

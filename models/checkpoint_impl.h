@@ -1,0 +1,67 @@
+/* checkpoint_impl.h - the inside of a checkpoint, for model_loader, its two openers and inspect. */
+#ifndef DR_MODELS_CHECKPOINT_IMPL_H
+#define DR_MODELS_CHECKPOINT_IMPL_H
+
+#include "base/arena.h"
+#include "models/formats/safetensors.h"
+#include "models/formats/tensor_table.h"
+#include "models/model_files.h"
+#include "models/model_loader.h"
+
+/* Of weights: their number, and the bytes of their headers together. */
+enum { CHECKPOINT_FILES = 256, CHECKPOINT_HEADERS = 2 * ST_HEADER_MAX, NAMES_SHOWN = 3 };
+
+/* Names to warn of in one line: the first few, and how many there are. */
+struct name_group {
+    size_t n;
+    const char *first[NAMES_SHOWN]; /* borrowed */
+    const char *prefix;             /* shown as PREFIX.NAME; NULL: none */
+};
+
+struct checkpoint {
+    struct model_files *model;
+    const char *path; /* the model's own */
+    bool folder;
+    const atomic_int *stop; /* while it is opened; may be NULL */
+    struct arena texts;     /* names of tensors, warnings, paths */
+    struct safetensors *files[CHECKPOINT_FILES];
+    const char *file_names[CHECKPOINT_FILES]; /* relative to path; a single file's own name */
+    size_t n_files, header_bytes;
+    bool has[COMPONENT_COUNT], loaded[COMPONENT_COUNT];
+    struct tensor_table tables[COMPONENT_COUNT];
+    struct unet_arch unet;
+    struct clip_arch clip[2];
+    struct vae_arch vae;
+    json_t *scheduler;
+    bool tokenizer[2];
+    bool force_zeros;
+    struct name_group unused; /* tensors of the part being opened that nothing knows */
+    const char **warnings;
+    size_t n_warnings, warnings_cap;
+};
+
+/* Maps one more file; the checkpoint closes it. name as in file_names. */
+int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetensors **ret,
+                        struct dr_error *err);
+/* DR_ECANCELED when the opening is to end. */
+int checkpoint_stopped(const struct checkpoint *c, struct dr_error *err);
+int checkpoint_warn(struct checkpoint *c, const char *fmt, ...) DR_PRINTF(2, 3);
+
+void name_group_add(struct name_group *group, const char *name);
+/* One warning about all of the group, none about an empty one: tensors that are not used, keys of
+ * `file` that are unknown. */
+int checkpoint_warn_unused(struct checkpoint *c, const struct name_group *group,
+                           struct dr_error *err);
+int checkpoint_warn_keys(struct checkpoint *c, const char *file, const struct name_group *group,
+                         struct dr_error *err);
+
+/* The tensor as a source of weights: all of it, or part `part` of `parts` along the first
+ * dimension. */
+struct weight_source checkpoint_source(const struct safetensors *st, const struct st_tensor *t,
+                                       int part, int parts);
+
+/* They fill everything but the kind-independent checks, which checkpoint_open does after them. */
+int checkpoint_open_single(struct checkpoint *c, struct dr_error *err);
+int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err);
+
+#endif
