@@ -191,8 +191,9 @@ static int pack_weight(struct weight *w, struct pack *pack, const char *name, st
         w->be->v->pack(w->be, w, memory);
         w->packed = memory;
     }
-    if (!r)
-        r = w->be->v->bind_packed(w->be, w, err);
+    if (r || (bytes && pack && pack_promised(pack))) /* planned with, never read */
+        return r;
+    r = w->be->v->bind_packed(w->be, w, err);
     for (int i = 0; !r && bytes && i < w->n_sources; i++)
         if (!weight_reads_source(w, i))
             advise_source(&w->source[i], MADV_DONTNEED);
@@ -227,7 +228,7 @@ int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
                       struct weight **ret, struct dr_error *err)
 {
     struct weight_desc d = *desc;
-    struct weight *w;
+    struct weight *w = NULL;
     if (!d.parts)
         d.parts = 1;
     int r = desc_check(&d, n, err);

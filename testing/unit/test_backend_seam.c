@@ -123,7 +123,7 @@ static void every_op_reaches_the_device(void **state)
 {
     (void)state;
     remote_device_add();
-    const struct check_options opt = { .kernels = REMOTE_SET, .most_flops = 2e6 };
+    const struct check_options opt = { .kernels = REMOTE_SET, .most_flops = 2e5 };
     struct seen seen = { 0 };
     struct dr_error err = { 0 };
     int failed;
