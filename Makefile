@@ -76,7 +76,7 @@ fuzz: test-deps
 	@tools/fuzz.sh build/asan 600 $(JOBS)
 
 docs: test-deps
-	@$(MAKE) --no-print-directory build TESTS=1
+	@$(MAKE) --no-print-directory build TESTS=1 TARGETS=doc_tables
 	@DARKROOM_SHARE=share $(BUILD)/doc_tables --write .
 
 format:

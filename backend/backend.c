@@ -101,7 +101,7 @@ static int moments_check(struct backend *be, const struct op *op, const char *na
     if (!m->buf && !m->c)
         return 0;
     bool read = op->kind == OP_KIND_group_norm;
-    int64_t runs = read ? m->w : backend_runs(be, op);
+    int64_t runs = read ? m->w : backend_stat_chunks(be, op);
     if (m->buf && m->dtype == DTYPE_F32 && runs && m->n == op->dst.n && m->h == 1 && m->w == runs &&
         m->c == moments_width(op->dst.c))
         return ref_apart(name, "moments", &op->dst, m, false, err);
@@ -115,8 +115,8 @@ static int act_type_check(const struct op *op, const struct op_info *info, const
                           const struct act *a, enum op_role role, struct dr_error *err)
 {
     bool narrow = a->buf && (a->dtype == DTYPE_F16 || a->dtype == DTYPE_BF16);
-    bool wide = op->weight && weight_desc(op->weight)->wide;
-    if (!narrow || (!wide && info->operands & role))
+    bool keep_f32 = op->weight && weight_desc(op->weight)->keep_f32;
+    if (!narrow || (!keep_f32 && info->operands & role))
         return 0;
     return dr_fail(err, DR_EINVAL, "%s: %s is %s, expected F32", info->name, what,
                    dtype_name(a->dtype));
@@ -155,9 +155,9 @@ static int op_check(const struct exec *x, const struct op *op, const struct op_i
     return r ? r : moments_check(x->be, op, info->name, err);
 }
 
-int64_t backend_runs(struct backend *be, const struct op *op)
+int64_t backend_stat_chunks(struct backend *be, const struct op *op)
 {
-    return be->v->runs(be, op);
+    return be->v->stat_chunks(be, op);
 }
 
 struct op_need backend_need(struct backend *be, const struct op *op)

@@ -85,7 +85,7 @@ struct weight_desc {
     int kernel;       /* WEIGHT_CONV: 1 or 3 */
     int parts;        /* WEIGHT_LINEAR: sources stacked on out (fused q, k, v); else 1 */
     bool bias;        /* sources [parts .. 2*parts) are the biases */
-    bool wide;        /* a product whose operands stay float32 whatever the kernel set */
+    bool keep_f32;    /* a product whose operands stay float32 whatever the kernel set */
     bool gated;       /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
     bool upsamples;   /* WEIGHT_CONV: of an upsample_conv */
     bool downsamples; /* WEIGHT_CONV: of a conv2d of stride 2 */
@@ -155,7 +155,7 @@ struct op_need backend_need(struct backend *be, const struct op *op);
 
 /* Runs of a sample in the moments of its result that the op can give on this backend (moments_width
  * in ops/op.h); 0: it gives none. The op must be within its contract. */
-int64_t backend_runs(struct backend *be, const struct op *op);
+int64_t backend_stat_chunks(struct backend *be, const struct op *op);
 
 /* Checks the op against its contract (ops/), takes its scratch from the workspace, runs it. Outputs
  * are undefined after an error; DR_ECANCELED after a stop. */

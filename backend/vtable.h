@@ -76,7 +76,7 @@ struct backend_vtable {
      * DR_EINVAL or DR_EUNSUPPORTED with words. */
     int (*supports)(struct backend *be, const struct op *op, struct dr_error *err);
     struct op_need (*need)(struct backend *be, const struct op *op); /* as backend_need */
-    int64_t (*runs)(struct backend *be, const struct op *op);        /* as backend_runs */
+    int64_t (*stat_chunks)(struct backend *be, const struct op *op); /* as backend_stat_chunks */
     /* The op has passed its checks; scratch is at scratch_offset of scratch_buf (NULL: none
      * needed). */
     int (*run)(struct backend *be, const struct op *op, struct buffer *scratch_buf,

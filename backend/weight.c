@@ -122,7 +122,7 @@ static int desc_check(const struct weight_desc *d, int n, struct dr_error *err)
 
 bool weight_is_int8(const struct weight_desc *d, const struct weight_source *s)
 {
-    bool product = (d->kind == WEIGHT_LINEAR || d->kind == WEIGHT_CONV) && !d->wide;
+    bool product = (d->kind == WEIGHT_LINEAR || d->kind == WEIGHT_CONV) && !d->keep_f32;
     for (int i = 0; product && i < d->parts; i++)
         product = s[i].dtype == DTYPE_I8;
     return product && d->in * (d->kind == WEIGHT_CONV ? d->kernel * d->kernel : 1) <= INT8_SUM_MAX;

@@ -20,7 +20,7 @@ static const size_t LARGE_FROM = 1 << 20;
 static const size_t largest = (size_t)1
                               << 39; /* larger sizes are mistakes: no machine has that much */
 
-struct header {
+struct alloc_header {
     size_t size;
     enum dr_tag tag;
 };
@@ -81,7 +81,7 @@ void *dr_malloc(enum dr_tag tag, size_t size)
         uintptr_t first = ((uintptr_t)p + 4095) & ~(uintptr_t)4095;
         madvise((void *)first, whole - (first - (uintptr_t)p), MADV_HUGEPAGE);
     }
-    struct header *h = p;
+    struct alloc_header *h = p;
     h->size = size;
     h->tag = tag;
     count_in(&counters[tag], size);
@@ -105,7 +105,7 @@ void *dr_realloc(enum dr_tag tag, void *p, size_t size)
     void *q = dr_malloc(tag, size);
     if (!q || !p)
         return q;
-    size_t old = ((struct header *)((char *)p - HEADER))->size;
+    size_t old = ((struct alloc_header *)((char *)p - HEADER))->size;
     memcpy(q, p, old < size ? old : size);
     dr_free(p);
     return q;
@@ -130,7 +130,7 @@ void dr_free(void *p)
 {
     if (!p)
         return;
-    struct header *h = (struct header *)((char *)p - HEADER);
+    struct alloc_header *h = (struct alloc_header *)((char *)p - HEADER);
     count_out(&counters[h->tag], h->size);
     count_out(&counters[DR_TAG_COUNT], h->size);
     if (h->size + HEADER < LARGE_FROM)

@@ -10,12 +10,12 @@
 
 #include "base/checked.h"
 
-enum { USUAL_BLOCK = 16 << 10, NARROW = 16, WIDE = 64 };
+enum { USUAL_BLOCK = 16 << 10, ALIGN = 16 };
 
 struct arena_block {
     struct arena_block *next;
-    size_t size, used;            /* of `bytes` */
-    _Alignas(64) uint8_t bytes[]; /* blocks come 64-byte aligned */
+    size_t size, used; /* of `bytes` */
+    uint8_t bytes[];
 };
 
 void arena_init(struct arena *a, enum dr_tag tag, size_t block, size_t maximum)
@@ -39,27 +39,20 @@ static struct arena_block *new_block(const struct arena *a, size_t size)
     return b;
 }
 
-static size_t round_up(size_t n, size_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
-static void *take(struct arena *a, size_t size, size_t align)
+static void *take(struct arena *a, size_t size)
 {
     size_t all;
-    if (size > SIZE_MAX - WIDE)
+    if (size > SIZE_MAX - ALIGN)
         return NULL;
-    size = round_up(size ? size : 1, NARROW);
+    size = (size + ALIGN - 1) / ALIGN * ALIGN;
     if (!dr_add_size(a->used, size, &all) || all > a->maximum)
         return NULL;
     struct arena_block *b = a->blocks;
-    if (b) {
-        size_t at = round_up(b->used, align);
-        if (at <= b->size && size <= b->size - at) {
-            b->used = at + size;
-            a->used = all;
-            return b->bytes + at;
-        }
+    if (b && size <= b->size - b->used) {
+        void *piece = b->bytes + b->used;
+        b->used += size;
+        a->used = all;
+        return piece;
     }
     bool own = size > a->block / 4;
     struct arena_block *fresh = new_block(a, own ? size : a->block);
@@ -77,32 +70,11 @@ static void *take(struct arena *a, size_t size, size_t align)
     return fresh->bytes;
 }
 
-void *arena_alloc(struct arena *a, size_t size)
-{
-    return take(a, size, NARROW);
-}
-
-void *arena_alloc_wide(struct arena *a, size_t size)
-{
-    return take(a, size, WIDE);
-}
-
-void *arena_calloc(struct arena *a, size_t n, size_t size)
-{
-    size_t bytes;
-    if (!dr_mul_size(n, size, &bytes))
-        return NULL;
-    void *p = take(a, bytes, NARROW);
-    if (p)
-        memset(p, 0, bytes);
-    return p;
-}
-
 char *arena_strndup(struct arena *a, const char *s, size_t n)
 {
     if (n == SIZE_MAX)
         return NULL;
-    char *p = take(a, n + 1, NARROW);
+    char *p = take(a, n + 1);
     if (!p)
         return NULL;
     memcpy(p, s, n);
@@ -121,7 +93,7 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
-    char *p = n < 0 ? NULL : take(a, (size_t)n + 1, NARROW);
+    char *p = n < 0 ? NULL : take(a, (size_t)n + 1);
     if (!p)
         return NULL;
     va_start(ap, fmt);
@@ -130,30 +102,14 @@ char *arena_printf(struct arena *a, const char *fmt, ...)
     return p;
 }
 
-static void free_chain(struct arena_block *b)
-{
-    while (b) {
-        struct arena_block *next = b->next;
-        dr_free(b);
-        b = next;
-    }
-}
-
-void arena_reset(struct arena *a)
-{
-    a->used = 0;
-    if (!a->blocks)
-        return;
-    free_chain(a->blocks->next);
-    a->blocks->next = NULL;
-    a->blocks->used = 0;
-}
-
 void arena_free(struct arena *a)
 {
     if (!a)
         return;
-    free_chain(a->blocks);
+    for (struct arena_block *b = a->blocks, *next; b; b = next) {
+        next = b->next;
+        dr_free(b);
+    }
     a->blocks = NULL;
     a->used = 0;
 }

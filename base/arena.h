@@ -1,7 +1,7 @@
-/* arena.h - many small pieces, freed together.
+/* arena.h - many small texts, freed together.
  *
- * A chain of blocks under one tag with a maximum. Pieces are 16-byte aligned (64 by
- * arena_alloc_wide), never move, and live until arena_reset or arena_free. Not thread-safe.
+ * A chain of blocks under one tag with a maximum. Texts never move and live until arena_free. Not
+ * thread-safe.
  */
 #ifndef DR_BASE_ARENA_H
 #define DR_BASE_ARENA_H
@@ -24,17 +24,10 @@ struct arena {
 /* Allocates nothing yet. block 0 means 16 KiB; maximum 0 means none. */
 void arena_init(struct arena *a, enum dr_tag tag, size_t block, size_t maximum);
 
-/* NULL when memory is short or the maximum is reached. Contents undefined; size 0 gives a valid
- * pointer. */
-void *arena_alloc(struct arena *a, size_t size);
-void *arena_alloc_wide(struct arena *a, size_t size); /* 64-byte aligned */
-void *arena_calloc(struct arena *a, size_t n, size_t size);
+/* NULL when memory is short or the maximum is reached. */
 char *arena_strdup(struct arena *a, const char *s);
 char *arena_strndup(struct arena *a, const char *s, size_t n); /* n bytes and a terminator */
 char *arena_printf(struct arena *a, const char *fmt, ...) DR_PRINTF(2, 3);
-
-/* Every piece is gone; the first block is kept for reuse. */
-void arena_reset(struct arena *a);
 
 /* Gives everything back; the arena can be used again. NULL is allowed. */
 void arena_free(struct arena *a);

@@ -1,6 +1,7 @@
 /* buf.c - see buf.h. Capacity doubles, so appending is linear overall. */
 #include "base/buf.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -91,7 +92,7 @@ int buf_putc(struct buf *b, char c)
     return buf_append(b, &c, 1);
 }
 
-int buf_vprintf(struct buf *b, const char *fmt, va_list ap)
+static int buf_vprintf(struct buf *b, const char *fmt, va_list ap)
 {
     va_list again;
     va_copy(again, ap);
@@ -130,16 +131,4 @@ void buf_drop(struct buf *b, size_t n)
 const char *buf_text(const struct buf *b)
 {
     return b->data ? b->data : "";
-}
-
-char *buf_take(struct buf *b, size_t *ret_len)
-{
-    if (make_room(b, 0))
-        return NULL;
-    char *data = b->data;
-    if (ret_len)
-        *ret_len = b->len;
-    b->data = NULL;
-    b->len = b->cap = 0;
-    return data;
 }

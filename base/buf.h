@@ -7,7 +7,6 @@
 #ifndef DR_BASE_BUF_H
 #define DR_BASE_BUF_H
 
-#include <stdarg.h>
 #include <stdint.h>
 #include <stddef.h>
 
@@ -32,7 +31,6 @@ int buf_append(struct buf *b, const void *bytes, size_t n) DR_MUST_USE;
 int buf_puts(struct buf *b, const char *s) DR_MUST_USE;
 int buf_putc(struct buf *b, char c) DR_MUST_USE;
 int buf_printf(struct buf *b, const char *fmt, ...) DR_PRINTF(2, 3) DR_MUST_USE;
-int buf_vprintf(struct buf *b, const char *fmt, va_list ap) DR_MUST_USE;
 
 /* Makes room for n more bytes; *ret_room is where they go. buf_grew then says how many were written
  * there. */
@@ -44,9 +42,5 @@ void buf_drop(struct buf *b, size_t n);
 
 /* The text so far, "" when nothing was ever appended. Owned by the buffer. */
 const char *buf_text(const struct buf *b);
-
-/* Hands the bytes over (dr_free them) and leaves the buffer empty; NULL when memory is short.
- * ret_len may be NULL. */
-char *buf_take(struct buf *b, size_t *ret_len);
 
 #endif

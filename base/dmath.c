@@ -382,16 +382,3 @@ double dr_erf(double x)
     double v = erf_pieces[i].c[0] + t * p;
     return x < 0 ? -v : v;
 }
-
-double dr_tanh(double x)
-{
-    double a = fabs(x);
-    if (isnan(x) || a < 0x1p-28)
-        return x;
-    double v = 1;
-    if (a < 22) {
-        double t = dr_expm1(2 * a);
-        v = a < 1 ? t / (t + 2) : 1 - 2 / (t + 2);
-    }
-    return x < 0 ? -v : v;
-}

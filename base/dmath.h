@@ -1,9 +1,9 @@
 /* dmath.h - the same bits on every machine and compiler.
  *
- * libm's exp, log, sin, cos, pow, erf and tanh may differ between versions and processors in the
+ * libm's exp, log, sin, cos, pow and erf may differ between versions and processors in the
  * last bit, and a picture with them. These use IEEE double add, multiply, divide and conversions
  * only (each exact by the standard, round to nearest assumed) and no contraction. Errors are below
- * 1 ulp of double (1.3 for dr_erf, 2.5 for dr_tanh); rounded to float they are the correctly
+ * 1 ulp of double (1.3 for dr_erf); rounded to float they are the correctly
  * rounded value but for rare near-ties. Special values follow C99 annex F.
  */
 #ifndef DR_BASE_DMATH_H
@@ -17,6 +17,5 @@ double dr_sin(double x); /* |x| up to 2^32; NaN beyond */
 double dr_cos(double x); /* likewise */
 double dr_pow(double x, double y);
 double dr_erf(double x);
-double dr_tanh(double x);
 
 #endif

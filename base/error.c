@@ -84,6 +84,14 @@ int dr_fail_errno(struct dr_error *err, const char *path, const char *what)
     return code;
 }
 
+int dr_check_utf8(const char *text, size_t n, const char *what, struct dr_error *err)
+{
+    size_t good = utf8_valid_prefix(text, n);
+    return good == n ? 0
+                     : dr_fail(err, DR_EINVAL, "%s: not valid UTF-8 at byte %zu (0x%02x)", what,
+                               good, (unsigned char)text[good]);
+}
+
 const char *dr_code_wire(int code)
 {
     switch (code) {

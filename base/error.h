@@ -48,6 +48,9 @@ int dr_while(struct dr_error *err, int code, const char *fmt, ...) DR_PRINTF(3, 
 /* DR_EIO (or ENOENT, ENOMEM if errno says so) with "PATH: <strerror>". */
 int dr_fail_errno(struct dr_error *err, const char *path, const char *what);
 
+/* 0 where the text is valid UTF-8, else DR_EINVAL naming `what` and the byte's place and value. */
+int dr_check_utf8(const char *text, size_t n, const char *what, struct dr_error *err);
+
 /* Wire code such as "INVALID_VALUE", and meaning, of a dr_code; "OK" and "no error" for 0. */
 const char *dr_code_wire(int code);
 const char *dr_code_meaning(int code);

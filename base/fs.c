@@ -63,15 +63,6 @@ static int map_open_file(struct dr_map *ret_map, int fd, const struct stat *st, 
     return 0;
 }
 
-int dr_map_open(struct dr_map *ret_map, const char *path, struct dr_error *err)
-{
-    struct stat st;
-    int fd;
-    *ret_map = (struct dr_map){ .fd = -1 };
-    int r = open_regular(path, &fd, &st, err);
-    return r ? r : map_open_file(ret_map, fd, &st, path, err);
-}
-
 int dr_map_fd(struct dr_map *ret_map, int fd, const char *path, struct dr_error *err)
 {
     struct stat st;

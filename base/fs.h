@@ -22,11 +22,10 @@ struct dr_map {
     int64_t mtime_ns, ctime_ns;
 };
 
-/* Regular files only. On failure *ret_map is {.fd = -1}, which dr_map_close takes. */
-int dr_map_open(struct dr_map *ret_map, const char *path, struct dr_error *err);
-void dr_map_close(struct dr_map *m);
-/* The same of a file that is open; the descriptor stays the caller's, `path` names it in errors. */
+/* Regular files only; the descriptor stays the caller's, `path` names it in errors. On failure
+ * *ret_map is {.fd = -1}, which dr_map_close takes. */
 int dr_map_fd(struct dr_map *ret_map, int fd, const char *path, struct dr_error *err);
+void dr_map_close(struct dr_map *m);
 
 /* DR_EIO when the file's size or modification time is no longer what it was. */
 int dr_map_check(const struct dr_map *m, const char *path, struct dr_error *err);
@@ -116,18 +115,14 @@ int dr_config_path(char *dst, size_t n, const char *relative, struct dr_error *e
 
 /* A shipped file: under the folder of dr_share_use, else of $DARKROOM_SHARE if set, else the first
  * that exists of ../share/darkroom, ../../share/darkroom, ../share, ../../share, ../../../share
- * from dr_module_dir, and share/darkroom of the prefix that was built for. DR_ENOENT names every
- * place tried. */
+ * from the folder of libdarkroom.so or the program, and share/darkroom of the prefix that was
+ * built for. DR_ENOENT names every place tried. */
 int dr_share_path(char *dst, size_t n, const char *relative, struct dr_error *err);
 
 /* Has shipped files looked for in that folder only, until as many dr_share_release. One folder for
  * the process: DR_ESTATE when another is in use. */
 int dr_share_use(const char *folder, struct dr_error *err);
 void dr_share_release(void);
-
-/* Folder of the file that holds this code, without a final '/': libdarkroom.so wherever the host
- * found it, else the program. */
-int dr_module_dir(char *dst, size_t n, struct dr_error *err);
 
 /* Folder of the running binary, without a final '/'. */
 int dr_binary_dir(char *dst, size_t n, struct dr_error *err);

@@ -82,11 +82,13 @@ int dr_binary_dir(char *dst, size_t n, struct dr_error *err)
     return 0;
 }
 
-int dr_module_dir(char *dst, size_t n, struct dr_error *err)
+/* Folder of the file that holds this code, without a final '/': libdarkroom.so wherever the host
+ * found it, else the program. */
+static int module_dir(char *dst, size_t n, struct dr_error *err)
 {
     /* not dladdr: its path is relative where the host loaded a relative one, and changed folder */
     char line[DR_PATH_MAX + 128];
-    unsigned long from, to, here = (unsigned long)(uintptr_t)&dr_module_dir;
+    unsigned long from, to, here = (unsigned long)(uintptr_t)&module_dir;
     const char *path = NULL;
     FILE *f = fopen("/proc/self/maps", "re");
     if (!f)
@@ -166,7 +168,7 @@ int dr_share_path(char *dst, size_t n, const char *relative, struct dr_error *er
             return 0;
         return dr_fail(err, DR_ENOENT, "%s: no such file (%s is set to %s)", dst, by, dir);
     }
-    int r = dr_module_dir(dir, sizeof dir, err);
+    int r = module_dir(dir, sizeof dir, err);
     if (r)
         return r;
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {

@@ -370,12 +370,12 @@ static int int_member(const json_t *object, const char *path, const char *key, b
     return 0;
 }
 
-static int number_member(const json_t *object, const char *path, const char *key, bool required,
-                         double *ret_value, struct dr_error *err)
+int jx_opt_number(const json_t *object, const char *path, const char *key, double *ret_value,
+                  struct dr_error *err)
 {
     const json_t *v;
     int r;
-    if (!member(object, path, key, required, "a number", &v, &r, err))
+    if (!member(object, path, key, false, "a number", &v, &r, err))
         return r;
     if (!json_is_number(v))
         return fail_member(path, key, v, "a number", err);
@@ -383,12 +383,12 @@ static int number_member(const json_t *object, const char *path, const char *key
     return 0;
 }
 
-static int bool_member(const json_t *object, const char *path, const char *key, bool required,
-                       bool *ret_value, struct dr_error *err)
+int jx_opt_bool(const json_t *object, const char *path, const char *key, bool *ret_value,
+                struct dr_error *err)
 {
     const json_t *v;
     int r;
-    if (!member(object, path, key, required, "true or false", &v, &r, err))
+    if (!member(object, path, key, false, "true or false", &v, &r, err))
         return r;
     if (!json_is_boolean(v))
         return fail_member(path, key, v, "true or false", err);
@@ -422,18 +422,6 @@ int jx_get_int(const json_t *object, const char *path, const char *key, int64_t 
     return int_member(object, path, key, true, min, max, ret_value, err);
 }
 
-int jx_get_number(const json_t *object, const char *path, const char *key, double *ret_value,
-                  struct dr_error *err)
-{
-    return number_member(object, path, key, true, ret_value, err);
-}
-
-int jx_get_bool(const json_t *object, const char *path, const char *key, bool *ret_value,
-                struct dr_error *err)
-{
-    return bool_member(object, path, key, true, ret_value, err);
-}
-
 int jx_get_object(const json_t *object, const char *path, const char *key, json_t **ret_value,
                   struct dr_error *err)
 {
@@ -456,24 +444,6 @@ int jx_opt_int(const json_t *object, const char *path, const char *key, int64_t 
                int64_t *ret_value, struct dr_error *err)
 {
     return int_member(object, path, key, false, min, max, ret_value, err);
-}
-
-int jx_opt_number(const json_t *object, const char *path, const char *key, double *ret_value,
-                  struct dr_error *err)
-{
-    return number_member(object, path, key, false, ret_value, err);
-}
-
-int jx_opt_bool(const json_t *object, const char *path, const char *key, bool *ret_value,
-                struct dr_error *err)
-{
-    return bool_member(object, path, key, false, ret_value, err);
-}
-
-int jx_opt_object(const json_t *object, const char *path, const char *key, json_t **ret_value,
-                  struct dr_error *err)
-{
-    return container_member(object, path, key, false, JSON_OBJECT, ret_value, err);
 }
 
 int jx_opt_array(const json_t *object, const char *path, const char *key, json_t **ret_value,

@@ -46,9 +46,6 @@ int jx_parse_file(const char *path, const struct jx_limits *limits, json_t **ret
  * digits that reads back equal, so they round-trip. DR_EINVAL for NaN and infinities. */
 int jx_dump(const json_t *value, struct buf *dst);
 
-/* The same, indented by two, for people. */
-int jx_dump_pretty(const json_t *value, struct buf *dst);
-
 /* "an object", "a string", "true"…: what a value is, for messages. */
 const char *jx_kind(const json_t *value);
 
@@ -70,10 +67,6 @@ int jx_get_string(const json_t *object, const char *path, const char *key, const
                   struct dr_error *err);
 int jx_get_int(const json_t *object, const char *path, const char *key, int64_t min, int64_t max,
                int64_t *ret_value, struct dr_error *err);
-int jx_get_number(const json_t *object, const char *path, const char *key, double *ret_value,
-                  struct dr_error *err);
-int jx_get_bool(const json_t *object, const char *path, const char *key, bool *ret_value,
-                struct dr_error *err);
 int jx_get_object(const json_t *object, const char *path, const char *key, json_t **ret_value,
                   struct dr_error *err);
 int jx_get_array(const json_t *object, const char *path, const char *key, json_t **ret_value,
@@ -88,8 +81,6 @@ int jx_opt_number(const json_t *object, const char *path, const char *key, doubl
                   struct dr_error *err);
 int jx_opt_bool(const json_t *object, const char *path, const char *key, bool *ret_value,
                 struct dr_error *err);
-int jx_opt_object(const json_t *object, const char *path, const char *key, json_t **ret_value,
-                  struct dr_error *err);
 int jx_opt_array(const json_t *object, const char *path, const char *key, json_t **ret_value,
                  struct dr_error *err);
 

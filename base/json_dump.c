@@ -8,12 +8,7 @@
 
 enum { DEEPEST = 64 };
 
-struct style {
-    bool pretty;
-    int depth;
-};
-
-static int dump(const json_t *value, struct style style, struct buf *dst);
+static int dump(const json_t *value, int depth, struct buf *dst);
 
 static int dump_string(const char *s, size_t n, struct buf *dst)
 {
@@ -61,57 +56,38 @@ static int dump_real(double v, struct buf *dst)
     return buf_puts(dst, text);
 }
 
-static int new_line(struct style style, struct buf *dst)
+static int dump_object(const json_t *object, int depth, struct buf *dst)
 {
-    return style.pretty ? buf_printf(dst, "\n%*s", 2 * style.depth, "") : 0;
-}
-
-static int dump_object(const json_t *object, struct style style, struct buf *dst)
-{
-    struct style inner = { style.pretty, style.depth + 1 };
     const char *key, *comma = "";
     json_t *value;
     int r = buf_putc(dst, '{');
     json_object_foreach((json_t *)object, key, value)
     {
         r = r ? r : buf_puts(dst, comma);
-        r = r ? r : new_line(inner, dst);
         r = r ? r : dump_string(key, strlen(key), dst);
-        r = r ? r : buf_puts(dst, style.pretty ? ": " : ":");
-        r = r ? r : dump(value, inner, dst);
+        r = r ? r : buf_putc(dst, ':');
+        r = r ? r : dump(value, depth + 1, dst);
         comma = ",";
         if (r)
             return r;
     }
-    if (*comma)
-        r = r ? r : new_line(style, dst);
     return r ? r : buf_putc(dst, '}');
 }
 
-/* Arrays of plain values stay on one line even when pretty. */
-static int dump_array(const json_t *array, struct style style, struct buf *dst)
+static int dump_array(const json_t *array, int depth, struct buf *dst)
 {
-    struct style inner = { style.pretty, style.depth + 1 };
     size_t n = json_array_size(array);
-    bool plain = true;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *v = json_array_get(array, i);
-        plain = plain && (jx_literal(v) || !json_is_object(v)) && !json_is_array(v);
-    }
     int r = buf_putc(dst, '[');
     for (size_t i = 0; i < n && !r; i++) {
-        r = i ? buf_puts(dst, style.pretty && plain ? ", " : ",") : 0;
-        r = r || plain ? r : new_line(inner, dst);
-        r = r ? r : dump(json_array_get(array, i), inner, dst);
+        r = i ? buf_putc(dst, ',') : 0;
+        r = r ? r : dump(json_array_get(array, i), depth + 1, dst);
     }
-    if (n && !plain)
-        r = r ? r : new_line(style, dst);
     return r ? r : buf_putc(dst, ']');
 }
 
-static int dump(const json_t *value, struct style style, struct buf *dst)
+static int dump(const json_t *value, int depth, struct buf *dst)
 {
-    if (style.depth > DEEPEST)
+    if (depth > DEEPEST)
         return DR_ELIMIT;
     if (!value)
         return DR_ENOMEM; /* a constructor failed upstream */
@@ -120,9 +96,9 @@ static int dump(const json_t *value, struct style style, struct buf *dst)
         return buf_puts(dst, literal);
     switch (json_typeof(value)) {
     case JSON_OBJECT:
-        return dump_object(value, style, dst);
+        return dump_object(value, depth, dst);
     case JSON_ARRAY:
-        return dump_array(value, style, dst);
+        return dump_array(value, depth, dst);
     case JSON_STRING:
         return dump_string(json_string_value(value), json_string_length(value), dst);
     case JSON_INTEGER:
@@ -141,10 +117,5 @@ static int dump(const json_t *value, struct style style, struct buf *dst)
 
 int jx_dump(const json_t *value, struct buf *dst)
 {
-    return dump(value, (struct style){ false, 0 }, dst);
-}
-
-int jx_dump_pretty(const json_t *value, struct buf *dst)
-{
-    return dump(value, (struct style){ true, 0 }, dst);
+    return dump(value, 0, dst);
 }

@@ -31,7 +31,6 @@ static const char *const names[] = {
 
 static atomic_int current_level = UNSET;
 static atomic_bool as_json;
-static atomic_int target = STDERR_FILENO;
 static _Thread_local char job[ID_MAX];
 
 static pthread_mutex_t sink_lock = PTHREAD_MUTEX_INITIALIZER; /* held during a call of it */
@@ -75,11 +74,6 @@ void dr_log_set_level(enum dr_log_level level)
 void dr_log_json(bool on)
 {
     atomic_store(&as_json, on);
-}
-
-void dr_log_to(int fd)
-{
-    atomic_store(&target, fd);
 }
 
 void dr_log_sink(dr_log_fn fn, void *user)
@@ -193,10 +187,9 @@ static bool to_sink(enum dr_log_level level, const char *component, const char *
 static void log_line(enum dr_log_level level, const char *component, const struct dr_log_fields *f,
                      const char *fmt, va_list ap)
 {
-    int fd = atomic_load(&target);
     char text[TEXT_MAX], line[LINE_MAX_BYTES];
     vsnprintf(text, sizeof text, fmt, ap);
-    if (to_sink(level, component, text, f, line) || fd < 0)
+    if (to_sink(level, component, text, f, line))
         return;
     bool json = atomic_load(&as_json);
     size_t n = json ? head_json(line, 256, level, component)
@@ -208,13 +201,13 @@ static void log_line(enum dr_log_level level, const char *component, const struc
     if (json)
         line[n++] = '}';
     line[n++] = '\n';
-    ssize_t written = write(fd, line, n);
+    ssize_t written = write(STDERR_FILENO, line, n);
     (void)written; /* a log that cannot be written is not reported */
 }
 
 void dr_log_line(enum dr_log_level level, const char *component, const char *fmt, ...)
 {
-    if ((atomic_load(&target) < 0 && !atomic_load(&has_sink)) || !dr_log_on(level))
+    if (!dr_log_on(level))
         return;
     va_list ap;
     va_start(ap, fmt);
@@ -225,7 +218,7 @@ void dr_log_line(enum dr_log_level level, const char *component, const char *fmt
 void dr_log_event(enum dr_log_level level, const char *component, const struct dr_log_fields *f,
                   const char *fmt, ...)
 {
-    if ((atomic_load(&target) < 0 && !atomic_load(&has_sink)) || !dr_log_on(level))
+    if (!dr_log_on(level))
         return;
     va_list ap;
     va_start(ap, fmt);

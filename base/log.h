@@ -52,7 +52,6 @@ bool dr_log_on(enum dr_log_level level);
 
 void dr_log_set_level(enum dr_log_level level);
 void dr_log_json(bool on);
-void dr_log_to(int fd); /* 2 at the start; -1 discards */
 
 /* Lines go to `fn` instead, escaped, one call at a time; NULL ends that. When it returns, the
  * function that was set before is no longer running. `fn` must not log. */

@@ -87,3 +87,35 @@ int dr_fail_unknown(struct dr_error *err, const char *path, const char *what, co
         snprintf(err->hint, sizeof err->hint, "nearest: %s", near);
     return r;
 }
+
+static int fail_near(struct dr_error *err, int code, const char *field, const char *got,
+                     const char *expected, const char *near)
+{
+    char hint[160] = "";
+    if (near)
+        snprintf(hint, sizeof hint, "nearest: %s", near);
+    return dr_fail_field(err, code, field, got, expected, near ? hint : NULL);
+}
+
+int dr_fail_choice_near(struct dr_error *err, int code, const char *field, const char *got,
+                        const char *const *names, size_t n, const char *near)
+{
+    char expected[sizeof err->expected] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < n && used < sizeof expected; i++)
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
+                                 i ? ", " : "one of ", names[i]);
+    return fail_near(err, code, field, got, expected, near);
+}
+
+int dr_fail_choice(struct dr_error *err, int code, const char *field, const char *got,
+                   const char *const *names, size_t n)
+{
+    return dr_fail_choice_near(err, code, field, got, names, n, dr_nearest(got, names, n));
+}
+
+int dr_fail_nearest(struct dr_error *err, int code, const char *field, const char *got,
+                    const char *expected, const char *const *names, size_t n)
+{
+    return fail_near(err, code, field, got, expected, dr_nearest(got, names, n));
+}

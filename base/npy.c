@@ -184,12 +184,12 @@ static int read_at(const struct npy_file *f, void *dst, size_t n, int64_t at, st
 static int check_length(struct npy_file *f, struct dr_error *err)
 {
     struct npy *a = &f->array;
-    int64_t have = f->state.st_size - f->start, bytes = 0;
+    int64_t have = f->state.st_size - f->start, bytes = (int64_t)npy_size_of(a->dtype);
     bool fits = true;
     a->count = 1;
-    for (int i = 0; i < a->ndim && fits; i++)
-        fits = dr_mul_i64(a->count, a->shape[i], &a->count);
-    fits = fits && dr_mul_i64(a->count, (int64_t)npy_size_of(a->dtype), &bytes);
+    for (int i = 0; i < a->ndim && fits; i++) /* as npy_save does: a 0 does not save a huge size */
+        fits = dr_mul_i64(a->count, a->shape[i], &a->count) &&
+               dr_mul_i64(bytes, a->shape[i], &bytes);
     if (!fits || bytes > largest)
         return dr_fail(err, DR_ELIMIT, "%s: the header announces more than 8 GiB", f->path);
     if (bytes != have)
@@ -276,36 +276,6 @@ int npy_read(const struct npy_file *f, void *data, const atomic_int *stop, struc
     return r;
 }
 
-int npy_load(const char *path, struct npy *ret_array, struct dr_error *err)
-{
-    struct npy_file f;
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return dr_fail_errno(err, path, "open");
-    int r = npy_open(fd, path, &f, err);
-    if (r)
-        return r;
-    struct npy a = f.array;
-    a.data = dr_malloc(DR_TAG_FILE, (size_t)a.count * npy_size_of(a.dtype));
-    r = a.data ? npy_read(&f, a.data, NULL, err)
-               : dr_fail(err, DR_ENOMEM, "%s: out of memory for %lld elements", path,
-                         (long long)a.count);
-    npy_close(&f);
-    if (r)
-        npy_free(&a);
-    else
-        *ret_array = a;
-    return r;
-}
-
-void npy_free(struct npy *a)
-{
-    if (!a)
-        return;
-    dr_free(a->data);
-    a->data = NULL;
-}
-
 /* The prefix and the header, padded with blanks and closed by a line end. */
 static int make_header(enum npy_dtype dtype, const int64_t *shape, int ndim, struct buf *head)
 {
@@ -355,19 +325,6 @@ static int make_array(const char *path, enum npy_dtype dtype, const int64_t *sha
     ret_pieces[0] = (struct dr_piece){ head->data, head->len };
     ret_pieces[1] = (struct dr_piece){ data, (size_t)bytes };
     return 0;
-}
-
-int npy_save(const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
-             const void *data, struct dr_error *err)
-{
-    struct dr_piece pieces[2];
-    struct buf head;
-    buf_init(&head, DR_TAG_FILE, 4096);
-    int r = make_array(path, dtype, shape, ndim, data, &head, pieces, err);
-    if (!r)
-        r = dr_write_pieces(path, pieces, 2, err);
-    buf_free(&head);
-    return r;
 }
 
 int npy_create(int folder, const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,

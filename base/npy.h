@@ -33,12 +33,8 @@ struct npy {
 
 size_t npy_size_of(enum npy_dtype dtype);
 
-/* The whole array in memory of its own; release with npy_free. Files over 8 GiB, or whose length is
- * not exactly what the header says, are refused. */
-int npy_load(const char *path, struct npy *ret_array, struct dr_error *err);
-void npy_free(struct npy *a);
-
-/* A file whose header was read, and nothing else yet: the caller compares type and shape with what
+/* A file whose header was read, and nothing else yet (files over 8 GiB, or whose length is not
+ * exactly what the header says, are refused): the caller compares type and shape with what
  * it needs, and reads the data into memory that it has. The file is read, not mapped, so that one
  * that is truncated meanwhile is an error.
  *
@@ -61,9 +57,6 @@ int npy_open(int fd, const char *path, struct npy_file *ret, struct dr_error *er
 int npy_read(const struct npy_file *f, void *data, const atomic_int *stop, struct dr_error *err);
 void npy_close(struct npy_file *f);
 
-/* Replaces the file whole (dr_write_pieces' way). */
-int npy_save(const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
-             const void *data, struct dr_error *err);
 /* Makes the file, which must not exist, in an open folder (dr_create_file's way). */
 int npy_create(int folder, const char *path, enum npy_dtype dtype, const int64_t *shape, int ndim,
                const void *data, struct dr_error *err);

@@ -115,14 +115,3 @@ int sha256_fd(int fd, const char *path, const atomic_int *stop, sha256_progress_
     sha256_free(s);
     return r;
 }
-
-int sha256_file(const char *path, const atomic_int *stop, sha256_progress_fn *progress, void *ctx,
-                char ret_hex[SHA256_HEX], struct dr_error *err)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (fd < 0)
-        return dr_fail_errno(err, path, "open");
-    int r = sha256_fd(fd, path, stop, progress, ctx, ret_hex, err);
-    close(fd);
-    return r;
-}

@@ -24,11 +24,8 @@ void sha256_hex(const uint8_t digest[SHA256_BYTES], char ret_hex[SHA256_HEX]);
 /* Called after each piece of 64 KiB with bytes done and in all. */
 typedef void sha256_progress_fn(void *ctx, uint64_t done, uint64_t total);
 
-/* Digest of a file as lower-case hex. Polls *stop (may be NULL) every 64 KiB: DR_ECANCELED when it
- * is not 0. progress may be NULL. */
-int sha256_file(const char *path, const atomic_int *stop, sha256_progress_fn *progress, void *ctx,
-                char ret_hex[SHA256_HEX], struct dr_error *err);
-/* The same of a file that is open, from its start whatever its position. */
+/* Digest of an open file, from its start whatever its position, as lower-case hex. Polls *stop
+ * (may be NULL) every 64 KiB: DR_ECANCELED when it is not 0. progress may be NULL. */
 int sha256_fd(int fd, const char *path, const atomic_int *stop, sha256_progress_fn *progress,
               void *ctx, char ret_hex[SHA256_HEX], struct dr_error *err);
 

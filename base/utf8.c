@@ -59,23 +59,6 @@ size_t utf8_valid_prefix(const char *s, size_t n)
     return i;
 }
 
-size_t utf8_count(const char *s, size_t n)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        count += ((unsigned char)s[i] & 0xc0) != 0x80;
-    return count;
-}
-
-int utf8_check(const char *s, size_t n, const char *what, struct dr_error *err)
-{
-    size_t good = utf8_valid_prefix(s, n);
-    if (good == n)
-        return 0;
-    return dr_fail(err, DR_EINVAL, "%s: not valid UTF-8 at byte %zu (0x%02x)", what, good,
-                   (unsigned char)s[good]);
-}
-
 /* Whether a terminal would act on it instead of showing it. */
 static bool commands(uint32_t c)
 {

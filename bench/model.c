@@ -7,84 +7,7 @@
 
 #include "bench/ops.h"
 #include "base/alloc.h"
-
-/* SDXL base 1.0, as its config.json files say. */
-static const struct unet_arch sdxl_unet = {
-    .in_channels = 4,
-    .out_channels = 4,
-    .levels = 3,
-    .channels = { 320, 640, 1280 },
-    .layers = { 2, 2, 2 },
-    .depth = { { 0 }, { 2, 2 }, { 10, 10 } },
-    .up_depth = { { 0 }, { 2, 2, 2 }, { 10, 10, 10 } },
-    .mid = true,
-    .mid_depth = 10,
-    .mid_resnets = 2,
-    .heads = { 5, 10, 20 },
-    .context = 2048,
-    .linear_projection = true,
-    .time_dim = 1280,
-    .addition_time_dim = 256,
-    .n_time_ids = 6,
-    .pooled = 1280,
-    .groups = 32,
-    .eps = 1e-5,
-    .flip_sin_to_cos = true,
-    .sample_size = 128,
-};
-
-static const struct vae_arch sdxl_vae = {
-    .in_channels = 3,
-    .out_channels = 3,
-    .latent_channels = 4,
-    .levels = 4,
-    .channels = { 128, 256, 512, 512 },
-    .layers = 2,
-    .groups = 32,
-    .scaling_factor = 0.13025,
-    .quant_conv = true,
-    .post_quant_conv = true,
-    .mid_attention = true,
-};
-
-static const struct clip_arch sdxl_text[BENCH_ENCODERS] = {
-    { .vocab = 49408,
-      .width = 768,
-      .layers = 12,
-      .heads = 12,
-      .mlp = 3072,
-      .positions = 77,
-      .act = ARCH_QUICK_GELU,
-      .eps = 1e-5,
-      .eos_id = 49407,
-      .bos_id = 49406 },
-    { .vocab = 49408,
-      .width = 1280,
-      .layers = 32,
-      .heads = 20,
-      .mlp = 5120,
-      .positions = 77,
-      .projection = 1280,
-      .act = ARCH_GELU,
-      .eps = 1e-5,
-      .eos_id = 49407,
-      .bos_id = 49406 },
-};
-
-const struct unet_arch *bench_unet_arch(void)
-{
-    return &sdxl_unet;
-}
-
-const struct vae_arch *bench_vae_arch(void)
-{
-    return &sdxl_vae;
-}
-
-const struct clip_arch *bench_text_arch(int which)
-{
-    return &sdxl_text[which];
-}
+#include "models/arch_sdxl.h"
 
 void bench_model_init(struct bench_model *m, struct backend *be, const struct model_root *root,
                       const char *path)
@@ -150,7 +73,7 @@ static int quantize_layer(void *ctx, struct layer *l, const char *name)
     bool product = l->desc.kind == WEIGHT_LINEAR || l->desc.kind == WEIGHT_CONV;
     int r = 0;
     (void)name;
-    for (int i = 0; i < l->desc.parts && product && !l->desc.wide && !r; i++)
+    for (int i = 0; i < l->desc.parts && product && !l->desc.keep_f32 && !r; i++)
         r = bench_quantize(&l->weight[i].src, f->stop, f->err);
     return r;
 }
@@ -190,7 +113,7 @@ static void empty(const struct bench_model *m, void *network, visit_fn visit)
 
 static const struct clip_arch *text_arch(const struct bench_model *m, int which)
 {
-    return m->checkpoint ? checkpoint_clip_arch(m->checkpoint, which) : &sdxl_text[which];
+    return m->checkpoint ? checkpoint_clip_arch(m->checkpoint, which) : &arch_sdxl_text[which];
 }
 
 static int make_text(struct bench_model *m, const atomic_int *stop, struct dr_error *err)
@@ -211,7 +134,8 @@ static int make_text(struct bench_model *m, const atomic_int *stop, struct dr_er
 static int make_vae(struct bench_model *m, bool encoder, const atomic_int *stop,
                     struct dr_error *err)
 {
-    const struct vae_arch *arch = m->checkpoint ? checkpoint_vae_arch(m->checkpoint) : &sdxl_vae;
+    const struct vae_arch *arch = m->checkpoint ? checkpoint_vae_arch(m->checkpoint)
+                                                : &arch_sdxl_vae;
     if (!arch)
         return dr_fail(err, DR_EUNSUPPORTED, "the model has no VAE");
     int r = vae_new(arch, encoder, !encoder, &m->vae, err);
@@ -220,7 +144,8 @@ static int make_vae(struct bench_model *m, bool encoder, const atomic_int *stop,
 
 static int make_unet(struct bench_model *m, const atomic_int *stop, struct dr_error *err)
 {
-    const struct unet_arch *arch = m->checkpoint ? checkpoint_unet_arch(m->checkpoint) : &sdxl_unet;
+    const struct unet_arch *arch = m->checkpoint ? checkpoint_unet_arch(m->checkpoint)
+                                                 : &arch_sdxl_unet;
     if (!arch)
         return dr_fail(err, DR_EUNSUPPORTED, "the model has no UNet");
     int r = unet_new(arch, &m->unet, err);

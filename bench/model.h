@@ -36,10 +36,6 @@ int bench_model_need(struct bench_model *m, enum bench_part part, const atomic_i
                      struct dr_error *err);
 void bench_model_release(struct bench_model *m);
 
-/* SDXL base's shapes. */
-const struct unet_arch *bench_unet_arch(void);
-const struct vae_arch *bench_vae_arch(void);
-const struct clip_arch *bench_text_arch(int which);
 /* Random float16 weights for a network that has none; bench_model_empty also after a failure. */
 int bench_model_fill(void *network, visit_fn visit, const atomic_int *stop, struct dr_error *err);
 void bench_model_empty(void *network, visit_fn visit);

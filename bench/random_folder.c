@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/buf.h"
 #include "base/fs.h"
+#include "models/arch_sdxl.h"
 #include "bench/model.h"
 
 static const char index_text[] =
@@ -112,7 +113,7 @@ static int write_tensors(const char *path, void *network, visit_fn visit, struct
     while (!r && w.header.len % 8)
         r = buf_putc(&w.header, ' ');
     if (r) {
-        dr_fail(err, r, "%s: no room for its header", path);
+        dr_fail(err, r, "%s: out of memory for its header", path);
     } else {
         for (int i = 0; i < 8; i++)
             length[i] = (unsigned char)((uint64_t)w.header.len >> (8 * i));
@@ -161,7 +162,7 @@ static int write_encoder(const char *folder, int which, const atomic_int *stop,
                          struct dr_error *err)
 {
     struct clip_text *t;
-    int r = clip_text_new(bench_text_arch(which), &t, err);
+    int r = clip_text_new(&arch_sdxl_text[which], &t, err);
     if (r)
         return r;
     r = write_component(folder, which ? COMPONENT_TEXT_ENCODER_2 : COMPONENT_TEXT_ENCODER,
@@ -173,7 +174,7 @@ static int write_encoder(const char *folder, int which, const atomic_int *stop,
 static int write_unet(const char *folder, const atomic_int *stop, struct dr_error *err)
 {
     struct unet *u;
-    int r = unet_new(bench_unet_arch(), &u, err);
+    int r = unet_new(&arch_sdxl_unet, &u, err);
     if (r)
         return r;
     r = write_component(folder, COMPONENT_UNET, "diffusion_pytorch_model.safetensors", u,
@@ -185,7 +186,7 @@ static int write_unet(const char *folder, const atomic_int *stop, struct dr_erro
 static int write_vae(const char *folder, const atomic_int *stop, struct dr_error *err)
 {
     struct vae *v;
-    int r = vae_new(bench_vae_arch(), true, true, &v, err);
+    int r = vae_new(&arch_sdxl_vae, true, true, &v, err);
     if (r)
         return r;
     r = write_component(folder, COMPONENT_VAE, "diffusion_pytorch_model.safetensors", v, vae_visit,

@@ -10,7 +10,7 @@
 /* Writes a diffusers folder, 7 GB of float16, unless it is there whole already. */
 int bench_file_write(const char *folder, const atomic_int *stop, struct dr_error *err);
 
-/* The config.json of a component in it: says in words what model.h's shapes are. */
+/* The config.json of a component in it: says in words what models/arch_sdxl.h says in numbers. */
 const char *bench_file_config(enum component component);
 
 #endif

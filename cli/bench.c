@@ -18,7 +18,7 @@
 
 static const char *const loads[] = { "load_first", "load_second" };
 
-struct bench {
+struct bench_call {
     const struct cli_call *call;
     struct progress progress;
     json_t *answer;        /* of the first session; cases of the others are added */
@@ -76,7 +76,7 @@ static int put_case(struct buf *out, const json_t *row)
     return r ? r : buf_putc(out, '\n');
 }
 
-static int print_event(struct bench *b, const json_t *data, struct buf *out)
+static int print_event(struct bench_call *b, const json_t *data, struct buf *out)
 {
     const json_t *machine = json_object_get(data, "machine"), *row = json_object_get(data, "case");
     if (machine && !b->headed) {
@@ -88,7 +88,7 @@ static int print_event(struct bench *b, const json_t *data, struct buf *out)
 
 static void on_event(void *ctx, const json_t *data)
 {
-    struct bench *b = ctx;
+    struct bench_call *b = ctx;
     struct buf out;
     progress_clear(&b->progress);
     if (!b->call->value[OPT_json]) {
@@ -120,7 +120,7 @@ static json_t *request(const struct cli_call *call, const char *only)
     return data;
 }
 
-static int keep(struct bench *b, json_t *answer, struct dr_error *err)
+static int keep(struct bench_call *b, json_t *answer, struct dr_error *err)
 {
     json_t *rows = json_object_get(answer, "cases");
     int r = 0;
@@ -133,7 +133,7 @@ static int keep(struct bench *b, json_t *answer, struct dr_error *err)
 }
 
 /* reported: its rows are part of the report. */
-static int ask(struct bench *b, const char *only, const struct session_options *options,
+static int ask(struct bench_call *b, const char *only, const struct session_options *options,
                bool reported, struct dr_error *err)
 {
     struct session s;
@@ -176,7 +176,7 @@ static int make_cache(const char *configured, char *path, size_t n, struct dr_er
 /* The first opening with an empty cache, the second with what the first has cached. Each worker
  * only loads; both use the same cache folder, whatever is configured. only: one of the two, or NULL
  * for both. */
-static int ask_loads(struct bench *b, const char *only, const struct session_options *options,
+static int ask_loads(struct bench_call *b, const char *only, const struct session_options *options,
                      struct dr_error *err)
 {
     static const char variable[] = "XDG_CACHE_HOME";
@@ -209,7 +209,7 @@ static bool is_load(const char *name)
 
 static int bench(struct cli_call *call, struct dr_error *err)
 {
-    struct bench b = { .call = call };
+    struct bench_call b = { .call = call };
     struct session_options options = { .threads = call->value[OPT_threads],
                                        .cache = call->cache,
                                        .cache_limit = call->cache_limit };

@@ -89,11 +89,6 @@ int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_
  * FIELD_COUNT + a cli_option. */
 int cli_options(const struct cli_verb *verb, struct option_info *ret_options);
 
-/* The worker's errors are about fields: where the verb has an option for one, "width: got ..."
- * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it
- * is about an option. */
-bool cli_name_option(const struct cli_verb *verb, struct dr_error *err);
-
 /* The other way: where the path of an error is an option ("--cfg", "-W"), it becomes the field. */
 void cli_name_field(const struct cli_verb *verb, struct dr_error *err);
 

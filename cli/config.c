@@ -13,21 +13,22 @@
 
 enum { OUTSIDE, TOP, INNER, DONE }; /* where the reader stands */
 
-struct reader {
+struct config_reader {
     struct config *config;
     int where;
     char *section; /* key of the mapping being read at INNER */
     char *key;     /* key whose value comes next; NULL: a key comes next */
+    int line;      /* of the key: a value that is left out has the place of what follows it */
     size_t room;   /* of config->entries */
     struct dr_error *err;
 };
 
-static int bad(const struct reader *r, const yaml_event_t *e, const char *what)
+static int bad(const struct config_reader *r, const yaml_event_t *e, const char *what)
 {
     return dr_fail(r->err, DR_EFORMAT, "%s:%zu: %s", r->config->path, e->start_mark.line + 1, what);
 }
 
-static int no_memory(const struct reader *r)
+static int no_memory(const struct config_reader *r)
 {
     return dr_fail(r->err, DR_ENOMEM, "%s: out of memory", r->config->path);
 }
@@ -43,7 +44,7 @@ static char *join_key(const char *section, const char *key)
     return whole;
 }
 
-static int grow(struct reader *r)
+static int grow(struct config_reader *r)
 {
     if (r->config->count < r->room)
         return 0;
@@ -58,7 +59,7 @@ static int grow(struct reader *r)
 }
 
 /* Adds r->key with the scalar of `e`. */
-static int add_entry(struct reader *r, const yaml_event_t *e)
+static int add_entry(struct config_reader *r, const yaml_event_t *e)
 {
     if (r->config->count == CONFIG_MAX_ENTRIES)
         return bad(r, e, "too many entries");
@@ -70,7 +71,7 @@ static int add_entry(struct reader *r, const yaml_event_t *e)
     bool null = !quoted && (!strcmp(text, "~") || !strcmp(text, "null") || !*text);
     struct config_entry entry = { .key = join_key(r->section, r->key),
                                   .value = dr_strdup(DR_TAG_BASE, null ? "" : text),
-                                  .line = (int)e->start_mark.line + 1,
+                                  .line = r->line,
                                   .quoted = quoted,
                                   .null = null };
     if (!entry.key || !entry.value) {
@@ -88,7 +89,7 @@ static int add_entry(struct reader *r, const yaml_event_t *e)
     return 0;
 }
 
-static int on_scalar(struct reader *r, const yaml_event_t *e)
+static int on_scalar(struct config_reader *r, const yaml_event_t *e)
 {
     if (e->data.scalar.anchor || e->data.scalar.tag)
         return bad(r, e, "anchors and tags are not accepted");
@@ -106,11 +107,12 @@ static int on_scalar(struct reader *r, const yaml_event_t *e)
     }
     if (!e->data.scalar.length)
         return bad(r, e, "an empty key");
+    r->line = (int)e->start_mark.line + 1;
     r->key = dr_strdup(DR_TAG_BASE, (const char *)e->data.scalar.value);
     return r->key ? 0 : no_memory(r);
 }
 
-static int on_mapping(struct reader *r, const yaml_event_t *e)
+static int on_mapping(struct config_reader *r, const yaml_event_t *e)
 {
     if (e->data.mapping_start.anchor || e->data.mapping_start.tag)
         return bad(r, e, "anchors and tags are not accepted");
@@ -126,7 +128,7 @@ static int on_mapping(struct reader *r, const yaml_event_t *e)
     return 0;
 }
 
-static int on_event(struct reader *r, const yaml_event_t *e)
+static int on_event(struct config_reader *r, const yaml_event_t *e)
 {
     switch (e->type) {
     case YAML_SCALAR_EVENT:
@@ -153,7 +155,7 @@ static int on_event(struct reader *r, const yaml_event_t *e)
     }
 }
 
-static int run(struct reader *r, yaml_parser_t *parser)
+static int run(struct config_reader *r, yaml_parser_t *parser)
 {
     for (;;) {
         yaml_event_t e;
@@ -178,14 +180,14 @@ int config_parse(const char *text, size_t n, const char *name, struct config *re
     if (n > CONFIG_MAX_BYTES)
         return dr_fail(err, DR_ELIMIT, "%s: %zu bytes, at most %d accepted", name, n,
                        CONFIG_MAX_BYTES);
-    int code = utf8_check(text, n, name, err);
+    int code = dr_check_utf8(text, n, name, err);
     if (code)
         return code;
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
         return dr_fail(err, DR_ENOMEM, "%s: out of memory", name);
     struct config config = { .path = dr_strdup(DR_TAG_BASE, name) };
-    struct reader r = { .config = &config, .where = OUTSIDE, .err = err };
+    struct config_reader r = { .config = &config, .where = OUTSIDE, .err = err };
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
     yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
     if (config.path)

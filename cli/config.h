@@ -21,7 +21,7 @@ enum { CONFIG_MAX_BYTES = 64 << 10, CONFIG_MAX_ENTRIES = 1024 };
 struct config_entry {
     char *key;   /* "model", "generate.steps" */
     char *value; /* text; a YAML null is "" */
-    int line;    /* from 1 */
+    int line;    /* the key's, from 1 */
     bool quoted; /* written in quotes, so a string whatever it looks like */
     bool null;   /* no value, or one of YAML's words for none */
 };

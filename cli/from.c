@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/path_text.h"
-#include "cli/output.h"
+#include "cli/target.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
@@ -30,7 +30,7 @@ static int ask(const char *path, json_t **ret, struct dr_error *err)
     if (!dr_is_file(path))
         return option_fail(err, DR_ENOENT, "--from", "%s: %s", path,
                            access(path, F_OK) ? "no such file" : "not a file");
-    if (!output_is_picture(path)) /* before a worker takes it for a model */
+    if (!target_is_picture(path)) /* before a worker takes it for a model */
         return dr_fail_field(err, DR_EINVAL, "--from", path, "a PNG, JPEG or WebP picture", NULL);
     json_t *data = json_pack("{s:o}", "path", path_text_json(path));
     int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, ret,

@@ -19,7 +19,7 @@
 #include "base/clock.h"
 #include "base/path_text.h"
 #include "cli/from.h"
-#include "cli/output.h"
+#include "cli/target.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/session.h"
@@ -50,7 +50,7 @@ static const char notes[] =
 /* Pictures on their way. */
 struct drawing {
     struct cli_call *call;
-    struct output output;
+    struct target output;
     struct session session;
     struct progress progress;
     struct from from;
@@ -88,7 +88,7 @@ static uint64_t seed_of(const json_t *answer, size_t i)
     return seed;
 }
 
-static int write_stream(const struct output *o, const json_t *answer, struct dr_error *err)
+static int write_stream(const struct target *o, const json_t *answer, struct dr_error *err)
 {
     const json_t *text = json_array_get(json_object_get(answer, "images"), 0);
     bool standard = !strcmp(o->name, "-");
@@ -132,7 +132,7 @@ static int place(struct drawing *d, const json_t *data, struct dr_error *err)
     (void)jx_as_uint(json_object_get(data, "seed"), &seed);
     if (!from) /* a stream's is in the answer */
         return 0;
-    int r = output_place(&d->output, from, index, seed, path, sizeof path, err);
+    int r = target_place(&d->output, from, index, seed, path, sizeof path, err);
     if (r < 0 && dr_is_file(from)) { /* a finished picture is kept */
         size_t used = strlen(err->text);
         d->session.pictures.given = true;
@@ -166,7 +166,7 @@ static int take_answer(struct drawing *d, const json_t *answer, struct dr_error 
 {
     const json_t *receipts = json_object_get(answer, "receipts");
     int r = 0;
-    if (d->output.kind == OUTPUT_STREAM) {
+    if (d->output.kind == TARGET_STREAM) {
         r = write_stream(&d->output, answer, err);
         if (!r && add_entry(d, seed_of(answer, 0), NULL) < 0)
             r = dr_fail(err, DR_ENOMEM, "out of memory for the result");
@@ -260,7 +260,7 @@ static int print_result(const struct drawing *d, struct dr_error *err)
 
 /* ---- before the first is drawn ---- */
 
-static bool same_file(const struct output *o, const char *path)
+static bool same_file(const struct target *o, const char *path)
 {
     struct stat st;
     return !stat(path, &st) && st.st_dev == o->device && st.st_ino == o->inode;
@@ -274,12 +274,12 @@ static int plan_output(struct drawing *d, struct dr_error *err)
     const char *to = call->value[OPT_output];
     uint64_t seed;
     bool known = request_seed(q, &seed);
-    struct output *o = &d->output;
+    struct target *o = &d->output;
     /* an output name from the configuration is a default: a format beside it or on the command line
      * wins */
     bool agree = to != call->output;
-    int r = output_plan(to, format, agree, d->total, o, err);
-    if (!r && o->kind == OUTPUT_STREAM && !strcmp(o->name, "-") && call->value[OPT_json])
+    int r = target_plan(to, format, agree, d->total, o, err);
+    if (!r && o->kind == TARGET_STREAM && !strcmp(o->name, "-") && call->value[OPT_json])
         r = dr_fail_field(err, DR_EINVAL, "--output", "-",
                           "a file: with --json stdout has the JSON", NULL);
     if (!r && cli_typed(call, FIELD_quality) && !strcmp(o->format, "png"))
@@ -289,7 +289,7 @@ static int plan_output(struct drawing *d, struct dr_error *err)
         r = option_fail(err, DR_EINVAL, "--output",
                         "is the picture of --from; choose another name");
     if (!r)
-        r = output_check(o, known ? &seed : NULL, d->count * d->batch, err);
+        r = target_check(o, known ? &seed : NULL, d->count * d->batch, err);
     return r < 0 ? r : request_set_text(q, FIELD_format, o->format, err);
 }
 
@@ -357,7 +357,7 @@ static int run(struct drawing *d, struct dr_error *err)
     const char *stages = request_has(&call->request, FIELD_dump_stages)
                              ? request_text(&call->request, FIELD_dump_stages)
                              : NULL;
-    struct session_options options = { .pictures = d->output.kind == OUTPUT_STREAM
+    struct session_options options = { .pictures = d->output.kind == TARGET_STREAM
                                                        ? NULL
                                                        : d->output.folder,
                                        .stages = stages,

@@ -29,7 +29,8 @@ void progress_init(struct progress *p, bool quiet)
     p->began = dr_now();
 }
 
-void progress_duration(double seconds, char dst[32])
+/* "0:07", "12:34", "3:02:01" */
+static void duration(double seconds, char dst[32])
 {
     int64_t s = seconds < 3.6e6 ? (int64_t)(seconds + 0.5) : 3600000;
     if (s < 3600)
@@ -45,7 +46,7 @@ static void pace(const struct progress_state *at, char *dst, size_t n)
     bool fast = at->rate >= 1, done = at->step >= at->total;
     double left = at->left > 0 ? at->left : at->rate > 0 ? (at->total - at->step) / at->rate : 0;
     *dst = '\0';
-    progress_duration(left > 0 ? left : at->elapsed, time);
+    duration(left > 0 ? left : at->elapsed, time);
     if (at->rate > 0)
         snprintf(dst, n, "%.2f %s%s%s%s", fast ? at->rate : 1 / at->rate, fast ? "it/s" : "s/it",
                  done ? "" : ", ", done ? "" : time, done ? "" : " left");
@@ -161,8 +162,8 @@ static void show_stage(struct progress *p, double now)
     if (whole <= 0 && p->fraction > 0.05)
         whole = (p->counted - p->began) / p->fraction;
     bool longer = whole >= 1 && whole > elapsed;
-    progress_duration(elapsed, spent);
-    progress_duration(whole, all);
+    duration(elapsed, spent);
+    duration(whole, all);
     snprintf(text, sizeof text, "%s%s%s %s%s%s", p->label, *p->label ? ": " : "", p->message, spent,
              longer ? " of about " : "", longer ? all : "");
     progress_say(p, text);
@@ -216,7 +217,7 @@ static void announce(struct progress *p, const json_t *data)
     progress_clear(p);
     if (p->announced)
         return;
-    progress_duration(seconds, time);
+    duration(seconds, time);
     if (seconds >= 1)
         snprintf(about, sizeof about, ", about %s", time);
     if (p->total > 1)

@@ -48,9 +48,6 @@ void progress_pictures(struct progress *p, int first, int last, int total);
 /* `data` of a progress event, or NULL: time has passed. A session_event_fn. */
 void progress_event(void *p, const json_t *data);
 
-/* "0:07", "12:34", "3:02:01" */
-void progress_duration(double seconds, char dst[32]);
-
 /* Removes the bar: before anything else is written, and at the end. */
 void progress_clear(struct progress *p);
 

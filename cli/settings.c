@@ -13,7 +13,7 @@
 #include "base/fs.h"
 #include "base/size_text.h"
 #include "cli/from.h"
-#include "cli/output.h"
+#include "cli/target.h"
 #include "cli/report.h"
 
 /* Every field with an option, then threads and output; not the prompt, which belongs to one
@@ -173,7 +173,7 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
     if (call->value[OPT_from] && from_settles(id))
         return 0;
     const char *to = call->value[OPT_output];
-    if (id == FIELD_format && to && to != call->output && *output_format_of(to))
+    if (id == FIELD_format && to && to != call->output && *target_format_of(to))
         return 0; /* the command line names the format by the file's name */
     struct dr_error inner = { 0 };
     int r = request_set_text(&call->request, id, value, &inner);

@@ -302,7 +302,10 @@ static const char *field_of(const struct option_info *o, const char **ret_option
     return field_info((enum field_id)o->id)->name;
 }
 
-bool cli_name_option(const struct cli_verb *verb, struct dr_error *err)
+/* The worker's errors are about fields: where the verb has an option for one, "width: got ..."
+ * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it
+ * is about an option. */
+static bool name_option(const struct cli_verb *verb, struct dr_error *err)
 {
     struct option_info options[CLI_OPTIONS];
     const char *path = err->path, *option;
@@ -376,7 +379,7 @@ static void name_line(const struct cli_call *call, struct dr_error *err)
 
 int cli_failure_status(const struct cli_call *call, int code, struct dr_error *err)
 {
-    bool option = cli_name_option(call->verb, err);
+    bool option = name_option(call->verb, err);
     name_line(call, err);
     if (code == DR_ECANCELED)
         return CLI_EXIT_INTERRUPTED;

@@ -5,7 +5,8 @@ if(DR_FUZZ AND NOT CMAKE_C_COMPILER_ID STREQUAL Clang)
     message(FATAL_ERROR "DR_FUZZ needs clang: CC=clang cmake ...")
 endif()
 
-add_library(dr_fuzzing STATIC testing/fuzz/helpers.c testing/fuzz/picture.c)
+add_library(dr_fuzzing STATIC testing/fuzz/helpers.c testing/fuzz/picture.c testing/helpers/base_files.c
+    testing/helpers/model_access.c)
 target_link_libraries(dr_fuzzing PUBLIC dr_base)
 add_custom_target(fuzzers)
 

@@ -80,7 +80,7 @@ foreach(program test_backend_attention test_backend_emulated test_backend_epilog
     target_link_libraries(${program} PRIVATE dr_emulated)
 endforeach()
 
-foreach(program test_inference_weights test_models_adapters test_models_variants)
+foreach(program test_inference_weights test_models_adapters test_models_deltas test_models_variants)
     target_link_libraries(${program} PRIVATE dr_packing)
 endforeach()
 
@@ -134,7 +134,7 @@ set_tests_properties(lint.doc_tables PROPERTIES TIMEOUT 60 LABELS lint ENVIRONME
 
 # Tools of `make check-fullsize`, which is no test: it needs a checkpoint of 7 GB.
 add_executable(compare_stages testing/fullsize/compare_stages.c)
-target_link_libraries(compare_stages PRIVATE dr_base)
+target_link_libraries(compare_stages PRIVATE dr_testing)
 add_executable(unet_fraction testing/fullsize/unet_fraction.c)
 target_link_libraries(unet_fraction PRIVATE dr_coordination)
 add_executable(fast_error testing/fullsize/fast_error.c)

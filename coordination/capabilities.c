@@ -63,7 +63,7 @@ static json_t *verbs_json(void)
     return array;
 }
 
-json_t *engine_limits_json(const struct engine *e)
+static json_t *limits_json(const struct engine *e)
 {
     return json_pack("{s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:i}", "line_bytes", MESSAGE_LINE_BYTES,
                      "prompt_bytes", REQUEST_PROMPT_BYTES, "prompt_tokens", PIPELINE_TOKENS - 2,
@@ -105,7 +105,7 @@ json_t *engine_capabilities_json(const struct engine *e)
         { "schedules", schedules_json() },
         { "cases", engine_bench_cases_json() },
         { "request", request_schema() },
-        { "limits", engine_limits_json(e) },
+        { "limits", limits_json(e) },
         { "device_info", device_manager_json(e->devices) },
     };
     json_t *o = json_object();

@@ -13,7 +13,7 @@
 #include "base/path_text.h"
 #include "coordination/inspect_picture.h"
 #include "core/communication/request.h"
-#include "models/inspect.h"
+#include "models/inspect_model.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
 const char *const engine_envelope_members[] = { "request_id", "correlationId", "session_id", NULL };

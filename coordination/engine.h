@@ -107,7 +107,6 @@ int engine_check_cache(struct engine *e, struct worker_job *job, json_t **ret_da
  * memory is short. */
 json_t *engine_capabilities_json(const struct engine *e);
 json_t *engine_bench_cases_json(void); /* names of what bench measures */
-json_t *engine_limits_json(const struct engine *e);
 
 /* Member names of data that belong to the envelope, for request_parse. */
 extern const char *const engine_envelope_members[];

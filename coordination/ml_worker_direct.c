@@ -27,20 +27,20 @@
 
 enum { POLL_MS = 200, REST_SECONDS = 1 };
 
-struct output {
+struct line_output {
     int fd;
     pthread_mutex_t lock; /* whole lines */
     atomic_int broken;    /* errno: nothing can be written any more */
 };
 
-static void fail_output(struct output *out, int code)
+static void fail_output(struct line_output *out, int code)
 {
     int none = 0;
     atomic_compare_exchange_strong(&out->broken, &none, code);
 }
 
 /* Waits until a page can be written without blocking, or the reader is gone. */
-static void await_room(struct output *out)
+static void await_room(struct line_output *out)
 {
     struct pollfd p = { .fd = out->fd, .events = POLLOUT };
     int r;
@@ -52,7 +52,7 @@ static void await_room(struct output *out)
     }
 }
 
-static void write_all(struct output *out, const char *p, size_t n)
+static void write_all(struct line_output *out, const char *p, size_t n)
 {
     while (n && !atomic_load(&out->broken)) {
         await_room(out);
@@ -68,7 +68,7 @@ static void write_all(struct output *out, const char *p, size_t n)
     }
 }
 
-static void write_line(struct output *out, const char *json)
+static void write_line(struct line_output *out, const char *json)
 {
     pthread_mutex_lock(&out->lock);
     write_all(out, json, strlen(json));
@@ -82,7 +82,7 @@ static void on_event(void *user, const char *json)
 }
 
 /* Reports a failure outside the engine. */
-static void write_failure(struct output *out, const struct message_ids *ids,
+static void write_failure(struct line_output *out, const struct message_ids *ids,
                           const struct dr_error *error)
 {
     struct buf line;
@@ -95,7 +95,7 @@ static void write_failure(struct output *out, const struct message_ids *ids,
 }
 
 /* Reports in the protocol, which the host reads, that the engine could not be opened. */
-static void report_failure(struct output *out, const char *text)
+static void report_failure(struct line_output *out, const char *text)
 {
     struct message_ids ids = { "", "" };
     struct dr_error error;
@@ -105,7 +105,7 @@ static void report_failure(struct output *out, const char *text)
 }
 
 /* Whether nobody reads the output any more: a pipe whose reading end is closed says so. */
-static bool host_gone(struct output *out)
+static bool host_gone(struct line_output *out)
 {
     struct pollfd p = { .fd = out->fd };
     if (poll(&p, 1, 0) > 0 && (p.revents & (POLLERR | POLLHUP | POLLNVAL)))
@@ -120,7 +120,7 @@ struct input {
 };
 
 /* Reads a line and has it answered. False: there was none. */
-static bool read_message(struct darkroom *engine, struct output *out, struct input *in,
+static bool read_message(struct darkroom *engine, struct line_output *out, struct input *in,
                          int timeout_ms)
 {
     struct dr_error error = { 0 };
@@ -149,7 +149,7 @@ static bool read_message(struct darkroom *engine, struct output *out, struct inp
 }
 
 /* At the end: lines that are still in the pipe or partly read are answered as well. */
-static void answer_rest(struct darkroom *engine, struct output *out, struct input *in)
+static void answer_rest(struct darkroom *engine, struct line_output *out, struct input *in)
 {
     double until = dr_now() + REST_SECONDS;
     const char *line;
@@ -173,7 +173,7 @@ static void follow_signals(struct darkroom *engine, enum signals_wish *done)
 }
 
 /* Until the input ends, the host is gone, or a signal or shutdown message has been handled. */
-static void serve(struct darkroom *engine, struct output *out, struct input *in)
+static void serve(struct darkroom *engine, struct line_output *out, struct input *in)
 {
     enum signals_wish followed = SIGNALS_NONE;
     while (!host_gone(out)) {
@@ -188,7 +188,7 @@ static void serve(struct darkroom *engine, struct output *out, struct input *in)
     }
 }
 
-static int end_status(const struct output *out, const struct input *in)
+static int end_status(const struct line_output *out, const struct input *in)
 {
     int broken = atomic_load(&out->broken);
     if (broken && broken != EPIPE)
@@ -200,7 +200,7 @@ static int end_status(const struct output *out, const struct input *in)
 
 int ml_worker_direct(const char *options, double grace)
 {
-    struct output out = { .fd = dup(1), .lock = PTHREAD_MUTEX_INITIALIZER };
+    struct line_output out = { .fd = dup(1), .lock = PTHREAD_MUTEX_INITIALIZER };
     struct input in = { .open = true };
     struct darkroom *engine;
     char error[512];

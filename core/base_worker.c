@@ -12,8 +12,8 @@
 
 enum { QUEUE_DEFAULT = 64 };
 
-struct job {
-    struct job *next;
+struct queued_job {
+    struct queued_job *next;
     struct message message;
     atomic_int stop;
     bool answered; /* under the queue's lock: its id is free again, a cancel comes too late */
@@ -26,7 +26,7 @@ struct base_worker {
     pthread_t thread;
     pthread_mutex_t lock; /* guards the list, running, closing */
     pthread_cond_t work, idle;
-    struct job *first, *last, *running;
+    struct queued_job *first, *last, *running;
     int waiting;
     bool closing, started;
     atomic_bool shutting_down;
@@ -77,7 +77,7 @@ static void emit_result(struct base_worker *w, const struct message_ids *ids, js
     emit_failure(w, ids, &error);
 }
 
-static void job_free(struct job *j)
+static void job_free(struct queued_job *j)
 {
     message_free(&j->message);
     dr_free(j);
@@ -138,7 +138,7 @@ static void log_taken(const struct message *m, int waiting)
                  waiting ? "job taken" : "answered at once");
 }
 
-static void run_job(struct base_worker *w, struct job *j)
+static void run_job(struct base_worker *w, struct queued_job *j)
 {
     struct worker_job job = { .verb = j->message.verb,
                               .ids = &j->message.ids,
@@ -177,7 +177,7 @@ static void *engine_thread(void *arg)
             pthread_cond_wait(&w->work, &w->lock);
         if (!w->first)
             break;
-        struct job *j = w->first;
+        struct queued_job *j = w->first;
         w->first = j->next;
         w->last = w->first ? w->last : NULL;
         w->waiting--;
@@ -223,7 +223,7 @@ void base_worker_free(struct base_worker *w)
         return;
     pthread_mutex_lock(&w->lock);
     w->closing = true;
-    for (struct job *j = w->first; j; j = j->next)
+    for (struct queued_job *j = w->first; j; j = j->next)
         atomic_store(&j->stop, 1);
     if (w->running)
         atomic_store(&w->running->stop, 1);
@@ -239,21 +239,21 @@ void base_worker_free(struct base_worker *w)
 }
 
 /* The job of that id, running or waiting; the lock is held. */
-static struct job *find_job(struct base_worker *w, const char *id)
+static struct queued_job *find_job(struct base_worker *w, const char *id)
 {
     if (w->running && !w->running->answered && !strcmp(message_id(&w->running->message.ids), id))
         return w->running;
-    for (struct job *j = w->first; j; j = j->next)
+    for (struct queued_job *j = w->first; j; j = j->next)
         if (!strcmp(message_id(&j->message.ids), id))
             return j;
     return NULL;
 }
 
 /* Takes a waiting job out of the queue; the lock is held. */
-static void unlink_job(struct base_worker *w, struct job *j)
+static void unlink_job(struct base_worker *w, struct queued_job *j)
 {
-    struct job *before = NULL;
-    for (struct job *k = w->first; k != j; k = k->next)
+    struct queued_job *before = NULL;
+    for (struct queued_job *k = w->first; k != j; k = k->next)
         before = k;
     if (before)
         before->next = j->next;
@@ -268,7 +268,7 @@ bool base_worker_cancel(struct base_worker *w, const char *id)
 {
     struct dr_error error;
     pthread_mutex_lock(&w->lock);
-    struct job *j = find_job(w, id);
+    struct queued_job *j = find_job(w, id);
     if (j)
         atomic_store(&j->stop, 1);
     /* a waiting job is answered now, or in its turn if this is called from inside an event */
@@ -296,10 +296,10 @@ void base_worker_stop(struct base_worker *w, bool running)
     atomic_store(&w->shutting_down, true);
     if (running && w->running)
         atomic_store(&w->running->stop, 1);
-    for (struct job *j = w->first; j; j = j->next)
+    for (struct queued_job *j = w->first; j; j = j->next)
         atomic_store(&j->stop, 1);
     /* inside an event they are answered in their turn */
-    struct job *list = emitting ? NULL : w->first;
+    struct queued_job *list = emitting ? NULL : w->first;
     if (list) {
         w->failed += (uint64_t)w->waiting;
         w->first = w->last = NULL;
@@ -310,7 +310,7 @@ void base_worker_stop(struct base_worker *w, bool running)
     pthread_mutex_unlock(&w->lock);
     dr_fail(&error, DR_ECANCELED, "cancelled: the worker is stopping");
     while (list) {
-        struct job *next = list->next;
+        struct queued_job *next = list->next;
         log_refused(&list->message.ids, &error);
         emit_failure(w, &list->message.ids, &error);
         job_free(list);
@@ -380,7 +380,7 @@ static int answer_cancel(struct base_worker *w, const struct message *m, json_t 
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
 }
 
-static json_t *job_json(const struct job *j, bool running)
+static json_t *job_json(const struct queued_job *j, bool running)
 {
     int step = atomic_load(&j->step), total = atomic_load(&j->total);
     double now = dr_now();
@@ -399,7 +399,7 @@ static int answer_status(struct base_worker *w, const struct message *m, json_t 
     if (r < 0)
         return r;
     pthread_mutex_lock(&w->lock);
-    struct job *j = find_job(w, id);
+    struct queued_job *j = find_job(w, id);
     if (!j && id == message_id(&m->ids))
         j = w->running; /* without a name: the running job */
     if (j)
@@ -472,7 +472,7 @@ static int answer_now(struct base_worker *w, const struct message *m, json_t **r
 static int enqueue(struct base_worker *w, struct message *m, struct dr_error *err)
 {
     int r = 0;
-    struct job *j = dr_calloc(DR_TAG_BASE, 1, sizeof *j);
+    struct queued_job *j = dr_calloc(DR_TAG_BASE, 1, sizeof *j);
     if (!j)
         return dr_fail(err, DR_ENOMEM, "out of memory for a job");
     j->message = *m;
@@ -532,7 +532,7 @@ int base_worker_submit(struct base_worker *w, const char *line, size_t n)
 void worker_progress(struct worker_job *job, int step, int total, bool stream, json_t *data)
 {
     struct base_worker *w = job->worker;
-    struct job *j = w->running; /* set by this very thread */
+    struct queued_job *j = w->running; /* set by this very thread */
     atomic_store(&j->step, step);
     atomic_store(&j->total, total);
     if (!stream) {

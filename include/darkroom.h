@@ -54,15 +54,15 @@ extern "C" {
 /* What functions return when they fail; darkroom_code_name gives the `error_code` of answers. */
 enum darkroom_code {
     DARKROOM_OK = 0,
-    DARKROOM_EINVAL = -1,       /* INVALID_VALUE: a value is not acceptable */
-    DARKROOM_ENOMEM = -2,       /* OUT_OF_MEMORY: an allocation failed or would exceed a limit */
+    DARKROOM_EINVAL = -1,       /* INVALID_VALUE: a value is not valid */
+    DARKROOM_ENOMEM = -2,       /* OUT_OF_MEMORY: not enough memory */
     DARKROOM_EIO = -3,          /* IO_ERROR: the operating system reported an error */
     DARKROOM_ENOENT = -4,       /* NOT_FOUND: no such file, name or id */
-    DARKROOM_EFORMAT = -5,      /* BAD_FORMAT: a file is not what its format demands */
-    DARKROOM_EUNSUPPORTED = -6, /* UNSUPPORTED: valid, but not something this build does */
+    DARKROOM_EFORMAT = -5,      /* BAD_FORMAT: a file does not conform to its format */
+    DARKROOM_EUNSUPPORTED = -6, /* UNSUPPORTED: valid, but not supported by this build */
     DARKROOM_ECANCELED = -7,    /* CANCELED: stopped by request */
-    DARKROOM_ELIMIT = -8,       /* LIMIT_EXCEEDED: a stated maximum was passed */
-    DARKROOM_EPROTO = -9,       /* PROTOCOL_ERROR: a message breaks the protocol */
+    DARKROOM_ELIMIT = -8,       /* LIMIT_EXCEEDED: a stated limit is exceeded */
+    DARKROOM_EPROTO = -9,       /* PROTOCOL_ERROR: a message breaks the worker protocol */
     DARKROOM_ESTATE = -10,      /* BAD_STATE: not possible in the present state */
     DARKROOM_EINTERNAL = -11    /* INTERNAL_ERROR: a bug in Darkroom */
 };
@@ -75,16 +75,16 @@ typedef void (*darkroom_event_fn)(void *user, const char *json);
 /* `options` is a JSON object or NULL:
  *   "threads"       0: all cores this process may use
  *   "kernels"       name of a kernel set; default "auto"
- *   "roots"         folders in which save_path, dump_stages and load_stage files must lie; none: no
+ *   "roots"         folders in which save_path, dump_stages and load_stage files must be; none: no
  *                   files are read or written for requests
- *   "models"        folders in which models must lie; none: anywhere
+ *   "models"        folders in which models must be; none: anywhere
  *   "queue"         most jobs waiting; default 64
- *   "memory_limit"  bytes a job may be planned to use, within what control groups and resource
+ *   "memory_limit"  bytes a job may be planned to use, at most what control groups and resource
  *                   limits leave; 0: three quarters of what the machine and they leave
- *   "cache"         folder in which packed weights are kept; default weights/ in the user's cache
+ *   "cache"         folder of cached packed weights; default weights/ in the user's cache
  *                   folder
- *   "cache_limit"   bytes that they may take there, and half of what is free at most; default 32
- *                   GiB; 0: none are kept
+ *   "cache_limit"   bytes that they may take there, at most half of what is free; default 32
+ *                   GiB; 0: no cache
  *   "share"         folder of the data that Darkroom ships: share/darkroom of an installation. One
  *                   for all engines of a process. Default: the environment variable DARKROOM_SHARE,
  *                   else share/darkroom beside the folder of libdarkroom.so (of the program, when
@@ -103,8 +103,8 @@ typedef int (*darkroom_image_fn)(void *user, const char *request_id, int index, 
  * with neither save_path nor return_base64. It is called on the engine's thread, once a picture in
  * the order of their indices, after the request's progress events and before its answer, which has
  * "encoding": "callback" and the indices as "images". Takes no memory of its own. If the answer is
- * a failure (cancelled, out of memory), pictures that were delivered before it are to be thrown
- * away; none comes after the answer. A change applies to requests that start after it. */
+ * a failure (cancelled, out of memory), discard pictures that were delivered before it; none
+ * comes after the answer. A change applies to requests that start after it. */
 DARKROOM_API void darkroom_set_image_callback(struct darkroom *engine, darkroom_image_fn on_image,
                                               void *user);
 
@@ -118,7 +118,7 @@ DARKROOM_API int darkroom_submit_bytes(struct darkroom *engine, const char *mess
 DARKROOM_API int darkroom_cancel(struct darkroom *engine, const char *request_id);
 
 /* Takes no more jobs (they are refused with BAD_STATE) and cancels those that wait, each with its
- * answer; running not 0: also the one that runs. Other messages are still answered. */
+ * answer; if running is not 0, also the running one. Other messages are still answered. */
 DARKROOM_API void darkroom_stop(struct darkroom *engine, int running);
 
 /* Waits until nothing is running or waiting. */

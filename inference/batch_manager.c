@@ -99,11 +99,6 @@ void batch_remove(struct batch *b, struct denoise *picture)
     b->n = kept;
 }
 
-int batch_pictures(const struct batch *b)
-{
-    return b->n;
-}
-
 /* Asks all pictures; the finished ones leave. */
 static void collect(struct batch *b)
 {

@@ -21,7 +21,6 @@ void batch_free(struct batch *b); /* the pictures stay */
 /* Borrows the picture until it is removed or finished. */
 int batch_add(struct batch *b, struct denoise *picture, struct dr_error *err);
 void batch_remove(struct batch *b, struct denoise *picture); /* nothing if it is not there */
-int batch_pictures(const struct batch *b);
 
 /* Where a step may be watched, or parts of it replaced; any may be NULL. A negative result ends the
  * step with it. */

@@ -164,12 +164,6 @@ int denoise_advance(struct denoise *d, struct dr_error *err)
     return sched_feed(d->sched, d->pred, &d->rng, err);
 }
 
-int denoise_feed(struct denoise *d, struct dr_error *err)
-{
-    int r = denoise_combine(d, err);
-    return r ? r : denoise_advance(d, err);
-}
-
 float *denoise_input(struct denoise *d)
 {
     return d->input;

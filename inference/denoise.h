@@ -9,7 +9,8 @@
  *     denoise_open(&spec, &d, err);
  *     while ((n = denoise_rows(d, rows)) > 0) {
  *         unet_forward(denoise_unet(d), x, rows, n, h, w, err);
- *         denoise_feed(d, err);
+ *         denoise_combine(d, err);
+ *         denoise_advance(d, err);
  *     }
  *     decode(denoise_latents(d));
  *     denoise_close(d);
@@ -55,18 +56,17 @@ int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct d
 void denoise_close(struct denoise *d);
 
 /* The UNet rows that the picture needs now, at most denoise_rows_most; 0 when it is finished. They
- * point into the object until denoise_feed. Asking twice gives the same rows. */
+ * point into the object until denoise_advance. Asking twice gives the same rows. */
 int denoise_rows(struct denoise *d, struct unet_row *ret_rows);
 int denoise_rows_most(const struct denoise *d);
 struct unet *denoise_unet(const struct denoise *d); /* of these rows */
 const struct weight_variant *denoise_variant(const struct denoise *d);
 
-/* After the forward: the guided prediction, then the scheduler's step; denoise_feed is both.
+/* After the forward: the guided prediction, then the scheduler's step.
  * DR_EFORMAT when the prediction is not finite: the picture is lost, the object may only be
  * closed. */
 int denoise_combine(struct denoise *d, struct dr_error *err);
 int denoise_advance(struct denoise *d, struct dr_error *err);
-int denoise_feed(struct denoise *d, struct dr_error *err);
 
 /* [channels, h, w] each. The scaled model input (after denoise_rows) and the guided prediction
  * (after denoise_combine) of the present evaluation, and the latents between evaluations, in the

@@ -6,14 +6,14 @@
 
 #include "models/unet.h"
 
-bool guidance_on(const struct guidance *g)
+static bool is_on(const struct guidance *g)
 {
     return g->scale > 1;
 }
 
 int guidance_rows(const struct guidance *g)
 {
-    return guidance_on(g) ? 2 : 1;
+    return is_on(g) ? 2 : 1;
 }
 
 void guidance_expand(const struct guidance *g, const struct sched_ask *ask, float *predictions,
@@ -41,7 +41,7 @@ static double deviation(const float *v, size_t n)
 
 void guidance_combine(const struct guidance *g, const float *predictions, size_t n, float *pred)
 {
-    if (!guidance_on(g)) {
+    if (!is_on(g)) {
         memcpy(pred, predictions, n * sizeof *pred);
         return;
     }

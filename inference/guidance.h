@@ -18,7 +18,6 @@ struct guidance {
     const struct unet_context *negative, *positive;
 };
 
-bool guidance_on(const struct guidance *g);
 int guidance_rows(const struct guidance *g); /* rows of one picture: 2 or 1 */
 
 /* The rows that answer `ask`: negative first. predictions [rows, n] are where they will be written.

@@ -42,7 +42,7 @@ struct pipeline {
     struct pack *pack;       /* of the kernel set's weights; NULL: none, or they are private */
     char digest[SHA256_HEX]; /* of the model, when it had to be known; else "" */
     char warning[400];       /* why packed weights are private; "" */
-    char news[400];          /* why packed weights were made again, reported once; "" */
+    char news[400];          /* why packed weights were rebuilt, reported once; "" */
     struct prompt_cache prompts;
     bool text_read; /* the encoders' weights were read and not given back since */
 };
@@ -99,7 +99,7 @@ struct pipeline *pipeline_manager_peek(const struct pipeline_manager *m, const c
  * elsewhere. */
 int pipeline_manager_ready(struct pipeline_manager *m, const struct pipeline_options *options,
                            struct dr_error *err);
-/* Whether that model has weights of 8 bits; opens no more than its headers. */
+/* Whether that model has 8-bit weights; opens only its headers. */
 int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_root *root,
                           const char *path, const atomic_int *stop, bool *ret,
                           struct dr_error *err);

@@ -141,7 +141,7 @@ static void discard(struct making *m, const struct stat *seen, int r, const stru
     struct pipeline *p = m->p;
     if (r != DR_EFORMAT && r != DR_EIO)
         return;
-    snprintf(p->news, sizeof p->news, "packed weights are made again: %.300s", why->text);
+    snprintf(p->news, sizeof p->news, "rebuilding packed weights: %.300s", why->text);
     dr_log_line(DR_LOG_WARN, "engine", "%s", p->news);
     if (r == DR_EFORMAT && seen->st_ino)
         pack_remove(m->path, seen, NULL);
@@ -238,7 +238,7 @@ static int make_ready(struct making *m, struct dr_error *err)
         return r;
     }
     /* a warning of the answer; as one of the log, too, people would read it twice */
-    snprintf(p->warning, sizeof p->warning, "packed weights are not kept: %.300s", found.text);
+    snprintf(p->warning, sizeof p->warning, "packed weights are not cached: %.300s", found.text);
     dr_log_line(DR_LOG_INFO, "engine", "%s", p->warning);
     return prepare(m, NULL, err);
 }

@@ -7,6 +7,7 @@
 #include "base/nearest.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
+#include "schedulers/names.h"
 
 enum { LIST_BYTES = 400, NAMES = 128 };
 

@@ -7,8 +7,8 @@
 #include "inference/pipeline_manager.h"
 
 /* Everything decided: defaults of the model and of the table, a seed drawn if none was given, sizes
- * checked. The job keeps nothing of the request but its load_stage map (lent). DR_EINVAL names the
- * field; DR_EUNSUPPORTED for what this build does not do. job_release takes it back. */
+ * checked. The job keeps nothing of the request but its load_stage map (borrowed). DR_EINVAL names
+ * the field; DR_EUNSUPPORTED for what this build does not do. job_release takes it back. */
 int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
              struct dr_error *err);
 

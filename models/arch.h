@@ -35,7 +35,7 @@ struct unet_arch {
     int mid_resnets; /* then, how many */
     int64_t heads[ARCH_LEVELS]; /* attention heads; middle: the coarsest level's */
     int64_t context;            /* width of the text context */
-    bool linear_projection;     /* proj_in/out; else 1x1 convolutions, alike */
+    bool linear_projection;     /* proj_in/out; else 1x1 convolutions */
     int64_t time_dim;           /* width of the time embedding, 4 * channels[0] */
     int64_t addition_time_dim;  /* of a time id's embedding, 256; 0: none */
     int n_time_ids;             /* 6; refiner 5 */

@@ -26,8 +26,10 @@ int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct a
     return act_new(x, DTYPE_F32, n, h, w, c, ret, err);
 }
 
-int blk_operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
-                struct act *ret, struct dr_error *err)
+/* The same, of the type that this product takes: for what a norm, an attention or a product gives
+ * to it. What is added to stays float32. */
+static int operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
+                   struct act *ret, struct dr_error *err)
 {
     return act_new(x, backend_operand(x->be, product), n, h, w, c, ret, err);
 }
@@ -40,12 +42,13 @@ static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_e
     return op_run(x, op, err);
 }
 
-/* run, and the moments of its result in new memory, if they are wanted and to be had. */
+/* run; if requested and supported by the kernel, also the statistics of its output, in new memory.
+ */
 static int run_giving(struct exec *x, const struct layer *l, struct op *op, struct act *moments,
                       struct dr_error *err)
 {
     op->weight = weight_variant_of(x, l);
-    int64_t runs = moments && op->weight ? backend_runs(x->be, op) : 0;
+    int64_t runs = moments && op->weight ? backend_stat_chunks(x->be, op) : 0;
     if (moments)
         *moments = (struct act){ .buf = NULL };
     if (runs) {
@@ -106,7 +109,7 @@ int blk_normed(struct exec *x, const struct layer *l, struct blk_norm how, struc
     struct act in = y->x, out = in;
     bool in_place = backend_operand(x->be, OP_CONV2D) == in.dtype;
     int e;
-    if (!in_place && (e = blk_operand(x, OP_CONV2D, in.n, in.h, in.w, in.c, &out, err)))
+    if (!in_place && (e = operand(x, OP_CONV2D, in.n, in.h, in.w, in.c, &out, err)))
         return e;
     if ((e = blk_group_norm(x, l, y, how, out, err)))
         return e;
@@ -131,7 +134,8 @@ int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct a
     return run_giving(x, l, &op, moments, err);
 }
 
-int blk_add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err)
+/* io += the layer's bias: what it gives for zeros. */
+static int add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err)
 {
     struct op op = { .kind = OP_KIND_add, .dst = io, .src = io };
     return run(x, l, &op, err);
@@ -216,44 +220,22 @@ int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix)
     return r->in != r->out ? visit_at(v, &r->shortcut, prefix, "conv_shortcut") : 0;
 }
 
-/* y->x [n, ...] = conv1(h) + t, of h's samples, which may be fewer: those that differ. Where they
- * might be, moments are not asked for, so that norm2 gives a sample's bits whatever it is like. */
-static int resnet_conv1(const struct resnet *r, struct exec *x, struct act h, struct act t,
-                        const struct alike *alike, struct stream *y, struct dr_error *err)
-{
-    bool once = h.n < y->x.n;
-    const struct blk_conv how = { .channel_add = once ? (struct act){ 0 } : t,
-                                  .moments = alike ? NULL : &y->moments };
-    int e = blk_conv(x, &r->conv1, h, how, act_samples(y->x, 0, h.n), err);
-    for (int64_t i = y->x.n; once && i-- > 0 && !e;) { /* from the end: first what is read */
-        struct op add = { .kind = OP_KIND_add,
-                          .dst = act_samples(y->x, i, 1),
-                          .src = act_samples(y->x, alike->of[i], 1),
-                          .channel_add = act_samples(t, i, 1) };
-        e = op_run(x, &add, err);
-    }
-    return e;
-}
-
 /* Everything before the second convolution: *ret = silu(norm2(conv1(silu(norm1(in))) + time)).
  * With `use_up`, in's memory is overwritten and freed. */
 static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, struct stream *in,
-                        bool use_up, const struct alike *alike, struct act *ret,
-                        struct dr_error *err)
+                        bool use_up, struct act *ret, struct dr_error *err)
 {
     const struct blk_norm norm = { .groups = r->groups, .eps = r->eps, .activation = ACT_SILU };
     struct act shape = in->x, t = { 0 };
     struct stream h = *in, y = { .x = { 0 } };
     int e;
-    if (alike)
-        h.x = act_samples(h.x, 0, alike->count);
     if (use_up) {
         if ((e = blk_normed(x, &r->norm1, norm, &h, err)))
             return e;
         in->x.buf = NULL;
     } else {
         struct act normed;
-        if ((e = blk_operand(x, OP_CONV2D, h.x.n, shape.h, shape.w, shape.c, &normed, err)) ||
+        if ((e = operand(x, OP_CONV2D, shape.n, shape.h, shape.w, shape.c, &normed, err)) ||
             (e = blk_group_norm(x, &r->norm1, &h, norm, normed, err)))
             return e;
         act_free(x, &in->moments);
@@ -262,8 +244,10 @@ static int resnet_inner(const struct resnet *r, struct exec *x, struct act emb, 
     if (r->time && ((e = blk_new(x, shape.n, 1, 1, r->out, &t, err)) ||
                     (e = blk_linear(x, &r->time_emb_proj, emb, (struct blk_linear){ 0 }, t, err))))
         return e;
+    const struct blk_conv conv1 = { .channel_add = t,
+                                    .moments = r->norm2_reads ? NULL : &y.moments };
     if ((e = blk_new(x, shape.n, shape.h, shape.w, r->out, &y.x, err)) ||
-        (e = resnet_conv1(r, x, h.x, t, alike, &y, err)))
+        (e = blk_conv(x, &r->conv1, h.x, conv1, y.x, err)))
         return e;
     act_free(x, &t);
     act_free(x, &h.x);
@@ -290,7 +274,7 @@ int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct st
         }
     }
     struct blk_conv conv2 = { .residual = residual, .moments = way.moments ? &dst.moments : NULL };
-    if ((e = resnet_inner(r, x, emb, in, shortcut && !way.keep, way.alike, &h, err)) ||
+    if ((e = resnet_inner(r, x, emb, in, shortcut && !way.keep, &h, err)) ||
         (e = blk_conv(x, &r->conv2, h, conv2, dst.x, err)))
         return e;
     act_free(x, &h);
@@ -343,7 +327,7 @@ int spatial_init(struct spatial *s, int64_t channels, int64_t context, int64_t h
     s->proj_out = layer_linear(channels, channels, true);
     s->blocks = dr_calloc(DR_TAG_MODEL, (size_t)depth, sizeof *s->blocks);
     if (!s->blocks)
-        return dr_fail(err, DR_ENOMEM, "no memory for %d transformer blocks", depth);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %d transformer blocks", depth);
     s->depth = depth;
     for (int i = 0; i < depth; i++) {
         tblock_init(&s->blocks[i], channels, context);
@@ -413,7 +397,7 @@ static int self_attention(const struct spatial *s, const struct tblock *b, struc
     struct act qkv;
     int e;
     if ((e = blk_layer_norm(x, &b->norm1, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, 3 * c, &qkv, err)) ||
+        (e = operand(x, OP_LINEAR, t.n, 1, t.w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &b->qkv, a, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), s->heads, false, a, err)))
@@ -433,7 +417,7 @@ static int text_attention(const struct spatial *s, const struct tblock *b, struc
     int e;
     while (zeros < t.n && kv[zeros]->zero)
         zeros++;
-    if (zeros && (e = blk_add_bias(x, &b->out2, act_samples(t, 0, zeros), err)))
+    if (zeros && (e = add_bias(x, &b->out2, act_samples(t, 0, zeros), err)))
         return e;
     if (zeros == t.n)
         return 0;
@@ -441,7 +425,7 @@ static int text_attention(const struct spatial *s, const struct tblock *b, struc
     t = act_samples(t, zeros, t.n - zeros);
     a = act_samples(a, zeros, a.n - zeros);
     if ((e = blk_layer_norm(x, &b->norm2, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, c, &q, err)) ||
+        (e = operand(x, OP_LINEAR, t.n, 1, t.w, c, &q, err)) ||
         (e = blk_linear(x, &b->q2, a, (struct blk_linear){ 0 }, q, err)))
         return e;
     for (int64_t i = 0; i < t.n; i++) {
@@ -461,7 +445,7 @@ static int feed_forward(const struct tblock *b, struct exec *x, struct act t, st
     struct act f;
     int e;
     if ((e = blk_layer_norm(x, &b->norm3, t, TBLOCK_NORM_EPS, a, err)) ||
-        (e = blk_operand(x, OP_LINEAR, t.n, 1, t.w, 4 * t.c, &f, err)) ||
+        (e = operand(x, OP_LINEAR, t.n, 1, t.w, 4 * t.c, &f, err)) ||
         (e = blk_linear(x, &b->ff_in, a, (struct blk_linear){ .activation = ACT_GEGLU }, f, err)) ||
         (e = blk_linear(x, &b->ff_out, f, (struct blk_linear){ .residual = t }, t, err)))
         return e;
@@ -477,8 +461,7 @@ int spatial_run(const struct spatial *s, struct exec *x, const struct text_kv *c
     int64_t n = tokens.x.n, w = tokens.x.w, c = s->channels;
     struct act t, a;
     int e;
-    if ((e = blk_new(x, n, 1, w, c, &t, err)) ||
-        (e = blk_operand(x, OP_LINEAR, n, 1, w, c, &a, err)) ||
+    if ((e = blk_new(x, n, 1, w, c, &t, err)) || (e = operand(x, OP_LINEAR, n, 1, w, c, &a, err)) ||
         (e = blk_group_norm(x, &s->norm, &tokens, norm, a, err)) ||
         (e = blk_linear(x, &s->proj_in, a, (struct blk_linear){ 0 }, t, err)))
         return e;
@@ -527,11 +510,11 @@ int pixel_attention_run(const struct pixel_attention *a, struct exec *x, struct 
     int64_t n = tokens.x.n, w = tokens.x.w, c = a->channels;
     struct act h, qkv;
     int e;
-    if ((e = blk_operand(x, OP_LINEAR, n, 1, w, c, &h, err)) ||
+    if ((e = operand(x, OP_LINEAR, n, 1, w, c, &h, err)) ||
         (e = blk_group_norm(x, &a->norm, &tokens, norm, h, err)))
         return e;
     act_free(x, &io->moments);
-    if ((e = blk_operand(x, OP_LINEAR, n, 1, w, 3 * c, &qkv, err)) ||
+    if ((e = operand(x, OP_LINEAR, n, 1, w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &a->qkv, h, (struct blk_linear){ 0 }, qkv, err)) ||
         (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
                            act_channels(qkv, 2 * c, c), 1, false, h, err)))

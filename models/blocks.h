@@ -25,11 +25,6 @@ struct stream {
 int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct act *ret,
             struct dr_error *err);
 
-/* The same, of the type that this product takes: for what a norm, an attention or a product gives
- * to it. What is added to stays float32. */
-int blk_operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
-                struct act *ret, struct dr_error *err);
-
 /* `moments`, where it is not NULL, gets those of dst if the backend has them, else no buffer. */
 struct blk_linear {
     enum activation activation;
@@ -64,8 +59,6 @@ int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double
 /* Nearest neighbour to dst's size, then a 3x3 convolution. */
 int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
                  struct act *moments, struct dr_error *err);
-/* io += the layer's bias: what it gives for zeros. */
-int blk_add_bias(struct exec *x, const struct layer *l, struct act io, struct dr_error *err);
 int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
                   bool causal, struct act dst, struct dr_error *err);
 
@@ -80,25 +73,18 @@ struct resnet {
     double eps;
     struct layer norm1, conv1, time_emb_proj, norm2, conv2;
     struct layer shortcut; /* when in != out */
+    /* norm2 reads its statistics from its source instead of taking conv1's moments. Their last bits
+     * differ, and pictures were drawn so: a UNet's first block keeps it. */
+    bool norm2_reads;
 };
 
 void resnet_init(struct resnet *r, int64_t in, int64_t out, int64_t time, int groups, double eps);
 int resnet_visit(struct resnet *r, const struct visitor *v, const char *prefix);
-/* Samples of which only the first `count` differ: sample i is like sample of[i]. */
-struct alike {
-    int64_t count;
-    const int64_t *of; /* [n], of[i] = i for i < count */
-};
-
 struct blk_way {
     bool keep;    /* leave the activation of *in alone; else its memory is worked in or returned */
     bool moments; /* a norm follows: give the moments of *ret */
-    /* Of a kept *in, whose moments are those of samples that differ: what comes before emb is
-     * computed for these only. NULL: all differ. */
-    const struct alike *alike;
 };
-/* emb: [n, 1, 1, time], SiLU already applied; no buffer without a time embedding. *in is taken. The
- * bits of a sample do not depend on what it is like. */
+/* emb: [n, 1, 1, time], SiLU already applied; no buffer without a time embedding. *in is taken. */
 int resnet_run(const struct resnet *r, struct exec *x, struct act emb, struct stream *in,
                struct blk_way way, struct stream *ret, struct dr_error *err);
 

@@ -97,7 +97,7 @@ static int sort_map(const struct checkpoint *c, const json_t *map, const char *i
                        c->path, index, n, ST_TENSORS_MAX);
     struct placed *list = dr_malloc(DR_TAG_FILE, (n + 1) * sizeof *list);
     if (!list)
-        return dr_fail(err, DR_ENOMEM, "%s/%s: no memory for its tensors", c->path, index);
+        return dr_fail(err, DR_ENOMEM, "%s/%s: out of memory for its tensors", c->path, index);
     json_object_foreach((json_t *)map, key, value)
     {
         const char *shard = json_string_value(value);

@@ -43,8 +43,6 @@ struct checkpoint {
 /* Maps one more file; the checkpoint closes it. name as in file_names. */
 int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetensors **ret,
                         struct dr_error *err);
-/* DR_ECANCELED when the opening is to end. */
-int checkpoint_stopped(const struct checkpoint *c, struct dr_error *err);
 int checkpoint_warn(struct checkpoint *c, const char *fmt, ...) DR_PRINTF(2, 3);
 
 void name_group_add(struct name_group *group, const char *name);

@@ -59,7 +59,7 @@ int clip_text_new(const struct clip_arch *arch, struct clip_text **ret, struct d
     if (!t || !layers) {
         dr_free(layers);
         dr_free(t);
-        return dr_fail(err, DR_ENOMEM, "no memory for a text encoder's structure");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a text encoder's structure");
     }
     t->arch = *arch;
     t->tokens = layer_table(arch->vocab, arch->width);

@@ -80,7 +80,7 @@ static int hash_lines(struct hashing *h, const struct model_file *const *files, 
         r = buf_printf(lines, "%s %llu %s\n", files[i]->name,
                        (unsigned long long)files[i]->key.size, hex);
     }
-    return r ? dr_fail(h->err, DR_ENOMEM, "no memory to hash a model") : 0;
+    return r ? dr_fail(h->err, DR_ENOMEM, "out of memory to hash a model") : 0;
 }
 
 static int hash_folder(struct hashing *h, const struct model_file **files, size_t n,
@@ -92,7 +92,7 @@ static int hash_folder(struct hashing *h, const struct model_file **files, size_
     qsort(files, n, sizeof *files, by_name);
     int r = hash_lines(h, files, n, &lines);
     if (!r && (r = sha256_bytes(buf_text(&lines), lines.len, digest)))
-        dr_fail(h->err, r, "no memory to hash a model");
+        dr_fail(h->err, r, "out of memory to hash a model");
     if (!r)
         sha256_hex(digest, ret_hex);
     buf_free(&lines);

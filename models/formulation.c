@@ -66,7 +66,7 @@ static int say_prediction(struct marks *m, const char *value, const char *by, st
     if (!known)
         return dr_fail(err, DR_EUNSUPPORTED,
                        "%s: %s says '%.60s', expected epsilon, v_prediction or sample: a model of "
-                       "another formulation, which Darkroom does not draw",
+                       "another formulation, which Darkroom does not support",
                        m->path, by, value);
     return say(m, known, by, m->prediction, sizeof m->prediction, m->prediction_by, err);
 }
@@ -115,7 +115,7 @@ static int check_architecture(const struct marks *m, const char *by, const char 
         if (strcasestr(value, *word))
             return dr_fail(err, DR_EUNSUPPORTED,
                            "%s: %s says '%.60s', a model of another formulation, which Darkroom "
-                           "does not draw",
+                           "does not support",
                            m->path, by, value);
     return 0;
 }
@@ -145,7 +145,7 @@ static int read_tensors(struct marks *m, const struct st_header *h, struct dr_er
         if (!strncmp(h->tensors[i].name, "edm_", 4))
             return dr_fail(err, DR_EUNSUPPORTED,
                            "%s: tensor %.80s says that the model is of the EDM formulation, which "
-                           "Darkroom does not draw",
+                           "Darkroom does not support",
                            m->path, h->tensors[i].name);
     int r = st_find(h, "v_pred") ? say_prediction(m, "v_prediction", "tensor v_pred", err) : 0;
     if (!r && st_find(h, "ztsnr"))
@@ -182,10 +182,10 @@ static int write_scheduler(struct checkpoint *c, const struct marks *m, struct d
                    json_boolean(!strcmp(m->zero_snr, "true")));
     if (!r && !*m->prediction && !strcmp(m->zero_snr, "true"))
         r = checkpoint_warn(c,
-                            "%s says that the model was trained to zero terminal SNR, nothing says "
-                            "what it predicts: epsilon is assumed",
+                            "%s says zero terminal SNR, but nothing names the prediction type: "
+                            "assuming epsilon",
                             m->zero_snr_by);
-    return r ? dr_fail(err, r, "no memory for the scheduler's configuration") : 0;
+    return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
 }
 
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
@@ -213,7 +213,7 @@ static int stand_in(struct checkpoint *c, const char *class, struct dr_error *er
                            "there is no scheduler/%s: model_index.json's %.60s is used with the "
                            "values of SDXL base",
                            SCHEDULER_FILE, class)
-               ? dr_fail(err, DR_ENOMEM, "no memory for a warning")
+               ? dr_fail(err, DR_ENOMEM, "out of memory for a warning")
                : 0;
 }
 
@@ -236,7 +236,7 @@ static int use_class(struct checkpoint *c, const json_t *index, struct dr_error 
                             json_string_value(named), SCHEDULER_FILE, json_string_value(own));
     if (!r)
         r = jx_set(c->scheduler, "_class_name", json_string(json_string_value(named)));
-    return r ? dr_fail(err, r, "no memory for the scheduler's configuration") : 0;
+    return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
 }
 
 /* What the file says, in the words of the headers. What is no text or flag is judged with the rest
@@ -277,5 +277,5 @@ int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_e
     if (!r && *m.zero_snr && !json_object_get(c->scheduler, "rescale_betas_zero_snr"))
         r = jx_set(c->scheduler, "rescale_betas_zero_snr",
                    json_boolean(!strcmp(m.zero_snr, "true")));
-    return r ? dr_fail(err, r, "no memory for the scheduler's configuration") : 0;
+    return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
 }

@@ -27,10 +27,11 @@ struct model_files {
 
 static int no_memory(const char *path, struct dr_error *err)
 {
-    return dr_fail(err, DR_ENOMEM, "no memory to open %s", path);
+    return dr_fail(err, DR_ENOMEM, "out of memory to open %s", path);
 }
 
-int model_files_fail_open(const struct model_files *m, const char *path, struct dr_error *err)
+/* An error of opening `path`, from errno. */
+static int fail_open(const struct model_files *m, const char *path, struct dr_error *err)
 {
     if (m->root != AT_FDCWD && (errno == EXDEV || errno == ELOOP))
         return dr_fail(err, DR_EINVAL, "%s: leads out of %s, the folder of models", path,
@@ -80,7 +81,7 @@ static int open_model(struct model_files *m, const struct model_root *root, cons
     }
     int fd = open_name(m, "", O_PATH);
     if (fd < 0)
-        return model_files_fail_open(m, path, err);
+        return fail_open(m, path, err);
     int r = fstat(fd, &st) ? dr_fail_errno(err, path, "examine") : 0;
     m->is_folder = !r && S_ISDIR(st.st_mode);
     close(fd);
@@ -178,7 +179,7 @@ static int read_text(struct model_file *f, size_t maximum, struct dr_error *err)
     buf_init(&text, DR_TAG_FILE, 0);
     int r = dr_read_fd(f->fd, f->path, maximum, &text, err);
     if (!r && sha256_bytes(buf_text(&text), text.len, digest))
-        r = dr_fail(err, DR_ENOMEM, "%s: no memory to hash it", f->path);
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory", f->path);
     f->text = text.data ? text.data : dr_strdup(DR_TAG_FILE, "");
     if (!r && !f->text)
         r = no_memory(f->path, err);
@@ -193,7 +194,7 @@ static int open_file(struct model_files *m, struct model_file *f, size_t text_by
     struct stat st;
     f->fd = open_name(m, f->name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (f->fd < 0)
-        return is_absent(errno) ? 0 : model_files_fail_open(m, f->path, err);
+        return is_absent(errno) ? 0 : fail_open(m, f->path, err);
     if (fstat(f->fd, &st))
         return dr_fail_errno(err, f->path, "examine");
     if (!S_ISREG(st.st_mode))
@@ -248,7 +249,7 @@ int model_files_has_folder(struct model_files *m, const char *name, bool *ret, s
         if (!(f = new_file(m, name)))
             return no_memory(name, err);
         int is = leads_to_folder(m, name);
-        int r = is < 0 ? model_files_fail_open(m, f->path, err) : add(m, f, err);
+        int r = is < 0 ? fail_open(m, f->path, err) : add(m, f, err);
         if (r) {
             free_file(f);
             return r;

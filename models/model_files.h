@@ -81,7 +81,4 @@ bool model_files_current(const struct model_files *m);
 /* A descriptor of something in the folder that is no part of the model; -1 with errno. */
 int model_files_open_other(const struct model_files *m, const char *name, int flags);
 
-/* An error of opening `path`, from errno. */
-int model_files_fail_open(const struct model_files *m, const char *path, struct dr_error *err);
-
 #endif

@@ -16,7 +16,8 @@ enum { NAMED_IN_ERROR = 4 };
 
 /* ---- opening ---- */
 
-int checkpoint_stopped(const struct checkpoint *c, struct dr_error *err)
+/* DR_ECANCELED when the opening is to end. */
+static int stopped(const struct checkpoint *c, struct dr_error *err)
 {
     return c->stop && atomic_load(c->stop)
                ? dr_fail(err, DR_ECANCELED, "%s: opening it was stopped", c->path)
@@ -44,7 +45,7 @@ static int open_weights(struct checkpoint *c, const char *name, struct safetenso
 int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetensors **ret,
                         struct dr_error *err)
 {
-    int r = checkpoint_stopped(c, err);
+    int r = stopped(c, err);
     if (r)
         return r;
     if (c->n_files == CHECKPOINT_FILES)
@@ -53,7 +54,7 @@ int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetenso
     const char *kept = arena_strdup(&c->texts, name);
     struct safetensors *st = dr_calloc(DR_TAG_FILE, 1, sizeof *st);
     r = kept && st ? open_weights(c, name, st, err)
-                   : dr_fail(err, DR_ENOMEM, "%s: no memory to open %s", c->path, name);
+                   : dr_fail(err, DR_ENOMEM, "%s: out of memory to open %s", c->path, name);
     if (r) {
         dr_free(st);
         return r;
@@ -126,7 +127,7 @@ int checkpoint_open_files(struct model_files *model, const atomic_int *stop,
     struct checkpoint *c = dr_calloc(DR_TAG_FILE, 1, sizeof *c);
     if (!c) {
         model_files_close(model);
-        return dr_fail(err, DR_ENOMEM, "no memory to open a model");
+        return dr_fail(err, DR_ENOMEM, "out of memory to open a model");
     }
     arena_init(&c->texts, DR_TAG_FILE, 64 << 10, 0);
     for (int i = 0; i < COMPONENT_COUNT; i++)
@@ -154,11 +155,6 @@ int checkpoint_open_in(const struct model_root *root, const char *path, const at
     struct model_files *model;
     int r = model_files_open(root, path, &model, err);
     return r ? r : checkpoint_open_files(model, stop, ret, err);
-}
-
-int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err)
-{
-    return checkpoint_open_in(NULL, path, NULL, ret, err);
 }
 
 void checkpoint_close(struct checkpoint *c)
@@ -252,11 +248,6 @@ const json_t *checkpoint_scheduler_config(const struct checkpoint *c)
     return c->scheduler;
 }
 
-bool checkpoint_has_tokenizer(const struct checkpoint *c, int which)
-{
-    return c->tokenizer[which != 0];
-}
-
 int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int *stop,
                          struct tok **ret, struct dr_error *err)
 {
@@ -316,23 +307,9 @@ int checkpoint_check(const struct checkpoint *c, struct dr_error *err)
     return r;
 }
 
-bool checkpoint_find(const struct checkpoint *c, enum component component, const char *name,
-                     struct weight_source *ret)
-{
-    if (component >= COMPONENT_COUNT)
-        return false;
-    const struct tensor_entry *e = tensor_table_find(&c->tables[component], name);
-    if (!e)
-        return false;
-    *ret = e->src;
-    if (e->transpose && !e->copy)
-        ret->data = NULL;
-    return true;
-}
-
 /* ---- loading ---- */
 
-struct loading {
+struct binding {
     struct checkpoint *c;
     struct tensor_table *table;
     struct dr_error *err;
@@ -341,7 +318,7 @@ struct loading {
     bool encoder, decoder; /* VAE: which halves were asked for */
 };
 
-static void note_bad(struct loading *l, const char *name, const char *what)
+static void note_bad(struct binding *l, const char *name, const char *what)
 {
     size_t used = strlen(l->names);
     if (l->bad++ < NAMED_IN_ERROR)
@@ -370,7 +347,7 @@ static int transpose(struct tensor_entry *e, struct dr_error *err)
         return dr_fail(err, DR_EFORMAT, "'%s' is too large", e->src.name);
     char *copy = dr_malloc(DR_TAG_WEIGHTS, bytes);
     if (!copy)
-        return dr_fail(err, DR_ENOMEM, "no memory to transpose '%s'", e->src.name);
+        return dr_fail(err, DR_ENOMEM, "out of memory to transpose '%s'", e->src.name);
     const char *src = e->src.data;
     for (int64_t o = 0; o < out; o++)
         for (int64_t i = 0; i < in; i++)
@@ -382,7 +359,7 @@ static int transpose(struct tensor_entry *e, struct dr_error *err)
 }
 
 /* Finds the scales of an I8 weight. What is wrong with them goes to what, "" if nothing is. */
-static void load_scales(const struct loading *l, struct tensor_entry *e, char *what, size_t n)
+static void load_scales(const struct binding *l, struct tensor_entry *e, char *what, size_t n)
 {
     char name[PARAM_NAME], got[120];
     snprintf(name, sizeof name, "%s_scale", e->name);
@@ -415,7 +392,7 @@ static void load_scales(const struct loading *l, struct tensor_entry *e, char *w
 
 static int load_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
 {
-    struct loading *l = ctx;
+    struct binding *l = ctx;
     char got[120], wanted[120], what[280];
     struct tensor_entry *e = tensor_table_find(l->table, name);
     l->encoder |= !strncmp(name, "encoder.", 8);
@@ -426,7 +403,7 @@ static int load_param(void *ctx, struct param *p, const char *name, const struct
         return 0;
     }
     if (e->used)
-        return dr_fail(l->err, DR_EINTERNAL, "'%s' was asked for twice", e->src.name);
+        return dr_fail(l->err, DR_EINTERNAL, "'%s' is requested twice", e->src.name);
     e->used = true;
     if (!fits(&e->src.shape, shape)) {
         snprintf(what, sizeof what, " is %s, expected %s",
@@ -464,7 +441,7 @@ static int mark_layer(void *ctx, struct layer *l, const char *name)
 }
 
 /* A VAE made without one of its halves leaves that half's tensors alone, which is no news. */
-static bool expected_unused(const struct loading *l, const char *name)
+static bool expected_unused(const struct binding *l, const char *name)
 {
     if (l->table->component != COMPONENT_VAE)
         return false;
@@ -473,7 +450,7 @@ static bool expected_unused(const struct loading *l, const char *name)
     return (of_encoder && !l->encoder) || (of_decoder && !l->decoder);
 }
 
-static int warn_unused(struct loading *l)
+static int warn_unused(struct binding *l)
 {
     struct name_group unused = { 0 };
     for (size_t i = 0; i < l->table->n; i++) {
@@ -489,7 +466,7 @@ int checkpoint_load(struct checkpoint *c, enum component component, void *networ
 {
     if (!checkpoint_has(c, component))
         return dr_fail(err, DR_EINVAL, "%s: has no %s", c->path, component_name(component));
-    struct loading l = { .c = c, .table = &c->tables[component], .err = err };
+    struct binding l = { .c = c, .table = &c->tables[component], .err = err };
     for (size_t i = 0; i < l.table->n; i++)
         l.table->entries[i].used = false;
     struct visitor v = { .param = load_param, .layer = mark_layer, .ctx = &l };

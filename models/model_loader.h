@@ -5,7 +5,7 @@
  * headers and configuration only; the weights stay in the mapped files and are bound to the
  * networks by name, so a checkpoint must outlive every network that was loaded from it.
  *
- *     r = checkpoint_open("model.safetensors", &ckpt, err);
+ *     r = checkpoint_open_in(NULL, "model.safetensors", NULL, &ckpt, err);
  *     r = unet_new(checkpoint_unet_arch(ckpt), &unet, err);
  *     r = checkpoint_load(ckpt, COMPONENT_UNET, unet, unet_visit, err);
  *
@@ -27,10 +27,9 @@
 struct checkpoint;
 
 /* DR_ENOENT, DR_EFORMAT (broken file), DR_EUNSUPPORTED (a sound file that is no SDXL checkpoint, or
- * one whose configuration asks for what Darkroom does not do: err says what the file is). */
-int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err);
-/* The same where no file of it may lie outside of a root (NULL: anywhere); *stop (may be NULL)
- * nonzero ends it with DR_ECANCELED. DR_EIO when files change while they are opened. */
+ * one whose configuration asks for what Darkroom does not do: err says what the file is), DR_EIO
+ * when files change while they are opened. No file of it may lie outside of the root (NULL:
+ * anywhere). *stop (may be NULL) nonzero ends it with DR_ECANCELED. */
 int checkpoint_open_in(const struct model_root *root, const char *path, const atomic_int *stop,
                        struct checkpoint **ret, struct dr_error *err);
 /* Of a model whose path was looked at already; takes `model` over, also on failure. */
@@ -52,9 +51,7 @@ const struct vae_arch *checkpoint_vae_arch(const struct checkpoint *c);
 
 /* scheduler/scheduler_config.json as an object, or NULL: SDXL base's values hold. */
 const json_t *checkpoint_scheduler_config(const struct checkpoint *c);
-/* Whether it brings a tokenizer for an encoder (0 or 1); else the built-in CLIP table holds. */
-bool checkpoint_has_tokenizer(const struct checkpoint *c, int which);
-/* Opens that tokenizer, or the built-in one. */
+/* Opens its tokenizer for an encoder (0 or 1), or the built-in CLIP table where it brings none. */
 int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int *stop,
                          struct tok **ret, struct dr_error *err);
 /* Gives memory back when no tokenizer will be opened any more. */
@@ -65,12 +62,6 @@ bool checkpoint_int8(const struct checkpoint *c);
 bool checkpoint_force_zeros(const struct checkpoint *c);
 /* Pixels along the edge of the pictures that the model was trained for. */
 int64_t checkpoint_default_size(const struct checkpoint *c);
-
-/* A tensor by component and canonical name ("conv_in.weight"); false when there is none. A tensor
- * that has to be transposed (bigG's text projection in single files) is found with its data only
- * after checkpoint_load. */
-bool checkpoint_find(const struct checkpoint *c, enum component component, const char *name,
-                     struct weight_source *ret);
 
 /* Binds every parameter of the network to its tensor. Linears and 1x1 convolutions match each
  * other's shapes. DR_EFORMAT counts all missing and misshapen tensors and names the first few. On

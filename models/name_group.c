@@ -36,7 +36,7 @@ int checkpoint_warn_unused(struct checkpoint *c, const struct name_group *g, str
         r = checkpoint_warn(c, "tensor %s is not used", names);
     else if (g->n)
         r = checkpoint_warn(c, "%zu tensors are not used: %s", g->n, names);
-    return r ? dr_fail(err, r, "no memory for a warning") : 0;
+    return r ? dr_fail(err, r, "out of memory for a warning") : 0;
 }
 
 int checkpoint_warn_keys(struct checkpoint *c, const char *file, const struct name_group *g,
@@ -50,5 +50,5 @@ int checkpoint_warn_keys(struct checkpoint *c, const char *file, const struct na
     else if (g->n)
         r = checkpoint_warn(c, "%s: %zu keys are unknown and have no effect: %s", file, g->n,
                             names);
-    return r ? dr_fail(err, r, "no memory for a warning") : 0;
+    return r ? dr_fail(err, r, "out of memory for a warning") : 0;
 }

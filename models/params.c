@@ -66,7 +66,7 @@ struct layer layer_upsampler(int64_t channels)
 
 struct layer layer_wide(struct layer l)
 {
-    l.desc.wide = true;
+    l.desc.keep_f32 = true;
     return l;
 }
 
@@ -118,25 +118,6 @@ int visit_layer(const struct visitor *v, struct layer *l, const char *name)
 
 /* ---- visitors ---- */
 
-static int count_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
-{
-    (void)p;
-    (void)name;
-    int64_t *total = ctx;
-    int64_t n;
-    if (!shape_count(shape, &n) || !dr_add_i64(*total, n, total))
-        return DR_ELIMIT;
-    return 0;
-}
-
-int64_t params_count(void *network, visit_fn visit)
-{
-    int64_t total = 0;
-    struct visitor v = { .param = count_param, .ctx = &total };
-    int r = visit(network, &v);
-    return r ? r : total;
-}
-
 /* The layer's blob in a pack. */
 static int blob_name(char dst[PACK_NAME], const char *prefix, const char *layer,
                      struct dr_error *err)
@@ -162,7 +143,8 @@ static uint64_t mix(uint64_t sum, const char *bytes, size_t n)
     return sum;
 }
 
-/* What be will make of a layer whose parameters are bound: their types have a say. */
+/* The packed form that `be` makes of a layer whose parameters are bound: it depends on their types.
+ */
 static struct weight_bytes made_bytes(struct backend *be, const struct layer *l)
 {
     struct weight_desc d = l->desc;

@@ -55,7 +55,6 @@ int visit_layers(const struct visitor *v, struct layer *l, const char *const *na
 /* Common visitors over anything with a visit function. */
 typedef int (*visit_fn)(void *network, const struct visitor *v);
 
-int64_t params_count(void *network, visit_fn visit); /* elements, from the shapes alone */
 /* Packs every layer on be; on error what was packed is freed. */
 int params_prepare(void *network, visit_fn visit, struct backend *be, const atomic_int *stop,
                    struct dr_error *err);

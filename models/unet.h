@@ -34,14 +34,14 @@ size_t unet_context_bytes(const struct unet_context *c);
 
 /* A context is for forwards with the variant (x->variant) that it was made with. */
 struct unet_row {
-    const float *latent; /* [in_channels, h, w], scaled model input; for rows with one pointer, as
-                          * a guided pair has, what comes before time and text is computed once */
+    const float *latent; /* [in_channels, h, w], scaled model input */
     double timestep;     /* may be fractional */
     const struct unet_context *context;
     float *pred; /* [out_channels, h, w], out */
 };
 
 enum { UNET_ROWS = 64 /* most rows of one forward */ };
+enum { UNET_SKIPS = 1 + ARCH_LEVELS * (ARCH_LAYERS + 1) };
 
 /* Needs packed weights (params_prepare, params_acquire). Latents are h x w (pictures / 8), any
  * size from 1 up. Balanced use of x's workspace. */

@@ -87,7 +87,7 @@ int vae_new(const struct vae_arch *arch, bool encoder, bool decoder, struct vae 
         return e;
     struct vae *v = dr_calloc(DR_TAG_MODEL, 1, sizeof *v);
     if (!v)
-        return dr_fail(err, DR_ENOMEM, "no memory for the autoencoder's structure");
+        return dr_fail(err, DR_ENOMEM, "out of memory for the autoencoder's structure");
     v->arch = *arch;
     if (encoder)
         half_init(&v->encoder, arch, true);
@@ -319,7 +319,7 @@ int vae_decode(struct vae *v, struct exec *x, const float *latents, int64_t n, i
     bool plan = backend_is_plan(x->be);
     float *scaled = plan ? NULL : dr_malloc(DR_TAG_JOB, (size_t)size * sizeof *scaled);
     if (!scaled && !plan)
-        return dr_fail(err, DR_ENOMEM, "no memory for scaled latents");
+        return dr_fail(err, DR_ENOMEM, "out of memory for scaled latents");
     int e = 0;
     for (int64_t i = 0; i < n && !e; i++) {
         for (int64_t k = 0; k < size && !plan; k++)

@@ -204,7 +204,7 @@ int vae_manager_decode(struct vae *v, struct exec *x, struct vae_tiling how, con
     size_t bytes = tiler_bytes(&t);
     bool plan = backend_is_plan(x->be);
     if (!plan && !(t.block = bytes ? dr_malloc(DR_TAG_JOB, bytes) : NULL))
-        return dr_fail(err, DR_ENOMEM, "no memory for the tiles of a %lldx%lld decode",
+        return dr_fail(err, DR_ENOMEM, "out of memory for the tiles of a %lldx%lld decode",
                        (long long)w, (long long)h);
     if (!plan) {
         t.strips = t.block;

@@ -25,7 +25,7 @@ struct quantize_made {
     struct stat st;
 };
 
-struct job {
+struct copying {
     struct quantize_copy *k;
     const struct checkpoint *c;
     const struct quantize_choice *choice;
@@ -33,12 +33,12 @@ struct job {
     struct dr_error *err;
 };
 
-static int stopped(const struct job *j)
+static int stopped(const struct copying *j)
 {
     return j->stop && atomic_load(j->stop) ? dr_fail(j->err, DR_ECANCELED, "stopped") : 0;
 }
 
-static int no_memory(const struct job *j)
+static int no_memory(const struct copying *j)
 {
     return dr_fail(j->err, DR_ENOMEM, "out of memory for a conversion");
 }
@@ -55,12 +55,12 @@ struct rewrite {
     struct st_out out;
 };
 
-static bool chosen(const struct job *j, const struct safetensors *st, const struct st_tensor *t)
+static bool chosen(const struct copying *j, const struct safetensors *st, const struct st_tensor *t)
 {
     return j->choice->chosen(j->choice->ctx, st_data(st, t));
 }
 
-static int list_items(const struct job *j, struct rewrite *w)
+static int list_items(const struct copying *j, struct rewrite *w)
 {
     const struct st_header *h = &w->st->header;
     w->items = dr_malloc(DR_TAG_FILE, (2 * h->n_tensors + 1) * sizeof *w->items);
@@ -86,7 +86,7 @@ static int list_items(const struct job *j, struct rewrite *w)
 }
 
 /* Takes fd over. */
-static int open_out(const struct job *j, struct rewrite *w, int fd, const char *path)
+static int open_out(const struct copying *j, struct rewrite *w, int fd, const char *path)
 {
     const struct st_header *h = &w->st->header;
     struct st_metadata *m = dr_malloc(DR_TAG_FILE, (h->n_metadata + 1) * sizeof *m);
@@ -105,7 +105,7 @@ static int open_out(const struct job *j, struct rewrite *w, int fd, const char *
     return r;
 }
 
-static int put_plain(const struct job *j, struct rewrite *w, size_t i)
+static int put_plain(const struct copying *j, struct rewrite *w, size_t i)
 {
     const struct st_tensor *t = &w->st->header.tensors[i];
     const char *bytes = st_data(w->st, t);
@@ -120,7 +120,7 @@ static int put_plain(const struct job *j, struct rewrite *w, size_t i)
     return r;
 }
 
-static int put_int8(const struct job *j, struct rewrite *w, size_t i)
+static int put_int8(const struct copying *j, struct rewrite *w, size_t i)
 {
     const struct st_tensor *t = &w->st->header.tensors[i];
     struct weight_source src = checkpoint_source(w->st, t, 0, 1);
@@ -139,7 +139,8 @@ static int put_int8(const struct job *j, struct rewrite *w, size_t i)
 }
 
 /* Takes fd over, a new file. */
-static int rewrite_file(const struct job *j, const struct safetensors *st, int fd, const char *path)
+static int rewrite_file(const struct copying *j, const struct safetensors *st, int fd,
+                        const char *path)
 {
     struct rewrite w = { .st = st, .out = { .fd = -1 } };
     arena_init(&w.names, DR_TAG_FILE, 64 << 10, 0);
@@ -161,7 +162,7 @@ static int rewrite_file(const struct job *j, const struct safetensors *st, int f
 
 /* ---- what the copy has made ---- */
 
-static int remember(const struct job *j, int fd, const char *name)
+static int remember(const struct copying *j, int fd, const char *name)
 {
     struct quantize_copy *k = j->k;
     if (k->n_made == k->cap_made) {
@@ -185,7 +186,7 @@ static int remember(const struct job *j, int fd, const char *name)
 }
 
 /* A new file `name` of the open folder `to`; relative is its name below the copy. */
-static int make_file(const struct job *j, int to, const char *name, const char *relative,
+static int make_file(const struct copying *j, int to, const char *name, const char *relative,
                      int *ret_fd)
 {
     int fd = openat(to, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
@@ -200,7 +201,7 @@ static int make_file(const struct job *j, int to, const char *name, const char *
     return r;
 }
 
-static int make_folder(const struct job *j, int to, const char *name, const char *relative,
+static int make_folder(const struct copying *j, int to, const char *name, const char *relative,
                        int *ret_fd)
 {
     if (mkdirat(to, name, 0777))
@@ -239,7 +240,7 @@ static void remove_made(struct quantize_copy *k)
 /* ---- the other files of a folder ---- */
 
 /* The folder of the copy that `name` will lie in, made if it is missing; to be closed. */
-static int place_of(const struct job *j, const char *name, int *ret_fd)
+static int place_of(const struct copying *j, const char *name, int *ret_fd)
 {
     char part[DR_PATH_MAX];
     int to = openat(j->k->own, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), r = 0;
@@ -261,7 +262,7 @@ static int place_of(const struct job *j, const char *name, int *ret_fd)
 }
 
 /* Where an open file or folder really lies. */
-static int real_path(const struct job *j, int fd, char dst[DR_PATH_MAX])
+static int real_path(const struct copying *j, int fd, char dst[DR_PATH_MAX])
 {
     char link[40];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -287,7 +288,7 @@ static bool lies_below(const char *path, const char *folder)
 }
 
 /* Is it a file beside the weights that the checkpoint uses, wherever they really lie? */
-static int beside_weights(const struct job *j, const char *path, bool *ret)
+static int beside_weights(const struct copying *j, const char *path, bool *ret)
 {
     char used[DR_PATH_MAX];
     *ret = false;
@@ -302,7 +303,7 @@ static int beside_weights(const struct job *j, const char *path, bool *ret)
     return 0;
 }
 
-static int copy_bytes(const struct job *j, int from, int to, const char *relative, int64_t size)
+static int copy_bytes(const struct copying *j, int from, int to, const char *relative, int64_t size)
 {
     char *piece = dr_malloc(DR_TAG_FILE, CHUNK);
     int r = piece ? 0 : no_memory(j);
@@ -331,7 +332,7 @@ static int copy_bytes(const struct job *j, int from, int to, const char *relativ
 }
 
 /* `from` stays the caller's, whatever its position. */
-static int copy_file(const struct job *j, int from, int fd, const char *relative)
+static int copy_file(const struct copying *j, int from, int fd, const char *relative)
 {
     struct stat st;
     int r = fstat(from, &st) ? dr_fail_errno(j->err, relative, "examine")
@@ -343,7 +344,7 @@ static int copy_file(const struct job *j, int from, int fd, const char *relative
     return r;
 }
 
-static const struct safetensors *used_file(const struct job *j, const char *relative)
+static const struct safetensors *used_file(const struct copying *j, const char *relative)
 {
     for (size_t i = 0; i < j->c->n_files; i++)
         if (!strcmp(j->c->file_names[i], relative))
@@ -352,7 +353,7 @@ static const struct safetensors *used_file(const struct job *j, const char *rela
 }
 
 /* A new file of the copy with what `from` has, or with what becomes of weights. */
-static int copy_to(const struct job *j, int from, const char *name)
+static int copy_to(const struct copying *j, int from, const char *name)
 {
     const struct safetensors *st = used_file(j, name);
     int to, fd;
@@ -377,7 +378,7 @@ static bool is_licence(const char *name)
 
 /* Nobody has read it, so a link may have brought anything: it must lie in the model's folder `top`
  * or beside its weights. Opened first without reading, then by that descriptor. */
-static int copy_licence(const struct job *j, int top, const char *name)
+static int copy_licence(const struct copying *j, int top, const char *name)
 {
     char link[40], path[DR_PATH_MAX], folder[DR_PATH_MAX];
     struct stat st;
@@ -405,7 +406,7 @@ static int copy_licence(const struct job *j, int top, const char *name)
 }
 
 /* A licence goes with every copy. It lies beside model_index.json. */
-static int copy_licences(const struct job *j)
+static int copy_licences(const struct copying *j)
 {
     int fd = model_files_open_other(j->c->model, ".", O_RDONLY | O_DIRECTORY), r = 0;
     DIR *dir = fd < 0 ? NULL : fdopendir(fd);
@@ -422,7 +423,7 @@ static int copy_licences(const struct job *j)
     return r;
 }
 
-static int copy_folder(const struct job *j)
+static int copy_folder(const struct copying *j)
 {
     const struct model_file *m;
     int r = 0;
@@ -475,7 +476,7 @@ int quantize_check(const struct quantize_copy *k, const char *model, struct dr_e
     return r;
 }
 
-static int write_folder(const struct job *j)
+static int write_folder(const struct copying *j)
 {
     struct quantize_copy *k = j->k;
     k->own = dr_make_temporary(k->folder, dr_path_base(k->path), k->temporary);
@@ -486,7 +487,7 @@ static int write_folder(const struct job *j)
     return r ? r : copy_folder(j);
 }
 
-static int write_single(const struct job *j)
+static int write_single(const struct copying *j)
 {
     struct quantize_copy *k = j->k;
     int fd = dr_open_temporary(k->folder, dr_path_base(k->path), k->temporary);
@@ -509,7 +510,7 @@ int quantize_write(struct quantize_copy *k, const struct checkpoint *c,
                    const struct quantize_choice *choice, const atomic_int *stop,
                    struct dr_error *err)
 {
-    struct job j = { .k = k, .c = c, .choice = choice, .stop = stop, .err = err };
+    struct copying j = { .k = k, .c = c, .choice = choice, .stop = stop, .err = err };
     int r = c->folder ? write_folder(&j) : write_single(&j);
     if (!r && !checkpoint_current(c))
         r = dr_fail(err, DR_EIO, "%s: was changed while it was copied", c->path);
@@ -519,7 +520,7 @@ int quantize_write(struct quantize_copy *k, const struct checkpoint *c,
 int quantize_add(struct quantize_copy *k, const char *name, const struct buf *text,
                  struct dr_error *err)
 {
-    struct job j = { .k = k, .err = err };
+    struct copying j = { .k = k, .err = err };
     struct dr_piece piece = { text->data, text->len };
     int r = dr_create_file(k->own, name, &piece, 1, true, err);
     int fd = r ? -1 : openat(k->own, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);

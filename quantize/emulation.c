@@ -10,7 +10,7 @@
 bool trial_possible(const struct op *op)
 {
     const struct weight_desc *d = op->weight ? weight_desc(op->weight) : NULL;
-    if (!d || d->wide || (d->kind != WEIGHT_LINEAR && d->kind != WEIGHT_CONV))
+    if (!d || d->keep_f32 || (d->kind != WEIGHT_LINEAR && d->kind != WEIGHT_CONV))
         return false;
     return d->in * (d->kind == WEIGHT_CONV ? d->kernel * d->kernel : 1) <= INT8_SUM_MAX;
 }

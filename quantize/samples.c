@@ -16,20 +16,20 @@ static const char *const captions[SAMPLE_CAPTIONS] = {
     "a photograph of a mountain lake at dawn",
 };
 
-struct drawing;
+struct sample_drawing;
 
 /* One walk that needs a workspace: first on a plan, for its size. */
-struct walk {
+struct sample_walk {
     struct pipeline *p;
     struct int8_samples *s;
-    int caption;             /* of the text walk */
-    struct drawing *drawing; /* of the drawing walk */
-    int count;               /* rows of the forward walk */
+    int caption;                    /* of the text walk */
+    struct sample_drawing *drawing; /* of the drawing walk */
+    int count;                      /* rows of the forward walk */
     float *preds;
-    int (*fn)(struct walk *w, struct exec *x, struct dr_error *err);
+    int (*fn)(struct sample_walk *w, struct exec *x, struct dr_error *err);
 };
 
-static int walk_run(struct walk *w, struct int8_watch watch, const atomic_int *stop,
+static int walk_run(struct sample_walk *w, struct int8_watch watch, const atomic_int *stop,
                     struct dr_error *err)
 {
     struct exec planned = { .be = NULL };
@@ -50,20 +50,20 @@ static int walk_run(struct walk *w, struct int8_watch watch, const atomic_int *s
     return r;
 }
 
-static int text_walk(struct walk *w, struct exec *x, struct dr_error *err)
+static int text_walk(struct sample_walk *w, struct exec *x, struct dr_error *err)
 {
     return prompt_encode(&w->p->encoders, x, &w->s->embeds[w->caption], err);
 }
 
-static int caption_context(struct walk *w, struct exec *x, int caption, struct unet_context **ret,
-                           struct dr_error *err)
+static int caption_context(struct sample_walk *w, struct exec *x, int caption,
+                           struct unet_context **ret, struct dr_error *err)
 {
     const struct prompt_embeds *m = &w->s->embeds[caption];
     return unet_context_new(w->p->unet, x, m->text, m->length, m->pooled, m->time_ids, ret, err);
 }
 
 /* Contexts of all captions, then the first `count` rows. */
-static int forward_walk(struct walk *w, struct exec *x, struct dr_error *err)
+static int forward_walk(struct sample_walk *w, struct exec *x, struct dr_error *err)
 {
     struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
     struct unet_row rows[SAMPLE_ROWS];
@@ -103,7 +103,7 @@ static int caption_job(struct pipeline *p, int caption, struct job *ret, struct 
 }
 
 /* Drawing all captions side by side, and keeping every model input on the way. */
-struct drawing {
+struct sample_drawing {
     struct pipeline *p;
     struct int8_samples *s;
     struct job job[SAMPLE_CAPTIONS];
@@ -112,7 +112,7 @@ struct drawing {
 
 static int keep_inputs(void *ctx, bool *skip_forward, struct dr_error *err)
 {
-    struct drawing *d = ctx;
+    struct sample_drawing *d = ctx;
     struct int8_samples *s = d->s;
     (void)skip_forward;
     for (int i = 0; i < SAMPLE_CAPTIONS; i++, s->n++) {
@@ -125,7 +125,7 @@ static int keep_inputs(void *ctx, bool *skip_forward, struct dr_error *err)
     return 0;
 }
 
-static int open_caption(struct drawing *d, int caption, const struct denoise_phase *phase,
+static int open_caption(struct sample_drawing *d, int caption, const struct denoise_phase *phase,
                         struct dr_error *err)
 {
     const struct job *job = &d->job[caption];
@@ -140,7 +140,7 @@ static int open_caption(struct drawing *d, int caption, const struct denoise_pha
     return denoise_open(&spec, &d->picture[caption], err);
 }
 
-static int step_all(struct drawing *d, struct batch *b, struct exec *x, struct dr_error *err)
+static int step_all(struct sample_drawing *d, struct batch *b, struct exec *x, struct dr_error *err)
 {
     const struct batch_hooks hooks = { .input = keep_inputs, .ctx = d };
     struct denoise *failed;
@@ -152,9 +152,9 @@ static int step_all(struct drawing *d, struct batch *b, struct exec *x, struct d
 }
 
 /* Contexts of all captions, then all steps; on a plan one forward of each. */
-static int draw_walk(struct walk *w, struct exec *x, struct dr_error *err)
+static int draw_walk(struct sample_walk *w, struct exec *x, struct dr_error *err)
 {
-    struct drawing *d = w->drawing;
+    struct sample_drawing *d = w->drawing;
     struct denoise_phase phases[SAMPLE_CAPTIONS];
     struct unet_context *contexts[SAMPLE_CAPTIONS] = { NULL };
     struct batch *b = NULL;
@@ -179,11 +179,11 @@ static int draw_walk(struct walk *w, struct exec *x, struct dr_error *err)
     return r;
 }
 
-static int make(struct drawing *d, const atomic_int *stop, struct dr_error *err)
+static int make(struct sample_drawing *d, const atomic_int *stop, struct dr_error *err)
 {
     static const struct int8_watch unwatched;
     struct int8_samples *s = d->s;
-    struct walk w = { .p = d->p, .s = s, .drawing = d };
+    struct sample_walk w = { .p = d->p, .s = s, .drawing = d };
     int r = 0;
     for (int i = 0; i < SAMPLE_CAPTIONS && !r; i++) {
         r = caption_job(d->p, i, &d->job[i], err);
@@ -210,7 +210,7 @@ static int make(struct drawing *d, const atomic_int *stop, struct dr_error *err)
 int int8_samples_make(struct pipeline *p, const atomic_int *stop, struct int8_samples *ret,
                       struct dr_error *err)
 {
-    struct drawing d = { .p = p, .s = ret };
+    struct sample_drawing d = { .p = p, .s = ret };
     memset(ret, 0, sizeof *ret);
     int r = make(&d, stop, err);
     for (int i = 0; i < SAMPLE_CAPTIONS; i++)
@@ -229,7 +229,7 @@ void int8_samples_release(struct int8_samples *s)
 int int8_predict(struct pipeline *p, const struct int8_samples *s, struct int8_watch watch,
                  const atomic_int *stop, float *ret_preds, struct dr_error *err)
 {
-    struct walk w = {
+    struct sample_walk w = {
         .p = p, .s = (struct int8_samples *)s, .count = s->n, .preds = ret_preds, .fn = forward_walk
     };
     return walk_run(&w, watch, stop, err);

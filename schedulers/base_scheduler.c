@@ -138,8 +138,8 @@ static int allocate(struct sched *s, struct dr_error *err)
     if (draws)
         s->noise = dr_calloc(DR_TAG_JOB, s->n, sizeof *s->noise);
     if (!s->timesteps || !s->sigmas || !s->aux || !s->input || !s->state || (draws && !s->noise))
-        return dr_fail(err, DR_ENOMEM, "no memory for %s with latents of %zu values", info->name,
-                       s->n);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %s with latents of %zu values",
+                       info->name, s->n);
     return 0;
 }
 
@@ -181,7 +181,7 @@ int sched_new(const struct sched_config *config, size_t n, struct sched **ret_sc
     struct noise_table table = { 0 };
     struct sched *s = dr_calloc(DR_TAG_JOB, 1, sizeof *s);
     if (!s)
-        return dr_fail(err, DR_ENOMEM, "no memory for a scheduler");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a scheduler");
     s->config = *config;
     s->n = n;
     s->evaluations = info->second_order ? 2 * config->steps - 1 : config->steps;
@@ -267,11 +267,6 @@ void sched_free(struct sched *s)
     dr_free(s->noise);
     dr_free(s->state);
     dr_free(s);
-}
-
-const struct sched_config *sched_config_of(const struct sched *s)
-{
-    return &s->config;
 }
 
 /* sqrt(sigma^2 + 1) in float32, as the model's input is scaled. */

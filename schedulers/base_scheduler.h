@@ -75,7 +75,7 @@ bool sched_warning(const struct sched_config *config, int i, char ret_text[SCHED
 
 /* One question to the model. */
 struct sched_ask {
-    const float *x;  /* [n] latents already scaled as the model wants them; lent until sched_feed */
+    const float *x;  /* [n] latents scaled as the model expects; borrowed until sched_feed */
     double timestep; /* may be fractional in the Euler family */
     double sigma;    /* noise to signal ratio of the latents */
     int evaluation, evaluations;
@@ -89,13 +89,12 @@ int sched_new(const struct sched_config *config, size_t n, struct sched **ret_sc
               struct dr_error *err);
 void sched_free(struct sched *s);
 
-const struct sched_config *sched_config_of(const struct sched *s);
-
 /* What standard normal noise is multiplied with to become the latents of step 0. */
 double sched_init_noise_scale(const struct sched *s);
 
 /* The arrays of the diffusers object, float32: one timestep per evaluation, evaluations + 1 sigmas
- * (ddim: sqrt((1-abar)/abar), the last of the final alpha). Lent as long as the object lives. */
+ * (ddim: sqrt((1-abar)/abar), the last of the final alpha). Borrowed as long as the object lives.
+ */
 int sched_evaluations(const struct sched *s);
 const float *sched_timesteps(const struct sched *s);
 const float *sched_sigmas(const struct sched *s);

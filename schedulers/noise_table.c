@@ -75,7 +75,7 @@ int noise_table_init(struct noise_table *ret_table, const struct sched_config *c
     int n = config->train_steps;
     float *block = dr_calloc(DR_TAG_JOB, (size_t)n * 3, sizeof *block);
     if (!block)
-        return dr_fail(err, DR_ENOMEM, "no memory for a noise table of %d timesteps", n);
+        return dr_fail(err, DR_ENOMEM, "out of memory for a noise table of %d timesteps", n);
     struct noise_table t = { n, block, block + n, block + 2 * (size_t)n };
     for (int i = 0; i < n; i++)
         t.alphas[i] = 1 - beta_at(config, i);

@@ -6,6 +6,7 @@
 
 #include "base/members.h"
 #include "base/nearest.h"
+#include "schedulers/names.h"
 #include "schedulers/scheduler_impl.h"
 
 static const struct sched_info *const all[] = {
@@ -21,33 +22,11 @@ static const char *const lines[] = {
 };
 
 enum { COUNT = sizeof all / sizeof *all, MAX_NAMES = COUNT * (3 + SCHED_MAX_ALIASES) };
-enum { MAX_NAME = 64 };
 
 const struct sched_info *const *sched_all(size_t *ret_n)
 {
     *ret_n = COUNT;
     return all;
-}
-
-/* Lower case without ' ', '-', '_'; false when it does not fit. */
-static bool fold(const char *name, char dst[MAX_NAME])
-{
-    size_t n = 0;
-    for (const char *p = name; *p; p++) {
-        if (*p == ' ' || *p == '-' || *p == '_')
-            continue;
-        if (n + 1 >= MAX_NAME)
-            return false;
-        dst[n++] = *p >= 'A' && *p <= 'Z' ? (char)(*p + 'a' - 'A') : *p;
-    }
-    dst[n] = '\0';
-    return true;
-}
-
-bool sched_same_name(const char *a, const char *b)
-{
-    char fa[MAX_NAME], fb[MAX_NAME];
-    return fold(a, fa) && fold(b, fb) && !strcmp(fa, fb);
 }
 
 static size_t count_aliases(const struct sched_info *info)
@@ -146,8 +125,8 @@ static const struct sched_info *find_with_schedule(const char *folded,
     size_t n, length = strlen(folded);
     const struct schedule_info *const *schedules = schedule_all(&n);
     for (size_t i = 0; i < n; i++) {
-        char end[MAX_NAME], start[MAX_NAME];
-        if (!fold(schedules[i]->name, end))
+        char end[SCHED_NAME_BYTES], start[SCHED_NAME_BYTES];
+        if (!sched_fold_name(schedules[i]->name, end))
             continue;
         size_t end_length = strlen(end);
         if (length <= end_length || strcmp(folded + length - end_length, end))
@@ -165,10 +144,10 @@ static const struct sched_info *find_with_schedule(const char *folded,
 
 const struct sched_info *sched_find(const char *name, const struct schedule_info **ret_schedule)
 {
-    char folded[MAX_NAME];
+    char folded[SCHED_NAME_BYTES];
     if (name[0] == 'k' && name[1] == '_')
         name += 2;
-    if (!fold(name, folded))
+    if (!sched_fold_name(name, folded))
         return NULL;
     const struct sched_info *info = find(folded);
     if (ret_schedule)
@@ -200,16 +179,14 @@ int sched_lookup(const char *field, const char *name, const struct sched_info **
     }
     const char *names[MAX_NAMES];
     const struct sched_info *owners[MAX_NAMES];
-    char expected[200], hint[96] = "";
     size_t n = spellings(names, owners);
-    const char *near = dr_nearest(name, names, n);
-    for (size_t i = 0; near && i < n; i++) {
-        if (names[i] == near)
-            snprintf(hint, sizeof hint, "nearest: %s", owners[i]->name);
-    }
-    size_t used = (size_t)snprintf(expected, sizeof expected, "one of");
-    for (size_t i = 0; i < COUNT && used < sizeof expected; i++)
-        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s %s", i ? "," : "",
-                                 all[i]->name);
-    return dr_fail_field(err, DR_EINVAL, field, name, expected, near ? hint : NULL);
+    const char *near = dr_nearest(name, names, n), *canonical[COUNT];
+    for (size_t i = 0; near && i < n; i++)
+        if (names[i] == near) {
+            near = owners[i]->name;
+            break;
+        }
+    for (size_t i = 0; i < COUNT; i++)
+        canonical[i] = all[i]->name;
+    return dr_fail_choice_near(err, DR_EINVAL, field, name, canonical, COUNT, near);
 }

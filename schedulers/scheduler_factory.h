@@ -97,7 +97,4 @@ const struct sched_info *sched_find(const char *name, const struct schedule_info
 int sched_lookup(const char *field, const char *name, const struct sched_info **ret_sampler,
                  const struct schedule_info **ret_schedule, struct dr_error *err);
 
-/* Whether two names are one: case, ' ', '-', '_' ignored. */
-bool sched_same_name(const char *a, const char *b);
-
 #endif

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "schedulers/scheduler_impl.h"
+#include "schedulers/names.h"
 
 static const char FILE_NAME[] = "scheduler_config.json";
 enum { MAX_BYTES = 256 << 10 };
@@ -309,8 +310,8 @@ static int read_class(const json_t *file, struct sched_config *c, const struct s
         if (strstr(name, *part))
             return dr_fail_field(err, DR_EUNSUPPORTED, path, name,
                                  "a class of discrete-time diffusion",
-                                 "this model is of another formulation, which no sampler here "
-                                 "draws");
+                                 "this model has another formulation, which no sampler here "
+                                 "supports");
     *ret_own = sched_find(name, NULL);
     if (*ret_own)
         return 0;
@@ -414,13 +415,9 @@ static int apply_spacing(const struct sched_request *request, struct sched_confi
         if (sched_same_name(request->spacing, names[i]))
             found = i;
     }
-    if (found < 0) {
-        const char *near = dr_nearest(request->spacing, names, SCHED_SPACING_COUNT);
-        char hint[64];
-        snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-        return dr_fail_field(err, DR_EINVAL, "spacing", request->spacing,
-                             "one of leading, trailing, linspace", near ? hint : NULL);
-    }
+    if (found < 0)
+        return dr_fail_choice(err, DR_EINVAL, "spacing", request->spacing, names,
+                              SCHED_SPACING_COUNT);
     if (!schedule_uses_spacing(c->schedule, c->sampler)) {
         char hint[96];
         snprintf(hint, sizeof hint, "schedule %s of %s fixes its own timesteps", c->schedule->name,

@@ -21,7 +21,7 @@
 #include "base/members.h"
 #include "base/nearest.h"
 #include "schedulers/noise_table.h"
-#include "schedulers/scheduler_factory.h"
+#include "schedulers/names.h"
 #include "schedulers/scheduler_impl.h"
 
 static const double KARRAS_RHO = 7;
@@ -197,17 +197,9 @@ int schedule_lookup(const char *field, const char *name, const struct schedule_i
         return 0;
     }
     const char *names[COUNT];
-    char expected[160], hint[96];
-    size_t used = (size_t)snprintf(expected, sizeof expected, "one of");
-    for (size_t i = 0; i < COUNT; i++) {
+    for (size_t i = 0; i < COUNT; i++)
         names[i] = all[i]->name;
-        if (used < sizeof expected)
-            used += (size_t)snprintf(expected + used, sizeof expected - used, "%s %s", i ? "," : "",
-                                     names[i]);
-    }
-    const char *near = dr_nearest(name, names, COUNT);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-    return dr_fail_field(err, DR_EINVAL, field, name, expected, near ? hint : NULL);
+    return dr_fail_choice(err, DR_EINVAL, field, name, names, COUNT);
 }
 
 bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sched_info *sampler)
@@ -274,7 +266,7 @@ int schedule_make(const struct sched_config *config, const struct noise_table *t
         return steps_error(config, "the model has no more timesteps", err);
     double *work = dr_calloc(DR_TAG_JOB, 4 * (size_t)n, sizeof *work);
     if (!work)
-        return dr_fail(err, DR_ENOMEM, "no memory for a schedule of %d steps", n);
+        return dr_fail(err, DR_ENOMEM, "out of memory for a schedule of %d steps", n);
     double *spaced = work, *spaced_sigmas = work + n;
     double *sigmas = work + 2 * (size_t)n, *timesteps = work + 3 * (size_t)n;
     bool uses = schedule_uses_spacing(config->schedule, config->sampler);

@@ -15,7 +15,7 @@ run_target() {
     local folder=$build/fuzz/$name
     local found=$folder/found
     mkdir -p "$found"
-    [ "$seconds" -gt 60 ] || found=$(mktemp -d "$folder/run.XXXXXX") # short runs all begin alike
+    [ "$seconds" -gt 60 ] || found=$(mktemp -d "$folder/run.XXXXXX") # short runs all begin the same way
     # no block above 400 MB, 1 GB in all: the largest picture that is accepted has 160 MB
     local status=0
     "$build/fuzz_$name" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=1024 -malloc_limit_mb=400 -max_len=16384 \

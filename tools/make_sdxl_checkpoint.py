@@ -21,19 +21,26 @@ import zlib
 
 import numpy as np
 
+import sdxl
+
 PIECE = 1 << 22  # elements drawn at a time
 OUTLIER, LEAST, MOST, HEARD = 64, 50, 100, 3  # --stress: one channel of, times as large, times as loud
 STREAM = 16384  # --stress: times as large, of the VAE
 
-CLIP_L = dict(width=768, mlp=3072, layers=12)
-CLIP_G = dict(width=1280, mlp=5120, layers=32, projection=1280)
+CLIP_L = dict(width=sdxl.CLIP_L["hidden_size"], mlp=sdxl.CLIP_L["intermediate_size"],
+              layers=sdxl.CLIP_L["num_hidden_layers"])
+CLIP_G = dict(width=sdxl.CLIP_G["hidden_size"], mlp=sdxl.CLIP_G["intermediate_size"],
+              layers=sdxl.CLIP_G["num_hidden_layers"], projection=sdxl.CLIP_G["projection_dim"])
 VOCABULARY, POSITIONS = 49408, 77
 UNETS = {
     # depth: transformer blocks after each resnet of a level; added: pooled text and time ids of 256 each
-    "base": dict(channels=(320, 640, 1280), depth=(0, 2, 10), middle=10, context=2048, added=1280 + 6 * 256),
+    "base": dict(channels=sdxl.UNET["block_out_channels"], depth=(0, 2, 10), middle=10,
+                 context=sdxl.UNET["cross_attention_dim"],
+                 added=sdxl.UNET["projection_class_embeddings_input_dim"]),
     "refiner": dict(channels=(384, 768, 1536, 1536), depth=(0, 4, 4, 0), middle=4, context=1280, added=1280 + 5 * 256),
 }
-VAE = dict(channels=(128, 256, 512, 512), layers=2, latent=4)
+VAE = dict(channels=sdxl.VAE["block_out_channels"], layers=sdxl.VAE["layers_per_block"],
+           latent=sdxl.VAE["latent_channels"])
 
 
 class Tensors:

@@ -140,15 +140,15 @@ static int read_header(struct pack *p, uint64_t size, struct dr_error *err)
     if (memcmp(h->magic, magic, sizeof magic))
         return damaged(p, "is not a file of packed weights", err);
     if (h->format != FORMAT || h->entry_bytes != sizeof(struct entry))
-        return dr_fail(err, DR_EUNSUPPORTED, "%s: was written by another version", p->path);
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: written by another version", p->path);
     if (h->sum != XXH3_64bits(h, offsetof(struct header, sum)))
         return damaged(p, "the header is damaged", err);
     if (h->file_bytes != size)
-        return damaged(p, "size does not match its header", err);
+        return damaged(p, "its size does not match its header", err);
     if (h->blobs > BLOBS_MOST || h->index_at < PACK_HEADER || h->index_at > size ||
         size - h->index_at != h->blobs * sizeof(struct entry) ||
         !memchr(h->key, '\0', sizeof h->key))
-        return damaged(p, "the header is inconsistent", err);
+        return damaged(p, "the header is invalid", err);
     return 0;
 }
 
@@ -170,10 +170,10 @@ static int read_index(struct pack *p, struct dr_error *err)
         const struct entry *e = &p->index[i];
         if (!memchr(e->name, '\0', sizeof e->name) || e->at != at || e->bytes > h->index_at ||
             pack_padded(e->bytes) > h->index_at - at)
-            return damaged(p, "the index is inconsistent", err);
+            return damaged(p, "the index is invalid", err);
         at += pack_padded(e->bytes);
     }
-    return at == h->index_at ? 0 : damaged(p, "the index is inconsistent", err);
+    return at == h->index_at ? 0 : damaged(p, "the index is invalid", err);
 }
 
 int pack_open_any(const char *path, struct pack **ret, struct dr_error *err)
@@ -187,7 +187,7 @@ int pack_open_any(const char *path, struct pack **ret, struct dr_error *err)
     if (p->fd < 0 || fstat(p->fd, &st))
         r = dr_fail_errno(err, path, "open");
     else if (!S_ISREG(st.st_mode))
-        r = damaged(p, "is not a regular file", err);
+        r = damaged(p, "not a regular file", err);
     else
         r = read_header(p, (uint64_t)st.st_size, err);
     if (!r)
@@ -389,7 +389,7 @@ static int check_place(const char *path, struct dr_error *err)
     struct stat st;
     if (lstat(path, &st) || (S_ISREG(st.st_mode) && (!st.st_size || pack_at(path))))
         return 0;
-    return dr_fail(err, DR_EIO, "%s: is taken by another file, not a file of packed weights", path);
+    return dr_fail(err, DR_EIO, "%s: exists and is not a file of packed weights", path);
 }
 
 int pack_create(const char *path, const struct pack_spec *spec, struct pack **ret,
@@ -418,7 +418,7 @@ int pack_create(const char *path, const struct pack_spec *spec, struct pack **re
     p->stage = dr_malloc(DR_TAG_WEIGHTS, (size_t)spec->largest);
     p->piece = dr_malloc(DR_TAG_WEIGHTS, PIECE);
     if (!p->index || !p->stage || !p->piece)
-        r = dr_fail(err, DR_ENOMEM, "%s: out of memory to write it", path);
+        r = dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
     if (!r)
         r = open_temporary(p, err);
     if (!r)
@@ -450,7 +450,8 @@ static int read_back(const struct pack *p, uint64_t bytes, struct dr_error *err)
         if (r)
             return r;
         if (memcmp(p->piece, p->stage + done, n))
-            return dr_fail(err, DR_EIO, "%s: bytes read back differ from those written", p->path);
+            return dr_fail(err, DR_EIO, "%s: reading it back gives other bytes than were written",
+                           p->path);
     }
     return 0;
 }

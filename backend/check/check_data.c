@@ -29,7 +29,7 @@ static float noise(uint64_t seed, uint64_t index)
     return (float)((sum - 2.0) * 1.7320508075688772);
 }
 
-struct act *check_act(struct op *op, enum check_role role)
+static struct act *check_act(struct op *op, enum check_role role)
 {
     struct act *acts[ROLE_COUNT] = { &op->src,      &op->k,           &op->v,
                                      &op->residual, &op->channel_add, &op->dst };

@@ -7,8 +7,6 @@
 /* In the order of enum op_role's flags. */
 enum check_role { ROLE_SRC, ROLE_K, ROLE_V, ROLE_RESIDUAL, ROLE_CHANNEL_ADD, ROLE_DST, ROLE_COUNT };
 
-struct act *check_act(struct op *op, enum check_role role);
-
 /* A case's values in host memory, dense, for all samples. */
 struct check_data {
     struct op_setup setup; /* every ld filled in */

@@ -83,7 +83,7 @@ static struct weight_bytes cpu_packed_size(struct backend *be, const struct weig
                         : d->upsamples         ? OP_KIND_upsample_conv
                                                : OP_KIND_conv2d;
     const struct kernel *k = kernel_of(kind, d, cpu->set, cpu->exact);
-    bool packs = p && !d->wide && (k->int8 || k->narrow);
+    bool packs = p && !d->keep_f32 && (k->int8 || k->narrow);
     return (struct weight_bytes){ .vectors = host_vectors_bytes(d),
                                   .packed = packs ? backend_align(p->bytes(d)) : 0 };
 }
@@ -177,11 +177,11 @@ static struct op_need cpu_need(struct backend *be, const struct op *op)
     };
 }
 
-static int64_t cpu_runs(struct backend *be, const struct op *op)
+static int64_t cpu_stat_chunks(struct backend *be, const struct op *op)
 {
     const struct cpu_backend *cpu = (struct cpu_backend *)be;
     const struct kernel *k = kernel_for(op, cpu->set, cpu->exact);
-    return k->runs && op->dst.dtype == DTYPE_F32 ? k->runs(op) : 0;
+    return k->stat_chunks && op->dst.dtype == DTYPE_F32 ? k->stat_chunks(op) : 0;
 }
 
 struct run {
@@ -309,7 +309,7 @@ const struct backend_vtable cpu_vtable = {
     .weight_destroyed = cpu_weight_destroyed,
     .supports = cpu_supports,
     .need = cpu_need,
-    .runs = cpu_runs,
+    .stat_chunks = cpu_stat_chunks,
     .run = cpu_run,
 };
 

@@ -12,8 +12,8 @@
 
 struct kernel {
     const struct op_work *work;
-    double (*executed)(const struct op *op); /* flops really done; NULL: the op's */
-    int64_t (*runs)(const struct op *op);    /* of a sample in `moments`; NULL: gives none */
+    double (*executed)(const struct op *op);     /* flops really done; NULL: the op's */
+    int64_t (*stat_chunks)(const struct op *op); /* of a sample in `moments`; NULL: gives none */
     /* Rounds operands of products to the set's 16-bit type, reads their weights packed, and takes
      * activations of that type; of an op without a weight: takes them. */
     bool narrow;

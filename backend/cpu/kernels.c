@@ -165,9 +165,9 @@ const struct kernel *kernel_of(enum op_kind op, const struct weight_desc *d, int
 
 const struct kernel *kernel_for(const struct op *op, int set, bool exact)
 {
-    bool wide = op->kind == OP_KIND_attention ? op->src.dtype == DTYPE_F32
-                                              : op->weight && weight_desc(op->weight)->wide;
-    while (wide && kernel_set_at(set)->precision != PRECISION_F32)
+    bool keep_f32 = op->kind == OP_KIND_attention ? op->src.dtype == DTYPE_F32
+                                                  : op->weight && weight_desc(op->weight)->keep_f32;
+    while (keep_f32 && kernel_set_at(set)->precision != PRECISION_F32)
         set = set_below(set);
     return kernel_of(op->kind, op->weight ? weight_desc(op->weight) : NULL, set, exact);
 }

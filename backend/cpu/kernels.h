@@ -14,7 +14,7 @@ bool kernel_set_usable(int set);
 /* exact: none of the `fast` ones. d: of the op's weight, NULL: it has none. */
 const struct kernel *kernel_of(enum op_kind op, const struct weight_desc *d, int set, bool exact);
 /* The kernel of this call: that of the set, or in a set that rounds operands, for a weight that is
- * `wide` and for an attention of float32, that of the nearest set that does not. */
+ * `keep_f32` and for an attention of float32, that of the nearest set that does not. */
 const struct kernel *kernel_for(const struct op *op, int set, bool exact);
 
 /* Whether every kernel and packing of the architecture has what it must have. */

@@ -111,9 +111,9 @@ static struct op_need plan_need(struct backend *be, const struct op *op)
     return be->inner->v->need(be->inner, op);
 }
 
-static int64_t plan_runs(struct backend *be, const struct op *op)
+static int64_t plan_stat_chunks(struct backend *be, const struct op *op)
 {
-    return be->inner->v->runs(be->inner, op);
+    return be->inner->v->stat_chunks(be->inner, op);
 }
 
 /* Of a table only `rows` are read. */
@@ -172,7 +172,7 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
         .weight_destroyed = plan_weight_destroyed,
         .supports = plan_supports,
         .need = plan_need,
-        .runs = plan_runs,
+        .stat_chunks = plan_stat_chunks,
         .run = plan_run,
     };
     struct plan_backend *plan = dr_calloc(DR_TAG_BASE, 1, sizeof *plan);

@@ -13,7 +13,7 @@ enum {
     TYPE_LONG = 4,
     TYPE_UNDEFINED = 7
 };
-enum { ENTRY = 12, CODE = 8, AT_EXIF_IFD = 26, MAX_ENTRIES = 512 };
+enum { ENTRY = 12, CODE = 8, AT_EXIF_IFD = 26, MAX_ENTRIES = 512, BYTE_ORDER_MARK = 0xfeff };
 
 static const char maker[] = "darkroom"; /* and its zero */
 
@@ -56,65 +56,12 @@ static int put_utf16(struct buf *dst, uint32_t c)
     return put(dst, (0xd800 + (c >> 10)) << 16 | (0xdc00 + (c & 0x3ff)), 4);
 }
 
-int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_error *err)
-{
-    size_t n = strlen(comment), note_bytes = note ? sizeof maker + strlen(note) : 0;
-    if (n > UINT32_MAX / 8 || note_bytes > UINT32_MAX / 8)
-        return dr_fail(err, DR_ELIMIT, "the picture's metadata is too long");
-    int r = utf8_check(comment, n, "comment", err);
-    if (r)
-        return r;
-    uint32_t c, units = 0;
-    for (size_t i = 0; i < n; units += c < 0x10000 ? 1 : 2)
-        i += utf8_decode(comment + i, n - i, &c);
-    r = buf_append(dst, "MM\0*\0\0\0\x08", 8);
-    r = r ? r : put_directories(dst, (uint32_t)note_bytes, CODE + 2 * units);
-    if (note && !r)
-        r = buf_append(dst, maker, sizeof maker);
-    if (note && !r)
-        r = buf_append(dst, note, strlen(note));
-    if (note_bytes % 2 && !r)
-        r = put(dst, 0, 1);
-    r = r ? r : buf_append(dst, "UNICODE", CODE);
-    for (size_t i = 0; i < n && !r;) {
-        i += utf8_decode(comment + i, n - i, &c);
-        r = put_utf16(dst, c);
-    }
-    return r ? dr_fail(err, r, "out of memory for the picture's metadata") : 0;
-}
-
-/* A TIFF block being read. */
-struct block {
-    const uint8_t *bytes;
-    size_t n;
-    bool little;
-};
-
 static uint32_t get(const uint8_t *s, int bytes, bool little)
 {
     uint32_t v = 0;
     for (int i = 0; i < bytes; i++)
         v |= (uint32_t)s[i] << 8 * (little ? i : bytes - 1 - i);
     return v;
-}
-
-/* The entry of `tag` in the directory at `at`; NULL when absent. *ret_code is DR_EFORMAT for a
- * damaged one. */
-static const uint8_t *find_entry(const struct block *b, size_t at, uint32_t tag, int *ret_code)
-{
-    *ret_code = DR_EFORMAT;
-    if (at > b->n || b->n - at < 2)
-        return NULL;
-    uint32_t entries = get(b->bytes + at, 2, b->little);
-    if (entries > MAX_ENTRIES || b->n - at - 2 < (size_t)entries * ENTRY)
-        return NULL;
-    for (uint32_t i = 0; i < entries; i++) {
-        const uint8_t *e = b->bytes + at + 2 + i * ENTRY;
-        if (get(e, 2, b->little) == tag)
-            return e;
-    }
-    *ret_code = DR_ENOENT;
-    return NULL;
 }
 
 /* Writers disagree about the byte order of the text: a mark decides, else the order that makes more
@@ -131,11 +78,81 @@ static bool text_is_little(const uint8_t *s, size_t n, bool block_little)
     return zero_even == zero_odd ? block_little : zero_odd > zero_even;
 }
 
+/* A comment's text, with the mark of its byte order only where it would be taken for another: other
+ * programs do not write it either. */
+static int put_text(const char *comment, size_t n, bool mark, struct buf *dst)
+{
+    uint32_t c;
+    int r = mark ? put(dst, BYTE_ORDER_MARK, 2) : 0;
+    for (size_t i = 0; i < n && !r;) {
+        i += utf8_decode(comment + i, n - i, &c);
+        r = put_utf16(dst, c);
+    }
+    const uint8_t *text = (const uint8_t *)dst->data;
+    bool clear = !dst->len ||
+                 (!text_is_little(text, dst->len, false) && get(text, 2, false) != BYTE_ORDER_MARK);
+    if (r || mark || clear)
+        return r;
+    buf_clear(dst);
+    return put_text(comment, n, true, dst);
+}
+
+int exif_make(const char *comment, const char *note, struct buf *dst, struct dr_error *err)
+{
+    size_t n = strlen(comment), note_bytes = note ? sizeof maker + strlen(note) : 0;
+    if (n > UINT32_MAX / 8 || note_bytes > UINT32_MAX / 8)
+        return dr_fail(err, DR_ELIMIT, "the picture's metadata is too long");
+    struct buf text;
+    int r = dr_check_utf8(comment, n, "comment", err);
+    if (r)
+        return r;
+    buf_init(&text, DR_TAG_IMAGE, 0);
+    r = put_text(comment, n, false, &text);
+    r = r ? r : buf_append(dst, "MM\0*\0\0\0\x08", 8);
+    r = r ? r : put_directories(dst, (uint32_t)note_bytes, (uint32_t)(CODE + text.len));
+    if (note && !r)
+        r = buf_append(dst, maker, sizeof maker);
+    if (note && !r)
+        r = buf_append(dst, note, strlen(note));
+    if (note_bytes % 2 && !r)
+        r = put(dst, 0, 1);
+    r = r ? r : buf_append(dst, "UNICODE", CODE);
+    r = r ? r : buf_append(dst, buf_text(&text), text.len);
+    buf_free(&text);
+    return r ? dr_fail(err, r, "out of memory for the picture's metadata") : 0;
+}
+
+/* A TIFF block being read. */
+struct exif_block {
+    const uint8_t *bytes;
+    size_t n;
+    bool little;
+};
+
+/* The entry of `tag` in the directory at `at`; NULL when absent. *ret_code is DR_EFORMAT for a
+ * damaged one. */
+static const uint8_t *find_entry(const struct exif_block *b, size_t at, uint32_t tag, int *ret_code)
+{
+    *ret_code = DR_EFORMAT;
+    if (at > b->n || b->n - at < 2)
+        return NULL;
+    uint32_t entries = get(b->bytes + at, 2, b->little);
+    if (entries > MAX_ENTRIES || b->n - at - 2 < (size_t)entries * ENTRY)
+        return NULL;
+    for (uint32_t i = 0; i < entries; i++) {
+        const uint8_t *e = b->bytes + at + 2 + i * ENTRY;
+        if (get(e, 2, b->little) == tag)
+            return e;
+    }
+    *ret_code = DR_ENOENT;
+    return NULL;
+}
+
 static int append_utf16(const uint8_t *s, size_t n, bool little, struct buf *dst)
 {
     for (size_t i = 0; i + 1 < n; i += 2) {
         uint32_t c = get(s + i, 2, little);
-        if (c == 0xfeff && !i)
+        if (c == BYTE_ORDER_MARK && !i)
             continue;
         if (c >= 0xd800 && c < 0xdc00 && i + 3 < n) {
             uint32_t low = get(s + i + 2, 2, little);
@@ -156,10 +173,10 @@ static int append_utf16(const uint8_t *s, size_t n, bool little, struct buf *dst
 }
 
 /* The bytes of an UNDEFINED entry of the second directory. */
-static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct block *b,
+static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct exif_block *b,
                       const uint8_t **ret, size_t *ret_len)
 {
-    *b = (struct block){ bytes, n, false };
+    *b = (struct exif_block){ bytes, n, false };
     if (n < 8)
         return DR_EFORMAT;
     b->little = b->bytes[0] == 'I';
@@ -181,7 +198,7 @@ static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct block *b
 
 int exif_comment(const void *bytes, size_t n, struct buf *dst)
 {
-    struct block b;
+    struct exif_block b;
     const uint8_t *text;
     size_t len;
     int r = find_bytes(bytes, n, TAG_USER_COMMENT, &b, &text, &len);
@@ -199,7 +216,7 @@ int exif_comment(const void *bytes, size_t n, struct buf *dst)
 
 static int add_note(const void *bytes, size_t n, struct img_texts *texts)
 {
-    struct block b;
+    struct exif_block b;
     const uint8_t *note;
     size_t len;
     struct buf text;

@@ -12,16 +12,16 @@
 enum { MAX_TEXTS = 64 };
 
 static const struct {
-    const char *name, *mime;
+    const char *name;
     int (*decode)(const void *, size_t, int, struct dr_image *, struct img_texts *,
                   struct dr_error *);
     int (*encode)(const struct dr_image *, const struct img_encode_options *, struct buf *,
                   struct dr_error *);
     int (*size)(const void *, size_t, int64_t *, int64_t *, struct dr_error *);
 } formats[IMG_FORMAT_COUNT] = {
-    [IMG_PNG] = { "png", "image/png", png_decode, png_encode, png_size },
-    [IMG_JPEG] = { "jpeg", "image/jpeg", jpeg_decode, jpeg_encode, jpeg_size },
-    [IMG_WEBP] = { "webp", "image/webp", webp_decode, webp_encode, webp_size },
+    [IMG_PNG] = { "png", png_decode, png_encode, png_size },
+    [IMG_JPEG] = { "jpeg", jpeg_decode, jpeg_encode, jpeg_size },
+    [IMG_WEBP] = { "webp", webp_decode, webp_encode, webp_size },
 };
 
 static int check_size(int64_t width, int64_t height, struct dr_error *err)
@@ -75,11 +75,6 @@ int img_sniff(const void *bytes, size_t n)
 const char *img_format_name(enum img_format format)
 {
     return formats[format].name;
-}
-
-const char *img_mime(enum img_format format)
-{
-    return formats[format].mime;
 }
 
 int img_format_of(const char *name)

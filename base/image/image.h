@@ -47,7 +47,6 @@ void img_free(struct dr_image *image);
 int img_sniff(const void *bytes, size_t n);
 
 const char *img_format_name(enum img_format format); /* "png" */
-const char *img_mime(enum img_format format);        /* "image/png" */
 int img_format_of(const char *name); /* name, or extension with its dot; -1 unknown */
 
 /* Any of the formats, by its magic, to `channels` 1, 3 or 4, or as stored with 0 (palettes and 16

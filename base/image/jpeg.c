@@ -22,7 +22,7 @@ enum { USUAL_QUALITY = 95, FULL_CHROMA_FROM = 90, MAX_MARKER = 65533 };
 
 static const char exif_head[EXIF_HEAD] = "Exif\0"; /* and the array's own last zero */
 
-struct coder {
+struct jpeg_coder {
     struct jpeg_error_mgr errors; /* first: libjpeg hands back its address */
     jmp_buf back;
     union {
@@ -43,7 +43,7 @@ struct coder {
 
 _Noreturn static void on_error(j_common_ptr j)
 {
-    struct coder *c = (struct coder *)j->err;
+    struct jpeg_coder *c = (struct jpeg_coder *)j->err;
     if (!c->message[0])
         c->errors.format_message(j, c->message);
     if (c->errors.msg_code == JERR_OUT_OF_MEMORY)
@@ -53,7 +53,7 @@ _Noreturn static void on_error(j_common_ptr j)
 
 static void on_message(j_common_ptr j, int level)
 {
-    struct coder *c = (struct coder *)j->err;
+    struct jpeg_coder *c = (struct jpeg_coder *)j->err;
     int code = c->errors.msg_code;
     if (level < 0 && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER ||
                       code == JWRN_HUFF_BAD_CODE || code == JWRN_MUST_RESYNC))
@@ -68,7 +68,7 @@ static void on_output(j_common_ptr j)
 /* A file of a few kilobytes may hold thousands of scans, each as expensive as a whole picture. */
 static void on_progress(j_common_ptr j)
 {
-    struct coder *c = (struct coder *)j->err;
+    struct jpeg_coder *c = (struct jpeg_coder *)j->err;
     if (c->j.d.input_scan_number <= MAX_SCANS)
         return;
     snprintf(c->message, sizeof c->message, "more than %d scans", MAX_SCANS);
@@ -76,14 +76,14 @@ static void on_progress(j_common_ptr j)
     on_error(j);
 }
 
-_Noreturn static void give_up(struct coder *c, int code, const char *why)
+_Noreturn static void give_up(struct jpeg_coder *c, int code, const char *why)
 {
     c->code = code;
     snprintf(c->message, sizeof c->message, "%s", why);
     longjmp(c->back, 1);
 }
 
-static void prepare_errors(struct coder *c)
+static void prepare_errors(struct jpeg_coder *c)
 {
     c->j.common.err = jpeg_std_error(&c->errors);
     c->errors.error_exit = on_error;
@@ -91,12 +91,12 @@ static void prepare_errors(struct coder *c)
     c->errors.output_message = on_output;
 }
 
-static int report(const struct coder *c, struct dr_error *err)
+static int report(const struct jpeg_coder *c, struct dr_error *err)
 {
     return dr_fail(err, c->code ? c->code : DR_EFORMAT, "jpeg: %s", c->message);
 }
 
-static void start_reading(struct coder *c, const void *bytes, size_t n)
+static void start_reading(struct jpeg_coder *c, const void *bytes, size_t n)
 {
     jpeg_create_decompress(&c->j.d);
     c->progress.progress_monitor = on_progress;
@@ -108,7 +108,7 @@ static void start_reading(struct coder *c, const void *bytes, size_t n)
         give_up(c, DR_EUNSUPPORTED, "a CMYK picture; convert it to RGB");
 }
 
-static void keep_exif(struct coder *c)
+static void keep_exif(struct jpeg_coder *c)
 {
     for (jpeg_saved_marker_ptr m = c->j.d.marker_list; m; m = m->next) {
         if (m->marker != EXIF_MARKER || m->data_length < EXIF_HEAD ||
@@ -121,7 +121,7 @@ static void keep_exif(struct coder *c)
     }
 }
 
-static int run_reader(struct coder *c, const void *bytes, size_t n, struct dr_error *err)
+static int run_reader(struct jpeg_coder *c, const void *bytes, size_t n, struct dr_error *err)
 {
     if (setjmp(c->back))
         return report(c, err);
@@ -147,7 +147,7 @@ int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_
                 struct img_texts *ret_texts, struct dr_error *err)
 {
     struct img_texts texts = { NULL, 0 };
-    struct coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
+    struct jpeg_coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
     if (!c)
         return dr_fail(err, DR_ENOMEM, "jpeg: out of memory");
     buf_init(&c->exif, DR_TAG_IMAGE, 0);
@@ -174,7 +174,7 @@ int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_
     return r;
 }
 
-static int run_header(struct coder *c, const void *bytes, size_t n, struct dr_error *err)
+static int run_header(struct jpeg_coder *c, const void *bytes, size_t n, struct dr_error *err)
 {
     if (setjmp(c->back))
         return report(c, err);
@@ -185,7 +185,7 @@ static int run_header(struct coder *c, const void *bytes, size_t n, struct dr_er
 int jpeg_size(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_height,
               struct dr_error *err)
 {
-    struct coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
+    struct jpeg_coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
     if (!c)
         return dr_fail(err, DR_ENOMEM, "jpeg: out of memory");
     prepare_errors(c);
@@ -199,7 +199,7 @@ int jpeg_size(const void *bytes, size_t n, int64_t *ret_width, int64_t *ret_heig
     return r;
 }
 
-static void rewind_piece(struct coder *c)
+static void rewind_piece(struct jpeg_coder *c)
 {
     c->destination.next_output_byte = c->piece;
     c->destination.free_in_buffer = PIECE;
@@ -207,12 +207,12 @@ static void rewind_piece(struct coder *c)
 
 static void destination_init(j_compress_ptr j)
 {
-    rewind_piece((struct coder *)j->err);
+    rewind_piece((struct jpeg_coder *)j->err);
 }
 
 static boolean destination_empty(j_compress_ptr j)
 {
-    struct coder *c = (struct coder *)j->err;
+    struct jpeg_coder *c = (struct jpeg_coder *)j->err;
     int r = buf_append(c->dst, c->piece, PIECE);
     if (r)
         give_up(c, r, "out of memory for the file");
@@ -222,13 +222,13 @@ static boolean destination_empty(j_compress_ptr j)
 
 static void destination_term(j_compress_ptr j)
 {
-    struct coder *c = (struct coder *)j->err;
+    struct jpeg_coder *c = (struct jpeg_coder *)j->err;
     int r = buf_append(c->dst, c->piece, PIECE - c->destination.free_in_buffer);
     if (r)
         give_up(c, r, "out of memory for the file");
 }
 
-static void write_rows(struct coder *c, const struct dr_image *image, const atomic_int *stop)
+static void write_rows(struct jpeg_coder *c, const struct dr_image *image, const atomic_int *stop)
 {
     size_t width = (size_t)image->width, stride = width * (size_t)image->channels;
     for (int64_t y = 0; y < image->height; y++) {
@@ -245,7 +245,7 @@ static void write_rows(struct coder *c, const struct dr_image *image, const atom
     }
 }
 
-static int run_writer(struct coder *c, const struct dr_image *image,
+static int run_writer(struct jpeg_coder *c, const struct dr_image *image,
                       const struct img_encode_options *o, struct dr_error *err)
 {
     if (setjmp(c->back))
@@ -275,7 +275,8 @@ static int run_writer(struct coder *c, const struct dr_image *image,
     return 0;
 }
 
-static int prepare_exif(struct coder *c, const struct img_encode_options *o, struct dr_error *err)
+static int prepare_exif(struct jpeg_coder *c, const struct img_encode_options *o,
+                        struct dr_error *err)
 {
     const char *comment = img_text_of(o, "parameters"), *note = img_text_of(o, "darkroom");
     if (!comment)
@@ -292,7 +293,7 @@ static int prepare_exif(struct coder *c, const struct img_encode_options *o, str
 int jpeg_encode(const struct dr_image *image, const struct img_encode_options *options,
                 struct buf *dst, struct dr_error *err)
 {
-    struct coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
+    struct jpeg_coder *c = dr_calloc(DR_TAG_IMAGE, 1, sizeof *c);
     if (!c)
         return dr_fail(err, DR_ENOMEM, "jpeg: out of memory");
     c->dst = dst;

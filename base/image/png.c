@@ -16,7 +16,7 @@
 /* Compressed texts of a file together unpack to 64 MiB at most. */
 enum { MAX_CHUNKS = 64, MAX_CHUNK_BYTES = 1 << 20, KEY_MAX = 79 };
 
-struct coder {
+struct png_coder {
     png_structp png;
     png_infop info;
     const uint8_t *bytes; /* reading: what is left */
@@ -34,7 +34,7 @@ struct coder {
 
 static void on_error(png_structp png, png_const_charp message)
 {
-    struct coder *c = png_get_error_ptr(png);
+    struct png_coder *c = png_get_error_ptr(png);
     snprintf(c->message, sizeof c->message, "%s", message);
     png_longjmp(png, 1);
 }
@@ -47,7 +47,7 @@ static void on_warning(png_structp png, png_const_charp message)
 
 static png_voidp on_malloc(png_structp png, png_alloc_size_t size)
 {
-    struct coder *c = png_get_mem_ptr(png);
+    struct png_coder *c = png_get_mem_ptr(png);
     void *p = dr_malloc(DR_TAG_IMAGE, size);
     if (!p)
         c->code = DR_ENOMEM;
@@ -62,7 +62,7 @@ static void on_free(png_structp png, png_voidp p)
 
 static void on_read(png_structp png, png_bytep dst, size_t n)
 {
-    struct coder *c = png_get_io_ptr(png);
+    struct png_coder *c = png_get_io_ptr(png);
     if (n > c->n)
         png_error(png, "the file ends early");
     memcpy(dst, c->bytes, n);
@@ -72,7 +72,7 @@ static void on_read(png_structp png, png_bytep dst, size_t n)
 
 static void on_write(png_structp png, png_bytep bytes, size_t n)
 {
-    struct coder *c = png_get_io_ptr(png);
+    struct png_coder *c = png_get_io_ptr(png);
     c->code = buf_append(c->dst, bytes, n);
     if (c->code)
         png_error(png, "out of memory for the file");
@@ -83,7 +83,7 @@ static void on_flush(png_structp png)
     (void)png;
 }
 
-static int report(const struct coder *c, struct dr_error *err)
+static int report(const struct png_coder *c, struct dr_error *err)
 {
     if (c->reported)
         return c->code;
@@ -111,7 +111,7 @@ static bool chunks_fit(const uint8_t *bytes, size_t n)
 
 /* The image's header, and what is to be done to its pixels: 8 bits, no palette, 1, 2, 3 or 4
  * channels. */
-static void read_header(struct coder *c)
+static void read_header(struct png_coder *c)
 {
     png_set_read_fn(c->png, c, on_read);
     png_set_user_limits(c->png, IMG_MAX_EDGE, IMG_MAX_EDGE);
@@ -122,7 +122,7 @@ static void read_header(struct coder *c)
     png_read_info(c->png, c->info);
 }
 
-static void read_pixels(struct coder *c, struct dr_error *err)
+static void read_pixels(struct png_coder *c, struct dr_error *err)
 {
     png_set_expand(c->png);
     png_set_scale_16(c->png);
@@ -180,7 +180,7 @@ out:
     return r;
 }
 
-static int collect_texts(struct coder *c, struct img_texts *texts)
+static int collect_texts(struct png_coder *c, struct img_texts *texts)
 {
     png_textp t = NULL;
     int n = png_get_text(c->png, c->info, &t, NULL);
@@ -190,9 +190,9 @@ static int collect_texts(struct coder *c, struct img_texts *texts)
     return r;
 }
 
-static int open_reader(struct coder *c, const void *bytes, size_t n, struct dr_error *err)
+static int open_reader(struct png_coder *c, const void *bytes, size_t n, struct dr_error *err)
 {
-    *c = (struct coder){ .bytes = bytes, .n = n };
+    *c = (struct png_coder){ .bytes = bytes, .n = n };
     c->png = png_create_read_struct_2(PNG_LIBPNG_VER_STRING, c, on_error, on_warning, c, on_malloc,
                                       on_free);
     c->info = c->png ? png_create_info_struct(c->png) : NULL;
@@ -202,7 +202,7 @@ static int open_reader(struct coder *c, const void *bytes, size_t n, struct dr_e
     return dr_fail(err, DR_ENOMEM, "png: out of memory");
 }
 
-static int run_reader(struct coder *c, struct dr_error *err)
+static int run_reader(struct png_coder *c, struct dr_error *err)
 {
     if (setjmp(png_jmpbuf(c->png)))
         return report(c, err);
@@ -215,7 +215,7 @@ static int run_reader(struct coder *c, struct dr_error *err)
 int png_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_image,
                struct img_texts *ret_texts, struct dr_error *err)
 {
-    struct coder c;
+    struct png_coder c;
     struct img_texts texts = { NULL, 0 };
     if (n < 8 || !chunks_fit(bytes, n))
         return dr_fail(err, DR_EFORMAT, "png: the file ends early");
@@ -278,7 +278,8 @@ static int to_latin(const char *text, char **ret_latin)
     return 0;
 }
 
-static int prepare_texts(struct coder *c, const struct img_encode_options *o, struct dr_error *err)
+static int prepare_texts(struct png_coder *c, const struct img_encode_options *o,
+                         struct dr_error *err)
 {
     if (!o->text_count)
         return 0;
@@ -293,7 +294,7 @@ static int prepare_texts(struct coder *c, const struct img_encode_options *o, st
         if (!key || key > KEY_MAX)
             return dr_fail(err, DR_EINVAL, "png: text key '%.80s' of %zu bytes, expected 1 to 79",
                            t->key, key);
-        int r = utf8_check(t->value, strlen(t->value), t->key, err);
+        int r = dr_check_utf8(t->value, strlen(t->value), t->key, err);
         if (!r && to_latin(t->value, &c->latin[i]))
             r = dr_fail(err, DR_ENOMEM, "png: out of memory for its text");
         if (r)
@@ -308,7 +309,7 @@ static int prepare_texts(struct coder *c, const struct img_encode_options *o, st
     return 0;
 }
 
-static int run_writer(struct coder *c, const struct dr_image *image,
+static int run_writer(struct png_coder *c, const struct dr_image *image,
                       const struct img_encode_options *o, struct dr_error *err)
 {
     if (setjmp(png_jmpbuf(c->png)))
@@ -339,7 +340,7 @@ static int run_writer(struct coder *c, const struct dr_image *image,
 int png_encode(const struct dr_image *image, const struct img_encode_options *options,
                struct buf *dst, struct dr_error *err)
 {
-    struct coder c = { .dst = dst };
+    struct png_coder c = { .dst = dst };
     int r = prepare_texts(&c, options, err);
     if (!r) {
         c.png = png_create_write_struct_2(PNG_LIBPNG_VER_STRING, &c, on_error, on_warning, &c,

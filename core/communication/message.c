@@ -20,7 +20,7 @@ struct verb_info {
 
 static const struct verb_info verbs[VERB_COUNT] = {
 #define VERB(name, mode, spellings) [VERB_##name] = { #name, VERB_##mode, spellings },
-#include "core/communication/verbs.def"
+#include "core/communication/message_verbs.def"
 #undef VERB
 };
 
@@ -54,13 +54,10 @@ static int find_verb(const char *word)
 static int fail_verb(const char *word, struct dr_error *err)
 {
     const char *names[VERB_COUNT];
-    char hint[80];
     for (int v = 0; v < VERB_COUNT; v++)
         names[v] = verbs[v].name;
-    const char *near = dr_nearest(word, names, VERB_COUNT);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-    return dr_fail_field(err, DR_EPROTO, "type", word, "a verb of this worker (see capabilities)",
-                         near ? hint : NULL);
+    return dr_fail_nearest(err, DR_EPROTO, "type", word, "a verb of this worker (see capabilities)",
+                           names, VERB_COUNT);
 }
 
 static int read_verb(const json_t *line, enum verb *ret, struct dr_error *err)

@@ -24,7 +24,7 @@ enum { MESSAGE_PROTOCOL = 1, MESSAGE_ID_BYTES = 256, MESSAGE_LINE_BYTES = 64 << 
 
 enum verb {
 #define VERB(name, mode, spellings) VERB_##name,
-#include "core/communication/verbs.def"
+#include "core/communication/message_verbs.def"
 #undef VERB
     VERB_COUNT
 };

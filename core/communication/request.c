@@ -368,7 +368,7 @@ static int map_add(struct field_value *v, const char *path, const char *text, st
         return dr_fail_field(err, DR_EINVAL, path, text, "NAME=FILE", NULL);
     memcpy(name, text, (size_t)(eq - text));
     name[eq - text] = '\0';
-    if (utf8_check(name, strlen(name), path, err) < 0)
+    if (dr_check_utf8(name, strlen(name), path, err) < 0)
         return DR_EINVAL;
     if (!v->map)
         v->map = json_object();
@@ -421,7 +421,7 @@ static int value_from_text(const struct field_info *f, const char *path, const c
     default:
         if (is_path(f))
             return set_path_text(path, text, v, err);
-        if (utf8_check(text, strlen(text), path, err) < 0)
+        if (dr_check_utf8(text, strlen(text), path, err) < 0)
             return DR_EINVAL;
         return set_string(f, path, text, strlen(text), v, err);
     }

@@ -9,7 +9,7 @@
 
 enum { NAME_BYTES = REQUEST_NAME_BYTES, SPELLINGS = 256 };
 
-struct reader {
+struct request_reader {
     struct request *request;
     const char *path;           /* of the data, "" or "data" */
     const char *const *ignored; /* members of the envelope to skip; NULL: none */
@@ -43,14 +43,14 @@ static bool is_group(const char *name)
     return false;
 }
 
-static void full_name(const struct reader *r, const char *name, char dst[NAME_BYTES])
+static void full_name(const struct request_reader *r, const char *name, char dst[NAME_BYTES])
 {
     snprintf(dst, NAME_BYTES, "%s%s%s", r->path, *r->path ? "." : "", name);
 }
 
 /* The nearest of all spellings, aliases included, so that a misspelled alias does not suggest an
  * unrelated field. */
-static int fail_unknown(const struct reader *r, const char *name)
+static int fail_unknown(const struct request_reader *r, const char *name)
 {
     char words[SPELLINGS][64], full[NAME_BYTES];
     const char *names[SPELLINGS];
@@ -78,7 +78,7 @@ static bool values_equal(const struct field_value *a, const struct field_value *
            (!a->map || json_equal(a->map, b->map));
 }
 
-static int accept(struct reader *r, int id, const char *name, const json_t *value)
+static int accept(struct request_reader *r, int id, const char *name, const json_t *value)
 {
     struct field_value v = { .set = true }, *kept = &r->request->value[id];
     char full[NAME_BYTES], hint[NAME_BYTES + 32];
@@ -108,9 +108,10 @@ static bool listed(const char *const *names, const char *name)
     return false;
 }
 
-static int parse_object(struct reader *r, const json_t *object, const char *group);
+static int parse_object(struct request_reader *r, const json_t *object, const char *group);
 
-static int parse_member(struct reader *r, const char *group, const char *key, const json_t *value)
+static int parse_member(struct request_reader *r, const char *group, const char *key,
+                        const json_t *value)
 {
     char name[NAME_BYTES], full[NAME_BYTES];
     if (json_is_null(value) || (!*group && listed(r->ignored, key)))
@@ -129,7 +130,7 @@ static int parse_member(struct reader *r, const char *group, const char *key, co
 }
 
 /* One object: the data itself (group "") or a group inside it. */
-static int parse_object(struct reader *r, const json_t *object, const char *group)
+static int parse_object(struct request_reader *r, const json_t *object, const char *group)
 {
     const char *key;
     json_t *value;
@@ -145,7 +146,7 @@ static int parse_object(struct reader *r, const json_t *object, const char *grou
 int request_parse_all(const json_t *data, const char *path, const char *const *ignored,
                       struct error_list *list, struct request *ret, struct dr_error *err)
 {
-    struct reader r = {
+    struct request_reader r = {
         .request = ret, .path = path, .ignored = ignored, .list = list, .err = err
     };
     request_init(ret);

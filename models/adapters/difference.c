@@ -14,7 +14,7 @@ static int apply(const struct weight_delta *d, const struct delta_target *t, str
 {
     int64_t slab = delta_slab_rows(t);
     float *rows = dr_malloc(DR_TAG_WEIGHTS, (size_t)(slab * t->cols) * sizeof *rows);
-    int r = rows ? 0 : dr_fail(err, DR_ENOMEM, "no memory for rows of %s", d->param);
+    int r = rows ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
     for (int64_t first = 0; !r && first < t->rows; first += slab) {
         int64_t n = t->rows - first < slab ? t->rows - first : slab;
         float *value = t->value + first * t->cols;

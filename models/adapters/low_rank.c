@@ -50,14 +50,11 @@ static int apply(const struct weight_delta *d, const struct delta_target *t, str
     float *left = dr_malloc(DR_TAG_WEIGHTS, (size_t)(slab * rank) * sizeof *left);
     float *product = dr_malloc(DR_TAG_WEIGHTS, (size_t)(slab * t->cols) * sizeof *product);
     struct delta_product p = { .rank = 0 };
-    int r = left && product ? 0 : dr_fail(err, DR_ENOMEM, "no memory for rows of %s", d->param);
+    int r = left && product ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
     if (!r)
         r = delta_product_open(&p, t, &d->tensor[LOW_RANK_DOWN], rank, err);
     for (int64_t first = 0; !r && first < t->rows; first += slab) {
         int64_t n = at_most(t->rows - first, slab);
-        r = delta_stopped(t, err);
-        if (r)
-            break;
         delta_read_rows(up, first, n, rank, left);
         r = delta_product_rows(&p, left, n, product, err);
         if (!r)

@@ -3,8 +3,8 @@
 
 #include <string.h>
 
-struct entry {
-    struct entry *next; /* the most recently used first */
+struct variant_entry {
+    struct variant_entry *next; /* the most recently used first */
     struct weight_variant *variant;
     const void *network;
     const struct backend *be;
@@ -13,30 +13,30 @@ struct entry {
 
 struct variant_cache {
     size_t budget;
-    struct entry *first;
+    struct variant_entry *first;
 };
 
 int variant_cache_new(size_t budget, struct variant_cache **ret, struct dr_error *err)
 {
     struct variant_cache *c = dr_calloc(DR_TAG_MODEL, 1, sizeof *c);
     if (!c)
-        return dr_fail(err, DR_ENOMEM, "no memory for a list of variants");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a list of variants");
     c->budget = budget;
     *ret = c;
     return 0;
 }
 
 /* Takes it out of the list. */
-static struct entry *unlink_entry(struct entry **at)
+static struct variant_entry *unlink_entry(struct variant_entry **at)
 {
-    struct entry *e = *at;
+    struct variant_entry *e = *at;
     *at = e->next;
     return e;
 }
 
-static void drop(struct entry **at)
+static void drop(struct variant_entry **at)
 {
-    struct entry *e = unlink_entry(at);
+    struct variant_entry *e = unlink_entry(at);
     weight_variant_close(e->variant);
     dr_free(e);
 }
@@ -50,7 +50,7 @@ void variant_cache_free(struct variant_cache *c)
     dr_free(c);
 }
 
-static void put_first(struct variant_cache *c, struct entry *e)
+static void put_first(struct variant_cache *c, struct variant_entry *e)
 {
     e->next = c->first;
     c->first = e;
@@ -60,9 +60,9 @@ static void put_first(struct variant_cache *c, struct entry *e)
 static void make_room(struct variant_cache *c, size_t more)
 {
     for (;;) {
-        struct entry **idle = NULL;
+        struct variant_entry **idle = NULL;
         size_t sum = more;
-        for (struct entry **at = &c->first; *at; at = &(*at)->next) {
+        for (struct variant_entry **at = &c->first; *at; at = &(*at)->next) {
             sum += weight_variant_facts((*at)->variant)->bytes;
             if (!(*at)->users)
                 idle = at;
@@ -73,10 +73,10 @@ static void make_room(struct variant_cache *c, size_t more)
     }
 }
 
-static struct entry **find(struct variant_cache *c, const struct variant_spec *spec,
-                           const uint8_t key[SHA256_BYTES])
+static struct variant_entry **find(struct variant_cache *c, const struct variant_spec *spec,
+                                   const uint8_t key[SHA256_BYTES])
 {
-    for (struct entry **at = &c->first; *at; at = &(*at)->next)
+    for (struct variant_entry **at = &c->first; *at; at = &(*at)->next)
         if ((*at)->network == spec->network && (*at)->be == spec->be &&
             !memcmp(weight_variant_facts((*at)->variant)->key, key, SHA256_BYTES))
             return at;
@@ -86,9 +86,9 @@ static struct entry **find(struct variant_cache *c, const struct variant_spec *s
 static int open_entry(struct variant_cache *c, const struct variant_spec *spec, size_t bytes,
                       struct dr_error *err)
 {
-    struct entry *e = dr_calloc(DR_TAG_MODEL, 1, sizeof *e);
+    struct variant_entry *e = dr_calloc(DR_TAG_MODEL, 1, sizeof *e);
     if (!e)
-        return dr_fail(err, DR_ENOMEM, "no memory for a variant of the weights");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a variant of the weights");
     make_room(c, bytes);
     int r = weight_variant_open(spec, &e->variant, err);
     if (r) {
@@ -111,7 +111,7 @@ int variant_cache_acquire(struct variant_cache *c, const struct variant_spec *sp
     *ret = NULL;
     if (!facts.layers)
         return 0;
-    struct entry **at = find(c, spec, facts.key);
+    struct variant_entry **at = find(c, spec, facts.key);
     if (at)
         put_first(c, unlink_entry(at));
     else
@@ -125,7 +125,7 @@ int variant_cache_acquire(struct variant_cache *c, const struct variant_spec *sp
 
 void variant_cache_release(struct variant_cache *c, const struct weight_variant *v)
 {
-    for (struct entry *e = c->first; e; e = e->next)
+    for (struct variant_entry *e = c->first; e; e = e->next)
         if (v && e->variant == v)
             e->users--;
     make_room(c, 0);

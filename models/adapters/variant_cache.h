@@ -1,9 +1,9 @@
 /* variant_cache.h - the variants of a model's networks that are in use, and those used last.
  *
  * Jobs that ask for the same set of adapters share a variant, and one that alternates between sets
- * finds them again. Variants in use stay; of the others as many are kept, the least recently used
- * go first, as fit into the budget together with those in use. For one thread at a time, as the
- * networks are.
+ * finds them again. Variants in use stay; of the others, the most recently used are kept as far as
+ * they fit into the budget together with those in use. For one thread at a time, as the networks
+ * are.
  *
  *     r = variant_cache_acquire(c, &spec, &x.variant, err);
  *     ...

@@ -84,7 +84,7 @@ static int transpose(struct delta_product *p, const struct weight_source *right,
             p->transposed[c * p->rank + i] = row[c];
     }
     dr_free(row);
-    return r ? dr_fail(err, r, "no memory for a matrix of %s",
+    return r ? dr_fail(err, r, "out of memory for a matrix of %s",
                        right->name ? right->name : "a delta")
              : 0;
 }

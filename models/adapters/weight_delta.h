@@ -1,9 +1,9 @@
 /* weight_delta.h - a change to one parameter of a network, and what a kind of change is.
  *
  * An adapter (LoRA and its relatives) is a list of deltas, each with its own strength, so several
- * adapters, strengths by block and separate strengths for text encoders are lists of deltas too.
- * A delta names a parameter as the network's visit function does; a layer that stacks several
- * (to_q, to_k, to_v) is no concern of it. weight_variant.h applies them.
+ * adapters, strengths by block and separate strengths for text encoders are lists of deltas too. A
+ * delta names a parameter as the network's visit function does; a layer that stacks several (to_q,
+ * to_k, to_v) needs no special case. weight_variant.h applies them.
  *
  * One flat structure describes a delta of any kind; a kind uses the tensors that its file names and
  * leaves the rest alone. `apply` changes the whole parameter in float32, in place, so a kind may
@@ -24,7 +24,7 @@ struct weight_delta {
     const char *param;              /* "mid_block.resnets.0.conv1.weight"; borrowed */
     double strength;                /* 0: as if the delta were not there */
     double alpha;                   /* low_rank: the product's factor is alpha / rank; 0: it is 1 */
-    uint8_t identity[SHA256_BYTES]; /* names what `tensor` holds: equal means equal values */
+    uint8_t identity[SHA256_BYTES]; /* of the values of `tensor`: equal means equal */
     struct weight_source tensor[DELTA_TENSORS]; /* the kind's file says which is which */
 };
 
@@ -44,8 +44,8 @@ struct delta_kind {
     /* DR_EINVAL that names the tensor, what it is and what was expected; shape is the parameter's.
      * `tensor[].data` may be NULL. */
     int (*check)(const struct weight_delta *d, const struct shape *shape, struct dr_error *err);
-    /* In slabs of rows, with scratch for a slab; polls t->stop for each. The same bits for any
-     * number of threads. */
+    /* In slabs of rows, with scratch for a slab; polls t->stop for each, as products do. The same
+     * bits for any number of threads. */
     int (*apply)(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err);
 };
 
@@ -83,7 +83,7 @@ struct delta_product {
 /* delta_product_close also after a failure. */
 int delta_product_open(struct delta_product *p, const struct delta_target *t,
                        const struct weight_source *right, int64_t rank, struct dr_error *err);
-/* ret [n, cols] = left [n, rank] right; n is at most delta_slab_rows. */
+/* ret [n, cols] = left [n, rank] right; n is at most delta_slab_rows. DR_ECANCELED. */
 int delta_product_rows(struct delta_product *p, const float *left, int64_t n, float *ret,
                        struct dr_error *err);
 void delta_product_close(struct delta_product *p);

@@ -39,7 +39,7 @@ struct changed {
     float *value; /* NULL while checking, and under plan */
 };
 
-struct walk {
+struct variant_walk {
     const struct variant_spec *spec;
     struct ordered *order; /* [n], the deltas of a parameter together */
     size_t n;
@@ -72,7 +72,7 @@ static int by_content(const void *a, const void *b)
 }
 
 /* Where the deltas of the first's parameter end. */
-static size_t group_end(const struct walk *w, size_t first)
+static size_t group_end(const struct variant_walk *w, size_t first)
 {
     size_t end = first + 1;
     while (end < w->n && !strcmp(w->order[end].delta->param, w->order[first].delta->param))
@@ -80,7 +80,7 @@ static size_t group_end(const struct walk *w, size_t first)
     return end;
 }
 
-static void put_in_order(struct walk *w)
+static void put_in_order(struct variant_walk *w)
 {
     qsort(w->order, w->n, sizeof *w->order, by_param);
     for (size_t first = 0, end; first < w->n; first = end) {
@@ -105,7 +105,7 @@ static int hash_delta(struct sha256 *s, const struct weight_delta *d)
     return r ? r : sha256_update(s, &d->alpha, sizeof d->alpha);
 }
 
-static int make_key(struct walk *w)
+static int make_key(struct variant_walk *w)
 {
     struct sha256 *s = sha256_new();
     int r = s ? 0 : DR_ENOMEM;
@@ -117,12 +117,12 @@ static int make_key(struct walk *w)
     return r ? dr_fail(w->err, r, "the digest of an adapter: %s", dr_code_meaning(r)) : 0;
 }
 
-static int walk_init(struct walk *w, const struct variant_spec *spec, struct dr_error *err)
+static int walk_init(struct variant_walk *w, const struct variant_spec *spec, struct dr_error *err)
 {
-    *w = (struct walk){ .spec = spec, .err = err };
+    *w = (struct variant_walk){ .spec = spec, .err = err };
     w->order = dr_calloc(DR_TAG_MODEL, spec->n + 1, sizeof *w->order);
     if (!w->order)
-        return dr_fail(err, DR_ENOMEM, "no memory for %zu changes of weights", spec->n);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %zu changes of weights", spec->n);
     for (size_t i = 0; i < spec->n; i++) {
         const struct weight_delta *d = spec->deltas[i];
         if (!isfinite(d->strength) || !isfinite(d->alpha))
@@ -135,7 +135,7 @@ static int walk_init(struct walk *w, const struct variant_spec *spec, struct dr_
     return make_key(w);
 }
 
-static void walk_release(struct walk *w)
+static void walk_release(struct variant_walk *w)
 {
     for (int i = 0; i < w->n_changed; i++)
         dr_free(w->changed[i].value);
@@ -150,7 +150,7 @@ static int by_name(const void *name, const void *ordered)
 }
 
 /* The first delta of a parameter, or NULL. */
-static struct ordered *find_deltas(const struct walk *w, const char *name)
+static struct ordered *find_deltas(const struct variant_walk *w, const char *name)
 {
     struct ordered *o = w->n ? bsearch(name, w->order, w->n, sizeof *o, by_name) : NULL;
     while (o && o > w->order && !strcmp(o[-1].delta->param, name))
@@ -172,7 +172,7 @@ static int read_base(const struct delta_target *t, const struct weight_source *b
     return r;
 }
 
-static int compute(const struct walk *w, const struct param *p, size_t first, size_t end,
+static int compute(const struct variant_walk *w, const struct param *p, size_t first, size_t end,
                    const struct shape *shape, int64_t count, float *value)
 {
     const struct delta_target t = { .be = w->spec->be,
@@ -186,8 +186,8 @@ static int compute(const struct walk *w, const struct param *p, size_t first, si
     return r;
 }
 
-static int check_deltas(const struct walk *w, const struct param *p, size_t first, size_t end,
-                        const struct shape *shape, const char *name)
+static int check_deltas(const struct variant_walk *w, const struct param *p, size_t first,
+                        size_t end, const struct shape *shape, const char *name)
 {
     int r = 0;
     if (!p->src.data && !backend_is_plan(w->spec->be))
@@ -201,7 +201,7 @@ static int check_deltas(const struct walk *w, const struct param *p, size_t firs
 
 static int walk_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
 {
-    struct walk *w = ctx;
+    struct variant_walk *w = ctx;
     struct ordered *o = find_deltas(w, name);
     int64_t count;
     if (!o)
@@ -217,7 +217,7 @@ static int walk_param(void *ctx, struct param *p, const char *name, const struct
         return 0;
     c->value = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * sizeof *c->value);
     if (!c->value)
-        return dr_fail(w->err, DR_ENOMEM, "no memory for %lld changed values of %s",
+        return dr_fail(w->err, DR_ENOMEM, "out of memory for %lld changed values of %s",
                        (long long)count, name);
     r = compute(w, p, first, end, shape, count, c->value);
     return r ? dr_while(w->err, r, "changing %s", name) : 0;
@@ -226,7 +226,8 @@ static int walk_param(void *ctx, struct param *p, const char *name, const struct
 /* ---- layers ---- */
 
 /* What the layer's weight is made of: changed parameters, else the base's own. */
-static int gather(const struct walk *w, const struct layer *l, struct weight_source ret[SOURCES])
+static int gather(const struct variant_walk *w, const struct layer *l,
+                  struct weight_source ret[SOURCES])
 {
     const struct param *params[SOURCES];
     int n = 0;
@@ -248,7 +249,7 @@ static int gather(const struct walk *w, const struct layer *l, struct weight_sou
 
 /* Whether the layer's changed values are needed no more when its weight is made; adds to *bytes
  * what stays. */
-static bool frees_values(const struct walk *w, const struct layer *l,
+static bool frees_values(const struct variant_walk *w, const struct layer *l,
                          const struct weight_source *sources, size_t *bytes)
 {
     struct weight_desc desc = l->desc;
@@ -263,7 +264,7 @@ static bool frees_values(const struct walk *w, const struct layer *l,
     return made.packed > 0;
 }
 
-static void keep_or_free(struct walk *w, struct touched *t, bool frees)
+static void keep_or_free(struct variant_walk *w, struct touched *t, bool frees)
 {
     for (int i = 0; i < w->n_changed; i++) {
         t->value[i] = frees ? NULL : w->changed[i].value;
@@ -277,7 +278,7 @@ static void keep_or_free(struct walk *w, struct touched *t, bool frees)
 
 static int walk_layer(void *ctx, struct layer *l, const char *name)
 {
-    struct walk *w = ctx;
+    struct variant_walk *w = ctx;
     struct weight_source sources[SOURCES];
     if (!w->n_changed)
         return 0;
@@ -299,7 +300,7 @@ static int walk_layer(void *ctx, struct layer *l, const char *name)
 
 /* ---- the whole ---- */
 
-static int walk_network(struct walk *w)
+static int walk_network(struct variant_walk *w)
 {
     struct visitor v = { .param = walk_param, .layer = walk_layer, .ctx = w };
     int r = w->spec->visit(w->spec->network, &v);
@@ -313,7 +314,7 @@ static int walk_network(struct walk *w)
 int weight_variant_check(const struct variant_spec *spec, struct variant_facts *ret,
                          struct dr_error *err)
 {
-    struct walk w;
+    struct variant_walk w;
     int r = walk_init(&w, spec, err);
     if (!r)
         r = walk_network(&w);
@@ -331,11 +332,11 @@ static int by_address(const void *a, const void *b)
 
 static int build(struct weight_variant *v, const struct variant_spec *spec, struct dr_error *err)
 {
-    struct walk w;
+    struct variant_walk w;
     v->network = spec->network;
     v->layers = dr_calloc(DR_TAG_MODEL, v->facts.layers, sizeof *v->layers);
     if (!v->layers)
-        return dr_fail(err, DR_ENOMEM, "no memory for %zu changed layers", v->facts.layers);
+        return dr_fail(err, DR_ENOMEM, "out of memory for %zu changed layers", v->facts.layers);
     int r = walk_init(&w, spec, err);
     w.build = v;
     if (!r)
@@ -358,7 +359,7 @@ int weight_variant_open(const struct variant_spec *spec, struct weight_variant *
     }
     struct weight_variant *v = dr_calloc(DR_TAG_MODEL, 1, sizeof *v);
     if (!v)
-        return dr_fail(err, DR_ENOMEM, "no memory for a variant of the weights");
+        return dr_fail(err, DR_ENOMEM, "out of memory for a variant of the weights");
     v->facts = facts;
     r = build(v, spec, err);
     if (r)

@@ -125,7 +125,7 @@ static const struct file_kind *sdxl_kind(const struct st_header *h)
     static const struct file_kind plain = { "sdxl", "an SDXL checkpoint" };
     static const struct file_kind edm = { "sdxl-edm",
                                           "an SDXL checkpoint of the EDM formulation, which "
-                                          "Darkroom does not draw" };
+                                          "Darkroom does not support" };
     static const struct file_kind quant = { "sdxl-quantised", "a quantised SDXL checkpoint" };
     char what[320];
     if (any(h, "edm_*"))

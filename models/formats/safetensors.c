@@ -75,19 +75,6 @@ int st_open_fd(int fd, const char *path, struct safetensors *ret, struct dr_erro
     return r;
 }
 
-int st_open(const char *path, struct safetensors *ret, struct dr_error *err)
-{
-    struct safetensors st = { .guard = -1 };
-    int r = dr_map_open(&st.map, path, err);
-    if (!r)
-        r = open_map(&st, path, err);
-    if (r)
-        st_close(&st);
-    else
-        *ret = st;
-    return r;
-}
-
 void st_close(struct safetensors *st)
 {
     if (!st)

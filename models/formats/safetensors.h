@@ -66,7 +66,6 @@ struct safetensors {
  * something else by content and says what they are (a pickle, a ZIP archive, GGUF ...). The struct
  * must not move while it is open. */
 int st_open_fd(int fd, const char *path, struct safetensors *ret, struct dr_error *err);
-int st_open(const char *path, struct safetensors *ret, struct dr_error *err);
 void st_close(struct safetensors *st);
 const void *st_data(const struct safetensors *st, const struct st_tensor *t);
 /* DR_EIO when the file was changed since it was opened. */

@@ -26,7 +26,7 @@ enum { REPLACEMENT = 0xfffd };
 /* Above this a JSON reader that holds numbers as doubles is no longer exact. */
 static const uint64_t largest_integer = (UINT64_C(1) << 53) - 1;
 
-struct scan {
+struct header_scan {
     const uint8_t *begin, *p, *end;
     const char *what;
     struct dr_error *err;
@@ -51,9 +51,9 @@ static struct shown show(const char *name)
     return s;
 }
 
-static int bad(const struct scan *s, const char *fmt, ...) DR_PRINTF(2, 3);
+static int bad(const struct header_scan *s, const char *fmt, ...) DR_PRINTF(2, 3);
 
-static int bad(const struct scan *s, const char *fmt, ...)
+static int bad(const struct header_scan *s, const char *fmt, ...)
 {
     char words[256];
     va_list ap;
@@ -64,10 +64,10 @@ static int bad(const struct scan *s, const char *fmt, ...)
                    (size_t)(s->p - s->begin), words);
 }
 
-static int bad_tensor(const struct scan *s, int code, const char *name, const char *fmt, ...)
+static int bad_tensor(const struct header_scan *s, int code, const char *name, const char *fmt, ...)
     DR_PRINTF(4, 5);
 
-static int bad_tensor(const struct scan *s, int code, const char *name, const char *fmt, ...)
+static int bad_tensor(const struct header_scan *s, int code, const char *name, const char *fmt, ...)
 {
     char words[256];
     va_list ap;
@@ -77,14 +77,14 @@ static int bad_tensor(const struct scan *s, int code, const char *name, const ch
     return dr_fail(s->err, code, "%s: tensor '%s': %s", s->what, show(name).text, words);
 }
 
-static void skip_space(struct scan *s)
+static void skip_space(struct header_scan *s)
 {
     while (s->p < s->end && (*s->p == ' ' || *s->p == '\t' || *s->p == '\n' || *s->p == '\r'))
         s->p++;
 }
 
 /* Skips white space; whether c comes next, and past it if so. */
-static bool take(struct scan *s, char c)
+static bool take(struct header_scan *s, char c)
 {
     skip_space(s);
     if (s->p >= s->end || *s->p != (uint8_t)c)
@@ -93,7 +93,7 @@ static bool take(struct scan *s, char c)
     return true;
 }
 
-static int expect(struct scan *s, char c)
+static int expect(struct header_scan *s, char c)
 {
     if (take(s, c))
         return 0;
@@ -102,7 +102,7 @@ static int expect(struct scan *s, char c)
     return bad(s, "expected '%c'", c);
 }
 
-static int hex4(struct scan *s, uint32_t *ret)
+static int hex4(struct header_scan *s, uint32_t *ret)
 {
     uint32_t v = 0;
     for (int i = 0; i < 4; i++, s->p++) {
@@ -120,7 +120,7 @@ static int hex4(struct scan *s, uint32_t *ret)
 }
 
 /* After "\u": one scalar value, from a surrogate pair if need be, as UTF-8. */
-static int unicode_escape(struct scan *s, char dst[4], size_t *ret_n)
+static int unicode_escape(struct header_scan *s, char dst[4], size_t *ret_n)
 {
     uint32_t v, low;
     int r = hex4(s, &v);
@@ -139,7 +139,7 @@ static int unicode_escape(struct scan *s, char dst[4], size_t *ret_n)
     return *ret_n ? 0 : bad(s, "an unpaired surrogate");
 }
 
-static int escape(struct scan *s, char dst[4], size_t *ret_n)
+static int escape(struct header_scan *s, char dst[4], size_t *ret_n)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     int c = s->p < s->end ? *s->p++ : 0;
@@ -153,7 +153,7 @@ static int escape(struct scan *s, char dst[4], size_t *ret_n)
     return 0;
 }
 
-static int string(struct scan *s, const char **ret, size_t *ret_n)
+static int string(struct header_scan *s, const char **ret, size_t *ret_n)
 {
     int r = expect(s, '"');
     if (r)
@@ -187,7 +187,7 @@ static int string(struct scan *s, const char **ret, size_t *ret_n)
     return 0;
 }
 
-static int integer(struct scan *s, const char *tensor, const char *field, uint64_t *ret)
+static int integer(struct header_scan *s, const char *tensor, const char *field, uint64_t *ret)
 {
     skip_space(s);
     uint64_t v = 0;
@@ -205,7 +205,7 @@ static int integer(struct scan *s, const char *tensor, const char *field, uint64
     return 0;
 }
 
-static int shape_of(struct scan *s, struct st_tensor *t)
+static int shape_of(struct header_scan *s, struct st_tensor *t)
 {
     int r = expect(s, '[');
     t->shape.n = 0;
@@ -224,7 +224,7 @@ static int shape_of(struct scan *s, struct st_tensor *t)
     return r;
 }
 
-static int offsets_of(struct scan *s, struct st_tensor *t)
+static int offsets_of(struct header_scan *s, struct st_tensor *t)
 {
     int r = expect(s, '[');
     if (!r)
@@ -236,7 +236,7 @@ static int offsets_of(struct scan *s, struct st_tensor *t)
     return r ? r : expect(s, ']');
 }
 
-static int dtype_of(struct scan *s, struct st_tensor *t)
+static int dtype_of(struct header_scan *s, struct st_tensor *t)
 {
     const char *name;
     size_t n;
@@ -249,7 +249,7 @@ static int dtype_of(struct scan *s, struct st_tensor *t)
 }
 
 /* The size that shape and dtype ask for against the one that the offsets give. */
-static int check_size(const struct scan *s, const struct st_tensor *t)
+static int check_size(const struct header_scan *s, const struct st_tensor *t)
 {
     char text[200];
     int64_t count, bytes;
@@ -270,7 +270,7 @@ static int check_size(const struct scan *s, const struct st_tensor *t)
 
 /* Skips the value of a field that the format does not have, as other readers do. Brackets are
  * counted, not matched by kind; numbers and words are not looked into. */
-static int skip_value(struct scan *s)
+static int skip_value(struct header_scan *s)
 {
     int depth = 0;
     do {
@@ -304,11 +304,11 @@ static int skip_value(struct scan *s)
 
 /* {"dtype": ..., "shape": ..., "data_offsets": ...}, each once, in any order; others are passed
  * over. */
-static int tensor(struct scan *s, struct st_tensor *t)
+static int tensor(struct header_scan *s, struct st_tensor *t)
 {
     static const struct {
         const char *key;
-        int (*read)(struct scan *s, struct st_tensor *t);
+        int (*read)(struct header_scan *s, struct st_tensor *t);
     } fields[] = { { "dtype", dtype_of }, { "shape", shape_of }, { "data_offsets", offsets_of } };
     enum { FIELDS = sizeof fields / sizeof *fields };
     unsigned seen = 0;
@@ -339,7 +339,7 @@ static int tensor(struct scan *s, struct st_tensor *t)
 }
 
 /* Room for one more element of an array. */
-static int grow(struct scan *s, void **array, size_t *cap, size_t used, size_t size)
+static int grow(struct header_scan *s, void **array, size_t *cap, size_t used, size_t size)
 {
     if (used < *cap)
         return 0;
@@ -352,7 +352,7 @@ static int grow(struct scan *s, void **array, size_t *cap, size_t used, size_t s
     return 0;
 }
 
-static int metadata(struct scan *s)
+static int metadata(struct header_scan *s)
 {
     struct st_header *h = s->h;
     if (s->metadata_seen)
@@ -382,7 +382,7 @@ static int metadata(struct scan *s)
     return r;
 }
 
-static int entry(struct scan *s)
+static int entry(struct header_scan *s)
 {
     struct st_header *h = s->h;
     struct st_tensor t = { 0 };
@@ -450,7 +450,7 @@ static int fail_truncated(const char *what, const char *says, uint64_t bytes, ui
 }
 
 /* The tensors must tile the data exactly. */
-static int check_places(const struct scan *s, uint64_t data_size)
+static int check_places(const struct header_scan *s, uint64_t data_size)
 {
     const struct st_header *h = s->h;
     uint64_t at = 0;
@@ -476,7 +476,7 @@ static int check_places(const struct scan *s, uint64_t data_size)
     return 0;
 }
 
-static int check_names(const struct scan *s)
+static int check_names(const struct header_scan *s)
 {
     struct st_header *h = s->h;
     if (h->n_tensors)
@@ -488,7 +488,7 @@ static int check_names(const struct scan *s)
     return 0;
 }
 
-static int parse_object(struct scan *s)
+static int parse_object(struct header_scan *s)
 {
     if (*s->p != '{')
         return bad(s, "expected '{'");
@@ -540,7 +540,7 @@ int st_parse(const uint8_t *bytes, size_t n, uint64_t file_size, const char *wha
         return r;
     struct st_header h = { .data_at = PREFIX + size };
     const uint8_t *text = bytes + PREFIX;
-    struct scan s = {
+    struct header_scan s = {
         .begin = text, .p = text, .end = text + size, .what = what, .err = err, .h = &h
     };
     size_t valid = utf8_valid_prefix((const char *)text, size);

@@ -166,7 +166,7 @@ static int check(const struct added_spec *spec, struct dr_error *err)
     if (n > BPE_MAX_TOKEN)
         return dr_fail(err, DR_EFORMAT, "an added token of %zu bytes, at most %d expected", n,
                        BPE_MAX_TOKEN);
-    return utf8_check(spec->content, n, "added token", err);
+    return dr_check_utf8(spec->content, n, "added token", err);
 }
 
 /* Of several entries with one content the first fixes the id and the last the flags. Of contents

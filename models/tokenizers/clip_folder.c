@@ -218,7 +218,7 @@ static int load_merges(struct tok *tok, const struct folder *f, struct dr_error 
     if (!r && !file)
         r = dr_fail(err, DR_ENOENT, "%s: no such file", known[MERGES].name);
     if (!r)
-        r = utf8_check(file->text, file->bytes, file->path, err);
+        r = dr_check_utf8(file->text, file->bytes, file->path, err);
     return r ? r : tok_parse_merges(tok, file->text, file->bytes, known[MERGES].name, err);
 }
 
@@ -310,16 +310,4 @@ int tok_open_files(struct model_files *model, const char *folder, const atomic_i
     }
     *ret_tok = tok;
     return 0;
-}
-
-int tok_open_folder(const char *folder, struct tok **ret_tok, struct dr_error *err)
-{
-    struct model_files *model;
-    int r = model_files_open(NULL, folder, &model, err);
-    if (r)
-        return r;
-    r = model_files_is_folder(model) ? tok_open_files(model, "", NULL, ret_tok, err)
-                                     : dr_fail(err, DR_ENOENT, "%s: no such folder", folder);
-    model_files_close(model);
-    return r;
 }

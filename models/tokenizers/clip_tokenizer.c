@@ -16,7 +16,7 @@
 #include "models/tokenizers/clip_internal.h"
 
 /* One encoding under way. */
-struct job {
+struct encoding {
     const struct tok *tok;
     struct buf text; /* the normalised piece */
     struct bpe_scratch scratch;
@@ -52,14 +52,6 @@ void tok_free(struct tok *tok)
 struct tok_info tok_info(const struct tok *tok)
 {
     return tok->info;
-}
-
-const char *tok_spelling(const struct tok *tok, int32_t id)
-{
-    for (int32_t i = 0; i < tok->added.n; i++)
-        if (tok->added.tokens[i].id == id)
-            return tok->added.tokens[i].content;
-    return bpe_spelling(&tok->bpe, id);
 }
 
 int tok_complete(struct tok *tok, const char *bos, const char *eos, const char *unk,
@@ -120,7 +112,7 @@ int tok_parse_merges(struct tok *tok, const char *text, size_t n, const char *wh
     return 0;
 }
 
-static int word(struct job *job, const char *s, size_t n, struct dr_error *err)
+static int word(struct encoding *job, const char *s, size_t n, struct dr_error *err)
 {
     return bpe_word(&job->tok->bpe, s, n, &job->scratch, &job->ids, err);
 }
@@ -163,7 +155,7 @@ static size_t span(const struct uni *uni, const char *s, size_t n, unsigned kind
 }
 
 /* The next word of s, or the white space that it begins with; its length in bytes. */
-static int next_word(struct job *job, const char *s, size_t n, size_t *ret_len,
+static int next_word(struct encoding *job, const char *s, size_t n, size_t *ret_len,
                      struct dr_error *err)
 {
     uint32_t scalar;
@@ -190,7 +182,7 @@ static int next_word(struct job *job, const char *s, size_t n, size_t *ret_len,
 
 static int take_words(void *ctx, const char *piece, size_t len, struct dr_error *err)
 {
-    struct job *job = ctx;
+    struct encoding *job = ctx;
     int r = 0;
     for (size_t at = 0, used = 0; at < len && !r; at += used)
         r = next_word(job, piece + at, len - at, &used, err);
@@ -199,13 +191,13 @@ static int take_words(void *ctx, const char *piece, size_t len, struct dr_error 
 
 static int take_token(void *ctx, int32_t id, struct dr_error *err)
 {
-    struct job *job = ctx;
+    struct encoding *job = ctx;
     return bpe_ids_add(&job->ids, id) ? dr_fail(err, DR_ENOMEM, "out of memory for the ids") : 0;
 }
 
 static int take_raw(void *ctx, const char *piece, size_t len, struct dr_error *err)
 {
-    struct job *job = ctx;
+    struct encoding *job = ctx;
     const struct tok *tok = job->tok;
     buf_clear(&job->text);
     int r = uni_normalize(tok->uni, piece, len, &job->text);
@@ -221,10 +213,10 @@ int tok_encode(const struct tok *tok, const char *text, size_t len, int32_t **re
     if (len > TOK_MAX_TEXT)
         return dr_fail(err, DR_ELIMIT, "a text of %zu bytes, at most %d expected", len,
                        TOK_MAX_TEXT);
-    int r = utf8_check(text, len, "text", err);
+    int r = dr_check_utf8(text, len, "text", err);
     if (r)
         return r;
-    struct job job = { .tok = tok };
+    struct encoding job = { .tok = tok };
     buf_init(&job.text, DR_TAG_TOKENIZER, 0);
     r = added_cut(&tok->added, ADDED_RAW, tok->uni, text, len, take_raw, take_token, &job, err);
     if (!r && !job.ids.v && !(job.ids.v = dr_malloc(DR_TAG_TOKENIZER, sizeof *job.ids.v)))

@@ -9,7 +9,7 @@
  *     struct tok *tok;
  *     bool cut;
  *     int32_t ids[77];
- *     if ((r = tok_open_folder("model/tokenizer", &tok, err)))
+ *     if ((r = tok_open_files(model, "tokenizer", NULL, &tok, err)))
  *         return r;
  *     r = tok_encode_padded(tok, text, strlen(text), 77, ids, &cut, NULL, err);
  *     tok_free(tok);
@@ -49,10 +49,8 @@ struct model_files;
 
 /* A folder of the diffusers layout: tokenizer.json, or vocab.json and merges.txt; and when present
  * tokenizer_config.json, special_tokens_map.json, added_tokens.json. Errors name the file, and the
- * entry or line. Takes tens of milliseconds and some 5 MB for CLIP's table. tok_free the result. */
-int tok_open_folder(const char *folder, struct tok **ret_tok, struct dr_error *err);
-/* The same as a part of a model: `folder` is relative to it. *stop (may be NULL) nonzero ends it
- * with DR_ECANCELED. */
+ * entry or line. Takes tens of milliseconds and some 5 MB for CLIP's table. `folder` is relative to
+ * the model's; *stop (may be NULL) nonzero ends it with DR_ECANCELED. tok_free the result. */
 int tok_open_files(struct model_files *model, const char *folder, const atomic_int *stop,
                    struct tok **ret_tok, struct dr_error *err);
 /* Makes all files that a tokenizer may consist of part of the model's list, there or not. */
@@ -76,9 +74,5 @@ int tok_encode(const struct tok *tok, const char *text, size_t len, int32_t **re
  * be NULL) how many ids the text has uncut. `ids` is not written on failure. */
 int tok_encode_padded(const struct tok *tok, const char *text, size_t len, int64_t length,
                       int32_t *ids, bool *ret_cut, int64_t *ret_n, struct dr_error *err);
-
-/* Token of an id as the vocabulary spells it (byte-level characters, "</w>"), NULL if there is
- * none. Owned by the tokenizer. */
-const char *tok_spelling(const struct tok *tok, int32_t id);
 
 #endif

@@ -22,7 +22,7 @@ enum {
 static const utf8proc_option_t compose = UTF8PROC_STABLE | UTF8PROC_COMPOSE;
 
 /* Scalars waiting for a neighbour that they may join with. */
-struct run {
+struct code_run {
     const struct uni *uni;
     struct buf *dst;
     utf8proc_int32_t *scalars;
@@ -119,7 +119,7 @@ static int put(struct buf *dst, uint32_t scalar)
 }
 
 /* A composed scalar: white space collapses, the rest goes to lower case. */
-static int emit(struct run *run, uint32_t scalar)
+static int emit(struct code_run *run, uint32_t scalar)
 {
     unsigned flags = uni_flags(run->uni, scalar);
     if (flags & UNI_COLLAPSE) {
@@ -176,7 +176,7 @@ static void sort_marks(utf8proc_int32_t *marks, utf8proc_int32_t *scratch, size_
 }
 
 /* Orders and composes the run, emits it and empties it. */
-static int flush(struct run *run)
+static int flush(struct code_run *run)
 {
     size_t start = 0;
     for (size_t i = 0; i <= run->n; i++) {
@@ -198,7 +198,7 @@ static int flush(struct run *run)
 }
 
 /* Room for one more decomposed scalar. The lists grow only while the run does. */
-static int reserve(struct run *run)
+static int reserve(struct code_run *run)
 {
     if (run->cap - run->n >= MAX_PARTS)
         return 0;
@@ -215,7 +215,7 @@ static int reserve(struct run *run)
     return 0;
 }
 
-static int hold(struct run *run, uint32_t scalar)
+static int hold(struct code_run *run, uint32_t scalar)
 {
     int boundclass = 0;
     int r = reserve(run);
@@ -232,7 +232,7 @@ static int hold(struct run *run, uint32_t scalar)
 
 int uni_normalize(const struct uni *uni, const char *text, size_t len, struct buf *dst)
 {
-    struct run run = { .uni = uni, .dst = dst };
+    struct code_run run = { .uni = uni, .dst = dst };
     size_t used;
     int r = 0;
     for (size_t i = 0; i < len && !r; i += used) {

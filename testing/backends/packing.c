@@ -65,7 +65,7 @@ static void linear_run(const struct op_args *a, int phase, int64_t tile, void *o
 
 static bool fits(const struct weight_desc *d)
 {
-    return !d->wide;
+    return !d->keep_f32;
 }
 
 /* `narrow` has its weights packed; that it is for some weights only leaves activations float32. */

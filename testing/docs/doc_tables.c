@@ -120,7 +120,7 @@ static void put_verbs(FILE *out)
 {
     static const char *const spellings[] = {
 #define VERB(name, mode, words) words,
-#include "core/communication/verbs.def"
+#include "core/communication/message_verbs.def"
 #undef VERB
     };
     put_head(out, (const char *const[]){ "verb", "answered", "other spellings", NULL });

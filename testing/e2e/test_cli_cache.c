@@ -124,7 +124,7 @@ static void two_starts_draw_the_same(void **state)
     assert_int_equal(packs(folder, again), 1);
     assert_string_equal(path, again);
     assert_int_equal(stat(path, &after), 0);
-    assert_true(before.st_ino == after.st_ino); /* not made again */
+    assert_true(before.st_ino == after.st_ino); /* not rebuilt */
     same_files("first.png", "second.png");
 
     program_run(&p, 0, "check", "--cache", NULL);
@@ -229,15 +229,15 @@ static void a_cache_that_cannot_be_is_a_warning(void **state)
     own_cache(NULL);
     assert_int_equal(dr_write_file("cache", "x", 1, NULL), 0); /* a file is in the way */
     draw(&p, "second.png");
-    const char *told = strstr(program_err(&p), "packed weights are not kept");
+    const char *told = strstr(program_err(&p), "packed weights are not cached");
     assert_non_null(told);
-    assert_null(strstr(told + 1, "packed weights are not kept")); /* once */
+    assert_null(strstr(told + 1, "packed weights are not cached")); /* once */
     program_free(&p);
     same_files(first, "second.png");
 
     own_cache("cache-limit: 100000\n");
     draw(&p, "third.png");
-    assert_non_null(strstr(program_err(&p), "packed weights are not kept"));
+    assert_non_null(strstr(program_err(&p), "packed weights are not cached"));
     program_free(&p);
     same_files(first, "third.png");
 
@@ -260,7 +260,7 @@ static void a_copy_of_8_bits_is_packed(void **state)
     for (int start = 0; start < 2; start++) {
         program_run(&p, 0, "generate", "-m", "copy", "-p", "a red circle", "-W64", "-H64",
                     "--steps=1", "-s1", "-o", start ? "second.png" : "first.png", NULL);
-        if (strstr(program_err(&p), "not kept"))
+        if (strstr(program_err(&p), "not cached"))
             fail_msg("%s", program_err(&p));
         program_free(&p);
     }

@@ -71,7 +71,7 @@ static void take_drawn(struct host *h, struct drawn *ret)
     size_t i;
     ret->warned = false;
     json_array_foreach(json_object_get(data, "warnings"), i, warning)
-        ret->warned |= strstr(json_string_value(warning), "made again") != NULL;
+        ret->warned |= strstr(json_string_value(warning), "rebuilding packed weights") != NULL;
     json_decref(event);
 }
 

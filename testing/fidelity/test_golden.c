@@ -21,6 +21,7 @@
 #include "base/npy.h"
 #include "include/darkroom.h"
 #include "testing/helpers/safetensors_writer.h"
+#include "testing/helpers/base_files.h"
 
 static const double STAGE_LIMIT = 1e-5, RUN_LIMIT = 1e-4, EQUAL_BYTES = 0.999;
 

@@ -12,6 +12,7 @@
 
 #include "base/fs.h"
 #include "base/npy.h"
+#include "testing/helpers/base_files.h"
 
 static double at(const struct npy *a, int64_t i)
 {

@@ -5,6 +5,7 @@
  *
  * What is accepted has sizes within the limits and builds a network with parameters that can be
  * counted. */
+#include "testing/helpers/model_access.h"
 #include "testing/fuzz/fuzz.h"
 
 #include <stdlib.h>

@@ -1,5 +1,6 @@
 /* fuzz_npy.c - libFuzzer target: any bytes as a .npy file. What is accepted fills the file exactly,
  * is read as it lies there, and is the same array after it was saved and loaded. */
+#include "testing/helpers/base_files.h"
 #include "testing/fuzz/fuzz.h"
 
 #include <stdio.h>

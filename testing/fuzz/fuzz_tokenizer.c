@@ -11,6 +11,7 @@
  * opens: ids in range and with a spelling, padding as documented, and every word merged as the
  * definition of byte-pair encoding says, which here takes the lowest rank of all pairs each time
  * instead of keeping a heap. */
+#include "testing/helpers/model_access.h"
 #include "testing/fuzz/fuzz.h"
 
 #include <stdio.h>

@@ -35,7 +35,7 @@ void changes_free(struct changes *c);
 /* A copy of the model with the changes of its UNet and of its second text encoder (NULL: none)
  * added in double, in the order of the list. Changed parameters are F32, the others as they were,
  * or the UNet's matrices and filters as `type` (DTYPE_COUNT: as they were), I8 only where a layer
- * may be of 8 bits. Static, one of 4 in turn. */
+ * may be 8-bit. Static, one of 4 in turn. */
 const char *changed_model(const struct odd *m, enum dtype type, const struct changes *unet,
                           const struct changes *clip);
 

@@ -9,6 +9,7 @@
 #include "models/unet.h"
 #include "models/vae.h"
 #include "testing/helpers/safetensors_writer.h"
+#include "testing/helpers/model_access.h"
 
 static char root[400];
 

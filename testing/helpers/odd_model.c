@@ -1,5 +1,7 @@
 /* odd_model.c - see odd_model.h. */
 #include "testing/helpers/odd_model.h"
+#include "testing/helpers/base_files.h"
+#include "testing/helpers/model_access.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -197,7 +197,7 @@ static struct op_need remote_need(struct backend *be, const struct op *op)
                              .executed = flops };
 }
 
-static int64_t remote_runs(struct backend *be, const struct op *op)
+static int64_t remote_stat_chunks(struct backend *be, const struct op *op)
 {
     (void)be;
     (void)op;
@@ -295,7 +295,7 @@ static int remote_open(const struct backend_options *opt, struct backend **ret,
         .weight_destroyed = remote_weight_destroyed,
         .supports = remote_supports,
         .need = remote_need,
-        .runs = remote_runs,
+        .stat_chunks = remote_stat_chunks,
         .run = remote_run,
     };
     struct remote_backend *remote = dr_calloc(DR_TAG_BASE, 1, sizeof *remote);

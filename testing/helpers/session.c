@@ -11,6 +11,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/npy.h"
+#include "testing/helpers/base_files.h"
 
 enum { PATH_BYTES = 1200, ANSWER_MS = 280000 };
 

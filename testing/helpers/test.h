@@ -26,9 +26,9 @@
 
 int test_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n);
 
-/* Runs `scenario` with the k-th allocation failing for k = 1, 2, ... until none is reached. Each
- * run must return DR_ENOMEM or succeed in spite of it, fill err in the first case, and leave no
- * block behind. At least one failure must have been delivered. */
+/* Runs `scenario` with the k-th allocation failing for k = 1, 2, ... until none is reached (with
+ * sanitizers not every k). Each run must return DR_ENOMEM or succeed in spite of it, fill err in
+ * the first case, and leave no block behind. At least one failure must have been delivered. */
 void test_oom_walk(int (*scenario)(void *ctx, struct dr_error *err), void *ctx);
 
 /* Live blocks now; a test takes it first and compares last. */
@@ -41,6 +41,10 @@ const char *test_source(const char *relative);
 /* A fresh directory under TMPDIR, removed with its contents when the process ends. Static, one a
  * process. */
 const char *test_dir(void);
+
+/* Writes to stderr go to this descriptor, and to where they went before with the returned one. */
+int test_stderr_to(int fd);
+void test_stderr_back(int saved);
 
 /* Relative L2 distance |a - b| / |b| (|a| if b is 0), in double. */
 double test_rel_l2(const float *a, const float *b, size_t n);

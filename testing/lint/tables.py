@@ -27,7 +27,7 @@ DESCRIPTORS = {
 USES = {
     "base/errors.def": ("X", r"\bDR_{}\b", ("",)),
     "cli/options.def": ("OPTION", r"\b(?:OPT_{0}|TAKES\({0}\))", ("cli/",)),
-    "core/communication/verbs.def": ("VERB", r"\bVERB_{}\b", ("core/", "coordination/")),
+    "core/communication/message_verbs.def": ("VERB", r"\bVERB_{}\b", ("core/", "coordination/")),
 }
 KERNELS = "backend/cpu/x86/kernels.def"
 DATA = {"base/erf.def", "tensor/dtypes.def", "core/communication/request.def", "core/communication/neutral.def"}  # lines are data, nothing answers to them

@@ -15,7 +15,8 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "common"))
 import tree  # noqa: E402
 
-RULES = [(re.compile(pattern), better) for pattern, better in [
+# A blank of a pattern is any run of blanks, over a line's end too.
+RULES = [(re.compile(pattern.replace(" ", r"\s+")), better) for pattern, better in [
     (r"\b(?:is|are|was|were|be|been|being|has|have|it|not) told\b(?! apart| from)", "reported, configured, given"),
     (r"\b(?:[Uu]ntold|[Tt]old of)\b", "reported"),
     (r"\b[Ll]ent\b|\b[Ll]ends (?:it|them|its|the)\b", "borrowed"),
@@ -24,7 +25,7 @@ RULES = [(re.compile(pattern), better) for pattern, better in [
     (r"\b[Ll]ets? (?:it |them )?be\b(?! \w+ed)|\bare let be\b|\bis let be\b", "leaves alone"),
     (r"\b[Ww]ho (?:asks|asked|reads|calls|is done|clears|holds|wants)\b", "the caller, the reader, code that ..."),
     (r"\b[Ss]pots?\b", "output tile; place"),
-    (r"\bhalf-(?:made|filled)\b", "partially initialised"),
+    (r"\bhalf[- ](?:made|filled)\b", "partially initialised"),
     (r"\b[Ss]often(?:s|ed)?\b", "online softmax update"),
     (r"\balike\b", "equal, in the same way"),
     (r"\blitter\b", "stale file"),
@@ -38,7 +39,7 @@ RULES = [(re.compile(pattern), better) for pattern, better in [
 ]]
 
 # Folders that still have such words: "a/" with what is below it, "a" without.
-NOT_YET = {"backend/", "inference", "models", "schedulers"}
+NOT_YET = {"backend/"}
 
 SKIP = ("testing/golden/", "share/", "testing/lint/words.py", "testing/fuzz/corpus")
 COMMENT = re.compile(r"(?:^|\s)#.*")
@@ -78,9 +79,7 @@ def check(path, text):
     text = prose(path, text)
     flat = joined(text)
     for pattern, better in RULES:
-        # A blank of a pattern is any run of blanks, over a line's end too.
-        spaced = re.compile(pattern.pattern.replace(" ", r"\s+"))
-        for m in spaced.finditer(flat):
+        for m in pattern.finditer(flat):
             found = " ".join(m.group(0).split())
             messages.append(f'{path}:{tree.line_of(flat, m.start())}: "{found}": {better}')
     return messages

@@ -14,10 +14,10 @@
 #include "base/clock.h"
 
 /* Builds for debugging and sanitizing leave out the large shapes. */
-#ifdef __OPTIMIZE__
+#if defined(__OPTIMIZE__) && !defined(DR_SANITIZED)
 static const double MOST_FLOPS = 0;
 #else
-static const double MOST_FLOPS = 1e7;
+static const double MOST_FLOPS = 1e6;
 #endif
 
 struct seen {

@@ -118,7 +118,7 @@ static int64_t runs_of(struct backend *be, const struct weight_desc *d, enum act
     op.dst.c = op.dst.ld = d->gated ? d->out / 2 : d->out;
     op.pad_low = op.pad_high = 1;
     op.weight = weight;
-    int64_t runs = backend_runs(be, &op);
+    int64_t runs = backend_stat_chunks(be, &op);
     weight_free(weight);
     return runs;
 }

@@ -32,15 +32,14 @@ static const struct range {
     long double (*theirs)(long double);
     double from, to, ulps;
 } ranges[] = {
-    { "exp", dr_exp, expl, -700, 700, 1 },      { "exp", dr_exp, expl, -2, 2, 1 },
-    { "expm1", dr_expm1, expm1l, -5, 5, 1 },    { "expm1", dr_expm1, expm1l, -0.5, 0.5, 1 },
-    { "log", dr_log, logl, 1e-9, 3, 1 },        { "log", dr_log, logl, 1e-300, 1e9, 1 },
-    { "log", dr_log, logl, 0.7, 1.5, 1 },       { "log1p", dr_log1p, log1pl, -1 + 1e-9, 1, 1 },
-    { "log1p", dr_log1p, log1pl, 0, 50, 1 },    { "sin", dr_sin, sinl, -7, 7, 1 },
-    { "sin", dr_sin, sinl, -4e9, 4e9, 1 },      { "cos", dr_cos, cosl, -7, 7, 1 },
-    { "cos", dr_cos, cosl, -4e9, 4e9, 1 },      { "erf", dr_erf, erfl, -6.5, 6.5, 1.5 },
-    { "erf", dr_erf, erfl, -1, 1, 1.5 },        { "tanh", dr_tanh, tanhl, -25, 25, 2.5 },
-    { "tanh", dr_tanh, tanhl, -1.5, 1.5, 2.5 },
+    { "exp", dr_exp, expl, -700, 700, 1 },   { "exp", dr_exp, expl, -2, 2, 1 },
+    { "expm1", dr_expm1, expm1l, -5, 5, 1 }, { "expm1", dr_expm1, expm1l, -0.5, 0.5, 1 },
+    { "log", dr_log, logl, 1e-9, 3, 1 },     { "log", dr_log, logl, 1e-300, 1e9, 1 },
+    { "log", dr_log, logl, 0.7, 1.5, 1 },    { "log1p", dr_log1p, log1pl, -1 + 1e-9, 1, 1 },
+    { "log1p", dr_log1p, log1pl, 0, 50, 1 }, { "sin", dr_sin, sinl, -7, 7, 1 },
+    { "sin", dr_sin, sinl, -4e9, 4e9, 1 },   { "cos", dr_cos, cosl, -7, 7, 1 },
+    { "cos", dr_cos, cosl, -4e9, 4e9, 1 },   { "erf", dr_erf, erfl, -6.5, 6.5, 1.5 },
+    { "erf", dr_erf, erfl, -1, 1, 1.5 },
 };
 
 static void within_an_ulp_of_libm(void **state)
@@ -96,8 +95,8 @@ static bool same(double a, double b)
 static void special_values(void **state)
 {
     (void)state;
-    static double (*const ours[])(double) = { dr_exp, dr_expm1, dr_log, dr_log1p, dr_erf, dr_tanh };
-    static double (*const theirs[])(double) = { exp, expm1, log, log1p, erf, tanh };
+    static double (*const ours[])(double) = { dr_exp, dr_expm1, dr_log, dr_log1p, dr_erf };
+    static double (*const theirs[])(double) = { exp, expm1, log, log1p, erf };
     for (int i = 0; i < SPECIAL; i++) {
         double x = special[i];
         for (size_t k = 0; k < sizeof ours / sizeof *ours; k++) {
@@ -125,15 +124,15 @@ static void bits_are_pinned(void **state)
     uint64_t digest = 14695981039346656037u;
     for (int k = 0; k < 20000; k++) {
         double x = 40 * (uniform() - 0.5), y = 8 * uniform();
-        double results[] = { dr_exp(x), dr_expm1(x),   dr_log(y),      dr_log1p(y), dr_sin(x),
-                             dr_cos(x), dr_erf(x / 5), dr_tanh(x / 5), dr_pow(y, x) };
+        double results[] = { dr_exp(x), dr_expm1(x), dr_log(y),     dr_log1p(y),
+                             dr_sin(x), dr_cos(x),   dr_erf(x / 5), dr_pow(y, x) };
         for (size_t i = 0; i < sizeof results / sizeof *results; i++) {
             uint64_t u;
             memcpy(&u, &results[i], sizeof u);
             digest = (digest ^ u) * 1099511628211u;
         }
     }
-    if (digest != 0xe8b8d6e94983003fu)
+    if (digest != 0x14e1ba5be0e1b7b7u)
         fail_msg("digest 0x%016llx", (unsigned long long)digest);
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/fs.h"
 #include "base/sha256.h"
+#include "testing/helpers/base_files.h"
 
 static const char *in_dir(const char *name)
 {

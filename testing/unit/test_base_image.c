@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/image/image.h"
 #include "base/npy.h"
+#include "testing/helpers/base_files.h"
 
 static const char infotext[] = "a red circle, \xc3\xa9"
                                "clair \xe6\x97\xa5\xe6\x9c\xac\nNegative prompt: none\n"
@@ -238,7 +239,6 @@ static void bad_requests_are_refused(void **state)
     assert_int_equal(img_format_of(".JPG"), IMG_JPEG);
     assert_int_equal(img_format_of("webp"), IMG_WEBP);
     assert_int_equal(img_format_of("bmp"), -1);
-    assert_string_equal(img_mime(IMG_PNG), "image/png");
     assert_string_equal(img_format_name(IMG_JPEG), "jpeg");
 }
 

@@ -184,6 +184,37 @@ static void exif_is_bounded(void **state)
 }
 
 /* Both texts come back; whatever is cut or changed in the block, nothing is read beside it. */
+/* Also one in which low bytes of zero outnumber the high ones, or that begins as a byte order mark
+ * does; no mark where none is needed. */
+static void exif_keeps_any_text(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t units; /* of UTF-16 */
+    } cases[] = {
+        { "", 0 },
+        { "Steps: 20", 9 },
+        { "\xe4\xb8\x80", 2 },              /* U+4E00 */
+        { "a\xe4\xb8\x80\xe4\xbc\x80", 4 }, /* a U+4E00 U+4F00 */
+        { "\xef\xbb\xbf"
+          "a",
+          3 },                 /* U+FEFF a */
+        { "\xef\xbf\xbe", 2 }, /* U+FFFE */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf block, text;
+        buf_init(&block, DR_TAG_TEST, 0);
+        buf_init(&text, DR_TAG_TEST, 0);
+        assert_int_equal(exif_make(cases[i].text, NULL, &block, NULL), 0);
+        assert_int_equal(exif_comment(block.data, block.len, &text), 0);
+        assert_string_equal(buf_text(&text), cases[i].text);
+        assert_int_equal(block.len, 52 + 2 * cases[i].units);
+        buf_free(&block);
+        buf_free(&text);
+    }
+}
+
 static void exif_notes_are_bounded(void **state)
 {
     (void)state;
@@ -360,6 +391,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(giant_sizes_are_refused_first),
     cmocka_unit_test(scan_bomb_is_refused),
     cmocka_unit_test(exif_is_bounded),
+    cmocka_unit_test(exif_keeps_any_text),
     cmocka_unit_test(exif_notes_are_bounded),
     cmocka_unit_test(text_bombs_are_bounded),
     cmocka_unit_test(claimed_chunks_take_nothing),

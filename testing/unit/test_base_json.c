@@ -93,7 +93,7 @@ static void large_numbers_parse(void **state)
         snprintf(expected, sizeof expected, "x.a: got %s, expected an integer of at least 0",
                  literals[i]);
         assert_string_equal(err.text, expected);
-        assert_int_equal(jx_get_number(o, "x", "a", &real, &err), DR_EINVAL);
+        assert_int_equal(jx_opt_number(o, "x", "a", &real, &err), DR_EINVAL);
         assert_int_equal(jx_get_object(o, "x", "a", &object, &err), DR_EINVAL);
         assert_int_equal(jx_get_string(o, "x", "a", &string, &err), DR_EINVAL);
         buf_init(&dump, DR_TAG_TEST, 0);
@@ -208,9 +208,9 @@ static void members_are_typed(void **state)
     assert_int_equal(i, 512);
     assert_int_equal(jx_get_int(o, "", "big", INT64_MIN, INT64_MAX, &i, &err), 0);
     assert_true(i == INT64_MAX);
-    assert_int_equal(jx_get_number(o, "", "i", &d, &err), 0);
+    assert_int_equal(jx_opt_number(o, "", "i", &d, &err), 0);
     assert_true(d == 512);
-    assert_int_equal(jx_get_bool(o, "", "b", &b, &err), 0);
+    assert_int_equal(jx_opt_bool(o, "", "b", &b, &err), 0);
     assert_true(b);
     assert_int_equal(jx_get_object(o, "", "o", &v, &err), 0);
     assert_int_equal(jx_get_array(o, "", "a", &v, &err), 0);
@@ -222,8 +222,8 @@ static void members_are_typed(void **state)
     assert_string_equal(err.text, "data.r: got 7.5, expected an integer of at least 0");
     assert_int_equal(jx_get_string(o, NULL, "o", &s, &err), DR_EINVAL);
     assert_string_equal(err.text, "o: got an object, expected a string");
-    assert_int_equal(jx_get_bool(o, "", "gone", &b, &err), DR_EINVAL);
-    assert_string_equal(err.text, "gone: expected true or false (required)");
+    assert_int_equal(jx_get_string(o, "", "gone", &s, &err), DR_EINVAL);
+    assert_string_equal(err.text, "gone: expected a string (required)");
     assert_int_equal(jx_get_array(o, "", "n", &v, &err), DR_EINVAL);
     i = 77;
     assert_int_equal(jx_opt_int(o, "", "gone", 0, 1, &i, &err), 0);
@@ -233,7 +233,6 @@ static void members_are_typed(void **state)
     assert_int_equal(jx_opt_string(o, "", "i", &s, &err), DR_EINVAL);
     assert_int_equal(jx_opt_number(o, "", "s", &d, &err), DR_EINVAL);
     assert_int_equal(jx_opt_bool(o, "", "i", &b, &err), DR_EINVAL);
-    assert_int_equal(jx_opt_object(o, "", "a", &v, &err), DR_EINVAL);
     assert_int_equal(jx_opt_array(o, "", "o", &v, NULL), DR_EINVAL);
     json_decref(o);
 }
@@ -255,11 +254,6 @@ static void printing_goes_round(void **state)
         "9223372036854775807,-9223372036854775808],\"s\":\"\xc3\xa9 \\\"\\\\ "
         "\\n\\u0001 /\",\"o\":{\"t\":true,\"f\":false,\"n\":null},\"e\":{},\"l\":[]}");
     json_t *again = parse(buf_text(&b));
-    assert_true(json_equal(v, again));
-    json_decref(again);
-    buf_clear(&b);
-    assert_int_equal(jx_dump_pretty(v, &b), 0);
-    again = parse(buf_text(&b));
     assert_true(json_equal(v, again));
     json_decref(again);
     json_decref(v);

@@ -13,6 +13,7 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/npy.h"
+#include "testing/helpers/base_files.h"
 
 static const char *file_path(void)
 {
@@ -130,6 +131,7 @@ static void lying_headers_are_refused(void **state)
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (4611686018427387904, 4)}", "8 GiB" },
         { "{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296)}", "8 GiB" },
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807,)}", "8 GiB" },
+        { "{'descr': '<f4', 'fortran_order': False, 'shape': (9223372036854775807, 0)}", "8 GiB" },
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (7,)}", "24 bytes of data" },
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (5,)}", "24 bytes of data" },
         { "{'descr': '<f4', 'fortran_order': False, 'shape': (6,)} x", "data after" },

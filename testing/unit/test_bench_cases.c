@@ -12,6 +12,7 @@
 #include "bench/random_folder.h"
 #include "bench/networks.h"
 #include "bench/rule.h"
+#include "models/arch_sdxl.h"
 #include "models/formats/config_arch.h"
 
 static struct bench_attempt attempt(double before, double after)
@@ -182,14 +183,14 @@ static void written_configurations_say_the_shapes(void **state)
     if (config_unet(config, "unet", NULL, &unet, &added, &err))
         fail_msg("%s", err.text);
     json_decref(config);
-    unet.pooled = bench_text_arch(1)->projection;
+    unet.pooled = arch_sdxl_text[1].projection;
     unet.n_time_ids = (int)((added - unet.pooled) / unet.addition_time_dim);
-    assert_memory_equal(&unet, bench_unet_arch(), sizeof unet);
+    assert_memory_equal(&unet, &arch_sdxl_unet, sizeof unet);
     config = config_of(COMPONENT_VAE);
     if (config_vae(config, "vae", NULL, &vae, &err))
         fail_msg("%s", err.text);
     json_decref(config);
-    assert_memory_equal(&vae, bench_vae_arch(), sizeof vae);
+    assert_memory_equal(&vae, &arch_sdxl_vae, sizeof vae);
     for (int i = 0; i < BENCH_ENCODERS; i++) {
         struct clip_arch clip;
         int projects;
@@ -198,7 +199,7 @@ static void written_configurations_say_the_shapes(void **state)
             fail_msg("%s", err.text);
         json_decref(config);
         clip.projection = projects > 0 ? clip.projection : 0;
-        assert_memory_equal(&clip, bench_text_arch(i), sizeof clip);
+        assert_memory_equal(&clip, &arch_sdxl_text[i], sizeof clip);
     }
 }
 

@@ -35,6 +35,14 @@ static void reads_two_levels(void **state)
     assert_string_equal(err.text, "config.yaml:5: generate.prompt: not a number");
     config_free(&c);
     config_free(NULL);
+    /* the key's line: a value that is left out has none */
+    static const char spread[] = "? model\n? steps\n:\n\n  5\nthreads:";
+    static const int lines[] = { 1, 2, 6 };
+    assert_int_equal(config_parse(spread, strlen(spread), "c", &c, &err), 0);
+    assert_int_equal(c.count, 3);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(c.entries[i].line, lines[i]);
+    config_free(&c);
     static const char *const empty[] = { "", "\n# nothing\n", "---\n...\n", "{}" };
     for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
         assert_int_equal(config_parse(empty[i], strlen(empty[i]), "c", &c, &err), 0);

@@ -12,7 +12,7 @@ static const struct {
     const char *name, *spellings;
 } verbs[] = {
 #define VERB(name, mode, spellings) { #name, spellings },
-#include "core/communication/verbs.def"
+#include "core/communication/message_verbs.def"
 #undef VERB
 };
 

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "inference/stages.h"
+#include "testing/helpers/base_files.h"
 
 static const int64_t shape[4] = { 1, 4, 2, 3 };
 

@@ -270,7 +270,7 @@ static void a_damaged_pack_is_made_again(void **state)
         }
         must_start(&s, be);
         assert_true(s.packed > 0 && s.from_pack && !s.warning[0]);
-        assert_non_null(strstr(s.news, "made again"));
+        assert_non_null(strstr(s.news, "rebuilding packed weights"));
         assert_memory_equal(s.picture, whole.picture, BYTES);
         assert_int_equal(entries(&s, path), 1);
         assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
@@ -397,7 +397,7 @@ static void a_pack_that_changes_between_jobs_is_made_again(void **state)
         if (!k.start.packed || memcmp(first, k.start.picture, BYTES))
             fail_msg("change %d: packed %d", change, k.start.packed);
         bool removed = change == 3 || change == 4;
-        assert_int_equal(strstr(k.start.news, "made again") != NULL, !removed);
+        assert_int_equal(strstr(k.start.news, "rebuilding packed weights") != NULL, !removed);
         assert_int_equal(entries(&k.start, path), 1);
         assert_int_equal(pack_verify(path, NULL, &facts, NULL), 0);
         serve(&k);
@@ -507,7 +507,7 @@ static void without_a_folder_weights_are_private(void **state)
     assert_int_equal(dr_write_file(s.store.folder, "x", 1, NULL), 0); /* a file is in the way */
     must_start(&s, be);
     assert_true(s.packed > 0 && !s.from_pack);
-    assert_non_null(strstr(s.warning, "not kept"));
+    assert_non_null(strstr(s.warning, "not cached"));
     assert_memory_equal(s.picture, kept.picture, BYTES);
 
     fresh_store(&s);
@@ -717,14 +717,14 @@ static void a_pack_mended_meanwhile_stays(void **state)
     while (write(log[1], line, sizeof line) > 0) {}
     assert_int_equal(fcntl(log[1], F_SETFL, 0), 0);
     dr_log_set_level(DR_LOG_WARN);
-    dr_log_to(log[1]);
+    int saved = test_stderr_to(log[1]);
     assert_int_equal(pthread_create(&b.thread, NULL, start_one, &b), 0);
     usleep(500000);
     assert_int_equal(rename(whole, path), 0);
     atomic_store(&b.start.stop, 1); /* or it would make one of its own */
     assert_true(read(log[0], line, sizeof line) > 0);
     pthread_join(b.thread, NULL);
-    dr_log_to(2);
+    test_stderr_back(saved);
     close(log[0]);
     close(log[1]);
     assert_int_equal(b.r, DR_ECANCELED);

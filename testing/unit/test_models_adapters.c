@@ -5,9 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "testing/backends/packing.h"
 #include "backend/cpu/x86/emulated/sets.h"
 #include "backend/ops/int8.h"
+#include "testing/backends/packing.h"
+#include "testing/helpers/base_files.h"
 #include "testing/helpers/changed_model.h"
 
 enum { H = 6, W = 8, ROWS = 2, N = ROWS * 4 * H * W, TOKENS = 7 };

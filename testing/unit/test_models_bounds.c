@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "testing/helpers/safetensors_writer.h"
+#include "testing/helpers/model_access.h"
 
 enum { TENSORS = 64000, PER_NAME = 90 };
 

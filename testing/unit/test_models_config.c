@@ -1,5 +1,6 @@
 /* test_models_config.c - the config.json files of a diffusers folder: what every key may be. */
 #include "testing/helpers/model_folder.h"
+#include "testing/helpers/model_access.h"
 
 #include <string.h>
 

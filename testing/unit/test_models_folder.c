@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "testing/helpers/safetensors_writer.h"
+#include "testing/helpers/model_access.h"
 
 static void good_folder(void **state)
 {

@@ -7,6 +7,7 @@
 
 #include "models/formats/safetensors.h"
 #include "testing/helpers/safetensors_writer.h"
+#include "testing/helpers/model_access.h"
 
 static const char UNET[] = "unet/diffusion_pytorch_model.safetensors";
 static const char SCHEDULER[] = "scheduler/scheduler_config.json";

@@ -6,9 +6,11 @@
 
 #include "base/alloc.h"
 #include "base/json.h"
-#include "models/inspect.h"
+#include "models/inspect_model.h"
 #include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/test.h"
+#include "testing/helpers/base_files.h"
+#include "testing/helpers/model_access.h"
 
 static const char *temporary(const char *name)
 {

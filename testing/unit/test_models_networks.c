@@ -11,6 +11,7 @@
 #include "base/alloc.h"
 #include "base/rng.h"
 #include "models/vae_manager.h"
+#include "testing/helpers/base_files.h"
 
 #define TOLERANCE 1e-5
 #define TOLERANCE_16 2e-2
@@ -274,53 +275,6 @@ static void rows_do_not_meet(void **state)
 {
     (void)state;
     for_each_set(check_rows);
-}
-
-static int count_samples(struct exec *x, const struct op *op, struct dr_error *err)
-{
-    (void)err;
-    if (op->kind == OP_CONV2D)
-        *(int64_t *)x->watcher += op->dst.n;
-    return 0;
-}
-
-/* Rows of the same latents share conv_in and the first convolution after it; every row has the bits
- * that it has alone. */
-static void check_same_latents(struct odd *g, const char *kernels)
-{
-    enum { SIZE = 4 * 5 * 7 };
-    struct conditioning c;
-    struct unet_row rows[ROWS];
-    struct dr_error err = { 0 };
-    struct npy latents = odd_vector("unet_13x9_latents");
-    float *together = floats(ROWS * SIZE), *alone = floats(ROWS * SIZE);
-    int64_t shared = 0, apart = 0;
-    conditioning_open(&c, g);
-    g->x.watch = count_samples;
-    g->x.watcher = &shared;
-    rows_of(rows, &c, latents.data, together, SIZE);
-    rows[2].latent = rows[0].latent;
-    must(unet_forward(g->unet, &g->x, rows, ROWS, 5, 7, &err), &err);
-    assert_int_equal(workspace_used(g->x.ws), 0);
-    g->x.watcher = &apart;
-    for (int i = 0; i < ROWS; i++) {
-        rows[i].pred = alone + i * SIZE;
-        must(unet_forward(g->unet, &g->x, &rows[i], 1, 5, 7, &err), &err);
-    }
-    g->x.watch = NULL;
-    assert_int_equal(apart - shared, 2);
-    if (memcmp(together, alone, ROWS * SIZE * sizeof *alone))
-        fail_msg("%s: a row's bits depend on what it shares", kernels);
-    conditioning_close(&c);
-    npy_free(&latents);
-    dr_free(together);
-    dr_free(alone);
-}
-
-static void same_latents_are_convolved_once(void **state)
-{
-    (void)state;
-    for_each_set(check_same_latents);
 }
 
 /* A text of zeros: as a text whose keys and values are as good as zero, and a text of its own among
@@ -601,7 +555,6 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(unet_agrees),
     cmocka_unit_test(rounding_is_small_on_average),
     cmocka_unit_test(rows_do_not_meet),
-    cmocka_unit_test(same_latents_are_convolved_once),
     cmocka_unit_test(a_text_of_zeros_is_not_attended),
     cmocka_unit_test(autoencoder_agrees),
     cmocka_unit_test(threads_do_not_change_bits),

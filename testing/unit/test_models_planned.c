@@ -5,44 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/arch_sdxl.h"
 #include "models/vae_manager.h"
-
-static const struct unet_arch sdxl_unet = {
-    .in_channels = 4,
-    .out_channels = 4,
-    .levels = 3,
-    .channels = { 320, 640, 1280 },
-    .layers = { 2, 2, 2 },
-    .depth = { { 0 }, { 2, 2 }, { 10, 10 } },
-    .up_depth = { { 0 }, { 2, 2, 2 }, { 10, 10, 10 } },
-    .mid = true,
-    .mid_depth = 10,
-    .mid_resnets = 2,
-    .heads = { 5, 10, 20 },
-    .context = 2048,
-    .linear_projection = true,
-    .time_dim = 1280,
-    .addition_time_dim = 256,
-    .n_time_ids = 6,
-    .pooled = 1280,
-    .groups = 32,
-    .eps = 1e-5,
-    .flip_sin_to_cos = true,
-    .sample_size = 128,
-};
-static const struct vae_arch sdxl_vae = {
-    .in_channels = 3,
-    .out_channels = 3,
-    .latent_channels = 4,
-    .levels = 4,
-    .channels = { 128, 256, 512, 512 },
-    .layers = 2,
-    .groups = 32,
-    .scaling_factor = 0.13025,
-    .quant_conv = true,
-    .post_quant_conv = true,
-    .mid_attention = true,
-};
+#include "testing/helpers/model_access.h"
 
 static void must(int r, const struct dr_error *err)
 {
@@ -87,43 +52,20 @@ static void small_variants_run(void **state)
 static void parameter_counts_of_sdxl(void **state)
 {
     (void)state;
-    static const struct clip_arch l = {
-        .vocab = 49408,
-        .width = 768,
-        .layers = 12,
-        .heads = 12,
-        .mlp = 3072,
-        .positions = 77,
-        .act = ARCH_QUICK_GELU,
-        .eps = 1e-5,
-        .eos_id = 2,
-    };
-    static const struct clip_arch bigg = {
-        .vocab = 49408,
-        .width = 1280,
-        .layers = 32,
-        .heads = 20,
-        .mlp = 5120,
-        .positions = 77,
-        .projection = 1280,
-        .act = ARCH_GELU,
-        .eps = 1e-5,
-        .eos_id = 2,
-    };
     struct dr_error err = { 0 };
     struct clip_text *t;
     struct unet *u;
     struct vae *v;
-    must(unet_new(&sdxl_unet, &u, &err), &err);
+    must(unet_new(&arch_sdxl_unet, &u, &err), &err);
     assert_int_equal(params_count(u, unet_visit), 2567463684);
     unet_free(u);
-    must(vae_new(&sdxl_vae, true, true, &v, &err), &err);
+    must(vae_new(&arch_sdxl_vae, true, true, &v, &err), &err);
     assert_int_equal(params_count(v, vae_visit), 83653863);
     vae_free(v);
-    must(clip_text_new(&l, &t, &err), &err);
+    must(clip_text_new(&arch_sdxl_text[0], &t, &err), &err);
     assert_int_equal(params_count(t, clip_text_visit), 123060480);
     clip_text_free(t);
-    must(clip_text_new(&bigg, &t, &err), &err);
+    must(clip_text_new(&arch_sdxl_text[1], &t, &err), &err);
     assert_int_equal(params_count(t, clip_text_visit), 694659840);
     clip_text_free(t);
 }
@@ -137,8 +79,8 @@ static void memory_at_full_size(void **state)
     struct unet *u;
     struct vae *v;
     odd_must(&g, ODD_PLAN, NULL, 2);
-    must(unet_new(&sdxl_unet, &u, &err), &err);
-    must(vae_new(&sdxl_vae, false, true, &v, &err), &err);
+    must(unet_new(&arch_sdxl_unet, &u, &err), &err);
+    must(vae_new(&arch_sdxl_vae, false, true, &v, &err), &err);
     must(unet_visit(u, &(struct visitor){ .param = bind_nothing }), &err);
     must(vae_visit(v, &(struct visitor){ .param = bind_nothing }), &err);
     must(params_prepare(u, unet_visit, g.be, NULL, &err), &err);
@@ -171,7 +113,7 @@ static void tiling_is_decided_by_size(void **state)
     (void)state;
     struct vae *v;
     struct dr_error err = { 0 };
-    must(vae_new(&sdxl_vae, false, true, &v, &err), &err);
+    must(vae_new(&arch_sdxl_vae, false, true, &v, &err), &err);
     const struct vae_tiling automatic = { 0 }, on = { VAE_TILING_ON, 64 };
     assert_int_equal(vae_tiling_effective(automatic, v, 128, 256).mode, VAE_TILING_OFF);
     assert_int_equal(vae_tiling_effective(automatic, v, 129, 256).mode, VAE_TILING_ON);

@@ -11,6 +11,7 @@
 #include "models/formats/safetensors.h"
 #include "testing/helpers/safetensors_writer.h"
 #include "testing/helpers/test.h"
+#include "testing/helpers/model_access.h"
 
 static const char *temporary(const char *name)
 {

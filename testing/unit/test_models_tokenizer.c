@@ -14,6 +14,7 @@
 #include "models/tokenizers/clip_tokenizer.h"
 #include "models/tokenizers/unicode.h"
 #include "models/tokenizers/zst.h"
+#include "testing/helpers/model_access.h"
 
 static struct dr_error err;
 static int share = 1; /* of the rounds: the runs with failing allocations do a tenth */

@@ -13,6 +13,7 @@
 #include "base/fs.h"
 #include "base/utf8.h"
 #include "models/tokenizers/clip_tokenizer.h"
+#include "testing/helpers/model_access.h"
 
 enum { BLOCK = 1024, SCALARS = 0x110000 };
 

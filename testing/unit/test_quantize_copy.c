@@ -17,6 +17,8 @@
 #include "models/unet.h"
 #include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/test.h"
+#include "testing/helpers/base_files.h"
+#include "testing/helpers/model_access.h"
 
 static const char layer[] = "mid_block.resnets.0.conv1.weight";
 

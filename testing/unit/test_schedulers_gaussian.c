@@ -20,6 +20,7 @@
 #include "base/rng.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
+#include "testing/helpers/sched_access.h"
 
 static const double MEAN = 0.3;
 

@@ -13,6 +13,8 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
 #include "schedulers/schedules.h"
+#include "testing/helpers/base_files.h"
+#include "testing/helpers/sched_access.h"
 
 enum { VALUES = 32 };
 

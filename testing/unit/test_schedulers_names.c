@@ -4,6 +4,7 @@
 
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
+#include "schedulers/names.h"
 
 static int count_owners(const char *name)
 {

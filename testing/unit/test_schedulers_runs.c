@@ -9,6 +9,7 @@
 #include "base/rng.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
+#include "testing/helpers/sched_access.h"
 
 enum { VALUES = 12, MAX_EVALUATIONS = 32 };
 

@@ -12,6 +12,7 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
 #include "schedulers/schedules.h"
+#include "testing/helpers/sched_access.h"
 
 enum { VALUES = 36 };
 

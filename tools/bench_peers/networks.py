@@ -3,8 +3,14 @@
 Matrices have variance 1 / fan-in, norms are near 1 and biases near 0, as in tools/make_sdxl_checkpoint.py, so that
 activations stay finite in every precision: infinities and denormals would be timed otherwise.
 """
+import os
+import sys
+
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+import sdxl  # noqa: E402
 
 BLOCK = 1 << 24  # random numbers drawn once, laid over all weights from a moving start
 TYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
@@ -31,36 +37,13 @@ def fill(model, dtype):
 
 def unet(dtype):
     with torch.device("meta"):
-        model = UNet2DConditionModel(
-            sample_size=128,
-            in_channels=4,
-            out_channels=4,
-            block_out_channels=(320, 640, 1280),
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=[1, 2, 10],
-            attention_head_dim=[5, 10, 20],
-            cross_attention_dim=2048,
-            use_linear_projection=True,
-            addition_embed_type="text_time",
-            addition_time_embed_dim=256,
-            projection_class_embeddings_input_dim=2816,
-        )
+        model = UNet2DConditionModel(**sdxl.UNET)
     return fill(model, dtype)
 
 
 def vae(dtype):
     with torch.device("meta"):
-        model = AutoencoderKL(
-            in_channels=3,
-            out_channels=3,
-            down_block_types=["DownEncoderBlock2D"] * 4,
-            up_block_types=["UpDecoderBlock2D"] * 4,
-            block_out_channels=[128, 256, 512, 512],
-            layers_per_block=2,
-            latent_channels=4,
-            sample_size=1024,
-        )
+        model = AutoencoderKL(**sdxl.VAE)
     model.encoder = None
     return fill(model, dtype)
 

@@ -11,7 +11,7 @@ const struct kernel cpu_conv2d_fast__avx512_bf16 = CONV_KERNEL(conv_fast_16, 1e-
 const struct kernel cpu_upsample_conv_fast__avx512_bf16 = CONV_KERNEL(conv_fast_16, 1e-4);
 
 /* So are those of I8 filters that have a form; but a network's deepest filters meet pictures of few
- * spots, for which transforming them does not pay. */
+ * output tiles, for which transforming them does not pay. */
 enum { INT8_FORM_OUTPUTS = 1024 };
 
 static bool int8_with_form(const struct weight_desc *d)

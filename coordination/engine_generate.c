@@ -1,4 +1,4 @@
-/* generate.c - the verbs that turn a request into a job: generate, validate, plan. */
+/* engine_generate.c - the verbs that turn a request into a job: generate, validate, plan. */
 #include "coordination/generation.h"
 
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* inspect.h - what a model file is, as JSON for people and programs.
+/* inspect_model.h - what a model file is, as JSON for people and programs.
  *
  * Of a checkpoint (file or folder):
  *     {"path", "kind", "description", "layout": "single"|"diffusers", "size", "default_size",
@@ -8,18 +8,16 @@
  * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
  * parameters, dtypes, metadata, sha256.
  */
-#ifndef DR_MODELS_INSPECT_H
-#define DR_MODELS_INSPECT_H
+#ifndef DR_MODELS_INSPECT_MODEL_H
+#define DR_MODELS_INSPECT_MODEL_H
 
 #include <jansson.h>
 
 #include "models/digest.h"
 
 /* digest NULL: no "sha256", nothing but headers is read. *ret is a new reference. Fails where the
- * path is no safetensors file at all, and where it is a checkpoint that is broken. */
-int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
-                  struct dr_error *err);
-/* The same where no file may lie outside of a root; NULL: anywhere. */
+ * path is no safetensors file at all, where it is a checkpoint that is broken, and where a file of
+ * it lies outside of the root (NULL: anywhere). */
 int inspect_model_in(const struct model_root *root, const char *path,
                      const struct digest_options *digest, json_t **ret, struct dr_error *err);
 

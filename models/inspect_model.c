@@ -1,5 +1,5 @@
-/* inspect.c - see inspect.h. */
-#include "models/inspect.h"
+/* inspect_model.c - see inspect_model.h. */
+#include "models/inspect_model.h"
 
 #include <string.h>
 
@@ -17,7 +17,7 @@ static const char *const act_names[] = {
 
 static int no_memory(struct dr_error *err)
 {
-    return dr_fail(err, DR_ENOMEM, "no memory to describe a model");
+    return dr_fail(err, DR_ENOMEM, "out of memory to describe a model");
 }
 
 /* Sets KEY of OBJECT and leaves the function's r. */
@@ -305,10 +305,4 @@ int inspect_model_in(const struct model_root *root, const char *path,
     else
         *ret = o;
     return r;
-}
-
-int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
-                  struct dr_error *err)
-{
-    return inspect_model_in(NULL, path, digest, ret, err);
 }

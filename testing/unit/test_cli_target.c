@@ -1,5 +1,5 @@
-/* test_cli_output.c - names of pictures, and what may be overwritten. */
-#include "cli/output.h"
+/* test_cli_target.c - names of pictures, and what may be overwritten. */
+#include "cli/target.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -41,11 +41,11 @@ static void must_hold(const char *path, const char *text)
 
 static void must_name(const char *to, int batch, int index, const char *expected)
 {
-    struct output o;
+    struct target o;
     struct dr_error err = { 0 };
     char path[DR_PATH_MAX];
-    if (output_plan(to, NULL, true, batch, &o, &err) ||
-        output_path(&o, index, 42, path, sizeof path, &err))
+    if (target_plan(to, NULL, true, batch, &o, &err) ||
+        target_path(&o, index, 42, path, sizeof path, &err))
         fail_msg("%s: %s", to ? to : "(none)", err.text);
     if (strcmp(path, expected))
         fail_msg("%s: %s, expected %s", to ? to : "(none)", path, expected);
@@ -82,9 +82,9 @@ static void names_follow_the_option(void **state)
 
 static void must_format(const char *to, const char *format, const char *expected)
 {
-    struct output o;
+    struct target o;
     struct dr_error err = { 0 };
-    if (output_plan(to, format, true, 1, &o, &err))
+    if (target_plan(to, format, true, 1, &o, &err))
         fail_msg("%s: %s", to, err.text);
     assert_string_equal(o.format, expected);
 }
@@ -105,10 +105,10 @@ static void formats_follow_the_name(void **state)
     must_format("-", NULL, "png");
     must_format("-", "jpeg", "jpeg");
     must_format(NULL, "jpeg", "jpeg");
-    struct output o;
+    struct target o;
     char path[DR_PATH_MAX];
-    assert_int_equal(output_plan("f/", "jpeg", true, 1, &o, NULL), 0);
-    assert_int_equal(output_path(&o, 0, 1, path, sizeof path, NULL), 0);
+    assert_int_equal(target_plan("f/", "jpeg", true, 1, &o, NULL), 0);
+    assert_int_equal(target_path(&o, 0, 1, path, sizeof path, NULL), 0);
     assert_string_equal(path, "f/darkroom-1.jpg");
 }
 
@@ -118,14 +118,14 @@ static void a_format_must_be_the_names(void **state)
     static const char *const names[] = { "a.png", "p-%03d.png", "b.PNG" };
     enter();
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        struct output o;
+        struct target o;
         struct dr_error err = { 0 };
-        assert_int_equal(output_plan(names[i], "jpeg", true, 1, &o, &err), DR_EINVAL);
+        assert_int_equal(target_plan(names[i], "jpeg", true, 1, &o, &err), DR_EINVAL);
         assert_string_equal(err.path, "--format");
         assert_non_null(strstr(err.text, "got jpeg, expected png, as --output ends in ."));
     }
-    struct output habit;
-    assert_int_equal(output_plan("p-%d.jpg", "webp", false, 1, &habit, NULL), 0);
+    struct target habit;
+    assert_int_equal(target_plan("p-%d.jpg", "webp", false, 1, &habit, NULL), 0);
     assert_string_equal(habit.format, "webp");
     assert_int_equal(mkdir("c.png", 0777), 0);
     must_format("c.png", "jpeg", "jpeg"); /* a folder */
@@ -133,9 +133,9 @@ static void a_format_must_be_the_names(void **state)
 
 static void must_refuse(const char *to, int batch, int code, const char *words)
 {
-    struct output o;
+    struct target o;
     struct dr_error err = { 0 };
-    int r = output_plan(to, NULL, true, batch, &o, &err);
+    int r = target_plan(to, NULL, true, batch, &o, &err);
     if (r != code || !strstr(err.text, words))
         fail_msg("%s: %d, %s", to, r, err.text);
 }
@@ -155,29 +155,29 @@ static void what_makes_no_sense_is_refused(void **state)
     must_refuse("plain/a.png", 1, DR_ENOENT, "plain: no such folder");
     memset(longest, 'a', 254);
     must_refuse(longest, 2, DR_EINVAL, "a shorter name"); /* with -1 behind */
-    assert_int_equal(output_plan(longest, NULL, true, 1, &(struct output){ 0 }, NULL), 0);
+    assert_int_equal(target_plan(longest, NULL, true, 1, &(struct target){ 0 }, NULL), 0);
     memset(longest, 'a', sizeof longest - 1);
-    assert_true(output_plan(longest, NULL, true, 1, &(struct output){ 0 }, NULL) < 0);
+    assert_true(target_plan(longest, NULL, true, 1, &(struct target){ 0 }, NULL) < 0);
     assert_false(dr_is_dir("missing"));
 }
 
 static void devices_are_streams(void **state)
 {
     (void)state;
-    struct output o;
-    assert_int_equal(output_plan("/dev/null", NULL, true, 1, &o, NULL), 0);
-    assert_int_equal(o.kind, OUTPUT_STREAM);
+    struct target o;
+    assert_int_equal(target_plan("/dev/null", NULL, true, 1, &o, NULL), 0);
+    assert_int_equal(o.kind, TARGET_STREAM);
     assert_string_equal(o.name, "/dev/null");
 }
 
 static void place(const char *to, const char *text, const char *expected)
 {
-    struct output o;
+    struct target o;
     struct dr_error err = { 0 };
     char path[DR_PATH_MAX];
     put(at("finished"), text);
-    if (output_plan(to, NULL, true, 1, &o, &err) ||
-        output_place(&o, at("finished"), 0, 7, path, sizeof path, &err))
+    if (target_plan(to, NULL, true, 1, &o, &err) ||
+        target_place(&o, at("finished"), 0, 7, path, sizeof path, &err))
         fail_msg("%s: %s", to, err.text);
     assert_string_equal(path, expected);
     must_hold(expected, text);
@@ -200,38 +200,38 @@ static void other_files_are_not_replaced(void **state)
     (void)state;
     static const char *const names[] = { "model.safetensors", "prompts.txt", "latents.npy",
                                          "config.yaml", "Makefile" };
-    struct output o;
+    struct target o;
     struct dr_error err = { 0 };
     enter();
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         put(at(names[i]), "something of the user's");
-        assert_int_equal(output_plan(names[i], "png", true, 1, &o, &err), DR_EINVAL);
+        assert_int_equal(target_plan(names[i], "png", true, 1, &o, &err), DR_EINVAL);
         assert_non_null(strstr(err.text, "is not a picture"));
         must_hold(names[i], "something of the user's");
     }
     put(at("untitled"), "\x89PNG\r\n\x1a\n and so on");
-    assert_int_equal(output_plan("untitled", "png", true, 1, &o, NULL), 0);
+    assert_int_equal(target_plan("untitled", "png", true, 1, &o, NULL), 0);
     put(at("empty"), "");
-    assert_int_equal(output_plan("empty", "png", true, 1, &o, NULL), 0);
+    assert_int_equal(target_plan("empty", "png", true, 1, &o, NULL), 0);
 }
 
 static void what_came_since_the_start_is_not_replaced(void **state)
 {
     (void)state;
     char path[DR_PATH_MAX];
-    struct output o;
+    struct target o;
     enter();
-    assert_int_equal(output_plan("late.png", NULL, true, 1, &o, NULL), 0);
+    assert_int_equal(target_plan("late.png", NULL, true, 1, &o, NULL), 0);
     put(at("late.png"), "somebody's");
     put(at("finished"), "new");
-    assert_int_equal(output_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
+    assert_int_equal(target_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
     assert_string_equal(path, "late-1.png");
     must_hold("late.png", "somebody's");
-    assert_int_equal(output_plan("late.png", NULL, true, 1, &o, NULL), 0);
+    assert_int_equal(target_plan("late.png", NULL, true, 1, &o, NULL), 0);
     put(at("other"), "another one");
     assert_int_equal(rename("other", "late.png"), 0);
     put(at("finished"), "new");
-    assert_int_equal(output_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
+    assert_int_equal(target_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
     assert_string_equal(path, "late-2.png");
     must_hold("late.png", "another one");
 }
@@ -249,11 +249,11 @@ static void files_are_replaced(void **state)
 
 static int check(const char *to, int total, int each, int64_t seed, struct dr_error *err)
 {
-    struct output o;
+    struct target o;
     uint64_t first = (uint64_t)seed;
     memset(err, 0, sizeof *err);
-    assert_int_equal(output_plan(to, NULL, true, total, &o, err), 0);
-    return output_check(&o, seed < 0 ? NULL : &first, each, err);
+    assert_int_equal(target_plan(to, NULL, true, total, &o, err), 0);
+    return target_check(&o, seed < 0 ? NULL : &first, each, err);
 }
 
 /* Names that a number or a seed made up; those in a folder get another one instead. */
@@ -272,7 +272,7 @@ static void names_that_exist_are_refused(void **state)
     assert_int_equal(check("r-%03d.png", 2, 2, 7, &err), 0);
     assert_int_equal(check("s-{seed}.png", 2, 2, 7, &err), DR_EINVAL);
     assert_int_equal(check("s-{seed}.png", 1, 1, 7, &err), 0);
-    assert_int_equal(check("s-{seed}.png", 2, 2, -1, &err), 0); /* output_place looks */
+    assert_int_equal(check("s-{seed}.png", 2, 2, -1, &err), 0); /* target_place looks */
     assert_int_equal(check("s-{seed}.png", 4, 2, 17, &err), DR_EINVAL);
     assert_non_null(strstr(err.text, "the same seed"));
     assert_int_equal(check("s-{seed}-%d.png", 4, 2, 17, &err), 0);
@@ -338,11 +338,11 @@ static void anothers_file_is_written_into(void **state)
     assert_int_equal(stat("theirs.png", &before), 0);
     pid_t child = fork();
     if (!child) {
-        struct output o;
+        struct target o;
         char path[DR_PATH_MAX];
         bool ok = !setgid(65534) && !setuid(65534) &&
-                  !output_plan("theirs.png", NULL, true, 1, &o, NULL) &&
-                  !output_place(&o, "finished", 0, 7, path, sizeof path, NULL);
+                  !target_plan("theirs.png", NULL, true, 1, &o, NULL) &&
+                  !target_place(&o, "finished", 0, 7, path, sizeof path, NULL);
         _exit(!ok);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -359,14 +359,14 @@ static void links_are_written_through(void **state)
     (void)state;
     struct stat st;
     char path[DR_PATH_MAX];
-    struct output o;
+    struct target o;
     enter();
     put(at("target.png"), "old");
     unlink("link.png");
     assert_int_equal(symlink("target.png", "link.png"), 0);
     put(at("finished"), "new");
-    assert_int_equal(output_plan("link.png", NULL, true, 1, &o, NULL), 0);
-    assert_int_equal(output_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
+    assert_int_equal(target_plan("link.png", NULL, true, 1, &o, NULL), 0);
+    assert_int_equal(target_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
     must_hold("target.png", "new");
     assert_int_equal(lstat("link.png", &st), 0);
     assert_true(S_ISLNK(st.st_mode));
@@ -375,14 +375,14 @@ static void links_are_written_through(void **state)
 static void a_failed_move_is_told(void **state)
 {
     (void)state;
-    struct output o;
+    struct target o;
     struct dr_error err = { 0 };
     char path[DR_PATH_MAX];
     enter();
-    assert_int_equal(output_plan("x.png", NULL, true, 1, &o, &err), 0);
-    assert_true(output_place(&o, at("nothing"), 0, 7, path, sizeof path, &err) < 0);
+    assert_int_equal(target_plan("x.png", NULL, true, 1, &o, &err), 0);
+    assert_true(target_place(&o, at("nothing"), 0, 7, path, sizeof path, &err) < 0);
     assert_non_null(strstr(err.text, "x.png"));
-    assert_true(output_place(&o, at("nothing"), 0, 7, path, 3, &err) < 0);
+    assert_true(target_place(&o, at("nothing"), 0, 7, path, 3, &err) < 0);
 }
 
 static const struct CMUnitTest tests[] = {

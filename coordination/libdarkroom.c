@@ -1,4 +1,4 @@
-/* darkroom.c - libdarkroom: the public header over the base worker and the engine's verbs. */
+/* libdarkroom.c - libdarkroom: the public header over the base worker and the engine's verbs. */
 #include "include/darkroom.h"
 
 #include <pthread.h>

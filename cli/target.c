@@ -1,5 +1,5 @@
-/* output.c - see output.h. */
-#include "cli/output.h"
+/* target.c - see target.h. */
+#include "cli/target.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -20,7 +20,7 @@ enum { TRIES = 100000, DIGITS_MOST = 9, FILE_BYTES = 512 << 20 };
 
 static const char option[] = "--output";
 
-const char *output_format_of(const char *path)
+const char *target_format_of(const char *path)
 {
     static const struct {
         const char *extension, *format;
@@ -43,11 +43,11 @@ static bool other_picture(const char *path)
     return false;
 }
 
-static int set_format(struct output *o, const char *to, const char *format, bool agree,
+static int set_format(struct target *o, const char *to, const char *format, bool agree,
                       struct dr_error *err)
 {
-    const char *by_name = output_format_of(to), *extension = dr_path_extension(to);
-    bool named = o->kind == OUTPUT_FILE || o->kind == OUTPUT_PATTERN;
+    const char *by_name = target_format_of(to), *extension = dr_path_extension(to);
+    bool named = o->kind == TARGET_FILE || o->kind == TARGET_PATTERN;
     if (named && agree && format && *by_name && strcmp(format, by_name)) {
         char expected[80];
         snprintf(expected, sizeof expected, "%s, as %s ends in %s", by_name, option, extension);
@@ -108,7 +108,7 @@ static int check_words(const char *name, struct dr_error *err)
     return 0;
 }
 
-static int split(struct output *o, const char *path, struct dr_error *err)
+static int split(struct target *o, const char *path, struct dr_error *err)
 {
     const char *base = dr_path_base(path);
     size_t n = (size_t)(base - path);
@@ -123,9 +123,9 @@ static int split(struct output *o, const char *path, struct dr_error *err)
     return 0;
 }
 
-static int plan_folder(struct output *o, const char *to, struct dr_error *err)
+static int plan_folder(struct target *o, const char *to, struct dr_error *err)
 {
-    o->kind = OUTPUT_FOLDER;
+    o->kind = TARGET_FOLDER;
     if (strlen(to) >= sizeof o->folder)
         return dr_fail_field(err, DR_EINVAL, option, "a path", "a shorter path", NULL);
     memcpy(o->folder, to, strlen(to) + 1);
@@ -142,9 +142,9 @@ static bool is_terminal(const char *to)
     return yes;
 }
 
-static int plan_stream(struct output *o, const char *to, bool device, struct dr_error *err)
+static int plan_stream(struct target *o, const char *to, bool device, struct dr_error *err)
 {
-    o->kind = OUTPUT_STREAM;
+    o->kind = TARGET_STREAM;
     if (device && is_terminal(to))
         return dr_fail_field(err, DR_EINVAL, option, to, "a file, a folder or a pipe",
                              "a terminal cannot show the bytes of a picture");
@@ -167,7 +167,7 @@ static int check_writable(const char *path, struct dr_error *err)
     return 0;
 }
 
-bool output_is_picture(const char *path)
+bool target_is_picture(const char *path)
 {
     char head[12] = "";
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -182,13 +182,13 @@ bool output_is_picture(const char *path)
 static int check_replaced(const char *path, struct dr_error *err)
 {
     struct stat st;
-    if (stat(path, &st) || !st.st_size || *output_format_of(path) || output_is_picture(path))
+    if (stat(path, &st) || !st.st_size || *target_format_of(path) || target_is_picture(path))
         return 0;
     return option_fail(err, DR_EINVAL, option,
                        "%s exists and is not a picture; only pictures are replaced", path);
 }
 
-static int plan_file(struct output *o, const char *to, struct dr_error *err)
+static int plan_file(struct target *o, const char *to, struct dr_error *err)
 {
     char real[DR_PATH_MAX];
     struct stat st;
@@ -201,12 +201,12 @@ static int plan_file(struct output *o, const char *to, struct dr_error *err)
         r = split(o, link ? real : to, err);
     if (r < 0)
         return r;
-    o->kind = is_pattern(o->name) ? OUTPUT_PATTERN : OUTPUT_FILE;
+    o->kind = is_pattern(o->name) ? TARGET_PATTERN : TARGET_FILE;
     if (is_pattern(o->folder) && !dr_is_dir(o->folder))
         return dr_fail_field(err, DR_EINVAL, option, to, "a pattern in the file's name only", NULL);
     if (!dr_is_dir(o->folder))
         return dr_fail(err, DR_ENOENT, "%s: %s: no such folder", option, o->folder);
-    if (o->kind != OUTPUT_FILE || o->batch > 1)
+    if (o->kind != TARGET_FILE || o->batch > 1)
         return 0;
     o->replaces = !stat(to, &st);
     o->device = st.st_dev;
@@ -216,21 +216,21 @@ static int plan_file(struct output *o, const char *to, struct dr_error *err)
 }
 
 /* Checks before hours of work that the file system takes the longest name of all pictures. */
-static int check_name(const struct output *o, struct dr_error *err)
+static int check_name(const struct target *o, struct dr_error *err)
 {
     struct stat st;
     char path[DR_PATH_MAX];
-    int r = output_path(o, o->batch - 1, INT64_MAX, path, sizeof path, err);
+    int r = target_path(o, o->batch - 1, INT64_MAX, path, sizeof path, err);
     if (!r && lstat(path, &st) && errno == ENAMETOOLONG)
         r = dr_fail_field(err, DR_EINVAL, option, "a long name", "a shorter name", NULL);
     return r;
 }
 
-int output_plan(const char *to, const char *format, bool agree, int batch, struct output *ret,
+int target_plan(const char *to, const char *format, bool agree, int batch, struct target *ret,
                 struct dr_error *err)
 {
     struct stat st;
-    struct output o = { .batch = batch };
+    struct target o = { .batch = batch };
     int r;
     if (!to)
         to = "./";
@@ -245,7 +245,7 @@ int output_plan(const char *to, const char *format, bool agree, int batch, struc
         r = plan_file(&o, to, err);
     if (!r)
         r = set_format(&o, to, format, agree, err);
-    if (!r && o.kind != OUTPUT_STREAM)
+    if (!r && o.kind != TARGET_STREAM)
         r = check_name(&o, err);
     if (!r)
         *ret = o;
@@ -278,24 +278,24 @@ static int fill_pattern(const char *pattern, int index, uint64_t seed, char *dst
     return (int)used;
 }
 
-int output_path(const struct output *o, int index, uint64_t seed, char *dst, size_t n,
+int target_path(const struct target *o, int index, uint64_t seed, char *dst, size_t n,
                 struct dr_error *err)
 {
     char name[DR_PATH_MAX];
     int len;
     switch (o->kind) {
-    case OUTPUT_FOLDER:
+    case TARGET_FOLDER:
         len = snprintf(name, sizeof name, "darkroom-%" PRIu64 ".%s", seed,
                        strcmp(o->format, "jpeg") ? o->format : "jpg");
         break;
-    case OUTPUT_PATTERN:
+    case TARGET_PATTERN:
         len = fill_pattern(o->name, index, seed, name, sizeof name);
         break;
     default:
         len = o->batch > 1 ? numbered(o->name, index, name, sizeof name)
                            : snprintf(name, sizeof name, "%s", o->name);
     }
-    bool bare = !strcmp(o->folder, ".") && o->kind != OUTPUT_FOLDER;
+    bool bare = !strcmp(o->folder, ".") && o->kind != TARGET_FOLDER;
     if (len >= (int)sizeof name || dr_path_join(dst, n, bare ? "" : o->folder, name) < 0)
         return dr_fail(err, DR_ELIMIT, "%s: the path is too long", option);
     return 0;
@@ -325,22 +325,22 @@ static int fail_taken(const struct taken *t, struct dr_error *err)
                        t->text, more, t->n > 1 ? "" : "s", t->n > 1 ? "them" : "it");
 }
 
-int output_check(const struct output *o, const uint64_t *seed, int each, struct dr_error *err)
+int target_check(const struct target *o, const uint64_t *seed, int each, struct dr_error *err)
 {
     struct taken taken = { .n = 0 };
     struct stat st;
     char path[DR_PATH_MAX];
-    bool pattern = o->kind == OUTPUT_PATTERN;
-    if (!pattern && !(o->kind == OUTPUT_FILE && o->batch > 1))
+    bool pattern = o->kind == TARGET_PATTERN;
+    if (!pattern && !(o->kind == TARGET_FILE && o->batch > 1))
         return 0;
     if (pattern && o->batch > 1 && !has_number(o->name) && (!has_seed(o->name) || o->batch > each))
         return dr_fail_field(err, DR_EINVAL, option, o->name,
                              "%d or %03d in the name, since several pictures have the same seed",
                              NULL);
     if (pattern && has_seed(o->name) && !seed)
-        return 0; /* random seeds: output_place looks */
+        return 0; /* random seeds: target_place looks */
     for (int i = 0; i < o->batch; i++) {
-        int r = output_path(o, i, (seed ? *seed : 0) + (uint64_t)(i % each), path, sizeof path,
+        int r = target_path(o, i, (seed ? *seed : 0) + (uint64_t)(i % each), path, sizeof path,
                             err);
         if (r < 0)
             return r;
@@ -413,28 +413,28 @@ static int replace(const char *from, const char *to, struct dr_error *err)
 
 /* Whether the name is free or still the file that existed at the start: a newer one must not be
  * replaced. */
-static bool may_replace(const struct output *o, const char *path)
+static bool may_replace(const struct target *o, const char *path)
 {
     struct stat st;
     return lstat(path, &st) ? errno == ENOENT && o->replaces
                             : o->replaces && st.st_dev == o->device && st.st_ino == o->inode;
 }
 
-int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
+int target_place(const struct target *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err)
 {
     char first[DR_PATH_MAX], file[DR_PATH_MAX];
     int r = path_text_read("the worker's file", from, file, err);
     if (!r)
-        r = output_path(o, index, seed, first, sizeof first, err);
+        r = target_path(o, index, seed, first, sizeof first, err);
     if (!r && strlen(first) >= n)
         r = dr_fail(err, DR_ELIMIT, "%s: the path is too long", option);
     if (r < 0)
         return r;
     snprintf(dst, n, "%s", first);
-    if (o->kind == OUTPUT_FOLDER && (r = dr_mkdirs(o->folder, err)) < 0)
+    if (o->kind == TARGET_FOLDER && (r = dr_mkdirs(o->folder, err)) < 0)
         return r;
-    if (o->kind == OUTPUT_FILE && o->batch == 1 && may_replace(o, dst))
+    if (o->kind == TARGET_FILE && o->batch == 1 && may_replace(o, dst))
         return replace(file, dst, err);
     set_new_mode(file);
     for (int i = 1; dr_rename_new(AT_FDCWD, file, AT_FDCWD, dst); i++) {

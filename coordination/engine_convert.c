@@ -1,4 +1,5 @@
-/* convert.c - the verb that makes a model with 8-bit weights: measure, choose, write, compare.
+/* engine_convert.c - the verb that makes a model with 8-bit weights: measure, choose, write,
+ * compare.
  *
  * The model is opened in float32 for the measuring. The copy gets its name only when it is whole
  * and has been opened: its own predictions, and those of the 16-bit set for comparison, are part of

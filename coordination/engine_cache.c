@@ -1,4 +1,4 @@
-/* cache.c - the cached packed weights: listing, verifying, removing. */
+/* engine_cache.c - the cached packed weights: listing, verifying, removing. */
 #include "coordination/engine.h"
 
 #include <stdio.h>
@@ -11,13 +11,13 @@
 #include "base/fs.h"
 #include "base/path_text.h"
 
-struct census {
+struct cache_census {
     json_int_t bytes, files;
 };
 
 static int count(void *ctx, const char *path, const struct stat *st)
 {
-    struct census *c = ctx;
+    struct cache_census *c = ctx;
     (void)path;
     c->bytes += (json_int_t)st->st_size;
     c->files++;
@@ -26,13 +26,13 @@ static int count(void *ctx, const char *path, const struct stat *st)
 
 json_t *engine_cache_json(const struct engine *e)
 {
-    struct census c = { 0, 0 };
+    struct cache_census c = { 0, 0 };
     pack_store_each(&e->store, count, &c, NULL); /* a folder that cannot be read shows nothing */
     return json_pack("{s:o,s:I,s:I,s:I}", "folder", path_text_json(e->store.folder), "files",
                      c.files, "bytes", c.bytes, "limit_bytes", (json_int_t)e->store.limit);
 }
 
-struct verifying {
+struct cache_verifying {
     struct worker_job *job;
     json_t *list;
     int failed;
@@ -54,7 +54,7 @@ static const char *line_of(const char *key, const char *name, int *ret_n)
 
 static int verify(void *ctx, const char *path, const struct stat *st)
 {
-    struct verifying *v = ctx;
+    struct cache_verifying *v = ctx;
     struct pack_facts facts = { .key = "" };
     struct dr_error found = { 0 };
     int model, kernels;
@@ -78,7 +78,7 @@ static int verify(void *ctx, const char *path, const struct stat *st)
 int engine_check_cache(struct engine *e, struct worker_job *job, json_t **ret_data,
                        struct dr_error *err)
 {
-    struct verifying v = { .job = job, .list = json_array(), .err = err };
+    struct cache_verifying v = { .job = job, .list = json_array(), .err = err };
     if (!v.list)
         return dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     int r = pack_store_each(&e->store, verify, &v, err);

@@ -1,4 +1,4 @@
-/* output.h - where pictures go, and what they are called.
+/* target.h - where pictures go, and what they are called.
  *
  *     -o picture.png       that file; several pictures become picture-0.png, picture-1.png ...
  *     -o 'p-%03d.png'      a pattern: %d or %03d is the picture's number, {seed} its seed
@@ -10,8 +10,8 @@
  * Names made up from a number or a seed replace nothing: they are refused before drawing if they
  * exist, and get -1, -2 ... if they turn up later.
  */
-#ifndef DR_CLI_OUTPUT_H
-#define DR_CLI_OUTPUT_H
+#ifndef DR_CLI_TARGET_H
+#define DR_CLI_TARGET_H
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -19,10 +19,10 @@
 
 #include "base/fs.h"
 
-enum output_kind { OUTPUT_FILE, OUTPUT_PATTERN, OUTPUT_FOLDER, OUTPUT_STREAM };
+enum target_kind { TARGET_FILE, TARGET_PATTERN, TARGET_FOLDER, TARGET_STREAM };
 
-struct output {
-    enum output_kind kind;
+struct target {
+    enum target_kind kind;
     int batch;                /* pictures in all */
     char folder[DR_PATH_MAX]; /* where files go; "." */
     char name[DR_PATH_MAX];   /* the file or pattern in it; STREAM: the path, "-" for stdout */
@@ -33,29 +33,29 @@ struct output {
 };
 
 /* Format of a file name's extension; "" when it has none that we know. */
-const char *output_format_of(const char *path);
+const char *target_format_of(const char *path);
 
 /* `to` is the option's value, NULL when it was not given; `format` likewise. A format other than
  * the file name's is an error if they must agree, else the format counts. Looks at the file system,
  * changes nothing. DR_EINVAL with path "--output" or "--format" for what makes no sense or must
  * agree and does not, DR_ENOENT for a missing folder. */
-int output_plan(const char *to, const char *format, bool agree, int batch, struct output *ret,
+int target_plan(const char *to, const char *format, bool agree, int batch, struct target *ret,
                 struct dr_error *err);
 
 /* The path of picture `index` with that seed, before any -1, -2. */
-int output_path(const struct output *o, int index, uint64_t seed, char *dst, size_t n,
+int target_path(const struct target *o, int index, uint64_t seed, char *dst, size_t n,
                 struct dr_error *err);
 
 /* Before drawing: names of several pictures differ, and none exists. `seed` of the first picture
  * (NULL: not known yet), after `each` pictures the seeds begin again. DR_EINVAL lists the names. */
-int output_check(const struct output *o, const uint64_t *seed, int each, struct dr_error *err);
+int target_check(const struct target *o, const uint64_t *seed, int each, struct dr_error *err);
 
 /* Moves a finished file to its place (same file system) and says what it is called there. A folder
  * is made if missing. */
-int output_place(const struct output *o, const char *from, int index, uint64_t seed, char *dst,
+int target_place(const struct target *o, const char *from, int index, uint64_t seed, char *dst,
                  size_t n, struct dr_error *err);
 
 /* By its first bytes: PNG, JPEG or WebP. */
-bool output_is_picture(const char *path);
+bool target_is_picture(const char *path);
 
 #endif

@@ -1,5 +1,5 @@
-/* embedding.c - see embedding.h. */
-#include "models/embedding.h"
+/* timestep_embedding.c - see timestep_embedding.h. */
+#include "models/timestep_embedding.h"
 
 #include "base/dmath.h"
 

@@ -1,4 +1,4 @@
-/* check.c - the self-test on the user's machine: every kernel against its reference, and a
+/* engine_check.c - the self-test on the user's machine: every kernel against its reference, and a
  * picture against the one the reference implementation drew from the same weights and seed. */
 #include "coordination/engine.h"
 

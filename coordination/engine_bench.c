@@ -1,5 +1,5 @@
-/* bench.c - the verb that measures this machine: peaks of its instruction families, then ops and
- * networks as fractions of the one that the kernel set uses.
+/* engine_bench.c - the verb that measures this machine: peaks of its instruction families, then ops
+ * and networks as fractions of the one that the kernel set uses.
  *
  * A case runs once uncounted, which brings in weights and workspace, then as often as fits into
  * LEAST_SECONDS, at least once; the fastest run counts. See bench/rule.h for the peaks around it.
@@ -27,7 +27,7 @@ static const double LEAST_SECONDS = 1;
  * requested by name. */
 static const char *const load_names[LOADS] = { "load_first", "load_second" };
 
-struct bench {
+struct bench_run {
     struct engine *engine;
     struct worker_job *job;
     struct backend *be;
@@ -46,7 +46,7 @@ struct bench {
 
 /* ---- the report ---- */
 
-static int tell(struct bench *b, const char *key, json_t *value, struct dr_error *err)
+static int tell(struct bench_run *b, const char *key, json_t *value, struct dr_error *err)
 {
     json_t *data = value ? json_pack("{s:o}", key, value) : NULL;
     if (!data)
@@ -56,7 +56,7 @@ static int tell(struct bench *b, const char *key, json_t *value, struct dr_error
 }
 
 /* {"peaks": {family: TFLOP/s}, "clocks": {family: {ghz, instructions and FLOPs a cycle}}, ...} */
-static json_t *machine_json(const struct bench *b)
+static json_t *machine_json(const struct bench_run *b)
 {
     const char *name, *own = backend_family_name(b->be, b->family);
     json_t *peaks = json_object(), *clocks = json_object();
@@ -83,14 +83,14 @@ static json_t *machine_json(const struct bench *b)
 
 /* ---- one case ---- */
 
-static int run_once(struct bench *b, double *ret_seconds, struct dr_error *err)
+static int run_once(struct bench_run *b, double *ret_seconds, struct dr_error *err)
 {
     if (b->op)
         return bench_op_run(b->op, b->job->stop, ret_seconds, err);
     return bench_network_run(b->network, ret_seconds, err);
 }
 
-static double peak_now(const struct bench *b)
+static double peak_now(const struct bench_run *b)
 {
     return backend_peak(b->be, b->family).flops;
 }
@@ -103,7 +103,7 @@ static double process_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static int attempt(struct bench *b, struct bench_attempt *a, int *runs, struct dr_error *err)
+static int attempt(struct bench_run *b, struct bench_attempt *a, int *runs, struct dr_error *err)
 {
     double total = 0, seconds;
     *a = (struct bench_attempt){ .before = peak_now(b) };
@@ -122,7 +122,7 @@ static int attempt(struct bench *b, struct bench_attempt *a, int *runs, struct d
     return 0;
 }
 
-static int measure(struct bench *b, struct bench_row *row, struct dr_error *err)
+static int measure(struct bench_run *b, struct bench_row *row, struct dr_error *err)
 {
     struct bench_attempt attempts[BENCH_ATTEMPTS];
     int runs[BENCH_ATTEMPTS], n = 0;
@@ -142,7 +142,7 @@ static int measure(struct bench *b, struct bench_row *row, struct dr_error *err)
     return 0;
 }
 
-static int measure_op(struct bench *b, int i, struct bench_row *row, struct dr_error *err)
+static int measure_op(struct bench_run *b, int i, struct bench_row *row, struct dr_error *err)
 {
     int r = bench_op_new(b->be, i, &b->op, err);
     if (r)
@@ -155,7 +155,7 @@ static int measure_op(struct bench *b, int i, struct bench_row *row, struct dr_e
     return r;
 }
 
-static int measure_network(struct bench *b, int i, struct bench_row *row, struct dr_error *err)
+static int measure_network(struct bench_run *b, int i, struct bench_row *row, struct dr_error *err)
 {
     int r = bench_network_new(&b->model, i, b->job->stop, &b->network, err);
     if (r)
@@ -170,7 +170,7 @@ static int measure_network(struct bench *b, int i, struct bench_row *row, struct
 
 /* From a path to weights that the first forward of the UNet can use. Without a model, of one in the
  * cache folder that is made where there is none. */
-static int measure_load(struct bench *b, int i, struct bench_row *row, struct dr_error *err)
+static int measure_load(struct bench_run *b, int i, struct bench_row *row, struct dr_error *err)
 {
     struct pipeline *p;
     struct pipeline_options how = { .stop = b->job->stop };
@@ -209,7 +209,7 @@ static const char *load_name(int i)
 
 static const struct group {
     const char *(*name)(int i);
-    int (*measure)(struct bench *b, int i, struct bench_row *row, struct dr_error *err);
+    int (*measure)(struct bench_run *b, int i, struct bench_row *row, struct dr_error *err);
     bool by_name_only;
 } groups[] = {
     { bench_op_name, measure_op, false },
@@ -218,7 +218,7 @@ static const struct group {
 };
 enum { GROUPS = sizeof groups / sizeof *groups };
 
-static bool wanted(const struct bench *b, const struct group *g, const char *name)
+static bool wanted(const struct bench_run *b, const struct group *g, const char *name)
 {
     return *b->only ? !strcmp(b->only, name) : !g->by_name_only;
 }
@@ -237,7 +237,7 @@ json_t *engine_bench_cases_json(void)
 }
 
 /* How many cases there will be; an unknown name is an error. */
-static int count_cases(struct bench *b, struct dr_error *err)
+static int count_cases(struct bench_run *b, struct dr_error *err)
 {
     const char *names[NAMES_MOST], *name;
     size_t n = 0;
@@ -246,15 +246,12 @@ static int count_cases(struct bench *b, struct dr_error *err)
             names[n++] = name;
             b->total += wanted(b, &groups[g], name);
         }
-    char hint[80] = "";
-    const char *near = dr_nearest(b->only, names, n);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
     return b->total ? 0
-                    : dr_fail_field(err, DR_EINVAL, "only", b->only,
-                                    "a case of `darkroom help cases`", near ? hint : NULL);
+                    : dr_fail_nearest(err, DR_EINVAL, "only", b->only,
+                                      "a case of `darkroom help cases`", names, n);
 }
 
-static int run_case(struct bench *b, const struct group *g, int i, struct dr_error *err)
+static int run_case(struct bench_run *b, const struct group *g, int i, struct dr_error *err)
 {
     struct bench_row row = { .name = g->name(i) };
     int r = tell(b, "running", json_string(row.name), err);
@@ -272,7 +269,7 @@ static int run_case(struct bench *b, const struct group *g, int i, struct dr_err
     return r;
 }
 
-static int run_all(struct bench *b, json_t **ret, struct dr_error *err)
+static int run_all(struct bench_run *b, json_t **ret, struct dr_error *err)
 {
     json_t *machine = machine_json(b);
     int r = tell(b, "machine", json_incref(machine), err);
@@ -289,7 +286,7 @@ static int run_all(struct bench *b, json_t **ret, struct dr_error *err)
     return r;
 }
 
-static int read_fields(struct bench *b, const char **ret_model, struct dr_error *err)
+static int read_fields(struct bench_run *b, const char **ret_model, struct dr_error *err)
 {
     static const char *const keys[] = { "model", "kernels", "precision", "only", "stream", NULL };
     const json_t *data = b->job->data;
@@ -310,7 +307,7 @@ static int read_fields(struct bench *b, const char **ret_model, struct dr_error 
 
 int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
-    struct bench b = { .engine = engine, .job = job, .only = "", .kernels = "auto" };
+    struct bench_run b = { .engine = engine, .job = job, .only = "", .kernels = "auto" };
     const char *model = "";
     struct engine_model found;
     int r = read_fields(&b, &model, err);
