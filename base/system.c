@@ -106,8 +106,8 @@ static bool lists(const char *list, const char *word)
     while (list) {
         if (!strncmp(list, word, n) && (list[n] == ',' || !list[n]))
             return true;
-        list = strchr(list, ',');
-        list += list != NULL;
+        const char *comma = strchr(list, ',');
+        list = comma ? comma + 1 : NULL;
     }
     return false;
 }
