@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-#include "backend/cpu/kernels.h"
 #include "backend/ops/common.h"
 #include "backend/vtable.h"
+#include "base/alloc.h"
 #include "base/checked.h"
 
 struct act act_channels(struct act a, int64_t first, int64_t count)
@@ -101,13 +101,25 @@ static int moments_check(struct backend *be, const struct op *op, const char *na
     if (!m->buf && !m->c)
         return 0;
     bool read = op->kind == OP_KIND_group_norm;
-    int64_t runs = read ? m->w : backend_runs(be, op);
+    int64_t runs = read ? m->w : backend_stat_chunks(be, op);
     if (m->buf && m->dtype == DTYPE_F32 && runs && m->n == op->dst.n && m->h == 1 && m->w == runs &&
         m->c == moments_width(op->dst.c))
         return ref_apart(name, "moments", &op->dst, m, false, err);
     return dr_fail(
         err, DR_EINVAL, "%s: moments are [%lld, %lld, %lld, %lld], expected F32 %lld runs", name,
         (long long)m->n, (long long)m->h, (long long)m->w, (long long)m->c, (long long)runs);
+}
+
+/* 16-bit activations only where the op may have them. */
+static int act_type_check(const struct op *op, const struct op_info *info, const char *what,
+                          const struct act *a, enum op_role role, struct dr_error *err)
+{
+    bool narrow = a->buf && (a->dtype == DTYPE_F16 || a->dtype == DTYPE_BF16);
+    bool keep_f32 = op->weight && weight_desc(op->weight)->keep_f32;
+    if (!narrow || (!keep_f32 && info->operands & role))
+        return 0;
+    return dr_fail(err, DR_EINVAL, "%s: %s is %s, expected F32", info->name, what,
+                   dtype_name(a->dtype));
 }
 
 static int op_check(const struct exec *x, const struct op *op, const struct op_info *info,
@@ -126,29 +138,26 @@ static int op_check(const struct exec *x, const struct op *op, const struct op_i
         { "channel_add", &op->channel_add, OP_CHANNEL_ADD },
         { "moments", &op->moments, 0 },
     };
-    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
-        int r = act_check(x->be, info->name, acts[i].name, acts[i].act, err);
-        enum dtype t = acts[i].act->dtype;
-        bool narrow = acts[i].act->buf && (t == DTYPE_F16 || t == DTYPE_BF16);
-        bool wide = op->weight && weight_desc(op->weight)->wide;
-        if (!r && narrow &&
-            (wide || !(info->operands & acts[i].role) || t != backend_operand(x->be, op->kind)))
-            r = dr_fail(err, DR_EINVAL, "%s: %s is %s, expected F32", info->name, acts[i].name,
-                        dtype_name(t));
-        if (r)
-            return r;
+    int r = 0;
+    for (size_t i = 0; !r && i < sizeof acts / sizeof *acts; i++) {
+        r = act_check(x->be, info->name, acts[i].name, acts[i].act, err);
+        if (!r)
+            r = act_type_check(op, info, acts[i].name, acts[i].act, acts[i].role, err);
     }
-    int r = weight_on(x->be, info->name, op->weight, err);
+    if (!r)
+        r = weight_on(x->be, info->name, op->weight, err);
     if (!r)
         r = weight_on(x->be, info->name, op->position, err);
     if (!r)
         r = info->check(op, err);
+    if (!r)
+        r = x->be->v->supports(x->be, op, err);
     return r ? r : moments_check(x->be, op, info->name, err);
 }
 
-int64_t backend_runs(struct backend *be, const struct op *op)
+int64_t backend_stat_chunks(struct backend *be, const struct op *op)
 {
-    return be->v->runs(be, op);
+    return be->v->stat_chunks(be, op);
 }
 
 struct op_need backend_need(struct backend *be, const struct op *op)
@@ -191,26 +200,38 @@ int op_run(struct exec *x, const struct op *op, struct dr_error *err)
 
 /* ---- traffic with the host ---- */
 
+static int transfer(struct exec *x, const struct transfer *t, struct dr_error *err)
+{
+    int r = x->be->v->transfer_start(x->be, t, err);
+    return r ? r : x->be->v->transfer_wait(x->be, t, err);
+}
+
+static int transfer_check(const struct exec *x, const struct act *a, bool to_host,
+                          struct dr_error *err)
+{
+    int r = act_check(x->be, to_host ? "read" : "write", "activation", a, err);
+    return r || a->buf ? r : dr_fail(err, DR_EINVAL, "no activation to copy");
+}
+
 static int move_act(struct exec *x, const struct act *a, char *host, bool to_host,
                     struct dr_error *err)
 {
     size_t size = dtype_size(a->dtype);
-    int r = act_check(x->be, to_host ? "read" : "write", "activation", a, err);
-    if (r || !a->buf)
-        return r ? r : dr_fail(err, DR_EINVAL, "no activation to copy");
-    if (!host && backend_is_plan(x->be))
-        return 0;
-    x->be->v->copy(x->be, &(struct transfer){
-                              .buf = a->buf,
-                              .offset = a->offset,
-                              .stride = (size_t)a->ld * size,
-                              .width = (size_t)a->c * size,
-                              .rows = a->n * a->h * a->w,
-                              .host = host,
-                              .host_stride = (size_t)a->c * size,
-                              .to_host = to_host,
-                          });
-    return 0;
+    int r = transfer_check(x, a, to_host, err);
+    if (r || (!host && backend_is_plan(x->be)))
+        return r;
+    return transfer(x,
+                    &(struct transfer){
+                        .buf = a->buf,
+                        .offset = a->offset,
+                        .host = host,
+                        .element = (size_t)a->c * size,
+                        .count = { 1, 1, a->n * a->h * a->w },
+                        .stride = { 0, 0, (size_t)a->ld * size },
+                        .host_stride = { 0, 0, (size_t)a->c * size },
+                        .to_host = to_host,
+                    },
+                    err);
 }
 
 int act_write(struct exec *x, struct act a, const void *src, struct dr_error *err)
@@ -223,49 +244,45 @@ int act_read(struct exec *x, struct act a, void *dst, struct dr_error *err)
     return move_act(x, &a, dst, true, err);
 }
 
-enum { CHUNK = 512 };
-
-/* One run of at most CHUNK pixels of one channel, between the activation and floats. */
-static void move_run(struct exec *x, const struct act *a, size_t offset, int64_t count,
-                     float *floats, bool to_host)
+/* Samples, channels, pixels of an activation, and of [n, c, h, w] in its dtype. */
+static struct transfer nchw_transfer(const struct act *a, void *host, bool to_host)
 {
-    char packed[CHUNK * 8];
-    size_t size = dtype_size(a->dtype);
-    struct transfer t = { .buf = a->buf,
-                          .offset = offset,
-                          .stride = (size_t)a->ld * size,
-                          .width = size,
-                          .rows = count,
-                          .host = packed,
-                          .host_stride = size,
-                          .to_host = to_host };
-    if (!to_host)
-        dtype_from_f32(packed, a->dtype, floats, count);
-    x->be->v->copy(x->be, &t);
-    if (to_host)
-        dtype_to_f32(floats, packed, a->dtype, count);
+    size_t size = dtype_size(a->dtype), pixels = (size_t)(a->h * a->w);
+    size_t row = (size_t)a->ld * size;
+    return (struct transfer){
+        .buf = a->buf,
+        .offset = a->offset,
+        .host = host,
+        .element = size,
+        .count = { a->n, a->c, a->h * a->w },
+        .stride = { pixels * row, size, row },
+        .host_stride = { (size_t)a->c * pixels * size, pixels * size, size },
+        .to_host = to_host,
+    };
 }
 
 static int move_nchw(struct exec *x, const struct act *a, float *floats, bool to_host,
                      struct dr_error *err)
 {
-    int r = act_check(x->be, to_host ? "read" : "write", "activation", a, err);
-    if (r || !a->buf)
-        return r ? r : dr_fail(err, DR_EINVAL, "no activation to copy");
-    if (!dtype_is_real(a->dtype))
-        return dr_fail(err, DR_EINVAL, "activation of %s read as float", dtype_name(a->dtype));
-    if (!floats && backend_is_plan(x->be))
-        return 0;
-    int64_t pixels = a->h * a->w;
-    size_t size = dtype_size(a->dtype);
-    for (int64_t n = 0; n < a->n; n++)
-        for (int64_t c = 0; c < a->c; c++)
-            for (int64_t p = 0; p < pixels; p += CHUNK) {
-                int64_t count = pixels - p < CHUNK ? pixels - p : CHUNK;
-                size_t offset = a->offset + (size_t)((n * pixels + p) * a->ld + c) * size;
-                move_run(x, a, offset, count, floats + (n * a->c + c) * pixels + p, to_host);
-            }
-    return 0;
+    int r = transfer_check(x, a, to_host, err);
+    if (!r && !dtype_is_real(a->dtype))
+        r = dr_fail(err, DR_EINVAL, "activation of %s read as float", dtype_name(a->dtype));
+    if (r || (!floats && backend_is_plan(x->be)))
+        return r;
+    struct transfer t = nchw_transfer(a, floats, to_host);
+    if (a->dtype == DTYPE_F32)
+        return transfer(x, &t, err);
+    int64_t count = a->n * a->c * a->h * a->w;
+    t.host = dr_malloc(DR_TAG_ACTIVATION, (size_t)count * t.element);
+    if (!t.host)
+        return dr_fail(err, DR_ENOMEM, "out of memory for %lld values", (long long)count);
+    if (!to_host)
+        dtype_from_f32(t.host, a->dtype, floats, count);
+    r = transfer(x, &t, err);
+    if (!r && to_host)
+        dtype_to_f32(floats, t.host, a->dtype, count);
+    dr_free(t.host);
+    return r;
 }
 
 int act_write_nchw(struct exec *x, struct act a, const float *src, struct dr_error *err)
@@ -333,17 +350,4 @@ int backend_layout_version(const struct backend *be)
 int backend_threads(const struct backend *be)
 {
     return be->threads;
-}
-
-const char *backend_kernel_set_name(int i, bool *ret_usable)
-{
-    const char *name = kernel_set_name(i);
-    if (name && ret_usable)
-        *ret_usable = kernel_set_usable(i);
-    return name;
-}
-
-enum precision backend_kernel_set_precision(int i)
-{
-    return kernel_set_precision(i);
 }

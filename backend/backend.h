@@ -1,10 +1,14 @@
 /* backend.h - what the networks see of the machine: buffers, weights, ops.
  *
  * A network is host code that calls a few dozen coarse ops on activations. It never looks inside a
- * buffer or a weight: a backend keeps them where and how it likes, and only code under backend/
- * dereferences either. Three backends share this header: `cpu`; `plan`, which wraps another one,
- * computes nothing and adds up what would have been used; and `guarded`, the CPU one with its
- * buffers inaccessible outside op calls (for tests).
+ * buffer or a weight: a backend keeps them where and how it likes, and only its own code
+ * dereferences either. `plan` wraps another backend, computes nothing and adds up what would have
+ * been used. Which other backends there are, and opening one: backend/device.h.
+ *
+ * In this folder: the seam - this header for networks, device.h for choosing a device, vtable.h for
+ * writing a backend - and the half of every backend that is the same for all. Not here: what an op
+ * means (ops/), how a device computes it (cpu/), files of packed weights (cache/), comparing and
+ * timing kernels (check/).
  *
  *     struct exec x = { .be = be, .ws = ws, .stop = &stop };
  *     struct act y;
@@ -81,7 +85,7 @@ struct weight_desc {
     int kernel;       /* WEIGHT_CONV: 1 or 3 */
     int parts;        /* WEIGHT_LINEAR: sources stacked on out (fused q, k, v); else 1 */
     bool bias;        /* sources [parts .. 2*parts) are the biases */
-    bool wide;        /* a product whose operands stay float32 whatever the kernel set */
+    bool keep_f32;    /* a product whose operands stay float32 whatever the kernel set */
     bool gated;       /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
     bool upsamples;   /* WEIGHT_CONV: of an upsample_conv */
     bool downsamples; /* WEIGHT_CONV: of a conv2d of stride 2 */
@@ -108,9 +112,9 @@ struct weight_bytes {
 };
 struct weight_bytes weight_bytes(struct backend *be, const struct weight_desc *desc);
 
-/* weight_prepare with what is made in a pack (backend/cache/pack.h), found or put there by this
+/* weight_prepare with the packed form in a pack (backend/cache/pack.h), found or put there by this
  * name; the pack must outlive the weight. DR_EFORMAT when the pack is finished and has no such
- * blob. With NULL for a pack it is made in private memory. */
+ * blob. Without a pack it is in private memory. */
 int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
                       const struct weight_desc *desc, const struct weight_source *sources, int n,
                       struct weight **ret, struct dr_error *err);
@@ -121,6 +125,7 @@ int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
 int weight_acquire(struct weight *w, struct dr_error *err);
 void weight_release(struct weight *w, bool drop);
 const struct weight_desc *weight_desc(const struct weight *w);
+const struct weight_source *weight_sources(const struct weight *w, int *ret_n);
 /* Gives the pages of a mapped source back to the system after reading it; nothing for others. */
 void weight_source_release(const struct weight_source *s);
 
@@ -149,7 +154,7 @@ struct op_need backend_need(struct backend *be, const struct op *op);
 
 /* Runs of a sample in the moments of its result that the op can give on this backend (moments_width
  * in ops/op.h); 0: it gives none. The op must be within its contract. */
-int64_t backend_runs(struct backend *be, const struct op *op);
+int64_t backend_stat_chunks(struct backend *be, const struct op *op);
 
 /* Checks the op against its contract (ops/), takes its scratch from the workspace, runs it. Outputs
  * are undefined after an error; DR_ECANCELED after a stop. */
@@ -206,11 +211,8 @@ struct backend_options {
     enum precision precision;
 };
 
-int backend_open_cpu(const struct backend_options *opt, struct backend **ret, struct dr_error *err);
 /* Wraps `inner` (borrowed, must outlive it); takes its weights too. Nothing is computed. */
 int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_error *err);
-int backend_open_guarded(const struct backend_options *opt, struct backend **ret,
-                         struct dr_error *err);
 void backend_close(struct backend *be);
 
 /* Host code may then skip reading files and drawing noise. */
@@ -227,7 +229,8 @@ enum dtype backend_operand(const struct backend *be, int op);
 int backend_layout_version(const struct backend *be);
 int backend_threads(const struct backend *be);
 
-/* Names of the kernel sets compiled in, best last, and whether this machine can run them. */
+/* Names of the kernel sets of all devices, a device's best last, and whether this machine can run
+ * them. */
 const char *backend_kernel_set_name(int i, bool *ret_usable); /* NULL past the end */
 
 enum precision backend_kernel_set_precision(int i);

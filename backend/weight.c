@@ -15,7 +15,7 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 
-enum { PARTS_MAX = 3 };
+enum { PARTS_MAX = WEIGHT_SOURCES / 2 };
 
 static int misfit(const struct weight_source *s, const char *expected, struct dr_error *err)
 {
@@ -122,7 +122,7 @@ static int desc_check(const struct weight_desc *d, int n, struct dr_error *err)
 
 bool weight_is_int8(const struct weight_desc *d, const struct weight_source *s)
 {
-    bool product = (d->kind == WEIGHT_LINEAR || d->kind == WEIGHT_CONV) && !d->wide;
+    bool product = (d->kind == WEIGHT_LINEAR || d->kind == WEIGHT_CONV) && !d->keep_f32;
     for (int i = 0; product && i < d->parts; i++)
         product = s[i].dtype == DTYPE_I8;
     return product && d->in * (d->kind == WEIGHT_CONV ? d->kernel * d->kernel : 1) <= INT8_SUM_MAX;
@@ -134,7 +134,7 @@ struct weight_bytes weight_bytes(struct backend *be, const struct weight_desc *d
     struct weight_desc d = *desc;
     if (!d.parts)
         d.parts = 1;
-    return desc_check(&d, d.parts * (d.bias ? 2 : 1), NULL) ? none : be->v->weight_bytes(be, &d);
+    return desc_check(&d, d.parts * (d.bias ? 2 : 1), NULL) ? none : be->v->packed_size(be, &d);
 }
 
 /* Advice about the whole pages around a range. In a read-only mapping of a file that loses nothing,
@@ -160,44 +160,66 @@ void weight_source_release(const struct weight_source *s)
 }
 
 /* Into the pack, or from it. */
-static int make_in_pack(struct weight *w, struct pack *pack, const char *name, size_t bytes,
-                        struct dr_error *err)
+static int pack_into(struct weight *w, struct pack *pack, const char *name, size_t bytes,
+                     struct dr_error *err)
 {
-    const void *made = NULL;
+    const void *packed = NULL;
     int r = 0;
     if (pack_building(pack)) {
-        w->be->v->weight_make(w->be, &w->cpu, pack_stage(pack));
-        r = pack_add(pack, name, bytes, &made, err);
-    } else if (!(made = pack_find(pack, name, bytes))) {
+        w->be->v->pack(w->be, w, pack_stage(pack));
+        r = pack_add(pack, name, bytes, &packed, err);
+    } else if (!(packed = pack_find(pack, name, bytes))) {
         r = dr_fail(err, DR_EFORMAT, "the packed weights have no %s of %zu bytes", name, bytes);
     }
-    w->made = made;
+    w->packed = packed;
     w->in_pack = true;
     return r;
 }
 
-static int make(struct weight *w, struct pack *pack, const char *name, struct dr_error *err)
+static int pack_weight(struct weight *w, struct pack *pack, const char *name, struct dr_error *err)
 {
     size_t bytes = w->bytes.vectors + w->bytes.packed;
     int r = 0;
-    if (!bytes || backend_is_plan(w->be))
+    if (backend_is_plan(w->be))
         return 0;
-    if (pack) {
-        r = make_in_pack(w, pack, name, bytes, err);
-    } else {
+    if (bytes && pack) {
+        r = pack_into(w, pack, name, bytes, err);
+    } else if (bytes) {
         void *memory = dr_malloc(DR_TAG_WEIGHTS, bytes);
         if (!memory)
             return dr_fail(err, DR_ENOMEM, "out of memory for a weight of %zu bytes", bytes);
-        w->be->v->weight_make(w->be, &w->cpu, memory);
-        w->made = memory;
+        w->be->v->pack(w->be, w, memory);
+        w->packed = memory;
     }
-    if (r)
-        return r;
-    w->be->v->weight_bind(w->be, &w->cpu, w->made);
-    for (int i = 0; i < w->cpu.n_sources; i++)
+    if (!r)
+        r = w->be->v->bind_packed(w->be, w, err);
+    for (int i = 0; !r && bytes && i < w->n_sources; i++)
         if (!weight_reads_source(w, i))
-            advise_source(&w->cpu.source[i], MADV_DONTNEED);
-    return 0;
+            advise_source(&w->source[i], MADV_DONTNEED);
+    return r;
+}
+
+static int weight_new(struct backend *be, const struct weight_desc *d,
+                      const struct weight_source *sources, int n, struct weight **ret,
+                      struct dr_error *err)
+{
+    struct weight *w = dr_calloc(DR_TAG_MODEL, 1, sizeof *w);
+    if (!w)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a weight");
+    static atomic_ullong made;
+    w->serial = atomic_fetch_add(&made, 1) + 1;
+    w->be = be;
+    w->desc = *d;
+    w->desc.int8 = weight_is_int8(d, sources);
+    w->n_sources = n;
+    memcpy(w->source, sources, (size_t)n * sizeof *sources);
+    w->bytes = be->v->packed_size(be, &w->desc);
+    int r = be->v->weight_created ? be->v->weight_created(be, w, err) : 0;
+    if (r)
+        dr_free(w);
+    else
+        *ret = w;
+    return r;
 }
 
 int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
@@ -205,31 +227,22 @@ int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
                       struct weight **ret, struct dr_error *err)
 {
     struct weight_desc d = *desc;
+    struct weight *w = NULL;
     if (!d.parts)
         d.parts = 1;
     int r = desc_check(&d, n, err);
     if (!r)
         r = sources_check(be, &d, sources, err);
+    if (!r)
+        r = weight_new(be, &d, sources, n, &w, err);
     if (r)
         return r;
-    struct weight *w = dr_calloc(DR_TAG_MODEL, 1, sizeof *w);
-    if (!w)
-        return dr_fail(err, DR_ENOMEM, "out of memory for a weight");
-    d.int8 = weight_is_int8(&d, sources);
-    w->be = be;
-    w->cpu.desc = d;
-    w->cpu.n_sources = n;
-    memcpy(w->cpu.source, sources, (size_t)n * sizeof *sources);
-    w->bytes = be->v->weight_bytes(be, &d);
-    r = make(w, pack, name, err);
-    if (r) {
-        dr_free(w);
-        return r;
-    }
-    if (be->v->weight_new)
-        be->v->weight_new(be, w);
-    *ret = w;
-    return 0;
+    r = pack_weight(w, pack, name, err);
+    if (r)
+        weight_free(w);
+    else
+        *ret = w;
+    return r;
 }
 
 int weight_prepare(struct backend *be, const struct weight_desc *desc,
@@ -243,10 +256,10 @@ void weight_free(struct weight *w)
 {
     if (!w)
         return;
-    if (w->be->v->weight_gone)
-        w->be->v->weight_gone(w->be, w);
+    if (w->be->v->weight_destroyed)
+        w->be->v->weight_destroyed(w->be, w);
     if (!w->in_pack)
-        dr_free((void *)w->made);
+        dr_free((void *)w->packed);
     dr_free(w);
 }
 
@@ -254,41 +267,27 @@ bool weight_reads_source(const struct weight *w, int i)
 {
     if (w->bytes.packed)
         return false;
-    return !w->in_pack || (w->cpu.desc.kind != WEIGHT_NORM && i < w->cpu.desc.parts);
+    return !w->in_pack || (w->desc.kind != WEIGHT_NORM && i < w->desc.parts);
 }
 
 const struct weight_desc *weight_desc(const struct weight *w)
 {
-    return &w->cpu.desc;
+    return &w->desc;
 }
 
-const struct cpu_weight *weight_cpu(const struct weight *w)
+const struct weight_source *weight_sources(const struct weight *w, int *ret_n)
 {
-    return &w->cpu;
-}
-
-void weight_row(const struct weight_source *s, int64_t row, int64_t first, int64_t n, float *dst)
-{
-    int64_t k = 1;
-    float scale;
-    for (int i = 1; i < s->shape.n; i++)
-        k *= s->shape.d[i];
-    dtype_to_f32(dst, (const char *)s->data + (size_t)(row * k + first) * dtype_size(s->dtype),
-                 s->dtype, n);
-    if (s->dtype != DTYPE_I8)
-        return;
-    memcpy(&scale, (const char *)s->scales + (size_t)row * sizeof scale, sizeof scale);
-    for (int64_t i = 0; i < n; i++)
-        dst[i] *= scale;
+    *ret_n = w->n_sources;
+    return w->source;
 }
 
 static void advise(const struct weight *w, int advice)
 {
     if (w->in_pack)
-        advise_range(w->made, w->bytes.vectors + w->bytes.packed, advice);
-    for (int i = 0; i < w->cpu.n_sources; i++)
+        advise_range(w->packed, w->bytes.vectors + w->bytes.packed, advice);
+    for (int i = 0; i < w->n_sources; i++)
         if (weight_reads_source(w, i))
-            advise_source(&w->cpu.source[i], advice);
+            advise_source(&w->source[i], advice);
 }
 
 int weight_acquire(struct weight *w, struct dr_error *err)

@@ -77,6 +77,12 @@ int dr_create_file(int folder, const char *path, const struct dr_piece *pieces, 
 int dr_open_temporary(int folder, const char *name, char ret_name[256]);
 int dr_make_temporary(int folder, const char *name, char ret_name[256]);
 
+/* A new file for reading and writing beside the file that a path names. -1 with errno. */
+int dr_open_beside(const char *path, char ret_path[DR_PATH_MAX]);
+/* So that a rename in the folder of `path` survives a power cut. Not every file system can: no
+ * error. */
+void dr_sync_folder(const char *path);
+
 /* Removes a file or an empty folder if it is this very one. */
 void dr_unlink_same(int folder, const char *name, const struct stat *made);
 

@@ -39,7 +39,7 @@ static int open_temporary(int folder, const char *name, char *dst, size_t size)
             errno = ENAMETOOLONG;
             break;
         }
-        int fd = openat(folder, dst, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        int fd = openat(folder, dst, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd >= 0)
             return fd;
         if (errno != EEXIST)
@@ -66,6 +66,11 @@ static int fill(int fd, const char *path, const struct dr_piece *pieces, size_t 
 int dr_open_temporary(int folder, const char *name, char ret_name[256])
 {
     return open_temporary(folder, name, ret_name, 256);
+}
+
+int dr_open_beside(const char *path, char ret_path[DR_PATH_MAX])
+{
+    return open_temporary(AT_FDCWD, path, ret_path, DR_PATH_MAX);
 }
 
 int dr_make_temporary(int folder, const char *name, char ret_name[256])
@@ -104,8 +109,7 @@ void dr_unlink_same(int folder, const char *name, const struct stat *made)
 
 /* ---- in place of an older file ---- */
 
-/* So that the rename itself survives a power cut. Not every file system can: no error. */
-static void sync_folder(const char *path)
+void dr_sync_folder(const char *path)
 {
     char dir[DR_PATH_MAX];
     snprintf(dir, sizeof dir, "%s", path);
@@ -131,7 +135,7 @@ static int write_pieces(const char *path, const struct dr_piece *pieces, size_t 
     if (r && *temporary)
         unlink(temporary);
     else if (!r && durable)
-        sync_folder(path);
+        dr_sync_folder(path);
     return r;
 }
 
@@ -157,7 +161,7 @@ static int rename_over_claim(int from_folder, const char *from, int to_folder, c
         return -1;
     bool folder = S_ISDIR(st.st_mode);
     int fd = folder ? mkdirat(to_folder, to, 0700)
-                    : openat(to_folder, to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+                    : openat(to_folder, to, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
         return -1;
     if (!folder)

@@ -73,7 +73,7 @@ static int quantize_layer(void *ctx, struct layer *l, const char *name)
     bool product = l->desc.kind == WEIGHT_LINEAR || l->desc.kind == WEIGHT_CONV;
     int r = 0;
     (void)name;
-    for (int i = 0; i < l->desc.parts && product && !l->desc.wide && !r; i++)
+    for (int i = 0; i < l->desc.parts && product && !l->desc.keep_f32 && !r; i++)
         r = bench_quantize(&l->weight[i].src, f->stop, f->err);
     return r;
 }

@@ -256,9 +256,18 @@ static struct op describe_op(const struct backend *be, const struct bench_case *
 /* Memory for one activation, random. */
 static int place(struct bench_op *b, struct act *a, struct dr_error *err)
 {
-    int64_t count = a->n * a->h * a->w * a->c;
+    size_t count = (size_t)(a->n * a->h * a->w * a->c);
     int r = act_new(&b->x, a->dtype, a->n, a->h, a->w, a->c, a, err);
-    return r ? r : bench_fill(a->buf->base + a->offset, a->dtype, count, 0, 1, err);
+    if (r)
+        return r;
+    void *values = dr_malloc(DR_TAG_TEST, count * dtype_size(a->dtype));
+    if (!values)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
+    r = bench_fill(values, a->dtype, (int64_t)count, 0, 1, err);
+    if (!r)
+        r = act_write(&b->x, *a, values, err);
+    dr_free(values);
+    return r;
 }
 
 static size_t act_bytes(const struct act *a)

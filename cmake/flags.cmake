@@ -1,4 +1,4 @@
-# Flags of every file. Instruction sets are a matter of single files: cmake/folders.cmake.
+# Flags of every file on every machine; those of an architecture are in backend/cpu/ARCHITECTURE/flags.cmake.
 include(CheckPIESupported)
 check_pie_supported()
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
@@ -6,9 +6,6 @@ set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 add_compile_options(-Wall -Wextra -Wmissing-prototypes -Wstrict-prototypes -Wshadow -Wpointer-arith
     -Wvla -Walloca -Wundef -Wwrite-strings -ffp-contract=off -fno-math-errno -fvisibility=hidden
     -fstack-protector-strong -fstack-clash-protection)
-if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|amd64|AMD64)$")
-    add_compile_options(-fcf-protection=full)
-endif()
 if(CMAKE_C_COMPILER_ID STREQUAL GNU)
     add_compile_options(-Wno-format-truncation) # texts of errors are cut on purpose
 endif()

@@ -18,10 +18,18 @@ function(dr_folder name)
     endforeach()
 endfunction()
 
+# The kernels: one folder an architecture, with its compiler flags in flags.cmake; portable has none but the references.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|amd64|AMD64)$")
+    set(architecture x86)
+else()
+    set(architecture portable)
+endif()
+include(backend/cpu/${architecture}/flags.cmake OPTIONAL)
+
 dr_folder(base DIRS base base/image LINKS PkgConfig::JANSSON PkgConfig::PNG PkgConfig::JPEG PkgConfig::WEBP
     PkgConfig::CRYPTO PkgConfig::ZSTD Threads::Threads m)
 dr_folder(tensor DIRS tensor LINKS base)
-dr_folder(backend DIRS backend backend/ops backend/cache backend/cpu backend/cpu/x86 backend/plan backend/check LINKS tensor PkgConfig::XXHASH)
+dr_folder(backend DIRS backend backend/ops backend/cache backend/cpu backend/cpu/${architecture} backend/plan backend/check LINKS tensor PkgConfig::XXHASH)
 dr_folder(communication DIRS core/communication LINKS base)
 dr_folder(core DIRS core LINKS communication backend)
 dr_folder(schedulers DIRS schedulers LINKS base)
@@ -37,30 +45,6 @@ dr_folder(cli DIRS cli LINKS supervisor communication PkgConfig::YAML)
 set_source_files_properties(base/fs_paths.c PROPERTIES COMPILE_DEFINITIONS
     DR_SHARE_DIR="${CMAKE_INSTALL_PREFIX}/share/darkroom")
 
-# Kernels get their instruction set from this table and from nowhere else: files of backend/cpu/x86 by the end of
-# their name; the last line that fits counts. Inner loops begin on a cache line: one that straddles two loses a third
-# of its speed on some processors.
-set(avx2 -mavx2 -mfma -mf16c ${kernel_level} -falign-loops=64)
-set(avx512 -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c ${kernel_level} -falign-loops=64)
-function(dr_flags pattern)
-    file(GLOB files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/backend/cpu/x86/${pattern})
-    set_source_files_properties(${files} PROPERTIES COMPILE_OPTIONS "${ARGN}")
-endfunction()
-dr_flags(*_avx2.c                ${avx2})
-dr_flags(*_avx512.c              ${avx512})
-dr_flags(emulated/*_emulated.c   ${avx512})
-dr_flags(*_avx512_bf16.c         ${avx512} -mavx512bf16)
-dr_flags(*_avx512_fp16.c         ${avx512} -mavx512fp16)
-dr_flags(*_avx512_int8.c         ${avx512} -mavx512bf16 -mavx512vnni)
-dr_flags(*_avx512_vnni_int8.c    ${avx512} -mavx512vnni)
-dr_flags(*_amx_bf16.c            ${avx512} -mavx512bf16 -mamx-tile -mamx-bf16)
-dr_flags(*_amx_int8.c            ${avx512} -mavx512bf16 -mamx-tile -mamx-int8)
-# The loops of backend/cpu/x86/peaks.def: peak_FAMILY.c with its family's own instructions.
-dr_flags(peak_bf16_avx512.c      ${avx512} -mavx512bf16)
-dr_flags(peak_fp16_avx512.c      ${avx512} -mavx512fp16)
-dr_flags(peak_int8_vnni.c        ${avx512} -mavx512vnni)
-dr_flags(peak_amx_bf16.c         ${avx512} -mamx-tile -mamx-bf16)
-dr_flags(peak_amx_int8.c         ${avx512} -mamx-tile -mamx-int8)
 set_source_files_properties(backend/cpu/panel.c PROPERTIES COMPILE_OPTIONS "-O3") # packing is loops of conversions
 
 add_executable(darkroom cli/main/darkroom.c)

@@ -5,9 +5,11 @@
 enable_testing()
 
 # Kernel sets on emulated instructions.
-file(GLOB emulated CONFIGURE_DEPENDS backend/cpu/x86/emulated/*.c)
-add_library(dr_emulated STATIC ${emulated})
-target_link_libraries(dr_emulated PUBLIC dr_backend)
+if(architecture STREQUAL x86)
+    file(GLOB emulated CONFIGURE_DEPENDS backend/cpu/x86/emulated/*.c)
+    add_library(dr_emulated STATIC ${emulated})
+    target_link_libraries(dr_emulated PUBLIC dr_backend)
+endif()
 
 # A set that packs weights on any processor.
 add_library(dr_packing STATIC testing/backends/packing.c)

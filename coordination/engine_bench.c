@@ -10,8 +10,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "backend/device.h"
 #include "bench/ops.h"
-#include "backend/cpu/peak.h"
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/nearest.h"
@@ -58,11 +58,11 @@ static int tell(struct bench_run *b, const char *key, json_t *value, struct dr_e
 /* {"peaks": {family: TFLOP/s}, "clocks": {family: {ghz, instructions and FLOPs a cycle}}, ...} */
 static json_t *machine_json(const struct bench_run *b)
 {
-    const char *name, *own = cpu_peak_family(b->family);
+    const char *name, *own = backend_family_name(b->be, b->family);
     json_t *peaks = json_object(), *clocks = json_object();
     int r = 0;
-    for (int i = 0; (name = cpu_peak_family(i)) && !r; i++) {
-        struct cpu_peak p = cpu_peak_measure(b->be, i);
+    for (int i = 0; (name = backend_family_name(b->be, i)) && !r; i++) {
+        struct device_peak p = backend_peak(b->be, i);
         if (!(p.flops > 0))
             continue;
         r = jx_set(peaks, name, json_real(p.flops * 1e-12));
@@ -92,7 +92,7 @@ static int run_once(struct bench_run *b, double *ret_seconds, struct dr_error *e
 
 static double peak_now(const struct bench_run *b)
 {
-    return cpu_peak_measure(b->be, b->family).flops;
+    return backend_peak(b->be, b->family).flops;
 }
 
 /* Processor time of the whole process. */
@@ -324,7 +324,7 @@ int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct
     if (r)
         return r;
     b.path = *model ? found.path : NULL;
-    b.family = cpu_peak_family_of(backend_kernel_set(b.be));
+    b.family = backend_family(b.be);
     bench_model_init(&b.model, b.be, *model ? engine_model_root(&found) : NULL, b.path);
     pipeline_manager_clear(b.engine->pipelines); /* a model that lies about is memory */
     b.rows = json_array();

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/kernels.h"
+#include "backend/device.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/mapguard.h"
@@ -216,9 +216,7 @@ static int send_ready(struct darkroom *d, struct dr_error *err)
 static int check_tables(struct dr_error *err)
 {
     int r = sched_tables_check(err);
-    if (!r)
-        r = op_tables_check(err);
-    return r ? r : kernel_tables_check(err);
+    return r ? r : device_tables_check(err);
 }
 
 static void log_started(const struct engine *e)

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/backend.h"
+#include "backend/device.h"
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/json.h"
@@ -14,31 +14,14 @@
 enum { SETS = 16 };
 
 struct device_manager {
-    char processor[96];
+    const struct device_info *device; /* what "auto" means */
+    struct device_facts facts;        /* of it */
     int threads;                      /* as asked */
     char configured[KERNEL_NAME_MAX]; /* which set "auto" is; "": the machine decides */
     struct backend *best;             /* what auto means; one of open */
     struct backend *open[SETS];       /* each set and precision once */
     int n_open;
 };
-
-/* "model name" of /proc/cpuinfo. */
-static void processor_name(char *dst, size_t n)
-{
-    char line[256];
-    snprintf(dst, n, "x86-64 processor");
-    FILE *f = fopen("/proc/cpuinfo", "re");
-    while (f && fgets(line, sizeof line, f)) {
-        const char *value = strchr(line, ':');
-        if (!value || strncmp(line, "model name", 10))
-            continue;
-        value += 1 + (value[1] == ' ');
-        snprintf(dst, n, "%.*s", (int)strcspn(value, "\n"), value);
-        break;
-    }
-    if (f)
-        fclose(f);
-}
 
 /* What "auto" means in that precision. */
 static void choose(const struct device_manager *m, enum precision precision,
@@ -47,7 +30,8 @@ static void choose(const struct device_manager *m, enum precision precision,
     char cache[DR_PATH_MAX];
     bool placed = !dr_cache_path(cache, sizeof cache, "kernels", NULL);
     kernel_choice_make(&(struct kernel_choice){ .cache = placed ? cache : NULL,
-                                                .processor = m->processor,
+                                                .device = m->device,
+                                                .facts = &m->facts,
                                                 .precision = precision,
                                                 .threads = m->threads },
                        ret_set);
@@ -93,7 +77,7 @@ static int open_set(struct device_manager *m, const char *set, enum precision pr
                                        .precision = precision };
     if (m->n_open == SETS)
         return dr_fail(err, DR_ELIMIT, "too many backends are open");
-    int r = backend_open_cpu(&options, ret, err);
+    int r = backend_open(&options, ret, err);
     if (!r)
         m->open[m->n_open++] = *ret;
     return r;
@@ -138,7 +122,7 @@ int device_manager_new(const char *kernels, int threads, struct device_manager *
     if (!m)
         return dr_fail(err, DR_ENOMEM, "out of memory for the device manager");
     m->threads = threads;
-    processor_name(m->processor, sizeof m->processor);
+    m->device = device_best(&m->facts);
     if (kernels && strcmp(kernels, "auto"))
         snprintf(m->configured, sizeof m->configured, "%s", kernels);
     int r = check_machine(m->configured, PRECISION_AUTO, err);
@@ -213,15 +197,15 @@ bool device_manager_computes(const struct device_manager *m, enum precision prec
     return false;
 }
 
-static json_t *sets_json(void)
+static json_t *sets_json(const struct device_info *device)
 {
     json_t *list = json_array();
-    bool usable;
-    const char *name;
-    for (int i = 0; list && (name = backend_kernel_set_name(i, &usable)); i++) {
-        const char *precision = precision_name(backend_kernel_set_precision(i));
-        if (jx_add(list, json_pack("{s:s,s:b,s:s}", "name", name, "usable", usable, "precision",
-                                   precision)) < 0) {
+    struct kernel_set_facts set;
+    for (int i = 0; list && kernel_set_facts(i, &set); i++) {
+        if (set.device != device)
+            continue;
+        if (jx_add(list, json_pack("{s:s,s:b,s:s}", "name", set.name, "usable", set.usable,
+                                   "precision", precision_name(set.precision))) < 0) {
             json_decref(list);
             return NULL;
         }
@@ -229,18 +213,44 @@ static json_t *sets_json(void)
     return list;
 }
 
-json_t *device_manager_json(const struct device_manager *m)
+/* The device that computes. */
+static json_t *own_json(const struct device_manager *m)
 {
     struct system_memory memory;
     system_memory("", &memory);
     const struct system_bound *least = system_memory_least(&memory);
-    json_t *sets = sets_json();
+    json_t *sets = sets_json(m->device);
     if (!sets)
         return NULL;
-    return json_pack("{s:[{s:s,s:s,s:i,s:I,s:I,s:{s:I,s:s},s:s,s:i,s:o}]}", "devices", "name",
-                     m->processor, "kind", "cpu", "threads", backend_threads(m->best),
-                     "memory_bytes", (json_int_t)memory.machine.limit, "available_bytes",
-                     (json_int_t)least->left, "limit", "bytes", (json_int_t)least->limit, "source",
-                     least->source, "default_kernels", backend_kernel_set(m->best), "layout",
+    return json_pack("{s:s,s:s,s:i,s:I,s:I,s:{s:I,s:s},s:s,s:i,s:o}", "name", m->facts.name, "kind",
+                     m->device->name, "threads", backend_threads(m->best), "memory_bytes",
+                     (json_int_t)memory.machine.limit, "available_bytes", (json_int_t)least->left,
+                     "limit", "bytes", (json_int_t)least->limit, "source", least->source,
+                     "default_kernels", backend_kernel_set(m->best), "layout",
                      backend_layout_version(m->best), "kernel_sets", sets);
+}
+
+/* Another one, which a request reaches by the name of one of its kernel sets. */
+static json_t *other_json(const struct device_info *device, const struct device_facts *facts)
+{
+    json_t *sets = sets_json(device);
+    return sets ? json_pack("{s:s,s:s,s:o}", "name", facts->name, "kind", device->name,
+                            "kernel_sets", sets)
+                : NULL;
+}
+
+json_t *device_manager_json(const struct device_manager *m)
+{
+    const struct device_info *device;
+    struct device_facts facts;
+    json_t *list = json_array();
+    int r = list ? jx_add(list, own_json(m)) : DR_ENOMEM;
+    for (int i = 0; !r && (device = device_at(i)); i++)
+        if (device != m->device && device->probe(&facts))
+            r = jx_add(list, other_json(device, &facts));
+    if (r) {
+        json_decref(list);
+        return NULL;
+    }
+    return json_pack("{s:o}", "devices", list);
 }

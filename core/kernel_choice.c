@@ -4,8 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/x86/features.h"
-#include "backend/cpu/peak.h"
 #include "base/line_cache.h"
 #include "base/log.h"
 
@@ -17,23 +15,24 @@ static const double better =
 static void key_of(const struct kernel_choice *c, char dst[KEY])
 {
     snprintf(dst, KEY, "%s %d %x %.160s", precision_name(c->precision),
-             backend_layout_version(NULL), cpu_features(), c->processor);
+             backend_layout_version(NULL), c->facts->features, c->facts->name);
 }
 
 /* The sets to choose from; of those with the same matrix instruction the last. */
 static int candidates(const struct kernel_choice *c, const char *ret[CANDIDATES])
 {
-    const char *name;
-    bool usable;
-    int n = 0;
-    for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
-        enum precision p = backend_kernel_set_precision(i);
-        if (!usable || (c->precision == PRECISION_AUTO ? p == PRECISION_INT8 : p != c->precision))
+    struct kernel_set_facts set;
+    int n = 0, family = -1;
+    for (int i = 0; kernel_set_facts(i, &set); i++) {
+        enum precision p = set.precision;
+        if (set.device != c->device || !set.usable ||
+            (c->precision == PRECISION_AUTO ? p == PRECISION_INT8 : p != c->precision))
             continue;
-        if (n && cpu_peak_family_of(ret[n - 1]) == cpu_peak_family_of(name))
+        if (n && set.family == family)
             n--;
         if (n < CANDIDATES)
-            ret[n++] = name;
+            ret[n++] = set.name;
+        family = set.family;
     }
     return n;
 }
@@ -42,9 +41,9 @@ static double measured(const char *set, int threads)
 {
     struct backend_options options = { .kernels = set, .threads = threads };
     struct backend *be;
-    if (backend_open_cpu(&options, &be, NULL))
+    if (backend_open(&options, &be, NULL))
         return 0;
-    double rate = cpu_peak(be);
+    double rate = backend_peak(be, backend_family(be)).flops;
     backend_close(be);
     return rate;
 }

@@ -13,13 +13,14 @@
 #ifndef DR_CORE_KERNEL_CHOICE_H
 #define DR_CORE_KERNEL_CHOICE_H
 
-#include "backend/backend.h"
+#include "backend/device.h"
 
 enum { KERNEL_NAME_MAX = 32 };
 
 struct kernel_choice {
-    const char *cache;     /* the file; NULL: nothing can be remembered */
-    const char *processor; /* its name */
+    const char *cache; /* the file; NULL: nothing can be remembered */
+    const struct device_info *device;
+    const struct device_facts *facts; /* of it */
     enum precision precision;
     int threads; /* 0: all */
     /* Operations a second of a set's matrix instruction; NULL: measured. */

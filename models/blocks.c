@@ -48,7 +48,7 @@ static int run_giving(struct exec *x, const struct layer *l, struct op *op, stru
                       struct dr_error *err)
 {
     op->weight = weight_variant_of(x, l);
-    int64_t runs = moments && op->weight ? backend_runs(x->be, op) : 0;
+    int64_t runs = moments && op->weight ? backend_stat_chunks(x->be, op) : 0;
     if (moments)
         *moments = (struct act){ .buf = NULL };
     if (runs) {

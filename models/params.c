@@ -67,7 +67,7 @@ struct layer layer_upsampler(int64_t channels)
 
 struct layer layer_wide(struct layer l)
 {
-    l.desc.wide = true;
+    l.desc.keep_f32 = true;
     return l;
 }
 

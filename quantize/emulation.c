@@ -10,7 +10,7 @@
 bool trial_possible(const struct op *op)
 {
     const struct weight_desc *d = op->weight ? weight_desc(op->weight) : NULL;
-    if (!d || d->wide || (d->kind != WEIGHT_LINEAR && d->kind != WEIGHT_CONV))
+    if (!d || d->keep_f32 || (d->kind != WEIGHT_LINEAR && d->kind != WEIGHT_CONV))
         return false;
     return d->in * (d->kind == WEIGHT_CONV ? d->kernel * d->kernel : 1) <= INT8_SUM_MAX;
 }
@@ -21,22 +21,24 @@ bool trial_possible(const struct op *op)
 static int rounded_weight(struct exec *x, const struct weight *w, char **ret_memory,
                           struct weight **ret, struct dr_error *err)
 {
-    const struct cpu_weight *c = weight_cpu(w);
-    struct weight_source sources[6];
+    int n;
+    const struct weight_desc *desc = weight_desc(w);
+    const struct weight_source *given = weight_sources(w, &n);
+    struct weight_source sources[WEIGHT_SOURCES];
     int64_t count = 0, each;
-    for (int i = 0; i < c->desc.parts; i++)
-        if (shape_count(&c->source[i].shape, &each))
+    for (int i = 0; i < desc->parts; i++)
+        if (shape_count(&given[i].shape, &each))
             count += each;
-    size_t scales = (size_t)c->desc.out * sizeof(float);
+    size_t scales = (size_t)desc->out * sizeof(float);
     char *memory = dr_malloc(DR_TAG_WEIGHTS, scales + (size_t)count);
     *ret_memory = memory;
     if (!memory)
         return dr_fail(err, DR_ENOMEM, "out of memory for a weight in 8 bits");
     float *scale = (float *)(void *)memory;
     int8_t *numbers = (int8_t *)memory + scales;
-    memcpy(sources, c->source, sizeof sources);
-    for (int i = 0; i < c->desc.parts; i++) {
-        const struct weight_source *s = &c->source[i];
+    memcpy(sources, given, (size_t)n * sizeof *sources);
+    for (int i = 0; i < desc->parts; i++) {
+        const struct weight_source *s = &given[i];
         sources[i].dtype = DTYPE_I8;
         sources[i].data = numbers;
         sources[i].scales = scale;
@@ -48,7 +50,7 @@ static int rounded_weight(struct exec *x, const struct weight *w, char **ret_mem
         numbers += each;
         scale += s->shape.d[0];
     }
-    return weight_prepare(x->be, &c->desc, sources, c->n_sources, ret, err);
+    return weight_prepare(x->be, desc, sources, n, ret, err);
 }
 
 /* ---- the run ---- */

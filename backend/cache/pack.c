@@ -138,7 +138,7 @@ static int read_header(struct pack *p, uint64_t size, struct dr_error *err)
     if (r)
         return r;
     if (memcmp(h->magic, magic, sizeof magic))
-        return damaged(p, "holds no packed weights", err);
+        return damaged(p, "is not a file of packed weights", err);
     if (h->format != FORMAT || h->entry_bytes != sizeof(struct entry))
         return dr_fail(err, DR_EUNSUPPORTED, "%s: written by another version", p->path);
     if (h->sum != XXH3_64bits(h, offsetof(struct header, sum)))
@@ -306,22 +306,13 @@ void *pack_stage(struct pack *p)
  * link count is 0. */
 static int open_temporary(struct pack *p, struct dr_error *err)
 {
-    static atomic_uint turn;
     for (int tries = 0; tries < 16; tries++) {
         struct stat st;
-        int n = snprintf(p->temporary, sizeof p->temporary, "%s.%ld-%u.tmp", p->path,
-                         (long)getpid(), atomic_fetch_add(&turn, 1));
-        if (n < 0 || n >= (int)sizeof p->temporary) {
-            p->temporary[0] = '\0';
+        p->fd = dr_open_beside(p->path, p->temporary);
+        if (p->fd < 0 && errno == ENAMETOOLONG)
             return dr_fail(err, DR_ELIMIT, "%s: the path is too long", p->path);
-        }
-        p->fd = open(p->temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-        if (p->fd < 0) {
-            p->temporary[0] = '\0';
-            if (errno == EEXIST)
-                continue;
+        if (p->fd < 0)
             return dr_fail_errno(err, p->path, "create");
-        }
         /* a file system without locks has no sweep either */
         if ((!flock(p->fd, LOCK_EX | LOCK_NB) || errno != EWOULDBLOCK) && !fstat(p->fd, &st) &&
             st.st_nlink)
@@ -330,7 +321,7 @@ static int open_temporary(struct pack *p, struct dr_error *err)
         p->fd = -1;
         p->temporary[0] = '\0';
     }
-    return dr_fail(err, DR_EIO, "%s: no name for a temporary file", p->path);
+    return dr_fail(err, DR_EIO, "%s: no free name for a temporary file", p->path);
 }
 
 /* Its whole size at once, so that a disk which is too full says so now. */
@@ -427,7 +418,8 @@ int pack_add(struct pack *p, const char *name, size_t bytes, const void **ret, s
     uint64_t whole = pack_padded(bytes);
     if (!p->building || p->next == p->header.blobs || whole > p->largest ||
         whole > p->header.index_at - p->at || strlen(name) >= PACK_NAME)
-        return dr_fail(err, DR_EINTERNAL, "%s: '%s' was not announced", p->path, name);
+        return dr_fail(err, DR_EINTERNAL, "%s: '%s' is more than pack_create was asked for",
+                       p->path, name);
     struct entry *e = &p->index[p->next];
     memset(p->stage + bytes, 0, (size_t)(whole - bytes));
     snprintf(e->name, sizeof e->name, "%s", name);
@@ -443,18 +435,6 @@ int pack_add(struct pack *p, const char *name, size_t bytes, const void **ret, s
     p->at += whole;
     p->next++;
     return write_behind(p, err);
-}
-
-/* So that the rename itself survives a power cut. Not every file system can: no error. */
-static void sync_folder(const char *path)
-{
-    char folder[DR_PATH_MAX];
-    snprintf(folder, sizeof folder, "%.*s", (int)(dr_path_base(path) - path), path);
-    int fd = open(folder[0] ? folder : ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    fsync(fd);
-    close(fd);
 }
 
 int pack_finish(struct pack *p, struct dr_error *err)
@@ -477,7 +457,7 @@ int pack_finish(struct pack *p, struct dr_error *err)
     if (r)
         return r;
     p->temporary[0] = '\0';
-    sync_folder(p->path);
+    dr_sync_folder(p->path);
     if (fstat(p->fd, &p->verified)) /* each blob was read back */
         memset(&p->verified, 0, sizeof p->verified);
     p->building = false;

@@ -195,7 +195,7 @@ bool pack_store_fits(const struct pack_store *s, uint64_t bytes)
 {
     struct census c = { .bytes = 0 };
     char folder[DR_PATH_MAX];
-    uint64_t most;
+    uint64_t most = 0;
     return nearest_folder(s, folder) && !each_file(s, is_pack, count, &c, NULL) &&
            !most_bytes(s, folder, c.bytes, &most, NULL) && bytes <= most;
 }

@@ -168,6 +168,22 @@ static int sources_new(struct check_data *d, uint64_t seed, struct dr_error *err
     return r;
 }
 
+/* The weight as references see it. */
+static int vectors_new(struct check_data *d, struct dr_error *err)
+{
+    const struct weight_desc *w = &d->setup.weight;
+    d->host = (struct host_weight){ .desc = w, .source = d->source, .n_sources = d->n_sources };
+    size_t bytes = w->out ? host_vectors_bytes(w) : 0;
+    if (!bytes)
+        return 0;
+    d->vectors = dr_malloc(DR_TAG_TEST, bytes);
+    if (!d->vectors)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
+    host_vectors_make(&d->host, d->vectors);
+    host_vectors_bind(&d->host, d->vectors);
+    return 0;
+}
+
 int check_data_new(const struct op_info *info, enum op_kind kind, const struct op_case *c,
                    uint64_t seed, struct check_data *ret, struct dr_error *err)
 {
@@ -184,10 +200,11 @@ int check_data_new(const struct op_info *info, enum op_kind kind, const struct o
     }
     if (!r)
         r = sources_new(&d, seed, err);
+    *ret = d;
+    if (!r)
+        r = vectors_new(ret, err);
     if (r)
-        check_data_free(&d);
-    else
-        *ret = d;
+        check_data_free(ret);
     return r;
 }
 
@@ -197,6 +214,7 @@ void check_data_free(struct check_data *d)
         dr_free(d->values[i]);
     for (int i = 0; i < 7; i++)
         dr_free(d->memory[i]);
+    dr_free(d->vectors);
     memset(d, 0, sizeof *d);
 }
 
@@ -446,5 +464,6 @@ struct op_args check_dense_args(const struct check_data *d, const struct op *op)
                              .k = d->values[ROLE_K],
                              .v = d->values[ROLE_V],
                              .residual = d->values[ROLE_RESIDUAL],
-                             .channel_add = d->values[ROLE_CHANNEL_ADD] };
+                             .channel_add = d->values[ROLE_CHANNEL_ADD],
+                             .weight = d->setup.weight.out ? &d->host : NULL };
 }

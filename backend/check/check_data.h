@@ -13,7 +13,9 @@ struct check_data {
     void *values[ROLE_COUNT];
     struct weight_source source[6], position;
     int n_sources;
-    void *memory[7]; /* of the sources */
+    void *memory[7];         /* of the sources */
+    struct host_weight host; /* of the weight, for `at` */
+    void *vectors;           /* its */
 };
 
 int check_data_new(const struct op_info *info, enum op_kind kind, const struct op_case *c,

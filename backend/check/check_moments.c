@@ -15,7 +15,7 @@ static int64_t pixels_of(const struct op *op)
 void check_moments_shape(struct backend *be, struct op *op)
 {
     bool norm = op->kind == OP_KIND_group_norm;
-    int64_t runs = norm ? (pixels_of(op) + RUN - 1) / RUN + 1 : backend_runs(be, op);
+    int64_t runs = norm ? (pixels_of(op) + RUN - 1) / RUN + 1 : backend_stat_chunks(be, op);
     op->moments = (struct act){ .n = op->dst.n, .h = 1, .w = runs };
     op->moments.c = op->moments.ld = runs ? moments_width(op->dst.c) : 0;
 }

@@ -7,8 +7,7 @@
 #include <string.h>
 
 #include "backend/check/check_data.h"
-#include "backend/cpu/x86/features.h"
-#include "backend/cpu/kernels.h"
+#include "backend/device.h"
 #include "backend/ops/int8.h"
 #include "base/alloc.h"
 #include "base/clock.h"
@@ -307,22 +306,30 @@ struct way {
     bool exact, narrow;
 };
 
-static const struct kernel *kernel_in(const struct checker *k, int set, bool exact)
+static struct kernel_facts kernel_in(const struct checker *k, int set, bool exact)
 {
     struct weight_desc d = k->data.setup.weight;
+    struct kernel_set_facts s;
     d.int8 = k->data.setup.weight_dtype == DTYPE_I8;
-    return kernel_of(k->data.setup.op.kind, &d, set, exact);
+    if (!kernel_set_facts(set, &s))
+        return (struct kernel_facts){ .identity = NULL };
+    return s.device->kernel(s.index, k->data.setup.op.kind, &d, exact);
+}
+
+static bool same_kernel(const struct checker *k, struct way a, struct way b)
+{
+    return kernel_in(k, a.set, a.exact).identity == kernel_in(k, b.set, b.exact).identity;
 }
 
 /* What results may be off by. */
 static double tolerance_of(const struct checker *k, struct way way)
 {
     static const double rounding = 6e-3; /* of 8 bits of mantissa, thrice */
-    const struct kernel *kernel = kernel_in(k, way.set, way.exact);
+    struct kernel_facts kernel = kernel_in(k, way.set, way.exact);
     bool activated = k->data.setup.op.activation != ACT_NONE;
-    double t = activated ? kernel->activated_tolerance : 0;
+    double t = activated ? kernel.activated_tolerance : 0;
     if (!(t > 0))
-        t = kernel->tolerance;
+        t = kernel.tolerance;
     if (!(t > 0))
         t = way.exact || !(k->info->fast_tolerance > 0) ? k->info->tolerance
                                                         : k->info->fast_tolerance;
@@ -343,7 +350,8 @@ static int check_way(struct checker *k, struct way way, const struct op_case *c,
                               .narrow = way.narrow,
                               .tolerance = tolerance_of(k, way) };
     bool only = !k->backends[way.set][true][0]; /* such a set has one way */
-    snprintf(name, sizeof name, "%s%s", kernel_set_name(way.set), way.exact || only ? "" : " fast");
+    snprintf(name, sizeof name, "%s%s", backend_kernel_set_name(way.set, NULL),
+             way.exact || only ? "" : " fast");
     bool sampled = k->n_samples && (way.set == 0 || !k->full);
     for (int t = 0; t < THREAD_COUNTS && !e; t++)
         e = check_threads(k, k->backends[way.set][way.exact][t], way.narrow, sampled, &first, &r,
@@ -363,9 +371,8 @@ static int check_way(struct checker *k, struct way way, const struct op_case *c,
 /* The way's kernel is not that of a set before it, where it is checked already. */
 static bool has_own(const struct checker *k, struct way way)
 {
-    const struct kernel *kernel = kernel_in(k, way.set, way.exact);
     for (int set = 0; set < way.set; set++)
-        if (kernel == kernel_in(k, set, way.exact))
+        if (same_kernel(k, way, (struct way){ .set = set, .exact = way.exact }))
             return false;
     return true;
 }
@@ -379,7 +386,7 @@ static bool wanted(const struct checker *k, struct way way)
     if (way.set == 0)
         return way.exact && !(k->opt->scalar_flops > 0 && case_flops(k) > k->opt->scalar_flops);
     bool same = !way.exact && k->backends[way.set][true][0] &&
-                kernel_in(k, way.set, false) == kernel_in(k, way.set, true);
+                same_kernel(k, way, (struct way){ .set = way.set, .exact = true });
     return !same && has_own(k, way);
 }
 
@@ -435,7 +442,7 @@ static int check_ways(struct checker *k, const struct op_case *c, bool rounded,
     int r = 0;
     for (int i = 0; i < 4 * SETS_MAX && !r; i++) {
         struct way way = { .set = i / 4, .exact = i / 2 % 2 == 0, .narrow = i % 2 };
-        if (!wanted(k, way) || kernel_in(k, way.set, way.exact)->int8 != rounded)
+        if (!wanted(k, way) || kernel_in(k, way.set, way.exact).int8 != rounded)
             continue;
         struct backend *be = k->backends[way.set][way.exact][0];
         if (!made)
@@ -471,27 +478,54 @@ static int check_case(struct checker *k, enum op_kind kind, const struct op_case
 
 /* ---- everything ---- */
 
+/* The number of the set that alone is wanted, -1: all. */
+static int wanted_set(const struct checker *k, int *ret, struct dr_error *err)
+{
+    const char *name;
+    char known[200] = "";
+    bool usable;
+    *ret = -1;
+    for (int i = 0; k->opt->kernels && (name = backend_kernel_set_name(i, &usable)); i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", name);
+        if (strcmp(name, k->opt->kernels))
+            continue;
+        *ret = i;
+        return usable ? 0
+                      : dr_fail_field(err, DR_EUNSUPPORTED, "kernels", name,
+                                      "a kernel set that this machine can run", NULL);
+    }
+    return k->opt->kernels ? dr_fail_field(err, DR_EINVAL, "kernels", k->opt->kernels, known, NULL)
+                           : 0;
+}
+
+/* On 1, 2, 3 threads. */
+static int open_set(struct checker *k, const struct kernel_set_facts *set, int i, bool exact,
+                    struct dr_error *err)
+{
+    int r = 0;
+    for (int t = 0; t < THREAD_COUNTS && !r; t++) {
+        struct backend_options o = { .kernels = set->name,
+                                     .threads = t + 1,
+                                     .precision = exact ? PRECISION_F32 : PRECISION_AUTO };
+        r = (k->opt->open ? k->opt->open : backend_open)(&o, &k->backends[i][exact][t], err);
+    }
+    return r;
+}
+
 static int open_backends(struct checker *k, struct dr_error *err)
 {
+    struct kernel_set_facts set;
     int only = -1;
-    int (*open)(const struct backend_options *, struct backend **,
-                struct dr_error *) = k->opt->open ? k->opt->open : backend_open_cpu;
-    int r = backend_open_cpu(
-        &(struct backend_options){ .kernels = "scalar", .threads = cpu_count() }, &k->scalar, err);
-    if (!r && k->opt->kernels)
-        r = kernel_set_find(k->opt->kernels, PRECISION_AUTO, &only, err);
-    for (int set = 0; set < SETS_MAX && !r; set++) {
-        const char *name = kernel_set_name(set);
-        if (!name || !kernel_set_usable(set) || (only >= 0 && set != only))
+    int r = backend_open(&(struct backend_options){ .kernels = "scalar" }, &k->scalar, err);
+    if (!r)
+        r = wanted_set(k, &only, err);
+    for (int i = 0; i < SETS_MAX && !r && kernel_set_facts(i, &set); i++) {
+        if (!set.usable || (only >= 0 && i != only))
             continue;
-        for (int i = 0; i < 2 * THREAD_COUNTS && !r; i++) {
-            bool exact = i % 2;
-            struct backend_options o = { .kernels = name,
-                                         .threads = i / 2 + 1,
-                                         .precision = exact ? PRECISION_F32 : PRECISION_AUTO };
-            if (!exact || kernel_set_precision(set) == PRECISION_F32)
-                r = open(&o, &k->backends[set][exact][i / 2], err);
-        }
+        r = open_set(k, &set, i, false, err);
+        if (!r && set.precision == PRECISION_F32)
+            r = open_set(k, &set, i, true, err);
     }
     return r;
 }

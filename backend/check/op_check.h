@@ -23,7 +23,7 @@ struct check_options {
     double scalar_flops;    /* the scalar set skips cases above; 0: no limit */
     uint64_t seed;          /* of inputs and samples */
     const atomic_int *stop; /* may be NULL */
-    /* Opens what is checked; NULL: backend_open_cpu. */
+    /* Opens what is checked; NULL: backend_open. */
     int (*open)(const struct backend_options *opt, struct backend **ret, struct dr_error *err);
 };
 

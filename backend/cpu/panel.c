@@ -121,7 +121,7 @@ void panel_narrow(uint16_t *dst, const void *src, enum dtype dtype, int64_t n)
 }
 
 /* The source that holds output *row of the weight; *row becomes its row there. */
-static const struct weight_source *part_of(const struct cpu_weight *w, int64_t *row)
+static const struct weight_source *part_of(const struct host_weight *w, int64_t *row)
 {
     int part = 0;
     while (*row >= w->source[part].shape.d[0])
@@ -130,8 +130,8 @@ static const struct weight_source *part_of(const struct cpu_weight *w, int64_t *
 }
 
 /* Values [first, first + n) of output `row`, all taps of a channel together, as bfloat16. */
-static void narrow_row(const struct cpu_weight *w, int64_t row, int64_t first, int64_t n, int64_t k,
-                       uint16_t *dst)
+static void narrow_row(const struct host_weight *w, int64_t row, int64_t first, int64_t n,
+                       int64_t k, uint16_t *dst)
 {
     float wide[WIDE];
     const struct weight_source *s = part_of(w, &row);
@@ -179,9 +179,9 @@ static void zero_column(int64_t words, int64_t width, uint32_t *dst)
 }
 
 /* Sixteen columns after each other fill whole cache lines while these are near. */
-static void pairs_piece(const struct cpu_weight *w, int64_t panel, void *dst)
+static void pairs_piece(const struct host_weight *w, int64_t panel, void *dst)
 {
-    struct panel_layout l = panel_layout(&w->desc, 2);
+    struct panel_layout l = panel_layout(w->desc, 2);
     int64_t width = panel_width(&l, panel);
     uint32_t *to = (uint32_t *)dst + panel_at(&l, panel);
     uint16_t row[ROW];
@@ -239,9 +239,9 @@ static int32_t quads_column(const struct panel_layout *l, const int8_t *row, int
     return -INT8_OFFSET * sum;
 }
 
-static void quads_piece(const struct cpu_weight *w, int64_t panel, void *dst)
+static void quads_piece(const struct host_weight *w, int64_t panel, void *dst)
 {
-    struct panel_layout l = panel_layout(&w->desc, 4);
+    struct panel_layout l = panel_layout(w->desc, 4);
     int64_t width = panel_width(&l, panel);
     int8_t *to = (int8_t *)((uint32_t *)dst + panel_at(&l, panel));
     int32_t *start = (int32_t *)dst + panel_tail_at(&l, panel);
@@ -260,9 +260,9 @@ static void quads_piece(const struct cpu_weight *w, int64_t panel, void *dst)
     }
 }
 
-static void int8_piece(const struct cpu_weight *w, int64_t panel, void *dst)
+static void int8_piece(const struct host_weight *w, int64_t panel, void *dst)
 {
-    if (w->desc.int8)
+    if (w->desc->int8)
         quads_piece(w, panel, dst);
     else
         pairs_piece(w, panel, dst);

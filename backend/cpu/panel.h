@@ -12,7 +12,7 @@
 
 #include <string.h>
 
-#include "backend/ops/op.h"
+#include "backend/cpu/kernel.h"
 
 enum {
     PANEL_COLUMNS = 64,

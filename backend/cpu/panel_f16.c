@@ -27,7 +27,7 @@ struct row {
     float scale;
 };
 
-static struct row row_at(const struct cpu_weight *w, int64_t output)
+static struct row row_at(const struct host_weight *w, int64_t output)
 {
     int part = 0;
     while (output >= w->source[part].shape.d[0])
@@ -67,9 +67,9 @@ static void narrow(const struct row *row, int64_t first, int64_t n, uint16_t *ds
     }
 }
 
-static void f16_piece(const struct cpu_weight *w, int64_t panel, void *dst)
+static void f16_piece(const struct host_weight *w, int64_t panel, void *dst)
 {
-    struct panel_layout l = panel_layout(&w->desc, 2);
+    struct panel_layout l = panel_layout(w->desc, 2);
     int64_t width = panel_width(&l, panel);
     uint16_t *to = (uint16_t *)((uint32_t *)dst + panel_at(&l, panel));
     float *exponents = (float *)dst + panel_exponents_at(&l, panel);

@@ -17,8 +17,8 @@
 #include <sched.h>
 #include <stdbool.h>
 
-#include "backend/cpu/x86/features.h"
 #include "base/alloc.h"
+#include "base/system.h"
 
 #define INSIDE 0xffffu
 #define OPEN 0x10000u
@@ -275,4 +275,19 @@ void pool_free(struct pool *p)
     pthread_cond_destroy(&p->done);
     dr_free(p->shares);
     dr_free(p);
+}
+
+int cpu_affinity_count(void)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    if (sched_getaffinity(0, sizeof set, &set))
+        return 1;
+    int count = CPU_COUNT(&set);
+    return count > 0 ? count : 1;
+}
+
+int cpu_count(void)
+{
+    return system_cpu_quota("", cpu_affinity_count());
 }

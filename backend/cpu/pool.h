@@ -20,6 +20,11 @@ struct pool;
 int pool_new(int threads, struct pool **ret, struct dr_error *err);
 void pool_free(struct pool *p);
 
+/* Processors that this process may use: affinity mask, cut by the control group's quota, at least
+ * 1. And without the quota. */
+int cpu_count(void);
+int cpu_affinity_count(void);
+
 typedef void (*pool_fn)(void *ctx, int64_t tile, int thread);
 
 /* Runs fn for the tiles 0 .. tiles-1 and returns when all are done; DR_ECANCELED when *stop became

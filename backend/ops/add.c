@@ -45,7 +45,7 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
     const struct op *op = a->op;
     int64_t rows = op->dst.n * ref_pixels(&op->dst), first = tile * tile_rows(op);
     int64_t last = ref_min(first + tile_rows(op), rows);
-    const float *bias = op->weight ? weight_cpu(op->weight)->bias : NULL;
+    const float *bias = a->weight ? a->weight->bias : NULL;
     for (int64_t p = first; p < last; p++) {
         const float *x = ref_row(a->src, &op->src, p);
         const float *y = a->residual ? ref_row(a->residual, &op->residual, p) : NULL;
@@ -109,12 +109,12 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     ret->residual_in_place = c->variant & RESIDUAL_IN_PLACE;
 }
 
-static const struct kernel reference = { .phases = 1, .tiles = tiles, .run = run };
+const struct op_work op_work_add = { .phases = 1, .tiles = tiles, .run = run };
 
 const struct op_info op_info_add = {
     .name = "add",
     .check = check,
-    .reference = &reference,
+    .reference = &op_work_add,
     .setup = setup,
     .cases = cases,
     .n_cases = sizeof cases / sizeof *cases,

@@ -212,7 +212,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->scale = c->variant & SHARP ? 4.0 : 0.125;
 }
 
-static const struct kernel reference = {
+const struct op_work op_work_attention = {
     .phases = 1, .per_thread = per_thread, .tiles = tiles, .run = run
 };
 
@@ -221,7 +221,7 @@ const struct op_info op_info_attention = {
     .operands = OP_SRC | OP_K | OP_V | OP_DST,
     .check = check,
     .flops = flops,
-    .reference = &reference,
+    .reference = &op_work_attention,
     .at = at,
     .setup = setup,
     .cases = cases,

@@ -135,7 +135,7 @@ double ref_activate(enum activation act, double x)
 double ref_finish(const struct op_args *a, int64_t p, int64_t c, double sum, double gate)
 {
     const struct op *op = a->op;
-    const float *bias = op->weight ? weight_cpu(op->weight)->bias : NULL;
+    const float *bias = a->weight ? a->weight->bias : NULL;
     if (bias)
         sum += bias[c];
     if (a->channel_add) {

@@ -183,7 +183,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
                                         .downsamples = c->stride == 2 };
 }
 
-static const struct kernel reference = {
+const struct op_work op_work_conv2d = {
     .phases = 1, .per_thread = window_per_thread, .tiles = window_tiles, .run = run
 };
 
@@ -192,7 +192,7 @@ const struct op_info op_info_conv2d = {
     .operands = OP_SRC | OP_DST,
     .check = check,
     .flops = window_flops,
-    .reference = &reference,
+    .reference = &op_work_conv2d,
     .at = at,
     .setup = setup,
     .cases = cases,

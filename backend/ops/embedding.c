@@ -51,13 +51,13 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
 {
     (void)phase;
     const struct op *op = a->op;
-    const struct cpu_weight *w = weight_cpu(op->weight);
+    const struct host_weight *w = a->weight;
     int64_t c = op->dst.c, last = ref_min((tile + 1) * ROWS, op->dst.n * op->dst.w);
     float *position = own;
     for (int64_t p = tile * ROWS; p < last; p++) {
         int64_t id = ((const int32_t *)a->src)[p * op->src.ld];
         float *out = (float *)a->dst + p * op->dst.ld;
-        if (id < 0 || id >= w->desc.in) {
+        if (id < 0 || id >= w->desc->in) {
             for (int64_t i = 0; i < c; i++)
                 out[i] = NAN;
             continue;
@@ -65,7 +65,7 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
         ref_elements(out, &w->source[0], id * c, c);
         if (!op->position)
             continue;
-        ref_elements(position, &weight_cpu(op->position)->source[0], p % op->dst.w * c, c);
+        ref_elements(position, &a->position->source[0], p % op->dst.w * c, c);
         for (int64_t i = 0; i < c; i++)
             out[i] += position[i];
     }
@@ -97,14 +97,14 @@ static void setup(const struct op_case *c, struct op_setup *ret)
             (struct weight_desc){ .kind = WEIGHT_TABLE, .in = c->w + 2, .out = c->cin, .parts = 1 };
 }
 
-static const struct kernel reference = {
+const struct op_work op_work_embedding = {
     .phases = 1, .per_thread = per_thread, .tiles = tiles, .run = run
 };
 
 const struct op_info op_info_embedding = {
     .name = "embedding",
     .check = check,
-    .reference = &reference,
+    .reference = &op_work_embedding,
     .setup = setup,
     .cases = cases,
     .n_cases = sizeof cases / sizeof *cases,

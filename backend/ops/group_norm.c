@@ -103,7 +103,7 @@ static void combine(const struct op_args *a, int64_t n)
 static void apply(const struct op_args *a, int64_t tile)
 {
     const struct op *op = a->op;
-    const struct cpu_weight *w = weight_cpu(op->weight);
+    const struct host_weight *w = a->weight;
     int64_t pixels = ref_pixels(&op->src), width = op->src.c / op->groups;
     int64_t n = tile / runs(op), first = tile % runs(op) * run_pixels(op);
     int64_t last = ref_min(first + run_pixels(op), pixels);
@@ -174,7 +174,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     };
 }
 
-static const struct kernel reference = {
+const struct op_work op_work_group_norm = {
     .phases = 3, .shared = shared, .tiles = tiles, .run = run
 };
 
@@ -182,7 +182,7 @@ const struct op_info op_info_group_norm = {
     .name = "group_norm",
     .operands = OP_DST,
     .check = check,
-    .reference = &reference,
+    .reference = &op_work_group_norm,
     .setup = setup,
     .cases = cases,
     .n_cases = sizeof cases / sizeof *cases,

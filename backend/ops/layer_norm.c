@@ -37,7 +37,7 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
     (void)phase;
     (void)own;
     const struct op *op = a->op;
-    const struct cpu_weight *w = weight_cpu(op->weight);
+    const struct host_weight *w = a->weight;
     int64_t last = ref_min((tile + 1) * ROWS, op->src.n * ref_pixels(&op->src));
     for (int64_t p = tile * ROWS; p < last; p++) {
         const float *x = ref_row(a->src, &op->src, p);
@@ -85,13 +85,13 @@ static void setup(const struct op_case *c, struct op_setup *ret)
                                         .bias = !(c->variant & NO_SHIFT) };
 }
 
-static const struct kernel reference = { .phases = 1, .tiles = tiles, .run = run };
+const struct op_work op_work_layer_norm = { .phases = 1, .tiles = tiles, .run = run };
 
 const struct op_info op_info_layer_norm = {
     .name = "layer_norm",
     .operands = OP_DST,
     .check = check,
-    .reference = &reference,
+    .reference = &op_work_layer_norm,
     .setup = setup,
     .cases = cases,
     .n_cases = sizeof cases / sizeof *cases,

@@ -42,10 +42,10 @@ static double flops(const struct op *op)
 }
 
 /* The source that holds row `row` of the stacked matrix, and the row's number in it. */
-static const struct weight_source *part_of(const struct cpu_weight *w, int64_t *row)
+static const struct weight_source *part_of(const struct host_weight *w, int64_t *row)
 {
     int i = 0;
-    while (i < w->desc.parts - 1 && *row >= w->source[i].shape.d[0])
+    while (i < w->desc->parts - 1 && *row >= w->source[i].shape.d[0])
         *row -= w->source[i++].shape.d[0];
     return &w->source[i];
 }
@@ -67,10 +67,10 @@ static size_t per_thread(const struct op *op)
     return (size_t)op->src.c * (1 + 2 * REF_BLOCK) * sizeof(float);
 }
 
-static void interleave(float *dst, float *row, const struct cpu_weight *w, int64_t first,
+static void interleave(float *dst, float *row, const struct host_weight *w, int64_t first,
                        int64_t count)
 {
-    int64_t in = w->desc.in;
+    int64_t in = w->desc->in;
     for (int64_t j = 0; j < REF_BLOCK; j++) {
         int64_t r = first + ref_min(j, count - 1);
         const struct weight_source *s = part_of(w, &r);
@@ -84,7 +84,7 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
 {
     (void)phase;
     const struct op *op = a->op;
-    const struct cpu_weight *w = weight_cpu(op->weight);
+    const struct host_weight *w = a->weight;
     int64_t in = op->src.c, rows = op->dst.n * ref_pixels(&op->dst);
     int64_t c0 = tile / row_tiles(op) * REF_BLOCK, first = tile % row_tiles(op) * ROWS;
     int64_t columns = ref_min(REF_BLOCK, op->dst.c - c0), last = ref_min(first + ROWS, rows);
@@ -111,7 +111,7 @@ static void run(const struct op_args *a, int phase, int64_t tile, void *own)
 
 static double dot(const struct op_args *a, int64_t p, int64_t row)
 {
-    const struct weight_source *s = part_of(weight_cpu(a->op->weight), &row);
+    const struct weight_source *s = part_of(a->weight, &row);
     const float *x = ref_row(a->src, &a->op->src, p);
     int64_t in = a->op->src.c;
     double sum = 0;
@@ -223,7 +223,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
                                         .gated = op->activation == ACT_GEGLU };
 }
 
-static const struct kernel reference = {
+const struct op_work op_work_linear = {
     .phases = 1, .per_thread = per_thread, .tiles = tiles, .run = run
 };
 
@@ -232,7 +232,7 @@ const struct op_info op_info_linear = {
     .operands = OP_SRC | OP_DST,
     .check = check,
     .flops = flops,
-    .reference = &reference,
+    .reference = &op_work_linear,
     .at = at,
     .setup = setup,
     .cases = cases,

@@ -15,12 +15,12 @@ static const char *const lines[OP_KIND_COUNT] = {
 #undef OP
 };
 
-int kernel_check(const struct kernel *kernel, const char *name, struct dr_error *err)
+int op_work_check(const struct op_work *work, const char *name, struct dr_error *err)
 {
     const struct dr_member members[] = {
-        { "phases", kernel->phases > 0 || kernel->phases_of },
-        { "tiles", kernel->tiles != NULL },
-        { "run", kernel->run != NULL },
+        { "phases", work->phases > 0 || work->phases_of },
+        { "tiles", work->tiles != NULL },
+        { "run", work->run != NULL },
     };
     return dr_members_check("kernel", name, members, sizeof members / sizeof *members, err);
 }
@@ -35,7 +35,7 @@ int op_info_check(const struct op_info *info, const char *line, struct dr_error 
     int r = dr_members_check_name("op", line, info->name, err);
     if (!r)
         r = dr_members_check("op", line, members, sizeof members / sizeof *members, err);
-    return r ? r : kernel_check(info->reference, line, err);
+    return r ? r : op_work_check(info->reference, line, err);
 }
 
 int op_tables_check(struct dr_error *err)

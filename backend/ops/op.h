@@ -1,10 +1,13 @@
 /* op.h - a call of an op, and what an op is.
  *
  * One flat call structure for all ops: the fields an op does not use stay zero, and what walks
- * calls (plan, guarded, checker) needs no case per op. Each op's file begins with its contract:
- * which fields it reads, shapes, order of operations, tolerance; then a scalar reference with
- * double accumulation that is also the `scalar` kernel set; then the list of cases on which every
+ * calls (plan, checker) needs no case per op. Each op's file begins with its contract: which fields
+ * it reads, shapes, order of operations, tolerance; then a scalar reference with double
+ * accumulation, which is also the CPU's `scalar` kernel set; then the list of cases on which every
  * kernel is compared with it.
+ *
+ * In this folder: what an op means, for every backend. Not here: how a backend computes it, its
+ * kernels and packed weights (backend/cpu/kernel.h for the CPU).
  */
 #ifndef DR_BACKEND_OPS_OP_H
 #define DR_BACKEND_OPS_OP_H
@@ -62,39 +65,42 @@ static inline int64_t moments_width(int64_t c)
     return 2 * c + 16;
 }
 
-/* Everything resolved to memory, for references and kernels. Strides come from op's acts. */
+/* A weight in host memory, for references and kernels. The vectors are part of what a backend makes
+ * of a weight: host_vectors_make. */
+struct host_weight {
+    const struct weight_desc *desc;
+    const struct weight_source *source; /* parts, then biases */
+    int n_sources;
+    const float *bias;  /* [out], NULL if none; norm: shift */
+    const float *scale; /* norm: [c]; else NULL */
+};
+
+/* A call with everything resolved to addresses, for references and kernels. Strides come from op's
+ * acts. */
 struct op_args {
     const struct op *op;
     void *dst;
     const void *src, *k, *v, *residual, *channel_add; /* NULL when absent */
     void *moments;
+    const struct host_weight *weight, *position; /* NULL when absent */
+    const void
+        *packed;  /* the weight in the kernel set's own form; NULL: kernels read its sources */
     char *shared; /* scratch shared by the threads, 64-byte aligned */
 };
 
-/* A kernel: the work of one op cut into tiles that may run in any order on any thread. Phases run
- * one after another (all tiles of one before the next). The cut depends on the op's per-sample
- * shape only, never on the number of threads or on other samples, and a tile writes only its own
- * outputs: that is what keeps the bits. (Rows may be cut across samples where each output is the
- * same chain of operations whatever the cut: matrix products.) One tile takes 20 ms at most on a
- * slow core. Leaves: no allocation, no errors, no logging. */
-struct kernel {
+/* The work of one op, cut into tiles that may run in any order on any thread. Phases run one after
+ * another (all tiles of one before the next). The cut depends on the op's per-sample shape only,
+ * never on the number of threads or on other samples, and a tile writes only its own outputs: that
+ * is what keeps the bits. (Rows may be cut across samples where each output is the same chain of
+ * operations whatever the cut: matrix products.) One tile takes 20 ms at most on a slow core.
+ * Leaves: no allocation, no errors, no logging. */
+struct op_work {
     int phases;
     int (*phases_of)(const struct op *op);     /* for this op, instead; NULL: phases */
-    double (*executed)(const struct op *op);   /* flops really done; NULL: the op's */
-    int64_t (*runs)(const struct op *op);      /* of a sample in `moments`; NULL: gives none */
     size_t (*shared)(const struct op *op);     /* bytes; NULL: none */
     size_t (*per_thread)(const struct op *op); /* bytes; NULL: none */
     int64_t (*tiles)(const struct op *op, int phase);
     void (*run)(const struct op_args *a, int phase, int64_t tile, void *own);
-    /* Rounds operands of products to the set's 16-bit type, reads their weights packed, and takes
-     * activations of that type; of an op without a weight: takes them. */
-    bool narrow;
-    double tolerance; /* of its results where the op's own is too tight for its operands; 0: not */
-    double activated_tolerance; /* the same where the op has an activation */
-    bool int8; /* takes I8 weights only, and rounds the source to 8 bits: ops/int8.h */
-    /* Takes these weights only; NULL: takes all. Then it must take activations of 16 bits where the
-     * set's kernel for other weights does. */
-    bool (*fits)(const struct weight_desc *d);
 };
 
 /* One case of the checker. Dimensions as the op's file says; unused ones 0. */
@@ -128,7 +134,7 @@ struct op_info {
     /* DR_EINVAL with words when the call breaks the contract. */
     int (*check)(const struct op *op, struct dr_error *err);
     double (*flops)(const struct op *op); /* NULL: 0 */
-    const struct kernel *reference;
+    const struct op_work *reference;
     /* One output in double, the definition; NULL for ops that are cheap enough to compare whole. */
     double (*at)(const struct op_args *a, int64_t n, int64_t h, int64_t w, int64_t c);
     void (*setup)(const struct op_case *c, struct op_setup *ret);
@@ -136,41 +142,28 @@ struct op_info {
     int n_cases;
     /* Largest allowed relative L2 distance from the reference for f32 kernels; 0: equal. */
     double tolerance;
-    double fast_tolerance; /* of FAST kernels (cpu/kernels.def); 0: as tolerance */
+    double fast_tolerance; /* of kernels that trade accuracy for speed; 0: as tolerance */
 };
 
 const struct op_info *op_info(enum op_kind kind); /* NULL: no such op */
 
 /* DR_EINTERNAL that names the descriptor and a member that it must have and lacks: of an op, whose
- * line in ops.def is given, of a kernel, and of all ops. */
+ * line in ops.def is given, of work, and of all ops. */
 int op_info_check(const struct op_info *info, const char *line, struct dr_error *err);
-int kernel_check(const struct kernel *kernel, const char *name, struct dr_error *err);
+int op_work_check(const struct op_work *work, const char *name, struct dr_error *err);
 int op_tables_check(struct dr_error *err);
 
-#define OP(name) extern const struct op_info op_info_##name;
+#define OP(name)                                                                                   \
+    extern const struct op_info op_info_##name;                                                    \
+    extern const struct op_work op_work_##name; /* its reference */
 #include "backend/ops/ops.def"
 #undef OP
 
-/* What kernels may know of a weight on the CPU: its sources and, when the set packs, the packed
- * form. */
-struct cpu_weight {
-    struct weight_desc desc;
-    struct weight_source source[6]; /* parts, then biases */
-    int n_sources;
-    const float *bias;  /* [out] float32, NULL if none; norm: shift */
-    const float *scale; /* norm: [c] float32 */
-    const void *packed; /* the kernel set's own layout, or NULL: kernels read the sources */
-};
-
-/* How a kernel set keeps the weights of matrix products. Pure functions of desc and sources; the
- * pieces of a weight are written independently of each other. */
-struct packing {
-    size_t (*bytes)(const struct weight_desc *d); /* 0: such a weight stays as it is */
-    int64_t (*pieces)(const struct weight_desc *d);
-    /* Fills its part of the `bytes` at dst; all parts together fill them all. */
-    void (*piece)(const struct cpu_weight *w, int64_t piece, void *dst);
-};
-const struct cpu_weight *weight_cpu(const struct weight *w);
+/* The float32 vectors of a weight: scales of a norm, then biases, each at a multiple of
+ * BACKEND_ALIGN. Their bytes; all of them from the sources, gaps zeros; `w` points into them. */
+size_t host_vectors_bytes(const struct weight_desc *d);
+void host_vectors_make(const struct host_weight *w, void *dst);
+void host_vectors_bind(struct host_weight *w, const void *vectors);
 
 /* From pixel to pixel of dst, in those of src, or of the picture that upsample_conv convolves. */
 static inline int op_stride(const struct op *op)

@@ -77,12 +77,12 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     op->dst = (struct act){ .n = c->n, .h = c->h, .w = c->w, .c = c->cin, .ld = c->cin + gap };
 }
 
-static const struct kernel reference = { .phases = 1, .tiles = tiles, .run = run };
+const struct op_work op_work_resize = { .phases = 1, .tiles = tiles, .run = run };
 
 const struct op_info op_info_resize = {
     .name = "resize",
     .check = check,
-    .reference = &reference,
+    .reference = &op_work_resize,
     .setup = setup,
     .cases = cases,
     .n_cases = sizeof cases / sizeof *cases,

@@ -96,7 +96,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
                                         .upsamples = true };
 }
 
-static const struct kernel reference = {
+const struct op_work op_work_upsample_conv = {
     .phases = 1, .per_thread = window_per_thread, .tiles = window_tiles, .run = run
 };
 
@@ -105,7 +105,7 @@ const struct op_info op_info_upsample_conv = {
     .operands = OP_SRC | OP_DST,
     .check = check,
     .flops = window_flops,
-    .reference = &reference,
+    .reference = &op_work_upsample_conv,
     .at = at,
     .setup = setup,
     .cases = cases,

@@ -109,12 +109,12 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     ret->residual_in_place = c->variant & RESIDUAL_IN_PLACE;
 }
 
-static const struct kernel reference = { .phases = 1, .tiles = tiles, .run = run };
+const struct op_work op_work_weigh = { .phases = 1, .tiles = tiles, .run = run };
 
 const struct op_info op_info_weigh = {
     .name = "weigh",
     .check = check,
-    .reference = &reference,
+    .reference = &op_work_weigh,
     .setup = setup,
     .cases = cases,
     .n_cases = sizeof cases / sizeof *cases,

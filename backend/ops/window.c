@@ -38,9 +38,11 @@ size_t window_per_thread(const struct op *op)
     return (size_t)(filter * (1 + REF_BLOCK) + op->src.c) * sizeof(float);
 }
 
-static void interleave(float *dst, float *filter, const struct op *op, int64_t first, int64_t count)
+static void interleave(float *dst, float *filter, const struct op_args *a, int64_t first,
+                       int64_t count)
 {
-    const struct weight_source *s = weight_cpu(op->weight)->source;
+    const struct op *op = a->op;
+    const struct weight_source *s = a->weight->source;
     int64_t taps = taps_of(op), in = op->src.c;
     for (int64_t j = 0; j < REF_BLOCK; j++) {
         ref_elements(filter, s, (first + ref_min(j, count - 1)) * taps * in, taps * in);
@@ -70,7 +72,7 @@ void window_run(const struct op_args *a, window_source source, int64_t tile, flo
     int64_t first = tile % sample_tiles(op) * PIXELS, last = ref_min(first + PIXELS, pixels);
     int64_t channels = ref_min(REF_BLOCK, op->dst.c - c0);
     float *filters = own + taps * in, *zeros = filters + taps * in * REF_BLOCK;
-    interleave(filters, own, op, c0, channels);
+    interleave(filters, own, a, c0, channels);
     memset(zeros, 0, (size_t)in * sizeof *zeros);
     for (int64_t p = first; p < last; p += REF_BLOCK) {
         double sums[REF_BLOCK][REF_BLOCK] = { { 0 } };
@@ -97,7 +99,7 @@ double window_at(const struct op_args *a, window_source source, int64_t n, int64
 {
     const struct op *op = a->op;
     int64_t p = h * op->dst.w + w, taps = taps_of(op), in = op->src.c;
-    const struct weight_source *s = weight_cpu(op->weight)->source;
+    const struct weight_source *s = a->weight->source;
     double sum = 0;
     for (int64_t t = 0; t < taps; t++) {
         const float *x = under(a, source, n, p, t);

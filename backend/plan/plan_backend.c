@@ -3,28 +3,49 @@
  * It asks the wrapped backend what each op and each weight would take and adds up. Networks run
  * through it unchanged, so what it says of memory is what the run will use, by construction.
  */
-#include <stdatomic.h>
 #include <string.h>
 
+#include "backend/ops/op.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 
 struct plan_backend {
     struct backend base;
     struct plan_totals totals;
-    uint64_t epoch;
     bool packs; /* as backend_plan_packs says */
+    /* Numbers of the weights used since the last reset: a hash table of a power of two entries, at
+     * most half of them taken; 0: free. */
+    uint64_t *used;
+    size_t n_used, capacity;
 };
 
-/* Epochs are unique among all plan backends: a weight may be used under several. */
-static uint64_t new_epoch(void)
+/* Where the weight of that number is, or would be. */
+static size_t place_of(const struct plan_backend *plan, uint64_t serial)
 {
-    static atomic_ullong last;
-    return atomic_fetch_add(&last, 1) + 1;
+    size_t at = serial & (plan->capacity - 1);
+    while (plan->used[at] && plan->used[at] != serial)
+        at = (at + 1) & (plan->capacity - 1);
+    return at;
+}
+
+static int grow(struct plan_backend *plan, struct dr_error *err)
+{
+    struct plan_backend larger = { .capacity = plan->capacity ? 2 * plan->capacity : 1024 };
+    larger.used = dr_calloc(DR_TAG_BASE, larger.capacity, sizeof *larger.used);
+    if (!larger.used)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a plan");
+    for (size_t i = 0; i < plan->capacity; i++)
+        if (plan->used[i])
+            larger.used[place_of(&larger, plan->used[i])] = plan->used[i];
+    dr_free(plan->used);
+    plan->used = larger.used;
+    plan->capacity = larger.capacity;
+    return 0;
 }
 
 static void plan_close(struct backend *be)
 {
+    dr_free(((struct plan_backend *)be)->used);
     dr_free(be);
 }
 
@@ -41,30 +62,51 @@ static void plan_buffer_release(struct buffer *b)
     (void)b;
 }
 
-static void plan_copy(struct backend *be, const struct transfer *t)
+/* Nothing is copied; what is read is zeros. */
+static int plan_transfer_start(struct backend *be, const struct transfer *t, struct dr_error *err)
 {
     (void)be;
-    if (!t->to_host)
-        return;
-    for (int64_t i = 0; i < t->rows; i++)
-        memset(t->host + (size_t)i * t->host_stride, 0, t->width);
+    (void)err;
+    int64_t n = t->count[0] * t->count[1] * t->count[2];
+    for (int64_t i = 0; t->to_host && i < n; i++) {
+        int64_t row = i / t->count[2], k = i % t->count[2];
+        memset(t->host + (size_t)(row / t->count[1]) * t->host_stride[0] +
+                   (size_t)(row % t->count[1]) * t->host_stride[1] + (size_t)k * t->host_stride[2],
+               0, t->element);
+    }
+    return 0;
 }
 
-static struct weight_bytes plan_weight_bytes(struct backend *be, const struct weight_desc *d)
+static int plan_transfer_wait(struct backend *be, const struct transfer *t, struct dr_error *err)
 {
-    return be->inner->v->weight_bytes(be->inner, d);
+    (void)be;
+    (void)t;
+    (void)err;
+    return 0;
 }
 
-static void plan_weight_new(struct backend *be, const struct weight *w)
+static struct weight_bytes plan_packed_size(struct backend *be, const struct weight_desc *d)
+{
+    return be->inner->v->packed_size(be->inner, d);
+}
+
+static int plan_weight_created(struct backend *be, struct weight *w, struct dr_error *err)
 {
     struct plan_backend *plan = (struct plan_backend *)be;
-    ((struct weight *)w)->in_pack = plan->packs && w->bytes.vectors + w->bytes.packed;
+    (void)err;
+    w->in_pack = plan->packs && w->bytes.vectors + w->bytes.packed;
     plan->totals.packed_bytes += w->bytes.vectors + w->bytes.packed;
+    return 0;
 }
 
-static void plan_weight_gone(struct backend *be, const struct weight *w)
+static void plan_weight_destroyed(struct backend *be, struct weight *w)
 {
     ((struct plan_backend *)be)->totals.packed_bytes -= w->bytes.vectors + w->bytes.packed;
+}
+
+static int plan_supports(struct backend *be, const struct op *op, struct dr_error *err)
+{
+    return be->inner->v->supports(be->inner, op, err);
 }
 
 static struct op_need plan_need(struct backend *be, const struct op *op)
@@ -72,29 +114,34 @@ static struct op_need plan_need(struct backend *be, const struct op *op)
     return be->inner->v->need(be->inner, op);
 }
 
-static int64_t plan_runs(struct backend *be, const struct op *op)
+static int64_t plan_stat_chunks(struct backend *be, const struct op *op)
 {
-    return be->inner->v->runs(be->inner, op);
+    return be->inner->v->stat_chunks(be->inner, op);
 }
 
-/* The mark of use is the one field of a weight that running an op changes. Of a table only `rows`
- * are read. */
-static void use_weight(struct plan_backend *plan, const struct weight *used, int64_t rows)
+/* Of a table only `rows` are read. */
+static int use_weight(struct plan_backend *plan, const struct weight *w, int64_t rows,
+                      struct dr_error *err)
 {
-    struct weight *w = (struct weight *)used;
-    if (!w || w->epoch == plan->epoch)
-        return;
-    w->epoch = plan->epoch;
+    if (!w)
+        return 0;
+    int r = plan->capacity <= 2 * plan->n_used ? grow(plan, err) : 0;
+    size_t at = r ? 0 : place_of(plan, w->serial);
+    if (r || plan->used[at])
+        return r;
+    plan->used[at] = w->serial;
+    plan->n_used++;
     if (w->in_pack)
         plan->totals.mapped_bytes += w->bytes.vectors + w->bytes.packed;
-    for (int i = 0; i < w->cpu.n_sources; i++) {
+    for (int i = 0; i < w->n_sources; i++) {
         int64_t count;
-        if (!weight_reads_source(w, i) || !shape_count(&w->cpu.source[i].shape, &count))
+        if (!weight_reads_source(w, i) || !shape_count(&w->source[i].shape, &count))
             continue;
-        if (w->cpu.desc.kind == WEIGHT_TABLE && rows < w->cpu.desc.in)
-            count = rows * w->cpu.desc.out;
-        plan->totals.mapped_bytes += (size_t)count * dtype_size(w->cpu.source[i].dtype);
+        if (w->desc.kind == WEIGHT_TABLE && rows < w->desc.in)
+            count = rows * w->desc.out;
+        plan->totals.mapped_bytes += (size_t)count * dtype_size(w->source[i].dtype);
     }
+    return 0;
 }
 
 static int plan_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
@@ -103,7 +150,6 @@ static int plan_run(struct backend *be, const struct op *op, struct buffer *scra
     (void)scratch_buf;
     (void)scratch_offset;
     (void)stop;
-    (void)err;
     struct plan_backend *plan = (struct plan_backend *)be;
     struct op_need need = plan_need(be, op);
     plan->totals.ops++;
@@ -112,9 +158,8 @@ static int plan_run(struct backend *be, const struct op *op, struct buffer *scra
     if (need.scratch > plan->totals.scratch_peak)
         plan->totals.scratch_peak = need.scratch;
     int64_t tokens = op->dst.n * op->dst.w;
-    use_weight(plan, op->weight, tokens);
-    use_weight(plan, op->position, op->dst.w);
-    return 0;
+    int r = use_weight(plan, op->weight, tokens, err);
+    return r ? r : use_weight(plan, op->position, op->dst.w, err);
 }
 
 int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_error *err)
@@ -123,12 +168,14 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
         .close = plan_close,
         .buffer_init = plan_buffer_init,
         .buffer_release = plan_buffer_release,
-        .copy = plan_copy,
-        .weight_bytes = plan_weight_bytes,
-        .weight_new = plan_weight_new,
-        .weight_gone = plan_weight_gone,
+        .transfer_start = plan_transfer_start,
+        .transfer_wait = plan_transfer_wait,
+        .packed_size = plan_packed_size,
+        .weight_created = plan_weight_created,
+        .weight_destroyed = plan_weight_destroyed,
+        .supports = plan_supports,
         .need = plan_need,
-        .runs = plan_runs,
+        .stat_chunks = plan_stat_chunks,
         .run = plan_run,
     };
     struct plan_backend *plan = dr_calloc(DR_TAG_BASE, 1, sizeof *plan);
@@ -137,7 +184,6 @@ int backend_open_plan(struct backend *inner, struct backend **ret, struct dr_err
     plan->base = *inner;
     plan->base.v = &vtable;
     plan->base.inner = inner;
-    plan->epoch = new_epoch();
     *ret = &plan->base;
     return 0;
 }
@@ -161,5 +207,6 @@ void backend_plan_reset(struct backend *be)
     size_t packed = plan->totals.packed_bytes;
     memset(&plan->totals, 0, sizeof plan->totals);
     plan->totals.packed_bytes = packed;
-    plan->epoch = new_epoch();
+    memset(plan->used, 0, plan->capacity * sizeof *plan->used);
+    plan->n_used = 0;
 }

@@ -16,9 +16,9 @@ static int64_t rows_pieces(const struct weight_desc *d)
     return ref_ceil(d->out, ROWS);
 }
 
-static void rows_piece(const struct cpu_weight *w, int64_t piece, void *dst)
+static void rows_piece(const struct host_weight *w, int64_t piece, void *dst)
 {
-    int64_t in = w->desc.in, last = ref_min((piece + 1) * ROWS, w->desc.out);
+    int64_t in = w->desc->in, last = ref_min((piece + 1) * ROWS, w->desc->out);
     for (int64_t row = piece * ROWS; row < last; row++) {
         const struct weight_source *s = w->source;
         int64_t r = row;
@@ -53,7 +53,7 @@ static void linear_run(const struct op_args *a, int phase, int64_t tile, void *o
     (void)phase;
     (void)own;
     const struct op *op = a->op;
-    const float *w = weight_cpu(op->weight)->packed, *x = ref_row(a->src, &op->src, tile);
+    const float *w = a->packed, *x = ref_row(a->src, &op->src, tile);
     int64_t in = op->src.c;
     float *out = (float *)a->dst + tile * op->dst.ld;
     for (int64_t c = 0; c < op->dst.c; c++) {
@@ -65,17 +65,19 @@ static void linear_run(const struct op_args *a, int phase, int64_t tile, void *o
 
 static bool fits(const struct weight_desc *d)
 {
-    return !d->wide;
+    return !d->keep_f32;
 }
 
 /* `narrow` has its weights packed; that it is for some weights only leaves activations float32. */
 static const struct kernel linear = {
-    .phases = 1, .tiles = linear_tiles, .run = linear_run, .narrow = true, .fits = fits
+    KERNEL_WORK(.phases = 1, .tiles = linear_tiles, .run = linear_run),
+    .narrow = true,
+    .fits = fits,
 };
 
 static const struct added_kernel_set packing_set = {
-    .set = { PACKING_SET, 0, PRECISION_F32, &packing_rows },
-    .kernels = { [OP_KIND_linear] = &linear },
+    .set = { PACKING_SET, 0, PRECISION_F32, &packing_rows,
+             .kernels = { [OP_KIND_linear] = &linear } },
     .rest = 0, /* scalar */
 };
 

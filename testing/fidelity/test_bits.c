@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "testing/helpers/remote_backend.h"
+
 enum { LEAST_STAGES = 14 };
 
 static const char ancestral[] = "euler_a_batch_unguided", guided[] = "dpmpp_karras_negative",
@@ -115,6 +117,23 @@ static void rows_of_a_forward_change_no_bit(void **state)
     }
 }
 
+/* A device whose memory, weights and transfers are its own is reached through the seam alone. */
+static void another_device_has_the_bits_of_scalar(void **state)
+{
+    (void)state;
+    struct session s;
+    remote_device_add();
+    open_with(&s, "scalar", 2, 0);
+    draw(&s, guided, "scalar-device");
+    session_close(&s);
+    open_with(&s, REMOTE_SET, 1, 0);
+    long before = remote_transfers();
+    draw(&s, guided, "remote-device");
+    assert_true(remote_transfers() > before);
+    session_close(&s);
+    session_same("scalar-device", "remote-device", LEAST_STAGES);
+}
+
 static void earlier_jobs_change_no_bit(void **state)
 {
     (void)state;
@@ -168,6 +187,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(same_bits_on_one_two_and_three_threads),
         cmocka_unit_test(a_picture_of_a_batch_is_the_picture_alone),
         cmocka_unit_test(rows_of_a_forward_change_no_bit),
+        cmocka_unit_test(another_device_has_the_bits_of_scalar),
         cmocka_unit_test(earlier_jobs_change_no_bit),
         cmocka_unit_test(the_shipped_model_keeps_its_bits),
     };

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/device.h"
 #include "backend/backend.h"
 #include "base/clock.h"
 #include "inference/pipeline_manager.h"
@@ -99,7 +100,7 @@ static int run_all(const char *path, char kernels[32], bool exact, int64_t edge,
                                        .precision = exact ? PRECISION_F32 : PRECISION_AUTO };
     struct backend *be = NULL, *plan = NULL;
     struct pipeline *p = NULL;
-    int r = backend_open_cpu(&options, &be, err);
+    int r = backend_open(&options, &be, err);
     if (!r) {
         snprintf(kernels, 32, "%s", backend_kernel_set(be));
         printf("  %s, %s\n", exact ? "exact" : "fast", kernels);

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "backend/device.h"
 #include "backend/backend.h"
-#include "backend/cpu/peak.h"
 #include "base/clock.h"
 #include "inference/pipeline_manager.h"
 #include "models/unet.h"
@@ -68,13 +68,13 @@ static int run(struct measure *m, struct dr_error *err)
         m->flops = backend_plan_totals(m->plan).flops;
         r = workspace_new(m->be, workspace_peak(planned.ws), &real.ws, err);
     }
-    m->before = cpu_peak(m->be);
+    m->before = backend_peak(m->be, backend_family(m->be)).flops;
     for (int i = 0; !r && i < PASSES; i++) {
         r = pass(m, &real, err);
         if (!r)
             printf("  pass %d: %.2f s\n", i + 1, m->seconds);
     }
-    m->after = cpu_peak(m->be);
+    m->after = backend_peak(m->be, backend_family(m->be)).flops;
     workspace_free(planned.ws);
     workspace_free(real.ws);
     return r;
@@ -83,7 +83,7 @@ static int run(struct measure *m, struct dr_error *err)
 static int open_all(struct measure *m, const char *path, const char *kernels, struct dr_error *err)
 {
     struct backend_options options = { .kernels = kernels };
-    int r = backend_open_cpu(&options, &m->be, err);
+    int r = backend_open(&options, &m->be, err);
     if (!r)
         r = backend_open_plan(m->be, &m->plan, err);
     if (!r)

@@ -6,6 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/device.h"
+#include "testing/helpers/guarded.h"
+
 enum { BLOCK = 64 << 20 /* bytes of workspace */ };
 
 static int load(struct odd *m, enum component part, void *network, visit_fn visit,
@@ -39,8 +42,8 @@ static int open_backend(struct odd *m, enum odd_kind kind, const struct backend_
     if (kind == ODD_GUARDED)
         return backend_open_guarded(opt, &m->be, err);
     if (kind == ODD_CPU)
-        return backend_open_cpu(opt, &m->be, err);
-    int r = backend_open_cpu(opt, &m->inner, err);
+        return backend_open(opt, &m->be, err);
+    int r = backend_open(opt, &m->inner, err);
     return r ? r : backend_open_plan(m->inner, &m->be, err);
 }
 

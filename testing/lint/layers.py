@@ -17,7 +17,16 @@ FOLDERS = {
     "base": (0, "both"),
     "include": (0, "engine"),
     "tensor": (1, "engine"),
-    "backend": (2, "engine"),
+    "backend": (2, "engine"),  # the seam: its headers and backends.def
+    "backend/ops": (2.1, "engine"),
+    "backend/cache": (2.1, "engine"),
+    "backend/*.c": (2.2, "engine"),  # the half of every backend that is the same
+    "backend/plan": (2.3, "engine"),
+    "backend/check": (2.3, "engine"),
+    "backend/cpu": (2.3, "engine"),
+    "backend/cpu/kernels": (2.4, "engine"),
+    "backend/cpu/x86": (2.5, "engine"),
+    "backend/cpu/portable": (2.5, "engine"),
     "core/communication": (3, "both"),
     "core": (3, "engine"),
     "schedulers": (3, "engine"),
@@ -36,6 +45,8 @@ FOLDERS = {
 # Folders that may include less than their rank permits, and the one pair of equal rank.
 ONLY = {"schedulers": {"base"}, "core/communication": {"base"}, "queue": {"base"}, "include": set()}
 EQUAL = {("core", "core/communication")}
+# Folders that only files below the same folder may include: a device is reached through backend/device.h.
+PRIVATE = ("backend/cpu",)
 FREE = ("testing/", "tools/", "docs/", "examples/")  # may include everything
 SIDES = {"both": {"both"}, "service": {"service", "both"}, "engine": {"engine", "both"}}
 
@@ -43,6 +54,8 @@ INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+(?:"([^"]*)"|<([^>]*)>)', re.M
 
 
 def folder_of(path):
+    if re.fullmatch(r"backend/[^/]+\.c", path):
+        return "backend/*.c"
     parts = path.split("/")[:-1]
     for n in range(len(parts), 0, -1):
         if "/".join(parts[:n]) in FOLDERS:
@@ -56,6 +69,8 @@ def permitted(own, other):
     if own in ONLY:
         return other in ONLY[own]
     (rank, side), (other_rank, other_side) = FOLDERS[own], FOLDERS[other]
+    if any(other.startswith(p) and not own.startswith(p) for p in PRIVATE):
+        return False
     lower = other_rank < rank or (own, other) in EQUAL
     return lower and other_side in SIDES[side]
 
@@ -88,7 +103,9 @@ def check(path, text, present):
 
 
 PRESENT = {"base/a.h", "base/b.h", "tensor/t.h", "backend/backend.h", "schedulers/s.h", "models/m.h", "cli/c.h",
-           "core/communication/q.h", "core/w.h", "coordination/supervisor/s.h", "coordination/e.h"}
+           "core/communication/q.h", "core/w.h", "coordination/supervisor/s.h", "coordination/e.h",
+           "backend/ops/o.h", "backend/cache/p.h", "backend/check/k.h", "backend/cpu/c.h", "backend/cpu/kernels/g.inc",
+           "backend/cpu/x86/f.h"}
 tree.proof("layers", [
     ("base/x.c", '#include "tensor/t.h"\n', PRESENT),
     ("base/a.c", '#include "base/b.h"\n#include "base/a.h"\n', PRESENT),
@@ -100,12 +117,23 @@ tree.proof("layers", [
     ("coordination/supervisor/x.c", '#include "coordination/e.h"\n', PRESENT),
     ("backend/ops/x.c", '#include "backend.h"\n', PRESENT),
     ("core/communication/x.c", '#include "core/w.h"\n', PRESENT),
+    ("backend/x.h", '#include "backend/ops/o.h"\n', PRESENT),
+    ("backend/x.c", '#include "backend/cpu/c.h"\n', PRESENT),
+    ("backend/ops/x.c", '#include "backend/cache/p.h"\n', PRESENT),
+    ("backend/check/x.c", '#include "backend/cpu/c.h"\n', PRESENT),
+    ("backend/cpu/x.c", '#include "backend/cpu/x86/f.h"\n', PRESENT),
+    ("backend/cpu/kernels/x.inc", '#include "backend/cpu/x86/f.h"\n', PRESENT),
+    ("models/x.c", '#include "backend/cpu/c.h"\n', PRESENT),
     ("base/x.c", "#include <base/a.h>\n", PRESENT),
     ("nowhere/x.c", "int x;\n", PRESENT),
 ], [
     ("base/a.c", '/* "x" */\n#include "base/a.h"\n#include <stdio.h>\n', PRESENT),
     ("cli/x.c", '#include "coordination/supervisor/s.h"\n#include "core/communication/q.h"\n', PRESENT),
     ("core/x.c", '#include "core/communication/q.h"\n#include "backend/backend.h"\n', PRESENT),
+    ("backend/x.c", '#include "backend/ops/o.h"\n#include "backend/cache/p.h"\n', PRESENT),
+    ("backend/check/x.c", '#include "backend/ops/o.h"\n#include "backend/backend.h"\n', PRESENT),
+    ("backend/cpu/x86/x.c", '#include "backend/cpu/c.h"\n#include "backend/cpu/kernels/g.inc"\n', PRESENT),
+    ("models/x.c", '#include "backend/ops/o.h"\n#include "backend/cache/p.h"\n', PRESENT),
     ("models/x.c", '/* #include "cli/c.h" */\n#include "backend/backend.h"\n', PRESENT),
     ("testing/x.c", '#include "cli/c.h"\n#include "models/m.h"\n', PRESENT),
 ], check)

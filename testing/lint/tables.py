@@ -18,6 +18,7 @@ DESCRIPTORS = {
     "cli/verbs.def": ("VERB", "cli/", r"^const struct cli_verb cli_(\w+) =", "cli/{}.c"),
     "backend/cpu/x86/peaks.def": ("FAMILY", "backend/cpu/x86/", r"^double cpu_peak_loop__(\w+)\(",
                                   "backend/cpu/x86/peak_{}.c"),
+    "backend/backends.def": ("X", "backend/", r"^const struct device_info device_(\w+) =", None),
     "models/adapters/kinds.def": ("KIND", "models/adapters/", r"^const struct delta_kind delta_kind_(\w+) =",
                                   "models/adapters/{}.c"),
     "backend/ops/ops.def": ("OP", "backend/ops/", r"^const struct op_info op_info_(\w+) =", "backend/ops/{}.c"),

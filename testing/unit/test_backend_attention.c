@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "backend/device.h"
 #include "backend/cpu/x86/emulated/sets.h"
 #include "backend/ops/op.h"
 #include "base/alloc.h"
@@ -92,7 +93,7 @@ static void in_every_set(const struct attend *cases, int n)
         if (!usable)
             continue;
         const struct backend_options opt = { .kernels = name, .threads = 2 };
-        assert_int_equal(backend_open_cpu(&opt, &be, NULL), 0);
+        assert_int_equal(backend_open(&opt, &be, NULL), 0);
         for (int k = 0; k < n; k++)
             attend(be, &cases[k]);
         backend_close(be);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "backend/check/op_check.h"
+#include "backend/device.h"
 #include "backend/cpu/cpu.h"
 #include "base/clock.h"
 
@@ -88,8 +89,8 @@ static enum fault fault;
 static int faulty_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
                       size_t scratch_offset, const atomic_int *stop, struct dr_error *err)
 {
-    int r = cpu_run(be, op, scratch_buf, scratch_offset, stop, err);
-    float *dst = (float *)(op->dst.buf->base + op->dst.offset);
+    int r = cpu_vtable.run(be, op, scratch_buf, scratch_offset, stop, err);
+    float *dst = (float *)((char *)op->dst.buf->memory + op->dst.offset);
     int64_t rows = op->dst.n * op->dst.h * op->dst.w;
     bool big = fault == FAULT_VALUE || (fault == FAULT_THREADS && be->threads == 3) ||
                (fault == FAULT_BATCH && op->dst.n > 1);
@@ -110,7 +111,7 @@ static int faulty_open(const struct backend_options *opt, struct backend **ret,
                        struct dr_error *err)
 {
     static struct backend_vtable vtable;
-    int r = backend_open_cpu(opt, ret, err);
+    int r = backend_open(opt, ret, err);
     if (!r) {
         vtable = *(*ret)->v;
         vtable.run = faulty_run;

@@ -5,12 +5,13 @@
 #include <string.h>
 
 #include "backend/cpu/kernels.h"
+#include "backend/device.h"
 
 static void all_are_whole(void **state)
 {
     (void)state;
     struct dr_error err = { 0 };
-    if (op_tables_check(&err) || kernel_tables_check(&err))
+    if (device_tables_check(&err))
         fail_msg("%s", err.text);
 }
 
@@ -24,7 +25,7 @@ static void what_an_op_lacks_is_named(void **state)
 {
     (void)state;
     const struct op_info whole = *op_info(OP_LAYER_NORM);
-    const struct kernel no_run = { .phases = 1, .tiles = whole.reference->tiles };
+    const struct op_work no_run = { .phases = 1, .tiles = whole.reference->tiles };
     struct op_info broken[7];
     for (int i = 0; i < 7; i++)
         broken[i] = whole;
@@ -53,17 +54,21 @@ static void what_an_op_lacks_is_named(void **state)
 static void what_a_kernel_lacks_is_named(void **state)
 {
     (void)state;
-    const struct kernel whole = *op_info(OP_LAYER_NORM)->reference;
-    struct kernel broken[] = { whole, whole, whole };
-    broken[0].phases = 0;
-    broken[1].tiles = NULL;
-    broken[2].run = NULL;
+    const struct op_work whole = *op_info(OP_LAYER_NORM)->reference;
+    struct op_work work[] = { whole, whole, whole };
+    const struct kernel broken[] = {
+        { .work = &work[0] }, { .work = &work[1] }, { .work = &work[2] }, { .work = NULL }
+    };
+    work[0].phases = 0;
+    work[1].tiles = NULL;
+    work[2].run = NULL;
     static const char *const expected[] = {
         "kernel cpu_add__avx2: member phases is missing",
         "kernel cpu_add__avx2: member tiles is missing",
         "kernel cpu_add__avx2: member run is missing",
+        "kernel cpu_add__avx2: member work is missing",
     };
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         struct dr_error err = { 0 };
         check_error(kernel_check(&broken[i], "cpu_add__avx2", &err), &err, expected[i]);
     }

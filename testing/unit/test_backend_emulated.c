@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "backend/check/op_check.h"
+#include "backend/device.h"
 #include "backend/cpu/x86/emulated/sets.h"
 #include "backend/cpu/kernels.h"
 #include "base/alloc.h"
@@ -37,8 +38,8 @@ static void print_result(void *ctx, const struct check_result *r)
 
 static bool usable(const char *set)
 {
-    for (int i = 0; kernel_set_name(i); i++)
-        if (!strcmp(kernel_set_name(i), set))
+    for (int i = 0; kernel_set_at(i); i++)
+        if (!strcmp(kernel_set_at(i)->name, set))
             return kernel_set_usable(i);
     fail_msg("no set %s", set);
     return false;
@@ -212,7 +213,7 @@ static void multiply(const float *rows, const float *weights, float *ret)
     };
     struct weight_desc desc = { .kind = WEIGHT_LINEAR, .in = IN, .out = OUT, .parts = 1 };
     struct backend_options options = { .kernels = "avx512_fp16_emulated", .threads = 1 };
-    assert_int_equal(backend_open_cpu(&options, &be, NULL), 0);
+    assert_int_equal(backend_open(&options, &be, NULL), 0);
     x.be = be;
     assert_int_equal(workspace_new(be, (size_t)1 << 20, &x.ws, NULL), 0);
     assert_int_equal(weight_prepare(be, &desc, &source, 1, &w, NULL), 0);

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "backend/cpu/x86/emulated/sets.h"
 #include "backend/ops/op.h"
 #include "base/alloc.h"
@@ -20,7 +21,7 @@ static void in_every_set(void (*check)(struct backend *be))
         if (!usable)
             continue;
         const struct backend_options opt = { .kernels = name, .threads = 2 };
-        assert_int_equal(backend_open_cpu(&opt, &be, NULL), 0);
+        assert_int_equal(backend_open(&opt, &be, NULL), 0);
         check(be);
         backend_close(be);
     }
@@ -117,7 +118,7 @@ static int64_t runs_of(struct backend *be, const struct weight_desc *d, enum act
     op.dst.c = op.dst.ld = d->gated ? d->out / 2 : d->out;
     op.pad_low = op.pad_high = 1;
     op.weight = weight;
-    int64_t runs = backend_runs(be, &op);
+    int64_t runs = backend_stat_chunks(be, &op);
     weight_free(weight);
     return runs;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "backend/cpu/kernels.h"
 #include "backend/ops/int8.h"
 
@@ -61,7 +62,7 @@ static bool open_set(struct layer *l, const char *kernels)
     memset(l, 0, sizeof *l);
     struct dr_error err = { 0 };
     struct backend_options opt = { .kernels = kernels, .threads = 2 };
-    int r = backend_open_cpu(&opt, &l->be, &err);
+    int r = backend_open(&opt, &l->be, &err);
     if (r == DR_EUNSUPPORTED)
         return false;
     assert_int_equal(r, 0);
@@ -238,14 +239,14 @@ static void weights_have_one_kernel(void **state)
           { WEIGHT_CONV, .in = 64, .out = 64, .kernel = 3, .upsamples = true, .int8 = true },
           TILES },
     };
-    for (int set = 0; kernel_set_name(set); set++)
+    for (int set = 0; kernel_set_at(set); set++)
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
             const struct weight_desc *d = &cases[i].desc;
             const struct kernel *k = kernel_of(cases[i].op, d, set, false);
             /* Activations are made of the type that the kernel for other weights takes. */
             assert_true(k->narrow || k->int8 || !kernel_of(cases[i].op, NULL, set, false)->narrow);
             for (int s = 0; s < 3; s++)
-                if (!strcmp(kernel_set_name(set), sets[s]))
+                if (!strcmp(kernel_set_at(set)->name, sets[s]))
                     assert_int_equal(k->int8, cases[i].in >> s & 1);
         }
 }
@@ -255,7 +256,7 @@ static void auto_is_never_int8(void **state)
     (void)state;
     struct backend *be;
     struct dr_error err = { 0 };
-    assert_int_equal(backend_open_cpu(NULL, &be, &err), 0);
+    assert_int_equal(backend_open(NULL, &be, &err), 0);
     assert_int_not_equal(backend_precision(be), PRECISION_INT8);
     backend_close(be);
     enum precision p;
@@ -264,7 +265,7 @@ static void auto_is_never_int8(void **state)
     for (int i = 0; i < PRECISION_COUNT; i++) /* names all that there are */
         assert_non_null(strstr(err.text, precision_name((enum precision)i)));
     assert_int_equal(p, PRECISION_INT8);
-    int r = backend_open_cpu(&(struct backend_options){ .precision = p }, &be, &err), i = 0;
+    int r = backend_open(&(struct backend_options){ .precision = p }, &be, &err), i = 0;
     const char *last = NULL;
     for (const char *set; (set = next_int8_set(&i)); last = set)
         ;

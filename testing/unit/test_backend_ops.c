@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "backend/ops/op.h"
 
 static struct backend *be;
@@ -19,7 +20,7 @@ static int begin(void **state)
     (void)state;
     n_weights = 0;
     x = (struct exec){ 0 };
-    if (backend_open_cpu(&(struct backend_options){ .kernels = "scalar", .threads = 2 }, &be, NULL))
+    if (backend_open(&(struct backend_options){ .kernels = "scalar", .threads = 2 }, &be, NULL))
         return -1;
     x.be = be;
     return workspace_new(be, 1 << 20, &x.ws, NULL);

@@ -7,11 +7,18 @@
 
 #include <xxhash.h>
 
+#include "backend/device.h"
+#include "backend/cpu/cpu.h"
 #include "backend/cpu/panel.h"
 #include "backend/cache/pack.h"
 #include "backend/vtable.h"
 #include "base/alloc.h"
 #include "base/fs.h"
+
+static const struct host_weight *host_of(const struct weight *w)
+{
+    return &((const struct cpu_weight *)w->own)->host;
+}
 
 static void a_weight_lives_in_its_pack(void **state)
 {
@@ -27,8 +34,7 @@ static void a_weight_lives_in_its_pack(void **state)
     struct weight *w;
     snprintf(path, sizeof path, "%s/one", test_dir());
     assert_int_equal(
-        backend_open_cpu(&(struct backend_options){ .kernels = "scalar", .threads = 1 }, &be, NULL),
-        0);
+        backend_open(&(struct backend_options){ .kernels = "scalar", .threads = 1 }, &be, NULL), 0);
     struct weight_bytes bytes = weight_bytes(be, &desc);
     assert_int_equal(bytes.vectors, 128);
     assert_int_equal(bytes.packed, 0);
@@ -38,11 +44,11 @@ static void a_weight_lives_in_its_pack(void **state)
     for (int start = 0; start < 2; start++) { /* made, then found */
         assert_int_equal(weight_prepare_in(be, p, "norm", &desc, s, 2, &w, NULL), 0);
         assert_int_equal(dr_alloc_stats(DR_TAG_WEIGHTS).bytes, before);
-        assert_memory_equal(weight_cpu(w)->scale, scale, sizeof scale);
-        assert_memory_equal(weight_cpu(w)->bias, shift, sizeof shift);
+        assert_memory_equal(host_of(w)->scale, scale, sizeof scale);
+        assert_memory_equal(host_of(w)->bias, shift, sizeof shift);
         assert_false(weight_reads_source(w, 0) || weight_reads_source(w, 1));
         weight_release(w, true);
-        assert_memory_equal(weight_cpu(w)->bias, shift, sizeof shift);
+        assert_memory_equal(host_of(w)->bias, shift, sizeof shift);
         weight_free(w);
         if (!start)
             assert_int_equal(pack_finish(p, NULL), 0);
@@ -80,10 +86,11 @@ static void packed_forms_are_those_of_the_version(void **state)
     assert_int_equal(BACKEND_LAYOUT_VERSION, 7);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct weight_desc *d = &cases[i].desc;
-        struct cpu_weight w = { .desc = *d, .n_sources = 1 };
-        w.source[0] = (struct weight_source){ .data = values,
-                                              .shape = d->kernel ? SHAPE4(d->out, d->in, 3, 3)
-                                                                 : SHAPE2(d->out, d->in) };
+        struct weight_source source;
+        struct host_weight w = { .desc = d, .source = &source, .n_sources = 1 };
+        source = (struct weight_source){ .data = values,
+                                         .shape = d->kernel ? SHAPE4(d->out, d->in, 3, 3)
+                                                            : SHAPE2(d->out, d->in) };
         size_t bytes = packing_bf16_pairs.bytes(d);
         void *dst = dr_malloc(DR_TAG_TEST, bytes);
         assert_non_null(dst);
@@ -142,14 +149,15 @@ static void packed_words_are_where_the_layout_says(void **state)
     for (size_t c = 0; c < sizeof descs / sizeof *descs; c++) {
         const struct weight_desc *d = &descs[c];
         struct panel_layout l = panel_layout(d, 2);
-        struct cpu_weight w = { .desc = *d, .n_sources = d->parts };
+        struct weight_source source[3];
+        struct host_weight w = { .desc = d, .source = source, .n_sources = d->parts };
         int64_t k = d->in * l.taps, rows[3] = { d->out, 0, 0 }, before = 0;
         if (d->parts == 3)
             rows[0] = 30, rows[1] = 70, rows[2] = 50;
         for (int i = 0; i < d->parts; i++) {
-            w.source[i] = (struct weight_source){ .data = values + before * k,
-                                                  .dtype = DTYPE_F16,
-                                                  .shape = SHAPE2(rows[i], k) };
+            source[i] = (struct weight_source){ .data = values + before * k,
+                                                .dtype = DTYPE_F16,
+                                                .shape = SHAPE2(rows[i], k) };
             before += rows[i];
         }
         size_t bytes = packing_bf16_pairs.bytes(d);

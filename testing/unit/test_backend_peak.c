@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backend/device.h"
 #include "backend/backend.h"
 #include "backend/cpu/peak.h"
 #include "backend/ops/op.h"
@@ -57,6 +58,11 @@ static double rate(struct exec *x, const struct op *op)
     return best;
 }
 
+static double own_peak(struct backend *be)
+{
+    return backend_peak(be, backend_family(be)).flops;
+}
+
 /* channels in and out, size x size pixels; kernel 1: as a linear. */
 static void reaches(const char *set, int64_t channels, int64_t size, int kernel, double fraction)
 {
@@ -66,7 +72,7 @@ static void reaches(const char *set, int64_t channels, int64_t size, int kernel,
     struct act in, out;
     size_t elements = (size_t)(channels * channels * kernel * kernel);
     assert_int_equal(
-        backend_open_cpu(&(struct backend_options){ .kernels = set, .threads = 1 }, &be, NULL), 0);
+        backend_open(&(struct backend_options){ .kernels = set, .threads = 1 }, &be, NULL), 0);
     x.be = be;
     assert_int_equal(workspace_new(be, (size_t)1 << 26, &x.ws, NULL), 0);
     float *weight = noise(elements), *pixels = noise((size_t)(channels * size * size));
@@ -89,7 +95,7 @@ static void reaches(const char *set, int64_t channels, int64_t size, int kernel,
     };
     if (kernel == 3)
         op.pad_low = op.pad_high = 1;
-    double before = cpu_peak(be), reached = rate(&x, &op), after = cpu_peak(be);
+    double before = own_peak(be), reached = rate(&x, &op), after = own_peak(be);
     double peak = before > after ? before : after;
     print_message("%s %lldx%lld %dx%d: %.1f of %.1f GFLOP/s, %.0f %%\n", set, (long long)channels,
                   (long long)channels, kernel, kernel, reached * 1e-9, peak * 1e-9,
@@ -130,15 +136,14 @@ static void avx512_is_near_the_peak(void **state)
 static void every_set_has_a_family(void **state)
 {
     (void)state;
-    bool ok;
-    const char *name;
-    for (int i = 0; (name = backend_kernel_set_name(i, &ok)); i++) {
-        int family = cpu_peak_family_of(name);
-        assert_non_null(cpu_peak_family(family));
-        if (ok && strcmp(name, "scalar"))
-            assert_true(cpu_peak_usable(family));
+    struct kernel_set_facts set;
+    for (int i = 0; kernel_set_facts(i, &set); i++) {
+        assert_non_null(cpu_peak_family(set.family));
+        if (set.usable && strcmp(set.name, "scalar"))
+            assert_true(cpu_peak_usable(set.family));
     }
-    assert_int_equal(cpu_peak_family_of("none"), -1);
+    assert_int_equal(cpu_peak_family_of(&(struct kernel_set){ .family = "none" }), -1);
+    assert_int_equal(cpu_peak_family_of(&(struct kernel_set){ .family = NULL }), -1);
     assert_null(cpu_peak_family(-1));
 }
 
@@ -149,9 +154,9 @@ static void families_are_measured(void **state)
     (void)state;
     struct backend *be;
     const char *name;
-    assert_int_equal(backend_open_cpu(NULL, &be, NULL), 0);
-    for (int i = 0; (name = cpu_peak_family(i)); i++) {
-        struct cpu_peak p = cpu_peak_measure(be, i);
+    assert_int_equal(backend_open(NULL, &be, NULL), 0);
+    for (int i = 0; (name = backend_family_name(be, i)); i++) {
+        struct device_peak p = backend_peak(be, i);
         print_message("%-12s %.4f TFLOP/s, %.2f GHz, %.3f instructions and %.1f FLOPs a cycle\n",
                       name, p.flops * 1e-12, p.hz * 1e-9, p.instructions, p.per_cycle);
         assert_true(cpu_peak_usable(i) ? p.flops > 1e8 && p.hz > 1e7 : p.flops == 0);

@@ -10,10 +10,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "backend/cpu/x86/features.h"
+#include "backend/device.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/pool.h"
 #include "backend/vtable.h"
+#include "testing/helpers/guarded.h"
 #include "base/alloc.h"
 
 enum { CHANNELS = 64, ROWS = 256 };
@@ -135,8 +136,7 @@ static struct backend *open_cpu(const char *set, int threads)
 {
     struct backend *be;
     struct dr_error err = { 0 };
-    if (backend_open_cpu(&(struct backend_options){ .kernels = set, .threads = threads }, &be,
-                         &err))
+    if (backend_open(&(struct backend_options){ .kernels = set, .threads = threads }, &be, &err))
         fail_msg("%s", err.text);
     return be;
 }
@@ -254,7 +254,7 @@ static void guarded_catches_a_stray_access(void **state)
         pid_t pid = fork();
         assert_true(pid >= 0);
         if (!pid) {
-            volatile float *p = (volatile float *)(a.buf->base + a.offset);
+            volatile float *p = (volatile float *)((char *)a.buf->memory + a.offset);
             signal(SIGSEGV, SIG_DFL);
             if (write)
                 *p = 1;
@@ -416,7 +416,7 @@ static void sets_by_name(void **state)
     struct dr_error err = { 0 };
     struct backend *be = NULL;
     assert_int_equal(
-        backend_open_cpu(&(struct backend_options){ .kernels = "avx3", .threads = 1 }, &be, &err),
+        backend_open(&(struct backend_options){ .kernels = "avx3", .threads = 1 }, &be, &err),
         DR_EINVAL);
     assert_non_null(strstr(err.text, "scalar, avx2, avx512"));
     assert_null(be);
@@ -438,8 +438,8 @@ static void sets_fall_back_to_the_set_below(void **state)
     (void)state;
     for (int kind = 0; kind < OP_KIND_COUNT; kind++) {
         const struct op_info *info = op_info((enum op_kind)kind);
-        assert_ptr_equal(kernel_of((enum op_kind)kind, NULL, 0, true), info->reference);
-        for (int set = 1; kernel_set_name(set); set++)
+        assert_ptr_equal(kernel_of((enum op_kind)kind, NULL, 0, true)->work, info->reference);
+        for (int set = 1; kernel_set_at(set); set++)
             assert_false(kernel_of((enum op_kind)kind, NULL, set, true)->int8);
         assert_true(info->n_cases > 0 && info->check && info->setup);
     }

@@ -8,6 +8,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "backend/cpu/cpu.h"
+#include "backend/device.h"
 #include "backend/ops/op.h"
 #include "base/alloc.h"
 
@@ -15,8 +17,7 @@ static struct backend *open_cpu(void)
 {
     struct backend *be;
     assert_int_equal(
-        backend_open_cpu(&(struct backend_options){ .kernels = "scalar", .threads = 1 }, &be, NULL),
-        0);
+        backend_open(&(struct backend_options){ .kernels = "scalar", .threads = 1 }, &be, NULL), 0);
     return be;
 }
 
@@ -135,7 +136,7 @@ static void vectors_are_widened(void **state)
     struct weight *w;
     size_t before = dr_alloc_stats(DR_TAG_WEIGHTS).bytes;
     assert_int_equal(weight_prepare(be, &desc, s, 4, &w, NULL), 0);
-    const float *bias = weight_cpu(w)->bias;
+    const float *bias = ((const struct cpu_weight *)w->own)->host.bias;
     assert_true(bias[0] == 1 && bias[1] == 2 && bias[2] == -3);
     assert_int_equal(dr_alloc_stats(DR_TAG_WEIGHTS).bytes - before, 64);
     weight_free(w);

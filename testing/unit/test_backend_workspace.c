@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "backend/device.h"
 #include "backend/backend.h"
 #include "base/alloc.h"
 
@@ -16,8 +17,7 @@ static void open_rig(struct rig *r, size_t capacity, bool plan)
 {
     memset(r, 0, sizeof *r);
     assert_int_equal(
-        backend_open_cpu(&(struct backend_options){ .kernels = "scalar", .threads = 1 }, &r->cpu,
-                         NULL),
+        backend_open(&(struct backend_options){ .kernels = "scalar", .threads = 1 }, &r->cpu, NULL),
         0);
     if (plan)
         assert_int_equal(backend_open_plan(r->cpu, &r->plan, NULL), 0);
@@ -210,7 +210,7 @@ static int make_workspace(void *ctx, struct dr_error *err)
     struct backend *cpu = NULL, *plan = NULL;
     struct workspace *ws = NULL;
     (void)ctx;
-    int r = backend_open_cpu(&(struct backend_options){ .kernels = NULL, .threads = 3 }, &cpu, err);
+    int r = backend_open(&(struct backend_options){ .kernels = NULL, .threads = 3 }, &cpu, err);
     if (!r)
         r = backend_open_plan(cpu, &plan, err);
     if (!r)

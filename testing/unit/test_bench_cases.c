@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "bench/ops.h"
 #include "base/fs.h"
 #include "base/json.h"
@@ -124,7 +125,7 @@ static void networks_run(void **state)
     const char *name;
     struct backend *be;
     struct bench_model m;
-    assert_int_equal(backend_open_cpu(NULL, &be, NULL), 0);
+    assert_int_equal(backend_open(NULL, &be, NULL), 0);
     bench_model_init(&m, be, NULL, test_source("share/models/tiny"));
     for (int i = 0; (name = bench_network_name(i)); i++) {
         struct bench_network *b;

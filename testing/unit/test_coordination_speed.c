@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "base/fs.h"
 #include "coordination/speed.h"
 
@@ -14,7 +15,7 @@ static struct backend *open_backend(int threads)
     struct backend_options options = { .kernels = "scalar", .threads = threads };
     struct backend *be;
     struct dr_error err = { 0 };
-    if (backend_open_cpu(&options, &be, &err))
+    if (backend_open(&options, &be, &err))
         fail_msg("%s", err.text);
     return be;
 }

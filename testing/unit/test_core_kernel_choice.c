@@ -23,8 +23,12 @@ static double rate(const char *set, void *ctx)
 static const char *choose(const char *cache, const char *processor, struct rates *rates)
 {
     static char set[KERNEL_NAME_MAX];
+    struct device_facts facts;
+    const struct device_info *device = device_best(&facts);
+    snprintf(facts.name, sizeof facts.name, "%s", processor);
     kernel_choice_make(&(struct kernel_choice){ .cache = cache,
-                                                .processor = processor,
+                                                .device = device,
+                                                .facts = &facts,
                                                 .precision = PRECISION_AUTO,
                                                 .rate = rate,
                                                 .ctx = rates },

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "base/json.h"
 #include "inference/receipt.h"
 #include "inference/sdxl_worker.h"
@@ -20,7 +21,7 @@ static int open_model(void **state)
     (void)state;
     struct dr_error err = { 0 };
     struct backend_options options = { .kernels = "scalar", .threads = 1 };
-    if (backend_open_cpu(&options, &backend, &err) ||
+    if (backend_open(&options, &backend, &err) ||
         pipeline_open(test_source("testing/golden/odd/model"), backend, NULL, &pipeline, &err)) {
         backend_close(backend);
         backend = NULL;

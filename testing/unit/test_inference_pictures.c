@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "backend/device.h"
 #include "base/json.h"
 #include "inference/job_run.h"
 #include "inference/sdxl_worker.h"
@@ -66,7 +67,7 @@ static void run(struct run *r, struct dr_image *images, struct dr_error *err)
     struct job job;
     json_t *data = json_pack("{s:s,s:i,s:i,s:i,s:i,s:i}", "prompt", "a red circle", "width", WIDTH,
                              "height", HEIGHT, "batch_size", BATCH, "steps", 2, "seed", 5);
-    if (backend_open_cpu(&options, &be, err) ||
+    if (backend_open(&options, &be, err) ||
         pipeline_open(test_source("testing/golden/odd/model"), be, NULL, &p, err) ||
         pipeline_load(p, NULL, err) || request_parse(data, "", NULL, &q, err) ||
         sdxl_job(&q, p, &job, err) ||

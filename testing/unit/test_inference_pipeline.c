@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "inference/job_run.h"
@@ -19,7 +20,7 @@ static struct backend *open_set(const char *kernels)
     struct dr_error err = { 0 };
     struct backend *be;
     struct backend_options options = { .kernels = kernels, .threads = 1 };
-    if (backend_open_cpu(&options, &be, &err))
+    if (backend_open(&options, &be, &err))
         fail_msg("%s", err.text);
     return be;
 }

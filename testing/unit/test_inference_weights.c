@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "testing/backends/packing.h"
+#include "backend/device.h"
 #include "backend/cache/pack.h"
 #include "base/log.h"
 #include "base/mapguard.h"
@@ -45,7 +46,7 @@ static struct backend *try_open_packing(int threads)
     for (int i = 0; (name = backend_kernel_set_name(i, &usable)); i++) {
         struct backend *be;
         struct backend_options options = { .kernels = name, .threads = threads };
-        if (!usable || backend_open_cpu(&options, &be, NULL))
+        if (!usable || backend_open(&options, &be, NULL))
             continue;
         if (weight_bytes(be, &desc).packed)
             return be;

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "base/alloc.h"
 #include "testing/backends/packing.h"
 #include "testing/helpers/test.h"
@@ -233,7 +234,7 @@ static void slabs_and_threads_leave_no_trace(void **state)
         for (int threads = 1; usable && threads <= 3; threads += 2) {
             struct backend *be;
             struct backend_options options = { .kernels = name, .threads = threads };
-            if (backend_open_cpu(&options, &be, NULL))
+            if (backend_open(&options, &be, NULL))
                 fail_msg("%s", name);
             make_big(&b, be, &b.low_rank, &b.whole);
             compare_big(&b, sum, 2e-7);
@@ -259,9 +260,8 @@ static void kinds_that_do_not_add_follow_each_other(void **state)
     struct backend *be;
     struct dr_error err = { 0 };
     struct variant_facts facts[2];
-    must(
-        backend_open_cpu(&(struct backend_options){ .kernels = "scalar", .threads = 2 }, &be, &err),
-        &err);
+    must(backend_open(&(struct backend_options){ .kernels = "scalar", .threads = 2 }, &be, &err),
+         &err);
     big_init(&b);
     float *one = numbers(BIG_ROWS * BIG_COLS, 0);
     make_big(&b, be, &b.whole, &b.columns);

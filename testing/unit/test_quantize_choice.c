@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "backend/device.h"
 #include "quantize/choice.h"
 
 static int choose(double budget, struct int8_choice *ret, struct dr_error *err)
@@ -13,7 +14,7 @@ static int choose(double budget, struct int8_choice *ret, struct dr_error *err)
     struct backend *be = NULL;
     struct pipeline *p = NULL;
     memset(ret, 0, sizeof *ret);
-    int r = backend_open_cpu(&options, &be, err);
+    int r = backend_open(&options, &be, err);
     if (!r)
         r = pipeline_open(test_source("testing/golden/odd/model"), be, NULL, &p, err);
     if (!r)

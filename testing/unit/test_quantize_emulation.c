@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "backend/device.h"
 #include "backend/ops/int8.h"
 #include "quantize/emulation.h"
 
@@ -27,7 +28,7 @@ static bool open_set(struct fixture *f, const char *kernels)
     struct dr_error err = { 0 };
     struct backend_options opt = { .kernels = kernels, .threads = 2 };
     memset(f, 0, sizeof *f);
-    int r = backend_open_cpu(&opt, &f->be, &err);
+    int r = backend_open(&opt, &f->be, &err);
     if (r == DR_EUNSUPPORTED)
         return false;
     assert_int_equal(r, 0);

@@ -1,12 +1,8 @@
-/* features.c - cpuid, xgetbv and sched_getaffinity. */
+/* features.c - cpuid and xgetbv. */
 #include "backend/cpu/x86/features.h"
 
-#include <sched.h>
 #include <stdbool.h>
 
-#include "base/system.h"
-
-#if defined(__x86_64__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -59,25 +55,4 @@ unsigned cpu_features(void)
         (b & bit_AVX512VL))
         found |= CPU_AVX512 | later_features(saved);
     return found;
-}
-#else
-unsigned cpu_features(void)
-{
-    return 0;
-}
-#endif
-
-int cpu_affinity_count(void)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set))
-        return 1;
-    int count = CPU_COUNT(&set);
-    return count > 0 ? count : 1;
-}
-
-int cpu_count(void)
-{
-    return system_cpu_quota("", cpu_affinity_count());
 }

@@ -16,10 +16,4 @@ enum cpu_feature {
 
 unsigned cpu_features(void); /* or-ed cpu_feature flags */
 
-/* Processors this process may use: affinity mask, cut by the cgroup's quota (v1 or v2), at least 1.
- */
-int cpu_count(void);
-/* The same without the quota. */
-int cpu_affinity_count(void);
-
 #endif

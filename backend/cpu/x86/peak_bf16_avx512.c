@@ -1,7 +1,7 @@
 /* peak_bf16_avx512.c - the peak of VDPBF16PS; the loop is peak_block.inc. */
 #include <immintrin.h>
 
-#include "backend/cpu/peak.h"
+#include "backend/cpu/x86/peaks.h"
 
 #define SUM __m512
 #define OPERAND __m512bh

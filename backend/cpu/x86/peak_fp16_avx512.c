@@ -2,7 +2,7 @@
  * peak.inc. */
 #include <immintrin.h>
 
-#include "backend/cpu/peak.h"
+#include "backend/cpu/x86/peaks.h"
 
 #define UNROLL _Pragma("GCC unroll 32")
 

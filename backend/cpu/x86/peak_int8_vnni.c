@@ -1,7 +1,7 @@
 /* peak_int8_vnni.c - the peak of VPDPBUSD on random bytes; the loop is peak_block.inc. */
 #include <immintrin.h>
 
-#include "backend/cpu/peak.h"
+#include "backend/cpu/x86/peaks.h"
 
 #define SUM __m512i
 #define OPERAND __m512i

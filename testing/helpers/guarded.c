@@ -1,8 +1,10 @@
-/* guarded.c - the cpu backend with its buffers out of reach.
+/* guarded.c - see guarded.h.
  *
  * Buffers are mapped PROT_NONE and opened only while an op runs or an explicit copy is made, so
- * host code that keeps a pointer into one dies at once. For tests.
+ * host code that keeps a pointer into one dies at once.
  */
+#include "testing/helpers/guarded.h"
+
 #include <sys/mman.h>
 
 #include "backend/cpu/cpu.h"
@@ -13,27 +15,29 @@ static int guarded_buffer_init(struct backend *be, struct buffer *b, struct dr_e
     void *p = mmap(NULL, b->size ? b->size : 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return dr_fail(err, DR_ENOMEM, "out of memory for %zu bytes of activations", b->size);
-    b->base = p;
+    b->memory = p;
     return 0;
 }
 
 static void guarded_buffer_release(struct buffer *b)
 {
-    if (b->base)
-        munmap(b->base, b->size ? b->size : 1);
+    if (b->memory)
+        munmap(b->memory, b->size ? b->size : 1);
 }
 
 static void protect(struct buffer *b, int protection)
 {
     if (b)
-        mprotect(b->base, b->size, protection);
+        mprotect(b->memory, b->size, protection);
 }
 
-static void guarded_copy(struct backend *be, const struct transfer *t)
+static int guarded_transfer_start(struct backend *be, const struct transfer *t,
+                                  struct dr_error *err)
 {
     protect(t->buf, PROT_READ | PROT_WRITE);
-    cpu_copy(be, t);
+    int r = cpu_vtable.transfer_start(be, t, err);
     protect(t->buf, PROT_NONE);
+    return r;
 }
 
 static int guarded_run(struct backend *be, const struct op *op, struct buffer *scratch_buf,
@@ -44,7 +48,7 @@ static int guarded_run(struct backend *be, const struct op *op, struct buffer *s
     int count = (int)(sizeof used / sizeof *used);
     for (int i = 0; i < count; i++)
         protect(used[i], PROT_READ | PROT_WRITE);
-    int r = cpu_run(be, op, scratch_buf, scratch_offset, stop, err);
+    int r = cpu_vtable.run(be, op, scratch_buf, scratch_offset, stop, err);
     for (int i = 0; i < count; i++)
         protect(used[i], PROT_NONE);
     return r;
@@ -53,17 +57,14 @@ static int guarded_run(struct backend *be, const struct op *op, struct buffer *s
 int backend_open_guarded(const struct backend_options *opt, struct backend **ret,
                          struct dr_error *err)
 {
-    static const struct backend_vtable vtable = {
-        .close = cpu_close,
-        .buffer_init = guarded_buffer_init,
-        .buffer_release = guarded_buffer_release,
-        .copy = guarded_copy,
-        .weight_bytes = cpu_weight_bytes,
-        .weight_make = cpu_weight_make,
-        .weight_bind = cpu_weight_bind,
-        .need = cpu_need,
-        .runs = cpu_runs,
-        .run = guarded_run,
-    };
-    return cpu_backend_open(opt, &vtable, ret, err);
+    static struct backend_vtable vtable;
+    vtable = cpu_vtable;
+    vtable.buffer_init = guarded_buffer_init;
+    vtable.buffer_release = guarded_buffer_release;
+    vtable.transfer_start = guarded_transfer_start;
+    vtable.run = guarded_run;
+    int r = cpu_backend_open(opt, &vtable, ret, err);
+    if (!r)
+        (*ret)->device = &device_cpu;
+    return r;
 }
