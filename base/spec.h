@@ -22,9 +22,6 @@ struct spec {
 int spec_parse(const char *field, const char *text, struct spec *ret, struct dr_error *err);
 void spec_release(struct spec *spec);
 
-/* Appends one more part to a spec's text: VALUE where it is the first (key NULL), then options. */
-int spec_append(struct buf *dst, const char *key, const char *value);
-
 /* An object as text. Its member `main_key` is VALUE; the others are texts, numbers or booleans. */
 int spec_from_json(const char *field, const char *main_key, const json_t *object, struct buf *dst,
                    struct dr_error *err);

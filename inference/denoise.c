@@ -180,11 +180,6 @@ float *denoise_latents(struct denoise *d)
     return sched_latents(d->sched);
 }
 
-int denoise_evaluation(const struct denoise *d)
-{
-    return d->ask.evaluation;
-}
-
 double denoise_timestep(const struct denoise *d)
 {
     return d->ask.timestep;

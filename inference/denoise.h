@@ -75,9 +75,8 @@ float *denoise_input(struct denoise *d);
 float *denoise_pred(struct denoise *d);
 float *denoise_latents(struct denoise *d);
 
-/* The evaluation that denoise_rows asked for last, its timestep, and how many there are (0: the
- * sampler decides while it runs). */
-int denoise_evaluation(const struct denoise *d);
+/* The timestep that denoise_rows asked for last, and how many evaluations there are (0: the sampler
+ * decides while it runs). */
 double denoise_timestep(const struct denoise *d);
 int denoise_evaluations(const struct denoise *d);
 void denoise_size(const struct denoise *d, int64_t *ret_h, int64_t *ret_w);

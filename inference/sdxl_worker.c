@@ -151,8 +151,7 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
     };
     int r = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
     if (!r)
-        r = sched_configure_json(checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched,
-                                 err);
+        r = sched_configure(checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched, err);
     if (!r)
         job->prompt.guidance |= sched_wants_uncond(&job->sched);
     return r;

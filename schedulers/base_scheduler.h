@@ -8,7 +8,7 @@
  * own object and its own generator.
  *
  *     struct sched_config config;
- *     sched_configure(json, n_json, &request, &config, NULL, err);      (scheduler_manager.h)
+ *     sched_configure(file, &request, &config, err);                    (scheduler_manager.h)
  *     sched_new(&config, 4 * h * w, &s, err);
  *     for each value: noise *= sched_init_noise_scale(s);
  *     sched_begin(s, noise, 0, err);

@@ -13,7 +13,6 @@
 #include "schedulers/scheduler_options.h"
 
 static const char FILE_NAME[] = "scheduler_config.json";
-enum { MAX_BYTES = 256 << 10 };
 
 /* stabilityai/stable-diffusion-xl-base-1.0, scheduler/scheduler_config.json */
 static const struct sched_config sdxl_base = {
@@ -350,18 +349,6 @@ static int apply_file(const json_t *file, const struct sched_info *own, struct s
     return read_file(file, defaults, c, err);
 }
 
-static int parse(const char *json, size_t n_json, json_t **ret_file, struct dr_error *err)
-{
-    static const struct jx_limits limits = { .bytes = MAX_BYTES, .python = true };
-    int r = jx_parse(json, n_json, &limits, FILE_NAME, ret_file, err);
-    if (!r && !json_is_object(*ret_file)) {
-        r = dr_fail(err, DR_EFORMAT, "%s: got %s, expected an object", FILE_NAME,
-                    jx_kind(*ret_file));
-        json_decref(*ret_file);
-    }
-    return r;
-}
-
 /* The file's class, if there is a file; the request's sampler, else the file's, else Euler; and the
  * schedule that the sampler's name may carry. */
 static int choose_sampler(const json_t *file, const struct spec *wanted, struct sched_config *c,
@@ -469,8 +456,8 @@ static int configure(const json_t *file, const struct sched_request *request,
     return r;
 }
 
-int sched_configure_json(const json_t *file, const struct sched_request *request,
-                         struct sched_config *ret_config, struct dr_error *err)
+int sched_configure(const json_t *file, const struct sched_request *request,
+                    struct sched_config *ret_config, struct dr_error *err)
 {
     struct spec wanted;
     if (!request->sampler)
@@ -480,18 +467,6 @@ int sched_configure_json(const json_t *file, const struct sched_request *request
         return r;
     r = configure(file, request, &wanted, ret_config, err);
     spec_release(&wanted);
-    return r;
-}
-
-int sched_configure(const char *json, size_t n_json, const struct sched_request *request,
-                    struct sched_config *ret_config, struct dr_error *err)
-{
-    json_t *file = NULL;
-    int r = json ? parse(json, n_json, &file, err) : 0;
-    if (r)
-        return r;
-    r = sched_configure_json(file, request, ret_config, err);
-    json_decref(file);
     return r;
 }
 

@@ -14,8 +14,6 @@
 #ifndef DR_SCHEDULERS_SCHEDULER_MANAGER_H
 #define DR_SCHEDULERS_SCHEDULER_MANAGER_H
 
-#include <stddef.h>
-
 #include <jansson.h>
 
 #include "base/error.h"
@@ -29,14 +27,10 @@ struct sched_request {
     int steps; /* 1 .. */
 };
 
-/* json: text of scheduler_config.json, NULL for models without one (single files). Bare
- * infinities, which Python writes, are null. DR_EINVAL names the request's field or
- * "scheduler_config.json: KEY"; DR_EFORMAT for text that is not JSON; DR_EUNSUPPORTED for a valid
- * value that is not done. */
-int sched_configure(const char *json, size_t n_json, const struct sched_request *request,
+/* file: scheduler_config.json, NULL for models without one (single files). DR_EINVAL names the
+ * request's field or "scheduler_config.json: KEY"; DR_EUNSUPPORTED for a valid value that is not
+ * done. */
+int sched_configure(const json_t *file, const struct sched_request *request,
                     struct sched_config *ret_config, struct dr_error *err);
-/* The same of a file that was read already; NULL: none. */
-int sched_configure_json(const json_t *file, const struct sched_request *request,
-                         struct sched_config *ret_config, struct dr_error *err);
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/arch.h"
+#include "backend/cpu/cpu_arch.h"
 #include "backend/cpu/kernels.h"
 #include "backend/cpu/peak.h"
 #include "base/alloc.h"

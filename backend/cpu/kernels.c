@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "backend/cpu/arch.h"
+#include "backend/cpu/cpu_arch.h"
 #include "base/members.h"
 
 /* ---- those of tests, after the others ---- */

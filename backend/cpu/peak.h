@@ -1,6 +1,6 @@
 /* peak.h - the most that this machine does now, for saying which fraction of it a kernel reached.
  *
- * Register-only loops of each instruction family (arch.h) on random data, begun on all threads
+ * Register-only loops of each instruction family (cpu_arch.h) on random data, begun on all threads
  * of the backend at once. The clock is taken in the same threads, between pieces of the loop, from
  * a chain of integer additions that each wait for the one before: one a cycle. So a loop that fills
  * the instruction's ports shows as a whole number of instructions a cycle, whatever the clock is.
@@ -8,7 +8,7 @@
 #ifndef DR_BACKEND_CPU_PEAK_H
 #define DR_BACKEND_CPU_PEAK_H
 
-#include "backend/cpu/arch.h"
+#include "backend/cpu/cpu_arch.h"
 #include "backend/device.h"
 
 /* Names of the families in the order of the table; NULL past the end. */

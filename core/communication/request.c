@@ -522,11 +522,6 @@ bool request_has(const struct request *r, enum field_id id)
     return r->value[id].set;
 }
 
-bool request_refused(const struct request *r, enum field_id id)
-{
-    return r->value[id].refused;
-}
-
 void request_unset(struct request *r, enum field_id id)
 {
     request_value_clear(&r->value[id]);

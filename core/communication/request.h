@@ -47,7 +47,6 @@ struct field_info {
 
 struct field_value {
     bool set;
-    bool refused; /* given but invalid: request_parse_all continued without it */
     int64_t i, j; /* INT; SIZE: width, height; PAIR: top, left; FLAG: i; SEED: i has its 64 bits, j
                      is 1 for -1 */
     double real;
@@ -86,7 +85,6 @@ int request_set_text(struct request *r, enum field_id id, const char *text, stru
 json_t *request_json(const struct request *r);
 
 bool request_has(const struct request *r, enum field_id id);
-bool request_refused(const struct request *r, enum field_id id);
 void request_unset(struct request *r, enum field_id id);
 /* Value, else the table's default (0, "" when it has none). Text is the request's. */
 int64_t request_int(const struct request *r, enum field_id id);

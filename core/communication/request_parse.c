@@ -87,7 +87,6 @@ static int accept(struct request_reader *r, int id, const char *name, const json
     }
     if (code < 0) {
         request_value_clear(&v);
-        kept->refused = true;
         return code;
     }
     request_value_clear(kept);

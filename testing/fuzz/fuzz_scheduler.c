@@ -17,6 +17,7 @@
 #include "base/rng.h"
 #include "schedulers/base_scheduler.h"
 #include "schedulers/scheduler_manager.h"
+#include "testing/helpers/sched_access.h"
 
 enum { VALUES = 4, STEPS = 64 };
 
@@ -143,7 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     struct sched_request request = request_of(line ? line : text);
     size_t used = (size_t)(rest - text);
     if (request.steps <= STEPS) {
-        int r = sched_configure(used < n ? rest : NULL, n - used, &request, &config, &err);
+        int r = sched_configure_text(used < n ? rest : NULL, n - used, &request, &config, &err);
         if (r == DR_EFORMAT || r == DR_ELIMIT) /* not JSON; nested too deeply */
             fuzz_must_explain(r, &err);
         else if (r)

@@ -20,12 +20,12 @@ import tree  # noqa: E402
 
 # What nothing in the product calls yet, or by design: {symbol: why}. As few as possible.
 AWAITED = {
+    "dr_alloc_reset_peak": "tests bound what a part of the program allocates",
+    "dr_alloc_stats_all": "tests bound what a part of the program allocates",
     "dr_alloc_fail_at": "tests make the k-th allocation fail",
     "dr_alloc_fail_hit": "tests make the k-th allocation fail",
     "kernel_set_add": "kernel sets on emulated instructions, which only tests link, register here",
-    "backend_open_guarded": "a backend of the tests",
     "unet_trunk_context_new": "ControlNet: the trunk alone",
-    "dr_expm1": "samplers with an exponential step",
     "workspace_used": "tests compare what a stage leaves behind with nothing",
     "img_probe": "image to image: the size of a picture before it is decoded",
     "sched_add_noise": "image to image: a start at a later level",

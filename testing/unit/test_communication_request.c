@@ -193,8 +193,7 @@ static void a_list_gets_every_error(void **state)
     for (int i = 0; i < N; i++)
         assert_string_equal(list.error[i].path, paths[i]);
     assert_int_equal(request_int(&r, FIELD_height), 64);
-    assert_true(request_refused(&r, FIELD_prompt) && !request_has(&r, FIELD_prompt));
-    assert_true(request_refused(&r, FIELD_guidance_scale) && !request_refused(&r, FIELD_height));
+    assert_false(request_has(&r, FIELD_prompt));
     request_free(&r);
     list.n = 0;
     assert_int_equal(request_parse_all(data, "data", NULL, NULL, &r, &err), DR_EINVAL);

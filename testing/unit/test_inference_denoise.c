@@ -86,7 +86,7 @@ static void configure(struct fixture *f, struct wanted *w)
 {
     struct dr_error err = { 0 };
     struct sched_request request = { .sampler = w->sampler, .steps = w->steps };
-    if (sched_configure(NULL, 0, &request, &w->config, &err))
+    if (sched_configure(NULL, &request, &w->config, &err))
         fail_msg("%s: %s", w->sampler, err.text);
     w->phase = (struct denoise_phase){ .unet = f->m.unet,
                                        .guidance = { .scale = w->scale,

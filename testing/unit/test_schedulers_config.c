@@ -1,5 +1,6 @@
 /* scheduler_config.json and a request to effective settings: what overrides what, and every error.
  * */
+#include "testing/helpers/sched_access.h"
 #include "testing/helpers/test.h"
 
 #include <math.h>
@@ -27,7 +28,7 @@ static int configure(const char *json, const struct sched_request *request,
                      struct sched_config *ret_config, struct dr_error *err)
 {
     memset(err, 0, sizeof *err);
-    return sched_configure(json, json ? strlen(json) : 0, request, ret_config, err);
+    return sched_configure_text(json, json ? strlen(json) : 0, request, ret_config, err);
 }
 
 static struct sched_config good(const char *json, const struct sched_request *request)
@@ -463,7 +464,7 @@ static int make_one(void *ctx, struct dr_error *err)
     struct sched_config c;
     struct sched *s = NULL;
     struct sched_request request = { sampler, NULL, NULL, NAN, 12 };
-    int r = sched_configure(SDXL_BASE, strlen(SDXL_BASE), &request, &c, err);
+    int r = sched_configure_text(SDXL_BASE, strlen(SDXL_BASE), &request, &c, err);
     if (!r)
         r = sched_new(&c, 64, &s, err);
     if (!r)

@@ -60,7 +60,7 @@ static struct sched *make(const char *sampler, const char *spacing, const char *
              " \"timestep_spacing\": \"%s\", \"prediction_type\": \"%s\","
              " \"rescale_betas_zero_snr\": %s}",
              spacing, prediction, zero_snr ? "true" : "false");
-    int r = sched_configure(json, strlen(json), &request, &config, &err);
+    int r = sched_configure_text(json, strlen(json), &request, &config, &err);
     if (!r)
         r = sched_new(&config, VALUES, &s, &err);
     if (r)
@@ -337,7 +337,7 @@ static void files_with_keys_left_out(void **state)
             request.sampler = NULL;
         if (sched_option_row(sched_find(sampler, NULL), "eta") >= 0)
             request.eta = eta;
-        int r = sched_configure(json, strlen(json), &request, &config, &err);
+        int r = sched_configure_text(json, strlen(json), &request, &config, &err);
         if (!r)
             r = sched_new(&config, VALUES, &s, &err);
         if (r)
@@ -376,7 +376,7 @@ static void every_class_is_known(void **state)
         struct sched_request request = { .eta = NAN, .steps = 10 };
         char warning[SCHED_WARNING] = "";
         snprintf(json, sizeof json, "{\"_class_name\": \"%s\"}", class);
-        int r = sched_configure(json, strlen(json), &request, &c, &err);
+        int r = sched_configure_text(json, strlen(json), &request, &c, &err);
         bool noticed = !r && sched_warning(&c, 0, warning);
         if (r == DR_EUNSUPPORTED)
             foreign++;
@@ -424,7 +424,7 @@ static void every_key_is_read_or_refused(void **state)
             for (size_t i = 0; i < sizeof no_effect / sizeof *no_effect; i++)
                 skip = skip || !strcmp(key, no_effect[i]);
             snprintf(json, sizeof json, "{\"_class_name\": \"%s\", \"%s\": [[0]]}", class, key);
-            int r = sched_configure(json, strlen(json), &request, &c, &err);
+            int r = sched_configure_text(json, strlen(json), &request, &c, &err);
             if (!skip && (!r || !strstr(err.text, key)))
                 fail_msg("%s: a senseless %s passes: %d %s", class, key, r, err.text);
             keys++;

@@ -1,5 +1,6 @@
 /* test_schedulers_options.c - what a sampler can be given: spelled after its name, checked against
  * its own table. */
+#include "testing/helpers/sched_access.h"
 #include "testing/helpers/test.h"
 
 #include <math.h>
@@ -14,7 +15,7 @@ static int configure(const char *sampler, double eta, struct sched_config *ret,
 {
     struct sched_request request = { .sampler = sampler, .eta = eta, .steps = 8 };
     memset(err, 0, sizeof *err);
-    return sched_configure(NULL, 0, &request, ret, err);
+    return sched_configure_text(NULL, 0, &request, ret, err);
 }
 
 static double value(const char *sampler, double eta, const char *name)

@@ -31,7 +31,7 @@ static struct sched *make(const char *json, const char *sampler, const char *sch
     struct sched_request request = {
         .sampler = sampler, .schedule = schedule, .spacing = spacing, .eta = eta, .steps = steps
     };
-    int r = sched_configure(json, json ? strlen(json) : 0, &request, &config, &err);
+    int r = sched_configure_text(json, json ? strlen(json) : 0, &request, &config, &err);
     if (!r)
         r = sched_new(&config, VALUES, &s, &err);
     if (r)

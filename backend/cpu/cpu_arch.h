@@ -1,8 +1,8 @@
-/* arch.h - what the CPU backend needs to know of an architecture. One folder below backend/cpu
+/* cpu_arch.h - what the CPU backend needs to know of an architecture. One folder below backend/cpu
  * defines cpu_arch: x86/, or portable/ where there are no kernels of its own.
  */
-#ifndef DR_BACKEND_CPU_ARCH_H
-#define DR_BACKEND_CPU_ARCH_H
+#ifndef DR_BACKEND_CPU_CPU_ARCH_H
+#define DR_BACKEND_CPU_CPU_ARCH_H
 
 #include "backend/cpu/kernel.h"
 

@@ -1,5 +1,5 @@
-/* arch.c - the tables of x86-64: kernels.def and peaks.def. */
-#include "backend/cpu/arch.h"
+/* x86.c - the tables of x86-64: kernels.def and peaks.def. */
+#include "backend/cpu/cpu_arch.h"
 
 #include "backend/cpu/panel.h"
 #include "backend/cpu/x86/features.h"

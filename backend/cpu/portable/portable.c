@@ -1,5 +1,5 @@
-/* arch.c - an architecture without kernels of its own: the references only. */
-#include "backend/cpu/arch.h"
+/* portable.c - an architecture without kernels of its own: the references only. */
+#include "backend/cpu/cpu_arch.h"
 
 enum { SET_scalar };
 
