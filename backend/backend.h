@@ -89,15 +89,15 @@ struct weight_desc {
     bool gated;       /* WEIGHT_LINEAR: for ACT_GEGLU, outputs are the values, then their gates */
     bool upsamples;   /* WEIGHT_CONV: of an upsample_conv */
     bool downsamples; /* WEIGHT_CONV: of a conv2d of stride 2 */
-    bool int8;        /* all parts are I8: kernels of 8 bits may take it. weight_prepare says so */
+    bool int8;        /* all parts are I8: 8-bit kernels may take it. weight_prepare says so */
 };
 
-/* Whether its matrices or filters, the first `parts` sources, are all I8 and kernels of 8 bits may
- * take it: no sum of products leaves 32 bits. Sets what weight_bytes needs to know. */
+/* Whether its matrices or filters, the first `parts` sources, are all I8 and 8-bit kernels may take
+ * it: no sum of products leaves 32 bits. Sets what weight_bytes needs to know. */
 bool weight_is_int8(const struct weight_desc *desc, const struct weight_source *sources);
 
 /* Packs the sources for this backend. Pure: same desc and sources, same weight. The weight keeps
- * the source list, so that the packed form can be made again. A linear's weight may have trailing
+ * the source list, so that the packed form can be rebuilt. A linear's weight may have trailing
  * dimensions of 1 (a 1x1 convolution's) and vice versa. DR_EINVAL when the sources do not fit the
  * desc (names the tensor). */
 int weight_prepare(struct backend *be, const struct weight_desc *desc,

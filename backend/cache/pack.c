@@ -196,7 +196,7 @@ int pack_open_any(const char *path, struct pack **ret, struct dr_error *err)
 }
 
 /* Seldom, as every change of its times makes processes that use it verify it again. In a folder of
- * somebody else's it fails, and the owner decides what goes. */
+ * another user's it fails, and the owner decides what goes. */
 static void mark_used(const struct pack *p)
 {
     static const struct timespec now[2] = { { 0, UTIME_NOW }, { 0, UTIME_NOW } };

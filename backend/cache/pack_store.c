@@ -74,8 +74,8 @@ static bool is_temporary(const char *name)
     return n && !strcmp(turn + 1 + n, ".tmp");
 }
 
-/* Calls fn for the regular files of such a name: others may lie in the folder and are let be.
- * Returns what a call returned that ended the walk. */
+/* Calls fn for the regular files of such a name: other files in the folder are left alone. Returns
+ * what a call returned that ended the walk. */
 typedef int (*file_fn)(void *ctx, const char *path, const struct stat *st);
 
 static int each_file(const struct pack_store *s, bool (*is)(const char *name), file_fn fn,

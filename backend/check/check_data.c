@@ -316,7 +316,7 @@ static int place_all(struct exec *x, const struct check_data *d, struct op *op, 
     return 0;
 }
 
-/* n values of 16 bits at the front of `out` to float32, guards to guards. */
+/* n 16-bit values at the front of `out` to float32, guards to guards. */
 static void widen_out(float *out, enum dtype t, size_t n)
 {
     uint16_t guard;

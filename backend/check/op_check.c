@@ -324,7 +324,7 @@ static bool same_kernel(const struct checker *k, struct way a, struct way b)
 /* What results may be off by. */
 static double tolerance_of(const struct checker *k, struct way way)
 {
-    static const double rounding = 6e-3; /* of 8 bits of mantissa, thrice */
+    static const double rounding = 6e-3; /* an 8-bit mantissa, three times */
     struct kernel_facts kernel = kernel_in(k, way.set, way.exact);
     bool activated = k->data.setup.op.activation != ACT_NONE;
     double t = activated ? kernel.activated_tolerance : 0;

@@ -2,8 +2,8 @@
  *
  * In this folder: the CPU as a device - its threads, its kernel sets and which kernel a call gets,
  * the packed forms of weights, the peak of its instructions. What depends on the instruction set of
- * an architecture is in a folder of its own (x86/), behind cpu_arch.h; what kernels compute, written
- * over vector words, is in kernels/. Not here: what an op means (backend/ops/op.h).
+ * an architecture is in a folder of its own (x86/), behind cpu_arch.h; kernel templates, written
+ * over vector words, are in kernels/. Not here: what an op means (backend/ops/op.h).
  */
 #ifndef DR_BACKEND_CPU_KERNEL_H
 #define DR_BACKEND_CPU_KERNEL_H

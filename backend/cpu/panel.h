@@ -3,8 +3,8 @@
  * Outputs are cut into panels of 64 (of a gated weight: 32 values, then their 32 gates), the last
  * as narrow as 16, 32 or 64 columns allow. Within a panel K runs over blocks of input channels,
  * within a block over the taps of the kernel, within a tap over groups of channels: two 16-bit
- * values, or four of 8 bits, fill 32 bits, and the groups of the panel's columns lie side by side.
- * That is the operand of the dot-product instructions of AVX-512 and AMX alike. Channels beyond the
+ * values, or four 8-bit ones, fill 32 bits, and the groups of the panel's columns lie side by side.
+ * That is the operand of the dot-product instructions of both AVX-512 and AMX. Channels beyond the
  * end and columns beyond the last are zeros.
  */
 #ifndef DR_BACKEND_CPU_PANEL_H
@@ -16,7 +16,7 @@
 
 enum {
     PANEL_COLUMNS = 64,
-    PANEL_VECTOR = 16,      /* columns of 32 bits in 512 */
+    PANEL_VECTOR = 16,      /* 32-bit columns in 512 bits */
     PANEL_CHANNELS_1 = 640, /* of a block of K, at most, as pairs: 80 KiB; of quads twice that */
     PANEL_CHANNELS_9 = 64,  /* times 9 taps: 72 KiB */
     PANEL_F16_TOP = 3,      /* scaled weights in half precision are below 2^4 */

@@ -6,7 +6,7 @@
  * float32, so that an add may do it as well, before the activation (NONE or SILU). residual: dst's
  * shape, may be dst itself; src may not. flops = 2 n H W in out kernel^2. Order: one sum per output
  * in double, over rows, columns, then channels of the window. Kernels may take the channels in
- * blocks, each in that order. Kernels of 8 bits round src by sample (int8.h).
+ * blocks, each in that order. 8-bit kernels round src by sample (int8.h).
  */
 #include "backend/ops/common.h"
 #include "backend/ops/window.h"
@@ -118,8 +118,8 @@ static const struct op_case cases[] = {
       .variant = NO_PAD | F8 },
     { "unet finest", .n = 2, .h = 40, .w = 48, .cin = 320, .cout = 320, .kernel = 3, .stride = 1,
       .variant = F16 | IN_PLACE | MOMENTS },
-    { "more spots than a slab has", .n = 2, .h = 31, .w = 32, .cin = 2560, .cout = 72, .kernel = 3,
-      .stride = 1, .variant = F16 | CHANNEL_ADD },
+    { "more output tiles than a slab has", .n = 2, .h = 31, .w = 32, .cin = 2560, .cout = 72,
+      .kernel = 3, .stride = 1, .variant = F16 | CHANNEL_ADD },
     { "more slabs, more filters", .n = 3, .h = 24, .w = 30, .cin = 2560, .cout = 200, .kernel = 3,
       .stride = 1, .variant = F16 | ADD | MOMENTS },
     { "rows longer than tiles", .n = 3, .h = 5, .w = 40, .cin = 96, .cout = 72, .kernel = 3,

@@ -5,7 +5,7 @@
  * channels, value rows first, then gate rows; dst = (value + b) * gelu(gate + b'), as in diffusers'
  * GEGLU. residual: dst's shape, may be dst itself; src may not. flops = 2 n h w in out. Order: one
  * sum per output over the inputs in rising order, in double, rounded once at the end. Kernels may
- * block the sum by in, never by anything else. Kernels of 8 bits round src by token (int8.h).
+ * block the sum by in, never by anything else. 8-bit kernels round src by token (int8.h).
  */
 #include "backend/ops/common.h"
 

@@ -4,7 +4,7 @@
 
 #include "backend/cpu/kernels/winograd.inc"
 
-/* The sets of 16 bits have their convolutions from here: by Winograd's forms they are faster in
+/* The 16-bit sets have their convolutions from here: by Winograd's forms they are faster in
  * float32, and nearer. */
 CONV_FUNCTIONS(conv_fast_16, FAST_16)
 const struct kernel cpu_conv2d_fast__avx512_bf16 = CONV_KERNEL(conv_fast_16, 1e-4);
