@@ -119,9 +119,8 @@ int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
                       const struct weight_desc *desc, const struct weight_source *sources, int n,
                       struct weight **ret, struct dr_error *err);
 
-/* Around use: acquire brings it where ops can use it (and may start reading ahead), release says it
- * is not needed for now; with `drop`, memory that can be had again from the file is given back to
- * the system. */
+/* Around use: acquire brings it where ops can use it, release says that it is not needed for now;
+ * with `drop`, pages of mapped files are given back to the system. */
 int weight_acquire(struct weight *w, struct dr_error *err);
 void weight_release(struct weight *w, bool drop);
 const struct weight_desc *weight_desc(const struct weight *w);
@@ -239,11 +238,11 @@ enum precision backend_kernel_set_precision(int i);
 struct plan_totals {
     double flops, executed; /* sums of op_need */
     uint64_t ops;
-    size_t packed_bytes; /* private memory of prepared weights, all that exist */
+    size_t
+        packed_bytes; /* what would be made of all prepared weights that exist, wherever it lies */
     /* Of weights used by ops since the last reset, each once: in a pack, else the sources if ops
      * read these. */
     size_t mapped_bytes;
-    size_t scratch_peak;
 };
 struct plan_totals backend_plan_totals(const struct backend *plan);
 void backend_plan_reset(struct backend *plan);

@@ -190,7 +190,8 @@ int dr_realpath(char *dst, size_t n, const char *path, struct dr_error *err)
 {
     char whole[PATH_MAX];
     if (!realpath(path, whole))
-        return dr_fail_errno(err, path, "resolve");
+        return errno == ENOENT ? dr_fail(err, DR_ENOENT, "%s: no such file or folder", path)
+                               : dr_fail_errno(err, path, "resolve");
     size_t len = strlen(whole);
     if (len >= n)
         return dr_fail(err, DR_ELIMIT, "%s: path too long", path);

@@ -1,6 +1,6 @@
 # The folders and what each may link. testing/lint/layers.py holds the same order for #include lines.
 
-# dr_folder(NAME DIR LINKS...): the library dr_NAME of all C files directly in DIR and the folders given with SUBDIRS.
+# dr_folder(NAME DIRS dir... LINKS lib...): the library dr_NAME of all C files directly in these folders.
 function(dr_folder name)
     cmake_parse_arguments(F "" "" "DIRS;LINKS" ${ARGN})
     set(sources)

@@ -1,5 +1,5 @@
-/* generation.h - a running generation: generate.c prepares it, generate_run.c draws it. Internal to
- * coordination/. */
+/* generation.h - a running generation: engine_generate.c prepares it, generate_run.c draws it.
+ * Internal to coordination/. */
 #ifndef DR_COORDINATION_GENERATION_H
 #define DR_COORDINATION_GENERATION_H
 

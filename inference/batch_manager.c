@@ -144,6 +144,8 @@ static int forward(struct batch *b, int leader, struct exec *x, struct dr_error 
         r = unet_forward(denoise_unet(b->picture[leader]), &own, b->together + first, rows, h, w,
                          err);
     }
+    if (r < 0)
+        workspace_reset(x->ws); /* of what the forward had not freed */
     return r;
 }
 
@@ -174,6 +176,25 @@ static int combine_all(struct batch *b, struct denoise **ret_failed, struct dr_e
     return 0;
 }
 
+/* The next level for every picture; one that fails takes itself out, the others still advance. */
+static int advance_all(struct batch *b, struct denoise **ret_failed, struct dr_error *err)
+{
+    int r = 0;
+    for (int i = 0; i < b->n; i++) {
+        struct dr_error own = { 0 };
+        int code = denoise_advance(b->picture[i], &own);
+        if (code < 0 && !r) {
+            r = code;
+            *ret_failed = b->picture[i];
+            if (err)
+                *err = own;
+        }
+    }
+    if (r < 0)
+        batch_remove(b, *ret_failed);
+    return r;
+}
+
 int batch_forward(struct batch *b, struct exec *x, struct dr_error *err)
 {
     collect(b);
@@ -200,8 +221,8 @@ int batch_step(struct batch *b, struct exec *x, const struct batch_hooks *hooks,
         r = combine_all(b, ret_failed, err);
     if (!r && on->pred)
         r = on->pred(on->ctx, err);
-    for (int i = 0; !r && i < b->n; i++)
-        r = denoise_advance(b->picture[i], err);
+    if (!r)
+        r = advance_all(b, ret_failed, err);
     if (!r && on->latents)
         r = on->latents(on->ctx, err);
     *ret_stepped = r < 0 ? 0 : b->n;

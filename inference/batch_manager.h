@@ -33,10 +33,11 @@ struct batch_hooks {
 };
 
 /* One evaluation of every picture; finished ones leave before it. *ret_stepped is how many made it,
- * 0 at the end. After a failure before the advance (DR_ECANCELED, a forward that fails) all are
- * where they were and may be stepped again; after a hook that fails they may not. *ret_failed is
- * the picture that is to blame, or NULL: its prediction is not finite (DR_EFORMAT), and it has left
- * the batch. */
+ * 0 at the end. x's workspace is the batch's alone. After a failure before the advance
+ * (DR_ECANCELED, a forward that fails) all are where they were and may be stepped again; after a
+ * hook that fails they may not. *ret_failed is the picture that failed, or NULL; it has left the
+ * batch. Either its prediction is not finite (DR_EFORMAT), and the others are where they were, or
+ * its sampler does not end (DR_ELIMIT), and the others have made the step. */
 int batch_step(struct batch *b, struct exec *x, const struct batch_hooks *hooks, int *ret_stepped,
                struct denoise **ret_failed, struct dr_error *err);
 

@@ -62,9 +62,9 @@ int denoise_rows_most(const struct denoise *d);
 struct unet *denoise_unet(const struct denoise *d); /* of these rows */
 const struct weight_variant *denoise_variant(const struct denoise *d);
 
-/* After the forward: the guided prediction, then the scheduler's step.
- * DR_EFORMAT when the prediction is not finite: the picture is lost, the object may only be
- * closed. */
+/* After the forward: the guided prediction, then the scheduler's step. DR_EFORMAT when the
+ * prediction is not finite, DR_ELIMIT when a sampler with an open number of evaluations does not
+ * end: the picture is lost, the object may only be closed. */
 int denoise_combine(struct denoise *d, struct dr_error *err);
 int denoise_advance(struct denoise *d, struct dr_error *err);
 

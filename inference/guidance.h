@@ -12,7 +12,7 @@ struct unet_conditioning;
 struct unet_row;
 
 struct guidance {
-    double scale;   /* <= 1: off, unless */
+    double scale;   /* <= 1: off, unless uncond is set */
     bool uncond;    /* the sampler needs the unconditional prediction: both rows, at any scale */
     double rescale; /* share of the prediction whose deviation is drawn back (Lin et al. 2023,
                        section 3.4) */

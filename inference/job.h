@@ -15,6 +15,7 @@
 #include "conditioning/prompt_processor.h"
 #include "inference/memory_optimizer.h"
 #include "inference/stages.h"
+#include "inference/guidance.h"
 #include "schedulers/base_scheduler.h"
 
 enum { JOB_BATCH = 16 };
@@ -51,5 +52,8 @@ struct job_events {
 
 /* How often the model is evaluated for a picture; 0: the sampler decides while it runs. */
 int job_evaluations(const struct job *job);
+
+/* The job's guidance, without the conditioning. */
+struct guidance job_guidance(const struct job *job);
 
 #endif

@@ -111,8 +111,7 @@ static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
  * allowed. */
 static int plan_rows(struct job_walk *k, struct dr_error *err)
 {
-    struct guidance g = { .scale = k->job->guidance_scale,
-                          .uncond = sched_wants_uncond(&k->job->sched) };
+    struct guidance g = job_guidance(k->job);
     int each = guidance_rows(&g);
     size_t fixed[DR_TAG_COUNT] = { 0 }, denoise[DR_TAG_COUNT], peaks[DR_TAG_COUNT];
     k->plan->rows = each * k->job->batch;

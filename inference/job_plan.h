@@ -5,8 +5,8 @@
  *     r = pipeline_load(p, &options, err);
  *     r = job_run(p, &job, &plan, &events, &stop, NULL, &timing, err);
  *
- * The code of the run is walked on the plan backend (job_walk.h). That takes no memory of the size
- * of a picture, and no weights: their sizes follow from their descriptors. All figures are the
+ * The code of the run is walked on the plan backend (job_walk.h). That takes no weights, whose
+ * sizes follow from their descriptors, and of pictures only their latents. All figures are the
  * job's and the model's own, whatever else the process does.
  */
 #ifndef DR_INFERENCE_JOB_PLAN_H

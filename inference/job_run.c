@@ -11,6 +11,13 @@ int job_evaluations(const struct job *job)
     return sched_count(&job->sched);
 }
 
+struct guidance job_guidance(const struct job *job)
+{
+    return (struct guidance){ .scale = job->guidance_scale,
+                              .rescale = job->guidance_rescale,
+                              .uncond = sched_wants_uncond(&job->sched) };
+}
+
 /* exec.watch: how far the stage is, by the FLOPs of the ops so far. */
 static int watch_op(struct exec *x, const struct op *op, struct dr_error *err)
 {

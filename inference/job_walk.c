@@ -131,15 +131,16 @@ static int denoise(void *ctx, struct exec *x, struct dr_error *err)
     const struct job *job = k->job;
     struct job_denoise d = { .job = job,
                              .unet = k->p->unet,
-                             .guidance = { .scale = job->guidance_scale,
-                                           .rescale = job->guidance_rescale,
-                                           .uncond = sched_wants_uncond(&job->sched),
-                                           .negative = &k->conditioning[0],
-                                           .positive = &k->conditioning[job->prompts.rows - 1] },
+                             .guidance = job_guidance(job),
                              .rows = k->plan->rows,
                              .channels = k->channels,
                              .h = k->h,
                              .w = k->w };
+    if (job->prompts.rows != guidance_rows(&d.guidance))
+        return dr_fail(err, DR_EINTERNAL, "%d prompts for %d rows of guidance", job->prompts.rows,
+                       guidance_rows(&d.guidance));
+    d.guidance.negative = &k->conditioning[0];
+    d.guidance.positive = &k->conditioning[job->prompts.rows - 1];
     return job_denoise_run(&d, x, k->events, k->latents, err);
 }
 

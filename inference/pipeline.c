@@ -1,8 +1,6 @@
 /* pipeline.c - see pipeline.h. */
 #include "inference/pipeline.h"
 
-#include <string.h>
-
 #include "backend/cache/pack.h"
 #include "inference/pipeline_weights.h"
 #include "models/clip_text.h"

@@ -8,8 +8,8 @@
  *
  * What was opened is cheap and enough to plan with, since sizes of weights follow from their
  * descriptors. Loading may take minutes at the first start of a large model, so plan and admit
- * before. A pipeline is read-only after loading, but for the embeddings of earlier prompts. It and
- * its references belong to one thread.
+ * before. After loading only what it remembers of jobs changes (embeddings of prompts, what is
+ * resident). It and its references belong to one thread.
  */
 #ifndef DR_INFERENCE_PIPELINE_H
 #define DR_INFERENCE_PIPELINE_H

@@ -98,14 +98,19 @@ void pipeline_manager_trim(struct pipeline_manager *m, const struct pipeline *ke
     }
 }
 
+/* Whether its path still leads to the files that it reads, and they are as they were. */
+static bool is_current(const struct pipeline *p)
+{
+    return checkpoint_current(p->checkpoint) && !pipeline_check(p, NULL);
+}
+
 /* The first that was opened at that path and is what the path leads to now; any backend if be is
  * NULL. -1: none. */
 static int find(const struct pipeline_manager *m, const char *path, const struct backend *be)
 {
     for (int i = 0; i < m->n; i++) {
         const struct managed *model = &m->model[i];
-        if (!strcmp(model->path, path) && (!be || model->p->backend == be) &&
-            checkpoint_current(model->p->checkpoint) && !pipeline_check(model->p, NULL))
+        if (!strcmp(model->path, path) && (!be || model->p->backend == be) && is_current(model->p))
             return i;
     }
     return -1;
@@ -115,8 +120,7 @@ static int find(const struct pipeline_manager *m, const char *path, const struct
 static void drop_outdated(struct pipeline_manager *m, const char *path)
 {
     for (int i = m->n - 1; i >= 0; i--)
-        if (!strcmp(m->model[i].path, path) &&
-            (!checkpoint_current(m->model[i].p->checkpoint) || pipeline_check(m->model[i].p, NULL)))
+        if (!strcmp(m->model[i].path, path) && !is_current(m->model[i].p))
             drop(m, i);
 }
 

@@ -117,7 +117,6 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
         r = take_text(q, FIELD_negative_prompt, job, &m->negative, err);
     if (!r)
         r = take_text(q, FIELD_negative_prompt_2, job, &m->negative_2, err);
-    m->guidance = job->guidance_scale > 1;
     return r;
 }
 
@@ -152,8 +151,6 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
     int r = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
     if (!r)
         r = sched_configure(checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched, err);
-    if (!r)
-        job->prompt.guidance |= sched_wants_uncond(&job->sched);
     return r;
 }
 
@@ -214,6 +211,8 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
         job_release(&job);
         return r;
     }
+    struct guidance g = job_guidance(&job);
+    job.prompt.guidance = guidance_rows(&g) > 1;
     job.precision = precision_name(backend_precision(p->backend));
     *ret = job;
     return 0;

@@ -24,8 +24,8 @@ const struct unet_arch *unet_arch(const struct unet *u);
  * buffer of its own (unet_context_bytes; x's workspace is used and left balanced). A text that is
  * all zeros (what many models take for no negative prompt) has keys and values of zeros: they are
  * not computed, and its rows skip cross-attention. Borrowed by rows; free before the backend
- * closes. Under the plan backend all host pointers, here and in rows, may be NULL; a text that is
- * NULL is not zeros. */
+ * closes. Under the plan backend all host pointers, here and in rows, may be NULL, except masks,
+ * where NULL is no mask. A text that is NULL is not zeros. */
 int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t tokens,
                      const float *pooled, const float *time_ids, struct unet_context **ret,
                      struct dr_error *err);

@@ -104,7 +104,7 @@ int unet_context_make(struct unet_trunk *t, const struct unet_level *up, int n_u
     if (!c)
         return dr_fail(err, DR_ENOMEM, "out of memory for a text context");
     c->trunk = t;
-    c->variant = x->variant;
+    c->variant = weight_variant_serial(x->variant);
     c->kv.tokens = tokens;
     c->kv.zero = t->keeps_zero && text && text_is_zero(text, tokens * t->arch.context);
     if (c->kv.zero)

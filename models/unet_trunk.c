@@ -358,7 +358,7 @@ static int check_blocks(const struct unet_trunk *t, const struct weight_variant 
                        row, c ? c->n_blocks : 0, UNET_BLOCKS);
     for (int i = 0; i < c->n_blocks; i++) {
         const struct unet_context *context = c->blocks[i].context;
-        if (!context || context->trunk != t || context->variant != variant)
+        if (!context || context->trunk != t || context->variant != weight_variant_serial(variant))
             return dr_fail(err, DR_EINVAL,
                            "row %d: its context was made for another network or variant", row);
         if (!isfinite(c->blocks[i].weight))

@@ -44,7 +44,7 @@ int unet_trunk_visit(void *trunk, const struct visitor *v);
 /* Values that are computed once for a prompt. */
 struct unet_context {
     const struct unet_trunk *trunk;
-    const struct weight_variant *variant; /* that it was computed with */
+    uint64_t variant; /* that it was computed with, by its serial */
     struct workspace *ws;
     struct kv_set kv;
     struct act

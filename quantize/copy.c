@@ -535,7 +535,7 @@ int quantize_commit(struct quantize_copy *k, struct dr_error *err)
 {
     if (dr_rename_new(k->folder, k->temporary, k->folder, dr_path_base(k->path)))
         return errno == EEXIST ? dr_fail_field(err, DR_EINVAL, "output", k->path,
-                                               "a path where nothing is yet", NULL)
+                                               "a path that does not exist yet", NULL)
                                : dr_fail_errno(err, k->path, "give the conversion the name");
     fsync(k->folder); /* not every file system can: no error */
     k->temporary[0] = '\0';

@@ -18,7 +18,7 @@ struct noise_table;
 /* Most aliases of a sampler. */
 enum { SCHED_MAX_ALIASES = 16 };
 
-/* A number that a sampler can be given: "NAME,key=value" (sched_options.h). Its value is
+/* A number that a sampler can be given: "NAME,key=value" (scheduler_options.h). Its value is
  * config->option[i], where i is its row in the sampler's table. */
 struct sched_option {
     const char *name;

@@ -31,7 +31,9 @@ static size_t place_of(const struct plan_backend *plan, uint64_t serial)
 static int grow(struct plan_backend *plan, struct dr_error *err)
 {
     struct plan_backend larger = { .capacity = plan->capacity ? 2 * plan->capacity : 1024 };
+    struct dr_tally *before = dr_tally_use(NULL); /* the backend outlives the job that it plans */
     larger.used = dr_calloc(DR_TAG_BASE, larger.capacity, sizeof *larger.used);
+    dr_tally_use(before);
     if (!larger.used)
         return dr_fail(err, DR_ENOMEM, "out of memory for a plan");
     for (size_t i = 0; i < plan->capacity; i++)
@@ -155,8 +157,6 @@ static int plan_run(struct backend *be, const struct op *op, struct buffer *scra
     plan->totals.ops++;
     plan->totals.flops += need.flops;
     plan->totals.executed += need.executed;
-    if (need.scratch > plan->totals.scratch_peak)
-        plan->totals.scratch_peak = need.scratch;
     int64_t tokens = op->dst.n * op->dst.w;
     int r = use_weight(plan, op->weight, tokens, err);
     return r ? r : use_weight(plan, op->position, op->dst.w, err);

@@ -6,6 +6,7 @@
 #include "models/adapters/weight_variant.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +22,7 @@ struct touched {
 
 struct weight_variant {
     const void *network;
+    uint64_t serial; /* of no other variant in this process */
     struct variant_facts facts;
     size_t n;
     struct touched *layers; /* [facts.layers], n filled; by address when all are */
@@ -333,7 +335,9 @@ static int by_address(const void *a, const void *b)
 static int build(struct weight_variant *v, const struct variant_spec *spec, struct dr_error *err)
 {
     struct variant_walk w;
+    static atomic_ullong opened;
     v->network = spec->network;
+    v->serial = atomic_fetch_add(&opened, 1) + 1;
     v->layers = dr_calloc(DR_TAG_MODEL, v->facts.layers, sizeof *v->layers);
     if (!v->layers)
         return dr_fail(err, DR_ENOMEM, "out of memory for %zu changed layers", v->facts.layers);
@@ -395,6 +399,11 @@ const struct weight *weight_variant_of(const struct exec *x, const struct layer 
     const struct touched key = { .layer = l },
                          *t = bsearch(&key, v->layers, v->n, sizeof key, by_address);
     return t ? t->weight : l->packed;
+}
+
+uint64_t weight_variant_serial(const struct weight_variant *v)
+{
+    return v ? v->serial : 0;
 }
 
 int weight_variant_fits(const struct weight_variant *v, const void *network, struct dr_error *err)

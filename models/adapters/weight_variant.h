@@ -58,6 +58,8 @@ const struct variant_facts *weight_variant_facts(const struct weight_variant *v)
 
 /* The weight that a forward with x->variant uses for a layer; NULL before params_prepare. */
 const struct weight *weight_variant_of(const struct exec *x, const struct layer *l);
+/* A number that no other variant of this process has; 0 for NULL, the base. */
+uint64_t weight_variant_serial(const struct weight_variant *v);
 /* DR_EINVAL when a variant (NULL: the base) is not of this network. */
 int weight_variant_fits(const struct weight_variant *v, const void *network, struct dr_error *err);
 

@@ -144,11 +144,11 @@ static void refuses_what_it_cannot_do(void **state)
     must_fail(2, "--output: empty path", "--int8", "-o", "", NULL);
     must_fail(1, "nowhere", "--int8", "-mnowhere", "-oout", NULL);
     must_fail(1, "no such", "--int8", "-onowhere/out", NULL, NULL);
-    must_fail(2, "nothing is yet", "--int8", "-o.", NULL, NULL);
+    must_fail(2, "does not exist yet", "--int8", "-o.", NULL, NULL);
     must_fail(1, "beside", "--int8", "-mnowhere", "-o/proc/out", NULL); /* before the model */
     assert_int_equal(program_entries(folder), 0);
     json_decref(convert("once"));
-    must_fail(2, "nothing is yet", "--int8", "-oonce", NULL, NULL);
+    must_fail(2, "does not exist yet", "--int8", "-oonce", NULL, NULL);
     must_fail(2, "without 8-bit weights", "--int8", "-monce", "-otwice", NULL);
     assert_int_equal(program_entries(folder), 1);
     struct program p;

@@ -260,6 +260,111 @@ static void only_the_picture_that_fails_leaves(void **state)
     close_fixture(&f);
 }
 
+static int stops_at_the_fifth_op(struct exec *x, const struct op *op, struct dr_error *err)
+{
+    int *ops = x->watcher;
+    (void)op;
+    return ++*ops == 5 ? dr_fail(err, DR_ECANCELED, "stopped") : 0;
+}
+
+static void a_stop_within_a_forward_leaves_no_memory_taken(void **state)
+{
+    (void)state;
+    struct wanted w = want("euler", 3, 1, 2, 1);
+    static float alone[N];
+    struct fixture f;
+    struct batch *b;
+    struct dr_error err = { 0 };
+    struct denoise *d, *failed;
+    int stepped, ops = 0;
+    open_fixture(&f);
+    configure(&f, &w);
+    draw_alone(&f, &w, alone);
+    assert_int_equal(batch_new(8, &b, NULL), 0);
+    d = open_picture(&w);
+    assert_int_equal(batch_add(b, d, NULL), 0);
+    struct exec watched = f.m.x;
+    watched.watch = stops_at_the_fifth_op;
+    watched.watcher = &ops;
+    assert_int_equal(batch_step(b, &watched, NULL, &stepped, &failed, &err), DR_ECANCELED);
+    assert_int_equal(ops, 5);
+    assert_null(failed);
+    assert_int_equal(workspace_used(f.m.x.ws), 0);
+    while (step(&f, b)) {}
+    must_equal(d, alone, "after a stop within a forward");
+    denoise_close(d);
+    batch_free(b);
+    close_fixture(&f);
+}
+
+/* Predictions that no step size suits, in place of the model's. */
+struct unsteady {
+    struct denoise *picture[2];
+    int n;
+    struct dr_rng rng;
+};
+
+static int no_forward(void *ctx, bool *skip_forward, struct dr_error *err)
+{
+    (void)ctx;
+    (void)err;
+    *skip_forward = true;
+    return 0;
+}
+
+static int random_pred(void *ctx, struct dr_error *err)
+{
+    struct unsteady *u = ctx;
+    (void)err;
+    for (int i = 0; i < u->n; i++)
+        dr_rng_normal(&u->rng, denoise_pred(u->picture[i]), N);
+    return 0;
+}
+
+static void a_sampler_that_does_not_end_leaves_alone(void **state)
+{
+    (void)state;
+    struct wanted w = want("dpm_adaptive,rtol=1e-5,atol=1e-5,eta=0", 10, 1, 2, 1);
+    struct fixture f;
+    struct batch *b;
+    struct dr_error err = { 0 };
+    struct unsteady u = { .n = 1 };
+    struct denoise *failed;
+    static char before[1 << 16], after[1 << 16];
+    int stepped, code = 0, steps = 0;
+    open_fixture(&f);
+    configure(&f, &w);
+    dr_rng_seed(&u.rng, DR_RNG_CPU, 1);
+    struct batch_hooks hooks = { .input = no_forward, .pred = random_pred, .ctx = &u };
+    assert_int_equal(batch_new(8, &b, NULL), 0);
+    for (int i = 0; i < 2; i++)
+        u.picture[i] = open_picture(&w);
+    size_t size = denoise_state_size(u.picture[1]);
+    assert_true(size <= sizeof before);
+    assert_int_equal(batch_add(b, u.picture[0], NULL), 0);
+    while (!code) {
+        if (++steps == 10) { /* the other one joins late */
+            assert_int_equal(batch_add(b, u.picture[1], NULL), 0);
+            u.n = 2;
+        }
+        if (steps >= 10)
+            assert_int_equal(denoise_save(u.picture[1], identity, before, NULL), 0);
+        code = batch_step(b, &f.m.x, &hooks, &stepped, &failed, &err);
+        assert_true(steps <= SCHED_MAX_OPEN);
+    }
+    assert_int_equal(code, DR_ELIMIT);
+    assert_int_equal(steps, SCHED_MAX_OPEN);
+    assert_ptr_equal(failed, u.picture[0]);
+    assert_int_equal(denoise_save(u.picture[1], identity, after, NULL), 0);
+    assert_memory_not_equal(before, after, size);
+    assert_int_equal(batch_step(b, &f.m.x, &hooks, &stepped, &failed, &err), 0);
+    assert_int_equal(stepped, 1);
+    for (int i = 0; i < 2; i++)
+        denoise_close(u.picture[i]);
+    batch_free(b);
+    close_fixture(&f);
+}
+
 /* ---- the unconditional prediction ---- */
 
 /* CFG++ by its formula, x' = D + sigma' (x - D_u) / sigma, from the rows as the UNet gives them: at
@@ -551,6 +656,8 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(pictures_share_forwards_without_a_trace),
         cmocka_unit_test(only_the_picture_that_fails_leaves),
+        cmocka_unit_test(a_stop_within_a_forward_leaves_no_memory_taken),
+        cmocka_unit_test(a_sampler_that_does_not_end_leaves_alone),
         cmocka_unit_test(the_unconditional_prediction_reaches_the_sampler),
         cmocka_unit_test(a_phase_holds_from_its_evaluation_on),
         cmocka_unit_test(pictures_of_other_variants_go_apart),
