@@ -106,6 +106,10 @@ int engine_pipeline(struct engine *e, const char *model, const char *kernels,
     struct pipeline_options options = { .root = engine_model_root(&found),
                                         .stop = stop,
                                         .store = &e->store };
+    r = pipeline_manager_get(e->pipelines, found.path, be, &options, ret, err);
+    if (r != DR_ENOMEM || !pipeline_manager_idle(e->pipelines, NULL, NULL))
+        return r;
+    pipeline_manager_trim(e->pipelines, NULL, 0); /* no address space: without those nobody uses */
     return pipeline_manager_get(e->pipelines, found.path, be, &options, ret, err);
 }
 

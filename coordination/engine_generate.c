@@ -71,10 +71,18 @@ static int find_pipeline(struct generation *g, struct dr_error *err)
                                g->worker->stop, &g->pipeline, err);
 }
 
+/* What is too much is planned again without the models that nobody uses, whose mappings count too
+ * where address space is short. */
 static int plan(struct generation *g, const struct job_events *events, struct dr_error *err)
 {
+    struct pipeline_manager *models = g->engine->pipelines;
     struct memory_budget budget = engine_budget(g->engine, g->pipeline);
-    return job_plan(g->pipeline, &g->job, &budget, events, &g->plan, err);
+    int r = job_plan(g->pipeline, &g->job, &budget, events, &g->plan, err);
+    if (r < 0 || g->plan.peak <= g->plan.limit || !pipeline_manager_idle(models, g->pipeline, NULL))
+        return r;
+    pipeline_manager_trim(models, g->pipeline, 0);
+    budget = engine_budget(g->engine, g->pipeline);
+    return job_plan(g->pipeline, &g->job, &budget, NULL, &g->plan, err);
 }
 
 /* Fields for the log line of the job's end, taken while the pipeline is open for certain. */

@@ -37,7 +37,8 @@ struct batch_hooks {
  * (DR_ECANCELED, a forward that fails) all are where they were and may be stepped again; after a
  * hook that fails they may not. *ret_failed is the picture that failed, or NULL; it has left the
  * batch. Either its prediction is not finite (DR_EFORMAT), and the others are where they were, or
- * its sampler does not end (DR_ELIMIT), and the others have made the step. */
+ * its sampler does not end or finds no next step (DR_ELIMIT, DR_EINVAL), and the others have made
+ * the step. */
 int batch_step(struct batch *b, struct exec *x, const struct batch_hooks *hooks, int *ret_stepped,
                struct denoise **ret_failed, struct dr_error *err);
 

@@ -63,8 +63,9 @@ struct unet *denoise_unet(const struct denoise *d); /* of these rows */
 const struct weight_variant *denoise_variant(const struct denoise *d);
 
 /* After the forward: the guided prediction, then the scheduler's step. DR_EFORMAT when the
- * prediction is not finite, DR_ELIMIT when a sampler with an open number of evaluations does not
- * end: the picture is lost, the object may only be closed. */
+ * prediction is not finite; DR_ELIMIT or DR_EINVAL when a sampler with an open number of
+ * evaluations does not end or finds no next step: the picture is lost, the object may only be
+ * closed. */
 int denoise_combine(struct denoise *d, struct dr_error *err);
 int denoise_advance(struct denoise *d, struct dr_error *err);
 

@@ -124,6 +124,13 @@ static void emit_warnings(const struct job_walk *k)
         return;
     for (int i = 0; i < m->n_warnings; i++)
         k->events->warning(k->events->ctx, m->warning[i]);
+    double usual = k->job->sched.sampler->cfg, scale = k->job->guidance_scale;
+    if (usual > 0 && scale > 2 * usual) {
+        snprintf(text, sizeof text,
+                 "guidance_scale %g is high for sampler %s, which is made for about %g", scale,
+                 k->job->sched.sampler->name, usual);
+        k->events->warning(k->events->ctx, text);
+    }
     for (int i = 0; sched_warning(&k->job->sched, i, text); i++)
         k->events->warning(k->events->ctx, text);
 }

@@ -8,6 +8,7 @@
 
 #include "inference/sampler_names.h"
 #include "models/vae_manager.h"
+#include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
 
 enum { JOB_TEXT_BYTES = 1 << 20 };
@@ -211,6 +212,8 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
         job_release(&job);
         return r;
     }
+    if (!request_has(q, FIELD_guidance_scale) && job.sched.sampler->cfg > 0)
+        job.guidance_scale = job.sched.sampler->cfg;
     struct guidance g = job_guidance(&job);
     job.prompt.guidance = guidance_rows(&g) > 1;
     job.precision = precision_name(backend_precision(p->backend));

@@ -425,6 +425,18 @@ void sched_add_noise(const struct sched *s, int first_step, const float *clean, 
     sched_mix(ret_latents, s->n, terms, 2);
 }
 
+/* An open run whose sampler found no next level. */
+static int check_next(const struct sched *s, struct dr_error *err)
+{
+    double sigma;
+    if (!is_open(s) || !s->config.sampler->layout.next(s, &sigma) || isfinite(sigma))
+        return 0;
+    return dr_fail(err, DR_EINVAL,
+                   "sampler: the steps of %s became too short to count at evaluation %d: the "
+                   "options of its step control do not suit each other",
+                   s->config.sampler->name, s->state->evaluation);
+}
+
 int sched_begin(struct sched *s, const float *latents, int first_step, struct dr_error *err)
 {
     if (first_step < 0 || first_step >= s->config.steps)
@@ -438,7 +450,7 @@ int sched_begin(struct sched *s, const float *latents, int first_step, struct dr
     if (s->config.sampler->begin)
         s->config.sampler->begin(s, first_step);
     s->asked = false;
-    return 0;
+    return check_next(s, err);
 }
 
 static void scale_input(struct sched *s, float sigma)
@@ -542,6 +554,9 @@ int sched_feed(struct sched *s, const float *pred, const float *uncond, struct d
     s->rng = NULL;
     s->state->evaluation++;
     s->asked = false;
+    int r = check_next(s, err);
+    if (r < 0)
+        return r;
     if (is_open(s) && s->state->evaluation >= SCHED_MAX_OPEN && question(s, &ask))
         return dr_fail(err, DR_ELIMIT,
                        "sampler: %s is not done after %d evaluations: its tolerances are too "

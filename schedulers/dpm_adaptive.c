@@ -54,7 +54,7 @@ enum { START, EPS, EPS_INNER, BEFORE, VECTORS };
 enum { TIME, END, LENGTH, ERROR_0, ERROR_1, ERROR_2, PART, NEXT, DOWN, SCALARS };
 
 /* Values of PART beyond the step's evaluations. */
-enum { LAST = 8, DONE };
+enum { LAST = 8, DONE, STUCK };
 
 static const double tiny = 1e-5; /* a rest of time that is no step */
 
@@ -80,6 +80,10 @@ static void begin_step(struct sched *s)
     v[PART] = 0;
     v[NEXT] = fmin(v[END], v[TIME] + v[LENGTH]);
     v[DOWN] = v[NEXT];
+    if (!(v[NEXT] > v[TIME])) {
+        v[PART] = STUCK;
+        return;
+    }
     if (eta <= 0)
         return;
     struct sched_ancestral way = sched_ancestral(sigma_at(v[TIME]), sigma_at(v[NEXT]), eta);
@@ -100,6 +104,10 @@ static bool next(const struct sched *s, double *ret_sigma)
     const double *v = sched_scalars(s);
     if (v[PART] == DONE)
         return false;
+    if (v[PART] == STUCK) {
+        *ret_sigma = NAN;
+        return true;
+    }
     double within = v[PART] == LAST ? 0 : share(s, (int)v[PART]) * (v[DOWN] - v[TIME]);
     *ret_sigma = sigma_at(v[TIME] + within);
     return true;

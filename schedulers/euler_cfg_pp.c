@@ -26,6 +26,7 @@ const struct sched_info sched_euler_cfg_pp = {
     .order = 1,
     .rule = SCHED_RULE_EULER,
     .zero_snr = true,
+    .cfg = 1,
     .uncond = true,
     .feed = feed,
 };

@@ -95,15 +95,16 @@ struct sched_info {
     struct sched_layout layout;            /* left out: one evaluation a step */
     const struct sched_option *options;    /* name NULL at the end; NULL: none */
     enum sched_noise noise; /* where option eta is above 0; left out: none is ever added */
-    bool uncond;            /* needs the unconditional prediction too */
-    bool vp;                /* variance-preserving latents */
-    bool sigma_flags;       /* the class has use_karras_sigmas and use_exponential_sigmas */
-    bool zero_snr;          /* the class has rescale_betas_zero_snr */
-    bool no_sample;         /* the class refuses prediction type sample */
-    bool repeats;           /* a step between equal levels leaves the latents as they are */
-    int vectors;            /* history kept in the state, in arrays of n floats */
-    int scalars;            /* further numbers kept in the state, doubles */
-    int aux;                /* constants kept, in doubles per evaluation */
+    double cfg;       /* guidance scale where a request gives none; 0: the request's default */
+    bool uncond;      /* needs the unconditional prediction too */
+    bool vp;          /* variance-preserving latents */
+    bool sigma_flags; /* the class has use_karras_sigmas and use_exponential_sigmas */
+    bool zero_snr;    /* the class has rescale_betas_zero_snr */
+    bool no_sample;   /* the class refuses prediction type sample */
+    bool repeats;     /* a step between equal levels leaves the latents as they are */
+    int vectors;      /* history kept in the state, in arrays of n floats */
+    int scalars;      /* further numbers kept in the state, doubles */
+    int aux;          /* constants kept, in doubles per evaluation */
 
     /* Fills the constants once timesteps and sigmas are there; NULL: nothing to do. Called again
      * when other sigmas are put in place. */

@@ -203,6 +203,12 @@ static int read_schedule(const json_t *file, struct sched_config *c, struct dr_e
     return r;
 }
 
+/* By whose class a file is read for a sampler: its own; Euler's where diffusers has none. */
+static const struct sched_info *reads_as(const struct sched_info *sampler)
+{
+    return sampler->diffusers ? sampler : &sched_euler;
+}
+
 /* Everything but the class, for the sampler in *c. */
 static int read_file(const json_t *file, const struct sched_defaults *defaults,
                      struct sched_config *c, struct dr_error *err)
@@ -214,16 +220,17 @@ static int read_file(const json_t *file, const struct sched_defaults *defaults,
         { "use_beta_sigmas", "false" },
         { NULL, NULL },
     };
-    int r = c->sampler->rule == SCHED_RULE_DPM ? check_fixed(file, dpm, err) : 0;
-    if (!r && c->sampler->fixed)
-        r = check_fixed(file, c->sampler->fixed, err);
+    const struct sched_info *as = reads_as(c->sampler);
+    int r = as->rule == SCHED_RULE_DPM ? check_fixed(file, dpm, err) : 0;
+    if (!r && as->fixed)
+        r = check_fixed(file, as->fixed, err);
     if (!r)
         r = read_names(file, c, err);
     if (!r)
         r = read_numbers(file, c, err);
     if (!r && c->sampler->rule == SCHED_RULE_DDIM)
         r = read_clip(file, defaults && defaults->clip_sample, c, err);
-    if (!r && c->sampler->sigma_flags)
+    if (!r && as->sigma_flags)
         r = read_schedule(file, c, err);
     if (!r && c->sampler->no_sample && c->prediction == SCHED_SAMPLE)
         r = key_error(DR_EUNSUPPORTED, "prediction_type", "sample", "epsilon or v_prediction",

@@ -365,6 +365,39 @@ static void a_sampler_that_does_not_end_leaves_alone(void **state)
     close_fixture(&f);
 }
 
+static void steps_that_shrink_to_nothing_are_an_error(void **state)
+{
+    (void)state;
+    static const char *const samplers[] = { "dpm_adaptive,pcoeff=-2",
+                                            "dpm_adaptive,icoeff=0,pcoeff=-1",
+                                            "dpm_adaptive,dcoeff=-2" };
+    struct fixture f;
+    open_fixture(&f);
+    for (size_t i = 0; i < sizeof samplers / sizeof *samplers; i++) {
+        struct wanted w = want(samplers[i], 10, 1, 2, 1);
+        struct dr_error err = { 0 };
+        struct unsteady u = { .n = 1 };
+        struct denoise *failed;
+        struct batch *b;
+        int stepped, code = 0;
+        configure(&f, &w);
+        dr_rng_seed(&u.rng, DR_RNG_CPU, i);
+        struct batch_hooks hooks = { .input = no_forward, .pred = random_pred, .ctx = &u };
+        u.picture[0] = open_picture(&w);
+        assert_int_equal(batch_new(2, &b, NULL), 0);
+        assert_int_equal(batch_add(b, u.picture[0], NULL), 0);
+        do {
+            code = batch_step(b, &f.m.x, &hooks, &stepped, &failed, &err);
+        } while (!code && stepped);
+        if (code != DR_EINVAL || !strstr(err.text, "too short to count"))
+            fail_msg("%s: %d: %s", samplers[i], code, err.text);
+        assert_ptr_equal(failed, u.picture[0]);
+        denoise_close(u.picture[0]);
+        batch_free(b);
+    }
+    close_fixture(&f);
+}
+
 /* ---- the unconditional prediction ---- */
 
 /* CFG++ by its formula, x' = D + sigma' (x - D_u) / sigma, from the rows as the UNet gives them: at
@@ -658,6 +691,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(only_the_picture_that_fails_leaves),
         cmocka_unit_test(a_stop_within_a_forward_leaves_no_memory_taken),
         cmocka_unit_test(a_sampler_that_does_not_end_leaves_alone),
+        cmocka_unit_test(steps_that_shrink_to_nothing_are_an_error),
         cmocka_unit_test(the_unconditional_prediction_reaches_the_sampler),
         cmocka_unit_test(a_phase_holds_from_its_evaluation_on),
         cmocka_unit_test(pictures_of_other_variants_go_apart),

@@ -106,6 +106,10 @@ static void defaults_are_the_model_s(void **state)
     assert_string_equal(job.prompt.prompt, "");
     job_release(&job);
     request_free(&q);
+    must("{\"prompt\":\"\",\"sampler\":\"euler_cfg_pp\"}", &q, &job);
+    assert_true(job.guidance_scale == 1 && job.prompt.guidance); /* the sampler's own, two rows */
+    job_release(&job);
+    request_free(&q);
     must("{\"prompt\":\"x\",\"seed\":18446744073709551600,\"batch_size\":16,\"cfg\":1}", &q, &job);
     assert_true(job.seed + 15 == UINT64_MAX && !job.prompt.guidance);
     job_release(&job);

@@ -114,6 +114,8 @@ static void keys_are_read_as_the_class_reads_them(void **state)
                                " \"rescale_betas_zero_snr\": true, \"variance_type\": \"fixed\"}";
     struct sched_request request = nothing;
     assert_string_equal(good(file, &request).schedule->name, "karras");
+    request.sampler = "dpmpp_sde"; /* without a class: read as Euler's */
+    assert_string_equal(good(file, &request).schedule->name, "karras");
     request.sampler = "euler_a"; /* EulerAncestralDiscreteScheduler has no use_karras_sigmas */
     assert_string_equal(good(file, &request).schedule->name, "normal");
     request.schedule = "karras";
