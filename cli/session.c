@@ -60,6 +60,9 @@ static void on_alarm(int number)
     kill_worker(SIGKILL);
 }
 
+/* In on_stop: the worker continues only when the next stop is caught again. */
+static volatile sig_atomic_t stopping;
+
 /* Ctrl-Z and the like: also stops the worker, whose process group the terminal does not signal. */
 static void on_stop(int number)
 {
@@ -69,12 +72,14 @@ static void on_stop(int number)
     sigemptyset(&normal.sa_mask);
     sigemptyset(&only);
     sigaddset(&only, number);
+    stopping = 1;
     kill_worker(SIGSTOP);
     sigaction(number, &normal, &ours);
     raise(number);
     sigprocmask(SIG_UNBLOCK, &only, &before); /* stops here, and continues here */
     sigprocmask(SIG_SETMASK, &before, NULL);
     sigaction(number, &ours, NULL);
+    stopping = 0;
     kill_worker(SIGCONT);
     errno = saved;
 }
@@ -83,7 +88,8 @@ static void on_continue(int number)
 {
     int saved = errno;
     (void)number;
-    kill_worker(SIGCONT);
+    if (!stopping)
+        kill_worker(SIGCONT);
     errno = saved;
 }
 
