@@ -38,7 +38,7 @@ static int make_param(void *ctx, struct param *p, const char *name, const struct
     struct made *m = ctx;
     struct dr_rng rng;
     struct dr_error err = { 0 };
-    int64_t count;
+    int64_t count = 0;
     assert_true(m->n < PARAMS && shape_count(shape, &count));
     float *v = dr_calloc(DR_TAG_TEST, (size_t)count, sizeof *v);
     assert_non_null(v);

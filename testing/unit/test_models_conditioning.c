@@ -68,7 +68,7 @@ struct made {
 static int make_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
 {
     struct made *m = ctx;
-    int64_t count;
+    int64_t count = 0;
     assert_true(m->n < PARAMS && shape_count(shape, &count));
     float *v = normals(count, (uint64_t)m->n + 1);
     bool off = m->quiet && (strstr(name, "attn1.to_out") || strstr(name, "ff.net.2"));
