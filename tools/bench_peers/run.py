@@ -19,6 +19,7 @@ import json
 import os
 import platform
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -86,7 +87,9 @@ def environment(o):
     python = os.path.join(venv, "bin/python")
     if not os.path.exists(python):
         say(f"installing the peers into {venv}")
-        subprocess.run([sys.executable, "-m", "venv", venv], check=True)
+        if subprocess.run([sys.executable, "-m", "venv", venv]).returncode:
+            shutil.rmtree(venv, ignore_errors=True)
+            sys.exit(f"run.py: cannot create {venv}: on Debian and Ubuntu, install python3-venv")
         subprocess.run([python, "-m", "pip", "install", "-q", "-r", os.path.join(HERE, "requirements.txt")], check=True)
     return python
 
