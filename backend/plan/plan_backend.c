@@ -207,6 +207,7 @@ void backend_plan_reset(struct backend *be)
     size_t packed = plan->totals.packed_bytes;
     memset(&plan->totals, 0, sizeof plan->totals);
     plan->totals.packed_bytes = packed;
-    memset(plan->used, 0, plan->capacity * sizeof *plan->used);
+    if (plan->used)
+        memset(plan->used, 0, plan->capacity * sizeof *plan->used);
     plan->n_used = 0;
 }
