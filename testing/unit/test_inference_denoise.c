@@ -17,6 +17,13 @@
 
 enum { H = 6, W = 8, C = 4, N = C * H * W, CONTEXTS = 3 };
 
+/* Sanitizers, under which kernels are slow, see a sample of the cases. */
+#ifdef DR_SANITIZED
+enum { EVERY = 4 };
+#else
+enum { EVERY = 1 };
+#endif
+
 static const uint8_t identity[SHA256_BYTES] = { 7 }, other_identity[SHA256_BYTES] = { 8 };
 
 struct fixture {
@@ -187,7 +194,7 @@ static void pictures_share_forwards_without_a_trace(void **state)
         last = i < PICTURES - 1 && end > last ? end : last;
     }
     static const int most[] = { 1, 2, 3, 5, 64 };
-    for (size_t k = 0; k < sizeof most / sizeof *most; k++) {
+    for (size_t k = 0; k < sizeof most / sizeof *most; k += EVERY) {
         struct denoise *d[PICTURES] = { NULL };
         struct batch *b;
         int steps = 0, stepped;
@@ -607,7 +614,7 @@ static void a_saved_picture_goes_on_elsewhere_with_the_same_bits(void **state)
     static float alone[N], elsewhere[N];
     size_t n;
     const struct sched_info *const *all = sched_all(&n);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i += EVERY) {
         char sampler[96]; /* few evaluations where their number is open */
         snprintf(sampler, sizeof sampler, "%s%s", all[i]->name,
                  all[i]->layout.next ? ",rtol=0.4,atol=0.1,h_init=1.5" : "");
