@@ -54,7 +54,7 @@ static bool all_finite(const float *v, size_t n)
 
 static void check_levels(const struct sched *s)
 {
-    int n = sched_evaluations(s);
+    int n = sched_levels(s);
     const float *sigmas = sched_sigmas(s);
     FUZZ_MUST(n >= 1);
     FUZZ_MUST(all_finite(sched_timesteps(s), (size_t)n));
@@ -94,6 +94,8 @@ static void check_run(const struct sched_config *config, struct sched *s)
     struct dr_rng rng;
     float x[VALUES], whole[VALUES];
     struct sched *other;
+    if (!sched_evaluations(s)) /* open: unit tests run those */
+        return;
     for (int i = 0; i < VALUES; i++)
         x[i] = start[i] * (float)sched_init_noise_scale(s);
     dr_rng_seed(&rng, DR_RNG_CPU, 5);
