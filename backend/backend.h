@@ -79,6 +79,8 @@ struct weight_source {
     const void *scales; /* of I8, any alignment: float32 by row, value = number * its row's scale */
 };
 
+enum { WEIGHT_SOURCES = 6 }; /* most of a weight: parts, then biases */
+
 struct weight_desc {
     enum weight_kind kind;
     int64_t in, out;  /* channels; WEIGHT_NORM: out = c; WEIGHT_TABLE: in = rows, out = c */
@@ -168,6 +170,8 @@ int op_run(struct exec *x, const struct op *op, struct dr_error *err);
 int workspace_new(struct backend *be, size_t capacity, struct workspace **ret,
                   struct dr_error *err);
 void workspace_free(struct workspace *ws);
+/* What a block of so many bytes takes of it; SIZE_MAX when that does not fit. */
+size_t backend_align(size_t bytes);
 size_t workspace_peak(const struct workspace *ws); /* highest byte ever used */
 /* Bytes in live activations now; 0 after a balanced pass. */
 size_t workspace_used(const struct workspace *ws);

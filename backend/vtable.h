@@ -17,8 +17,6 @@ struct buffer {
     void *memory; /* the backend's own: an address, a handle; NULL under plan */
 };
 
-enum { WEIGHT_SOURCES = 6 }; /* parts, then biases */
-
 struct weight {
     struct backend *be;
     struct weight_desc desc;
@@ -98,9 +96,6 @@ enum { BACKEND_ALIGN = 64, BACKEND_LAYOUT_VERSION = 7 };
 
 /* Whether what ops read of a weight lies in its i-th source. */
 bool weight_reads_source(const struct weight *w, int i);
-
-/* Rounded up to BACKEND_ALIGN; SIZE_MAX when that does not fit. */
-size_t backend_align(size_t bytes);
 
 /* Bytes from a's first element to the end of its last; false when that does not fit. */
 bool act_extent(const struct act *a, size_t *ret);

@@ -6,7 +6,6 @@
 
 #include "backend/check/check_data.h"
 #include "backend/ops/int8.h"
-#include "backend/vtable.h"
 #include "base/alloc.h"
 #include "base/clock.h"
 

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "backend/ops/int8.h"
-#include "backend/vtable.h"
 #include "base/alloc.h"
 
 bool trial_possible(const struct op *op)

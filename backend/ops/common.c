@@ -116,6 +116,12 @@ static double gelu(double x)
     return 0.5 * x * (1.0 + dr_erf(x * 0.70710678118654752440));
 }
 
+int64_t ref_pixel_tiles(const struct op *op, int phase)
+{
+    (void)phase;
+    return ref_ceil(op->dst.n * ref_pixels(&op->dst), ref_tile_pixels(op));
+}
+
 double ref_activate(enum activation act, double x)
 {
     switch (act) {

@@ -42,6 +42,14 @@ static inline const float *ref_row(const void *base, const struct act *a, int64_
     return (const float *)base + p * a->ld;
 }
 
+/* An elementwise op of one phase cuts its pixels, over all samples, into tiles of so many. */
+enum { REF_TILE = 1 << 16 /* values of a tile, about */ };
+static inline int64_t ref_tile_pixels(const struct op *op)
+{
+    return op->dst.c < REF_TILE ? REF_TILE / op->dst.c : 1;
+}
+int64_t ref_pixel_tiles(const struct op *op, int phase);
+
 /* One element of a source, and a run of them (of I8: within a row), as float. */
 float ref_element(const struct weight_source *s, int64_t i);
 void ref_elements(float *dst, const struct weight_source *s, int64_t first, int64_t count);

@@ -10,8 +10,6 @@
 
 #include "backend/ops/common.h"
 
-enum { RUN = 1 << 16 }; /* values of a tile, about */
-
 static int check_mask(const struct op *op, struct dr_error *err)
 {
     const struct act *k = &op->k;
@@ -40,24 +38,13 @@ static int check(const struct op *op, struct dr_error *err)
     return r;
 }
 
-static int64_t tile_rows(const struct op *op)
-{
-    return op->dst.c < RUN ? RUN / op->dst.c : 1;
-}
-
-static int64_t tiles(const struct op *op, int phase)
-{
-    (void)phase;
-    return ref_ceil(op->dst.n * ref_pixels(&op->dst), tile_rows(op));
-}
-
 static void run(const struct op_args *a, int phase, int64_t tile, void *own)
 {
     (void)phase;
     (void)own;
     const struct op *op = a->op;
     int64_t pixels = ref_pixels(&op->dst), rows = op->dst.n * pixels;
-    int64_t first = tile * tile_rows(op), last = ref_min(first + tile_rows(op), rows);
+    int64_t first = tile * ref_tile_pixels(op), last = ref_min(first + ref_tile_pixels(op), rows);
     for (int64_t p = first; p < last; p++) {
         const float *x = ref_row(a->src, &op->src, p);
         const float *y = a->residual ? ref_row(a->residual, &op->residual, p) : NULL;
@@ -109,7 +96,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
     ret->residual_in_place = c->variant & RESIDUAL_IN_PLACE;
 }
 
-const struct op_work op_work_weigh = { .phases = 1, .tiles = tiles, .run = run };
+const struct op_work op_work_weigh = { .phases = 1, .tiles = ref_pixel_tiles, .run = run };
 
 const struct op_info op_info_weigh = {
     .name = "weigh",

@@ -47,6 +47,8 @@ ONLY = {"schedulers": {"base"}, "core/communication": {"base"}, "queue": {"base"
 EQUAL = {("core", "core/communication")}
 # Folders that only files below the same folder may include: a device is reached through backend/device.h.
 PRIVATE = ("backend/cpu",)
+# Headers for one folder and those below it.
+INSIDE = {"backend/vtable.h": "backend"}
 FREE = ("testing/", "tools/", "docs/", "examples/")  # may include everything
 SIDES = {"both": {"both"}, "service": {"service", "both"}, "engine": {"engine", "both"}}
 
@@ -94,7 +96,7 @@ def check(path, text, present):
         other = folder_of(quoted)
         if own is None:
             continue
-        if other is None or not permitted(own, other):
+        if other is None or not permitted(own, other) or not own.startswith(INSIDE.get(quoted, "")):
             messages.append(f'{path}:{line}: {own} must not include "{quoted}"')
     header = re.sub(r"\.c$", ".h", path)
     if path.endswith(".c") and header in present and (not includes or includes[0][1] != header):
@@ -105,7 +107,7 @@ def check(path, text, present):
 PRESENT = {"base/a.h", "base/b.h", "tensor/t.h", "backend/backend.h", "schedulers/s.h", "models/m.h", "cli/c.h",
            "core/communication/q.h", "core/w.h", "coordination/supervisor/s.h", "coordination/e.h",
            "backend/ops/o.h", "backend/cache/p.h", "backend/check/k.h", "backend/cpu/c.h", "backend/cpu/kernels/g.inc",
-           "backend/cpu/x86/f.h"}
+           "backend/cpu/x86/f.h", "backend/vtable.h"}
 tree.proof("layers", [
     ("base/x.c", '#include "tensor/t.h"\n', PRESENT),
     ("base/a.c", '#include "base/b.h"\n#include "base/a.h"\n', PRESENT),
@@ -124,6 +126,7 @@ tree.proof("layers", [
     ("backend/cpu/x.c", '#include "backend/cpu/x86/f.h"\n', PRESENT),
     ("backend/cpu/kernels/x.inc", '#include "backend/cpu/x86/f.h"\n', PRESENT),
     ("models/x.c", '#include "backend/cpu/c.h"\n', PRESENT),
+    ("models/x.c", '#include "backend/vtable.h"\n', PRESENT),
     ("base/x.c", "#include <base/a.h>\n", PRESENT),
     ("nowhere/x.c", "int x;\n", PRESENT),
 ], [
@@ -132,6 +135,7 @@ tree.proof("layers", [
     ("core/x.c", '#include "core/communication/q.h"\n#include "backend/backend.h"\n', PRESENT),
     ("backend/x.c", '#include "backend/ops/o.h"\n#include "backend/cache/p.h"\n', PRESENT),
     ("backend/check/x.c", '#include "backend/ops/o.h"\n#include "backend/backend.h"\n', PRESENT),
+    ("backend/cpu/x.c", '#include "backend/vtable.h"\n', PRESENT),
     ("backend/cpu/x86/x.c", '#include "backend/cpu/c.h"\n#include "backend/cpu/kernels/g.inc"\n', PRESENT),
     ("models/x.c", '#include "backend/ops/o.h"\n#include "backend/cache/p.h"\n', PRESENT),
     ("models/x.c", '/* #include "cli/c.h" */\n#include "backend/backend.h"\n', PRESENT),
