@@ -41,8 +41,7 @@ static void json_tells_of_failures_too(void **state)
     program_free(&p);
 }
 
-/* On the command line, in the configuration, of files and of the worker, a line each. */
-/* Mistakes of form all at once; nothing is asked of the worker then. */
+/* On the command line and in the configuration, a line each; the worker is not asked then. */
 static void validate_lists_all_mistakes_of_form(void **state)
 {
     (void)state;

@@ -97,7 +97,8 @@ static bool merge_once(const struct bpe *b, int32_t *ids, size_t *n)
     return true;
 }
 
-/* Two merges into one token are told apart by the reference's heap, not by the definition. */
+/* Where two merges give the same token, the definition leaves open which comes first: the order of
+ * the reference's heap decides. */
 static bool ambiguous(const struct bpe *b)
 {
     for (size_t i = 0; i < b->n_merge_slots; i++)
