@@ -10,6 +10,7 @@
 #include "cli/target.h"
 #include "cli/report.h"
 #include "cli/session.h"
+#include "core/communication/recipe.h"
 
 enum { NAMED = 5 }; /* unknown fields that an error lists */
 
@@ -125,6 +126,18 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
         request_unset(q, FIELD_original_size);
     if (size && target)
         request_unset(q, FIELD_target_size);
+    bool listed = cli_typed(call, FIELD_timesteps) || cli_typed(call, FIELD_sigmas);
+    if (listed || cli_typed(call, FIELD_steps) || schedule) {
+        request_unset(q, FIELD_timesteps);
+        request_unset(q, FIELD_sigmas);
+    }
+    if (listed) {
+        request_unset(q, FIELD_steps);
+        request_unset(q, FIELD_schedule);
+    }
+    for (int i = 0; cli_typed(call, FIELD_recipe) && i < FIELD_COUNT; i++)
+        if (recipe_decides((enum field_id)i))
+            request_unset(q, (enum field_id)i);
     if (sampler)
         request_unset(q, FIELD_eta);
     if (scheduler)

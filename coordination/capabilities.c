@@ -2,6 +2,10 @@
  */
 #include "coordination/engine.h"
 
+#include <stdlib.h>
+
+#include "base/words.h"
+#include "core/communication/recipe.h"
 #include "core/communication/request.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
@@ -12,6 +16,20 @@ static json_t *names(const char *const *list)
     json_t *array = json_array();
     for (; array && list && *list; list++) {
         if (jx_add(array, json_string(*list)) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+/* The words of "a|b". */
+static json_t *words(const char *list)
+{
+    json_t *array = json_array();
+    struct dr_word rest = word_all(list), word;
+    while (array && word_next(&rest, '|', &word)) {
+        if (jx_add(array, json_stringn(word.at, word.n)) < 0) {
             json_decref(array);
             return NULL;
         }
@@ -35,17 +53,31 @@ static json_t *options_json(const struct sched_info *info)
     return array;
 }
 
+/* What lists of levels a sampler takes: fields of a request. */
+static json_t *lists_json(const struct sched_info *info)
+{
+    const char *list[3];
+    int n = 0;
+    if (info->lists & SCHED_LISTS_TIMESTEPS)
+        list[n++] = "timesteps";
+    if (info->lists & SCHED_LISTS_SIGMAS)
+        list[n++] = "sigmas";
+    list[n] = NULL;
+    return names(list);
+}
+
 static json_t *samplers_json(void)
 {
     size_t n;
     const struct sched_info *const *all = sched_all(&n);
     json_t *array = json_array();
     for (size_t i = 0; array && i < n; i++) {
-        json_t *one = json_pack("{s:s,s:s,s:s?,s:o,s:b,s:b,s:o}", "name", all[i]->name, "title",
+        json_t *one = json_pack("{s:s,s:s,s:s?,s:o,s:b,s:b,s:o,s:o}", "name", all[i]->name, "title",
                                 sched_title(all[i]), "diffusers", all[i]->diffusers, "aliases",
                                 names(all[i]->aliases), "takes_eta",
                                 sched_option_row(all[i], "eta") >= 0, "adaptive",
-                                all[i]->layout.next != NULL, "options", options_json(all[i]));
+                                all[i]->layout.next != NULL, "lists", lists_json(all[i]), "options",
+                                options_json(all[i]));
         if (jx_add(array, one) < 0) {
             json_decref(array);
             return NULL;
@@ -63,6 +95,37 @@ static json_t *schedules_json(void)
         json_t *one = json_pack("{s:s,s:s,s:o}", "name", all[i]->name, "title",
                                 schedule_title(all[i]), "aliases", names(all[i]->aliases));
         if (jx_add(array, one) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+/* NULL for "". */
+static const char *given(const char *text)
+{
+    return *text ? text : NULL;
+}
+
+static json_t *recipe_json(const struct recipe *r)
+{
+    return json_pack("{s:s,s:s,s:o,s:o,s:s,s:s?,s:s?,s:i,s:f,s:o,s:b,s:o,s:s}", "name", r->name,
+                     "title", r->title, "files", words(r->files), "families", words(r->families),
+                     "sampler", r->sampler, "spacing", given(r->spacing), "timesteps",
+                     given(r->timesteps), "steps", (int)strtol(r->steps, NULL, 10),
+                     "guidance_scale", strtod(r->cfg, NULL), "eta",
+                     *r->eta ? json_real(strtod(r->eta, NULL)) : json_null(), "negative_prompt",
+                     strtod(r->cfg, NULL) > 1, "size",
+                     r->size ? json_integer(r->size) : json_null(), "licence", r->licence);
+}
+
+static json_t *recipes_json(void)
+{
+    const struct recipe *recipe;
+    json_t *array = json_array();
+    for (int i = 0; array && (recipe = recipe_at(i)); i++) {
+        if (jx_add(array, recipe_json(recipe)) < 0) {
             json_decref(array);
             return NULL;
         }
@@ -122,6 +185,7 @@ json_t *engine_capabilities_json(const struct engine *e)
         { "verbs", verbs_json() },
         { "samplers", samplers_json() },
         { "schedules", schedules_json() },
+        { "recipes", recipes_json() },
         { "cases", engine_bench_cases_json() },
         { "request", request_schema() },
         { "limits", limits_json(e) },

@@ -124,6 +124,13 @@ static void emit_warnings(const struct job_walk *k)
         return;
     for (int i = 0; i < m->n_warnings; i++)
         k->events->warning(k->events->ctx, m->warning[i]);
+    const struct prompt_request *asked = &k->job->prompt;
+    bool negative = (asked->negative && *asked->negative) ||
+                    (asked->negative_2 && *asked->negative_2);
+    if (negative && !asked->guidance)
+        k->events->warning(k->events->ctx,
+                           "negative_prompt is not used: with a guidance_scale of 1 "
+                           "or less there is no guidance");
     double usual = k->job->sched.sampler->cfg, scale = k->job->guidance_scale;
     if (usual > 0 && scale > 2 * usual) {
         snprintf(text, sizeof text,

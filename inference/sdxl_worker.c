@@ -146,9 +146,13 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
 {
     struct sched_request wanted = {
         .spacing = request_has(q, FIELD_spacing) ? request_text(q, FIELD_spacing) : NULL,
+        .timesteps = request_has(q, FIELD_timesteps) ? request_text(q, FIELD_timesteps) : NULL,
+        .sigmas = request_has(q, FIELD_sigmas) ? request_text(q, FIELD_sigmas) : NULL,
         .eta = request_has(q, FIELD_eta) ? request_real(q, FIELD_eta) : NAN,
-        .steps = (int)request_int(q, FIELD_steps),
     };
+    bool listed = wanted.timesteps || wanted.sigmas;
+    if (request_has(q, FIELD_steps) || !listed)
+        wanted.steps = (int)request_int(q, FIELD_steps);
     int r = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
     if (!r)
         r = sched_configure(checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched, err);

@@ -10,6 +10,7 @@
 #include "base/words.h"
 #include "schedulers/scheduler_impl.h"
 #include "schedulers/names.h"
+#include "schedulers/scheduler_lists.h"
 #include "schedulers/scheduler_options.h"
 
 static const char FILE_NAME[] = "scheduler_config.json";
@@ -262,11 +263,9 @@ static const char *const related_classes[] = {
     "DPMSolverSinglestepScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
-    "LCMScheduler",
     "PNDMScheduler",
     "RePaintScheduler",
     "SASolverScheduler",
-    "TCDScheduler",
     NULL,
 };
 
@@ -417,12 +416,41 @@ static int apply_steps(const struct sched_request *request, struct sched_config 
                        struct dr_error *err)
 {
     char got[32], expected[64];
+    if (c->listed)
+        return 0;
     c->steps = request->steps;
     if (c->steps >= 1 && c->steps <= c->train_steps)
         return 0;
     snprintf(got, sizeof got, "%d", c->steps);
     snprintf(expected, sizeof expected, "1 to %d", c->train_steps);
     return dr_fail_field(err, DR_EINVAL, "steps", got, expected, NULL);
+}
+
+/* The list in place of a schedule and a number of steps. */
+static int apply_list(const struct sched_request *request, const struct schedule_info *named,
+                      struct sched_config *c, struct dr_error *err)
+{
+    const char *typed = request->schedule ? request->schedule : named ? named->name : NULL;
+    bool sigmas = request->sigmas != NULL;
+    const char *field = sigmas ? "sigmas" : "timesteps";
+    if (!request->timesteps && !sigmas)
+        return 0;
+    if (request->timesteps && sigmas)
+        return dr_fail_field(err, DR_EINVAL, field, "a list", "none beside timesteps", NULL);
+    if (typed)
+        return dr_fail_field(err, DR_EINVAL, "schedule", typed, "none",
+                             sigmas ? "sigmas are listed" : "timesteps are listed");
+    int r = sched_list_read(field, sigmas ? request->sigmas : request->timesteps, c, err);
+    if (r < 0)
+        return r;
+    c->schedule = &schedule_normal;
+    if (request->steps && request->steps != c->steps) {
+        char got[16], expected[64];
+        snprintf(got, sizeof got, "%d", request->steps);
+        snprintf(expected, sizeof expected, "%d, as many as %s has", c->steps, field);
+        return dr_fail_field(err, DR_EINVAL, "steps", got, expected, NULL);
+    }
+    return 0;
 }
 
 /* Assumed values that this run does not read, or that the request decides, are none. */
@@ -451,11 +479,15 @@ static int configure(const json_t *file, const struct sched_request *request,
     if (!r)
         r = apply_schedule(request, named, &c, err);
     if (!r)
+        r = apply_list(request, named, &c, err);
+    if (!r)
         r = apply_spacing(request, &c, err);
     if (!r)
         r = apply_steps(request, &c, err);
     if (!r)
         r = sched_options_apply(wanted, request->eta, &c, err);
+    if (!r && own && own == c.sampler)
+        r = sched_options_from_file(file, wanted, &c, err);
     if (!r) {
         drop_unread(request, &c);
         *ret_config = c;

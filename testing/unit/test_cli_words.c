@@ -220,7 +220,7 @@ static void help_names_its_topics(void **state)
         if (!strstr(buf_text(&out), row))
             fail_msg("%s", list->name);
     }
-    assert_int_equal(n, 7);
+    assert_int_equal(n, 8);
     buf_free(&out);
 }
 

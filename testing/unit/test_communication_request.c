@@ -29,6 +29,8 @@ static json_t *sample(const struct field_info *f)
         return json_string("3,4");
     case FIELD_TYPE_MAP:
         return json_pack("{s:s}", "latents_init", "a.npy");
+    case FIELD_TYPE_NUMBERS:
+        return json_pack("[f,f]", 999.0, 0.5);
     default:
         return json_string("text");
     }
