@@ -99,6 +99,30 @@ static void what_is_typed_wins(void **state)
     must_equal("ow.png", "ow2.png", true);
 }
 
+/* A recipe's values are in the receipt; what is typed beside the picture, steps in place of its list
+ * of timesteps or another recipe, wins. */
+static void a_recipe_is_its_values(void **state)
+{
+    (void)state;
+    program_folder();
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--recipe", "dmd2-4", "-q",
+        "-o", "a.png");
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--sampler", "lcm",
+        "--timesteps", "999,749,499,249", "--cfg", "1", "-q", "-o", "b.png");
+    must_equal("a.png", "b.png", true);
+    RUN(0, "", "generate", MODEL, "--from", "a.png", "-q", "-o", "again.png");
+    must_equal("a.png", "again.png", true);
+    RUN(0, "", "generate", MODEL, "--from", "a.png", "--steps", "2", "-q", "-o", "c.png");
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--sampler", "lcm", "--steps",
+        "2", "--cfg", "1", "-q", "-o", "c2.png");
+    must_equal("c.png", "c2.png", true);
+    RUN(0, "", "generate", MODEL, "--from", "a.png", "--recipe", "tcd", "-W64", "-H64", "-q", "-o",
+        "d.png");
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--recipe", "tcd", "-q", "-o",
+        "d2.png");
+    must_equal("d.png", "d2.png", true);
+}
+
 static void the_configuration_has_no_say(void **state)
 {
     (void)state;
@@ -261,9 +285,9 @@ static void pictures_are_described(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_picture_draws_itself_again), cmocka_unit_test(what_is_typed_wins),
-    cmocka_unit_test(the_configuration_has_no_say), cmocka_unit_test(the_model_is_looked_for),
-    cmocka_unit_test(bad_receipts_are_refused),     cmocka_unit_test(other_files_are_refused),
-    cmocka_unit_test(pictures_are_described),
+    cmocka_unit_test(a_recipe_is_its_values),       cmocka_unit_test(the_configuration_has_no_say),
+    cmocka_unit_test(the_model_is_looked_for),      cmocka_unit_test(bad_receipts_are_refused),
+    cmocka_unit_test(other_files_are_refused),      cmocka_unit_test(pictures_are_described),
 };
 
 int main(int argc, char **argv)
