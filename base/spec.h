@@ -22,12 +22,12 @@ struct spec {
 int spec_parse(const char *field, const char *text, struct spec *ret, struct dr_error *err);
 void spec_release(struct spec *spec);
 
-/* Whether two texts that spec_parse accepts mean the same: options in any order, numbers by value.
- * Out of memory, they are compared as they are. */
-bool spec_equal(const char *a, const char *b);
-
 /* An object as text. Its member `main_key` is VALUE; the others are texts, numbers or booleans. */
 int spec_from_json(const char *field, const char *main_key, const json_t *object, struct buf *dst,
                    struct dr_error *err);
+
+/* Whether two texts that spec_parse accepts mean the same: options in any order, numbers by value.
+ * Out of memory, they are compared as they are. */
+bool spec_equal(const char *a, const char *b);
 
 #endif
