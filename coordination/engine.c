@@ -58,7 +58,7 @@ int engine_find_model(const struct engine *e, const char *model, struct engine_m
                         : dr_realpath(ret->path, sizeof ret->path, model, &found);
     if ((r == DR_ENOENT || r == DR_EINVAL) && model_names_find(e, model, ret))
         r = 0;
-    if (r == DR_ENOENT)
+    if (r == DR_ENOENT || (r == DR_EINVAL && model_names_are(model)))
         return model_names_fail(model, err);
     if (r < 0 && err)
         *err = found;

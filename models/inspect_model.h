@@ -6,7 +6,8 @@
  *      "architecture": {"unet": {...}, "text_encoder": {...}, ...}, "scheduler", "metadata": {...},
  *      "files": [{"path", "size"}], "warnings": [...], "sha256"}
  * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
- * parameters, dtypes, metadata, sha256.
+ * parameters, dtypes, metadata, sha256; and of a textual inversion
+ *     "embedding": {"fits", "parts": [{"tensor", "vectors", "width"}]}
  */
 #ifndef DR_MODELS_INSPECT_MODEL_H
 #define DR_MODELS_INSPECT_MODEL_H
