@@ -9,13 +9,11 @@
 #include "base/alloc.h"
 #include "models/arch_sdxl.h"
 
-void bench_model_init(struct bench_model *m, struct backend *be, const struct model_root *root,
-                      const char *path)
+void bench_model_init(struct bench_model *m, struct backend *be, const struct model_spec *spec)
 {
     memset(m, 0, sizeof *m);
     m->be = be;
-    m->root = root;
-    m->path = path;
+    m->spec = spec;
     m->part = BENCH_NOTHING;
 }
 
@@ -175,8 +173,8 @@ int bench_model_need(struct bench_model *m, enum bench_part part, const atomic_i
     if (m->part == part)
         return 0;
     let_go(m);
-    if (m->path && !m->checkpoint)
-        r = checkpoint_open_in(m->root, m->path, stop, &m->checkpoint, err);
+    if (m->spec && !m->checkpoint)
+        r = checkpoint_open_spec(m->spec, stop, &m->checkpoint, err);
     if (!r && part == BENCH_UNET)
         r = make_unet(m, stop, err);
     if (!r && part == BENCH_TEXT)

@@ -148,8 +148,7 @@ static int vae_inputs(struct bench_network *b, struct dr_error *err)
     bool encoder = b->c->part == BENCH_ENCODER;
     int r = noise(&b->in, encoder ? a->in_channels * pixels : a->latent_channels * latents, err);
     return r ? r
-             : noise(&b->out, encoder ? 2 * a->latent_channels * latents : a->out_channels * pixels,
-                     err);
+             : noise(&b->out, encoder ? vae_moments(a) * latents : a->out_channels * pixels, err);
 }
 
 static int text_inputs(struct bench_network *b, struct dr_error *err)

@@ -1,5 +1,6 @@
 /* test_bench_cases.c - which measurement counts, what a row says, and a pass of each network
  * on a small model. */
+#include "testing/helpers/model_access.h"
 #include "testing/helpers/test.h"
 
 #include <stdio.h>
@@ -126,7 +127,7 @@ static void networks_run(void **state)
     struct backend *be;
     struct bench_model m;
     assert_int_equal(backend_open(NULL, &be, NULL), 0);
-    bench_model_init(&m, be, NULL, test_source("share/models/tiny"));
+    bench_model_init(&m, be, MODEL_AT(test_source("share/models/tiny")));
     for (int i = 0; (name = bench_network_name(i)); i++) {
         struct bench_network *b;
         struct dr_error err = { 0 };
