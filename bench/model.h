@@ -11,7 +11,15 @@
 #include "models/unet.h"
 #include "models/vae.h"
 
-enum bench_part { BENCH_UNET, BENCH_DECODER, BENCH_ENCODER, BENCH_TEXT, BENCH_NOTHING };
+/* The tiny decoder is TAESDXL's shape with random weights, whatever the model. */
+enum bench_part {
+    BENCH_UNET,
+    BENCH_DECODER,
+    BENCH_TINY_DECODER,
+    BENCH_ENCODER,
+    BENCH_TEXT,
+    BENCH_NOTHING
+};
 
 enum { BENCH_ENCODERS = 2 };
 
@@ -21,6 +29,7 @@ struct bench_model {
     const struct model_spec *spec;
     struct checkpoint *checkpoint; /* NULL: random weights */
     enum bench_part part;          /* what is there */
+    bool random;                   /* its weights are */
     struct unet *unet;
     struct vae *vae;
     struct clip_text *text[BENCH_ENCODERS]; /* NULL where the model has none */
