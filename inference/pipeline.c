@@ -92,7 +92,7 @@ static const char *more_channels(int64_t unet, int64_t latents)
 /* What text to image needs of a model, beyond being a sound checkpoint of its family. */
 static int check_use(const struct pipeline *p, struct dr_error *err)
 {
-    const char *path = checkpoint_path(p->checkpoint);
+    const char *path = checkpoint_source_path(p->checkpoint, COMPONENT_UNET);
     const struct unet_arch *u = checkpoint_unet_arch(p->checkpoint);
     const struct vae_arch *v = checkpoint_vae_arch(p->checkpoint);
     if (u->in_channels != v->latent_channels)
@@ -106,15 +106,16 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
             "%s: a refiner, which continues a base model's picture; expected a base model", path);
     if (v->out_channels != 3)
         return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: the VAE gives %lld channels; expected 3, red, green and blue", path,
+                       "%s: the VAE gives %lld channels; expected 3, red, green and blue",
+                       checkpoint_source_path(p->checkpoint, COMPONENT_VAE),
                        (long long)v->out_channels);
     return 0;
 }
 
-static int open_all(struct pipeline *p, const char *path, const struct pipeline_options *how,
-                    struct dr_error *err)
+static int open_all(struct pipeline *p, const struct model_spec *spec,
+                    const struct pipeline_options *how, struct dr_error *err)
 {
-    int r = checkpoint_open_in(how->root, path, how->stop, &p->checkpoint, err);
+    int r = checkpoint_open_spec(spec, how->stop, &p->checkpoint, err);
     if (!r)
         r = check_use(p, err);
     if (!r)
@@ -133,6 +134,14 @@ static const struct pipeline_options none;
 int pipeline_open(const char *path, struct backend *be, const struct pipeline_options *options,
                   struct pipeline **ret, struct dr_error *err)
 {
+    struct model_spec spec = { .model = { path, options ? options->root : NULL } };
+    return pipeline_open_spec(&spec, be, options, ret, err);
+}
+
+int pipeline_open_spec(const struct model_spec *spec, struct backend *be,
+                       const struct pipeline_options *options, struct pipeline **ret,
+                       struct dr_error *err)
+{
     struct pipeline *p = dr_calloc(DR_TAG_MODEL, 1, sizeof *p);
     if (!p)
         return dr_fail(err, DR_ENOMEM, "out of memory for a pipeline");
@@ -140,7 +149,7 @@ int pipeline_open(const char *path, struct backend *be, const struct pipeline_op
     p->backend = be;
     dr_tally_init(&p->tally);
     struct dr_tally *before = dr_tally_use(&p->tally);
-    int r = open_all(p, path, options ? options : &none, err);
+    int r = open_all(p, spec, options ? options : &none, err);
     dr_tally_use(before);
     if (r < 0) {
         pipeline_unref(p);
