@@ -114,8 +114,8 @@ static void what_is_typed_wins(void **state)
     must_equal("ow.png", "ow2.png", true);
 }
 
-/* A recipe's values are in the receipt; what is typed beside the picture, steps in place of its list
- * of timesteps or another recipe, wins. */
+/* A recipe's values are in the receipt; what is typed beside the picture, steps in place of its
+ * list of timesteps or another recipe, wins. */
 static void a_recipe_is_its_values(void **state)
 {
     (void)state;
