@@ -3,7 +3,8 @@
  * Of a checkpoint (file or folder):
  *     {"path", "kind", "description", "layout": "single"|"diffusers", "size", "default_size",
  *      "parameters", "parts": {"unet": {"tensors", "parameters", "dtypes": {"F16": 1680}}, ...},
- *      "architecture": {"unet": {...}, "text_encoder": {...}, ...}, "scheduler", "metadata": {...},
+ *      "architecture": {"unet": {...}, "text_encoder": {...}, ...}, "scheduler",
+ *      "prediction", "prediction_from", "zero_snr", "zero_snr_from", "metadata": {...},
  *      "files": [{"path", "size"}], "warnings": [...], "sha256"}
  *     "parts" says "from", a path, of a part that replaces the model's own.
  * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
