@@ -10,6 +10,7 @@
 #include "cli/target.h"
 #include "cli/report.h"
 #include "cli/session.h"
+#include "core/communication/recipe.h"
 
 enum { NAMED = 5 }; /* unknown fields that an error lists */
 
@@ -45,10 +46,12 @@ static int ask(const char *path, json_t **ret, struct dr_error *err)
  * the format of the new file. */
 static bool in_receipt(enum field_id id)
 {
-    static const enum field_id others[] = {
-        FIELD_save_path, FIELD_return_base64, FIELD_dump_stages, FIELD_load_stage, FIELD_stream,
-        FIELD_format,    FIELD_quality,       FIELD_metadata,    FIELD_batch_size
-    };
+    static const enum field_id others[] = { FIELD_save_path,        FIELD_return_base64,
+                                            FIELD_dump_stages,      FIELD_load_stage,
+                                            FIELD_stream,           FIELD_format,
+                                            FIELD_quality,          FIELD_metadata,
+                                            FIELD_batch_size,       FIELD_receipt_sampler,
+                                            FIELD_receipt_schedule, FIELD_receipt_guidance_scale };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i] == id)
             return false;
@@ -129,22 +132,60 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
     bool original = same_size(q, FIELD_original_size), target = same_size(q, FIELD_target_size);
     if (typed_model(call)) {
         request_unset(q, FIELD_model_sha256);
-        request_unset(q, FIELD_prediction);
+        if (strcmp(request_text(q, FIELD_prediction_from), "the request"))
+            request_unset(q, FIELD_prediction);
     }
     if (size && original)
         request_unset(q, FIELD_original_size);
     if (size && target)
         request_unset(q, FIELD_target_size);
-    if (sampler)
-        request_unset(q, FIELD_eta);
-    if (scheduler)
+    bool listed = cli_typed(call, FIELD_timesteps) || cli_typed(call, FIELD_sigmas);
+    if (listed || cli_typed(call, FIELD_steps) || schedule) {
+        request_unset(q, FIELD_timesteps);
+        request_unset(q, FIELD_sigmas);
+    }
+    if (listed) {
+        request_unset(q, FIELD_steps);
         request_unset(q, FIELD_schedule);
+    }
+    for (int i = 0; cli_typed(call, FIELD_recipe) && i < FIELD_COUNT; i++)
+        if (recipe_decides((enum field_id)i))
+            request_unset(q, (enum field_id)i);
     if (sampler || schedule)
         request_unset(q, FIELD_spacing);
     if (cli_typed(call, FIELD_precision))
         request_unset(q, FIELD_kernels);
     if (cli_typed(call, FIELD_kernels))
         request_unset(q, FIELD_precision);
+}
+
+/* Moves a value of the receipt to the field that says so. */
+static int set_aside(struct request *q, enum field_id from, enum field_id to, const char *text,
+                     struct dr_error *err)
+{
+    int r = request_has(q, from) ? request_set_text(q, to, text, err) : 0;
+    request_unset(q, from);
+    return r;
+}
+
+/* Where a sampler is typed, by either name, only the worker knows what comes with it: it gets the
+ * receipt's values apart from those that are typed. */
+static int set_sampler_aside(const struct cli_call *call, struct request *q, struct dr_error *err)
+{
+    char sampler[512], scale[40];
+    bool eta = request_has(q, FIELD_eta) && !cli_typed(call, FIELD_eta);
+    if (!cli_typed(call, FIELD_sampler) && !cli_typed(call, FIELD_scheduler))
+        return 0;
+    size_t n = (size_t)snprintf(sampler, sizeof sampler, "%.400s", request_text(q, FIELD_sampler));
+    if (eta)
+        snprintf(sampler + n, sizeof sampler - n, ",eta=%.17g", request_real(q, FIELD_eta));
+    request_unset(q, FIELD_eta);
+    snprintf(scale, sizeof scale, "%.17g", request_real(q, FIELD_guidance_scale));
+    int r = set_aside(q, FIELD_sampler, FIELD_receipt_sampler, sampler, err);
+    if (!r)
+        r = set_aside(q, FIELD_schedule, FIELD_receipt_schedule, request_text(q, FIELD_schedule),
+                      err);
+    return r ? r : set_aside(q, FIELD_guidance_scale, FIELD_receipt_guidance_scale, scale, err);
 }
 
 /* If the configuration's model (or part) has the name that the receipt gives, it says where to find
@@ -154,6 +195,16 @@ static bool configured(const struct request *q, enum field_id id, const char *na
     const char *base = dr_path_base(request_text(q, id));
     size_t n = strlen(name), extension = strlen(dr_path_extension(base));
     return n && !strncmp(base, name, n) && (!base[n] || strlen(base) - n == extension);
+}
+
+/* The configuration has no say in what the receipt's sampler brings. */
+static void drop_configured(struct cli_call *call)
+{
+    static const enum field_id fields[] = { FIELD_sampler, FIELD_schedule, FIELD_eta,
+                                            FIELD_guidance_scale };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (!cli_typed(call, fields[i]))
+            request_unset(&call->request, fields[i]);
 }
 
 /* A picture from elsewhere must not name files by path. */
@@ -192,9 +243,11 @@ static int take(struct cli_call *call, const char *path, const json_t *receipt,
     if (r < 0)
         return option_fail(err, r, "--from", "%s: its receipt: %s", path, inner.text);
     forget_consequences(call, &q);
+    drop_configured(call);
+    r = set_sampler_aside(call, &q, err);
     for (int i = 0; i < FIELD_COUNT; i++)
         settle_name(call, &q, (enum field_id)i);
-    for (int i = 0; i < FIELD_COUNT; i++) {
+    for (int i = 0; !r && i < FIELD_COUNT; i++) {
         if (!q.value[i].set || cli_typed(call, (enum field_id)i))
             continue;
         request_unset(&call->request, (enum field_id)i);
@@ -202,7 +255,7 @@ static int take(struct cli_call *call, const char *path, const json_t *receipt,
         q.value[i] = (struct field_value){ .set = false };
     }
     request_free(&q);
-    return 0;
+    return r;
 }
 
 int from_apply(struct cli_call *call, struct from *ret, struct dr_error *err)

@@ -15,6 +15,7 @@
 #include "cli/from.h"
 #include "cli/target.h"
 #include "cli/report.h"
+#include "core/communication/recipe.h"
 
 /* Every field with an option, then threads and output; not the prompt, which belongs to one
  * picture.
@@ -171,6 +172,8 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
     if (!call->verb->request || request_has(&call->request, id))
         return 0;
     if (call->value[OPT_from] && from_settles(id))
+        return 0;
+    if (cli_typed(call, FIELD_recipe) && recipe_decides(id))
         return 0;
     const char *to = call->value[OPT_output];
     if (id == FIELD_format && to && to != call->output && *target_format_of(to))

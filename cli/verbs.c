@@ -126,6 +126,8 @@ static const char *value_name(const struct field_info *f)
         return "NAME=FILE";
     case FIELD_TYPE_SPEC:
         return "NAME[,KEY=X]";
+    case FIELD_TYPE_NUMBERS:
+        return "LIST";
     default:
         return "NAME";
     }

@@ -57,7 +57,7 @@ static int find_file(const struct engine *e, const char *field, const char *text
                         : dr_realpath(ret->path, sizeof ret->path, text, &found);
     if ((r == DR_ENOENT || r == DR_EINVAL) && model_names_find(e, text, ret))
         r = 0;
-    if (r == DR_ENOENT)
+    if (r == DR_ENOENT || (r == DR_EINVAL && model_names_are(text)))
         return model_names_fail(field, text, err);
     if (r < 0 && err)
         *err = found;

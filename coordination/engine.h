@@ -99,6 +99,8 @@ int engine_backend(struct engine *e, const struct model_spec *spec, const char *
                    struct dr_error *err);
 /* The same by name: model_names.c. */
 bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret);
+/* Whether it can only be a name or a URL: no file outside of the models folders is meant. */
+bool model_names_are(const char *model);
 /* DR_ENOENT: no such file, folder or model name. `field` is that of the request. */
 int model_names_fail(const char *field, const char *model, struct dr_error *err);
 /* A path inside a folder of --models, as it is now: where links change meanwhile the kernel refuses

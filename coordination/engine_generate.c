@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "coordination/speed.h"
 #include "inference/receipt_match.h"
+#include "inference/recipe_apply.h"
 #include "inference/sdxl_worker.h"
 #include "schedulers/scheduler_factory.h"
 
@@ -130,12 +131,16 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
         return r;
     r = check_paths(g, err);
     if (!r)
+        r = recipe_apply(&g->request, err);
+    if (!r)
         r = find_pipeline(g, err);
     if (!r)
         r = sdxl_job(&g->request, g->pipeline, &g->job, err);
     if (r < 0)
         return r;
     g->has_job = true;
+    if ((r = recipe_check(&g->request, g->pipeline, &g->job, err)) < 0)
+        return r;
     g->job.stages.roots = &e->roots;
     log_job(g);
     const char *warning;

@@ -204,6 +204,11 @@ static bool is_hub_id(const char *model)
            strcmp(dr_path_extension(model), extension) != 0;
 }
 
+bool model_names_are(const char *model)
+{
+    return strstr(model, "://") || (*model != '.' && !strchr(model, '/'));
+}
+
 int model_names_fail(const char *field, const char *model, struct dr_error *err)
 {
     if (strstr(model, "://"))

@@ -8,24 +8,37 @@
 #include "models/unet.h"
 #include "models/vae.h"
 
+/* Tokens of a chunk: what both the encoder's positions and its tokenizer's limit allow. */
+static void limit_chunk(struct pipeline *p, int64_t limit)
+{
+    if (!p->encoders.chunk || limit < p->encoders.chunk)
+        p->encoders.chunk = limit;
+}
+
 static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr_error *err)
 {
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
-        if (!checkpoint_clip_arch(p->checkpoint, i))
+        const struct clip_arch *arch = checkpoint_clip_arch(p->checkpoint, i);
+        if (!arch)
             continue;
         int r = checkpoint_tokenizer(p->checkpoint, i, stop, &p->tokenizers[i], err);
         if (r < 0)
             return r;
         p->encoders.encoder[i].tokens = p->tokenizers[i];
-        int64_t vocab = checkpoint_clip_arch(p->checkpoint, i)->vocab;
-        if (tok_info(p->tokenizers[i]).id_limit > vocab)
+        if (tok_info(p->tokenizers[i]).id_limit > arch->vocab)
             return dr_fail(err, DR_EFORMAT,
                            "%s: tokenizer%s gives ids up to %d, the text encoder knows %lld tokens",
                            checkpoint_path(p->checkpoint), i ? "_2" : "",
-                           tok_info(p->tokenizers[i]).id_limit - 1, (long long)vocab);
+                           tok_info(p->tokenizers[i]).id_limit - 1, (long long)arch->vocab);
+        limit_chunk(p, arch->positions);
+        limit_chunk(p, tok_info(p->tokenizers[i]).max_length);
     }
+    if (p->encoders.chunk < 2)
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: the text encoder reads %lld tokens; expected 2 or more, the begin and "
+                       "the end of a text",
+                       checkpoint_path(p->checkpoint), (long long)p->encoders.chunk);
     checkpoint_forget_texts(p->checkpoint);
-    p->encoders.chunk = PIPELINE_TOKENS;
     return 0;
 }
 
@@ -66,6 +79,16 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
     return r;
 }
 
+/* What a UNet's channels beyond those of the latents are for. */
+static const char *more_channels(int64_t unet, int64_t latents)
+{
+    if (unet == 2 * latents + 1)
+        return "an inpainting model needs a picture and a mask, text alone does not do";
+    if (unet == 2 * latents)
+        return "an instruct-pix2pix model needs a picture to edit, text alone does not do";
+    return "expected the same number";
+}
+
 /* What text to image needs of a model, beyond being a sound checkpoint of its family. */
 static int check_use(const struct pipeline *p, struct dr_error *err)
 {
@@ -73,11 +96,10 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
     const struct unet_arch *u = checkpoint_unet_arch(p->checkpoint);
     const struct vae_arch *v = checkpoint_vae_arch(p->checkpoint);
     if (u->in_channels != v->latent_channels)
-        return dr_fail(
-            err, DR_EUNSUPPORTED,
-            "%s: the UNet takes %lld channels and the VAE gives %lld: an inpainting model "
-            "needs a picture and a mask, text alone does not do",
-            path, (long long)u->in_channels, (long long)v->latent_channels);
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: the UNet takes %lld channels and the VAE gives %lld: %s", path,
+                       (long long)u->in_channels, (long long)v->latent_channels,
+                       more_channels(u->in_channels, v->latent_channels));
     if (u->n_time_ids != PROMPT_TIME_IDS)
         return dr_fail(
             err, DR_EUNSUPPORTED,

@@ -26,7 +26,6 @@ struct pack;
 struct unet;
 struct vae;
 
-enum { PIPELINE_TOKENS = 77 }; /* of a chunk of text, begin and end included */
 enum { PIPELINE_NETWORKS = PROMPT_ENCODERS + 2 };
 
 /* A network of a pipeline, for what is done with each of them. */

@@ -82,6 +82,27 @@ static int infotext_options(const struct job *job, struct buf *dst)
     return r;
 }
 
+static const char *list_name(const struct sched_config *s)
+{
+    return s->listed == SCHED_LISTED_SIGMAS ? "sigmas" : "timesteps";
+}
+
+/* ", Timesteps: "999,749"", or the schedule's name. */
+static int infotext_levels(const struct sched_config *s, struct buf *dst)
+{
+    struct buf text;
+    if (!s->listed)
+        return buf_printf(dst, ", Schedule type: %s", schedule_title(s->schedule));
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = 0;
+    for (int i = 0; !r && i < s->steps; i++)
+        r = buf_printf(&text, "%s%.9g", i ? "," : "", (double)s->level[i]);
+    if (!r)
+        r = pair(dst, s->listed == SCHED_LISTED_SIGMAS ? "Sigmas" : "Timesteps", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -118,8 +139,10 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
 {
     int r = infotext_texts(job, dst);
     if (!r)
-        r = buf_printf(dst, "Steps: %d, Sampler: %s, Schedule type: %s", job->sched.steps,
-                       sched_title(job->sched.sampler), schedule_title(job->sched.schedule));
+        r = buf_printf(dst, "Steps: %d, Sampler: %s", job->sched.steps,
+                       sched_title(job->sched.sampler));
+    if (!r)
+        r = infotext_levels(&job->sched, dst);
     if (!r)
         r = pair_number(dst, "CFG scale", job->guidance_scale);
     if (!r)
@@ -197,6 +220,22 @@ static json_t *sampler_json(const struct job *job)
     return o;
 }
 
+/* The schedule's name, or the list. */
+static int add_levels(json_t *o, const struct sched_config *s)
+{
+    if (!s->listed)
+        return jx_set(o, "schedule", json_string(s->schedule->name));
+    json_t *list = json_array();
+    int r = 0;
+    for (int i = 0; !r && i < s->steps; i++)
+        r = jx_add(list, json_real((double)s->level[i]));
+    if (r < 0) {
+        json_decref(list);
+        return r;
+    }
+    return jx_set(o, list_name(s), list);
+}
+
 static int add_sampling(json_t *o, const struct job *job, int index)
 {
     const struct sched_config *s = &job->sched;
@@ -216,7 +255,7 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     if (!r)
         r = jx_set(o, "sampler", sampler_json(job));
     if (!r)
-        r = jx_set(o, "schedule", json_string(s->schedule->name));
+        r = add_levels(o, s);
     if (!r && schedule_uses_spacing(s->schedule, s->sampler))
         r = jx_set(o, "spacing", json_string(sched_spacing_name(s->spacing)));
     if (!r && has_eta(job))
@@ -228,14 +267,14 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     return r || !*assumed ? r : jx_set(o, "scheduler_defaults", json_string(assumed));
 }
 
-/* Who decided how the model was trained. Zero terminal SNR where it holds or was decided. */
+/* Who decided what the model predicts; zero terminal SNR where the request did. */
 static int add_formulation(json_t *o, const struct job *job, const struct receipt_facts *f)
 {
     bool zero = job->sched.rescale_betas_zero_snr || job->sched.zero_snr_ignored;
     int r = 0;
     if (f->prediction_from && *f->prediction_from)
         r = jx_set(o, "prediction_from", json_string(f->prediction_from));
-    if (!r && (zero || (f->zsnr_from && !strcmp(f->zsnr_from, "the request"))))
+    if (!r && f->zsnr_from && !strcmp(f->zsnr_from, "the request"))
         r = jx_set(o, "zsnr", json_boolean(zero));
     return r;
 }

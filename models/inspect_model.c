@@ -6,8 +6,10 @@
 #include "base/path_text.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "models/adapters/inversion_file.h"
 #include "models/checkpoint_impl.h"
 #include "models/formats/classify.h"
+#include "models/inspect_part.h"
 
 enum { LONGEST_TEXT = 16 << 10 };
 
@@ -227,6 +229,21 @@ static int describe_checkpoint(const struct checkpoint *c, json_t *o)
 
 /* ---- other files ---- */
 
+static const struct file_kind textual_inversion = { .id = "textual-inversion",
+                                                    .text = "a textual inversion (embedding)" };
+
+/* {"fits", "parts": [{"tensor", "vectors", "width"}]} */
+static int inversion_object(const struct inversion_part *parts, int n, json_t *o)
+{
+    int r = 0;
+    SET(o, "fits", json_string(inversion_fits(parts, n)));
+    json_t *list = r ? NULL : child_array(o, "parts");
+    for (int i = 0; !r && i < n; i++)
+        r = jx_add(list, json_pack("{s:s,s:I,s:I}", "tensor", parts[i].tensor->name, "vectors",
+                                   (json_int_t)parts[i].n, "width", (json_int_t)parts[i].width));
+    return r;
+}
+
 static int describe_file(const struct safetensors *st, json_t *o)
 {
     size_t counts[DTYPE_COUNT] = { 0 };
@@ -237,7 +254,12 @@ static int describe_file(const struct safetensors *st, json_t *o)
             total += count;
     }
     const struct file_kind *kind = classify(&st->header);
-    int r = 0;
+    struct inversion_part parts[INVERSION_PARTS];
+    int n_parts = 0, r = 0;
+    if (inversion_likely(&st->header)) {
+        (void)inversion_parts(&st->header, st->path, parts, &n_parts, NULL);
+        kind = &textual_inversion;
+    }
     SET(o, "path", path_text_json(st->path));
     SET(o, "kind", json_string(kind->id));
     SET(o, "description", json_string(kind->text));
@@ -247,6 +269,10 @@ static int describe_file(const struct safetensors *st, json_t *o)
     SET(o, "parameters", json_integer(total));
     if (!r)
         r = dtypes_object(counts, child(o, "dtypes"));
+    if (!r && n_parts)
+        r = inversion_object(parts, n_parts, child(o, "embedding"));
+    if (!r && kind->option)
+        r = inspect_part(&st->header, o);
     return r ? r : metadata_object(&st->header, child(o, "metadata"));
 }
 

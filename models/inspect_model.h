@@ -8,7 +8,9 @@
  *      "files": [{"path", "size"}], "warnings": [...], "sha256"}
  *     "parts" says "from", a path, of a part that replaces the model's own.
  * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
- * parameters, dtypes, metadata, sha256.
+ * parameters, dtypes, metadata, sha256; of a UNet, text encoder or VAE also what tells its family,
+ * "fits" and the "option" that takes it; and of a textual inversion
+ *     "embedding": {"fits", "parts": [{"tensor", "vectors", "width"}]}
  */
 #ifndef DR_MODELS_INSPECT_MODEL_H
 #define DR_MODELS_INSPECT_MODEL_H

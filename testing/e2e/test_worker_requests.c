@@ -420,7 +420,7 @@ static void a_receipt_of_something_else_is_told(void **state)
     assert_true(json_array_size(warnings) >= 2);
     json_decref(event);
     host_ask_picture(&h, "d", json_pack("{s:s}", "model", "nowhere"));
-    host_must_fail(&h, "d", "INVALID_VALUE", "model");
+    host_must_fail(&h, "d", "NOT_FOUND", "model");
     assert_int_equal(host_end(&h), 0);
 }
 

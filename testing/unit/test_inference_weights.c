@@ -642,6 +642,8 @@ static void plan_and_make(struct start *s, struct backend *be, struct memory_pla
 static void a_plan_packs_nothing(void **state)
 {
     (void)state;
+    if (TEST_SANITIZED) /* whole runs, which others have under sanitizers too */
+        skip();
     struct backend *be = open_packing(2);
     struct start s;
     char path[DR_PATH_MAX];
@@ -664,6 +666,8 @@ static void a_plan_packs_nothing(void **state)
 static void a_plan_without_room_counts_private_weights(void **state)
 {
     (void)state;
+    if (TEST_SANITIZED) /* whole runs, which others have under sanitizers too */
+        skip();
     struct backend *be = open_packing(2);
     struct start s;
     char path[DR_PATH_MAX];
