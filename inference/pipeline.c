@@ -26,6 +26,7 @@ static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr
     }
     checkpoint_forget_texts(p->checkpoint);
     p->encoders.chunk = PIPELINE_TOKENS;
+    p->encoders.n_time_ids = checkpoint_unet_arch(p->checkpoint)->n_time_ids;
     return 0;
 }
 
@@ -66,6 +67,27 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
     return r;
 }
 
+/* What a UNet needs that takes more channels than latents, by how many more. */
+static int refuse_channels(const char *path, int64_t takes, int64_t latents, struct dr_error *err)
+{
+    static const struct {
+        int64_t more;
+        const char *text;
+    } kinds[] = {
+        { 5, "an inpainting model, which needs a picture and a mask" },
+        { 4, "an instruct-pix2pix model, which needs a picture to change" },
+        { 1, "a depth model, which needs a picture's depth" },
+    };
+    const char *text = "a model of a kind that is not known";
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (takes - latents == kinds[i].more)
+            text = kinds[i].text;
+    return dr_fail(err, DR_EUNSUPPORTED,
+                   "%s: the UNet takes %lld channels and the VAE gives %lld: %s; text alone does "
+                   "not do",
+                   path, (long long)takes, (long long)latents, text);
+}
+
 /* What text to image needs of a model, beyond being a sound checkpoint of its family. */
 static int check_use(const struct pipeline *p, struct dr_error *err)
 {
@@ -73,12 +95,8 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
     const struct unet_arch *u = checkpoint_unet_arch(p->checkpoint);
     const struct vae_arch *v = checkpoint_vae_arch(p->checkpoint);
     if (u->in_channels != v->latent_channels)
-        return dr_fail(
-            err, DR_EUNSUPPORTED,
-            "%s: the UNet takes %lld channels and the VAE gives %lld: an inpainting model "
-            "needs a picture and a mask, text alone does not do",
-            path, (long long)u->in_channels, (long long)v->latent_channels);
-    if (u->n_time_ids != PROMPT_TIME_IDS)
+        return refuse_channels(path, u->in_channels, v->latent_channels, err);
+    if (checkpoint_family(p->checkpoint)->added && u->n_time_ids != PROMPT_TIME_IDS)
         return dr_fail(
             err, DR_EUNSUPPORTED,
             "%s: a refiner, which continues a base model's picture; expected a base model", path);

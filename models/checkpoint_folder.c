@@ -312,11 +312,13 @@ static int check_index(struct checkpoint *c, const json_t *index, struct dr_erro
     c->family = family_of_pipeline(name);
     if (!c->family)
         return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: this is a folder for %.80s, expected one for a StableDiffusionXL "
-                       "pipeline",
+                       "%s: this is a folder for %.80s, expected one for a StableDiffusion or "
+                       "StableDiffusionXL pipeline",
                        c->path, name);
-    r = jx_opt_bool(index, "model_index.json", "force_zeros_for_empty_prompt", &c->force_zeros,
-                    err);
+    c->force_zeros = c->family->zero_negative;
+    if (c->force_zeros) /* a key of the pipelines that have it */
+        r = jx_opt_bool(index, "model_index.json", "force_zeros_for_empty_prompt", &c->force_zeros,
+                        err);
     return r ? dr_while(err, r, "reading %s", c->path) : 0;
 }
 
@@ -364,7 +366,6 @@ static int find_tokenizers(struct checkpoint *c, struct dr_error *err)
 int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
 {
     json_t *index = NULL;
-    c->force_zeros = true;
     int r = model_files_json(c->model, "model_index.json", true, &config_limits, &index, err);
     if (!r)
         r = index ? check_index(c, index, err) : no_index(c, err);

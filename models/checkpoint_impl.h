@@ -34,7 +34,7 @@ struct checkpoint {
     struct unet_arch unet;
     struct clip_arch clip[2];
     struct vae_arch vae;
-    json_t *scheduler;
+    json_t *scheduler, *trained;
     bool tokenizer[2];
     bool force_zeros;
     struct name_group unused; /* tensors of the part being opened that nothing knows */

@@ -1,6 +1,7 @@
 /* checkpoint_single.c - opening a single file with sgm keys, see checkpoint_impl.h. */
 #include "models/checkpoint_impl.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "models/formats/classify.h"
@@ -77,6 +78,19 @@ static int check_parts(const struct checkpoint *c, struct dr_error *err)
     return c->has[COMPONENT_VAE] ? 0 : lacks(c, "VAE (first_stage_model.*)", err);
 }
 
+/* What comes with an encoder and is not read. */
+static void mark_spare(struct tensor_table *t, const struct family_encoder *e,
+                       const struct clip_arch *arch)
+{
+    char prefix[64];
+    for (int i = 0; i < e->spare; i++) {
+        snprintf(prefix, sizeof prefix, "text_model.encoder.layers.%d.", (int)arch->layers + i);
+        tensor_table_spare(t, prefix);
+    }
+    if (!e->pooled)
+        tensor_table_spare(t, "text_projection.");
+}
+
 static int infer_all(struct checkpoint *c, const char *file, struct dr_error *err)
 {
     const struct family *f = c->family;
@@ -86,6 +100,8 @@ static int infer_all(struct checkpoint *c, const char *file, struct dr_error *er
         const struct family_encoder *e = &f->encoders[i];
         struct clip_arch *arch = checkpoint_clip(c, e->component);
         r = infer_clip(&c->tables[e->component], e, file, arch, err);
+        if (!r)
+            mark_spare(&c->tables[e->component], e, arch);
         if (e->pooled)
             pooled = arch->projection;
     }
@@ -109,7 +125,8 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
                        "not read",
                        c->path, what);
     if (!kind->family || !kind->family->opens)
-        return dr_fail(err, DR_EUNSUPPORTED, "%s: this is %s, expected an SDXL checkpoint", c->path,
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: this is %s, expected a checkpoint of Stable Diffusion or SDXL", c->path,
                        kind->text);
     r = add_all(c, st, err);
     for (int i = 0; !r && i < COMPONENT_COUNT; i++) {

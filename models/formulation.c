@@ -106,10 +106,15 @@ static int read_flag(const struct marks *m, const char *by, const char *value, b
                    value);
 }
 
-/* Architectures that share the tensors of SDXL and not its formulation. */
-static int check_architecture(const struct marks *m, const char *by, const char *value,
-                              struct dr_error *err)
+/* Architectures of the ModelSpec standard that say what the model predicts; and those that share
+ * the tensors of SDXL and not its formulation. */
+static int read_architecture(struct marks *m, const char *by, const char *value,
+                             struct dr_error *err)
 {
+    if (!strncasecmp(value, "stable-diffusion-v2-768-v", 25))
+        return say_prediction(m, "v_prediction", by, err);
+    if (!strncasecmp(value, "stable-diffusion-v2-512", 23))
+        return say_prediction(m, "epsilon", by, err);
     static const char *const foreign[] = { "cosxl", "edm", "flow", "playground", NULL };
     for (const char *const *word = foreign; *word; word++)
         if (strcasestr(value, *word))
@@ -130,7 +135,7 @@ static int read_entry(struct marks *m, enum entry_kind kind, const char *by, con
     if (kind == ENTRY_PREDICTION)
         return say_prediction(m, value, by, err);
     if (kind == ENTRY_ARCHITECTURE)
-        return check_architecture(m, by, value, err);
+        return read_architecture(m, by, value, err);
     r = read_flag(m, by, value, &flag, err);
     if (r)
         return r;
@@ -169,6 +174,47 @@ static int read_header(struct marks *m, const struct st_header *h, struct dr_err
 
 /* ---- a single file ---- */
 
+/* The steps that Stable Diffusion 2.0 base was trained for, by which diffusers' from_single_file
+ * recognises it. */
+enum { BASE_STEPS = 875000 };
+
+static bool trained_as_base(const struct safetensors *st)
+{
+    const struct st_tensor *t = st_find(&st->header, "global_step");
+    int64_t wide;
+    int32_t narrow;
+    if (t && t->dtype == DTYPE_I64 && t->end - t->begin == sizeof wide) {
+        memcpy(&wide, st_data(st, t), sizeof wide);
+        return wide == BASE_STEPS;
+    }
+    if (!t || t->dtype != DTYPE_I32 || t->end - t->begin != sizeof narrow)
+        return false;
+    memcpy(&narrow, st_data(st, t), sizeof narrow);
+    return narrow == BASE_STEPS;
+}
+
+/* Of a family whose models differ in what they predict, the one that this file is of. */
+static int choose_member(struct checkpoint *c, struct marks *m, const struct safetensors *st,
+                         struct dr_error *err)
+{
+    const struct family *f = c->family;
+    int r = 0;
+    if (f->epsilon && trained_as_base(st))
+        r = say_prediction(m, "epsilon", "tensor global_step", err);
+    if (!r && f->epsilon && !strcmp(m->prediction, "epsilon"))
+        c->family = f->epsilon;
+    if (!r && f->unsaid && !*m->prediction && checkpoint_warn(c, "%s", f->unsaid))
+        r = dr_fail(err, DR_ENOMEM, "out of memory for a warning");
+    return r;
+}
+
+/* How the family was trained, as an object. */
+static int take_trained(struct checkpoint *c, struct dr_error *err)
+{
+    const char *text = c->family->scheduler;
+    return jx_parse(text, strlen(text), NULL, SCHEDULER_FILE, &c->trained, err);
+}
+
 static int write_scheduler(struct checkpoint *c, const struct marks *m, struct dr_error *err)
 {
     if (!*m->prediction && !*m->zero_snr)
@@ -192,6 +238,10 @@ int formulation_of_file(struct checkpoint *c, const struct safetensors *st, stru
 {
     struct marks m = { .path = c->path };
     int r = read_header(&m, &st->header, err);
+    if (!r)
+        r = choose_member(c, &m, st, err);
+    if (!r)
+        r = take_trained(c, err);
     return r ? r : write_scheduler(c, &m, err);
 }
 
@@ -199,14 +249,13 @@ int formulation_of_file(struct checkpoint *c, const struct safetensors *st, stru
 
 static int stand_in(struct checkpoint *c, const char *class, struct dr_error *err)
 {
-    int r = jx_parse(c->family->scheduler, strlen(c->family->scheduler), NULL, SCHEDULER_FILE,
-                     &c->scheduler, err);
-    if (r)
-        return r;
+    c->scheduler = json_deep_copy(c->trained);
+    if (!c->scheduler)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the scheduler's configuration");
     return checkpoint_warn(c,
                            "there is no scheduler/%s: model_index.json's %.60s is used with the "
-                           "values of SDXL base",
-                           SCHEDULER_FILE, class)
+                           "values that %s has as a rule",
+                           SCHEDULER_FILE, class, c->family->text)
                ? dr_fail(err, DR_ENOMEM, "out of memory for a warning")
                : 0;
 }
@@ -255,7 +304,9 @@ static int read_scheduler(struct marks *m, const json_t *file, struct dr_error *
 int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_error *err)
 {
     struct marks m = { .path = c->path };
-    int r = use_class(c, index, err);
+    int r = take_trained(c, err);
+    if (!r)
+        r = use_class(c, index, err);
     if (!r)
         r = read_scheduler(&m, c->scheduler, err);
     for (size_t i = 0; !r && i < c->n_files; i++)

@@ -70,8 +70,8 @@ struct sched_config {
 
 enum { SCHED_WARNING = 240 };
 
-/* Name of key `i` if SDXL base's value stands in for what the model's file does not say, else "";
- * NULL past the last key. */
+/* Name of key `i` if the value of the model's family stands in for what its file does not say, else
+ * ""; NULL past the last key. */
 const char *sched_assumed(const struct sched_config *config, int i);
 
 /* Warning `i` about these settings as text; false past the last one. */

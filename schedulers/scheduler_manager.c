@@ -14,20 +14,6 @@
 
 static const char FILE_NAME[] = "scheduler_config.json";
 
-/* stabilityai/stable-diffusion-xl-base-1.0, scheduler/scheduler_config.json */
-static const struct sched_config sdxl_base = {
-    .sampler = &sched_euler,
-    .schedule = &schedule_normal,
-    .spacing = SCHED_LEADING,
-    .prediction = SCHED_EPSILON,
-    .betas = SCHED_SCALED_LINEAR,
-    .beta_start = 0.00085,
-    .beta_end = 0.012,
-    .train_steps = 1000,
-    .steps_offset = 1,
-    .set_alpha_to_one = false,
-};
-
 /* Of the classes that have no defaults of their own in their descriptor. */
 static const struct sched_defaults plain_defaults = {
     .spacing = SCHED_LINSPACE,
@@ -341,7 +327,7 @@ static void note_assumed(const json_t *file, struct sched_config *c)
 }
 
 /* The file for the sampler in *c: what it leaves open is the class's own if the class is the
- * file's, else SDXL base's. */
+ * file's, else how the model's family was trained. */
 static int apply_file(const json_t *file, const struct sched_info *own, struct sched_config *c,
                       struct dr_error *err)
 {
@@ -354,6 +340,14 @@ static int apply_file(const json_t *file, const struct sched_info *own, struct s
         note_assumed(file, c);
     }
     return read_file(file, defaults, c, err);
+}
+
+/* How the model's family was trained: everything that a file could leave open. */
+static int read_trained(const json_t *trained, struct sched_config *ret, struct dr_error *err)
+{
+    *ret = (struct sched_config){ .sampler = &sched_euler, .schedule = &schedule_normal };
+    int r = read_names(trained, ret, err);
+    return r ? r : read_numbers(trained, ret, err);
 }
 
 /* The file's class, if there is a file; the request's sampler, else the file's, else Euler; and the
@@ -438,14 +432,16 @@ static void drop_unread(const struct sched_request *request, struct sched_config
 }
 
 /* wanted: the request's sampler, NULL where it names none. */
-static int configure(const json_t *file, const struct sched_request *request,
+static int configure(const json_t *trained, const json_t *file, const struct sched_request *request,
                      const struct spec *wanted, struct sched_config *ret_config,
                      struct dr_error *err)
 {
-    struct sched_config c = sdxl_base;
+    struct sched_config c;
     const struct sched_info *own = NULL;
     const struct schedule_info *named = NULL;
-    int r = choose_sampler(file, wanted, &c, &own, &named, err);
+    int r = read_trained(trained, &c, err);
+    if (!r)
+        r = choose_sampler(file, wanted, &c, &own, &named, err);
     if (!r && file)
         r = apply_file(file, own, &c, err);
     if (!r)
@@ -463,16 +459,16 @@ static int configure(const json_t *file, const struct sched_request *request,
     return r;
 }
 
-int sched_configure(const json_t *file, const struct sched_request *request,
+int sched_configure(const json_t *trained, const json_t *file, const struct sched_request *request,
                     struct sched_config *ret_config, struct dr_error *err)
 {
     struct spec wanted;
     if (!request->sampler)
-        return configure(file, request, NULL, ret_config, err);
+        return configure(trained, file, request, NULL, ret_config, err);
     int r = spec_parse("sampler", request->sampler, &wanted, err);
     if (r < 0)
         return r;
-    r = configure(file, request, &wanted, ret_config, err);
+    r = configure(trained, file, request, &wanted, ret_config, err);
     spec_release(&wanted);
     return r;
 }

@@ -440,7 +440,7 @@ int config_vae(const json_t *config, const char *file, const struct config_unkno
     struct vae_arch a = { .in_channels = 3,
                           .out_channels = 3,
                           .latent_channels = 4,
-                          .scaling_factor = 0.18215,
+                          .scaling_factor = SD_VAE_SCALE,
                           .quant_conv = true,
                           .post_quant_conv = true,
                           .mid_attention = true };

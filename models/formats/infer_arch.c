@@ -110,6 +110,18 @@ static int infer_added(const struct tensor_table *t, const char *file, int64_t p
     return 0;
 }
 
+/* unCLIP and upscalers have the tensors of a family that adds nothing, and this one more. */
+static int refuse_added(const struct tensor_table *t, const char *file, const struct family *family,
+                        struct dr_error *err)
+{
+    return tensor_table_dim(t, 0, "add_embedding.linear_1.weight")
+               ? dr_fail(err, DR_EUNSUPPORTED,
+                         "%s: %s whose UNet takes more than text (label_emb), a variant of it that "
+                         "Darkroom does not draw",
+                         file, family->text)
+               : 0;
+}
+
 int infer_unet(const struct tensor_table *t, const struct family *family, int64_t pooled,
                const char *file, struct unet_arch *ret, struct dr_error *err)
 {
@@ -140,7 +152,8 @@ int infer_unet(const struct tensor_table *t, const struct family *family, int64_
     if (!a.context)
         return dr_fail(err, DR_EFORMAT, "%s: the UNet has no cross attention", file);
     a.linear_projection = linear_projection(t, &a);
-    if (family->added && (r = infer_added(t, file, pooled, &a, err)))
+    r = family->added ? infer_added(t, file, pooled, &a, err) : refuse_added(t, file, family, err);
+    if (r)
         return r;
     *ret = a;
     return 0;
@@ -172,7 +185,8 @@ int infer_clip(const struct tensor_table *t, const struct family_encoder *encode
     while (a.layers < MAX_CLIP_LAYERS &&
            tensor_table_dim(t, 0, "text_model.encoder.layers.%d.layer_norm1.weight", (int)a.layers))
         a.layers++;
-    if (!a.layers || !a.mlp)
+    a.layers -= encoder->spare;
+    if (a.layers < 1 || !a.mlp)
         return missing(err, file, component, "text_model.encoder.layers.0.mlp.fc1.weight");
     if (a.width % HEAD_WIDTH)
         return dr_fail(err, DR_EFORMAT, "%s: %s is %" PRId64 " wide, expected a multiple of %d",
