@@ -210,7 +210,7 @@ static int add_sampling(json_t *o, const struct job *job, int index)
         r = jx_set(o, "sampler", sampler_json(job));
     if (!r)
         r = jx_set(o, "schedule", json_string(s->schedule->name));
-    if (!r && schedule_uses_spacing(s->schedule, s->sampler))
+    if (!r && schedule_is_spaced(s))
         r = jx_set(o, "spacing", json_string(sched_spacing_name(s->spacing)));
     if (!r && has_eta(job))
         r = jx_set(o, "eta", json_real(sched_eta(s)));

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { ARCH_LEVELS = 6, ARCH_LAYERS = 8 };
+enum { ARCH_LEVELS = 6, ARCH_LAYERS = 8, ARCH_LATENTS = 16 };
 
 /* Scaling factors of the latents: one over their deviation. */
 #define SDXL_VAE_SCALE 0.13025
@@ -60,6 +60,8 @@ struct vae_arch {
     int layers; /* resnets per encoder level; decoder has one more */
     int groups;
     double scaling_factor;
+    bool normalised; /* latents are (its own - mean) * scaling_factor / deviation, by channel */
+    double mean[ARCH_LATENTS], deviation[ARCH_LATENTS];
     bool quant_conv, post_quant_conv, mid_attention;
 };
 

@@ -138,6 +138,8 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         r = formulation_of_file(c, st, err);
     if (!r)
         r = infer_all(c, c->path, err);
+    if (!r)
+        r = formulation_of_latents(c, st, err);
     c->force_zeros = c->family->zero_negative;
     return r;
 }

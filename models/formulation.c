@@ -1,6 +1,7 @@
 /* formulation.c - see formulation.h. */
 #include "models/formulation.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -14,6 +15,25 @@ struct marks {
     const char *path; /* of the model, for errors */
     char prediction[24], prediction_by[96];
     char zero_snr[8], zero_snr_by[96]; /* "true" or "false" */
+    const struct edm_kind *edm;        /* NULL: another formulation */
+};
+
+/* The two ways in which single files say that they are of the EDM formulation, each by tensors that
+ * are no parameters. */
+struct edm_kind {
+    const char *needs, *also; /* tensors; the second may be absent in the second kind */
+    const char *scheduler;    /* what diffusers has beside such a model */
+    const char *prediction;
+};
+
+static const struct edm_kind edm_kinds[] = {
+    /* Playground 2.5: statistics of the latents. */
+    { "edm_mean", "edm_std", "{\"_class_name\": \"EDMDPMSolverMultistepScheduler\"}", "epsilon" },
+    /* CosXL: the ends of its levels. */
+    { "edm_vpred.sigma_max", "edm_vpred.sigma_min",
+      "{\"_class_name\": \"EDMEulerScheduler\", \"sigma_data\": 1.0, \"sigma_max\": 120.0, "
+      "\"sigma_min\": 0.002, \"sigma_schedule\": \"exponential\"}",
+      "v_prediction" },
 };
 
 /* ---- values ---- */
@@ -116,7 +136,7 @@ static int read_architecture(struct marks *m, const char *by, const char *value,
     if (!strncasecmp(value, "stable-diffusion-v2-512", 23))
         return say_prediction(m, "epsilon", by, err);
     static const char *const foreign[] = { "cosxl", "edm", "flow", "playground", NULL };
-    for (const char *const *word = foreign; *word; word++)
+    for (const char *const *word = foreign; *word && !m->edm; word++)
         if (strcasestr(value, *word))
             return dr_fail(err, DR_EUNSUPPORTED,
                            "%s: %s says '%.60s', a model of another formulation, which Darkroom "
@@ -143,14 +163,20 @@ static int read_entry(struct marks *m, enum entry_kind kind, const char *by, con
                            : say_zero_snr(m, flag, by, err);
 }
 
+static bool is_edm_mark(const struct edm_kind *kind, const char *name)
+{
+    return kind && (!strcmp(name, kind->needs) || !strcmp(name, kind->also));
+}
+
 /* Tensors without meaning of their own, which fine-tunes are marked by. */
 static int read_tensors(struct marks *m, const struct st_header *h, struct dr_error *err)
 {
     for (size_t i = 0; i < h->n_tensors; i++)
-        if (!strncmp(h->tensors[i].name, "edm_", 4))
+        if (!strncmp(h->tensors[i].name, "edm_", 4) && !is_edm_mark(m->edm, h->tensors[i].name))
             return dr_fail(err, DR_EUNSUPPORTED,
-                           "%s: tensor %.80s says that the model is of the EDM formulation, which "
-                           "Darkroom does not support",
+                           "%s: tensor %.80s says that the model is of the EDM formulation, "
+                           "expected edm_mean with edm_std, or edm_vpred.sigma_max, in a single "
+                           "file",
                            m->path, h->tensors[i].name);
     int r = st_find(h, "v_pred") ? say_prediction(m, "v_prediction", "tensor v_pred", err) : 0;
     if (!r && st_find(h, "ztsnr"))
@@ -215,6 +241,90 @@ static int take_trained(struct checkpoint *c, struct dr_error *err)
     return jx_parse(text, strlen(text), NULL, SCHEDULER_FILE, &c->trained, err);
 }
 
+/* The numbers of a mark, which must be n finite ones. */
+static int read_values(const struct checkpoint *c, const struct safetensors *st, const char *name,
+                       int64_t n, float *ret, struct dr_error *err)
+{
+    const struct st_tensor *t = st_find(&st->header, name);
+    int64_t count = 0;
+    bool good = t && dtype_is_real(t->dtype) && shape_count(&t->shape, &count) && count == n;
+    if (good)
+        dtype_to_f32(ret, st_data(st, t), t->dtype, n);
+    for (int64_t i = 0; good && i < n; i++)
+        good = isfinite(ret[i]);
+    return good ? 0
+                : dr_fail(err, DR_EFORMAT, "%s: tensor %s: expected %lld finite numbers (EDM)",
+                          c->path, name, (long long)n);
+}
+
+static void find_edm(struct marks *m, const struct st_header *h)
+{
+    for (size_t i = 0; i < sizeof edm_kinds / sizeof *edm_kinds && !m->edm; i++)
+        if (st_find(h, edm_kinds[i].needs))
+            m->edm = &edm_kinds[i];
+}
+
+/* The ends of the levels, where the file has them. */
+static int write_ends(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
+{
+    static const char *const ends[] = { "sigma_max", "sigma_min" };
+    int r = 0;
+    for (int i = 0; !r && i < 2; i++) {
+        char name[40];
+        float value;
+        snprintf(name, sizeof name, "edm_vpred.%s", ends[i]);
+        if (!st_find(&st->header, name))
+            continue;
+        r = read_values(c, st, name, 1, &value, err);
+        if (!r && jx_set(c->scheduler, ends[i], json_real((double)value)))
+            r = dr_fail(err, DR_ENOMEM, "out of memory for the scheduler's configuration");
+    }
+    return r;
+}
+
+static int write_edm(struct checkpoint *c, struct marks *m, const struct safetensors *st,
+                     struct dr_error *err)
+{
+    const struct edm_kind *kind = m->edm;
+    int r = say_prediction(m, kind->prediction, kind->needs, err);
+    if (!r && !strcmp(m->zero_snr, "true"))
+        r = dr_fail(err, DR_EFORMAT,
+                    "%s: its marks contradict each other: %s says zero terminal SNR, tensor %s "
+                    "says EDM",
+                    m->path, m->zero_snr_by, kind->needs);
+    if (!r)
+        r = jx_parse(kind->scheduler, strlen(kind->scheduler), NULL, SCHEDULER_FILE, &c->scheduler,
+                     err);
+    if (!r && jx_set(c->scheduler, "prediction_type", json_string(kind->prediction)))
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the scheduler's configuration");
+    return r ? r : write_ends(c, st, err);
+}
+
+int formulation_of_latents(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
+{
+    static const double playground_scale = 0.5; /* diffusers' PLAYGROUND_VAE_SCALING_FACTOR */
+    float mean[ARCH_LATENTS], deviation[ARCH_LATENTS];
+    int64_t n = c->vae.latent_channels;
+    if (!st_find(&st->header, "edm_mean"))
+        return 0;
+    if (n > ARCH_LATENTS)
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: statistics of %lld latent channels, at most %d",
+                       c->path, (long long)n, ARCH_LATENTS);
+    int r = read_values(c, st, "edm_mean", n, mean, err);
+    if (!r)
+        r = read_values(c, st, "edm_std", n, deviation, err);
+    c->vae.normalised = true;
+    c->vae.scaling_factor = playground_scale;
+    for (int64_t i = 0; !r && i < n; i++) {
+        c->vae.mean[i] = (double)mean[i];
+        c->vae.deviation[i] = (double)deviation[i];
+        if (!(deviation[i] > 0))
+            r = dr_fail(err, DR_EFORMAT, "%s: tensor edm_std: got %g, expected numbers above 0",
+                        c->path, (double)deviation[i]);
+    }
+    return r;
+}
+
 static int write_scheduler(struct checkpoint *c, const struct marks *m, struct dr_error *err)
 {
     if (!*m->prediction && !*m->zero_snr)
@@ -237,11 +347,14 @@ static int write_scheduler(struct checkpoint *c, const struct marks *m, struct d
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
 {
     struct marks m = { .path = c->path };
+    find_edm(&m, &st->header);
     int r = read_header(&m, &st->header, err);
     if (!r)
         r = choose_member(c, &m, st, err);
     if (!r)
         r = take_trained(c, err);
+    if (!r && m.edm)
+        return write_edm(c, &m, st, err);
     return r ? r : write_scheduler(c, &m, err);
 }
 

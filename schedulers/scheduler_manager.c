@@ -8,11 +8,13 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "base/words.h"
-#include "schedulers/scheduler_impl.h"
+#include "schedulers/edm.h"
 #include "schedulers/names.h"
+#include "schedulers/scheduler_impl.h"
+#include "schedulers/scheduler_keys.h"
 #include "schedulers/scheduler_options.h"
 
-static const char FILE_NAME[] = "scheduler_config.json";
+static const char FILE_NAME[] = SCHED_FILE_NAME;
 
 /* Of the classes that have no defaults of their own in their descriptor. */
 static const struct sched_defaults plain_defaults = {
@@ -45,87 +47,22 @@ static const char *const assumed_keys[ASSUMED_COUNT] = {
     [ASSUMED_CLIP] = "clip_sample",
 };
 
-static int key_error(int code, const char *key, const char *got, const char *expected,
-                     const char *hint, struct dr_error *err)
-{
-    char path[160];
-    snprintf(path, sizeof path, "%s: %s", FILE_NAME, key);
-    return dr_fail_field(err, code, path, got, expected, hint);
-}
-
-/* A scalar as text for messages and comparisons; what is no scalar by its kind. */
-static void value_text(const json_t *v, char *dst, size_t n)
-{
-    if (json_is_string(v))
-        snprintf(dst, n, "%s", json_string_value(v));
-    else if (json_is_integer(v))
-        snprintf(dst, n, "%lld", (long long)json_integer_value(v));
-    else if (json_is_real(v))
-        snprintf(dst, n, "%.17g", json_real_value(v));
-    else if (json_is_boolean(v))
-        snprintf(dst, n, "%s", json_is_true(v) ? "true" : "false");
-    else if (json_is_array(v) && !json_array_size(v))
-        snprintf(dst, n, "[]");
-    else
-        snprintf(dst, n, "%s", json_is_null(v) ? "null" : jx_kind(v));
-}
-
-static int check_fixed(const json_t *file, const struct sched_fixed_key *fixed,
-                       struct dr_error *err)
-{
-    for (; fixed && fixed->key; fixed++) {
-        const json_t *v = json_object_get(file, fixed->key);
-        char got[96];
-        if (!v || json_is_null(v))
-            continue;
-        value_text(v, got, sizeof got);
-        if (!word_in(fixed->accepted, '|', got))
-            return key_error(DR_EUNSUPPORTED, fixed->key, got, fixed->accepted, NULL, err);
-    }
-    return 0;
-}
-
-/* A string key that names one of n things; absent: *ret_index stays. */
-static int read_name(const json_t *file, const char *key, const char *const *names, size_t n,
-                     int *ret_index, struct dr_error *err)
-{
-    const json_t *v = json_object_get(file, key);
-    char got[96], expected[160], hint[96];
-    if (!v || json_is_null(v))
-        return 0;
-    value_text(v, got, sizeof got);
-    size_t used = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (json_is_string(v) && !strcmp(json_string_value(v), names[i])) {
-            *ret_index = (int)i;
-            return 0;
-        }
-        if (used < sizeof expected)
-            used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
-                                     i ? ", " : "one of ", names[i]);
-    }
-    const char *near = dr_nearest(got, names, n);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-    return key_error(DR_EUNSUPPORTED, key, got, expected, near ? hint : NULL, err);
-}
-
 static int read_names(const json_t *file, struct sched_config *c, struct dr_error *err)
 {
-    const char *spacings[SCHED_SPACING_COUNT], *predictions[SCHED_PREDICTION_COUNT];
+    const char *spacings[SCHED_SPACING_COUNT], *predictions[SCHED_EDM];
     const char *betas[SCHED_BETAS_COUNT];
     for (int i = 0; i < SCHED_SPACING_COUNT; i++)
         spacings[i] = sched_spacing_name((enum sched_spacing)i);
-    for (int i = 0; i < SCHED_PREDICTION_COUNT; i++)
+    for (int i = 0; i < SCHED_EDM; i++)
         predictions[i] = sched_prediction_name((enum sched_prediction)i);
     for (int i = 0; i < SCHED_BETAS_COUNT; i++)
         betas[i] = sched_betas_name((enum sched_betas)i);
     int spacing = (int)c->spacing, prediction = (int)c->prediction, kind = (int)c->betas;
-    int r = read_name(file, "timestep_spacing", spacings, SCHED_SPACING_COUNT, &spacing, err);
+    int r = sched_key_name(file, "timestep_spacing", spacings, SCHED_SPACING_COUNT, &spacing, err);
     if (!r)
-        r = read_name(file, "prediction_type", predictions, SCHED_PREDICTION_COUNT, &prediction,
-                      err);
+        r = sched_key_name(file, "prediction_type", predictions, SCHED_EDM, &prediction, err);
     if (!r)
-        r = read_name(file, "beta_schedule", betas, SCHED_BETAS_COUNT, &kind, err);
+        r = sched_key_name(file, "beta_schedule", betas, SCHED_BETAS_COUNT, &kind, err);
     c->spacing = (enum sched_spacing)spacing;
     c->prediction = (enum sched_prediction)prediction;
     c->betas = (enum sched_betas)kind;
@@ -154,8 +91,8 @@ static int read_numbers(const json_t *file, struct sched_config *c, struct dr_er
     if (!r && !(c->beta_start > 0 && c->beta_start <= c->beta_end && c->beta_end < 1)) {
         char got[80];
         snprintf(got, sizeof got, "%.9g, %.9g", c->beta_start, c->beta_end);
-        r = key_error(DR_EINVAL, "beta_start, beta_end", got, "0 < beta_start <= beta_end < 1",
-                      NULL, err);
+        r = sched_key_error(DR_EINVAL, "beta_start, beta_end", got,
+                            "0 < beta_start <= beta_end < 1", NULL, err);
     }
     return r;
 }
@@ -170,7 +107,7 @@ static int read_clip(const json_t *file, bool clip, struct sched_config *c, stru
     if (!r && clip && !(range > 0 && isfinite(range))) {
         char got[32];
         snprintf(got, sizeof got, "%.9g", range);
-        r = key_error(DR_EINVAL, "clip_sample_range", got, "a number above 0", NULL, err);
+        r = sched_key_error(DR_EINVAL, "clip_sample_range", got, "a number above 0", NULL, err);
     }
     c->clip_range = clip ? range : 0;
     return r;
@@ -183,8 +120,8 @@ static int read_schedule(const json_t *file, struct sched_config *c, struct dr_e
     if (!r)
         r = jx_opt_bool(file, FILE_NAME, "use_exponential_sigmas", &exponential, err);
     if (!r && karras && exponential)
-        r = key_error(DR_EINVAL, "use_karras_sigmas, use_exponential_sigmas", "both true",
-                      "at most one of them", NULL, err);
+        r = sched_key_error(DR_EINVAL, "use_karras_sigmas, use_exponential_sigmas", "both true",
+                            "at most one of them", NULL, err);
     c->schedule = karras ? &schedule_karras : exponential ? &schedule_exponential : c->schedule;
     return r;
 }
@@ -207,9 +144,9 @@ static int read_file(const json_t *file, const struct sched_defaults *defaults,
         { NULL, NULL },
     };
     const struct sched_info *as = reads_as(c->sampler);
-    int r = as->rule == SCHED_RULE_DPM ? check_fixed(file, dpm, err) : 0;
+    int r = as->rule == SCHED_RULE_DPM ? sched_keys_fixed(file, dpm, err) : 0;
     if (!r && as->fixed)
-        r = check_fixed(file, as->fixed, err);
+        r = sched_keys_fixed(file, as->fixed, err);
     if (!r)
         r = read_names(file, c, err);
     if (!r)
@@ -219,8 +156,8 @@ static int read_file(const json_t *file, const struct sched_defaults *defaults,
     if (!r && as->sigma_flags)
         r = read_schedule(file, c, err);
     if (!r && c->sampler->no_sample && c->prediction == SCHED_SAMPLE)
-        r = key_error(DR_EUNSUPPORTED, "prediction_type", "sample", "epsilon or v_prediction",
-                      c->sampler->name, err);
+        r = sched_key_error(DR_EUNSUPPORTED, "prediction_type", "sample", "epsilon or v_prediction",
+                            c->sampler->name, err);
     return r;
 }
 
@@ -289,13 +226,15 @@ static int read_class(const json_t *file, struct sched_config *c, const struct s
     int r = jx_opt_string(file, FILE_NAME, "_class_name", &name, err);
     if (r || !name)
         return r;
-    for (const char *const *part = foreign_classes; *part; part++)
+    *ret_own = edm_sampler(name);
+    for (const char *const *part = foreign_classes; *part && !*ret_own; part++)
         if (strstr(name, *part))
             return dr_fail_field(err, DR_EUNSUPPORTED, path, name,
                                  "a class of discrete-time diffusion",
                                  "this model has another formulation, which no sampler here "
                                  "supports");
-    *ret_own = sched_find(name, NULL);
+    if (!*ret_own)
+        *ret_own = sched_find(name, NULL);
     if (*ret_own)
         return 0;
     r = jx_opt_string(file, FILE_NAME, "prediction_type", &stated, NULL);
@@ -360,7 +299,7 @@ static int choose_sampler(const json_t *file, const struct spec *wanted, struct 
     *ret_own = NULL;
     int r = file ? read_class(file, c, ret_own, err) : 0;
     if (!r && file)
-        r = check_fixed(file, formulation, err);
+        r = edm_is_file(file) ? edm_read(file, c, err) : sched_keys_fixed(file, formulation, err);
     if (!r && wanted)
         return sched_lookup("sampler", wanted->value, &c->sampler, ret_schedule, err);
     if (!r && *ret_own)
@@ -397,7 +336,7 @@ static int apply_spacing(const struct sched_request *request, struct sched_confi
     if (found < 0)
         return dr_fail_choice(err, DR_EINVAL, "spacing", request->spacing, names,
                               SCHED_SPACING_COUNT);
-    if (!schedule_uses_spacing(c->schedule, c->sampler)) {
+    if (!schedule_is_spaced(c)) {
         char hint[96];
         snprintf(hint, sizeof hint, "schedule %s of %s fixes its own timesteps", c->schedule->name,
                  c->sampler->name);
@@ -422,7 +361,7 @@ static int apply_steps(const struct sched_request *request, struct sched_config 
 /* Assumed values that this run does not read, or that the request decides, are none. */
 static void drop_unread(const struct sched_request *request, struct sched_config *c)
 {
-    bool spaced = schedule_uses_spacing(c->schedule, c->sampler);
+    bool spaced = schedule_is_spaced(c);
     if (request->spacing || !spaced)
         c->assumed &= ~(1u << ASSUMED_SPACING);
     if (!spaced || c->spacing != SCHED_LEADING)
@@ -442,10 +381,12 @@ static int configure(const json_t *trained, const json_t *file, const struct sch
     int r = read_trained(trained, &c, err);
     if (!r)
         r = choose_sampler(file, wanted, &c, &own, &named, err);
-    if (!r && file)
+    if (!r && file && !sched_is_edm(&c))
         r = apply_file(file, own, &c, err);
     if (!r)
         r = apply_schedule(request, named, &c, err);
+    if (!r && sched_is_edm(&c))
+        r = edm_check(&c, err);
     if (!r)
         r = apply_spacing(request, &c, err);
     if (!r)

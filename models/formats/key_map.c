@@ -154,6 +154,10 @@ static const struct rule constants[] = {
     { .from = "model_ema.num_updates", .how = IGNORED },
     { .from = "v_pred", .how = IGNORED }, /* read by the loader as marks */
     { .from = "ztsnr", .how = IGNORED },
+    { .from = "edm_mean", .how = IGNORED },
+    { .from = "edm_std", .how = IGNORED },
+    { .from = "edm_vpred.sigma_max", .how = IGNORED },
+    { .from = "edm_vpred.sigma_min", .how = IGNORED },
     { 0 },
 };
 

@@ -406,7 +406,7 @@ static void parts_missing(void **state)
     sgm_add(w, &s);
     st_writer_add_text(w, "first_stage_model.encoder.mid.attn_1.to_q.weight", "F16", "1");
     st_writer_add_text(w, "edm_mean", "F32", "4");
-    expect_open_fails(w, DR_EUNSUPPORTED, "EDM");
+    expect_open_fails(w, DR_EFORMAT, "tensor edm_std: expected 4 finite");
 }
 
 /* Opens w's file; its networks must refuse to load with these words. */
@@ -682,7 +682,14 @@ static void marks_that_are_refused(void **state)
         { { { NULL, "ss_zero_terminal_snr", "maybe" } }, DR_EFORMAT, "expected true or false" },
         { { { NULL, "modelspec.architecture", "CosXL" } }, DR_EUNSUPPORTED, "CosXL" },
         { { { "edm_std", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
-        { { { "edm_vpred.sigma_max", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
+        { { { "edm_other", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
+        { { { "edm_mean", NULL, NULL } }, DR_EFORMAT, "tensor edm_mean: expected 4 finite" },
+        { { { "edm_vpred.sigma_max", NULL, NULL }, { "ztsnr", NULL, NULL } },
+          DR_EFORMAT,
+          "tensor ztsnr says zero terminal SNR, tensor edm_vpred.sigma_max says EDM" },
+        { { { "edm_vpred.sigma_max", NULL, NULL }, { NULL, "prediction_type", "epsilon" } },
+          DR_EFORMAT,
+          "edm_vpred.sigma_max says v_prediction" },
         { { { "edm_vpred.sigma_min", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)

@@ -200,29 +200,89 @@ def sd2():
     return folder("StableDiffusionPipeline", parts, scheduler, {"tokenizer": "tokenizer_2"})
 
 
-def single(unet_part, vae_part, text, shapes, prediction):
+def xl_unet(channels, heads, context, pooled, ids, **more):
+    return unet(channels, heads, context, True, (False, True), transformer_layers_per_block=[1, 2],
+                addition_embed_type="text_time", addition_time_embed_dim=ids,
+                projection_class_embeddings_input_dim=pooled + 6 * ids, **more)
+
+
+PLAYGROUND = {"_class_name": "EDMDPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++", "euler_at_final": False,
+              "dynamic_thresholding_ratio": 0.995, "final_sigmas_type": "zero", "lower_order_final": True,
+              "num_train_timesteps": 1000, "prediction_type": "epsilon", "rho": 7.0, "sample_max_value": 1.0,
+              "sigma_data": 0.5, "sigma_max": 80.0, "sigma_min": 0.002, "solver_order": 2, "solver_type": "midpoint",
+              "thresholding": False}
+COSXL = {"_class_name": "EDMEulerScheduler", "num_train_timesteps": 1000, "prediction_type": "v_prediction", "rho": 7.0,
+         "sigma_data": 1.0, "sigma_max": 120.0, "sigma_min": 0.002, "sigma_schedule": "exponential"}
+LATENTS = {"latents_mean": [-1.625, 2.125, -0.75, 0.5], "latents_std": [8.5, 10.25, 7.75, 11.5]}
+
+
+def xl_folder(scheduler, **latents):
+    parts = {"text_encoder": clip(20, 2, 3, "quick_gelu"),
+             "text_encoder_2": clip(28, 4, 3, "gelu", projects=True, projection_dim=24),
+             "unet": xl_unet((8, 16), (2, 4), 48, 24, 8), "vae": vae((8, 12, 8, 8), **latents)}
+    return folder("StableDiffusionXLPipeline", parts, scheduler, {"tokenizer": "tokenizer", "tokenizer_2": "tokenizer_2"})
+
+
+def playground():
+    return xl_folder(PLAYGROUND, scaling_factor=0.5, **LATENTS)
+
+
+def cosxl():
+    return xl_folder(COSXL, scaling_factor=0.13025)
+
+
+def single(kind, networks, shapes, scheduler, marks):
     """A single file, and the configuration that it would have as a folder, for the reference."""
-    scheduler = {"_class_name": "EulerDiscreteScheduler", "prediction_type": prediction, **TRAINED}
-    config = folder("StableDiffusionPipeline", {"text_encoder": text, "unet": unet_part, "vae": vae_part}, scheduler, {})
-    config["files"]["model_index.json"]["tokenizer"] = ["transformers", "CLIPTokenizer"]
-    return {"files": {}, "weights": {"model.safetensors": single_shapes(unet_part, vae_part, shapes)}, "links": {},
+    config = folder(kind, networks, scheduler, {})
+    for name in networks:
+        if name.startswith("text"):
+            config["files"]["model_index.json"][name.replace("text_encoder", "tokenizer")] = ["transformers", "CLIPTokenizer"]
+    weights = single_shapes(networks["unet"], networks["vae"], shapes)
+    return {"files": {}, "weights": {"model.safetensors": weights}, "links": {}, "marks": marks,
             "single": "model.safetensors"}, config["files"]
+
+
+def sd_single(unet_part, vae_part, text, shapes, prediction):
+    scheduler = {"_class_name": "EulerDiscreteScheduler", "prediction_type": prediction, **TRAINED}
+    return single("StableDiffusionPipeline", {"text_encoder": text, "unet": unet_part, "vae": vae_part}, shapes, scheduler, {})
+
+
+def xl_single(scheduler, marks, **latents):
+    one = clip(64, 1, 2, "quick_gelu", vocab=49408, mlp=96)
+    two = clip(128, 2, 3, "gelu", vocab=49408, mlp=96, projects=True, projection_dim=128)
+    two.config.eos_token_id = one.config.eos_token_id = 2  # as in the configurations of SDXL base's time
+    shapes = {**clip_shapes(one, "conditioner.embedders.0.transformer."),
+              **open_clip_shapes(128, 96, 3, "conditioner.embedders.1.model.")}
+    networks = {"text_encoder": one, "text_encoder_2": two,
+                "unet": xl_unet((64, 128), (1, 2), 192, 128, 256, groups=32), "vae": vae((32, 64, 64, 64), 32, **latents)}
+    return single("StableDiffusionXLPipeline", networks, shapes, scheduler, marks)
+
+
+def playground_single():
+    return xl_single(PLAYGROUND, {"edm_mean": LATENTS["latents_mean"], "edm_std": LATENTS["latents_std"]},
+                     scaling_factor=0.5, **LATENTS)
+
+
+def cosxl_single():
+    return xl_single(dict(COSXL, sigma_max=100.0, sigma_min=0.004),
+                     {"edm_vpred.sigma_max": [100.0], "edm_vpred.sigma_min": [0.004]}, scaling_factor=0.13025)
 
 
 def sd1_single():
     text = clip(64, 1, 2, "quick_gelu", vocab=49408, mlp=96)
     parts = (unet((32, 64, 96), 8, 64, False, (True, True, False), groups=32),
              vae((32, 32, 64, 32), groups=32))
-    return single(*parts, text, clip_shapes(text, "cond_stage_model.transformer."), "epsilon")
+    return sd_single(*parts, text, clip_shapes(text, "cond_stage_model.transformer."), "epsilon")
 
 
 def sd2_single():
     text = clip(128, 2, 2, "gelu", vocab=49408, mlp=160)
     parts = (unet((64, 128), (1, 2), 128, True, (True, True), groups=32), vae((32, 32, 32, 64), groups=32))
-    return single(*parts, text, open_clip_shapes(128, 160, 3, "cond_stage_model.model."), "v_prediction")
+    return sd_single(*parts, text, open_clip_shapes(128, 160, 3, "cond_stage_model.model."), "v_prediction")
 
 
-MODELS = {"sd1": sd1, "sd2": sd2, "sd1_single": sd1_single, "sd2_single": sd2_single}
+MODELS = {"sd1": sd1, "sd2": sd2, "sd1_single": sd1_single, "sd2_single": sd2_single, "playground": playground,
+          "cosxl": cosxl, "playground_single": playground_single, "cosxl_single": cosxl_single}
 
 
 # ---- runs ----
@@ -234,7 +294,10 @@ def write(model, target):
             json.dump(doc, f)
     for name, shapes in model["weights"].items():
         os.makedirs(os.path.dirname(os.path.join(target, name)), exist_ok=True)
-        save_file({k: made(k, shape) for k, shape in shapes.items()}, os.path.join(target, name), {"format": "pt"})
+        tensors = {k: made(k, shape) for k, shape in shapes.items()}
+        for mark, values in model.get("marks", {}).items():
+            tensors[mark] = np.asarray(values if len(values) > 1 else values[0], dtype=np.float32)
+        save_file(tensors, os.path.join(target, name), {"format": "pt"})
     for name, source in model["links"].items():
         os.symlink(os.path.abspath(os.path.join(ODD_TOKENIZERS, source)), os.path.join(target, name))
 
@@ -248,10 +311,16 @@ def load(model, config, work):
     aside = os.path.join(work, "config")
     write({"files": config, "weights": {}, "links": {}}, aside)
     one, two = fullsize.tokenizers()
-    pads_zero = any("cond_stage_model.model." in name for name in model["weights"][model["single"]])
-    return diffusers.StableDiffusionPipeline.from_single_file(
-        os.path.join(work, model["single"]), config=aside, tokenizer=two if pads_zero else one,
-        torch_dtype=torch.float32, safety_checker=None, feature_extractor=None)
+    kind = config["model_index.json"]["_class_name"]
+    more = {"safety_checker": None, "feature_extractor": None}
+    if "XL" in kind:
+        more = {"tokenizer": one, "tokenizer_2": two, "add_watermarker": False}
+    elif any("cond_stage_model.model." in name for name in model["weights"][model["single"]]):
+        more["tokenizer"] = two
+    else:
+        more["tokenizer"] = one
+    return getattr(diffusers, kind).from_single_file(os.path.join(work, model["single"]), config=aside,
+                                                     torch_dtype=torch.float32, **more)
 
 
 def main():
@@ -264,7 +333,7 @@ def main():
         answer = make()
         model, config = answer if isinstance(answer, tuple) else (answer, None)
         with open(os.path.join(out, name + ".json"), "w", encoding="utf-8") as f:
-            f.write(json.dumps(model, separators=(",", ":"), sort_keys=True) + "\n")
+            f.write(json.dumps({k: v for k, v in model.items() if v}, separators=(",", ":"), sort_keys=True) + "\n")
         for case in cases:
             if case["model"] == name:
                 with tempfile.TemporaryDirectory() as work:
