@@ -23,12 +23,12 @@ static const char velocity[] = "{" TRAINED "\"prediction_type\": \"v_prediction\
         .pooled = true, .layer = 2, .pads_zero = true                                              \
     }
 
-/* OpenCLIP-H. The penultimate of its 24 layers is the last that is read, so the folders of these
+/* OpenCLIP-H. The penultimate of its 24 layers is the last that is read, and the folders of these
  * models have 23. */
 #define OPEN_CLIP_H                                                                                \
     {                                                                                              \
         .component = COMPONENT_TEXT_ENCODER, .meaning = "text encoder (cond_stage_model.model.*)", \
-        .act = ARCH_GELU, .layer = 1, .final_norm = true, .spare = 1, .pads_zero = true            \
+        .act = ARCH_GELU, .layer = 1, .final_norm = true, .read = 23, .pads_zero = true            \
     }
 
 const struct family family_sdxl_refiner = {
@@ -47,6 +47,7 @@ const struct family family_sdxl_refiner = {
 
 const struct family family_sdxl = {
     .text = "an SDXL checkpoint",
+    .ids = "sdxl",
     .kind = "sdxl-family",
     .pipeline = "StableDiffusionXL",
     .opens = true,
@@ -67,7 +68,9 @@ const struct family family_sdxl = {
 
 const struct family family_sd1 = {
     .text = "a Stable Diffusion 1.x checkpoint",
+    .ids = "sd1",
     .kind = "sd1-family",
+    .context = 768,
     .opens = true,
     .encoders = { { .component = COMPONENT_TEXT_ENCODER,
                     .meaning = "text encoder (cond_stage_model.transformer.*)",
@@ -84,7 +87,9 @@ const struct family family_sd1 = {
 /* Trained at 512 pixels: 2.x base, SD-Turbo. */
 static const struct family sd2_base = {
     .text = "a Stable Diffusion 2.x checkpoint",
+    .ids = "sd2",
     .kind = "sd2-family",
+    .context = 1024,
     .opens = true,
     .encoders = { OPEN_CLIP_H },
     .n_encoders = 1,
@@ -97,7 +102,9 @@ static const struct family sd2_base = {
 /* Like diffusers' from_single_file, which takes the configuration of 2.1 for every one. */
 const struct family family_sd2 = {
     .text = "a Stable Diffusion 2.x checkpoint",
+    .ids = "sd2",
     .kind = "sd2-family",
+    .context = 1024,
     .opens = true,
     .epsilon = &sd2_base,
     .unsaid = "the file does not say what its model predicts: v_prediction is assumed, as of "
@@ -111,8 +118,13 @@ const struct family family_sd2 = {
     .scheduler = velocity,
 };
 
+/* The one that predicts epsilon: a folder that predicts something else says so. */
+static const struct family *const sd_folders[] = { &family_sd1, &sd2_base, NULL };
+
 const struct family family_sd_folder = {
     .text = "a Stable Diffusion model",
+    .ids = "sd1|sd2",
+    .by_context = sd_folders,
     .kind = "sd-family",
     .pipeline = "StableDiffusion",
     .classes = "Pipeline|Img2ImgPipeline|InpaintPipeline|InstructPix2PixPipeline",
@@ -134,6 +146,14 @@ const struct family *family_of_pipeline(const char *class_name)
             return f;
     }
     return NULL;
+}
+
+const struct family *family_of_context(const struct family *f, int64_t context)
+{
+    for (int i = 0; f->by_context && f->by_context[i]; i++)
+        if (f->by_context[i]->context == context)
+            return f->by_context[i];
+    return f;
 }
 
 const struct family_encoder *family_pooled(const struct family *f)

@@ -19,12 +19,13 @@ struct family_encoder {
     bool pooled;         /* its projection is the pooled embedding */
     int layer;           /* hidden_states[-layer] are columns of the context, */
     bool final_norm;     /* through the final norm */
-    int spare;           /* of single files: layers at the end that nothing reads */
+    int read;            /* of single files: layers that are read where there is one more; 0: all */
     bool pads_zero;      /* of single files: its tokenizer pads with id 0, "!" */
 };
 
 struct family {
     const char *text;     /* "an SDXL checkpoint" */
+    const char *ids;      /* names in recipes.def, separated by '|' */
     const char *kind;     /* of a member of no known shape: "sdxl-family" */
     const char *pipeline; /* how the class in model_index.json begins; NULL: of no folder */
     const char *classes;  /* how it ends, separated by '|'; NULL: in any way */
@@ -33,6 +34,9 @@ struct family {
     const struct family *without_first;
     /* What a single file is that says its model predicts noise; NULL: the same. */
     const struct family *epsilon;
+    /* Of folders: the families among which the width of the text decides; NULL: none. */
+    const struct family *const *by_context;
+    int64_t context;    /* that width */
     const char *unsaid; /* warning where a single file does not say what its model predicts; NULL */
     struct family_encoder encoders[FAMILY_ENCODERS]; /* in the order of their columns */
     int n_encoders;
@@ -52,6 +56,9 @@ extern const struct family family_sdxl, family_sdxl_refiner, family_sd1, family_
 
 /* The family of a folder whose model_index.json names that class; NULL: none. */
 const struct family *family_of_pipeline(const char *class_name);
+
+/* Of a folder's family, the one whose text is so wide; itself where none is. */
+const struct family *family_of_context(const struct family *f, int64_t context);
 
 /* The member of the family that has, or lacks, the first encoder. */
 static inline const struct family *family_member(const struct family *f, bool has_first)

@@ -148,6 +148,28 @@ double sched_alpha_at(const struct sched *s, double sigma)
     return is_vp(s) ? sched_alpha(sigma) : 1;
 }
 
+bool sched_by_timestep(const struct sched *s)
+{
+    return s->config.schedule == &schedule_normal && !s->given_sigmas;
+}
+
+double sched_alpha_bar(const struct sched *s, const struct noise_table *table, int evaluation)
+{
+    if (sched_by_timestep(s))
+        return table->alphas[(int)s->timesteps[evaluation]];
+    double alpha = sched_alpha(s->sigmas[evaluation]);
+    return alpha * alpha;
+}
+
+int sched_check_pure_noise(const struct sched *s, double first_alpha_bar, struct dr_error *err)
+{
+    if (first_alpha_bar > 0 || s->config.prediction != SCHED_EPSILON)
+        return 0;
+    return dr_fail(err, DR_EINVAL,
+                   "rescale_betas_zero_snr: the first timestep is pure noise, from which "
+                   "prediction type epsilon cannot go on; v_prediction can");
+}
+
 struct sched_ancestral sched_ancestral(double from, double to, double eta)
 {
     double up = eta * sqrt(to * to * (from * from - to * to) / (from * from));
@@ -290,7 +312,9 @@ static int check_config(const struct sched_config *c, size_t n, struct dr_error 
     if (c->train_steps < 2 || c->train_steps > SCHED_MAX_TRAIN_STEPS)
         return dr_fail(err, DR_EINVAL, "num_train_timesteps: got %d, expected 2 to %d",
                        c->train_steps, SCHED_MAX_TRAIN_STEPS);
-    if (sched_is_edm(c) && c->sampler->rule == SCHED_RULE_DDIM)
+    bool by_timestep = c->sampler->rule == SCHED_RULE_DDIM ||
+                       c->sampler->rule == SCHED_RULE_CONSISTENCY;
+    if (sched_is_edm(c) && by_timestep)
         return dr_fail(err, DR_EINVAL, "sampler: %s needs timesteps of training", c->sampler->name);
     if (c->steps > c->train_steps)
         return dr_fail(err, DR_EINVAL,
@@ -545,7 +569,9 @@ bool sched_next(struct sched *s, struct sched_ask *ret_ask)
 
 bool sched_adds_noise(const struct sched *s)
 {
-    return s->config.sampler->noise != SCHED_NOISE_NONE && sched_eta(&s->config) > 0;
+    const struct sched_info *info = s->config.sampler;
+    return info->noise != SCHED_NOISE_NONE &&
+           (sched_option_row(info, "eta") < 0 || sched_eta(&s->config) > 0);
 }
 
 bool sched_wants_uncond(const struct sched_config *config)

@@ -100,10 +100,13 @@ int edm_read(const json_t *file, struct sched_config *ret, struct dr_error *err)
 int edm_check(const struct sched_config *config, struct dr_error *err)
 {
     static const char why[] = "the model's levels of noise are no timesteps of training (EDM)";
-    if (config->sampler->rule == SCHED_RULE_DDIM)
+    enum sched_rule rule = config->sampler->rule;
+    if (rule == SCHED_RULE_DDIM || rule == SCHED_RULE_CONSISTENCY)
         return dr_fail_field(err, DR_EINVAL, "sampler", config->sampler->name,
                              "a sampler that works by sigmas, such as euler or dpmpp_2m", why);
-    if (config->schedule->kind != SCHEDULE_RANGE)
+    if (config->listed == SCHED_LISTED_TIMESTEPS)
+        return dr_fail_field(err, DR_EINVAL, "timesteps", "a list", "sigmas", why);
+    if (!config->listed && config->schedule->kind != SCHEDULE_RANGE)
         return dr_fail_field(err, DR_EINVAL, "schedule", config->schedule->name,
                              "karras or exponential", why);
     return 0;

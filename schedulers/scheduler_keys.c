@@ -47,26 +47,20 @@ int sched_keys_fixed(const json_t *file, const struct sched_fixed_key *fixed, st
     return 0;
 }
 
-/* A string key that names one of n things; absent: *ret_index stays. */
 int sched_key_name(const json_t *file, const char *key, const char *const *names, size_t n,
                    int *ret_index, struct dr_error *err)
 {
     const json_t *v = json_object_get(file, key);
-    char got[96], expected[160], hint[96];
+    char got[96], path[160];
     if (!v || json_is_null(v))
         return 0;
     value_text(v, got, sizeof got);
-    size_t used = 0;
     for (size_t i = 0; i < n; i++) {
         if (json_is_string(v) && !strcmp(json_string_value(v), names[i])) {
             *ret_index = (int)i;
             return 0;
         }
-        if (used < sizeof expected)
-            used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
-                                     i ? ", " : "one of ", names[i]);
     }
-    const char *near = dr_nearest(got, names, n);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-    return sched_key_error(DR_EUNSUPPORTED, key, got, expected, near ? hint : NULL, err);
+    snprintf(path, sizeof path, "%s: %s", SCHED_FILE_NAME, key);
+    return dr_fail_choice(err, DR_EUNSUPPORTED, path, got, names, n);
 }

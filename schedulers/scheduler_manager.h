@@ -24,8 +24,9 @@
 struct sched_request {
     const char *sampler; /* "NAME[,key=value]..." (scheduler_options.h) */
     const char *schedule, *spacing;
+    const char *timesteps, *sigmas; /* lists, "999,749,499,249" (base/numbers.h) */
     double eta;
-    int steps; /* 1 .. */
+    int steps; /* 1 .., 0: as many as the list has */
 };
 
 /* trained: how models of the family were trained, in the keys of a scheduler_config.json without a

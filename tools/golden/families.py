@@ -276,7 +276,7 @@ def sd1_single():
 
 
 def sd2_single():
-    text = clip(128, 2, 2, "gelu", vocab=49408, mlp=160)
+    text = clip(128, 2, 3, "gelu", vocab=49408, mlp=160)
     parts = (unet((64, 128), (1, 2), 128, True, (True, True), groups=32), vae((32, 32, 32, 64), groups=32))
     return sd_single(*parts, text, open_clip_shapes(128, 160, 3, "cond_stage_model.model."), "v_prediction")
 

@@ -29,6 +29,8 @@ CLASSES = {
     "ddim": "DDIMScheduler",
     "dpmpp_2m": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",
+    "tcd": "TCDScheduler",
 }
 
 
@@ -131,7 +133,7 @@ def record_times(pipe, request, stages, rows):
     height, width = request["height"], request["width"]
     scheduler = pipe.scheduler
     stages["timesteps"] = scheduler.timesteps.float().numpy().copy()
-    record_sigmas(scheduler, stages)
+    record_sigmas(scheduler, request, stages)
     if not is_xl(pipe):
         return
     original = size_of(request.get("original_size", "%dx%d" % (width, height)))
@@ -140,12 +142,13 @@ def record_times(pipe, request, stages, rows):
     stages["time_ids"] = np.asarray([original + crop + target] * rows, dtype=np.float32)
 
 
-def record_sigmas(scheduler, stages):
+def record_sigmas(scheduler, request, stages):
     if hasattr(scheduler, "sigmas"):
         stages["sigmas"] = scheduler.sigmas.float().numpy().copy()
-    else:  # ddim has none: those its alphas stand for, the final alpha last
-        abar = scheduler.alphas_cumprod.double()[scheduler.timesteps]
-        abar = torch.cat([abar, scheduler.final_alpha_cumprod.double().reshape(1)])
+    else:  # those that its alphas stand for, last where it ends: ddim at the final alpha, lcm without noise, tcd at timestep 0
+        bars = scheduler.alphas_cumprod.double()
+        final = {"lcm": torch.ones(1), "tcd": bars[:1]}.get(request.get("sampler"), scheduler.final_alpha_cumprod)
+        abar = torch.cat([bars[scheduler.timesteps], final.double().reshape(1)])
         stages["sigmas"] = ((1 - abar) / abar).sqrt().float().numpy()
 
 
@@ -168,6 +171,7 @@ def record(pipe, request):
         optional["target_size"] = size_of(request["target_size"])
     if "crop" in request:
         optional["crops_coords_top_left"] = tuple(int(v) for v in request["crop"].split(","))
+    optional.update({field: request[field] for field in ("timesteps", "sigmas") if field in request})
     if not hasattr(pipe.text_encoder, "text_model"):  # transformers 5 has flattened it, diffusers' clip_skip wants it
         vars(pipe.text_encoder)["text_model"] = pipe.text_encoder
     own = 2 if is_xl(pipe) else 1  # the layer that is taken without clip_skip
@@ -178,7 +182,7 @@ def record(pipe, request):
     with torch.no_grad():
         images = pipe(
             prompt=request["prompt"], negative_prompt=request.get("negative_prompt"),
-            width=request["width"], height=request["height"], num_inference_steps=request["steps"],
+            width=request["width"], height=request["height"], num_inference_steps=request.get("steps"),
             guidance_scale=scale, guidance_rescale=request.get("guidance_rescale", 0.0), eta=request.get("eta", 0.0),
             num_images_per_prompt=batch, generator=generators, output_type="pt", **optional).images
     stages = recorder.stages
