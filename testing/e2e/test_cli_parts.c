@@ -1,5 +1,5 @@
-/* test_cli_parts.c - parts in place of a model's own, from the command line to the receipt and back;
- * their files obey the worker's folders of models. */
+/* test_cli_parts.c - parts in place of a model's own, from the command line to the receipt and
+ * back; their files obey the worker's folders of models. */
 #include "testing/helpers/worker_host.h"
 
 #include <stdio.h>
