@@ -1,6 +1,7 @@
 /* speed.c - see speed.h. A line is "SET THREADS STAGE SIZE RATE". */
 #include "coordination/speed.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,22 +10,22 @@
 #include "base/fs.h"
 #include "base/line_cache.h"
 
-enum { LARGEST = 1 << 14, LINES = 128, KEY = 128, EXPONENTS = 3 /* of 2, in a size */ };
+enum { LARGEST = 1 << 14, LINES = 128, KEY = 128, COMPARABLE = 3 /* powers of 2 */ };
 
 static const double least_seconds = 0.02; /* of a stage that is worth remembering */
 static const double same = 0.1;           /* a rate that moved by less is not written again */
 
 static struct line_cache file_of(const char *path)
 {
-    return (struct line_cache){ path, "darkroom speed 1\n", LARGEST };
+    return (struct line_cache){ path, "darkroom speed 2\n", LARGEST };
 }
 
-/* Sizes of work, each eight times the one before. */
+/* Sizes of work, each twice the one before. */
 static int size_of(double flops)
 {
     int exponent;
     (void)frexp(flops, &exponent);
-    return exponent / EXPONENTS;
+    return exponent;
 }
 
 /* FLOPs of one piece of the stage's work. */
@@ -50,13 +51,14 @@ static bool parse(const char *line, const char *key, int *ret_size, double *ret_
            *ret_rate > 0;
 }
 
-/* The rate of the nearest size; 0: none. *ret_distance: how far it is. */
-static double rate_of(const char *lines, const char *key, int size, int *ret_distance)
+/* The rate of the nearest size from `least` on; 0: none. *ret_distance: how far it is. */
+static double rate_of(const char *lines, const char *key, int size, int least, int *ret_distance)
 {
     double best = 0, rate;
     int at;
     for (const char *line = lines; line && *line; line = line_cache_next(line))
-        if (parse(line, key, &at, &rate) && (best == 0 || abs(at - size) < *ret_distance)) {
+        if (parse(line, key, &at, &rate) && at >= least &&
+            (best == 0 || abs(at - size) < *ret_distance)) {
             *ret_distance = abs(at - size);
             best = rate;
         }
@@ -84,7 +86,9 @@ struct speed_estimate speed_estimate(const struct backend *be, const struct memo
         if (flops <= 0)
             continue;
         key_of(be, (enum job_stage)s, key);
-        rate = rate_of(lines, key, size_of(piece(plan, (enum job_stage)s, evaluations)), &distance);
+        int size = size_of(piece(plan, (enum job_stage)s, evaluations));
+        int least = s == STAGE_DENOISE ? size - COMPARABLE : INT_MIN;
+        rate = rate_of(lines, key, size, least, &distance);
         if (rate <= 0 && s == STAGE_DENOISE) { /* most of the work: no estimate without it */
             e = (struct speed_estimate){ .seconds = 0 };
             break;
@@ -128,7 +132,7 @@ void speed_remember(const struct backend *be, const struct memory_plan *plan, in
             continue;
         double rate = flops / seconds;
         key_of(be, (enum job_stage)s, key);
-        double old = rate_of(lines, key, size, &distance);
+        double old = rate_of(lines, key, size, INT_MIN, &distance);
         if (old > 0 && !distance && fabs(rate / old - 1) < same)
             continue;
         if (replace(lines, key, size, rate, &next) < 0)

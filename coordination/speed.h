@@ -2,7 +2,8 @@
  *
  * FLOP/s of each stage of the last job, in a small text file of the cache folder, by kernel set,
  * number of threads and size of the work: small pictures reach a smaller part of the machine. An
- * estimate takes the rate of the nearest size. Without a file there is no estimate.
+ * estimate takes the rate of the nearest size. There is none if no job of comparable size was drawn
+ * here: an evaluation of at least an eighth of the work.
  */
 #ifndef DR_COORDINATION_SPEED_H
 #define DR_COORDINATION_SPEED_H
