@@ -137,6 +137,8 @@ int help_option(const struct option_info *o, struct buf *out)
 {
     const char *rest = o->choices, *name;
     int r = buf_puts(out, o->help), n;
+    if (!r && o->more)
+        r = buf_puts(out, o->more);
     for (bool first = true; !r && (n = option_choice(&rest, &name)); first = false)
         r = buf_printf(out, "%s%.*s", first ? "; one of " : ", ", n, name);
     if (!r && *o->dflt && !strstr(o->help, "default"))

@@ -25,7 +25,8 @@ struct option_info {
     const char *choices; /* "a|b=alias|c"; "" when it is free */
     const char *dflt;    /* "" when there is none to tell */
     const char *help;
-    int id; /* the owner's */
+    int id;           /* the owner's */
+    const char *more; /* of help, on the command line alone; NULL: nothing */
 };
 
 /* Called for each option and each argument (option NULL) in order; value is NULL for a flag and

@@ -78,6 +78,8 @@ static int put_plan(const json_t *plan, struct buf *out)
     if (!r && seconds > 0)
         r = buf_printf(out, "about %s on this machine (from the speed of earlier pictures)\n",
                        spoken(seconds, time));
+    else if (!r && known)
+        r = buf_puts(out, "time unknown: no picture of comparable size was drawn here yet\n");
     return r;
 }
 

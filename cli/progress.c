@@ -63,7 +63,8 @@ void progress_line(const struct progress_state *at, char *dst, size_t n)
     char speed[64], all[16];
     pace(at, speed, sizeof speed);
     snprintf(all, sizeof all, "/%d", at->total);
-    snprintf(dst, n, "step %d%s%s%s", at->step, at->open ? "" : all, *speed ? ", " : "", speed);
+    snprintf(dst, n, "%s %d%s%s%s", at->evaluations ? "evaluation" : "step", at->step,
+             at->open ? "" : all, *speed ? ", " : "", speed);
 }
 
 void progress_bar(const struct progress_state *at, int width, char *dst, size_t n)
@@ -220,6 +221,7 @@ static void announce(struct progress *p, const json_t *data)
     double seconds = number_of(data, "estimated_seconds");
     uint64_t seed = 0;
     (void)jx_as_uint(json_object_get(data, "seed"), &seed);
+    p->steps = (int)number_of(data, "steps");
     progress_clear(p);
     if (p->announced)
         return;
@@ -317,6 +319,7 @@ static void take_event(struct progress *p, const json_t *data, double now)
     p->at.step = (int)number_of(data, "step");
     p->at.total = (int)number_of(data, "total_steps");
     p->at.open = json_is_null(json_object_get(data, "total_steps"));
+    p->at.evaluations = p->at.open || (p->steps && p->at.total != p->steps);
     if (json_object_get(data, "seed") && json_object_get(data, "model"))
         announce(p, data);
     else if (!strcmp(stage, "load"))

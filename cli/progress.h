@@ -17,10 +17,11 @@
 struct progress_state {
     int step, total; /* total 0 beside `open`: nobody knows it */
     bool open;
-    double rate;    /* steps a second; 0: not known yet */
-    double part;    /* of the step that runs: 0 to 1 */
-    double left;    /* seconds; 0: as the rate says */
-    double elapsed; /* shown while nothing better is known */
+    bool evaluations; /* what is counted: a step has several, or nobody knows how many */
+    double rate;      /* steps a second; 0: not known yet */
+    double part;      /* of the step that runs: 0 to 1 */
+    double left;      /* seconds; 0: as the rate says */
+    double elapsed;   /* shown while nothing better is known */
 };
 
 struct progress {
@@ -28,6 +29,7 @@ struct progress {
     bool announced;           /* model, size and so on have been shown */
     bool unshown;             /* the last step of an open number has no line yet */
     int total;                /* pictures of all requests */
+    int steps;                /* of the request; 0: not known yet */
     double last;              /* dr_now of the last line or drawing */
     double first, stepped;    /* of the first step's end, of the last one's */
     double began, estimate;   /* of the stage, and how long it may take; 0: unknown */
@@ -57,7 +59,8 @@ void progress_clear(struct progress *p);
  * the bar. */
 void progress_bar(const struct progress_state *at, int width, char *dst, size_t n);
 
-/* "step 12/30, 1.52 it/s, 0:12 left"; seconds a step when those are more than one. */
+/* "step 12/30, 1.52 it/s, 0:12 left", or "evaluation 12/59, ..."; seconds a step when
+ * those are more than one. */
 void progress_line(const struct progress_state *at, char *dst, size_t n);
 
 #endif

@@ -12,7 +12,8 @@
 
 #include "base/alloc.h"
 #include "base/buf.h"
-#include "cli/options.h"
+#include "base/json.h"
+#include "cli/cli.h"
 #include "core/communication/request.h"
 
 enum { FILE_BYTES = 64 << 20, CHUNK = 1 << 16 };
@@ -72,6 +73,48 @@ static bool is_blank(const char *s, size_t n)
     return true;
 }
 
+/* " --steps 3" in a line: the name of an option of generate; its length, 0: none. */
+static int find_option(const char *line, size_t n, const char **ret_at)
+{
+    struct option_info options[CLI_OPTIONS];
+    int count = cli_options(&cli_generate, options);
+    for (size_t i = 0; i + 3 < n; i++) {
+        const char *name = line + i + 2;
+        if (strncmp(line + i, "--", 2) || (i && line[i - 1] != ' '))
+            continue;
+        size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_");
+        for (int k = 0; k < count && name + len <= line + n; k++)
+            if (option_has_name(&options[k], name, len)) {
+                *ret_at = line + i;
+                return (int)len + 2;
+            }
+    }
+    return 0;
+}
+
+/* Options and JSON in a file of prompts are words of a picture, which is most likely not meant. */
+static void check_line(struct prompts *p, const char *name, int number, const char *line, size_t n)
+{
+    const char *at;
+    int len = *p->warning ? 0 : find_option(line, n, &at);
+    if (len)
+        snprintf(p->warning, sizeof p->warning,
+                 "%.150s:%d: '%.*s' is read as words of the prompt; options are given on the "
+                 "command line",
+                 name, number, len > 60 ? 60 : len, at);
+}
+
+static void check_json(struct prompts *p, const char *name, const char *text)
+{
+    json_t *json = json_loads(text, JSON_DISABLE_EOF_CHECK, NULL);
+    if (json)
+        snprintf(p->warning, sizeof p->warning,
+                 "%.150s is JSON; each of its lines is read as a prompt (darkroom worker reads "
+                 "requests in JSON)",
+                 name);
+    json_decref(json);
+}
+
 static int add_lines(struct prompts *p, const char *name, const struct buf *text,
                      struct dr_error *err)
 {
@@ -82,8 +125,11 @@ static int add_lines(struct prompts *p, const char *name, const struct buf *text
         return option_fail(err, DR_EINVAL, option, "%s has a zero byte: not a text file", name);
     if (!strncmp(at, "\xef\xbb\xbf", 3)) /* a byte order mark */
         at += 3;
+    check_json(p, name, at);
     for (int line = 1; !r && at < end; line++) {
         size_t n = strcspn(at, "\n"), len = n && at[n - 1] == '\r' ? n - 1 : n;
+        if (at[0] != '#')
+            check_line(p, name, line, at, len);
         if (at[0] != '#' && !is_blank(at, len) && (r = add_text(p, at, len, &inner)) < 0)
             option_fail(err, r, option, "%s:%d: %s", name, line,
                         inner.text + (strncmp(inner.text, "--prompt: ", 10) ? 0 : 10));

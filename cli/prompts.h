@@ -15,7 +15,8 @@ enum { PROMPTS_MOST = 10000 };
 struct prompts {
     char **text; /* owned */
     int n;
-    int read_stdin; /* how often */
+    int read_stdin;    /* how often */
+    char warning[300]; /* of a file whose lines look like something else than prompts; "": none */
 };
 
 /* Adds what one -p says; zeroed memory holds none. Each is checked as a request's prompt is. */

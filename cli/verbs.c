@@ -56,6 +56,11 @@ static const struct {
     { "quiet", "silent" },
 };
 
+/* Where the command line can do more than a field. */
+static const char *const more[FIELD_COUNT] = {
+    [FIELD_prompt] = " (repeatable); @FILE and - read prompts from a file or stdin, one a line",
+};
+
 /* "no-metadata": how a flag that is on by default is turned off. */
 static const struct {
     const char *name, *help;
@@ -145,7 +150,8 @@ static struct option_info field_option(enum field_id id)
                                  .choices = f->type == FIELD_TYPE_SPEC ? "" : f->choices,
                                  .dflt = f->type == FIELD_TYPE_FLAG ? "" : f->dflt,
                                  .help = off ? negated[id].help : f->help,
-                                 .id = (int)id };
+                                 .id = (int)id,
+                                 .more = more[id] };
 }
 
 static const char *aliases_of(const char *name)
@@ -303,6 +309,8 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
         return dr_fail_field(err, DR_EINVAL, "--prompt", got, "one prompt", NULL);
     }
     warn_of_count(call);
+    if (*call->prompts.warning && !call->value[OPT_quiet])
+        report_line("warning: %s", call->prompts.warning);
     r = settings_apply(call, err);
     if (r < 0)
         r = error_list_go_on(call->errors, r, err);

@@ -15,6 +15,7 @@
 
 #define SMALL "-m", program_model(), "-W", "64", "-H", "48", "--steps", "2", "-q"
 #define PICTURE "\x89PNG\r\n\x1a\nbody" /* how one begins */
+#define RUN_LOUD(words, verb, ...) RUN(0, words, verb, "-W", "64", "-H", "48", __VA_ARGS__)
 #define RUN(status, words, ...) run(status, (const char *const[]){ __VA_ARGS__, NULL }, words)
 
 static void run(int status, const char *const *argv, const char *words)
@@ -93,6 +94,10 @@ static void prompts_come_from_files(void **state)
     RUN(2, "zero has a zero byte", "generate", SMALL, "-p", "@zero");
     put("latin", "fine\ncaf\xe9\n");
     RUN(2, "latin:2: ", "generate", SMALL, "-p", "@latin");
+    put("options", "a red circle\na blue square --steps 3\n");
+    put("job.json", "{\n\"prompt\": \"a red circle\"\n}\n");
+    RUN_LOUD("options:2: '--steps' is read as words", "plan", "-p", "@options");
+    RUN_LOUD("job.json is JSON", "plan", "-p", "@job.json");
     RUN(0, "", "plan", SMALL, "-p", "a", "-p", "b", "--count", "2", "-o", "p-%d.png");
     RUN(0, "", "validate", SMALL, "-p", "a", "-p", "b", "--count", "2", "-o", "pictures/");
     RUN(2, "list exists and is not a picture", "plan", SMALL, "-p", "a", "-o", "list");
@@ -185,7 +190,31 @@ static void a_replaced_file_keeps_its_mode(void **state)
         "-o", "dangling.png");
 }
 
-/* Once a picture was drawn here there is an estimate, and a warning of what takes hours. */
+/* As if what was drawn had been 2^20 times as large. */
+static void enlarge_speed(const char *cache)
+{
+    char path[400], key[100];
+    struct buf text;
+    int size;
+    double rate;
+    snprintf(path, sizeof path, "%s/darkroom/speed", cache);
+    buf_init(&text, DR_TAG_TEST, 0);
+    assert_int_equal(dr_read_file(path, 10000, &text, NULL), 0);
+    const char *line = strstr(buf_text(&text), " denoise ");
+    assert_non_null(line);
+    while (line > buf_text(&text) && line[-1] != '\n')
+        line--;
+    assert_int_equal(sscanf(line, "%99[^\n]", key), 1);
+    char *at = strstr(key, " denoise ") + strlen(" denoise ");
+    assert_int_equal(sscanf(at, "%d %lf", &size, &rate), 2);
+    snprintf(at, sizeof key - (size_t)(at - key), "%d %g\n", size + 20, rate);
+    assert_int_equal(buf_puts(&text, key), 0);
+    assert_int_equal(dr_write_file(path, buf_text(&text), text.len, NULL), 0);
+    buf_free(&text);
+}
+
+/* Once a picture of comparable size was drawn here there is an estimate, and a warning of what
+ * takes hours. */
 static void plan_tells_the_time(void **state)
 {
     (void)state;
@@ -207,6 +236,10 @@ static void plan_tells_the_time(void **state)
     assert_non_null(strstr(program_out(&p), " on this machine (from the speed of earlier pict"));
     assert_null(strstr(program_err(&p), "warning"));
     program_free(&p);
+    program_run(&p, 0, "plan", "-m", program_model(), "-p", "a", "-W", "4096", "-H", "4096", NULL);
+    assert_non_null(strstr(program_out(&p), "\ntime unknown: no picture of comparable size"));
+    program_free(&p);
+    enlarge_speed(cache);
     program_run(&p, 0, "plan", "-m", program_model(), "-p", "a", "-W", "4096", "-H", "4096", "-b",
                 "16", "--steps", "1000", NULL);
     assert_non_null(strstr(program_err(&p), "warning: this takes about "));
