@@ -1,4 +1,5 @@
-/* test_cli_hints.c - settings in a file beside a model: what is taken, what wins, what is refused. */
+/* test_cli_hints.c - settings in a file beside a model: what is taken, what wins, what is refused.
+ */
 #include "testing/helpers/program.h"
 
 #include <stdio.h>
