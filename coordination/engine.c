@@ -12,6 +12,7 @@
 #include "base/nearest.h"
 #include "base/path_text.h"
 #include "coordination/inspect_picture.h"
+#include "coordination/model_hints.h"
 #include "core/communication/request.h"
 #include "models/inspect_model.h"
 #include "models/tokenizers/clip_tokenizer.h"
@@ -344,7 +345,11 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
     if (!r)
         r = engine_read_spec(engine, job->data, keys, 2, &spec, &given, err);
     struct digest_options digest = { .stop = job->stop };
-    return r < 0 ? r : inspect_model_spec(&spec.spec, &digest, ret_data, err);
+    if (!r)
+        r = inspect_model_spec(&spec.spec, &digest, ret_data, err);
+    if (!r && (r = model_hints_describe(&spec.model, *ret_data, err)))
+        json_decref(*ret_data);
+    return r;
 }
 
 static int ids_json(const struct tok *tok, const char *text, size_t len, json_t **ret,
