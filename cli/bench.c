@@ -115,6 +115,10 @@ static json_t *request(const struct cli_call *call, const char *only)
             json_decref(data);
             data = NULL;
         }
+    if (data && cli_add_parts(call, data) < 0) {
+        json_decref(data);
+        data = NULL;
+    }
     return data;
 }
 
@@ -251,5 +255,6 @@ const struct cli_verb cli_bench = {
               [OPT_only] = "measure one case only, see `darkroom help cases`" },
     .takes = TAKES(threads) | TAKES(model) | TAKES(only) | TAKES(kernels) | TAKES(precision) |
              TAKES(quiet) | TAKES(json),
+    .parts = true,
     .run = bench,
 };

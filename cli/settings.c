@@ -189,9 +189,15 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
     return 0;
 }
 
+/* A file of a model, which may also be a name. */
+static bool is_model_key(int key)
+{
+    return key == FIELD_model || (key < FIELD_COUNT && field_is_part((enum field_id)key));
+}
+
 static bool is_path_key(int key)
 {
-    return key == FIELD_model || key == FIELD_COUNT + OPT_output || key == KEY_CACHE;
+    return is_model_key(key) || key == FIELD_COUNT + OPT_output || key == KEY_CACHE;
 }
 
 static int take_entry(struct cli_call *call, const struct config *c, const struct config_entry *e,
@@ -209,7 +215,7 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
         int r = path_from(c, value, path, sizeof path, err);
         if (r < 0)
             return r;
-        bool kept = key == FIELD_model && (is_name(value, path) || !strncmp(value, "file://", 7));
+        bool kept = is_model_key(key) && (is_name(value, path) || !strncmp(value, "file://", 7));
         value = kept ? value : path;
     }
     if (key == KEY_MODELS)

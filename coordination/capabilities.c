@@ -7,6 +7,7 @@
 #include "base/words.h"
 #include "core/communication/recipe.h"
 #include "core/communication/request.h"
+#include "models/tokenizers/clip_tokenizer.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
@@ -148,7 +149,7 @@ static json_t *verbs_json(void)
 static json_t *limits_json(const struct engine *e)
 {
     return json_pack("{s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:i}", "line_bytes", MESSAGE_LINE_BYTES,
-                     "prompt_bytes", REQUEST_PROMPT_BYTES, "prompt_tokens", PIPELINE_TOKENS - 2,
+                     "prompt_bytes", REQUEST_PROMPT_BYTES, "prompt_tokens", TOK_CLIP_LENGTH - 2,
                      "width", (json_int_t)field_info(FIELD_width)->hi, "height",
                      (json_int_t)field_info(FIELD_height)->hi, "steps",
                      (json_int_t)field_info(FIELD_steps)->hi, "batch_size",

@@ -56,8 +56,8 @@ struct memory_budget {
 
 const char *job_stage_name(enum job_stage stage);
 
-/* Fills in drop, keep, peak, limit and bound from everything else. The limit is what was asked for, else
- * three quarters of what the machine and the control group have left and the plan's `held`.
+/* Fills in drop, keep, peak, limit and bound from everything else. The limit is what was asked for,
+ * else three quarters of what the machine and the control group have left and the plan's `held`.
  * Whatever was asked for, private memory must fit what the group and RLIMIT_DATA leave,
  * and all address space what RLIMIT_AS leaves: beyond these a process is killed or its allocations
  * fail. Weights are dropped when their stage is over where it helps: those of the text encoders,

@@ -126,6 +126,14 @@ static int infotext_extras(const struct job *job, struct buf *dst)
     return r;
 }
 
+/* In infotext. */
+static const char *const part_names[COMPONENT_COUNT] = {
+    [COMPONENT_UNET] = "UNet",
+    [COMPONENT_TEXT_ENCODER] = "Text encoder",
+    [COMPONENT_TEXT_ENCODER_2] = "Text encoder 2",
+    [COMPONENT_VAE] = "VAE",
+};
+
 int receipt_infotext(const struct job *job, const struct receipt_facts *f, int index,
                      struct buf *dst)
 {
@@ -144,6 +152,9 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
         r = buf_printf(dst, ", Model hash: %.10s", f->digest);
     if (!r)
         r = pair(dst, "Model", f->model);
+    for (int i = 0; !r && i < COMPONENT_COUNT; i++)
+        if (f->part[i])
+            r = pair(dst, part_names[i], f->part[i]);
     if (!r)
         r = buf_printf(dst, ", Clip skip: %d, RNG: %s", job->prompt.clip_skip,
                        job->rng == DR_RNG_CPU ? "CPU" : "GPU");
@@ -265,6 +276,9 @@ static int add_facts(json_t *o, const struct job *job, const struct receipt_fact
         r = jx_set(o, "vae_tiling", json_string(job->vae_tiling ? "on" : "off"));
     if (!r)
         r = jx_set(o, "model", json_string(f->model));
+    for (int i = 0; !r && i < COMPONENT_COUNT; i++)
+        if (f->part[i])
+            r = jx_set(o, component_name((enum component)i), json_string(f->part[i]));
     if (!r && *f->digest)
         r = jx_set(o, "model_sha256", json_string(f->digest));
     if (!r)

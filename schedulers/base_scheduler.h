@@ -74,7 +74,7 @@ struct sched_config {
     char missing_class[64]; /* class of the model's file for which another is used; "" */
 };
 
-enum { SCHED_WARNING = 240 };
+enum { SCHED_WARNING = 500 };
 
 /* Name of key `i` if SDXL base's value stands in for what the model's file does not say, else "";
  * NULL past the last key. */

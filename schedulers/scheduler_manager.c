@@ -105,23 +105,18 @@ static int read_name(const json_t *file, const char *key, const char *const *nam
                      int *ret_index, struct dr_error *err)
 {
     const json_t *v = json_object_get(file, key);
-    char got[96], expected[160], hint[96];
+    char got[96], path[160];
     if (!v || json_is_null(v))
         return 0;
     value_text(v, got, sizeof got);
-    size_t used = 0;
     for (size_t i = 0; i < n; i++) {
         if (json_is_string(v) && !strcmp(json_string_value(v), names[i])) {
             *ret_index = (int)i;
             return 0;
         }
-        if (used < sizeof expected)
-            used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
-                                     i ? ", " : "one of ", names[i]);
     }
-    const char *near = dr_nearest(got, names, n);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-    return key_error(DR_EUNSUPPORTED, key, got, expected, near ? hint : NULL, err);
+    snprintf(path, sizeof path, "%s: %s", FILE_NAME, key);
+    return dr_fail_choice(err, DR_EUNSUPPORTED, path, got, names, n);
 }
 
 static int read_names(const json_t *file, struct sched_config *c, struct dr_error *err)
@@ -514,6 +509,25 @@ const char *sched_assumed(const struct sched_config *c, int i)
     return i >= ASSUMED_COUNT ? NULL : c->assumed & 1u << i ? assumed_keys[i] : "";
 }
 
+/* With the samplers that could take it. */
+static void warn_zero_snr(const struct sched_config *c, char ret_text[SCHED_WARNING])
+{
+    size_t n;
+    const struct sched_info *const *all = sched_all(&n);
+    size_t used = (size_t)snprintf(ret_text, SCHED_WARNING,
+                                   "%s: rescale_betas_zero_snr has no effect with sampler %s, but "
+                                   "the model was trained with it: take one of",
+                                   FILE_NAME, c->sampler->name);
+    bool first = true;
+    for (size_t i = 0; i < n && used < SCHED_WARNING; i++) {
+        if (!all[i]->zero_snr)
+            continue;
+        used += (size_t)snprintf(ret_text + used, SCHED_WARNING - used, "%s %s", first ? "" : ",",
+                                 all[i]->name);
+        first = false;
+    }
+}
+
 bool sched_warning(const struct sched_config *c, int i, char ret_text[SCHED_WARNING])
 {
     bool class = c->missing_class[0];
@@ -521,10 +535,7 @@ bool sched_warning(const struct sched_config *c, int i, char ret_text[SCHED_WARN
         snprintf(ret_text, SCHED_WARNING, "%s: class %s has no sampler here; using %s", FILE_NAME,
                  c->missing_class, c->sampler->name);
     else if (c->zero_snr_ignored && i == class)
-        snprintf(ret_text, SCHED_WARNING,
-                 "%s: rescale_betas_zero_snr has no effect with sampler %s, but the model was "
-                 "trained with it: take euler, ddim or dpmpp_2m",
-                 FILE_NAME, c->sampler->name);
+        warn_zero_snr(c, ret_text);
     else
         return false;
     return true;

@@ -66,20 +66,14 @@ static int fail_unknown(const struct sched_info *info, const char *path, const c
                         struct dr_error *err)
 {
     const char *names[SCHED_MAX_OPTIONS];
-    char hint[80], expected[200] = "no options";
+    char hint[80];
     int n = sched_option_count(info);
-    size_t used = 0;
-    for (int i = 0; i < n && used < sizeof expected; i++) {
+    for (int i = 0; i < n; i++)
         names[i] = info->options[i].name;
-        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
-                                 i ? ", " : "one of ", names[i]);
-    }
-    const char *near = dr_nearest(key, names, (size_t)n);
-    snprintf(hint, sizeof hint, "%s%s", n ? "nearest: " : info->name,
-             !n     ? " has no options"
-             : near ? near
-                    : "");
-    return dr_fail_field(err, DR_EINVAL, path, key, expected, near || !n ? hint : NULL);
+    if (n)
+        return dr_fail_choice(err, DR_EINVAL, path, key, names, (size_t)n);
+    snprintf(hint, sizeof hint, "%s has no options", info->name);
+    return dr_fail_field(err, DR_EINVAL, path, key, "no options", hint);
 }
 
 /* One option from text. */

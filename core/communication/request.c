@@ -41,6 +41,12 @@ const struct field_info *field_info(enum field_id id)
     return &fields[id];
 }
 
+bool field_is_part(enum field_id id)
+{
+    return id == FIELD_unet || id == FIELD_text_encoder || id == FIELD_text_encoder_2 ||
+           id == FIELD_vae;
+}
+
 void request_init(struct request *r)
 {
     memset(r, 0, sizeof *r);

@@ -62,6 +62,8 @@ struct request {
 enum { REQUEST_PROMPT_BYTES = 16384, REQUEST_TEXT_BYTES = 4096 };
 
 const struct field_info *field_info(enum field_id id);
+/* A file that replaces a part of the model. */
+bool field_is_part(enum field_id id);
 
 /* All unset. request_free takes partially filled ones and leaves an empty one. */
 void request_init(struct request *r);

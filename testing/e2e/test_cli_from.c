@@ -93,14 +93,29 @@ static void what_is_typed_wins(void **state)
     RUN(0, "", QUICK, "-s", "5", "--sampler", "dpmpp_2m", "-o", "d.png");
     RUN(0, "", "generate", MODEL, "--sampler", "dpmpp_2m", "--from", "a.png", "-q", "-o", "d2.png");
     must_equal("d.png", "d2.png", true);
+    /* a sampler's name brings its schedule, and a default guidance scale gives way to the other */
+    RUN(0, "", QUICK, "-s", "5", "--sampler", "DPM++ SDE Karras", "-o", "k.png");
+    RUN(0, "", "generate", MODEL, "--sampler", "DPM++ SDE Karras", "--from", "a.png", "-q", "-o",
+        "k2.png");
+    must_equal("k.png", "k2.png", true);
+    RUN(0, "", "generate", MODEL, "--scheduler", "DPM++ SDE Karras", "--from", "a.png", "-q", "-o",
+        "k3.png");
+    must_equal("k.png", "k3.png", true);
+    RUN(2, "--schedule: got normal, expected karras", "generate", MODEL, "--sampler",
+        "DPM++ SDE Karras", "--schedule", "normal", "--from", "a.png", "-q", "-o", "never.png");
+    RUN(0, "", QUICK, "-s", "5", "--cfg", "1", "--sampler", "euler_cfg_pp", "-o", "pp.png");
+    RUN(0, "", QUICK, "-s", "5", "--cfg", "5", "--sampler", "euler", "-o", "e.png");
+    RUN(0, "warning: guidance_scale is 5, the default of sampler euler: the receipt's 1 was",
+        "generate", MODEL, "--sampler", "euler", "--from", "pp.png", "-o", "e2.png");
+    must_equal("e.png", "e2.png", true);
     RUN(0, "", QUICK, "-s", "5", "--original-size", "256x256", "-o", "o.png");
     RUN(0, "", QUICK, "-s", "5", "--original-size", "256x256", "-W", "80", "-o", "ow.png");
     RUN(0, "", "generate", MODEL, "-W", "80", "--from", "o.png", "-q", "-o", "ow2.png");
     must_equal("ow.png", "ow2.png", true);
 }
 
-/* A recipe's values are in the receipt; what is typed beside the picture, steps in place of its list
- * of timesteps or another recipe, wins. */
+/* A recipe's values are in the receipt; what is typed beside the picture, steps in place of its
+ * list of timesteps or another recipe, wins. */
 static void a_recipe_is_its_values(void **state)
 {
     (void)state;

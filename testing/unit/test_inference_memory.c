@@ -55,8 +55,8 @@ static void weights_go_in_the_order_of_the_stages(void **state)
     assert_int_equal(p.peak, (5 + 400 + 20) * (size_t)MB);
 }
 
-/* One block for all stages, as large as the largest, where that raises the peak to no more than half
- * of the limit, or not at all. */
+/* One block for all stages, as large as the largest, where that raises the peak to no more than
+ * half of the limit, or not at all. */
 static void a_block_is_kept_where_there_is_room(void **state)
 {
     (void)state;

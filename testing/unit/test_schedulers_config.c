@@ -327,6 +327,16 @@ static void unknown_classes_are_warned_of(void **state)
                                  &request);
     assert_false(c.rescale_betas_zero_snr);
     assert_non_null(strstr(warning(&c, 0), "rescale_betas_zero_snr has no effect"));
+    size_t n;
+    const struct sched_info *const *all = sched_all(&n);
+    for (size_t i = 0; i < n; i++) { /* those that could take it are named, no others */
+        char item[64];
+        snprintf(item, sizeof item, " %s", all[i]->name);
+        const char *list = strstr(warning(&c, 0), "one of"), *at = strstr(list, item);
+        while (at && at[strlen(item)] && at[strlen(item)] != ',')
+            at = strstr(at + 1, item);
+        assert_int_equal(at != NULL, all[i]->zero_snr);
+    }
     c = good("{\"_class_name\": \"EulerDiscreteScheduler\"}", &nothing);
     assert_string_equal(warning(&c, 0), "");
 }
