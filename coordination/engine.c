@@ -165,6 +165,7 @@ int engine_load(struct engine *e, struct pipeline *p, const struct memory_plan *
                 const struct pipeline_options *how, struct dr_error *err)
 {
     struct pipeline_options options = *how;
+    dr_alloc_keep(plan && plan->keep ? memory_block(plan) : 0);
     struct memory_plan model = plan ? *plan : plan_model(e, p);
     options.store = &e->store;
     pipeline_manager_trim(e->pipelines, p, memory_spare(&model));

@@ -430,6 +430,10 @@ static json_t *memory_json(void)
             return NULL;
         }
     }
+    if (jx_set(tags, "kept", json_pack("{s:I}", "bytes", (json_int_t)dr_alloc_kept())) < 0) {
+        json_decref(tags);
+        return NULL;
+    }
     return tags;
 }
 
