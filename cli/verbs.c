@@ -285,6 +285,12 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
         return 0;
     }
     int n = cli_options(call->verb, options);
+    bool dashes = call->verb->dashes && argc == 1 && argv[0][0] == '-' && strcmp(argv[0], "-h") &&
+                  strcmp(argv[0], "--help");
+    if (dashes) {
+        call->argument[call->arguments++] = argv[0] + strspn(argv[0], "-");
+        argc = 0;
+    }
     int r = options_parse(options, n, argc, argv, take_option, call, call->errors, err);
     if (r < 0 || call->value[OPT_help])
         return r;
@@ -318,6 +324,14 @@ static const char *field_of(const struct option_info *o, const char **ret_option
     return field_info((enum field_id)o->id)->name;
 }
 
+/* Whether an error about it may name one of its members: "load_stage.noise", "sampler.eta". */
+static bool has_members(const struct option_info *o)
+{
+    enum field_type type = o->id < FIELD_COUNT ? field_info((enum field_id)o->id)->type
+                                               : FIELD_TYPE_TEXT;
+    return type == FIELD_TYPE_MAP || type == FIELD_TYPE_SPEC;
+}
+
 /* The worker's errors are about fields: where the verb has an option for one, "width: got ..."
  * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it
  * is about an option. */
@@ -334,14 +348,13 @@ static bool name_option(const struct cli_verb *verb, struct dr_error *err)
         const char *field = field_of(&options[i], &option);
         size_t n = strlen(field);
         const char *member = path + skip + n;
-        bool map = options[i].id < FIELD_COUNT &&
-                   field_info((enum field_id)options[i].id)->type == FIELD_TYPE_MAP;
-        if (strncmp(field, path + skip, n) || (*member && !(*member == '.' && map)))
+        if (strncmp(field, path + skip, n) ||
+            (*member && !(*member == '.' && has_members(&options[i]))))
             continue;
         n += skip;
         if (!strncmp(err->text, path, n)) {
-            snprintf(text, sizeof text, "--%s%s%s", option, *member ? " " : "",
-                     err->text + n + (*member ? 1 : 0));
+            bool dot = err->text[n] == '.';
+            snprintf(text, sizeof text, "--%s%s%s", option, dot ? " " : "", err->text + n + dot);
             memcpy(err->text, text, sizeof text);
         }
         return true;

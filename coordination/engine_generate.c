@@ -142,7 +142,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     g->warnings = json_array();
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
-    int r = request_parse_all(worker->data, "", engine_envelope_members, list, &g->request, err);
+    int r = request_parse_all(worker->data, "", message_ids_in_data, list, &g->request, err);
     if (r < 0 || error_list_count(list))
         return r;
     r = check_paths(g, err);
