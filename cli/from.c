@@ -145,17 +145,29 @@ static bool configured(const struct request *q, const char *name)
     return n && !strncmp(base, name, n) && (!base[n] || strlen(base) - n == extension);
 }
 
+/* A picture from elsewhere must not name files to read: the names that it gives are looked for. */
+static int check_names(const struct request *q, struct dr_error *err)
+{
+    const char *model = request_text(q, FIELD_model);
+    if (strchr(model, '/'))
+        return dr_fail_field(err, DR_EINVAL, "model", model, "a model name, not a path", NULL);
+    for (int i = 0; i < request_count(q, FIELD_loras); i++) {
+        const char *name = request_item_text(q, FIELD_loras, i, "path");
+        if (strchr(name, '/'))
+            return dr_fail_field(err, DR_EINVAL, "loras", name, "the name of a LoRA, not a path",
+                                 NULL);
+    }
+    return 0;
+}
+
 static int take(struct cli_call *call, const char *path, const json_t *receipt,
                 struct dr_error *err)
 {
     struct request q;
     struct dr_error inner = { 0 };
     int r = request_parse(receipt, "", NULL, &q, &inner);
-    if (!r && strchr(request_text(&q, FIELD_model), '/')) {
-        r = dr_fail_field(&inner, DR_EINVAL, "model", request_text(&q, FIELD_model),
-                          "a model name, not a path", NULL);
+    if (!r && (r = check_names(&q, &inner)) < 0)
         request_free(&q);
-    }
     if (r < 0)
         return option_fail(err, r, "--from", "%s: its receipt: %s", path, inner.text);
     forget_consequences(call, &q);

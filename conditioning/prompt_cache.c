@@ -11,7 +11,8 @@ static const int32_t *ids_of(const struct prompt_embeds *m, int row, int which)
 
 static bool is_text_of(const struct prompt_entry *e, const struct prompt_embeds *m, int row)
 {
-    bool same = e->skip == m->skip[row] && e->length == m->length;
+    bool same = e->skip == m->skip[row] && e->length == m->length &&
+                !memcmp(e->variant_key, m->variant_key, sizeof e->variant_key);
     for (int i = 0; i < PROMPT_ENCODERS && same; i++) {
         const int32_t *ids = ids_of(m, row, i);
         same = !ids || !memcmp(e->ids + i * m->length, ids, (size_t)m->length * sizeof *ids);
@@ -98,6 +99,7 @@ void prompt_cache_keep(struct prompt_cache *c, const struct prompt_embeds *m)
             continue;
         e->used = c->calls;
         e->skip = m->skip[row];
+        memcpy(e->variant_key, m->variant_key, sizeof e->variant_key);
         memcpy(e->pooled, m->pooled + row * m->pooled_width,
                (size_t)m->pooled_width * sizeof *e->pooled);
         memcpy(e->text, m->text + row * m->length * m->width,

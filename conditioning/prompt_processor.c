@@ -130,7 +130,9 @@ static int encode_row(const struct prompt_encoder *e, struct exec *x, struct pro
 {
     int64_t width = clip_text_arch(e->text)->width;
     const struct clip_state wanted = { e->layer + m->skip[row] - OWN_LAYER, e->final_norm };
-    int r = clip_text_encode(e->text, x, m->ids[which] + row * m->length, m->chunks,
+    struct exec own = *x;
+    own.variant = m->variant[which];
+    int r = clip_text_encode(e->text, &own, m->ids[which] + row * m->length, m->chunks,
                              m->length / m->chunks, wanted, hidden, e->pooled ? pooled : NULL, err);
     if (r < 0)
         return r;

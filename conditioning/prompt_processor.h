@@ -11,9 +11,11 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "base/sha256.h"
 
 struct clip_text;
 struct tok;
+struct weight_variant;
 
 enum { PROMPT_ENCODERS = 2, PROMPT_ROWS = 2, PROMPT_TIME_IDS = 6 };
 enum { PROMPT_WARNINGS = 6, PROMPT_WARNING = 700 };
@@ -50,9 +52,13 @@ struct prompt_embeds {
     int64_t length; /* tokens of a row, chunks * chunk */
     int64_t width, pooled_width;
     int n_time_ids;
-    bool zero_negative;            /* row 0 is zeros */
-    bool known[PROMPT_ROWS];       /* text and pooled need no encoder: zeros, or found */
-    int skip[PROMPT_ROWS];         /* the row's clip_skip */
+    bool zero_negative;      /* row 0 is zeros */
+    bool known[PROMPT_ROWS]; /* text and pooled need no encoder: zeros, or found */
+    int skip[PROMPT_ROWS];   /* the row's clip_skip */
+    /* Of the encoders' weights, NULL: the base; needed while they run. The keys tell embeddings
+     * of other weights apart, zeros: the base. */
+    const struct weight_variant *variant[PROMPT_ENCODERS];
+    uint8_t variant_key[PROMPT_ENCODERS][SHA256_BYTES];
     int32_t *ids[PROMPT_ENCODERS]; /* [rows, length] */
     float *text;                   /* [rows, length, width] */
     float *pooled;                 /* [rows, pooled_width] */
