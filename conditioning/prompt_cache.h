@@ -8,6 +8,7 @@
 #ifndef DR_CONDITIONING_PROMPT_CACHE_H
 #define DR_CONDITIONING_PROMPT_CACHE_H
 
+#include "base/sha256.h"
 #include "conditioning/prompt_processor.h"
 
 enum { PROMPT_CACHE_ENTRIES = 64, PROMPT_CACHE_BYTES = 48 << 20 };
@@ -21,6 +22,7 @@ struct prompt_entry {
     size_t bytes;
     int skip;
     uint8_t variant_key[PROMPT_ENCODERS][SHA256_BYTES]; /* of the encoders' weights */
+    uint8_t embeddings[SHA256_BYTES]; /* identity of those that the text uses; zeros: none */
 };
 
 /* Zero-initialise. */

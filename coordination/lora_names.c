@@ -24,7 +24,7 @@ struct finding {
 static bool locate(const struct engine *e, const char *path, struct lora_place *ret)
 {
     struct engine_model at = { .root = { .fd = -1 } };
-    bool there = e->models.n ? !engine_find_in_roots(e, path, &at, NULL)
+    bool there = e->models.n ? !engine_find_in_roots(e, "loras", path, &at, NULL)
                              : !dr_realpath(at.path, sizeof at.path, path, NULL);
     if (!there || !dr_is_file(at.path))
         return false;

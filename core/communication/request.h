@@ -33,7 +33,8 @@ enum field_type {
     FIELD_TYPE_SIZE,
     FIELD_TYPE_PAIR,
     FIELD_TYPE_MAP,
-    FIELD_TYPE_SPECS
+    FIELD_TYPE_SPECS,
+    FIELD_TYPE_NUMBERS /* a list; text has it with commas */
 };
 
 struct field_info {
@@ -51,7 +52,7 @@ struct field_value {
     int64_t i, j; /* INT; SIZE: width, height; PAIR: top, left; FLAG: i; SEED: i has its 64 bits, j
                      is 1 for -1 */
     double real;
-    char *text;  /* TEXT, CHOICE (canonical spelling), NAME, SPEC; owned */
+    char *text;  /* TEXT, CHOICE (canonical spelling), NAME, SPEC, NUMBERS; owned */
     json_t *map; /* MAP: an object. SPECS: an array of objects, canonical keys. Owned */
 };
 
@@ -64,6 +65,8 @@ enum { REQUEST_PROMPT_BYTES = 16384, REQUEST_TEXT_BYTES = 4096 };
 const struct field_info *field_info(enum field_id id);
 /* Key i of a SPECS field, the first is what stands before the first comma; NULL past the end. */
 const struct field_info *field_key(enum field_id id, int i);
+/* A file that replaces a part of the model. */
+bool field_is_part(enum field_id id);
 
 /* All unset. request_free takes partially filled ones and leaves an empty one. */
 void request_init(struct request *r);
