@@ -267,9 +267,23 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     return r || !*assumed ? r : jx_set(o, "scheduler_defaults", json_string(assumed));
 }
 
+/* Who decided what the model predicts; zero terminal SNR where the request did. */
+static int add_formulation(json_t *o, const struct job *job, const struct receipt_facts *f)
+{
+    bool zero = job->sched.rescale_betas_zero_snr || job->sched.zero_snr_ignored;
+    int r = 0;
+    if (f->prediction_from && *f->prediction_from)
+        r = jx_set(o, "prediction_from", json_string(f->prediction_from));
+    if (!r && f->zsnr_from && !strcmp(f->zsnr_from, "the request"))
+        r = jx_set(o, "zsnr", json_boolean(zero));
+    return r;
+}
+
 static int add_facts(json_t *o, const struct job *job, const struct receipt_facts *f)
 {
     int r = jx_set(o, "preset", json_string(job->preset));
+    if (!r)
+        r = add_formulation(o, job, f);
     if (!r)
         r = jx_set(o, "precision", json_string(job->precision));
     if (!r)

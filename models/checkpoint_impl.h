@@ -41,6 +41,10 @@ struct checkpoint {
     struct clip_arch clip[2];
     struct vae_arch vae;
     json_t *scheduler;
+    struct checkpoint_formulation formulation;
+    const char *asked_prediction; /* by the spec; NULL: nothing */
+    enum model_said asked_zero_snr;
+    bool overridden; /* the files say something else than was asked for */
     bool tokenizer[2];
     bool force_zeros;
     struct name_group unused; /* tensors of the part being opened that nothing knows */

@@ -11,10 +11,17 @@ static const char SCHEDULER_FILE[] = "scheduler_config.json";
 
 /* What was found so far and who said it; "" where nothing was. */
 struct marks {
-    const char *path; /* of the model, for errors */
-    char prediction[24], prediction_by[96];
-    char zero_snr[8], zero_snr_by[96]; /* "true" or "false" */
+    const char *path;                      /* of the model, for errors */
+    bool asked_prediction, asked_zero_snr; /* the request says it: contradictions do not matter */
+    struct checkpoint_formulation said;
 };
+
+static struct marks marks_of(const struct checkpoint *c, const char *path)
+{
+    return (struct marks){ .path = path,
+                           .asked_prediction = c->asked_prediction != NULL,
+                           .asked_zero_snr = c->asked_zero_snr != MODEL_SAYS };
+}
 
 /* ---- values ---- */
 
@@ -24,8 +31,7 @@ static const char *const spellings[][8] = {
     { "sample", "sample", "x0", NULL },
 };
 
-/* The prediction type of any spelling; NULL: unknown. */
-static const char *prediction_of(const char *value)
+const char *model_prediction(const char *value)
 {
     for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
         for (const char *const *s = spellings[i] + 1; *s; s++)
@@ -44,14 +50,14 @@ static int contradiction(const struct marks *m, const char *by, const char *valu
 {
     return dr_fail(err, DR_EFORMAT,
                    "%s: its marks contradict each other: %s says %s, %s says %s; its "
-                   "prediction type is ambiguous",
+                   "prediction type is ambiguous (--prediction or --zsnr decides)",
                    m->path, before_by, before, by, value);
 }
 
-static int say(const struct marks *m, const char *value, const char *by, char *ret_value,
-               size_t n_value, char ret_by[96], struct dr_error *err)
+static int say(const struct marks *m, bool asked, const char *value, const char *by,
+               char *ret_value, size_t n_value, char ret_by[96], struct dr_error *err)
 {
-    if (*ret_value && strcmp(ret_value, value))
+    if (*ret_value && !asked && strcmp(ret_value, value))
         return contradiction(m, by, value, ret_by, ret_value, err);
     if (!*ret_value) {
         snprintf(ret_value, n_value, "%s", value);
@@ -62,19 +68,20 @@ static int say(const struct marks *m, const char *value, const char *by, char *r
 
 static int say_prediction(struct marks *m, const char *value, const char *by, struct dr_error *err)
 {
-    const char *known = prediction_of(value);
+    const char *known = model_prediction(value);
     if (!known)
         return dr_fail(err, DR_EUNSUPPORTED,
                        "%s: %s says '%.60s', expected epsilon, v_prediction or sample: a model of "
                        "another formulation, which Darkroom does not support",
                        m->path, by, value);
-    return say(m, known, by, m->prediction, sizeof m->prediction, m->prediction_by, err);
+    return say(m, m->asked_prediction, known, by, m->said.prediction, sizeof m->said.prediction,
+               m->said.prediction_by, err);
 }
 
 static int say_zero_snr(struct marks *m, bool zero, const char *by, struct dr_error *err)
 {
-    return say(m, zero ? "true" : "false", by, m->zero_snr, sizeof m->zero_snr, m->zero_snr_by,
-               err);
+    return say(m, m->asked_zero_snr, zero ? "true" : "false", by, m->said.zero_snr,
+               sizeof m->said.zero_snr, m->said.zero_snr_by, err);
 }
 
 /* ---- headers ---- */
@@ -167,32 +174,105 @@ static int read_header(struct marks *m, const struct st_header *h, struct dr_err
     return r;
 }
 
-/* ---- a single file ---- */
+/* ---- what holds ---- */
 
-static int write_scheduler(struct checkpoint *c, const struct marks *m, struct dr_error *err)
+/* One of two things that a request may ask for. */
+static int settle(struct checkpoint *c, const char *path, const char *what, const char *asked,
+                  char *value, size_t n, char by[96])
 {
-    if (!*m->prediction && !*m->zero_snr)
-        return 0;
     int r = 0;
-    c->scheduler = json_object();
-    if (*m->prediction)
-        r = jx_set(c->scheduler, "prediction_type", json_string(m->prediction));
-    if (!r && *m->zero_snr)
-        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
-                   json_boolean(!strcmp(m->zero_snr, "true")));
-    if (!r && !*m->prediction && !strcmp(m->zero_snr, "true"))
+    if (!asked || !strcmp(asked, *value                        ? value
+                                 : !strcmp(what, "prediction") ? "epsilon"
+                                                               : "false"))
+        return 0;
+    if (*value)
+        r = checkpoint_warn(c, "%s: %s says %s: %s, as asked for, is used", path, by, value, asked);
+    snprintf(value, n, "%s", asked);
+    snprintf(by, 96, "the request");
+    c->overridden = true;
+    return r;
+}
+
+static int put_text(json_t *file, const char *key, const char *value)
+{
+    return *value ? jx_set(file, key, json_string(value)) : 0;
+}
+
+/* What the marks say goes into c->scheduler, unless the request says otherwise. */
+static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
+{
+    struct checkpoint_formulation *f = &m->said;
+    const char *zero = c->asked_zero_snr == MODEL_SAYS  ? NULL
+                       : c->asked_zero_snr == MODEL_HAS ? "true"
+                                                        : "false";
+    int r = settle(c, m->path, "prediction", c->asked_prediction, f->prediction,
+                   sizeof f->prediction, f->prediction_by);
+    if (!r)
+        r = settle(c, m->path, "zero terminal SNR", zero, f->zero_snr, sizeof f->zero_snr,
+                   f->zero_snr_by);
+    if (!r && !*f->prediction && !strcmp(f->zero_snr, "true"))
         r = checkpoint_warn(c,
                             "%s says zero terminal SNR, but nothing names the prediction type: "
                             "assuming epsilon",
-                            m->zero_snr_by);
+                            f->zero_snr_by);
+    if (!r && !c->scheduler && (*f->prediction || *f->zero_snr) && !(c->scheduler = json_object()))
+        r = DR_ENOMEM;
+    if (!r)
+        r = put_text(c->scheduler, "prediction_type", f->prediction);
+    if (!r && *f->zero_snr)
+        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
+                   json_boolean(!strcmp(f->zero_snr, "true")));
+    c->formulation = *f;
+    if (!*f->prediction)
+        snprintf(c->formulation.prediction, sizeof c->formulation.prediction, "epsilon");
     return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
+}
+
+/* ---- a single file ---- */
+
+enum { YAML_MOST = 1 << 20 };
+
+/* The value of a line "KEY: VALUE" of that key, without quotes and comment; NULL: another line. */
+static const char *line_value(const char *line, size_t n, const char *key, char dst[64])
+{
+    size_t blank = strspn(line, " "), len = strlen(key);
+    if (blank + len >= n || strncmp(line + blank, key, len) || line[blank + len] != ':')
+        return NULL;
+    size_t used = 0;
+    for (size_t i = blank + len + 1; i < n && line[i] != '#' && used + 1 < 64; i++)
+        if (!strchr(" \t\r\"'", line[i]))
+            dst[used++] = line[i];
+    dst[used] = '\0';
+    return dst;
+}
+
+/* NAME.yaml beside NAME.safetensors, in the layout of CompVis's inference configurations, of which
+ * one line matters: model.params.parameterization. */
+static int read_yaml(const struct checkpoint *c, struct marks *m, struct dr_error *err)
+{
+    char name[DR_PATH_MAX], by[96], value[64];
+    const char *base = dr_path_base(c->path);
+    const struct model_file *f;
+    snprintf(name, sizeof name, "%.*s.yaml", (int)(strlen(base) - strlen(dr_path_extension(base))),
+             base);
+    int r = model_files_find(c->model, name, YAML_MOST, &f, err);
+    for (const char *p = !r && f && f->text ? f->text : ""; !r && *p;) {
+        size_t n = strcspn(p, "\n");
+        snprintf(by, sizeof by, "%.60s parameterization", name);
+        if (line_value(p, n, "parameterization", value))
+            r = say_prediction(m, value, by, err);
+        p += n + (p[n] == '\n');
+    }
+    return r;
 }
 
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
 {
-    struct marks m = { .path = c->path };
+    struct marks m = marks_of(c, c->path);
     int r = read_header(&m, &st->header, err);
-    return r ? r : write_scheduler(c, &m, err);
+    if (!r)
+        r = read_yaml(c, &m, err);
+    return r ? r : decide(c, &m, err);
 }
 
 /* ---- a folder ---- */
@@ -239,7 +319,7 @@ static int read_scheduler(struct marks *m, const json_t *file, struct dr_error *
 {
     const json_t *prediction = json_object_get(file, "prediction_type");
     const json_t *zero = json_object_get(file, "rescale_betas_zero_snr");
-    const char *known = json_is_string(prediction) ? prediction_of(json_string_value(prediction))
+    const char *known = json_is_string(prediction) ? model_prediction(json_string_value(prediction))
                                                    : NULL;
     char by[96];
     int r = 0;
@@ -254,24 +334,14 @@ static int read_scheduler(struct marks *m, const json_t *file, struct dr_error *
 
 int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_error *err)
 {
-    struct marks m = { .path = c->path };
+    struct marks m = marks_of(c, c->path);
     int r = use_class(c, index, err);
     if (!r)
         r = read_scheduler(&m, c->scheduler, err);
     for (size_t i = 0; !r && i < c->n_files; i++)
         if (c->file_of[i] == COMPONENT_UNET && !c->own[COMPONENT_UNET])
             r = read_header(&m, &c->files[i]->header, err);
-    if (r)
-        return r;
-    const char *said = json_string_value(json_object_get(c->scheduler, "prediction_type"));
-    if (!c->scheduler)
-        return write_scheduler(c, &m, err);
-    if (*m.prediction && !said)
-        r = jx_set(c->scheduler, "prediction_type", json_string(m.prediction));
-    if (!r && *m.zero_snr && !json_object_get(c->scheduler, "rescale_betas_zero_snr"))
-        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
-                   json_boolean(!strcmp(m.zero_snr, "true")));
-    return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
+    return r ? r : decide(c, &m, err);
 }
 
 /* ---- a UNet of its own ---- */
@@ -295,23 +365,18 @@ static int read_part(const struct checkpoint *c, struct marks *m, struct dr_erro
 
 int formulation_of_unet(struct checkpoint *c, struct dr_error *err)
 {
-    struct marks m = { .path = checkpoint_part_path(c, COMPONENT_UNET) };
-    const char *own = json_string_value(json_object_get(c->scheduler, "prediction_type"));
+    struct marks m = marks_of(c, checkpoint_part_path(c, COMPONENT_UNET));
+    const char *own = c->formulation.prediction;
     int r = read_part(c, &m, err);
     if (r)
         return r;
-    if (!*m.prediction && !*m.zero_snr) {
-        if (own && strcmp(own, "epsilon"))
+    if (!*m.said.prediction && !*m.said.zero_snr) {
+        if (strcmp(own, "epsilon") && !c->asked_prediction)
             r = checkpoint_warn(c, "%s does not say what it predicts: %.40s, as %s does", m.path,
                                 own, c->path);
         return r ? dr_fail(err, r, "out of memory for a warning") : 0;
     }
-    if (!c->scheduler)
-        return write_scheduler(c, &m, err);
-    if (*m.prediction)
-        r = jx_set(c->scheduler, "prediction_type", json_string(m.prediction));
-    if (!r)
-        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
-                   json_boolean(!strcmp(m.zero_snr, "true")));
-    return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
+    if (*m.said.prediction && !*m.said.zero_snr && c->scheduler)
+        snprintf(m.said.zero_snr, sizeof m.said.zero_snr, "false");
+    return decide(c, &m, err);
 }

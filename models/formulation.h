@@ -2,10 +2,10 @@
  *
  * A model that predicts v and is sampled as if it predicted noise gives noise, so every mark
  * counts: tensors without meaning of their own, entries of the safetensors header,
- * scheduler_config.json.
- * Two that contradict each other are an error that names both, one that asks for what Darkroom does
- * not draw is refused. Marks: ComfyUI's model detection; the ModelSpec standard; kohya's
- * sd-scripts.
+ * scheduler_config.json, the configuration that AUTOMATIC1111 reads beside a file (NAME.yaml). Two
+ * that contradict each other are an error that names both unless the request decides; one that asks
+ * for what Darkroom does not draw is refused. Marks: ComfyUI's model detection; the ModelSpec
+ * standard; kohya's sd-scripts; AUTOMATIC1111's sd_models_config.
  */
 #ifndef DR_MODELS_FORMULATION_H
 #define DR_MODELS_FORMULATION_H

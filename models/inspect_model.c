@@ -9,6 +9,7 @@
 #include "models/adapters/inversion_file.h"
 #include "models/checkpoint_impl.h"
 #include "models/formats/classify.h"
+#include "models/inspect_part.h"
 
 enum { LONGEST_TEXT = 16 << 10 };
 
@@ -188,6 +189,7 @@ static int describe_files(const struct checkpoint *c, json_t *list)
 
 static int describe_checkpoint(const struct checkpoint *c, json_t *o)
 {
+    const struct checkpoint_formulation *f = &c->formulation;
     int64_t total = 0, size = 0;
     for (int i = 0; i < COMPONENT_COUNT; i++)
         total += tensor_table_elements(&c->tables[i]);
@@ -206,6 +208,12 @@ static int describe_checkpoint(const struct checkpoint *c, json_t *o)
     json_t *parts = child(o, "parts"), *architecture = child(o, "architecture");
     r = describe_parts(c, parts, architecture);
     SET(o, "scheduler", c->scheduler ? json_deep_copy(c->scheduler) : json_null());
+    SET(o, "prediction", json_string(f->prediction));
+    SET(o, "prediction_from", json_string(*f->prediction_by ? f->prediction_by : "no mark"));
+    if (*f->zero_snr)
+        SET(o, "zero_snr", json_boolean(!strcmp(f->zero_snr, "true")));
+    if (*f->zero_snr)
+        SET(o, "zero_snr_from", json_string(*f->zero_snr_by ? f->zero_snr_by : "no mark"));
     if (r)
         return r;
     json_t *metadata = child(o, "metadata"), *files = child_array(o, "files");
@@ -263,6 +271,8 @@ static int describe_file(const struct safetensors *st, json_t *o)
         r = dtypes_object(counts, child(o, "dtypes"));
     if (!r && n_parts)
         r = inversion_object(parts, n_parts, child(o, "embedding"));
+    if (!r && kind->option)
+        r = inspect_part(&st->header, o);
     return r ? r : metadata_object(&st->header, child(o, "metadata"));
 }
 

@@ -193,6 +193,8 @@ int checkpoint_open_spec(const struct model_spec *spec, const atomic_int *stop,
     for (int i = 0; i < COMPONENT_COUNT; i++)
         tensor_table_init(&c->tables[i], (enum component)i);
     c->stop = stop;
+    c->asked_prediction = spec->prediction ? model_prediction(spec->prediction) : NULL;
+    c->asked_zero_snr = spec->zero_snr;
     int r = open_places(c, spec, err);
     if (!r)
         r = c->folder ? checkpoint_open_folder(c, err) : checkpoint_open_single(c, err);
@@ -255,9 +257,27 @@ const char *checkpoint_source_path(const struct checkpoint *c, enum component co
     return model_files_path(checkpoint_files(c, component));
 }
 
+const struct checkpoint_formulation *checkpoint_formulation(const struct checkpoint *c)
+{
+    return &c->formulation;
+}
+
+/* What a spec asks for that follows from the files anyway makes no other model. */
+static bool is_formulation(const struct checkpoint *c, const struct model_spec *spec)
+{
+    const struct checkpoint_formulation *f = &c->formulation;
+    bool zero = !strcmp(f->zero_snr, "true");
+    if (!spec->prediction && spec->zero_snr == MODEL_SAYS)
+        return !c->overridden;
+    return (!spec->prediction || !strcmp(f->prediction, spec->prediction)) &&
+           (spec->zero_snr == MODEL_SAYS || zero == (spec->zero_snr == MODEL_HAS)) &&
+           (!c->overridden || ((spec->prediction || !c->asked_prediction) &&
+                               (spec->zero_snr != MODEL_SAYS || c->asked_zero_snr == MODEL_SAYS)));
+}
+
 bool checkpoint_is_at(const struct checkpoint *c, const struct model_spec *spec)
 {
-    bool same = !strcmp(c->path, spec->model.path);
+    bool same = !strcmp(c->path, spec->model.path) && is_formulation(c, spec);
     for (int i = 0; same && i < COMPONENT_COUNT; i++) {
         const char *own = checkpoint_part_path(c, (enum component)i), *other = spec->part[i].path;
         same = own && other ? !strcmp(own, other) : own == other;

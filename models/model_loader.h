@@ -47,6 +47,13 @@ const char *checkpoint_part_path(const struct checkpoint *c, enum component comp
 bool checkpoint_part_is_folder(const struct checkpoint *c, enum component component);
 /* The path that a component came from: the part's, else the model's. */
 const char *checkpoint_source_path(const struct checkpoint *c, enum component component);
+/* What its UNet predicts, and what said so: a mark of a file, "the request", or "" where nothing
+ * does and it is epsilon. */
+struct checkpoint_formulation {
+    char prediction[24], prediction_by[96];
+    char zero_snr[8], zero_snr_by[96]; /* "true" or "false", or "" where nothing does */
+};
+const struct checkpoint_formulation *checkpoint_formulation(const struct checkpoint *c);
 /* Whether it was opened at these paths. */
 bool checkpoint_is_at(const struct checkpoint *c, const struct model_spec *spec);
 bool checkpoint_is_folder(const struct checkpoint *c);
