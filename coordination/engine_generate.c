@@ -8,6 +8,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "coordination/speed.h"
+#include "inference/job_loras.h"
 #include "inference/receipt_match.h"
 #include "inference/recipe_apply.h"
 #include "inference/sdxl_worker.h"
@@ -83,15 +84,38 @@ static int find_pipeline(struct generation *g, struct dr_error *err)
                                &g->pipeline, err);
 }
 
-/* What is too much is planned again without the models that nobody uses, whose mappings count too
- * where address space is short. */
+/* The files of the request's LoRAs, opened for the job; what they say of themselves is warned. */
+static int open_loras(struct generation *g, struct dr_error *err)
+{
+    struct lora_place places[LORAS_MOST];
+    const struct request *q = &g->request;
+    int n = request_count(q, FIELD_loras), r = 0;
+    for (int i = 0; !r && i < n; i++) {
+        char field[32];
+        snprintf(field, sizeof field, "loras[%d]", i);
+        r = engine_find_lora(g->engine, field, request_item_text(q, FIELD_loras, i, "path"),
+                             &places[i], err);
+    }
+    if (!r)
+        r = job_loras_open(q, places, g->pipeline, g->worker->stop, &g->job, err);
+    for (int i = 0; !r && i < n; i++)
+        if (*job_loras_warning(&g->job, i))
+            add_warning(g, job_loras_warning(&g->job, i));
+    return r;
+}
+
+/* What is too much is planned again without the variants and models that nobody uses, whose
+ * mappings count too where address space is short. */
 static int plan(struct generation *g, const struct job_events *events, struct dr_error *err)
 {
     struct pipeline_manager *models = g->engine->pipelines;
     struct memory_budget budget = engine_budget(g->engine, g->pipeline);
     int r = job_plan(g->pipeline, &g->job, &budget, events, &g->plan, err);
-    if (r < 0 || g->plan.peak <= g->plan.limit || !pipeline_manager_idle(models, g->pipeline, NULL))
+    if (r < 0 || g->plan.peak <= g->plan.limit)
         return r;
+    bool dropped = pipeline_drop_variants(g->pipeline);
+    if (!pipeline_manager_idle(models, g->pipeline, NULL) && !dropped)
+        return 0;
     pipeline_manager_trim(models, g->pipeline, 0);
     budget = engine_budget(g->engine, g->pipeline);
     return job_plan(g->pipeline, &g->job, &budget, NULL, &g->plan, err);
@@ -142,6 +166,9 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if ((r = recipe_check(&g->request, g->pipeline, &g->job, err)) < 0)
         return r;
     g->job.stages.roots = &e->roots;
+    r = open_loras(g, err);
+    if (r < 0)
+        return r;
     log_job(g);
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)

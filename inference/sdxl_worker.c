@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "inference/job_loras.h"
 #include "inference/sampler_names.h"
 #include "models/vae_manager.h"
 #include "schedulers/scheduler_factory.h"
@@ -228,5 +229,6 @@ void job_release(struct job *job)
     if (!job)
         return;
     prompt_release(&job->prompts);
+    job_loras_close(job->loras);
     arena_free(&job->arena);
 }
