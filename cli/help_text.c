@@ -61,7 +61,7 @@ static const struct {
     const char *heading, *names;
 } groups[] = {
     { "Prompt", "model prompt prompt-2 negative negative-2 from" },
-    { "Changes of the model", "lora" },
+    { "Changes of the model", "lora embedding" },
     { "Picture", "width height seed batch count" },
     { "Sampling",
       "recipe steps cfg cfg-rescale sampler schedule scheduler spacing timesteps sigmas "
