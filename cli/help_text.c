@@ -24,6 +24,7 @@ const struct help_place help_files[] = {
 const struct help_place help_variables[] = {
     { "DARKROOM_MODELS", "folders, with ':' between, in which models are looked for by name" },
     { "DARKROOM_LORAS", "folders, with ':' between, in which LoRAs are looked for by name" },
+    { "DARKROOM_EMBEDDINGS", "the same for textual inversions" },
     { "DARKROOM_SHARE", "folder of the shipped files (default: share/ found from the program)" },
     { "DARKROOM_WORKER", "worker program (default: darkroom-worker beside this one)" },
     { "DARKROOM_LOG", "what the worker logs: error, warn (default), info, debug, off" },
