@@ -103,6 +103,9 @@ bool model_names_find(const struct engine *e, const char *name, struct engine_mo
 /* The same of a LoRA: lora_names.c. `field` names it in errors. */
 int engine_find_lora(const struct engine *e, const char *field, const char *name,
                      struct lora_place *ret, struct dr_error *err);
+/* The same of an embedding: *ret_fd reads it and is the caller's. */
+int engine_open_embedding(const struct engine *e, const char *field, const char *name, int *ret_fd,
+                          struct dr_error *err);
 /* Whether it can only be a name or a URL: no file outside of the models folders is meant. */
 bool model_names_are(const char *model);
 /* DR_ENOENT: no such file, folder or model name. `field` is that of the request. */

@@ -3,12 +3,14 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "coordination/model_hints.h"
 #include "coordination/speed.h"
+#include "inference/job_embeddings.h"
 #include "inference/job_loras.h"
 #include "inference/receipt_match.h"
 #include "inference/recipe_apply.h"
@@ -120,6 +122,28 @@ static int open_loras(struct generation *g, struct dr_error *err)
     return r;
 }
 
+/* The files of the request's embeddings, read for the job. */
+static int add_embeddings(struct generation *g, struct dr_error *err)
+{
+    const struct request *q = &g->request;
+    int r = 0;
+    for (int i = 0; !r && i < request_count(q, FIELD_embeddings); i++) {
+        const char *path = request_item_text(q, FIELD_embeddings, i, "path");
+        const char *token = request_item_text(q, FIELD_embeddings, i, "token");
+        bool named = request_item_has(q, FIELD_embeddings, i, "token");
+        char field[32];
+        int fd;
+        snprintf(field, sizeof field, "embeddings[%d]", i);
+        r = engine_open_embedding(g->engine, field, path, &fd, err);
+        if (r < 0)
+            break;
+        r = job_add_embedding(&g->job, g->pipeline, fd, path, named ? token : NULL,
+                              request_item_text(q, FIELD_embeddings, i, "sha256"), err);
+        close(fd);
+    }
+    return r ? r : job_fit_embeddings(&g->job, g->pipeline, add_warning, g, err);
+}
+
 /* What is too much is planned again without the variants and models that nobody uses, whose
  * mappings count too where address space is short. */
 static int plan(struct generation *g, const struct job_events *events, struct dr_error *err)
@@ -183,6 +207,8 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
         return r;
     g->job.stages.roots = &e->roots;
     r = open_loras(g, err);
+    if (!r)
+        r = add_embeddings(g, err);
     if (r < 0)
         return r;
     log_job(g);

@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/json.h"
+#include "base/path_text.h"
+#include "models/adapters/textual_inversions.h"
 #include "inference/job_loras.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
@@ -124,6 +127,22 @@ static int infotext_levels(const struct sched_config *s, struct buf *dst)
     return r;
 }
 
+/* "sea-style: 0123456789, <cat>: 0123456789": words with digests. */
+static int infotext_embeddings(const struct job *job, struct buf *dst)
+{
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = 0;
+    for (int i = 0; !r && job->embeddings && i < job->embeddings->n; i++) {
+        const struct textual_inversion *t = &job->embeddings->item[i];
+        r = buf_printf(&text, "%s%s: %.10s", i ? ", " : "", t->name[0], t->file.hex);
+    }
+    if (!r && text.len)
+        r = pair(dst, "TI hashes", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -140,6 +159,8 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = infotext_options(job, dst);
     if (!r)
         r = infotext_loras(job, dst);
+    if (!r)
+        r = infotext_embeddings(job, dst);
     if (!r && !sizes_default(job))
         r = buf_printf(dst,
                        ", Original size: %" PRId64 "x%" PRId64 ", Target size: %" PRId64 "x%" PRId64
@@ -268,6 +289,35 @@ static json_t *lora_json(const struct job_lora *l)
     return NULL;
 }
 
+/* Each embedding by its file's name, its word where the request named it, and its digest. */
+static json_t *embedding_json(const struct textual_inversion *t)
+{
+    json_t *o = json_object();
+    int r = jx_set(o, "path", path_text_json(dr_path_base(t->file.path)));
+    if (!r && t->named)
+        r = jx_set(o, "token", json_string(t->name[0]));
+    if (!r)
+        r = jx_set(o, "sha256", json_string(t->file.hex));
+    if (!r)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+static int add_embeddings(json_t *o, const struct job *job)
+{
+    int r = 0;
+    if (!job->embeddings)
+        return 0;
+    json_t *list = json_array();
+    for (int i = 0; !r && i < job->embeddings->n; i++)
+        r = jx_add(list, embedding_json(&job->embeddings->item[i]));
+    if (!r)
+        return jx_set(o, "embeddings", list);
+    json_decref(list);
+    return r;
+}
+
 static int add_loras(json_t *o, const struct job *job)
 {
     json_t *list = json_array();
@@ -370,6 +420,8 @@ json_t *receipt_json(const struct job *job, const struct receipt_facts *f, int i
         r = add_sampling(o, job, index);
     if (!r)
         r = add_loras(o, job);
+    if (!r)
+        r = add_embeddings(o, job);
     if (!r)
         r = add_facts(o, job, f);
     if (r < 0) {
