@@ -27,6 +27,9 @@ int help_config(int width, struct buf *out);
 /* One option with its bounds, its other names and its name in JSON. */
 int help_field(const struct option_info *option, int width, struct buf *out);
 
+/* "factor of its changes (0 to 1, default: 1). Also weight": a key of a list's values. */
+int help_key(const struct field_info *key, struct buf *out);
+
 /* " --guidance-scale --cfg-scale": the other long names of an option. */
 int help_aliases(const struct option_info *option, struct buf *out);
 

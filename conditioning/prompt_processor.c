@@ -219,10 +219,12 @@ static int encode_row(const struct prompt_encoder *e, struct exec *x, struct pro
 {
     int64_t width = clip_text_arch(e->text)->width;
     const struct clip_state wanted = { m->skip[row], e->final_norm };
+    struct exec own = *x;
+    own.variant = m->variant[which];
     const struct clip_words *words = m->embeddings && m->embeddings->words[which].n
                                          ? &m->embeddings->words[which]
                                          : NULL;
-    int r = clip_text_encode_words(e->text, x, m->ids[which] + row * m->length, m->chunks,
+    int r = clip_text_encode_words(e->text, &own, m->ids[which] + row * m->length, m->chunks,
                                    m->length / m->chunks, words, wanted, hidden,
                                    e->pooled ? pooled : NULL, err);
     if (r < 0)

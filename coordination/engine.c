@@ -12,6 +12,7 @@
 #include "base/nearest.h"
 #include "base/path_text.h"
 #include "coordination/inspect_picture.h"
+#include "coordination/model_hints.h"
 #include "core/communication/request.h"
 #include "models/inspect_model.h"
 #include "models/tokenizers/clip_tokenizer.h"
@@ -162,6 +163,7 @@ int engine_load(struct engine *e, struct pipeline *p, const struct memory_plan *
                 const struct pipeline_options *how, struct dr_error *err)
 {
     struct pipeline_options options = *how;
+    dr_alloc_keep(plan && plan->keep ? memory_block(plan) : 0);
     struct memory_plan model = plan ? *plan : plan_model(e, p);
     options.store = &e->store;
     pipeline_manager_trim(e->pipelines, p, memory_spare(&model));
@@ -342,7 +344,11 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
         r = dr_fail_field(err, DR_EINVAL, "data.path", "nothing",
                           "a model file, a model folder or a picture", NULL);
     struct digest_options digest = { .stop = job->stop };
-    return r < 0 ? r : inspect_model_spec(&spec.spec, &digest, ret_data, err);
+    if (!r)
+        r = inspect_model_spec(&spec.spec, &digest, ret_data, err);
+    if (!r && (r = model_hints_describe(&spec.model, *ret_data, err)))
+        json_decref(*ret_data);
+    return r;
 }
 
 static int ids_json(const struct tok *tok, const char *text, size_t len, json_t **ret,

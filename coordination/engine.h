@@ -11,6 +11,7 @@
 #include "inference/job_run.h"
 #include "inference/pipeline_manager.h"
 
+struct lora_place;
 struct request;
 
 /* Receives pictures requested neither as files nor as base64; fn NULL: none. */
@@ -99,6 +100,12 @@ int engine_backend(struct engine *e, const struct model_spec *spec, const char *
                    struct dr_error *err);
 /* The same by name: model_names.c. */
 bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret);
+/* The same of a LoRA: lora_names.c. `field` names it in errors. */
+int engine_find_lora(const struct engine *e, const char *field, const char *name,
+                     struct lora_place *ret, struct dr_error *err);
+/* The same of an embedding: *ret_fd reads it and is the caller's. */
+int engine_open_embedding(const struct engine *e, const char *field, const char *name, int *ret_fd,
+                          struct dr_error *err);
 /* Whether it can only be a name or a URL: no file outside of the models folders is meant. */
 bool model_names_are(const char *model);
 /* DR_ENOENT: no such file, folder or model name. `field` is that of the request. */

@@ -280,6 +280,7 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
         r = send_ready(d, &err);
     json_decref(json);
     if (r < 0) {
+        system_memory_explain(&err);
         snprintf(error, error_size, "%s", err.text);
         darkroom_close(d);
         return r;

@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/system.h"
 
 enum { QUEUE_DEFAULT = 64 };
 
@@ -155,6 +156,7 @@ static void run_job(struct base_worker *w, struct queued_job *j)
         dr_fail(&error, r, "%s", dr_code_meaning(r));
     if (r == DR_ECANCELED && atomic_load(&j->stop) && strncmp(error.text, "cancelled", 9) != 0)
         dr_fail(&error, r, "cancelled"); /* wherever it was */
+    system_memory_explain(&error);
     pthread_mutex_lock(&w->lock);
     j->answered = true;
     w->done += r >= 0;
@@ -428,6 +430,10 @@ static json_t *memory_json(void)
             json_decref(tags);
             return NULL;
         }
+    }
+    if (jx_set(tags, "kept", json_pack("{s:I}", "bytes", (json_int_t)dr_alloc_kept())) < 0) {
+        json_decref(tags);
+        return NULL;
     }
     return tags;
 }
