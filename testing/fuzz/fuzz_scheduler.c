@@ -63,7 +63,8 @@ static void check_levels(const struct sched *s)
     FUZZ_MUST(all_finite(sigmas, (size_t)n + 1));
     FUZZ_MUST(isfinite(sched_init_noise_scale(s)) && sched_init_noise_scale(s) > 0);
     for (int i = 0; i < n; i++)
-        FUZZ_MUST(sigmas[i] > 0 && sched_timesteps(s)[i] >= 0);
+        FUZZ_MUST(sigmas[i] > 0 &&
+                  (sched_timesteps(s)[i] >= 0 || sched_is_edm(sched_config_of(s))));
     FUZZ_MUST(sigmas[n] >= 0);
 }
 

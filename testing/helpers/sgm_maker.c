@@ -62,6 +62,10 @@ const struct sgm_spec sgm_koala_700m = {
     .up_depth = { 5, 5, 2, 2, 0, 0 },
     .mid = -2,
 };
+const struct sgm_spec sgm_koala_1b = {
+    XL,       .in_channels = 4, .layers = 1, .depth = { 0, 2, 6 }, .up_depth = { 6, 6, 2, 2, 0, 0 },
+    .mid = 6,
+};
 #define SD                                                                                         \
     .dtype = "F16", .in_channels = 4, .vocab = 49408, .positions = 77, .vae_levels = 4,            \
     .vae_layers = 2, .vae_channels = { 128, 256, 512, 512 }, .levels = 4, .layers = 2,             \

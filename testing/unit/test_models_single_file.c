@@ -93,6 +93,10 @@ static void family(void **state)
     expect_member(&sgm_ssd_1b, "ssd-1b", 1331334404);
     expect_member(&sgm_vega, "segmind-vega", 745225604);
     expect_member(&sgm_koala_700m, "koala-700m", 782822724);
+    expect_member(&sgm_koala_1b, "koala-1b", 1161184324);
+    struct sgm_spec edits = sgm_base;
+    edits.in_channels = 8;
+    expect_member(&edits, "sdxl-instruct-pix2pix", 2567463684 + 4 * 320 * 9);
 }
 
 static void expect_open_fails(struct st_writer *w, int code, const char *words);
