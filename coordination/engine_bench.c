@@ -330,9 +330,10 @@ static int count_cases(struct bench_run *b, struct dr_error *err)
             names[n++] = name;
             b->total += wanted(b, &groups[g], name);
         }
-    return b->total ? 0
-                    : dr_fail_nearest(err, DR_EINVAL, "only", b->only,
-                                      "a case of `darkroom help cases`", names, n);
+    return b->total
+               ? 0
+               : dr_fail_nearest(err, DR_EINVAL, "only", b->only,
+                                 "a case of `darkroom help cases`, such as unet_512", names, n);
 }
 
 static int run_case(struct bench_run *b, const struct group *g, int i, struct dr_error *err)
@@ -377,7 +378,7 @@ static int read_fields(struct bench_run *b, struct dr_error *err)
     bool given = false;
     const json_t *data = b->job->data;
     const char *precision = "auto";
-    int r = engine_only(data, keys, err);
+    int r = message_only(data, keys, err);
     if (!r)
         r = engine_read_spec(b->engine, data, keys, 1, &b->spec, &given, err);
     if (!given)

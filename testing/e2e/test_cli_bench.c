@@ -162,7 +162,8 @@ static void mistakes_are_usage(void **state)
 {
     (void)state;
     program_folder();
-    must_say("--only: got unet_521, expected a case of `darkroom help cases` (nearest: unet_512)",
+    must_say("--only: got unet_521, expected a case of `darkroom help cases`, such as unet_512 "
+             "(nearest: unet_512)",
              "--only", "unet_521");
     must_say("--kernels: got avx3", "--kernels", "avx3");
 }
