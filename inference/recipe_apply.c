@@ -116,7 +116,7 @@ static bool is_of(const struct family *f, const char *families)
 static const struct {
     const char *kind;
     enum field_id field;
-} own_options[] = { { "unet", FIELD_unet } };
+} own_options[] = { { "unet", FIELD_unet }, { "lora", FIELD_loras } };
 
 /* Whether what carries the distillation may be there: inside the checkpoint or in a file of a kind
  * that is given. */

@@ -163,9 +163,9 @@ static void a_recipe_is_its_values(void **state)
     RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--sampler", "lcm", "--steps",
         "2", "--cfg", "1", "-q", "-o", "c2.png");
     must_equal("c.png", "c2.png", true);
-    RUN(0, "", "generate", MODEL, "--from", "a.png", "--recipe", "tcd", "-W64", "-H64", "-q", "-o",
+    RUN(0, "", "generate", MODEL, "--from", "a.png", "--recipe", "lcm", "-W64", "-H64", "-q", "-o",
         "d.png");
-    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--recipe", "tcd", "-q", "-o",
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--recipe", "lcm", "-q", "-o",
         "d2.png");
     must_equal("d.png", "d2.png", true);
 }
