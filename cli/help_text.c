@@ -24,6 +24,7 @@ const struct help_place help_files[] = {
 const struct help_place help_variables[] = {
     { "DARKROOM_MODELS", "folders, with ':' between, in which models are looked for by name" },
     { "DARKROOM_LORAS", "folders, with ':' between, in which LoRAs are looked for by name" },
+    { "DARKROOM_EMBEDDINGS", "the same for textual inversions" },
     { "DARKROOM_SHARE", "folder of the shipped files (default: share/ found from the program)" },
     { "DARKROOM_WORKER", "worker program (default: darkroom-worker beside this one)" },
     { "DARKROOM_LOG", "what the worker logs: error, warn (default), info, debug, off" },
@@ -61,7 +62,7 @@ static const struct {
     const char *heading, *names;
 } groups[] = {
     { "Prompt", "model prompt prompt-2 negative negative-2 from" },
-    { "Changes of the model", "lora" },
+    { "Changes of the model", "lora embedding" },
     { "Picture", "width height seed batch count" },
     { "Sampling",
       "recipe steps cfg cfg-rescale sampler schedule scheduler spacing timesteps sigmas "
@@ -314,11 +315,17 @@ static int put_item_words(const struct list_info *list, const json_t *item, stru
 
 int help_list(const struct list_info *list, const json_t *items, int width, struct buf *out)
 {
-    size_t i;
-    json_t *item;
     int r = put_paragraphs(out, list->about, width);
     if (!r)
         r = buf_putc(out, '\n');
+    return r ? r : help_items(list, items, width, out);
+}
+
+int help_items(const struct list_info *list, const json_t *items, int width, struct buf *out)
+{
+    size_t i;
+    json_t *item;
+    int r = 0;
     json_array_foreach(items, i, item)
     {
         struct buf words;

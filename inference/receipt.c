@@ -5,7 +5,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/json.h"
+#include "base/path_text.h"
+#include "models/adapters/textual_inversions.h"
 #include "inference/job_loras.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
@@ -42,6 +45,8 @@ static int pair_number(struct buf *dst, const char *name, double value)
 static bool sizes_default(const struct job *job)
 {
     const struct prompt_request *p = &job->prompt;
+    if (!p->original_width)
+        return true; /* the model takes none */
     return p->original_width == job->width && p->original_height == job->height &&
            p->target_width == job->width && p->target_height == job->height && !p->crop_top &&
            !p->crop_left;
@@ -122,6 +127,22 @@ static int infotext_levels(const struct sched_config *s, struct buf *dst)
     return r;
 }
 
+/* "sea-style: 0123456789, <cat>: 0123456789": words with digests. */
+static int infotext_embeddings(const struct job *job, struct buf *dst)
+{
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = 0;
+    for (int i = 0; !r && job->embeddings && i < job->embeddings->n; i++) {
+        const struct textual_inversion *t = &job->embeddings->item[i];
+        r = buf_printf(&text, "%s%s: %.10s", i ? ", " : "", t->name[0], t->file.hex);
+    }
+    if (!r && text.len)
+        r = pair(dst, "TI hashes", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -138,6 +159,8 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = infotext_options(job, dst);
     if (!r)
         r = infotext_loras(job, dst);
+    if (!r)
+        r = infotext_embeddings(job, dst);
     if (!r && !sizes_default(job))
         r = buf_printf(dst,
                        ", Original size: %" PRId64 "x%" PRId64 ", Target size: %" PRId64 "x%" PRId64
@@ -210,6 +233,8 @@ static int add_prompts(json_t *o, const struct prompt_request *p)
         r = jx_set(o, "negative_prompt_2", text_or_null(p->negative_2));
     if (!r)
         r = jx_set(o, "clip_skip", json_integer(p->clip_skip));
+    if (!r && !p->original_width) /* the model takes no sizes */
+        return 0;
     if (!r)
         r = jx_set(o, "original_size",
                    json_sprintf("%" PRId64 "x%" PRId64, p->original_width, p->original_height));
@@ -264,6 +289,35 @@ static json_t *lora_json(const struct job_lora *l)
     return NULL;
 }
 
+/* Each embedding by its file's name, its word where the request named it, and its digest. */
+static json_t *embedding_json(const struct textual_inversion *t)
+{
+    json_t *o = json_object();
+    int r = jx_set(o, "path", path_text_json(dr_path_base(t->file.path)));
+    if (!r && t->named)
+        r = jx_set(o, "token", json_string(t->name[0]));
+    if (!r)
+        r = jx_set(o, "sha256", json_string(t->file.hex));
+    if (!r)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+static int add_embeddings(json_t *o, const struct job *job)
+{
+    int r = 0;
+    if (!job->embeddings)
+        return 0;
+    json_t *list = json_array();
+    for (int i = 0; !r && i < job->embeddings->n; i++)
+        r = jx_add(list, embedding_json(&job->embeddings->item[i]));
+    if (!r)
+        return jx_set(o, "embeddings", list);
+    json_decref(list);
+    return r;
+}
+
 static int add_loras(json_t *o, const struct job *job)
 {
     json_t *list = json_array();
@@ -312,7 +366,7 @@ static int add_sampling(json_t *o, const struct job *job, int index)
         r = jx_set(o, "sampler", sampler_json(job));
     if (!r)
         r = add_levels(o, s);
-    if (!r && schedule_uses_spacing(s->schedule, s->sampler))
+    if (!r && schedule_is_spaced(s))
         r = jx_set(o, "spacing", json_string(sched_spacing_name(s->spacing)));
     if (!r && has_eta(job))
         r = jx_set(o, "eta", json_real(sched_eta(s)));
@@ -366,6 +420,8 @@ json_t *receipt_json(const struct job *job, const struct receipt_facts *f, int i
         r = add_sampling(o, job, index);
     if (!r)
         r = add_loras(o, job);
+    if (!r)
+        r = add_embeddings(o, job);
     if (!r)
         r = add_facts(o, job, f);
     if (r < 0) {
