@@ -80,8 +80,7 @@ static int add_entry(struct config_reader *r, const yaml_event_t *e)
         dr_free(entry.value);
         return no_memory(r);
     }
-    const struct config_entry *before = config_find(r->config, entry.key);
-    if (before && !(entry.listed && before->line == entry.line)) {
+    if (!entry.listed && config_find(r->config, entry.key)) {
         code = bad(r, e, "this key appeared before");
         dr_free(entry.key);
         dr_free(entry.value);
@@ -141,6 +140,8 @@ static int on_list(struct config_reader *r, const yaml_event_t *e)
         return bad(r, e, "anchors and tags are not accepted");
     if (r->where != TOP || !r->key)
         return bad(r, e, "a list is accepted as the value of a key only");
+    if (config_find(r->config, r->key))
+        return bad(r, e, "this key appeared before");
     r->where = LIST;
     return 0;
 }

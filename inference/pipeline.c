@@ -196,12 +196,12 @@ void pipeline_unref(struct pipeline *p)
 {
     if (!p || --p->refs)
         return;
+    variant_cache_free(p->variants);
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
         clip_text_free(p->encoders.encoder[i].text);
         tok_free(p->tokenizers[i]);
     }
     prompt_cache_release(&p->prompts);
-    variant_cache_free(p->variants);
     unet_free(p->unet);
     vae_free(p->vae);
     pack_close(p->pack);

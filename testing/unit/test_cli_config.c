@@ -74,6 +74,8 @@ static void hostile_yaml_is_refused(void **state)
         { "a: [[1]]\n", "a list is accepted as the value" },
         { "a: [b: 1]\n", "a list of something else" },
         { "a: [1, 2]\na: 3\n", "c:2: this key appeared" },
+        { "{a: [1], a: [2]}\n", "c:1: this key appeared" },
+        { "a: 1\na: [2]\n", "c:2: this key appeared" },
         { "a:\n  b: [1]\n", "a list is accepted as the value" },
         { "- a\n- b\n", "a list is accepted as the value" },
         { "a:\n  b:\n    c: 1\n", "c:3: nested deeper" },

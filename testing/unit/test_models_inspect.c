@@ -107,7 +107,7 @@ static void other_file(void **state)
     char hex[SHA256_HEX];
     assert_int_equal(inspect_model(path, &digest, &o, &err), 0);
     expect_text(o, "kind", "lora");
-    expect_text(o, "description", "a LoRA: an adapter for a checkpoint");
+    expect_text(o, "description", "a LoRA: an adapter for a checkpoint (--lora)");
     expect_integer(o, "tensors", 3);
     expect_integer(o, "parameters", 513);
     expect_integer(o, "dtypes.F16", 2);
