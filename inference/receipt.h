@@ -20,7 +20,8 @@ struct receipt_facts {
     const char *version;
 };
 
-/* Keys of scheduler_config.json for which SDXL base's values stand in, "a, b"; "": none. */
+/* Keys of scheduler_config.json for which the values of the model's family stand in, "a, b"; "":
+ * none. */
 void receipt_assumed(const struct sched_config *sched, char *dst, size_t n);
 
 /* Picture `index` of the batch. Appends to dst. */

@@ -1,8 +1,10 @@
 /* checkpoint_single.c - opening a single file with sgm keys, see checkpoint_impl.h. */
 #include "models/checkpoint_impl.h"
 
+#include <stdio.h>
 #include <string.h>
 
+#include "models/edm_marks.h"
 #include "models/formats/classify.h"
 #include "models/formats/infer_arch.h"
 #include "models/formats/key_map.h"
@@ -84,12 +86,27 @@ static int check_parts(const struct checkpoint *c, struct dr_error *err)
     return given(c, COMPONENT_VAE) ? 0 : lacks(c, "VAE (first_stage_model.*)", err);
 }
 
+/* What comes with an encoder and is not read. */
+static void mark_spare(struct tensor_table *t, const struct family_encoder *e,
+                       const struct clip_arch *arch)
+{
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "text_model.encoder.layers.%d.", e->read);
+    if (e->read && arch->layers == e->read)
+        tensor_table_spare(t, prefix);
+    if (!e->pooled)
+        tensor_table_spare(t, "text_projection.");
+}
+
 static int infer_one(struct checkpoint *c, const struct family_encoder *e, const char *file,
                      struct dr_error *err)
 {
     if (c->own[e->component])
         return checkpoint_open_part(c, e->component, err);
-    return infer_clip(&c->tables[e->component], e, file, checkpoint_clip(c, e->component), err);
+    int r = infer_clip(&c->tables[e->component], e, file, checkpoint_clip(c, e->component), err);
+    if (!r)
+        mark_spare(&c->tables[e->component], e, checkpoint_clip(c, e->component));
+    return r;
 }
 
 static int infer_all(struct checkpoint *c, const char *file, struct dr_error *err)
@@ -127,7 +144,8 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
                        "not read",
                        c->path, what);
     if (!kind->family || !kind->family->opens)
-        return dr_fail(err, DR_EUNSUPPORTED, "%s: this is %s, expected an SDXL checkpoint%s%s%s",
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: this is %s, expected a checkpoint of Stable Diffusion or SDXL%s%s%s",
                        c->path, kind->text, kind->option ? "; give it with " : "",
                        kind->option ? kind->option : "",
                        kind->option ? " beside the model whose part it replaces" : "");
@@ -141,6 +159,8 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         r = formulation_of_file(c, st, err);
     if (!r)
         r = infer_all(c, c->path, err);
+    if (!r)
+        r = edm_latents(c, st, err);
     if (!r && c->own[COMPONENT_UNET])
         r = formulation_of_unet(c, err);
     c->force_zeros = c->family->zero_negative;

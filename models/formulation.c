@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "base/json.h"
+#include "models/edm_marks.h"
 
 static const char SCHEDULER_FILE[] = "scheduler_config.json";
 
@@ -14,6 +15,7 @@ struct marks {
     const char *path;                      /* of the model, for errors */
     bool asked_prediction, asked_zero_snr; /* the request says it: contradictions do not matter */
     struct checkpoint_formulation said;
+    const struct edm_kind *edm; /* NULL: another formulation */
 };
 
 static struct marks marks_of(const struct checkpoint *c, const char *path)
@@ -113,12 +115,17 @@ static int read_flag(const struct marks *m, const char *by, const char *value, b
                    value);
 }
 
-/* Architectures that share the tensors of SDXL and not its formulation. */
-static int check_architecture(const struct marks *m, const char *by, const char *value,
-                              struct dr_error *err)
+/* Architectures of the ModelSpec standard that say what the model predicts; and those that share
+ * the tensors of SDXL and not its formulation. */
+static int read_architecture(struct marks *m, const char *by, const char *value,
+                             struct dr_error *err)
 {
+    if (!strncasecmp(value, "stable-diffusion-v2-768-v", 25))
+        return say_prediction(m, "v_prediction", by, err);
+    if (!strncasecmp(value, "stable-diffusion-v2-512", 23))
+        return say_prediction(m, "epsilon", by, err);
     static const char *const foreign[] = { "cosxl", "edm", "flow", "playground", NULL };
-    for (const char *const *word = foreign; *word; word++)
+    for (const char *const *word = foreign; *word && !m->edm; word++)
         if (strcasestr(value, *word))
             return dr_fail(err, DR_EUNSUPPORTED,
                            "%s: %s says '%.60s', a model of another formulation, which Darkroom "
@@ -137,7 +144,7 @@ static int read_entry(struct marks *m, enum entry_kind kind, const char *by, con
     if (kind == ENTRY_PREDICTION)
         return say_prediction(m, value, by, err);
     if (kind == ENTRY_ARCHITECTURE)
-        return check_architecture(m, by, value, err);
+        return read_architecture(m, by, value, err);
     r = read_flag(m, by, value, &flag, err);
     if (r)
         return r;
@@ -149,10 +156,11 @@ static int read_entry(struct marks *m, enum entry_kind kind, const char *by, con
 static int read_tensors(struct marks *m, const struct st_header *h, struct dr_error *err)
 {
     for (size_t i = 0; i < h->n_tensors; i++)
-        if (!strncmp(h->tensors[i].name, "edm_", 4))
+        if (!strncmp(h->tensors[i].name, "edm_", 4) && !edm_is_mark(m->edm, h->tensors[i].name))
             return dr_fail(err, DR_EUNSUPPORTED,
-                           "%s: tensor %.80s says that the model is of the EDM formulation, which "
-                           "Darkroom does not support",
+                           "%s: tensor %.80s says that the model is of the EDM formulation, "
+                           "expected edm_mean with edm_std, or edm_vpred.sigma_max, in a "
+                           "checkpoint of one file",
                            m->path, h->tensors[i].name);
     int r = st_find(h, "v_pred") ? say_prediction(m, "v_prediction", "tensor v_pred", err) : 0;
     if (!r && st_find(h, "ztsnr"))
@@ -176,14 +184,25 @@ static int read_header(struct marks *m, const struct st_header *h, struct dr_err
 
 /* ---- what holds ---- */
 
-/* One of two things that a request may ask for. */
-static int settle(struct checkpoint *c, const char *path, const char *what, const char *asked,
+/* How the family was trained, as an object. */
+static int take_trained(struct checkpoint *c, struct dr_error *err)
+{
+    const char *text = c->family->scheduler;
+    return jx_parse(text, strlen(text), NULL, SCHEDULER_FILE, &c->trained, err);
+}
+
+/* What models of the family predict unless something says otherwise. */
+static const char *usual(const struct checkpoint *c)
+{
+    return json_string_value(json_object_get(c->trained, "prediction_type"));
+}
+
+/* One of two things that a request may ask for; usually: what holds where nothing is said. */
+static int settle(struct checkpoint *c, const char *path, const char *usually, const char *asked,
                   char *value, size_t n, char by[96])
 {
     int r = 0;
-    if (!asked || !strcmp(asked, *value                        ? value
-                                 : !strcmp(what, "prediction") ? "epsilon"
-                                                               : "false"))
+    if (!asked || !strcmp(asked, *value ? value : usually))
         return 0;
     if (*value)
         r = checkpoint_warn(c, "%s: %s says %s: %s, as asked for, is used", path, by, value, asked);
@@ -205,16 +224,15 @@ static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
     const char *zero = c->asked_zero_snr == MODEL_SAYS  ? NULL
                        : c->asked_zero_snr == MODEL_HAS ? "true"
                                                         : "false";
-    int r = settle(c, m->path, "prediction", c->asked_prediction, f->prediction,
-                   sizeof f->prediction, f->prediction_by);
+    int r = settle(c, m->path, usual(c), c->asked_prediction, f->prediction, sizeof f->prediction,
+                   f->prediction_by);
     if (!r)
-        r = settle(c, m->path, "zero terminal SNR", zero, f->zero_snr, sizeof f->zero_snr,
-                   f->zero_snr_by);
+        r = settle(c, m->path, "false", zero, f->zero_snr, sizeof f->zero_snr, f->zero_snr_by);
     if (!r && !*f->prediction && !strcmp(f->zero_snr, "true"))
         r = checkpoint_warn(c,
                             "%s says zero terminal SNR, but nothing names the prediction type: "
-                            "assuming epsilon",
-                            f->zero_snr_by);
+                            "assuming %s",
+                            f->zero_snr_by, usual(c));
     if (!r && !c->scheduler && (*f->prediction || *f->zero_snr) && !(c->scheduler = json_object()))
         r = DR_ENOMEM;
     if (!r)
@@ -224,7 +242,7 @@ static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
                    json_boolean(!strcmp(f->zero_snr, "true")));
     c->formulation = *f;
     if (!*f->prediction)
-        snprintf(c->formulation.prediction, sizeof c->formulation.prediction, "epsilon");
+        snprintf(c->formulation.prediction, sizeof c->formulation.prediction, "%s", usual(c));
     return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
 }
 
@@ -266,12 +284,73 @@ static int read_yaml(const struct checkpoint *c, struct marks *m, struct dr_erro
     return r;
 }
 
+/* The steps that Stable Diffusion 2.0 base was trained for, by which diffusers' from_single_file
+ * recognises it. */
+enum { BASE_STEPS = 875000 };
+
+static bool trained_as_base(const struct safetensors *st)
+{
+    const struct st_tensor *t = st_find(&st->header, "global_step");
+    int64_t wide;
+    int32_t narrow;
+    if (t && t->dtype == DTYPE_I64 && t->end - t->begin == sizeof wide) {
+        memcpy(&wide, st_data(st, t), sizeof wide);
+        return wide == BASE_STEPS;
+    }
+    if (!t || t->dtype != DTYPE_I32 || t->end - t->begin != sizeof narrow)
+        return false;
+    memcpy(&narrow, st_data(st, t), sizeof narrow);
+    return narrow == BASE_STEPS;
+}
+
+/* Of a family whose models differ in what they predict, the one that this file is of. */
+static int choose_member(struct checkpoint *c, struct marks *m, const struct safetensors *st,
+                         struct dr_error *err)
+{
+    const struct family *f = c->family;
+    int r = 0;
+    if (f->epsilon && trained_as_base(st))
+        r = say_prediction(m, "epsilon", "tensor global_step", err);
+    const char *said = c->asked_prediction ? c->asked_prediction : m->said.prediction;
+    if (!r && f->epsilon && !strcmp(said, "epsilon"))
+        c->family = f->epsilon;
+    if (!r && f->unsaid && !*said && checkpoint_warn(c, "%s", f->unsaid))
+        r = dr_fail(err, DR_ENOMEM, "out of memory for a warning");
+    return r;
+}
+
+/* Nothing of such a model is the request's to choose. */
+static int decide_edm(struct checkpoint *c, struct marks *m, const struct safetensors *st,
+                      struct dr_error *err)
+{
+    const char *mark = m->edm->needs;
+    if (c->asked_prediction || c->asked_zero_snr != MODEL_SAYS)
+        return dr_fail(err, DR_EINVAL,
+                       "%s: %s: expected nothing for a model of the EDM formulation (tensor %s)",
+                       m->path, c->asked_prediction ? "--prediction" : "--zsnr", mark);
+    int r = say_prediction(m, m->edm->prediction, mark, err);
+    if (!r && !strcmp(m->said.zero_snr, "true"))
+        r = dr_fail(err, DR_EFORMAT,
+                    "%s: its marks contradict each other: %s says zero terminal SNR, tensor %s "
+                    "says EDM",
+                    m->path, m->said.zero_snr_by, mark);
+    c->formulation = m->said;
+    return r ? r : edm_scheduler(c, m->edm, st, err);
+}
+
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
 {
     struct marks m = marks_of(c, c->path);
+    m.edm = edm_find(&st->header);
     int r = read_header(&m, &st->header, err);
     if (!r)
         r = read_yaml(c, &m, err);
+    if (!r)
+        r = choose_member(c, &m, st, err);
+    if (!r)
+        r = take_trained(c, err);
+    if (!r && m.edm)
+        return decide_edm(c, &m, st, err);
     return r ? r : decide(c, &m, err);
 }
 
@@ -279,14 +358,13 @@ int formulation_of_file(struct checkpoint *c, const struct safetensors *st, stru
 
 static int stand_in(struct checkpoint *c, const char *class, struct dr_error *err)
 {
-    int r = jx_parse(c->family->scheduler, strlen(c->family->scheduler), NULL, SCHEDULER_FILE,
-                     &c->scheduler, err);
-    if (r)
-        return r;
+    c->scheduler = json_deep_copy(c->trained);
+    if (!c->scheduler)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the scheduler's configuration");
     return checkpoint_warn(c,
                            "there is no scheduler/%s: model_index.json's %.60s is used with the "
-                           "values of SDXL base",
-                           SCHEDULER_FILE, class)
+                           "values that %s has as a rule",
+                           SCHEDULER_FILE, class, c->family->text)
                ? dr_fail(err, DR_ENOMEM, "out of memory for a warning")
                : 0;
 }
@@ -335,7 +413,9 @@ static int read_scheduler(struct marks *m, const json_t *file, struct dr_error *
 int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_error *err)
 {
     struct marks m = marks_of(c, c->path);
-    int r = use_class(c, index, err);
+    int r = take_trained(c, err);
+    if (!r)
+        r = use_class(c, index, err);
     if (!r)
         r = read_scheduler(&m, c->scheduler, err);
     for (size_t i = 0; !r && i < c->n_files; i++)

@@ -12,7 +12,8 @@
 
 #include "models/checkpoint_impl.h"
 
-/* Of a checkpoint in one file: c->scheduler says what the file's marks say, NULL without any. */
+/* Of a checkpoint in one file: c->scheduler says what the file's marks say, NULL without any;
+ * c->family becomes the member that they fit. This and the next set c->trained. */
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err);
 
 /* Of a folder, once its files are open and c->scheduler is read: the class is the one that

@@ -37,6 +37,17 @@ static json_t *integers(const int64_t *values, int n)
     return list;
 }
 
+static json_t *reals(const double *values, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++)
+        if (jx_add(list, json_real(values[i]))) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
 /* Transformer blocks by level, each an array by layer. */
 static json_t *depths(const int (*depth)[ARCH_LAYERS], const int *layers, int more, int levels)
 {
@@ -98,6 +109,10 @@ static int vae_object(const struct vae_arch *a, json_t *o)
     if (!a->tiny)
         SET(o, "layers", json_integer(a->layers));
     SET(o, "scaling_factor", json_real(a->scaling_factor));
+    if (a->normalised) {
+        SET(o, "latents_mean", reals(a->mean, (int)a->latent_channels));
+        SET(o, "latents_std", reals(a->deviation, (int)a->latent_channels));
+    }
     return r;
 }
 

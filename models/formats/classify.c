@@ -171,16 +171,10 @@ static const struct file_kind *sdxl_kind(const struct st_header *h)
     static const struct file_kind plain = { .id = "sdxl",
                                             .text = "an SDXL checkpoint",
                                             .family = &family_sdxl };
-    static const struct file_kind edm = { .id = "sdxl-edm",
-                                          .text =
-                                              "an SDXL checkpoint of the EDM formulation, which "
-                                              "Darkroom does not support" };
     static const struct file_kind quant = { .id = "sdxl-quantised",
                                             .text = "a quantised SDXL checkpoint",
                                             .quantised = true };
     char what[320];
-    if (any(h, "edm_*"))
-        return &edm;
     return quantised(h, true, what, sizeof what) ? &quant : &plain;
 }
 

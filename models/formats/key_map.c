@@ -149,11 +149,16 @@ static const struct rule constants[] = {
     { .from = "sqrt_*", .how = IGNORED },
     { .from = "log_one_minus_alphas_cumprod", .how = IGNORED },
     { .from = "posterior_*", .how = IGNORED },
+    { .from = "global_step", .how = IGNORED },
     { .from = "denoiser.sigmas", .how = IGNORED },
     { .from = "model_ema.decay", .how = IGNORED },
     { .from = "model_ema.num_updates", .how = IGNORED },
     { .from = "v_pred", .how = IGNORED }, /* read by the loader as marks */
     { .from = "ztsnr", .how = IGNORED },
+    { .from = "edm_mean", .how = IGNORED },
+    { .from = "edm_std", .how = IGNORED },
+    { .from = "edm_vpred.sigma_max", .how = IGNORED },
+    { .from = "edm_vpred.sigma_min", .how = IGNORED },
     { 0 },
 };
 
@@ -166,6 +171,8 @@ static const struct {
     { "conditioner.embedders.0.transformer.", COMPONENT_TEXT_ENCODER, clip_any },
     { "conditioner.embedders.0.model.", COMPONENT_TEXT_ENCODER_2, open_clip }, /* refiner */
     { "conditioner.embedders.1.model.", COMPONENT_TEXT_ENCODER_2, open_clip },
+    { "cond_stage_model.transformer.", COMPONENT_TEXT_ENCODER, clip_any }, /* 1.x */
+    { "cond_stage_model.model.", COMPONENT_TEXT_ENCODER, open_clip },      /* 2.x */
     { "first_stage_model.", COMPONENT_VAE, vae_single },
     { "", COMPONENT_COUNT, constants },
 };
