@@ -315,11 +315,17 @@ static int put_item_words(const struct list_info *list, const json_t *item, stru
 
 int help_list(const struct list_info *list, const json_t *items, int width, struct buf *out)
 {
-    size_t i;
-    json_t *item;
     int r = put_paragraphs(out, list->about, width);
     if (!r)
         r = buf_putc(out, '\n');
+    return r ? r : help_items(list, items, width, out);
+}
+
+int help_items(const struct list_info *list, const json_t *items, int width, struct buf *out)
+{
+    size_t i;
+    json_t *item;
+    int r = 0;
     json_array_foreach(items, i, item)
     {
         struct buf words;

@@ -15,6 +15,9 @@ int help_verb(const struct cli_verb *verb, int width, struct buf *out);
 /* A row for each name of a list that the worker gave. */
 int help_list(const struct list_info *list, const json_t *items, int width, struct buf *out);
 
+/* The same without a word before them. */
+int help_items(const struct list_info *list, const json_t *items, int width, struct buf *out);
+
 /* Where models are looked for and which there are: the worker's answer to `models`. */
 int help_models(const json_t *answer, int width, struct buf *out);
 

@@ -287,6 +287,12 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
         return 0;
     }
     int n = cli_options(call->verb, options);
+    bool dashes = call->verb->dashes && argc == 1 && argv[0][0] == '-' && strcmp(argv[0], "-h") &&
+                  strcmp(argv[0], "--help");
+    if (dashes) {
+        call->argument[call->arguments++] = argv[0] + strspn(argv[0], "-");
+        argc = 0;
+    }
     int r = options_parse(options, n, argc, argv, take_option, call, call->errors, err);
     if (r < 0 || call->value[OPT_help])
         return r;
@@ -329,7 +335,7 @@ static const char *member_of(const struct option_info *o, const char *rest)
     const char *end = *rest == '[' && type == FIELD_TYPE_SPECS ? strchr(rest, ']') : NULL;
     if (end)
         rest = end + 1;
-    bool members = type == FIELD_TYPE_MAP || type == FIELD_TYPE_SPECS;
+    bool members = type == FIELD_TYPE_MAP || type == FIELD_TYPE_SPEC || type == FIELD_TYPE_SPECS;
     return !*rest || (*rest == '.' && members) ? rest : NULL;
 }
 
@@ -355,8 +361,8 @@ static bool name_option(const struct cli_verb *verb, struct dr_error *err)
             continue;
         n = (size_t)(member - path);
         if (!strncmp(err->text, path, n)) {
-            snprintf(text, sizeof text, "--%s%s%s", option, *member ? " " : "",
-                     err->text + n + (*member ? 1 : 0));
+            bool dot = err->text[n] == '.';
+            snprintf(text, sizeof text, "--%s%s%s", option, dot ? " " : "", err->text + n + dot);
             memcpy(err->text, text, sizeof text);
         }
         return true;

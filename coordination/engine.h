@@ -114,8 +114,6 @@ int model_names_fail(const char *field, const char *model, struct dr_error *err)
  * what leads out. */
 int engine_find_in_roots(const struct engine *e, const char *field, const char *path,
                          struct engine_model *ret, struct dr_error *err);
-/* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
-int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 
 /* Reports the loading of a job's model to the host: pipeline_options.progress. */
 struct load_progress {
@@ -135,8 +133,5 @@ int engine_check_cache(struct engine *e, struct worker_job *job, json_t **ret_da
  * memory is short. */
 json_t *engine_capabilities_json(const struct engine *e);
 json_t *engine_bench_cases_json(void); /* names of what bench measures */
-
-/* Member names of data that belong to the envelope, for request_parse. */
-extern const char *const engine_envelope_members[];
 
 #endif

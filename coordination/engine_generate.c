@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "coordination/model_hints.h"
 #include "coordination/speed.h"
 #include "inference/job_embeddings.h"
 #include "inference/job_loras.h"
@@ -62,12 +63,17 @@ static int check_paths(const struct generation *g, struct dr_error *err)
     return r;
 }
 
-static int find_pipeline(struct generation *g, struct dr_error *err)
+/* What the model suggests for what the request leaves open. */
+static int take_hints(struct generation *g, struct dr_error *err)
+{
+    struct engine_model model;
+    int r = engine_find_model(g->engine, request_text(&g->request, FIELD_model), &model, err);
+    return r ? r : model_hints_apply(&model, &g->request, err);
+}
+
+static int find_spec(const struct generation *g, struct engine_spec *ret, struct dr_error *err)
 {
     const struct request *q = &g->request;
-    const char *kernels = request_text(q, FIELD_kernels);
-    enum precision precision;
-    int r = precision_find(request_text(q, FIELD_precision), &precision, err);
     struct engine_names names = { .model = request_text(q, FIELD_model),
                                   .prediction = request_text(q, FIELD_prediction) };
     names.part[COMPONENT_UNET] = request_text(q, FIELD_unet);
@@ -76,11 +82,21 @@ static int find_pipeline(struct generation *g, struct dr_error *err)
     names.part[COMPONENT_VAE] = request_text(q, FIELD_vae);
     if (request_has(q, FIELD_zsnr))
         names.zero_snr = request_flag(q, FIELD_zsnr) ? MODEL_HAS : MODEL_HAS_NOT;
+    return engine_find_spec(g->engine, &names, ret, err);
+}
+
+static int find_pipeline(struct generation *g, struct dr_error *err)
+{
+    const char *kernels = request_text(&g->request, FIELD_kernels);
+    enum precision precision;
     struct engine_spec spec;
+    int r = precision_find(request_text(&g->request, FIELD_precision), &precision, err);
     if (!r)
         r = device_manager_check(g->engine->devices, kernels, precision, err);
     if (!r)
-        r = engine_find_spec(g->engine, &names, &spec, err);
+        r = take_hints(g, err);
+    if (!r)
+        r = find_spec(g, &spec, err);
     return r ? r
              : engine_pipeline(g->engine, &spec.spec, kernels, precision, g->worker->stop,
                                &g->pipeline, err);
@@ -174,7 +190,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     g->warnings = json_array();
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
-    int r = request_parse_all(worker->data, "", engine_envelope_members, list, &g->request, err);
+    int r = request_parse_all(worker->data, "", message_ids_in_data, list, &g->request, err);
     if (r < 0 || error_list_count(list))
         return r;
     r = check_paths(g, err);

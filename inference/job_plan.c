@@ -86,7 +86,7 @@ static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
     }
     if (!job_evaluations(k->job))
         plan->flops = 0; /* unknown */
-    plan->held = k->idle;
+    plan->held = k->idle + dr_alloc_kept();
     for (int t = 0; t < DR_TAG_COUNT; t++) {
         plan->tagged[t] = k->p->tally.bytes[t] + peaks[t];
         if (t != DR_TAG_ACTIVATION)

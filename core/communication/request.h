@@ -72,6 +72,13 @@ bool field_is_part(enum field_id id);
 void request_init(struct request *r);
 void request_free(struct request *r);
 
+/* Whether request_parse takes a member of this name: a field, another spelling of one, a group of
+ * them, or what is skipped. */
+bool request_knows(const char *name);
+
+/* Whether it is a field of other programs that Darkroom has no counterpart for. */
+bool request_unsupported(const char *name);
+
 /* `data` as the protocol has it: canonical names and aliases, nested groups. Unknown field: an
  * error with the nearest name. Two spellings of one field with different values: an error. `path`
  * ("data") begins the paths in errors. On failure *ret is empty. `ignored`: members of the

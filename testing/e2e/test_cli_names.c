@@ -217,6 +217,12 @@ static void help_knows_its_topics(void **state)
         { "generate", "\nSDXL size conditioning:\n" },
         { "generate", "\nexamples:\n" },
         { "plan", "darkroom help generate" },
+        { "--cfg", "also  --guidance-scale --cfg-scale\n" },
+        { "-W", "--width N" },
+        { "--only", "measure one case" },
+        { "euler", "samplers:\n  euler " },
+        { "DPM++ 2M", "samplers:\n  dpmpp_2m " },
+        { "karras", "schedules:\n  karras " },
     };
     struct program p;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -244,6 +244,25 @@ def full(pipe, seed):
     return m.out
 
 
+def replacement(pipe, seed):
+    m = Maker(pipe, seed)
+    for name in (UNET[1][0], CONV[0][0]):
+        module = pipe.unet.get_submodule(name)
+        key = "lora_unet_" + name.replace(".", "_")
+        m.out[key + ".set_weight"] = module.weight.detach() + m.rand(*module.weight.shape, scale=0.1)
+        m.out[key + ".set_bias"] = module.bias.detach() + m.rand(len(module.bias))
+    return m.out
+
+
+def replace_weights(pipe, path):
+    state = load_file(path)
+    names = {("lora_unet_" + n.replace(".", "_")): m for n, m in pipe.unet.named_modules()}
+    for key, value in state.items():
+        module, part = key.split(".set_")
+        with torch.no_grad():
+            getattr(names[module], part).copy_(value)
+
+
 def lokr_weight(state, key, weight, strength):
     """The formula of lycoris.functional.lokr: the module's loader takes only sizes that it would have chosen itself."""
     parts = [state.get("%s.lokr_%s" % (key, n)) for n in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")]
@@ -296,6 +315,7 @@ CASES = [
     ("ia3", ia3, "lycoris", 0.5),
     ("full", full, "lycoris", 0.75),
     ("locon_tucker", lambda p: lycoris_named(kohya(p, 14, mid=True)), "lycoris", 0.75),
+    ("replacement", replacement, "values", 1.0),
     # the names of single files, which diffusers reads for blocks in the public models' places only
     ("sgm", lambda p: kohya(p, 1, sgm=True), "kohya", 0.75),
 ]
@@ -330,6 +350,8 @@ def main():
         if reader == "diffusers":
             pipe.load_lora_weights(path, adapter_name="a")
             pipe.set_adapters(["a"], [strength])
+        elif reader == "values":  # ComfyUI's set_weight: the file's values in the place of the model's
+            replace_weights(pipe, path)
         else:
             merge_lycoris(pipe, path, strength)
         latents = draw(pipe)
