@@ -1,6 +1,6 @@
-/* fuzz_lora.c - libFuzzer target: any bytes as a file of a LoRA or a relative of it, for the UNet of
- * testing/golden/odd. What is accepted names parameters of that UNet, has finite numbers, and its
- * changes say of themselves whether they fit. */
+/* fuzz_lora.c - libFuzzer target: any bytes as a file of a LoRA or a relative of it, for the UNet
+ * of testing/golden/odd. What is accepted names parameters of that UNet, has finite numbers, and
+ * its changes say of themselves whether they fit. */
 #include "testing/fuzz/fuzz.h"
 
 #include <math.h>
