@@ -3,12 +3,15 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
 #include "coordination/model_hints.h"
 #include "coordination/speed.h"
+#include "inference/job_embeddings.h"
+#include "inference/job_loras.h"
 #include "inference/receipt_match.h"
 #include "inference/recipe_apply.h"
 #include "inference/sdxl_worker.h"
@@ -99,15 +102,60 @@ static int find_pipeline(struct generation *g, struct dr_error *err)
                                &g->pipeline, err);
 }
 
-/* What is too much is planned again without the models that nobody uses, whose mappings count too
- * where address space is short. */
+/* The files of the request's LoRAs, opened for the job; what they say of themselves is warned. */
+static int open_loras(struct generation *g, struct dr_error *err)
+{
+    struct lora_place places[LORAS_MOST];
+    const struct request *q = &g->request;
+    int n = request_count(q, FIELD_loras), r = 0;
+    for (int i = 0; !r && i < n; i++) {
+        char field[32];
+        snprintf(field, sizeof field, "loras[%d]", i);
+        r = engine_find_lora(g->engine, field, request_item_text(q, FIELD_loras, i, "path"),
+                             &places[i], err);
+    }
+    if (!r)
+        r = job_loras_open(q, places, g->pipeline, g->worker->stop, &g->job, err);
+    for (int i = 0; !r && i < n; i++)
+        if (*job_loras_warning(&g->job, i))
+            add_warning(g, job_loras_warning(&g->job, i));
+    return r;
+}
+
+/* The files of the request's embeddings, read for the job. */
+static int add_embeddings(struct generation *g, struct dr_error *err)
+{
+    const struct request *q = &g->request;
+    int r = 0;
+    for (int i = 0; !r && i < request_count(q, FIELD_embeddings); i++) {
+        const char *path = request_item_text(q, FIELD_embeddings, i, "path");
+        const char *token = request_item_text(q, FIELD_embeddings, i, "token");
+        bool named = request_item_has(q, FIELD_embeddings, i, "token");
+        char field[32];
+        int fd;
+        snprintf(field, sizeof field, "embeddings[%d]", i);
+        r = engine_open_embedding(g->engine, field, path, &fd, err);
+        if (r < 0)
+            break;
+        r = job_add_embedding(&g->job, g->pipeline, fd, path, named ? token : NULL,
+                              request_item_text(q, FIELD_embeddings, i, "sha256"), err);
+        close(fd);
+    }
+    return r ? r : job_fit_embeddings(&g->job, g->pipeline, add_warning, g, err);
+}
+
+/* What is too much is planned again without the variants and models that nobody uses, whose
+ * mappings count too where address space is short. */
 static int plan(struct generation *g, const struct job_events *events, struct dr_error *err)
 {
     struct pipeline_manager *models = g->engine->pipelines;
     struct memory_budget budget = engine_budget(g->engine, g->pipeline);
     int r = job_plan(g->pipeline, &g->job, &budget, events, &g->plan, err);
-    if (r < 0 || g->plan.peak <= g->plan.limit || !pipeline_manager_idle(models, g->pipeline, NULL))
+    if (r < 0 || g->plan.peak <= g->plan.limit)
         return r;
+    bool dropped = pipeline_drop_variants(g->pipeline);
+    if (!pipeline_manager_idle(models, g->pipeline, NULL) && !dropped)
+        return 0;
     pipeline_manager_trim(models, g->pipeline, 0);
     budget = engine_budget(g->engine, g->pipeline);
     return job_plan(g->pipeline, &g->job, &budget, NULL, &g->plan, err);
@@ -142,7 +190,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     g->warnings = json_array();
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
-    int r = request_parse_all(worker->data, "", engine_envelope_members, list, &g->request, err);
+    int r = request_parse_all(worker->data, "", message_ids_in_data, list, &g->request, err);
     if (r < 0 || error_list_count(list))
         return r;
     r = check_paths(g, err);
@@ -158,6 +206,11 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if ((r = recipe_check(&g->request, g->pipeline, &g->job, err)) < 0)
         return r;
     g->job.stages.roots = &e->roots;
+    r = open_loras(g, err);
+    if (!r)
+        r = add_embeddings(g, err);
+    if (r < 0)
+        return r;
     log_job(g);
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)

@@ -188,6 +188,56 @@ static void what_is_asked_for_holds(void **state)
     assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EUNSUPPORTED);
 }
 
+/* A small single file of Stable Diffusion 2.x, or of SDXL with CosXL's mark. */
+static const char *small_file(bool edm)
+{
+    static char path[600];
+    struct sgm_spec s = sgm_tiny;
+    struct st_writer *w = st_writer_new();
+    const float ends[] = { 90, 0.01F };
+    snprintf(path, sizeof path, "%s/%s.safetensors", test_dir(), edm ? "edm" : "sd2");
+    if (!edm) {
+        s.version = 2;
+        s.added = s.clip_l.width = 0;
+        s.context = s.clip_g.width;
+    }
+    sgm_add(w, &s);
+    if (edm) {
+        st_writer_add(w, "edm_vpred.sigma_max", "F32", 0, NULL, &ends[0]);
+        st_writer_add(w, "edm_vpred.sigma_min", "F32", 0, NULL, &ends[1]);
+    }
+    st_writer_save(w, path);
+    st_writer_free(w);
+    return path;
+}
+
+/* What is asked for chooses the family's member; an EDM model leaves nothing to ask for. */
+static void families_of_single_files(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    const char *path = small_file(false);
+    struct checkpoint *c = open_asked(path, NULL, MODEL_SAYS, "give --prediction epsilon");
+    assert_string_equal(checkpoint_formulation(c)->prediction, "v_prediction");
+    assert_int_equal(checkpoint_unet_arch(c)->sample_size, 96);
+    checkpoint_close(c);
+    c = open_asked(path, "epsilon", MODEL_SAYS, NULL);
+    assert_int_equal(checkpoint_unet_arch(c)->sample_size, 64);
+    assert_string_equal(checkpoint_formulation(c)->prediction, "epsilon");
+    checkpoint_close(c);
+    path = small_file(true);
+    c = open_asked(path, NULL, MODEL_SAYS, NULL);
+    const json_t *o = checkpoint_scheduler_config(c);
+    assert_true(json_real_value(json_object_get(o, "sigma_max")) == 90);
+    must_predict(c, "v_prediction", false, "edm_vpred.sigma_max");
+    struct model_spec spec = { .model = { path, NULL }, .prediction = "epsilon" };
+    assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "--prediction: expected nothing"));
+    spec = (struct model_spec){ .model = { path, NULL }, .zero_snr = MODEL_HAS };
+    assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "--zsnr: expected nothing"));
+}
+
 static void spellings(void **state)
 {
     (void)state;
@@ -240,14 +290,12 @@ static void edm_is_named(void **state)
     sgm_save(&sgm_tiny, false, plain);
     for (int i = 0; i < 2; i++) {
         c = open_asked(file, i ? "edm_v" : NULL, MODEL_SAYS, NULL);
-        assert_string_equal(checkpoint_formulation(c)->prediction, "edm_v");
-        struct model_spec asked = { .model = { file, NULL }, .prediction = "edm_v" };
-        assert_true(checkpoint_is_at(c, &asked));
+        assert_string_equal(checkpoint_formulation(c)->prediction, "v_prediction");
         checkpoint_close(c);
     }
     struct model_spec spec = { .model = { file, NULL }, .prediction = "epsilon" };
     assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EINVAL);
-    assert_non_null(strstr(err.text, "expected edm or edm_v"));
+    assert_non_null(strstr(err.text, "or --prediction edm_v, for a model of the EDM"));
     spec = (struct model_spec){ .model = { plain, NULL }, .prediction = "edm" };
     assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EINVAL);
     assert_non_null(strstr(err.text, "files do not say EDM"));
@@ -323,6 +371,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(what_is_asked_for_holds),
     cmocka_unit_test(spellings),
     cmocka_unit_test(what_makes_another_model),
+    cmocka_unit_test(families_of_single_files),
     cmocka_unit_test(a_yaml_beside_the_file),
 };
 
