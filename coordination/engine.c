@@ -81,7 +81,7 @@ int engine_find_spec(const struct engine *e, const struct engine_names *names,
         ret->spec.prediction = model_prediction(names->prediction);
         if (!ret->spec.prediction)
             r = dr_fail_field(err, DR_EINVAL, "prediction", names->prediction,
-                              "epsilon, v_prediction or sample", NULL);
+                              "epsilon, v_prediction, sample, edm or edm_v", NULL);
     }
     for (int i = 0; !r && i < COMPONENT_COUNT; i++) {
         struct engine_model *part = &ret->part[i];

@@ -33,13 +33,23 @@ static const char *const spellings[][8] = {
     { "sample", "sample", "x0", NULL },
 };
 
-const char *model_prediction(const char *value)
+/* The prediction type of any spelling; NULL: unknown. */
+static const char *prediction_of(const char *value)
 {
     for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
         for (const char *const *s = spellings[i] + 1; *s; s++)
             if (!strcasecmp(value, *s))
                 return spellings[i][0];
     return NULL;
+}
+
+const char *model_prediction(const char *text)
+{
+    static const char *const edm[] = { "edm", "edm_v" };
+    for (size_t i = 0; i < sizeof edm / sizeof *edm; i++)
+        if (!strcasecmp(text, edm[i]))
+            return edm[i];
+    return prediction_of(text);
 }
 
 static bool nothing(const char *value)
@@ -70,7 +80,7 @@ static int say(const struct marks *m, bool asked, const char *value, const char 
 
 static int say_prediction(struct marks *m, const char *value, const char *by, struct dr_error *err)
 {
-    const char *known = model_prediction(value);
+    const char *known = prediction_of(value);
     if (!known)
         return dr_fail(err, DR_EUNSUPPORTED,
                        "%s: %s says '%.60s', expected epsilon, v_prediction or sample: a model of "
@@ -217,6 +227,31 @@ static int put_text(json_t *file, const char *key, const char *value)
     return *value ? jx_set(file, key, json_string(value)) : 0;
 }
 
+/* Whether the model is of the EDM formulation. */
+static bool is_edm(const struct checkpoint *c, const struct marks *m)
+{
+    const char *class = json_string_value(json_object_get(c->scheduler, "_class_name"));
+    return m->edm || (class && !strncmp(class, "EDM", 3));
+}
+
+/* What is asked for, in the words of scheduler_config.json: EDM is its class, not its type. */
+static int asked_type(const struct checkpoint *c, const struct marks *m, const char **ret,
+                      struct dr_error *err)
+{
+    const char *asked = *ret = c->asked_prediction;
+    bool edm = is_edm(c, m);
+    if (!asked)
+        return 0;
+    if (edm != !strncmp(asked, "edm", 3))
+        return dr_fail_field(err, DR_EINVAL, "prediction", asked,
+                             edm ? "edm or edm_v" : "epsilon, v_prediction or sample",
+                             edm ? "the model is of the EDM formulation"
+                                 : "the model's files do not say EDM, nor its levels");
+    if (edm)
+        *ret = strcmp(asked, "edm") ? "v_prediction" : "epsilon";
+    return 0;
+}
+
 /* What the marks say goes into c->scheduler, unless the request says otherwise. */
 static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
 {
@@ -224,8 +259,11 @@ static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
     const char *zero = c->asked_zero_snr == MODEL_SAYS  ? NULL
                        : c->asked_zero_snr == MODEL_HAS ? "true"
                                                         : "false";
-    int r = settle(c, m->path, usual(c), c->asked_prediction, f->prediction, sizeof f->prediction,
-                   f->prediction_by);
+    const char *asked;
+    int r = asked_type(c, m, &asked, err);
+    if (r)
+        return r;
+    r = settle(c, m->path, usual(c), asked, f->prediction, sizeof f->prediction, f->prediction_by);
     if (!r)
         r = settle(c, m->path, "false", zero, f->zero_snr, sizeof f->zero_snr, f->zero_snr_by);
     if (!r && !*f->prediction && !strcmp(f->zero_snr, "true"))
@@ -243,6 +281,9 @@ static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
     c->formulation = *f;
     if (!*f->prediction)
         snprintf(c->formulation.prediction, sizeof c->formulation.prediction, "%s", usual(c));
+    if (is_edm(c, m))
+        snprintf(c->formulation.prediction, sizeof c->formulation.prediction, "%s",
+                 strcmp(c->formulation.prediction, "v_prediction") ? "edm" : "edm_v");
     return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
 }
 
@@ -323,11 +364,13 @@ static int choose_member(struct checkpoint *c, struct marks *m, const struct saf
 static int decide_edm(struct checkpoint *c, struct marks *m, const struct safetensors *st,
                       struct dr_error *err)
 {
-    const char *mark = m->edm->needs;
-    if (c->asked_prediction || c->asked_zero_snr != MODEL_SAYS)
+    const char *mark = m->edm->needs, *asked = c->asked_prediction;
+    const char *own = strcmp(m->edm->prediction, "v_prediction") ? "edm" : "edm_v";
+    if ((asked && strcmp(asked, own)) || c->asked_zero_snr != MODEL_SAYS)
         return dr_fail(err, DR_EINVAL,
-                       "%s: %s: expected nothing for a model of the EDM formulation (tensor %s)",
-                       m->path, c->asked_prediction ? "--prediction" : "--zsnr", mark);
+                       "%s: %s: expected nothing, or --prediction %s, for a model of the EDM "
+                       "formulation (tensor %s)",
+                       m->path, asked ? "--prediction" : "--zsnr", own, mark);
     int r = say_prediction(m, m->edm->prediction, mark, err);
     if (!r && !strcmp(m->said.zero_snr, "true"))
         r = dr_fail(err, DR_EFORMAT,
@@ -397,7 +440,7 @@ static int read_scheduler(struct marks *m, const json_t *file, struct dr_error *
 {
     const json_t *prediction = json_object_get(file, "prediction_type");
     const json_t *zero = json_object_get(file, "rescale_betas_zero_snr");
-    const char *known = json_is_string(prediction) ? model_prediction(json_string_value(prediction))
+    const char *known = json_is_string(prediction) ? prediction_of(json_string_value(prediction))
                                                    : NULL;
     char by[96];
     int r = 0;
@@ -438,8 +481,15 @@ static int read_part(const struct checkpoint *c, struct marks *m, struct dr_erro
         r = read_scheduler(m, file, err);
     json_decref(file);
     for (size_t i = 0; !r && i < c->n_files; i++)
-        if (c->file_of[i] == COMPONENT_UNET)
+        if (c->file_of[i] == COMPONENT_UNET) {
+            m->edm = edm_find(&c->files[i]->header);
             r = read_header(m, &c->files[i]->header, err);
+        }
+    if (!r && m->edm)
+        r = dr_fail(err, DR_EUNSUPPORTED,
+                    "%s: tensor %s says that this UNet is of the EDM formulation: give the whole "
+                    "checkpoint with -m",
+                    m->path, m->edm->needs);
     return r;
 }
 

@@ -24,8 +24,8 @@ struct model_spec {
     enum model_said { MODEL_SAYS, MODEL_HAS_NOT, MODEL_HAS } zero_snr; /* the same of that */
 };
 
-/* The prediction type of any spelling that programs use ("v", "eps"), as in scheduler_config.json;
- * NULL: unknown. */
+/* The prediction type of any spelling that programs use ("v", "eps"), as in scheduler_config.json,
+ * or "edm" or "edm_v"; NULL: unknown. */
 const char *model_prediction(const char *text);
 
 #endif

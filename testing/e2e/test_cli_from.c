@@ -142,8 +142,9 @@ static void a_formulation_is_drawn_again(void **state)
     assert_true(json_is_true(json_object_get(receipt, "zsnr")));
     json_decref(o);
     program_free(&p);
-    RUN(2, "expected epsilon, v_prediction or sample", "generate", MODEL, "-p", "x", "--prediction",
-        "flow");
+    RUN(2, "expected epsilon, v_prediction, sample, edm or edm_v", "generate", MODEL, "-p", "x",
+        "--prediction", "flow");
+    RUN(2, "the model's files do not say EDM", "generate", MODEL, "-p", "x", "--prediction", "edm");
 }
 
 /* A recipe's values are in the receipt; what is typed beside the picture, steps in place of its

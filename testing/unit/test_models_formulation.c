@@ -270,6 +270,42 @@ static void what_makes_another_model(void **state)
     checkpoint_close(c);
 }
 
+/* EDM is asked for by names of its own, and only of models that say so. */
+static void edm_is_named(void **state)
+{
+    (void)state;
+    const int64_t one = 1;
+    const float levels[2] = { 80, 0.002f };
+    char file[300], plain[300];
+    struct dr_error err = { 0 };
+    struct checkpoint *c;
+    struct st_writer *w = st_writer_new();
+    snprintf(file, sizeof file, "%s/cosxl.safetensors", test_dir());
+    snprintf(plain, sizeof plain, "%s/plain.safetensors", test_dir());
+    sgm_add(w, &sgm_tiny);
+    st_writer_add(w, "edm_vpred.sigma_max", "F32", 1, &one, &levels[0]);
+    st_writer_add(w, "edm_vpred.sigma_min", "F32", 1, &one, &levels[1]);
+    st_writer_save(w, file);
+    st_writer_free(w);
+    sgm_save(&sgm_tiny, false, plain);
+    for (int i = 0; i < 2; i++) {
+        c = open_asked(file, i ? "edm_v" : NULL, MODEL_SAYS, NULL);
+        assert_string_equal(checkpoint_formulation(c)->prediction, "v_prediction");
+        checkpoint_close(c);
+    }
+    struct model_spec spec = { .model = { file, NULL }, .prediction = "epsilon" };
+    assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "or --prediction edm_v, for a model of the EDM"));
+    spec = (struct model_spec){ .model = { plain, NULL }, .prediction = "edm" };
+    assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "files do not say EDM"));
+    /* a UNet of it alone has not all that says how it is drawn */
+    spec = (struct model_spec){ .model = { plain, NULL } };
+    spec.part[COMPONENT_UNET].path = file;
+    assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EUNSUPPORTED);
+    assert_non_null(strstr(err.text, "of the EDM formulation: give the whole checkpoint with -m"));
+}
+
 /* The configuration that AUTOMATIC1111 reads beside a file. */
 static void a_yaml_beside_the_file(void **state)
 {
@@ -327,10 +363,15 @@ static void unknown_keys_are_one_warning(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(headers_are_read),          cmocka_unit_test(what_is_not_drawn_is_refused),
-    cmocka_unit_test(the_index_names_the_class), cmocka_unit_test(unknown_keys_are_one_warning),
-    cmocka_unit_test(what_is_asked_for_holds),   cmocka_unit_test(spellings),
-    cmocka_unit_test(families_of_single_files),  cmocka_unit_test(what_makes_another_model),
+    cmocka_unit_test(edm_is_named),
+    cmocka_unit_test(headers_are_read),
+    cmocka_unit_test(what_is_not_drawn_is_refused),
+    cmocka_unit_test(the_index_names_the_class),
+    cmocka_unit_test(unknown_keys_are_one_warning),
+    cmocka_unit_test(what_is_asked_for_holds),
+    cmocka_unit_test(spellings),
+    cmocka_unit_test(what_makes_another_model),
+    cmocka_unit_test(families_of_single_files),
     cmocka_unit_test(a_yaml_beside_the_file),
 };
 
