@@ -30,6 +30,7 @@ function(dr_fuzz name)
 endfunction()
 
 dr_fuzz(config cli)
+dr_fuzz(gguf models)
 dr_fuzz(jpeg base)
 dr_fuzz(model models)
 dr_fuzz(npy base)

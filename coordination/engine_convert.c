@@ -305,11 +305,11 @@ static int check_model(struct conversion *k, struct dr_error *err)
     bool int8, folder = dr_is_dir(k->model.path);
     int r = quantize_check(&k->copy, k->model.path, err);
     if (!r)
-        r = pipeline_manager_int8(k->engine->pipelines, engine_model_root(&k->model), k->model.path,
-                                  stop_of(k), &int8, err);
+        r = pipeline_manager_quantised(k->engine->pipelines, engine_model_root(&k->model),
+                                       k->model.path, stop_of(k), &int8, err);
     if (!r && int8)
-        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path, "a model without 8-bit weights",
-                          NULL);
+        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path,
+                          "a model whose weights are not quantised", NULL);
     if (!r)
         r = report_path(k->output, folder, k->report, err);
     return r || folder ? r : check_free(k, k->report, err);

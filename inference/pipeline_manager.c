@@ -124,19 +124,20 @@ static void drop_outdated(struct pipeline_manager *m, const char *path)
             drop(m, i);
 }
 
-int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_root *root,
-                          const char *path, const atomic_int *stop, bool *ret, struct dr_error *err)
+int pipeline_manager_quantised(const struct pipeline_manager *m, const struct model_root *root,
+                               const char *path, const atomic_int *stop, bool *ret,
+                               struct dr_error *err)
 {
     struct checkpoint *c;
     int i = find(m, path, NULL);
     if (i >= 0) {
-        *ret = checkpoint_int8(m->model[i].p->checkpoint);
+        *ret = checkpoint_quantised(m->model[i].p->checkpoint);
         return 0;
     }
     int r = checkpoint_open_in(root, path, stop, &c, err);
     if (r < 0)
         return r;
-    *ret = checkpoint_int8(c);
+    *ret = checkpoint_quantised(c);
     checkpoint_close(c);
     return 0;
 }

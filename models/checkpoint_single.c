@@ -13,7 +13,9 @@
 static int add_stacked(struct checkpoint *c, const struct safetensors *st,
                        const struct st_tensor *t, struct key_target *target, struct dr_error *err)
 {
-    if (!t->shape.n || t->shape.d[0] % target->parts)
+    int64_t count, block = dtype_block(t->dtype);
+    if (!t->shape.n || t->shape.d[0] % target->parts || !shape_count(&t->shape, &count) ||
+        count / target->parts % block)
         return dr_fail(err, DR_EFORMAT, "%s: tensor '%s' cannot be cut in three", st->path,
                        t->name);
     char *letter = strchr(target->name, '?');
@@ -42,8 +44,40 @@ static int add_tensor(struct checkpoint *c, const struct safetensors *st, const 
                             target->transpose, err);
 }
 
+/* Tensors that files are known to have beside their networks. */
+static const struct {
+    const char *prefix, *text;
+} extras[] = {
+    { "model_ema.", "averages of the weights from training" },
+    { "first_stage_model.loss.", "the VAE's loss in training" },
+    { "optimizer_states.", "the state of training" },
+};
+
+enum { EXTRAS = sizeof extras / sizeof *extras };
+
+static void add_unknown(struct checkpoint *c, const char *name, size_t counts[EXTRAS])
+{
+    for (size_t i = 0; i < EXTRAS; i++)
+        if (!strncmp(name, extras[i].prefix, strlen(extras[i].prefix))) {
+            counts[i]++;
+            return;
+        }
+    name_group_add(&c->unused, name);
+}
+
+static int warn_extras(struct checkpoint *c, const size_t counts[EXTRAS], struct dr_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < EXTRAS; i++)
+        if (counts[i])
+            r = checkpoint_warn(c, "%zu tensors %s* are not used: %s", counts[i], extras[i].prefix,
+                                extras[i].text);
+    return r ? dr_fail(err, r, "out of memory for a warning") : 0;
+}
+
 static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
 {
+    size_t counts[EXTRAS] = { 0 };
     struct key_blocks blocks;
     key_blocks_scan(&st->header, &blocks);
     c->unused = (struct name_group){ 0 };
@@ -55,11 +89,12 @@ static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr
         if (answer == KEY_KNOWN)
             r = add_tensor(c, st, t, &target, err);
         else if (answer == KEY_UNKNOWN)
-            name_group_add(&c->unused, t->name);
+            add_unknown(c, t->name, counts);
         if (r)
             return r;
     }
-    return checkpoint_warn_unused(c, &c->unused, err);
+    int r = warn_extras(c, counts, err);
+    return r ? r : checkpoint_warn_unused(c, &c->unused, err);
 }
 
 static int lacks(const struct checkpoint *c, const char *meaning, struct dr_error *err)
@@ -94,6 +129,22 @@ static int infer_all(struct checkpoint *c, const char *file, struct dr_error *er
     return r ? r : infer_vae(&c->tables[COMPONENT_VAE], f, file, &c->vae, err);
 }
 
+/* GGUF files name what they are for, which helps where no tensor is known. */
+static int wrong_kind(const struct checkpoint *c, const struct st_header *h,
+                      const struct file_kind *kind, struct dr_error *err)
+{
+    const char *architecture = NULL;
+    for (size_t i = 0; i < h->n_metadata; i++)
+        if (!strcmp(h->metadata[i].key, "general.architecture"))
+            architecture = h->metadata[i].value;
+    if (architecture)
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: this is %s (general.architecture '%.60s'), expected an SDXL checkpoint",
+                       c->path, kind->text, architecture);
+    return dr_fail(err, DR_EUNSUPPORTED, "%s: this is %s, expected an SDXL checkpoint", c->path,
+                   kind->text);
+}
+
 int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
 {
     struct safetensors *st;
@@ -109,9 +160,10 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
                        "not read",
                        c->path, what);
     if (!kind->family || !kind->family->opens)
-        return dr_fail(err, DR_EUNSUPPORTED, "%s: this is %s, expected an SDXL checkpoint", c->path,
-                       kind->text);
-    r = add_all(c, st, err);
+        return wrong_kind(c, &st->header, kind, err);
+    r = comfy_quant_check(st, err);
+    if (!r)
+        r = add_all(c, st, err);
     for (int i = 0; !r && i < COMPONENT_COUNT; i++) {
         c->has[i] = c->tables[i].n > 0;
         r = tensor_table_sort(&c->tables[i], c->path, err);

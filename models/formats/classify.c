@@ -20,6 +20,7 @@ struct sign {
 enum { ADAPTER_SHARE = 8 };
 
 #define UNET "model.diffusion_model."
+#define GGML_CLIP_2 "cond_stage_model.1.transformer." /* by stable-diffusion.cpp */
 
 /* They repeat the names of what they adapt, so they come before it. */
 static const struct sign adapters[] = {
@@ -44,6 +45,9 @@ static const struct sign signs[] = {
     { "controlnet_down_blocks.*", NULL, { .id = "controlnet", .text = "a ControlNet" } },
     { "adapter.body.*", NULL, { .id = "t2i-adapter", .text = "a T2I-Adapter" } },
 
+    { UNET "label_emb.0.0.weight",
+      "cond_stage_model.transformer.*",
+      { .id = "sdxl-refiner", .text = "an SDXL refiner in the spelling of stable-diffusion.cpp" } },
     { UNET "*",
       "cond_stage_model.transformer.*",
       { .id = "sd1", .text = "a Stable Diffusion 1.x checkpoint", .family = &family_sd1 } },
@@ -162,7 +166,8 @@ const struct file_kind *classify(const struct st_header *h)
 {
     static const struct file_kind unknown = { .id = "unknown",
                                               .text = "a file of unknown tensors" };
-    if (any(h, UNET "label_emb.0.0.weight") && any(h, "conditioner.embedders.*"))
+    if (any(h, UNET "label_emb.0.0.weight") &&
+        (any(h, "conditioner.embedders.*") || any(h, GGML_CLIP_2 "*")))
         return sdxl_kind(h);
     for (size_t i = 0; i < sizeof adapters / sizeof *adapters; i++) {
         size_t n = count(h, adapters[i].name);
