@@ -40,6 +40,7 @@ dr_fuzz(protocol communication)
 dr_fuzz(safetensors models)
 dr_fuzz(scheduler schedulers)
 dr_fuzz(tokenizer models)
+dr_fuzz(torch models)
 dr_fuzz(webp base)
 
 # A target without its line above would never run.

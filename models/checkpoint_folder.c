@@ -188,10 +188,12 @@ static int open_weights(struct checkpoint *c, enum component component, struct d
         if (r)
             return r;
         if (f)
-            return dr_fail(err, DR_EUNSUPPORTED,
-                           "%s: a Python pickle; pickles can run code when they are read, so "
-                           "Darkroom never does; convert it to safetensors",
-                           f->path);
+            return dr_fail(
+                err, DR_EUNSUPPORTED,
+                "%s: a Python pickle; pickles can run code when they are read, so "
+                "Darkroom never does; `darkroom convert FILE -o NAME.safetensors` makes a "
+                "safetensors file of its tensors",
+                f->path);
     }
     return dr_fail(err, DR_ENOENT, "%s/%s: no %s.safetensors in it", c->path,
                    component_name(component), stem);

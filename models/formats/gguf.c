@@ -12,6 +12,7 @@
 
 #include "base/alloc.h"
 #include "base/utf8.h"
+#include "models/formats/gguf_write.h"
 #include "models/formats/tensor_places.h"
 
 enum {
@@ -66,6 +67,14 @@ static const struct {
     { 29, "IQ1_M", DTYPE_COUNT },  { 30, "BF16", DTYPE_BF16 },     { 34, "TQ1_0", DTYPE_COUNT },
     { 35, "TQ2_0", DTYPE_COUNT },  { 39, "MXFP4", DTYPE_COUNT },   { 40, "NVFP4", DTYPE_COUNT },
 };
+
+int gguf_type_of(enum dtype dtype)
+{
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (types[i].dtype == dtype && dtype != DTYPE_COUNT)
+            return (int)types[i].type;
+    return -1;
+}
 
 struct original_shape {
     const char *name;

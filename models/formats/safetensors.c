@@ -17,7 +17,8 @@ static const struct {
     const char *meaning;
 } impostors[] = {
 #define PICKLE                                                                                     \
-    "pickles can run code when they are read, so Darkroom never does; convert it to safetensors"
+    "pickles can run code when they are read, so Darkroom never does; `darkroom convert FILE -o "  \
+    "NAME.safetensors` makes a safetensors file of its tensors"
     { "PK\3\4", 4, "a ZIP archive, most likely a PyTorch checkpoint; " PICKLE },
     { "\x80\2", 2, "a Python pickle; " PICKLE },
     { "\x80\3", 2, "a Python pickle; " PICKLE },
