@@ -294,13 +294,6 @@ static void advise(const struct weight *w, int advice)
             advise_source(&w->source[i], advice);
 }
 
-int weight_acquire(struct weight *w, struct dr_error *err)
-{
-    (void)w;
-    (void)err;
-    return 0;
-}
-
 void weight_release(struct weight *w, bool drop)
 {
     if (drop)

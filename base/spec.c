@@ -2,6 +2,7 @@
 #include "base/spec.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
@@ -118,4 +119,35 @@ int spec_from_json(const char *field, const char *main_key, const json_t *object
             r = append_member(field, key, value, false, dst, err);
     }
     return r;
+}
+
+/* "0.80" and "8e-1" */
+static bool same_value(const char *a, const char *b)
+{
+    char *a_end, *b_end;
+    double x = strtod(a, &a_end), y = strtod(b, &b_end);
+    bool numbers = *a && *b && !*a_end && !*b_end;
+    return numbers ? x == y : !strcmp(a, b);
+}
+
+static bool has_option(const struct spec *s, const char *key, const char *value)
+{
+    for (int i = 0; i < s->n; i++)
+        if (!strcmp(s->option[i].key, key))
+            return same_value(s->option[i].value, value);
+    return false;
+}
+
+bool spec_equal(const char *a, const char *b)
+{
+    struct spec x = { .n = 0 }, y = { .n = 0 };
+    bool same = !strcmp(a, b);
+    if (!same && !spec_parse("", a, &x, NULL) && !spec_parse("", b, &y, NULL)) {
+        same = x.n == y.n && !strcmp(x.value, y.value);
+        for (int i = 0; i < x.n; i++)
+            same = same && has_option(&y, x.option[i].key, x.option[i].value);
+    }
+    spec_release(&x);
+    spec_release(&y);
+    return same;
 }

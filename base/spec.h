@@ -26,4 +26,8 @@ void spec_release(struct spec *spec);
 int spec_from_json(const char *field, const char *main_key, const json_t *object, struct buf *dst,
                    struct dr_error *err);
 
+/* Whether two texts that spec_parse accepts mean the same: options in any order, numbers by value.
+ * Out of memory, they are compared as they are. */
+bool spec_equal(const char *a, const char *b);
+
 #endif

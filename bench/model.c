@@ -9,13 +9,11 @@
 #include "base/alloc.h"
 #include "models/arch_sdxl.h"
 
-void bench_model_init(struct bench_model *m, struct backend *be, const struct model_root *root,
-                      const char *path)
+void bench_model_init(struct bench_model *m, struct backend *be, const struct model_spec *spec)
 {
     memset(m, 0, sizeof *m);
     m->be = be;
-    m->root = root;
-    m->path = path;
+    m->spec = spec;
     m->part = BENCH_NOTHING;
 }
 
@@ -90,9 +88,9 @@ static int quantize(void *network, visit_fn visit, const atomic_int *stop, struc
 static int fill(struct bench_model *m, enum component component, void *network, visit_fn visit,
                 const atomic_int *stop, struct dr_error *err)
 {
-    int r = m->checkpoint ? checkpoint_load(m->checkpoint, component, network, visit, err)
-                          : bench_model_fill(network, visit, stop, err);
-    if (!r && !m->checkpoint && component == COMPONENT_UNET &&
+    int r = !m->random ? checkpoint_load(m->checkpoint, component, network, visit, err)
+                       : bench_model_fill(network, visit, stop, err);
+    if (!r && m->random && component == COMPONENT_UNET &&
         backend_precision(m->be) == PRECISION_INT8)
         r = quantize(network, visit, stop, err);
     if (!r)
@@ -105,7 +103,7 @@ static void empty(const struct bench_model *m, void *network, visit_fn visit)
     if (!network)
         return;
     params_unprepare(network, visit);
-    if (!m->checkpoint)
+    if (m->random)
         bench_model_empty(network, visit);
 }
 
@@ -129,6 +127,12 @@ static int make_text(struct bench_model *m, const atomic_int *stop, struct dr_er
             r = fill(m, components[i], m->text[i], clip_text_visit, stop, err);
     }
     return r;
+}
+
+static int make_tiny(struct bench_model *m, const atomic_int *stop, struct dr_error *err)
+{
+    int r = vae_new(&arch_sdxl_vae_tiny, false, true, &m->vae, err);
+    return r ? r : fill(m, COMPONENT_VAE, m->vae, vae_visit, stop, err);
 }
 
 static int make_vae(struct bench_model *m, bool encoder, const atomic_int *stop,
@@ -175,8 +179,11 @@ int bench_model_need(struct bench_model *m, enum bench_part part, const atomic_i
     if (m->part == part)
         return 0;
     let_go(m);
-    if (m->path && !m->checkpoint)
-        r = checkpoint_open_in(m->root, m->path, stop, &m->checkpoint, err);
+    if (m->spec && !m->checkpoint)
+        r = checkpoint_open_spec(m->spec, stop, &m->checkpoint, err);
+    m->random = !m->checkpoint || part == BENCH_TINY_DECODER;
+    if (!r && part == BENCH_TINY_DECODER)
+        r = make_tiny(m, stop, err);
     if (!r && part == BENCH_UNET)
         r = make_unet(m, stop, err);
     if (!r && part == BENCH_TEXT)

@@ -11,25 +11,31 @@
 #include "models/unet.h"
 #include "models/vae.h"
 
-enum bench_part { BENCH_UNET, BENCH_DECODER, BENCH_ENCODER, BENCH_TEXT, BENCH_NOTHING };
+/* The tiny decoder is TAESDXL's shape with random weights, whatever the model. */
+enum bench_part {
+    BENCH_UNET,
+    BENCH_DECODER,
+    BENCH_TINY_DECODER,
+    BENCH_ENCODER,
+    BENCH_TEXT,
+    BENCH_NOTHING
+};
 
 enum { BENCH_ENCODERS = 2 };
 
-/* Zero but for be, and path (resolved; NULL: random weights) and the root that holds it (NULL:
- * none), which the owner keeps. */
+/* Zero but for be and spec (resolved; NULL: random weights), which the owner keeps. */
 struct bench_model {
     struct backend *be;
-    const struct model_root *root;
-    const char *path;
+    const struct model_spec *spec;
     struct checkpoint *checkpoint; /* NULL: random weights */
     enum bench_part part;          /* what is there */
+    bool random;                   /* its weights are */
     struct unet *unet;
     struct vae *vae;
     struct clip_text *text[BENCH_ENCODERS]; /* NULL where the model has none */
 };
 
-void bench_model_init(struct bench_model *m, struct backend *be, const struct model_root *root,
-                      const char *path);
+void bench_model_init(struct bench_model *m, struct backend *be, const struct model_spec *spec);
 /* Random weights are 16-bit, those of the UNet's products 8-bit on an 8-bit backend; ready to
  * compute with. */
 int bench_model_need(struct bench_model *m, enum bench_part part, const atomic_int *stop,

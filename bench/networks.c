@@ -27,6 +27,8 @@ static const struct network_case cases[] = {
     { "vae_decode_512", BENCH_DECODER, 512, 1 },
     { "vae_decode_1024", BENCH_DECODER, 1024, 1 },
     { "vae_encode_1024", BENCH_ENCODER, 1024, 1 },
+    { "vae_decode_tiny_512", BENCH_TINY_DECODER, 512, 1 },
+    { "vae_decode_tiny_1024", BENCH_TINY_DECODER, 1024, 1 },
     { "text_encoders", BENCH_TEXT, 0, 1 },
 };
 
@@ -84,6 +86,7 @@ static int pass(void *ctx, struct exec *x, struct dr_error *err)
     case BENCH_UNET:
         return pass_unet(b, x, err);
     case BENCH_DECODER:
+    case BENCH_TINY_DECODER:
         return vae_decode(b->m->vae, x, b->in, 1, b->edge, b->edge, b->out, err);
     case BENCH_ENCODER:
         return vae_encode(b->m->vae, x, b->in, 1, b->c->pixels, b->c->pixels, b->out, err);
@@ -148,8 +151,7 @@ static int vae_inputs(struct bench_network *b, struct dr_error *err)
     bool encoder = b->c->part == BENCH_ENCODER;
     int r = noise(&b->in, encoder ? a->in_channels * pixels : a->latent_channels * latents, err);
     return r ? r
-             : noise(&b->out, encoder ? 2 * a->latent_channels * latents : a->out_channels * pixels,
-                     err);
+             : noise(&b->out, encoder ? vae_moments(a) * latents : a->out_channels * pixels, err);
 }
 
 static int text_inputs(struct bench_network *b, struct dr_error *err)

@@ -111,6 +111,10 @@ static json_t *request(const struct cli_call *call, const char *only)
             json_decref(data);
             data = NULL;
         }
+    if (data && cli_add_parts(call, data) < 0) {
+        json_decref(data);
+        data = NULL;
+    }
     return data;
 }
 
@@ -242,5 +246,6 @@ const struct cli_verb cli_bench = {
               [OPT_only] = "measure one case only, see `darkroom help cases`" },
     .takes = TAKES(threads) | TAKES(model) | TAKES(only) | TAKES(kernels) | TAKES(precision) |
              TAKES(quiet) | TAKES(json),
+    .parts = true,
     .run = bench,
 };

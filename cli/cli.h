@@ -58,6 +58,7 @@ struct cli_verb {
     const char *notes;    /* paragraphs for help and the man page, or NULL */
     int least, most;      /* arguments */
     bool request;         /* takes the fields of a request as options, and the configuration */
+    bool parts;           /* takes those fields that replace parts of a model, as options */
     bool settings;        /* reads the configuration; so do verbs with .request or threads */
     bool strict;          /* a mistake in any key of it is an error, as with .request */
     bool raw;             /* its arguments are not parsed here */
@@ -88,6 +89,9 @@ int cli_find_verb(const char *name, const struct cli_verb **ret_verb, struct dr_
 /* The options of a verb, into room for CLI_OPTIONS; returns how many. id is a field_id, or
  * FIELD_COUNT + a cli_option. */
 int cli_options(const struct cli_verb *verb, struct option_info *ret_options);
+
+/* Adds the given parts of a model to the data of a request. 0 or DR_ENOMEM. */
+int cli_add_parts(const struct cli_call *call, json_t *data);
 
 /* The other way: where the path of an error is an option ("--cfg", "-W"), it becomes the field. */
 void cli_name_field(const struct cli_verb *verb, struct dr_error *err);

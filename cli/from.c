@@ -10,12 +10,14 @@
 #include "cli/target.h"
 #include "cli/report.h"
 #include "cli/session.h"
+#include "core/communication/recipe.h"
 
 enum { NAMED = 5 }; /* unknown fields that an error lists */
 
 bool from_settles(enum field_id id)
 {
-    return id != FIELD_format && id != FIELD_quality && id != FIELD_metadata && id != FIELD_model;
+    return id != FIELD_format && id != FIELD_quality && id != FIELD_metadata && id != FIELD_model &&
+           !field_is_part(id);
 }
 
 static const char *text_of(const json_t *o, const char *key)
@@ -44,10 +46,12 @@ static int ask(const char *path, json_t **ret, struct dr_error *err)
  * the format of the new file. */
 static bool in_receipt(enum field_id id)
 {
-    static const enum field_id others[] = {
-        FIELD_save_path, FIELD_return_base64, FIELD_dump_stages, FIELD_load_stage, FIELD_stream,
-        FIELD_format,    FIELD_quality,       FIELD_metadata,    FIELD_batch_size
-    };
+    static const enum field_id others[] = { FIELD_save_path,        FIELD_return_base64,
+                                            FIELD_dump_stages,      FIELD_load_stage,
+                                            FIELD_stream,           FIELD_format,
+                                            FIELD_quality,          FIELD_metadata,
+                                            FIELD_batch_size,       FIELD_receipt_sampler,
+                                            FIELD_receipt_schedule, FIELD_receipt_guidance_scale };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (others[i] == id)
             return false;
@@ -110,6 +114,15 @@ static bool same_size(const struct request *q, enum field_id id)
            q->value[id].j == request_int(q, FIELD_height);
 }
 
+/* The model or a part of it: one of the two in a new place, or another. */
+static bool typed_model(const struct cli_call *call)
+{
+    bool typed = cli_typed(call, FIELD_model);
+    for (int i = 0; i < FIELD_COUNT; i++)
+        typed |= field_is_part((enum field_id)i) && cli_typed(call, (enum field_id)i);
+    return typed;
+}
+
 /* Values of the receipt that only followed from one that is now typed. */
 static void forget_consequences(const struct cli_call *call, struct request *q)
 {
@@ -117,7 +130,7 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
     bool sampler = cli_typed(call, FIELD_sampler), scheduler = cli_typed(call, FIELD_scheduler);
     bool schedule = cli_typed(call, FIELD_schedule) || scheduler;
     bool original = same_size(q, FIELD_original_size), target = same_size(q, FIELD_target_size);
-    if (cli_typed(call, FIELD_model)) {
+    if (typed_model(call)) {
         request_unset(q, FIELD_model_sha256);
         request_unset(q, FIELD_prediction);
     }
@@ -125,10 +138,18 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
         request_unset(q, FIELD_original_size);
     if (size && target)
         request_unset(q, FIELD_target_size);
-    if (sampler)
-        request_unset(q, FIELD_eta);
-    if (scheduler)
+    bool listed = cli_typed(call, FIELD_timesteps) || cli_typed(call, FIELD_sigmas);
+    if (listed || cli_typed(call, FIELD_steps) || schedule) {
+        request_unset(q, FIELD_timesteps);
+        request_unset(q, FIELD_sigmas);
+    }
+    if (listed) {
+        request_unset(q, FIELD_steps);
         request_unset(q, FIELD_schedule);
+    }
+    for (int i = 0; cli_typed(call, FIELD_recipe) && i < FIELD_COUNT; i++)
+        if (recipe_decides((enum field_id)i))
+            request_unset(q, (enum field_id)i);
     if (sampler || schedule)
         request_unset(q, FIELD_spacing);
     if (cli_typed(call, FIELD_precision))
@@ -137,12 +158,77 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
         request_unset(q, FIELD_precision);
 }
 
-/* If the configuration's model has the name that the receipt gives, it says where to find it. */
-static bool configured(const struct request *q, const char *name)
+/* Moves a value of the receipt to the field that says so. */
+static int set_aside(struct request *q, enum field_id from, enum field_id to, const char *text,
+                     struct dr_error *err)
 {
-    const char *base = dr_path_base(request_text(q, FIELD_model));
+    int r = request_has(q, from) ? request_set_text(q, to, text, err) : 0;
+    request_unset(q, from);
+    return r;
+}
+
+/* Where a sampler is typed, by either name, only the worker knows what comes with it: it gets the
+ * receipt's values apart from those that are typed. */
+static int set_sampler_aside(const struct cli_call *call, struct request *q, struct dr_error *err)
+{
+    char sampler[512], scale[40];
+    bool eta = request_has(q, FIELD_eta) && !cli_typed(call, FIELD_eta);
+    if (!cli_typed(call, FIELD_sampler) && !cli_typed(call, FIELD_scheduler))
+        return 0;
+    size_t n = (size_t)snprintf(sampler, sizeof sampler, "%.400s", request_text(q, FIELD_sampler));
+    if (eta)
+        snprintf(sampler + n, sizeof sampler - n, ",eta=%.17g", request_real(q, FIELD_eta));
+    request_unset(q, FIELD_eta);
+    snprintf(scale, sizeof scale, "%.17g", request_real(q, FIELD_guidance_scale));
+    int r = set_aside(q, FIELD_sampler, FIELD_receipt_sampler, sampler, err);
+    if (!r)
+        r = set_aside(q, FIELD_schedule, FIELD_receipt_schedule, request_text(q, FIELD_schedule),
+                      err);
+    return r ? r : set_aside(q, FIELD_guidance_scale, FIELD_receipt_guidance_scale, scale, err);
+}
+
+/* If the configuration's model (or part) has the name that the receipt gives, it says where to find
+ * it. */
+static bool configured(const struct request *q, enum field_id id, const char *name)
+{
+    const char *base = dr_path_base(request_text(q, id));
     size_t n = strlen(name), extension = strlen(dr_path_extension(base));
     return n && !strncmp(base, name, n) && (!base[n] || strlen(base) - n == extension);
+}
+
+/* The configuration has no say in what the receipt's sampler brings. */
+static void drop_configured(struct cli_call *call)
+{
+    static const enum field_id fields[] = { FIELD_sampler, FIELD_schedule, FIELD_eta,
+                                            FIELD_guidance_scale };
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        if (!cli_typed(call, fields[i]))
+            request_unset(&call->request, fields[i]);
+}
+
+/* A picture from elsewhere must not name files by path. */
+static int check_names(const struct request *q, struct dr_error *err)
+{
+    int r = 0;
+    for (int i = 0; !r && i < FIELD_COUNT; i++) {
+        enum field_id id = (enum field_id)i;
+        if ((id == FIELD_model || field_is_part(id)) && strchr(request_text(q, id), '/'))
+            r = dr_fail_field(err, DR_EINVAL, field_info(id)->name, request_text(q, id),
+                              "a model name, not a path", NULL);
+    }
+    return r;
+}
+
+/* The configuration says where a name is; a part of it that the picture was drawn without counts no
+ * more. */
+static void settle_name(struct cli_call *call, struct request *q, enum field_id id)
+{
+    if (id != FIELD_model && !field_is_part(id))
+        return;
+    if (request_has(q, id) && configured(&call->request, id, request_text(q, id)))
+        request_unset(q, id);
+    else if (id != FIELD_model && !request_has(q, id) && !cli_typed(call, id))
+        request_unset(&call->request, id);
 }
 
 static int take(struct cli_call *call, const char *path, const json_t *receipt,
@@ -151,17 +237,16 @@ static int take(struct cli_call *call, const char *path, const json_t *receipt,
     struct request q;
     struct dr_error inner = { 0 };
     int r = request_parse(receipt, "", NULL, &q, &inner);
-    if (!r && strchr(request_text(&q, FIELD_model), '/')) {
-        r = dr_fail_field(&inner, DR_EINVAL, "model", request_text(&q, FIELD_model),
-                          "a model name, not a path", NULL);
+    if (!r && (r = check_names(&q, &inner)) < 0)
         request_free(&q);
-    }
     if (r < 0)
         return option_fail(err, r, "--from", "%s: its receipt: %s", path, inner.text);
     forget_consequences(call, &q);
-    if (configured(&call->request, request_text(&q, FIELD_model)))
-        request_unset(&q, FIELD_model);
-    for (int i = 0; i < FIELD_COUNT; i++) {
+    drop_configured(call);
+    r = set_sampler_aside(call, &q, err);
+    for (int i = 0; i < FIELD_COUNT; i++)
+        settle_name(call, &q, (enum field_id)i);
+    for (int i = 0; !r && i < FIELD_COUNT; i++) {
         if (!q.value[i].set || cli_typed(call, (enum field_id)i))
             continue;
         request_unset(&call->request, (enum field_id)i);
@@ -169,7 +254,7 @@ static int take(struct cli_call *call, const char *path, const json_t *receipt,
         q.value[i] = (struct field_value){ .set = false };
     }
     request_free(&q);
-    return 0;
+    return r;
 }
 
 int from_apply(struct cli_call *call, struct from *ret, struct dr_error *err)
@@ -193,11 +278,30 @@ int from_apply(struct cli_call *call, struct from *ret, struct dr_error *err)
     return r;
 }
 
+/* The part that an error is about; FIELD_COUNT: none. */
+static enum field_id part_of(const struct dr_error *err)
+{
+    const char *path = err->path + (strncmp(err->path, "data.", 5) ? 0 : 5);
+    for (int i = 0; i < FIELD_COUNT; i++)
+        if (field_is_part((enum field_id)i) && !strcmp(field_info((enum field_id)i)->name, path))
+            return (enum field_id)i;
+    return FIELD_COUNT;
+}
+
 void from_explain(const struct cli_call *call, const struct from *from, int code,
                   struct dr_error *err)
 {
     bool about_model = !strcmp(err->path, "model") || !strcmp(err->path, "data.model");
-    if (code != DR_ENOENT || !about_model || !call->value[OPT_from] || cli_typed(call, FIELD_model))
+    enum field_id part = part_of(err);
+    if (code != DR_ENOENT || !call->value[OPT_from])
+        return;
+    if (part != FIELD_COUNT && !cli_typed(call, part))
+        option_fail(err, code, "--from",
+                    "%s was drawn with the %s '%s', which is not found by that name; give its file "
+                    "with --%s",
+                    call->value[OPT_from], field_info(part)->name,
+                    request_text(&call->request, part), field_info(part)->option);
+    if (!about_model || cli_typed(call, FIELD_model))
         return;
     option_fail(err, code, "--from",
                 "%s was drawn with the model '%s'%s%s%s, which is not found by that name; give "

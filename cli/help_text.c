@@ -61,8 +61,9 @@ static const struct {
 } groups[] = {
     { "Prompt", "model prompt prompt-2 negative negative-2 from" },
     { "Picture", "width height seed batch count" },
-    { "Sampling", "steps cfg cfg-rescale sampler schedule scheduler spacing eta clip-skip rng "
-                  "preset" },
+    { "Sampling",
+      "recipe steps cfg cfg-rescale sampler schedule scheduler spacing timesteps sigmas "
+      "eta clip-skip rng preset" },
     { "SDXL size conditioning", "original-size target-size crop" },
     { "Output", "output format quality no-metadata json quiet" },
     { "Machine", "threads precision kernels vae-tiling config" },
@@ -249,6 +250,43 @@ static int put_item_options(const json_t *item, int width, struct buf *out)
     return r;
 }
 
+/* ": checkpoint, unet or lora; euler, trailing, 4 steps, cfg 1; licence OpenRAIL++" */
+static int put_recipe(const json_t *item, struct buf *out)
+{
+    const json_t *files = json_object_get(item, "files"), *eta = json_object_get(item, "eta");
+    const char *spacing = json_string_value(json_object_get(item, "spacing"));
+    const char *timesteps = json_string_value(json_object_get(item, "timesteps"));
+    json_int_t size = json_integer_value(json_object_get(item, "size"));
+    size_t i, n = json_array_size(files);
+    json_t *file;
+    int r = buf_puts(out, ": ");
+    json_array_foreach(files, i, file)
+    {
+        if (!r)
+            r = buf_printf(out, "%s%s",
+                           !i          ? ""
+                           : i + 1 < n ? ", "
+                                       : " or ",
+                           json_string_value(file));
+    }
+    if (!r)
+        r = buf_printf(out, "; %s", jx_text(item, "sampler"));
+    if (!r && spacing)
+        r = buf_printf(out, ", %s", spacing);
+    if (!r && timesteps)
+        r = buf_printf(out, ", timesteps %s", timesteps);
+    else if (!r)
+        r = buf_printf(out, ", %d steps", (int)json_integer_value(json_object_get(item, "steps")));
+    if (!r)
+        r = buf_printf(out, ", cfg %.9g",
+                       json_number_value(json_object_get(item, "guidance_scale")));
+    if (!r && json_is_number(eta))
+        r = buf_printf(out, ", eta %.9g", json_number_value(eta));
+    if (!r && size)
+        r = buf_printf(out, ", %dx%d", (int)size, (int)size);
+    return r ? r : buf_printf(out, "; licence %s", jx_text(item, "licence"));
+}
+
 /* "DPM++ 2M; also dpm++2m, DPMSolverMultistep" */
 static int put_item_words(const struct list_info *list, const json_t *item, struct buf *out)
 {
@@ -262,6 +300,8 @@ static int put_item_words(const struct list_info *list, const json_t *item, stru
         r = buf_printf(out, "%s%s", title ? ": " : "", what);
     if (!r && unusable)
         r = buf_printf(out, "%snot on this processor", *what ? "; " : "");
+    if (!r && json_object_get(item, "licence"))
+        r = put_recipe(item, out);
     json_array_foreach(json_object_get(item, "aliases"), i, alias)
     {
         if (!r)

@@ -138,8 +138,12 @@ static int inspect(struct cli_call *call, struct dr_error *err)
     if (call->usage)
         return dr_fail(err, DR_EINVAL, "inspect: empty path");
     json_t *data = json_pack("{s:o}", "path", path_text_typed(call->argument[0]));
-    int r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, &answer,
-                        err);
+    int r = data && cli_add_parts(call, data) < 0 ? dr_fail(err, DR_ENOMEM, "out of memory") : 0;
+    if (r < 0) {
+        json_decref(data);
+        return r;
+    }
+    r = session_ask(&(struct session_options){ .threads = "1" }, VERB_inspect, data, &answer, err);
     if (r < 0)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);
@@ -160,7 +164,9 @@ const struct cli_verb cli_inspect = {
     .summary = "describe a model file, a model folder or a picture",
     .notes = "Of a model: kind, architecture, parameters of each part, dtypes, metadata and "
              "sha256. Of a PNG, JPEG or WebP picture: its size, infotext and receipt (see generate "
-             "--from).\n",
+             "--from). Of a part of a model (a UNet, a text encoder, a VAE): what it is and which "
+             "option takes it. With such options: the model with these parts.\n",
+    .parts = true,
     .least = 1,
     .most = 1,
     .takes = TAKES(json),

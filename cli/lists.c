@@ -11,6 +11,11 @@ static const struct list_info lists[] = {
     { "schedules", "schedule", "values of --schedule",
       "Noise schedules: how the noise levels of the steps are spaced. Names ignore case, blanks, - "
       "and _." },
+    { "recipes", "recipe", "values of --recipe: drawing in few steps",
+      "Recipes: how to draw with models that were distilled to few steps. Each needs a file that "
+      "carries the distillation: a checkpoint, or a UNet or LoRA made for it. A recipe is values "
+      "for options; those that are given beside it win. Without guidance (cfg 1) the negative "
+      "prompt is not used." },
     { "presets", "preset", "values of --preset",
       "Presets: the conventions of a program for what a request leaves open: defaults, schedules, "
       "random numbers." },

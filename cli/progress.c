@@ -241,15 +241,29 @@ static void show_line(struct progress *p, double now)
 {
     char text[COLUMNS_MOST];
     bool last = p->at.step == p->at.total && !*p->label && !p->at.open;
+    p->unshown = p->at.open && p->at.step > 0;
     if (p->terminal || (!last && now - p->last < 1))
         return;
     progress_line(&p->at, text, sizeof text);
     report_line("%s%s%s", p->label, *p->label ? ": " : "", text);
     p->last = now;
+    p->unshown = false;
+}
+
+/* An open number of steps is known to have ended when another stage begins. */
+static void show_last(struct progress *p)
+{
+    char text[COLUMNS_MOST];
+    if (!p->unshown || p->terminal || *p->label)
+        return;
+    progress_line(&p->at, text, sizeof text);
+    report_line("%s", text);
+    p->unshown = false;
 }
 
 static void begin_stage(struct progress *p, const json_t *data, double now)
 {
+    show_last(p);
     snprintf(p->stage, sizeof p->stage, "%s", text_of(data, "stage"));
     snprintf(p->message, sizeof p->message, "%s", text_of(data, "message"));
     p->began = now;

@@ -26,6 +26,7 @@ struct progress_state {
 struct progress {
     bool quiet, terminal, colour, drawn;
     bool announced;           /* model, size and so on have been shown */
+    bool unshown;             /* the last step of an open number has no line yet */
     int total;                /* pictures of all requests */
     double last;              /* dr_now of the last line or drawing */
     double first, stepped;    /* of the first step's end, of the last one's */

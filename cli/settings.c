@@ -15,6 +15,7 @@
 #include "cli/from.h"
 #include "cli/target.h"
 #include "cli/report.h"
+#include "core/communication/recipe.h"
 
 /* Every field with an option, then threads and output; not the prompt, which belongs to one
  * picture.
@@ -172,6 +173,8 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
         return 0;
     if (call->value[OPT_from] && from_settles(id))
         return 0;
+    if (cli_typed(call, FIELD_recipe) && recipe_decides(id))
+        return 0;
     const char *to = call->value[OPT_output];
     if (id == FIELD_format && to && to != call->output && *target_format_of(to))
         return 0; /* the command line names the format by the file's name */
@@ -186,9 +189,15 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
     return 0;
 }
 
+/* A file of a model, which may also be a name. */
+static bool is_model_key(int key)
+{
+    return key == FIELD_model || (key < FIELD_COUNT && field_is_part((enum field_id)key));
+}
+
 static bool is_path_key(int key)
 {
-    return key == FIELD_model || key == FIELD_COUNT + OPT_output || key == KEY_CACHE;
+    return is_model_key(key) || key == FIELD_COUNT + OPT_output || key == KEY_CACHE;
 }
 
 static int take_entry(struct cli_call *call, const struct config *c, const struct config_entry *e,
@@ -206,7 +215,7 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
         int r = path_from(c, value, path, sizeof path, err);
         if (r < 0)
             return r;
-        bool kept = key == FIELD_model && (is_name(value, path) || !strncmp(value, "file://", 7));
+        bool kept = is_model_key(key) && (is_name(value, path) || !strncmp(value, "file://", 7));
         value = kept ? value : path;
     }
     if (key == KEY_MODELS)

@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "base/members.h"
 #include "base/nearest.h"
+#include "base/path_text.h"
 #include "base/standard.h"
 #include "cli/report.h"
 #include "cli/settings.h"
@@ -125,6 +126,8 @@ static const char *value_name(const struct field_info *f)
         return "NAME=FILE";
     case FIELD_TYPE_SPEC:
         return "NAME[,KEY=X]";
+    case FIELD_TYPE_NUMBERS:
+        return "LIST";
     default:
         return "NAME";
     }
@@ -156,8 +159,9 @@ static const char *aliases_of(const char *name)
 int cli_options(const struct cli_verb *verb, struct option_info *ret_options)
 {
     int n = 0;
-    for (int i = 0; verb->request && i < FIELD_COUNT; i++)
-        if (*field_info((enum field_id)i)->option)
+    for (int i = 0; i < FIELD_COUNT; i++)
+        if ((verb->request || (verb->parts && field_is_part((enum field_id)i))) &&
+            *field_info((enum field_id)i)->option)
             ret_options[n++] = field_option((enum field_id)i);
     for (int i = 0; i < OPT_COUNT; i++) {
         if (!(verb->takes & (1u << i)) && i != OPT_help &&
@@ -172,6 +176,16 @@ int cli_options(const struct cli_verb *verb, struct option_info *ret_options)
         n++;
     }
     return n;
+}
+
+int cli_add_parts(const struct cli_call *call, json_t *data)
+{
+    int r = 0;
+    for (int i = 0; !r && i < FIELD_COUNT; i++)
+        if (field_is_part((enum field_id)i) && request_has(&call->request, (enum field_id)i))
+            r = jx_set(data, field_info((enum field_id)i)->name,
+                       path_text_typed(request_text(&call->request, (enum field_id)i)));
+    return r;
 }
 
 /* The value of an option with choices. */

@@ -31,6 +31,7 @@ endfunction()
 
 dr_fuzz(config cli)
 dr_fuzz(gguf models)
+dr_fuzz(inversion models)
 dr_fuzz(jpeg base)
 dr_fuzz(model models)
 dr_fuzz(npy base)

@@ -3,15 +3,31 @@
 
 #include <string.h>
 
+#include "models/adapters/textual_inversions.h"
+
 /* The row's ids of one encoder; NULL: the encoder is absent. */
 static const int32_t *ids_of(const struct prompt_embeds *m, int row, int which)
 {
     return m->ids[which] ? m->ids[which] + row * m->length : NULL;
 }
 
+/* The row's embeddings, which are words of its text: their ids say which ones, this in what set. */
+static const uint8_t *embeddings_of(const struct prompt_embeds *m, int row)
+{
+    static const uint8_t none[SHA256_BYTES];
+    for (int i = 0; m->embeddings && i < PROMPT_ENCODERS; i++) {
+        const int32_t *ids = ids_of(m, row, i);
+        for (int64_t k = 0; ids && k < m->length; k++)
+            if (ids[k] >= m->vocab[i])
+                return m->embeddings->identity;
+    }
+    return none;
+}
+
 static bool is_text_of(const struct prompt_entry *e, const struct prompt_embeds *m, int row)
 {
-    bool same = e->skip == m->skip[row] && e->length == m->length;
+    bool same = e->skip == m->skip[row] && e->length == m->length &&
+                !memcmp(e->embeddings, embeddings_of(m, row), sizeof e->embeddings);
     for (int i = 0; i < PROMPT_ENCODERS && same; i++) {
         const int32_t *ids = ids_of(m, row, i);
         same = !ids || !memcmp(e->ids + i * m->length, ids, (size_t)m->length * sizeof *ids);
@@ -98,6 +114,7 @@ void prompt_cache_keep(struct prompt_cache *c, const struct prompt_embeds *m)
             continue;
         e->used = c->calls;
         e->skip = m->skip[row];
+        memcpy(e->embeddings, embeddings_of(m, row), sizeof e->embeddings);
         memcpy(e->pooled, m->pooled + row * m->pooled_width,
                (size_t)m->pooled_width * sizeof *e->pooled);
         memcpy(e->text, m->text + row * m->length * m->width,

@@ -8,6 +8,7 @@
 #ifndef DR_CONDITIONING_PROMPT_CACHE_H
 #define DR_CONDITIONING_PROMPT_CACHE_H
 
+#include "base/sha256.h"
 #include "conditioning/prompt_processor.h"
 
 enum { PROMPT_CACHE_ENTRIES = 64, PROMPT_CACHE_BYTES = 48 << 20 };
@@ -20,6 +21,7 @@ struct prompt_entry {
     int64_t length; /* tokens */
     size_t bytes;
     int skip;
+    uint8_t embeddings[SHA256_BYTES]; /* identity of those that the text uses; zeros: none */
 };
 
 /* Zero-initialise. */

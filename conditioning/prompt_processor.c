@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "conditioning/prompt_syntax.h"
+#include "models/adapters/textual_inversions.h"
 #include "models/clip_text.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
@@ -44,9 +45,11 @@ static int tokenize_row(const struct prompt_encoders *e, const struct prompt_req
 {
     static const char *const names[PROMPT_ENCODERS] = { "first", "second" };
     const char *text = text_of(q, m->rows, row, which);
+    const struct tok *tokens = q->embeddings ? q->embeddings->tokens[which]
+                                             : e->encoder[which].tokens;
     bool cut;
     int64_t n;
-    int r = tok_encode_padded(e->encoder[which].tokens, text, strlen(text), m->length,
+    int r = tok_encode_padded(tokens, text, strlen(text), m->length,
                               m->ids[which] + row * m->length, &cut, &n, err);
     bool positive = row == m->rows - 1;
     if (r < 0)
@@ -57,6 +60,20 @@ static int tokenize_row(const struct prompt_encoders *e, const struct prompt_req
              " are cut",
              positive ? "" : "negative ", n, names[which], m->length - 2);
     return 0;
+}
+
+static void warn_unused_embeddings(struct prompt_embeds *m)
+{
+    for (int i = 0; m->embeddings && i < m->embeddings->n; i++) {
+        bool used = false;
+        for (int which = 0; which < PROMPT_ENCODERS; which++)
+            used |= m->ids[which] &&
+                    textual_inversions_used(m->embeddings, i, which, m->vocab[which], m->ids[which],
+                                            m->rows * m->length);
+        if (!used)
+            warn(m, "embedding %.160s is not used: no prompt has '%.80s'",
+                 m->embeddings->item[i].file.path, m->embeddings->item[i].name[0]);
+    }
 }
 
 static void warn_syntax(const struct prompt_request *q, struct prompt_embeds *m)
@@ -81,7 +98,11 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
                     struct prompt_embeds *ret, struct dr_error *err)
 {
     struct prompt_embeds m = {
-        .rows = q->guidance ? 2 : 1, .chunks = 1, .length = e->chunk, .n_time_ids = PROMPT_TIME_IDS
+        .rows = q->guidance ? 2 : 1,
+        .chunks = 1,
+        .length = e->chunk,
+        .n_time_ids = PROMPT_TIME_IDS,
+        .embeddings = q->embeddings,
     };
     int r = 0;
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
@@ -96,6 +117,8 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
     for (int row = 0; row < m.rows; row++)
         m.skip[row] = row == m.rows - 1 ? q->clip_skip : OWN_LAYER;
     warn_syntax(q, &m);
+    if (!q->guidance && (given(q->negative) || given(q->negative_2)))
+        warn(&m, "the negative prompt is ignored: guidance is off (guidance_scale is 1 or less)");
     if (m.zero_negative && given(q->negative_2))
         warn(&m, "negative_prompt_2 is ignored: without a negative_prompt this model takes zeros");
     size_t rows = (size_t)m.rows;
@@ -107,6 +130,7 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
         if (!e->encoder[i].text)
             continue;
+        m.vocab[i] = clip_text_arch(e->encoder[i].text)->vocab;
         m.ids[i] = dr_calloc(DR_TAG_JOB, rows * (size_t)m.length, sizeof *m.ids[i]);
         if (!m.ids[i])
             r = dr_fail(err, DR_ENOMEM, "out of memory for tokens");
@@ -117,6 +141,7 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
         prompt_release(&m);
         return r;
     }
+    warn_unused_embeddings(&m);
     fill_time_ids(q, &m);
     *ret = m;
     return 0;
@@ -130,8 +155,12 @@ static int encode_row(const struct prompt_encoder *e, struct exec *x, struct pro
 {
     int64_t width = clip_text_arch(e->text)->width;
     const struct clip_state wanted = { e->layer + m->skip[row] - OWN_LAYER, e->final_norm };
-    int r = clip_text_encode(e->text, x, m->ids[which] + row * m->length, m->chunks,
-                             m->length / m->chunks, wanted, hidden, e->pooled ? pooled : NULL, err);
+    const struct clip_words *words = m->embeddings && m->embeddings->words[which].n
+                                         ? &m->embeddings->words[which]
+                                         : NULL;
+    int r = clip_text_encode_words(e->text, x, m->ids[which] + row * m->length, m->chunks,
+                                   m->length / m->chunks, words, wanted, hidden,
+                                   e->pooled ? pooled : NULL, err);
     if (r < 0)
         return r;
     if (e->pooled)

@@ -16,7 +16,7 @@ struct clip_text;
 struct tok;
 
 enum { PROMPT_ENCODERS = 2, PROMPT_ROWS = 2, PROMPT_TIME_IDS = 6 };
-enum { PROMPT_WARNINGS = 6, PROMPT_WARNING = 700 };
+enum { PROMPT_WARNINGS = 12, PROMPT_WARNING = 700 };
 
 /* One of a model's text encoders. Its hidden states are columns of the text context. */
 struct prompt_encoder {
@@ -30,11 +30,14 @@ struct prompt_encoder {
 /* In the order of their columns; the second one reads prompt_2. */
 struct prompt_encoders {
     struct prompt_encoder encoder[PROMPT_ENCODERS];
-    int64_t chunk; /* tokens that an encoder reads at a time, begin and end included: 77 */
+    int64_t chunk; /* tokens that an encoder reads at a time, begin and end included */
 };
 
+struct textual_inversions;
+
 struct prompt_request {
-    const char *prompt, *prompt_2; /* prompt_2 NULL or "": the prompt */
+    const struct textual_inversions *embeddings; /* words of the texts; NULL: none */
+    const char *prompt, *prompt_2;               /* prompt_2 NULL or "": the prompt */
     const char *negative,
         *negative_2;    /* negative NULL: none given; negative_2 NULL or "": the negative */
     bool guidance;      /* there is a negative row */
@@ -50,20 +53,22 @@ struct prompt_embeds {
     int64_t length; /* tokens of a row, chunks * chunk */
     int64_t width, pooled_width;
     int n_time_ids;
-    bool zero_negative;            /* row 0 is zeros */
-    bool known[PROMPT_ROWS];       /* text and pooled need no encoder: zeros, or found */
-    int skip[PROMPT_ROWS];         /* the row's clip_skip */
-    int32_t *ids[PROMPT_ENCODERS]; /* [rows, length] */
-    float *text;                   /* [rows, length, width] */
-    float *pooled;                 /* [rows, pooled_width] */
-    float *time_ids;               /* [rows, n_time_ids] */
+    bool zero_negative;      /* row 0 is zeros */
+    bool known[PROMPT_ROWS]; /* text and pooled need no encoder: zeros, or found */
+    int skip[PROMPT_ROWS];   /* the row's clip_skip */
+    const struct textual_inversions *embeddings; /* the request's */
+    int64_t vocab[PROMPT_ENCODERS];              /* ids from there on are words of theirs */
+    int32_t *ids[PROMPT_ENCODERS];               /* [rows, length] */
+    float *text;                                 /* [rows, length, width] */
+    float *pooled;                               /* [rows, pooled_width] */
+    float *time_ids;                             /* [rows, n_time_ids] */
     int n_warnings;
     char warning[PROMPT_WARNINGS][PROMPT_WARNING];
 };
 
 /* Allocates everything and fills ids and time_ids (an empty text where the negative is zeroed).
- * Warns of prompts that were cut and of syntax of other programs. DR_EINVAL for text that is not
- * UTF-8. prompt_release takes partially initialised ones. */
+ * Warns of prompts that were cut, of embeddings that no text has, and of syntax of other programs.
+ * DR_EINVAL for text that is not UTF-8. prompt_release takes partially initialised ones. */
 int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request *request,
                     struct prompt_embeds *ret, struct dr_error *err);
 

@@ -2,7 +2,12 @@
  */
 #include "coordination/engine.h"
 
+#include <stdlib.h>
+
+#include "base/words.h"
+#include "core/communication/recipe.h"
 #include "core/communication/request.h"
+#include "models/tokenizers/clip_tokenizer.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
@@ -12,6 +17,20 @@ static json_t *names(const char *const *list)
     json_t *array = json_array();
     for (; array && list && *list; list++) {
         if (jx_add(array, json_string(*list)) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+/* The words of "a|b". */
+static json_t *words(const char *list)
+{
+    json_t *array = json_array();
+    struct dr_word rest = word_all(list), word;
+    while (array && word_next(&rest, '|', &word)) {
+        if (jx_add(array, json_stringn(word.at, word.n)) < 0) {
             json_decref(array);
             return NULL;
         }
@@ -35,17 +54,31 @@ static json_t *options_json(const struct sched_info *info)
     return array;
 }
 
+/* What lists of levels a sampler takes: fields of a request. */
+static json_t *lists_json(const struct sched_info *info)
+{
+    const char *list[3];
+    int n = 0;
+    if (info->lists & SCHED_LISTS_TIMESTEPS)
+        list[n++] = "timesteps";
+    if (info->lists & SCHED_LISTS_SIGMAS)
+        list[n++] = "sigmas";
+    list[n] = NULL;
+    return names(list);
+}
+
 static json_t *samplers_json(void)
 {
     size_t n;
     const struct sched_info *const *all = sched_all(&n);
     json_t *array = json_array();
     for (size_t i = 0; array && i < n; i++) {
-        json_t *one = json_pack("{s:s,s:s,s:s?,s:o,s:b,s:b,s:o}", "name", all[i]->name, "title",
+        json_t *one = json_pack("{s:s,s:s,s:s?,s:o,s:b,s:b,s:o,s:o}", "name", all[i]->name, "title",
                                 sched_title(all[i]), "diffusers", all[i]->diffusers, "aliases",
                                 names(all[i]->aliases), "takes_eta",
                                 sched_option_row(all[i], "eta") >= 0, "adaptive",
-                                all[i]->layout.next != NULL, "options", options_json(all[i]));
+                                all[i]->layout.next != NULL, "lists", lists_json(all[i]), "options",
+                                options_json(all[i]));
         if (jx_add(array, one) < 0) {
             json_decref(array);
             return NULL;
@@ -70,6 +103,37 @@ static json_t *schedules_json(void)
     return array;
 }
 
+/* NULL for "". */
+static const char *given(const char *text)
+{
+    return *text ? text : NULL;
+}
+
+static json_t *recipe_json(const struct recipe *r)
+{
+    return json_pack("{s:s,s:s,s:o,s:o,s:s,s:s?,s:s?,s:i,s:f,s:o,s:b,s:o,s:s}", "name", r->name,
+                     "title", r->title, "files", words(r->files), "families", words(r->families),
+                     "sampler", r->sampler, "spacing", given(r->spacing), "timesteps",
+                     given(r->timesteps), "steps", (int)strtol(r->steps, NULL, 10),
+                     "guidance_scale", strtod(r->cfg, NULL), "eta",
+                     *r->eta ? json_real(strtod(r->eta, NULL)) : json_null(), "negative_prompt",
+                     strtod(r->cfg, NULL) > 1, "size",
+                     r->size ? json_integer(r->size) : json_null(), "licence", r->licence);
+}
+
+static json_t *recipes_json(void)
+{
+    const struct recipe *recipe;
+    json_t *array = json_array();
+    for (int i = 0; array && (recipe = recipe_at(i)); i++) {
+        if (jx_add(array, recipe_json(recipe)) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
 static json_t *verbs_json(void)
 {
     json_t *array = json_array();
@@ -85,7 +149,7 @@ static json_t *verbs_json(void)
 static json_t *limits_json(const struct engine *e)
 {
     return json_pack("{s:i,s:i,s:i,s:I,s:I,s:I,s:I,s:i}", "line_bytes", MESSAGE_LINE_BYTES,
-                     "prompt_bytes", REQUEST_PROMPT_BYTES, "prompt_tokens", PIPELINE_TOKENS - 2,
+                     "prompt_bytes", REQUEST_PROMPT_BYTES, "prompt_tokens", TOK_CLIP_LENGTH - 2,
                      "width", (json_int_t)field_info(FIELD_width)->hi, "height",
                      (json_int_t)field_info(FIELD_height)->hi, "steps",
                      (json_int_t)field_info(FIELD_steps)->hi, "batch_size",
@@ -122,6 +186,7 @@ json_t *engine_capabilities_json(const struct engine *e)
         { "verbs", verbs_json() },
         { "samplers", samplers_json() },
         { "schedules", schedules_json() },
+        { "recipes", recipes_json() },
         { "cases", engine_bench_cases_json() },
         { "request", request_schema() },
         { "limits", limits_json(e) },

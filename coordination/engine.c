@@ -27,19 +27,19 @@ static void in_root(const struct engine *e, int root, struct engine_model *ret)
 
 /* A path inside a folder of models, as it is now: where links change meanwhile the kernel refuses
  * what leads out. */
-int engine_find_in_roots(const struct engine *e, const char *path, struct engine_model *ret,
-                         struct dr_error *err)
+int engine_find_in_roots(const struct engine *e, const char *field, const char *path,
+                         struct engine_model *ret, struct dr_error *err)
 {
     char below[DR_PATH_MAX];
     int root;
-    int r = roots_locate(&e->models, "model", path, &root, below, err);
+    int r = roots_locate(&e->models, field, path, &root, below, err);
     if (r)
         return r;
     in_root(e, root, ret);
     r = strcmp(below, ".") ? dr_path_join(ret->path, sizeof ret->path, ret->root.folder, below)
                            : dr_path_join(ret->path, sizeof ret->path, "", ret->root.folder);
     if (r)
-        return dr_fail(err, r, "model: the path is too long");
+        return dr_fail(err, r, "%s: the path is too long", field);
     int fd = dr_open_beneath(ret->root.fd, below, O_PATH, 0);
     if (fd < 0)
         return dr_fail_errno(err, path, "open");
@@ -47,21 +47,44 @@ int engine_find_in_roots(const struct engine *e, const char *path, struct engine
     return 0;
 }
 
+/* A file or folder that a request's field gives by path or name. */
+static int find_file(const struct engine *e, const char *field, const char *text,
+                     struct engine_model *ret, struct dr_error *err)
+{
+    struct dr_error found = { 0 };
+    ret->root.fd = -1;
+    int r = e->models.n ? engine_find_in_roots(e, field, text, ret, &found)
+                        : dr_realpath(ret->path, sizeof ret->path, text, &found);
+    if ((r == DR_ENOENT || r == DR_EINVAL) && model_names_find(e, text, ret))
+        r = 0;
+    if (r == DR_ENOENT || (r == DR_EINVAL && model_names_are(text)))
+        return model_names_fail(field, text, err);
+    if (r < 0 && err)
+        *err = found;
+    return r;
+}
+
 int engine_find_model(const struct engine *e, const char *model, struct engine_model *ret,
                       struct dr_error *err)
 {
     ret->root.fd = -1;
-    if (!*model)
-        return dr_share_path(ret->path, sizeof ret->path, small_model, err);
-    struct dr_error found = { 0 };
-    int r = e->models.n ? engine_find_in_roots(e, model, ret, &found)
-                        : dr_realpath(ret->path, sizeof ret->path, model, &found);
-    if ((r == DR_ENOENT || r == DR_EINVAL) && model_names_find(e, model, ret))
-        r = 0;
-    if (r == DR_ENOENT)
-        return model_names_fail(model, err);
-    if (r < 0 && err)
-        *err = found;
+    return *model ? find_file(e, "model", model, ret, err)
+                  : dr_share_path(ret->path, sizeof ret->path, small_model, err);
+}
+
+int engine_find_spec(const struct engine *e, const struct engine_names *names,
+                     struct engine_spec *ret, struct dr_error *err)
+{
+    int r = engine_find_model(e, names->model, &ret->model, err);
+    ret->spec.model = (struct model_place){ ret->model.path, engine_model_root(&ret->model) };
+    for (int i = 0; !r && i < COMPONENT_COUNT; i++) {
+        struct engine_model *part = &ret->part[i];
+        ret->spec.part[i] = (struct model_place){ NULL, NULL };
+        if (!names->part[i] || !*names->part[i])
+            continue;
+        r = find_file(e, component_name((enum component)i), names->part[i], part, err);
+        ret->spec.part[i] = (struct model_place){ part->path, engine_model_root(part) };
+    }
     return r;
 }
 
@@ -70,7 +93,7 @@ const struct model_root *engine_model_root(const struct engine_model *m)
     return m->root.fd < 0 ? NULL : &m->root;
 }
 
-int engine_backend(struct engine *e, const struct engine_model *model, const char *kernels,
+int engine_backend(struct engine *e, const struct model_spec *spec, const char *kernels,
                    enum precision precision, const atomic_int *stop, struct backend **ret,
                    struct dr_error *err)
 {
@@ -80,8 +103,7 @@ int engine_backend(struct engine *e, const struct engine_model *model, const cha
     bool int8 = false;
     int r = 0;
     if (precision == PRECISION_AUTO || precision == PRECISION_INT8)
-        r = pipeline_manager_quantised(e->pipelines, engine_model_root(model), model->path, stop,
-                                       &int8, err);
+        r = pipeline_manager_quantised(e->pipelines, spec, stop, &int8, err);
     if (!r && precision == PRECISION_INT8 && !int8)
         r = dr_fail_field(err, DR_EINVAL, "precision", "int8", expected, leave);
     if (!r && precision == PRECISION_AUTO && set && !int8)
@@ -92,25 +114,20 @@ int engine_backend(struct engine *e, const struct engine_model *model, const cha
     return r < 0 ? r : device_manager_backend(e->devices, kernels, precision, ret, err);
 }
 
-int engine_pipeline(struct engine *e, const char *model, const char *kernels,
+int engine_pipeline(struct engine *e, const struct model_spec *spec, const char *kernels,
                     enum precision precision, const atomic_int *stop, struct pipeline **ret,
                     struct dr_error *err)
 {
-    struct engine_model found;
     struct backend *be;
-    int r = engine_find_model(e, model, &found, err);
-    if (!r)
-        r = engine_backend(e, &found, kernels, precision, stop, &be, err);
+    struct pipeline_options options = { .stop = stop, .store = &e->store };
+    int r = engine_backend(e, spec, kernels, precision, stop, &be, err);
     if (r < 0)
         return r;
-    struct pipeline_options options = { .root = engine_model_root(&found),
-                                        .stop = stop,
-                                        .store = &e->store };
-    r = pipeline_manager_get(e->pipelines, found.path, be, &options, ret, err);
+    r = pipeline_manager_get(e->pipelines, spec, be, &options, ret, err);
     if (r != DR_ENOMEM || !pipeline_manager_idle(e->pipelines, NULL, NULL))
         return r;
     pipeline_manager_trim(e->pipelines, NULL, 0); /* no address space: without those nobody uses */
-    return pipeline_manager_get(e->pipelines, found.path, be, &options, ret, err);
+    return pipeline_manager_get(e->pipelines, spec, be, &options, ret, err);
 }
 
 struct memory_budget engine_budget(const struct engine *e, const struct pipeline *p)
@@ -207,6 +224,23 @@ static int one_path(const json_t *data, const char *const *keys, int n, char *ds
     return 0;
 }
 
+int engine_read_spec(const struct engine *e, const json_t *data, const char *const *keys, int n,
+                     struct engine_spec *ret, bool *ret_given, struct dr_error *err)
+{
+    struct engine_names names;
+    char text[1 + COMPONENT_COUNT][DR_PATH_MAX];
+    int r = one_path(data, keys, n, text[COMPONENT_COUNT], err);
+    *ret_given = !r && *text[COMPONENT_COUNT];
+    names.model = text[COMPONENT_COUNT];
+    for (int i = 0; !r && i < COMPONENT_COUNT; i++) {
+        const char *key = component_name((enum component)i);
+        r = one_path(data, &key, 1, text[i], err);
+        *ret_given |= !r && *text[i];
+        names.part[i] = text[i];
+    }
+    return r ? r : engine_find_spec(e, &names, ret, err);
+}
+
 static int loaded_json(const struct pipeline *p, json_t **ret, struct dr_error *err)
 {
     json_t *warnings = json_array();
@@ -223,8 +257,9 @@ static int loaded_json(const struct pipeline *p, json_t **ret, struct dr_error *
 int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { "model",     "model_path", "model_name", "kernels",
-                                        "precision", "stream",     NULL };
-    char model[DR_PATH_MAX];
+                                        "precision", "stream",     ENGINE_PARTS, NULL };
+    struct engine_spec spec;
+    bool given;
     const char *kernels = "auto", *precision = "auto";
     struct load_progress loading = { .job = job, .last = dr_now() };
     struct pipeline_options how = { .stop = job->stop,
@@ -234,7 +269,7 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
     struct pipeline *p = NULL;
     int r = engine_only(job->data, keys, err);
     if (!r)
-        r = one_path(job->data, keys, 3, model, err);
+        r = engine_read_spec(engine, job->data, keys, 3, &spec, &given, err);
     if (!r)
         r = jx_opt_string(job->data, "data", "kernels", &kernels, err);
     if (!r)
@@ -244,7 +279,7 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
     if (!r)
         r = precision_find(precision, &wanted, err);
     if (!r)
-        r = engine_pipeline(engine, model, kernels, wanted, job->stop, &p, err);
+        r = engine_pipeline(engine, &spec.spec, kernels, wanted, job->stop, &p, err);
     if (!r)
         r = engine_load(engine, p, NULL, &how, err);
     if (!r)
@@ -277,9 +312,10 @@ static int open_readable(const struct engine *e, const char *path)
 
 int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
-    static const char *const keys[] = { "path", "model", NULL };
+    static const char *const keys[] = { "path", "model", ENGINE_PARTS, NULL };
     char model[DR_PATH_MAX];
-    struct engine_model found;
+    struct engine_spec spec;
+    bool given;
     int r = engine_only(job->data, keys, err);
     if (!r)
         r = one_path(job->data, keys, 2, model, err);
@@ -292,10 +328,9 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
     if (picture)
         return r;
     if (!r)
-        r = engine_find_model(engine, model, &found, err);
+        r = engine_read_spec(engine, job->data, keys, 2, &spec, &given, err);
     struct digest_options digest = { .stop = job->stop };
-    return r < 0 ? r
-                 : inspect_model_in(engine_model_root(&found), found.path, &digest, ret_data, err);
+    return r < 0 ? r : inspect_model_spec(&spec.spec, &digest, ret_data, err);
 }
 
 static int ids_json(const struct tok *tok, const char *text, size_t len, json_t **ret,

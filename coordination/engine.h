@@ -51,9 +51,8 @@ int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struc
 int engine_cache(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
-/* The model of a request on a kernel set and precision, to plan with: a reference, for
- * pipeline_unref. The shipped small one when the request names none. */
-int engine_pipeline(struct engine *e, const char *model, const char *kernels,
+/* A model on a kernel set and precision, to plan with: a reference, for pipeline_unref. */
+int engine_pipeline(struct engine *e, const struct model_spec *spec, const char *kernels,
                     enum precision precision, const atomic_int *stop, struct pipeline **ret,
                     struct dr_error *err);
 /* What a job on p is planned against: models that no job uses can be unloaded. */
@@ -72,21 +71,40 @@ struct engine_model {
 /* "" means the shipped one. */
 int engine_find_model(const struct engine *e, const char *model, struct engine_model *ret,
                       struct dr_error *err);
+/* The same with the parts that replace its own; the spec borrows the rest, so it must not move. */
+struct engine_spec {
+    struct engine_model model, part[COMPONENT_COUNT];
+    struct model_spec spec;
+};
+/* Texts of a request: paths or names. */
+struct engine_names {
+    const char *model, *part[COMPONENT_COUNT]; /* "": the shipped one; NULL, "": the model's own */
+};
+int engine_find_spec(const struct engine *e, const struct engine_names *names,
+                     struct engine_spec *ret, struct dr_error *err);
+/* Of the members of a verb's data: the first n of `keys` are spellings of the model's, a part has
+ * that of its component. *ret_given: whether one was there. */
+int engine_read_spec(const struct engine *e, const json_t *data, const char *const *keys, int n,
+                     struct engine_spec *ret, bool *ret_given, struct dr_error *err);
+/* The members of parts, for lists of known ones. */
+#define ENGINE_PARTS "unet", "text_encoder", "text_encoder_2", "vae"
 /* For pipeline_options and their like; NULL: the model may lie anywhere. */
 const struct model_root *engine_model_root(const struct engine_model *m);
 /* The backend that computes the model. With PRECISION_AUTO, an 8-bit one if the model's
  * weights are 8-bit and the machine can compute with them. */
-int engine_backend(struct engine *e, const struct engine_model *model, const char *kernels,
+int engine_backend(struct engine *e, const struct model_spec *spec, const char *kernels,
                    enum precision precision, const atomic_int *stop, struct backend **ret,
                    struct dr_error *err);
 /* The same by name: model_names.c. */
 bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret);
-/* DR_ENOENT: no such file, folder or model name. */
-int model_names_fail(const char *model, struct dr_error *err);
+/* Whether it can only be a name or a URL: no file outside of the models folders is meant. */
+bool model_names_are(const char *model);
+/* DR_ENOENT: no such file, folder or model name. `field` is that of the request. */
+int model_names_fail(const char *field, const char *model, struct dr_error *err);
 /* A path inside a folder of --models, as it is now: where links change meanwhile the kernel refuses
  * what leads out. */
-int engine_find_in_roots(const struct engine *e, const char *path, struct engine_model *ret,
-                         struct dr_error *err);
+int engine_find_in_roots(const struct engine *e, const char *field, const char *path,
+                         struct engine_model *ret, struct dr_error *err);
 /* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
 int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 

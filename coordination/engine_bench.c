@@ -31,9 +31,10 @@ struct bench_run {
     struct engine *engine;
     struct worker_job *job;
     struct backend *be;
-    const char *only, *kernels, *path; /* only: "" is all */
+    const char *only, *kernels; /* only: "" is all */
     enum precision precision;
-    char made[DR_PATH_MAX]; /* the path of a random model */
+    struct engine_spec spec; /* path NULL: random weights */
+    char made[DR_PATH_MAX];  /* the path of a random model */
     bool stream;
     int family; /* of the kernel set */
     int done, total;
@@ -175,21 +176,22 @@ static int measure_load(struct bench_run *b, int i, struct bench_row *row, struc
     struct pipeline *p;
     struct pipeline_options how = { .stop = b->job->stop };
     (void)i;
-    if (!b->path && backend_precision(b->be) == PRECISION_INT8)
+    struct model_spec *spec = &b->spec.spec;
+    if (!spec->model.path && backend_precision(b->be) == PRECISION_INT8)
         return dr_fail_field(err, DR_EINVAL, "model", "nothing",
                              "a model with 8-bit weights (darkroom convert --int8)",
                              "the random one has none");
-    if (!b->path) {
+    if (!spec->model.path) {
         int r = dr_cache_path(b->made, sizeof b->made, "random-model", err);
         if (!r)
             r = bench_file_write(b->made, b->job->stop, err);
         if (r)
             return r;
-        b->path = b->made;
+        spec->model.path = b->made;
     }
     pipeline_manager_clear(b->engine->pipelines);
     double start = dr_now();
-    int r = engine_pipeline(b->engine, b->path, b->kernels, b->precision, how.stop, &p, err);
+    int r = engine_pipeline(b->engine, spec, b->kernels, b->precision, how.stop, &p, err);
     if (r)
         return r;
     r = engine_load(b->engine, p, NULL, &how, err);
@@ -289,14 +291,18 @@ static int run_all(struct bench_run *b, json_t **ret, struct dr_error *err)
     return r;
 }
 
-static int read_fields(struct bench_run *b, const char **ret_model, struct dr_error *err)
+static int read_fields(struct bench_run *b, struct dr_error *err)
 {
-    static const char *const keys[] = { "model", "kernels", "precision", "only", "stream", NULL };
+    static const char *const keys[] = { "model",  "kernels",    "precision", "only",
+                                        "stream", ENGINE_PARTS, NULL };
+    bool given = false;
     const json_t *data = b->job->data;
     const char *precision = "auto";
     int r = engine_only(data, keys, err);
     if (!r)
-        r = jx_opt_string(data, "data", "model", ret_model, err);
+        r = engine_read_spec(b->engine, data, keys, 1, &b->spec, &given, err);
+    if (!given)
+        b->spec.spec.model.path = NULL;
     if (!r)
         r = jx_opt_string(data, "data", "kernels", &b->kernels, err);
     if (!r)
@@ -311,21 +317,17 @@ static int read_fields(struct bench_run *b, const char **ret_model, struct dr_er
 int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     struct bench_run b = { .engine = engine, .job = job, .only = "", .kernels = "auto" };
-    const char *model = "";
-    struct engine_model found;
-    int r = read_fields(&b, &model, err);
+    int r = read_fields(&b, err);
+    const struct model_spec *spec = b.spec.spec.model.path ? &b.spec.spec : NULL;
     if (!r)
         r = count_cases(&b, err);
-    if (!r && *model)
-        r = engine_find_model(engine, model, &found, err);
     if (!r)
-        r = *model ? engine_backend(engine, &found, b.kernels, b.precision, job->stop, &b.be, err)
-                   : device_manager_backend(b.engine->devices, b.kernels, b.precision, &b.be, err);
+        r = spec ? engine_backend(engine, spec, b.kernels, b.precision, job->stop, &b.be, err)
+                 : device_manager_backend(b.engine->devices, b.kernels, b.precision, &b.be, err);
     if (r)
         return r;
-    b.path = *model ? found.path : NULL;
     b.family = backend_family(b.be);
-    bench_model_init(&b.model, b.be, *model ? engine_model_root(&found) : NULL, b.path);
+    bench_model_init(&b.model, b.be, spec);
     pipeline_manager_clear(b.engine->pipelines); /* a model that lies about is memory */
     b.rows = json_array();
     r = b.rows ? run_all(&b, ret_data, err) : dr_fail(err, DR_ENOMEM, "out of memory");

@@ -80,7 +80,11 @@ static int draw(struct engine *e, const struct request *q, const atomic_int *sto
     struct job job = { .batch = 0 };
     struct memory_plan plan;
     struct job_timing timing;
-    int r = engine_pipeline(e, "", request_text(q, FIELD_kernels), PRECISION_F32, stop, &p, err);
+    struct engine_spec spec;
+    int r = engine_find_spec(e, &(struct engine_names){ .model = "" }, &spec, err);
+    if (!r)
+        r = engine_pipeline(e, &spec.spec, request_text(q, FIELD_kernels), PRECISION_F32, stop, &p,
+                            err);
     if (r < 0)
         return r;
     struct memory_budget budget = engine_budget(e, p);

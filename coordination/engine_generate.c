@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "coordination/speed.h"
 #include "inference/receipt_match.h"
+#include "inference/recipe_apply.h"
 #include "inference/sdxl_worker.h"
 #include "schedulers/scheduler_factory.h"
 
@@ -64,11 +65,21 @@ static int find_pipeline(struct generation *g, struct dr_error *err)
     const char *kernels = request_text(q, FIELD_kernels);
     enum precision precision;
     int r = precision_find(request_text(q, FIELD_precision), &precision, err);
+    struct engine_names names = {
+        .model = request_text(q, FIELD_model),
+        .part = { [COMPONENT_UNET] = request_text(q, FIELD_unet),
+                  [COMPONENT_TEXT_ENCODER] = request_text(q, FIELD_text_encoder),
+                  [COMPONENT_TEXT_ENCODER_2] = request_text(q, FIELD_text_encoder_2),
+                  [COMPONENT_VAE] = request_text(q, FIELD_vae) }
+    };
+    struct engine_spec spec;
     if (!r)
         r = device_manager_check(g->engine->devices, kernels, precision, err);
+    if (!r)
+        r = engine_find_spec(g->engine, &names, &spec, err);
     return r ? r
-             : engine_pipeline(g->engine, request_text(q, FIELD_model), kernels, precision,
-                               g->worker->stop, &g->pipeline, err);
+             : engine_pipeline(g->engine, &spec.spec, kernels, precision, g->worker->stop,
+                               &g->pipeline, err);
 }
 
 /* What is too much is planned again without the models that nobody uses, whose mappings count too
@@ -119,18 +130,22 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
         return r;
     r = check_paths(g, err);
     if (!r)
+        r = recipe_apply(&g->request, err);
+    if (!r)
         r = find_pipeline(g, err);
     if (!r)
         r = sdxl_job(&g->request, g->pipeline, &g->job, err);
     if (r < 0)
         return r;
     g->has_job = true;
+    if ((r = recipe_check(&g->request, g->pipeline, &g->job, err)) < 0)
+        return r;
     g->job.stages.roots = &e->roots;
     log_job(g);
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)
         add_warning(g, warning);
-    struct receipt_facts ours = generation_facts(g, "", "");
+    struct receipt_facts ours = generation_facts(g, NULL, "");
     struct job_events events = { .warning = add_warning, .ctx = g };
     r = receipt_match(&g->request, &g->job, &ours, add_warning, g, err);
     return r ? r : plan(g, &events, err);

@@ -70,14 +70,17 @@ static const char *digest_join(struct digest_thread *d, bool abandon, const atom
     return d->result < 0 ? "" : d->hex;
 }
 
-struct receipt_facts generation_facts(const struct generation *g, const char *model,
+struct receipt_facts generation_facts(const struct generation *g, const struct model_titles *titles,
                                       const char *digest)
 {
-    return (struct receipt_facts){ .model = model,
-                                   .digest = digest,
-                                   .kernel_set = backend_kernel_set(g->pipeline->backend),
-                                   .layout = backend_layout_version(g->pipeline->backend),
-                                   .version = DR_VERSION };
+    struct receipt_facts f = { .model = titles ? titles->model : "",
+                               .digest = digest,
+                               .kernel_set = backend_kernel_set(g->pipeline->backend),
+                               .layout = backend_layout_version(g->pipeline->backend),
+                               .version = DR_VERSION };
+    for (int i = 0; titles && i < COMPONENT_COUNT; i++)
+        f.part[i] = *titles->part[i] ? titles->part[i] : NULL;
+    return f;
 }
 
 json_t *generation_tags(const size_t tagged[DR_TAG_COUNT], size_t *ret_total)
@@ -152,13 +155,31 @@ static void on_part(void *ctx, enum job_stage stage, double fraction)
         tell(g, json_pack("{s:s,s:f}", "stage", job_stage_name(stage), "fraction", fraction));
 }
 
-static void model_name(const struct checkpoint *c, char *dst, size_t n)
+/* The last part of a path, without the extension of weights. */
+static void title(const char *path, bool folder, char *dst, size_t n)
 {
-    const char *base = dr_path_base(checkpoint_path(c));
+    const char *base = dr_path_base(path);
     size_t len = strlen(base), extension = strlen(dr_path_extension(base));
-    snprintf(dst, n, "%.*s", (int)(checkpoint_is_folder(c) ? len : len - extension), base);
+    snprintf(dst, n, "%.*s", (int)(folder ? len : len - extension), base);
     for (size_t at; (at = utf8_valid_prefix(dst, strlen(dst))) < strlen(dst);)
         dst[at] = '?'; /* receipts are UTF-8 */
+}
+
+static void model_name(const struct checkpoint *c, char *dst, size_t n)
+{
+    title(checkpoint_path(c), checkpoint_is_folder(c), dst, n);
+}
+
+static void model_titles(const struct checkpoint *c, struct model_titles *ret)
+{
+    model_name(c, ret->model, sizeof ret->model);
+    for (int i = 0; i < COMPONENT_COUNT; i++) {
+        const char *path = checkpoint_part_path(c, (enum component)i);
+        ret->part[i][0] = '\0';
+        if (path)
+            title(path, checkpoint_part_is_folder(c, (enum component)i), ret->part[i],
+                  sizeof ret->part[i]);
+    }
 }
 
 json_t *generation_flops(double flops)
@@ -192,7 +213,7 @@ static void announce(struct generation *g)
 struct result {
     struct generation *g;
     struct digest_thread digest;
-    char name[DR_PATH_MAX]; /* the model's */
+    struct model_titles titles;
     json_t *images, *seeds, *receipts;
     json_t *paths;  /* of the files, if images are base64 as well */
     double seconds; /* for encoding and writing */
@@ -235,7 +256,7 @@ static int on_picture(void *ctx, int index, const struct dr_image *image, struct
     struct result *res = g->result;
     double began = dr_now();
     const char *hex = digest_join(&res->digest, false, g->worker->stop);
-    struct receipt_facts facts = generation_facts(g, res->name, hex);
+    struct receipt_facts facts = generation_facts(g, &res->titles, hex);
     snprintf(g->pipeline->digest, sizeof g->pipeline->digest, "%s", hex);
     struct output out = { .job = &g->job,
                           .request = &g->request,
@@ -374,7 +395,7 @@ int generation_run(struct generation *g, json_t **ret_data, struct dr_error *err
         release(&res, g->worker->stop);
         return dr_fail(err, DR_ENOMEM, "out of memory for the answer");
     }
-    model_name(g->pipeline->checkpoint, res.name, sizeof res.name);
+    model_titles(g->pipeline->checkpoint, &res.titles);
     g->result = &res;
     g->estimate = speed_estimate(be, &g->plan, evaluations);
     announce(g);

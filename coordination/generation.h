@@ -27,7 +27,11 @@ struct generation {
     struct result *result; /* of a run */
 };
 
-struct receipt_facts generation_facts(const struct generation *g, const char *model,
+/* Names for people of the model and of the parts that replace its own. */
+struct model_titles {
+    char model[DR_PATH_MAX], part[COMPONENT_COUNT][DR_PATH_MAX];
+};
+struct receipt_facts generation_facts(const struct generation *g, const struct model_titles *titles,
                                       const char *digest);
 /* A total of work, null where it is unknown (0): the evaluations of the sampler are open. */
 json_t *generation_flops(double flops);

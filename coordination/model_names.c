@@ -66,7 +66,7 @@ static bool find_file(const struct engine *e, const struct search *s, int i, con
                       struct engine_model *ret)
 {
     if (e->models.n && i != s->shipped)
-        return !engine_find_in_roots(e, file, ret, NULL);
+        return !engine_find_in_roots(e, "model", file, ret, NULL);
     ret->root.fd = -1;
     return !dr_realpath(ret->path, sizeof ret->path, file, NULL);
 }
@@ -184,11 +184,11 @@ int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struc
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
 }
 
-static int fail(const char *model, int code, struct dr_error *err)
+static int fail(const char *field, const char *model, int code, struct dr_error *err)
 {
     if (!err)
         return code;
-    snprintf(err->path, sizeof err->path, "model");
+    snprintf(err->path, sizeof err->path, "%s", field);
     snprintf(err->got, sizeof err->got, "%s", model);
     snprintf(err->expected, sizeof err->expected, "a model's file, folder or name");
     return code;
@@ -204,25 +204,31 @@ static bool is_hub_id(const char *model)
            strcmp(dr_path_extension(model), extension) != 0;
 }
 
-int model_names_fail(const char *model, struct dr_error *err)
+bool model_names_are(const char *model)
+{
+    return strstr(model, "://") || (*model != '.' && !strchr(model, '/'));
+}
+
+int model_names_fail(const char *field, const char *model, struct dr_error *err)
 {
     if (strstr(model, "://"))
-        return fail(model,
+        return fail(field, model,
                     dr_fail(err, DR_ENOENT,
-                            "model: %.300s is a URL; download the file and give its path", model),
-                    err);
-    if (is_hub_id(model))
-        return fail(model,
-                    dr_fail(err, DR_ENOENT,
-                            "model: no such file or folder: %.200s (if this is a Hugging Face id: "
-                            "it is not downloaded; give the path of a .safetensors file or "
-                            "diffusers folder)",
+                            "%s: %.300s is a URL; download the file and give its path", field,
                             model),
                     err);
-    return fail(model,
+    if (is_hub_id(model))
+        return fail(field, model,
+                    dr_fail(err, DR_ENOENT,
+                            "%s: no such file or folder: %.200s (if this is a Hugging Face id: "
+                            "it is not downloaded; give the path of a .safetensors file or "
+                            "diffusers folder)",
+                            field, model),
+                    err);
+    return fail(field, model,
                 dr_fail(err, DR_ENOENT,
-                        "model: no such file, folder or model name: %.300s (see darkroom help "
+                        "%s: no such file, folder or model name: %.300s (see darkroom help "
                         "models)",
-                        model),
+                        field, model),
                 err);
 }

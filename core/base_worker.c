@@ -392,6 +392,13 @@ static json_t *job_json(const struct queued_job *j, bool running)
                      now - (running ? j->started : j->submitted));
 }
 
+/* The job that runs and is not answered; the lock is held. Who has the answer must find the worker
+ * idle, although its thread is still about to put the job away. */
+static struct queued_job *unanswered(const struct base_worker *w)
+{
+    return w->running && !w->running->answered ? w->running : NULL;
+}
+
 static int answer_status(struct base_worker *w, const struct message *m, json_t **ret_data,
                          struct dr_error *err)
 {
@@ -402,7 +409,7 @@ static int answer_status(struct base_worker *w, const struct message *m, json_t 
     pthread_mutex_lock(&w->lock);
     struct queued_job *j = find_job(w, id);
     if (!j && id == message_id(&m->ids))
-        j = w->running; /* without a name: the running job */
+        j = unanswered(w); /* without a name: the running job */
     if (j)
         *ret_data = job_json(j, j == w->running);
     else
@@ -429,9 +436,10 @@ static json_t *memory_json(void)
 static int answer_health(struct base_worker *w, json_t **ret_data, struct dr_error *err)
 {
     pthread_mutex_lock(&w->lock);
-    json_t *job = w->running ? job_json(w->running, true) : json_null();
+    const struct queued_job *running = unanswered(w);
+    json_t *job = running ? job_json(running, true) : json_null();
     json_t *data = json_pack("{s:s,s:s,s:i,s:I,s:I,s:f,s:o}", "status", "healthy", "state",
-                             w->running ? "busy" : "idle", "waiting", w->waiting, "jobs_done",
+                             running ? "busy" : "idle", "waiting", w->waiting, "jobs_done",
                              (json_int_t)w->done, "jobs_failed", (json_int_t)w->failed, "uptime",
                              dr_now() - w->opened, "job", job);
     pthread_mutex_unlock(&w->lock);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "inference/job_walk.h"
+#include "models/adapters/textual_inversions.h"
 #include "models/clip_text.h"
 #include "schedulers/scheduler_factory.h"
 
@@ -24,6 +25,7 @@ static int exchange_ids(struct job_walk *k, int encoder, const char *name, int64
     int32_t *ids = m->ids[encoder];
     int64_t shape[2] = { m->rows, m->length }, count = m->rows * m->length;
     int64_t vocab = clip_text_arch(k->p->encoders.encoder[encoder].text)->vocab;
+    vocab += m->embeddings ? m->embeddings->words[encoder].n : 0;
     bool loaded;
     for (int64_t i = 0; i < count; i++)
         room[i] = ids[i];
@@ -116,6 +118,32 @@ static int plan_prompts(struct job_walk *k, struct dr_error *err)
     return r;
 }
 
+/* Stages that lead to a picture which is taken from a file: no evaluation is run, so none of theirs
+ * is read. */
+static void warn_unused_stages(const struct job_walk *k)
+{
+    const struct stages *stages = &k->job->stages;
+    char text[SCHED_WARNING], names[SCHED_WARNING / 2] = "";
+    size_t used = 0;
+    const char *name;
+    json_t *file;
+    int at;
+    if (!stage_loads(stages, "image"))
+        return;
+    json_object_foreach((json_t *)stages->load, name, file)
+    {
+        bool denoise = !strcmp(name, "latents_init") || !strcmp(name, "timesteps") ||
+                       !strcmp(name, "sigmas") || (stage_is_name(name, &at) && at >= 0);
+        if (denoise && used < sizeof names)
+            used += (size_t)snprintf(names + used, sizeof names - used, "%s%s", used ? ", " : "",
+                                     name);
+    }
+    snprintf(text, sizeof text, "load_stage: %s: not used, since image takes the picture's place",
+             names);
+    if (used)
+        k->events->warning(k->events->ctx, text);
+}
+
 static void emit_warnings(const struct job_walk *k)
 {
     const struct prompt_embeds *m = &k->job->prompts;
@@ -124,6 +152,7 @@ static void emit_warnings(const struct job_walk *k)
         return;
     for (int i = 0; i < m->n_warnings; i++)
         k->events->warning(k->events->ctx, m->warning[i]);
+    warn_unused_stages(k);
     double usual = k->job->sched.sampler->cfg, scale = k->job->guidance_scale;
     if (usual > 0 && scale > 2 * usual) {
         snprintf(text, sizeof text,

@@ -8,24 +8,37 @@
 #include "models/unet.h"
 #include "models/vae.h"
 
+/* Tokens of a chunk: what both the encoder's positions and its tokenizer's limit allow. */
+static void limit_chunk(struct pipeline *p, int64_t limit)
+{
+    if (!p->encoders.chunk || limit < p->encoders.chunk)
+        p->encoders.chunk = limit;
+}
+
 static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr_error *err)
 {
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
-        if (!checkpoint_clip_arch(p->checkpoint, i))
+        const struct clip_arch *arch = checkpoint_clip_arch(p->checkpoint, i);
+        if (!arch)
             continue;
         int r = checkpoint_tokenizer(p->checkpoint, i, stop, &p->tokenizers[i], err);
         if (r < 0)
             return r;
         p->encoders.encoder[i].tokens = p->tokenizers[i];
-        int64_t vocab = checkpoint_clip_arch(p->checkpoint, i)->vocab;
-        if (tok_info(p->tokenizers[i]).id_limit > vocab)
+        if (tok_info(p->tokenizers[i]).id_limit > arch->vocab)
             return dr_fail(err, DR_EFORMAT,
                            "%s: tokenizer%s gives ids up to %d, the text encoder knows %lld tokens",
                            checkpoint_path(p->checkpoint), i ? "_2" : "",
-                           tok_info(p->tokenizers[i]).id_limit - 1, (long long)vocab);
+                           tok_info(p->tokenizers[i]).id_limit - 1, (long long)arch->vocab);
+        limit_chunk(p, arch->positions);
+        limit_chunk(p, tok_info(p->tokenizers[i]).max_length);
     }
+    if (p->encoders.chunk < 2)
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: the text encoder reads %lld tokens; expected 2 or more, the begin and "
+                       "the end of a text",
+                       checkpoint_path(p->checkpoint), (long long)p->encoders.chunk);
     checkpoint_forget_texts(p->checkpoint);
-    p->encoders.chunk = PIPELINE_TOKENS;
     return 0;
 }
 
@@ -66,33 +79,43 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
     return r;
 }
 
+/* What a UNet's channels beyond those of the latents are for. */
+static const char *more_channels(int64_t unet, int64_t latents)
+{
+    if (unet == 2 * latents + 1)
+        return "an inpainting model needs a picture and a mask, text alone does not do";
+    if (unet == 2 * latents)
+        return "an instruct-pix2pix model needs a picture to edit, text alone does not do";
+    return "expected the same number";
+}
+
 /* What text to image needs of a model, beyond being a sound checkpoint of its family. */
 static int check_use(const struct pipeline *p, struct dr_error *err)
 {
-    const char *path = checkpoint_path(p->checkpoint);
+    const char *path = checkpoint_source_path(p->checkpoint, COMPONENT_UNET);
     const struct unet_arch *u = checkpoint_unet_arch(p->checkpoint);
     const struct vae_arch *v = checkpoint_vae_arch(p->checkpoint);
     if (u->in_channels != v->latent_channels)
-        return dr_fail(
-            err, DR_EUNSUPPORTED,
-            "%s: the UNet takes %lld channels and the VAE gives %lld: an inpainting model "
-            "needs a picture and a mask, text alone does not do",
-            path, (long long)u->in_channels, (long long)v->latent_channels);
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: the UNet takes %lld channels and the VAE gives %lld: %s", path,
+                       (long long)u->in_channels, (long long)v->latent_channels,
+                       more_channels(u->in_channels, v->latent_channels));
     if (u->n_time_ids != PROMPT_TIME_IDS)
         return dr_fail(
             err, DR_EUNSUPPORTED,
             "%s: a refiner, which continues a base model's picture; expected a base model", path);
     if (v->out_channels != 3)
         return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: the VAE gives %lld channels; expected 3, red, green and blue", path,
+                       "%s: the VAE gives %lld channels; expected 3, red, green and blue",
+                       checkpoint_source_path(p->checkpoint, COMPONENT_VAE),
                        (long long)v->out_channels);
     return 0;
 }
 
-static int open_all(struct pipeline *p, const char *path, const struct pipeline_options *how,
-                    struct dr_error *err)
+static int open_all(struct pipeline *p, const struct model_spec *spec,
+                    const struct pipeline_options *how, struct dr_error *err)
 {
-    int r = checkpoint_open_in(how->root, path, how->stop, &p->checkpoint, err);
+    int r = checkpoint_open_spec(spec, how->stop, &p->checkpoint, err);
     if (!r)
         r = check_use(p, err);
     if (!r)
@@ -111,6 +134,14 @@ static const struct pipeline_options none;
 int pipeline_open(const char *path, struct backend *be, const struct pipeline_options *options,
                   struct pipeline **ret, struct dr_error *err)
 {
+    struct model_spec spec = { .model = { path, options ? options->root : NULL } };
+    return pipeline_open_spec(&spec, be, options, ret, err);
+}
+
+int pipeline_open_spec(const struct model_spec *spec, struct backend *be,
+                       const struct pipeline_options *options, struct pipeline **ret,
+                       struct dr_error *err)
+{
     struct pipeline *p = dr_calloc(DR_TAG_MODEL, 1, sizeof *p);
     if (!p)
         return dr_fail(err, DR_ENOMEM, "out of memory for a pipeline");
@@ -118,7 +149,7 @@ int pipeline_open(const char *path, struct backend *be, const struct pipeline_op
     p->backend = be;
     dr_tally_init(&p->tally);
     struct dr_tally *before = dr_tally_use(&p->tally);
-    int r = open_all(p, path, options ? options : &none, err);
+    int r = open_all(p, spec, options ? options : &none, err);
     dr_tally_use(before);
     if (r < 0) {
         pipeline_unref(p);

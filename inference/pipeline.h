@@ -26,7 +26,6 @@ struct pack;
 struct unet;
 struct vae;
 
-enum { PIPELINE_TOKENS = 77 }; /* of a chunk of text, begin and end included */
 enum { PIPELINE_NETWORKS = PROMPT_ENCODERS + 2 };
 
 /* A network of a pipeline, for what is done with each of them. */
@@ -63,7 +62,7 @@ struct pipeline {
 
 /* Zero: not cancellable, no cache, no progress. */
 struct pipeline_options {
-    const struct model_root *root;  /* no file of the model leaves it; NULL: anywhere */
+    const struct model_root *root;  /* of pipeline_open: no file of the model leaves it */
     const atomic_int *stop;         /* ends it with DR_ECANCELED */
     const struct pack_store *store; /* where packed weights are kept; NULL: nowhere */
     /* "hashing", "verifying" or "packing", and the fraction done; only for large models. */
@@ -74,6 +73,10 @@ struct pipeline_options {
 /* Opens the files and binds the weights: one reference. options may be NULL. */
 int pipeline_open(const char *path, struct backend *be, const struct pipeline_options *options,
                   struct pipeline **ret, struct dr_error *err);
+/* The same of a model with parts of its own, where the spec has the roots. */
+int pipeline_open_spec(const struct model_spec *spec, struct backend *be,
+                       const struct pipeline_options *options, struct pipeline **ret,
+                       struct dr_error *err);
 struct pipeline *pipeline_ref(struct pipeline *p);
 void pipeline_unref(struct pipeline *p); /* the last one closes it; NULL does nothing */
 

@@ -7,10 +7,7 @@
 #include "base/log.h"
 
 struct pipeline_manager {
-    struct managed {
-        struct pipeline *p; /* a reference */
-        char *path;
-    } model[PIPELINES_MOST]; /* used last first */
+    struct pipeline *model[PIPELINES_MOST]; /* references, used last first */
     int n;
 };
 
@@ -25,8 +22,7 @@ int pipeline_manager_new(struct pipeline_manager **ret, struct dr_error *err)
 
 static void drop(struct pipeline_manager *m, int i)
 {
-    pipeline_unref(m->model[i].p);
-    dr_free(m->model[i].path);
+    pipeline_unref(m->model[i]);
     m->n--;
     memmove(&m->model[i], &m->model[i + 1], (size_t)(m->n - i) * sizeof m->model[0]);
 }
@@ -40,7 +36,7 @@ void pipeline_manager_clear(struct pipeline_manager *m)
 void pipeline_manager_forget(struct pipeline_manager *m, struct pipeline *p)
 {
     for (int i = m->n - 1; i >= 0; i--)
-        if (m->model[i].p == p)
+        if (m->model[i] == p)
             drop(m, i);
 }
 
@@ -54,7 +50,7 @@ void pipeline_manager_free(struct pipeline_manager *m)
 
 static bool is_idle(const struct pipeline_manager *m, int i, const struct pipeline *kept)
 {
-    return m->model[i].p != kept && m->model[i].p->refs == 1;
+    return m->model[i] != kept && m->model[i]->refs == 1;
 }
 
 size_t pipeline_manager_idle(const struct pipeline_manager *m, const struct pipeline *kept,
@@ -63,8 +59,8 @@ size_t pipeline_manager_idle(const struct pipeline_manager *m, const struct pipe
     size_t bytes = 0, own = 0;
     for (int i = 0; i < m->n; i++) {
         bool idle = is_idle(m, i, kept);
-        bytes += idle ? pipeline_bytes(m->model[i].p) : 0;
-        own += idle ? pipeline_private_bytes(m->model[i].p) : 0;
+        bytes += idle ? pipeline_bytes(m->model[i]) : 0;
+        own += idle ? pipeline_private_bytes(m->model[i]) : 0;
     }
     if (ret_private)
         *ret_private = own;
@@ -75,16 +71,16 @@ size_t pipeline_manager_busy(const struct pipeline_manager *m, const struct pipe
 {
     size_t bytes = 0;
     for (int i = 0; i < m->n; i++)
-        if (m->model[i].p != kept && m->model[i].p->refs > 1)
-            bytes += pipeline_bytes(m->model[i].p);
+        if (m->model[i] != kept && m->model[i]->refs > 1)
+            bytes += pipeline_bytes(m->model[i]);
     return bytes;
 }
 
-static void log_unloaded(const struct managed *model)
+static void log_unloaded(const struct pipeline *p)
 {
     struct dr_log_fields f = { .n = 0 };
-    dr_log_text(&f, "path", model->path);
-    dr_log_int(&f, "bytes", (int64_t)pipeline_bytes(model->p));
+    dr_log_text(&f, "path", checkpoint_path(p->checkpoint));
+    dr_log_int(&f, "bytes", (int64_t)pipeline_bytes(p));
     dr_log_event(DR_LOG_INFO, "engine", &f, "model unloaded");
 }
 
@@ -93,7 +89,7 @@ void pipeline_manager_trim(struct pipeline_manager *m, const struct pipeline *ke
     for (int i = m->n - 1; i >= 0 && pipeline_manager_idle(m, kept, NULL) > bytes; i--) {
         if (!is_idle(m, i, kept))
             continue;
-        log_unloaded(&m->model[i]);
+        log_unloaded(m->model[i]);
         drop(m, i);
     }
 }
@@ -104,37 +100,42 @@ static bool is_current(const struct pipeline *p)
     return checkpoint_current(p->checkpoint) && !pipeline_check(p, NULL);
 }
 
-/* The first that was opened at that path and is what the path leads to now; any backend if be is
- * NULL. -1: none. */
-static int find(const struct pipeline_manager *m, const char *path, const struct backend *be)
+static bool is_at(const struct pipeline *p, const struct model_spec *spec)
+{
+    return checkpoint_is_at(p->checkpoint, spec);
+}
+
+/* The first that was opened at those paths and is what they lead to now; any backend if be is NULL.
+ * -1: none. */
+static int find(const struct pipeline_manager *m, const struct model_spec *spec,
+                const struct backend *be)
 {
     for (int i = 0; i < m->n; i++) {
-        const struct managed *model = &m->model[i];
-        if (!strcmp(model->path, path) && (!be || model->p->backend == be) && is_current(model->p))
+        const struct pipeline *p = m->model[i];
+        if (is_at(p, spec) && (!be || p->backend == be) && is_current(p))
             return i;
     }
     return -1;
 }
 
 /* Models whose files have changed will not be found again. */
-static void drop_outdated(struct pipeline_manager *m, const char *path)
+static void drop_outdated(struct pipeline_manager *m, const struct model_spec *spec)
 {
     for (int i = m->n - 1; i >= 0; i--)
-        if (!strcmp(m->model[i].path, path) && !is_current(m->model[i].p))
+        if (is_at(m->model[i], spec) && !is_current(m->model[i]))
             drop(m, i);
 }
 
-int pipeline_manager_quantised(const struct pipeline_manager *m, const struct model_root *root,
-                               const char *path, const atomic_int *stop, bool *ret,
-                               struct dr_error *err)
+int pipeline_manager_quantised(const struct pipeline_manager *m, const struct model_spec *spec,
+                               const atomic_int *stop, bool *ret, struct dr_error *err)
 {
     struct checkpoint *c;
-    int i = find(m, path, NULL);
+    int i = find(m, spec, NULL);
     if (i >= 0) {
-        *ret = checkpoint_quantised(m->model[i].p->checkpoint);
+        *ret = checkpoint_quantised(m->model[i]->checkpoint);
         return 0;
     }
-    int r = checkpoint_open_in(root, path, stop, &c, err);
+    int r = checkpoint_open_spec(spec, stop, &c, err);
     if (r < 0)
         return r;
     *ret = checkpoint_quantised(c);
@@ -152,45 +153,42 @@ static int least_needed(const struct pipeline_manager *m)
 }
 
 /* Opens it and puts it first, which there is room for. */
-static int open_first(struct pipeline_manager *m, const char *path, struct backend *be,
+static int open_first(struct pipeline_manager *m, const struct model_spec *spec, struct backend *be,
                       const struct pipeline_options *options, struct dr_error *err)
 {
-    struct managed model = { .path = dr_strdup(DR_TAG_MODEL, path) };
+    struct pipeline *p;
     double began = dr_now();
-    int r = model.path ? pipeline_open(path, be, options, &model.p, err)
-                       : dr_fail(err, DR_ENOMEM, "out of memory for a path");
-    if (r < 0) {
-        dr_free(model.path);
+    int r = pipeline_open_spec(spec, be, options, &p, err);
+    if (r < 0)
         return r;
-    }
     struct dr_log_fields f = { .n = 0 };
-    dr_log_text(&f, "path", path);
+    dr_log_text(&f, "path", spec->model.path);
     dr_log_real(&f, "seconds", dr_now() - began);
-    dr_log_text(&f, "kind", checkpoint_kind(model.p->checkpoint));
+    dr_log_text(&f, "kind", checkpoint_kind(p->checkpoint));
     dr_log_event(DR_LOG_INFO, "engine", &f, "model opened");
     memmove(&m->model[1], &m->model[0], (size_t)m->n * sizeof m->model[0]);
-    m->model[0] = model;
+    m->model[0] = p;
     m->n++;
     return 0;
 }
 
-int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
-                         const struct pipeline_options *options, struct pipeline **ret,
-                         struct dr_error *err)
+int pipeline_manager_get(struct pipeline_manager *m, const struct model_spec *spec,
+                         struct backend *be, const struct pipeline_options *options,
+                         struct pipeline **ret, struct dr_error *err)
 {
-    drop_outdated(m, path);
-    int i = find(m, path, be);
+    drop_outdated(m, spec);
+    int i = find(m, spec, be);
     if (i < 0) {
         if (m->n == PIPELINES_MOST)
             drop(m, least_needed(m));
-        int r = open_first(m, path, be, options, err);
+        int r = open_first(m, spec, be, options, err);
         if (r < 0)
             return r;
     } else {
-        struct managed model = m->model[i];
-        memmove(&m->model[1], &m->model[0], (size_t)i * sizeof model);
-        m->model[0] = model;
+        struct pipeline *p = m->model[i];
+        memmove(&m->model[1], &m->model[0], (size_t)i * sizeof m->model[0]);
+        m->model[0] = p;
     }
-    *ret = pipeline_ref(m->model[0].p);
+    *ret = pipeline_ref(m->model[0]);
     return 0;
 }

@@ -1,7 +1,7 @@
 /* pipeline_manager.h - the models of an engine that stay loaded between jobs.
  *
  * A worker which alternates between a few models loads each once. A model is found by what was
- * opened: by path and backend, as long as the path leads to the same files. Those not used for
+ * opened: by its paths and backend, as long as they lead to the same files. Those not used for
  * longest are unloaded first, when there are more than PIPELINES_MOST or when a job needs their
  * memory; one that a job references stays until the reference is gone. The manager and its
  * pipelines belong to one thread.
@@ -20,13 +20,12 @@ void pipeline_manager_free(struct pipeline_manager *m);
 
 /* The pipeline of that model on that backend, opened if need be, not loaded: a reference, for
  * pipeline_unref. */
-int pipeline_manager_get(struct pipeline_manager *m, const char *path, struct backend *be,
-                         const struct pipeline_options *options, struct pipeline **ret,
-                         struct dr_error *err);
+int pipeline_manager_get(struct pipeline_manager *m, const struct model_spec *spec,
+                         struct backend *be, const struct pipeline_options *options,
+                         struct pipeline **ret, struct dr_error *err);
 /* Whether that model has 8-bit weights; opens no more than its headers. */
-int pipeline_manager_quantised(const struct pipeline_manager *m, const struct model_root *root,
-                               const char *path, const atomic_int *stop, bool *ret,
-                               struct dr_error *err);
+int pipeline_manager_quantised(const struct pipeline_manager *m, const struct model_spec *spec,
+                               const atomic_int *stop, bool *ret, struct dr_error *err);
 
 /* What the models that no job references hold, but for `kept` (may be NULL): bytes in all, and
  * *ret_private of them (may be NULL) in private memory. */

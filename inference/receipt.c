@@ -82,6 +82,27 @@ static int infotext_options(const struct job *job, struct buf *dst)
     return r;
 }
 
+static const char *list_name(const struct sched_config *s)
+{
+    return s->listed == SCHED_LISTED_SIGMAS ? "sigmas" : "timesteps";
+}
+
+/* ", Timesteps: "999,749"", or the schedule's name. */
+static int infotext_levels(const struct sched_config *s, struct buf *dst)
+{
+    struct buf text;
+    if (!s->listed)
+        return buf_printf(dst, ", Schedule type: %s", schedule_title(s->schedule));
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = 0;
+    for (int i = 0; !r && i < s->steps; i++)
+        r = buf_printf(&text, "%s%.9g", i ? "," : "", (double)s->level[i]);
+    if (!r)
+        r = pair(dst, s->listed == SCHED_LISTED_SIGMAS ? "Sigmas" : "Timesteps", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -105,13 +126,23 @@ static int infotext_extras(const struct job *job, struct buf *dst)
     return r;
 }
 
+/* In infotext. */
+static const char *const part_names[COMPONENT_COUNT] = {
+    [COMPONENT_UNET] = "UNet",
+    [COMPONENT_TEXT_ENCODER] = "Text encoder",
+    [COMPONENT_TEXT_ENCODER_2] = "Text encoder 2",
+    [COMPONENT_VAE] = "VAE",
+};
+
 int receipt_infotext(const struct job *job, const struct receipt_facts *f, int index,
                      struct buf *dst)
 {
     int r = infotext_texts(job, dst);
     if (!r)
-        r = buf_printf(dst, "Steps: %d, Sampler: %s, Schedule type: %s", job->sched.steps,
-                       sched_title(job->sched.sampler), schedule_title(job->sched.schedule));
+        r = buf_printf(dst, "Steps: %d, Sampler: %s", job->sched.steps,
+                       sched_title(job->sched.sampler));
+    if (!r)
+        r = infotext_levels(&job->sched, dst);
     if (!r)
         r = pair_number(dst, "CFG scale", job->guidance_scale);
     if (!r)
@@ -121,6 +152,9 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
         r = buf_printf(dst, ", Model hash: %.10s", f->digest);
     if (!r)
         r = pair(dst, "Model", f->model);
+    for (int i = 0; !r && i < COMPONENT_COUNT; i++)
+        if (f->part[i])
+            r = pair(dst, part_names[i], f->part[i]);
     if (!r)
         r = buf_printf(dst, ", Clip skip: %d, RNG: %s", job->prompt.clip_skip,
                        job->rng == DR_RNG_CPU ? "CPU" : "GPU");
@@ -186,6 +220,22 @@ static json_t *sampler_json(const struct job *job)
     return o;
 }
 
+/* The schedule's name, or the list. */
+static int add_levels(json_t *o, const struct sched_config *s)
+{
+    if (!s->listed)
+        return jx_set(o, "schedule", json_string(s->schedule->name));
+    json_t *list = json_array();
+    int r = 0;
+    for (int i = 0; !r && i < s->steps; i++)
+        r = jx_add(list, json_real((double)s->level[i]));
+    if (r < 0) {
+        json_decref(list);
+        return r;
+    }
+    return jx_set(o, list_name(s), list);
+}
+
 static int add_sampling(json_t *o, const struct job *job, int index)
 {
     const struct sched_config *s = &job->sched;
@@ -205,7 +255,7 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     if (!r)
         r = jx_set(o, "sampler", sampler_json(job));
     if (!r)
-        r = jx_set(o, "schedule", json_string(s->schedule->name));
+        r = add_levels(o, s);
     if (!r && schedule_uses_spacing(s->schedule, s->sampler))
         r = jx_set(o, "spacing", json_string(sched_spacing_name(s->spacing)));
     if (!r && has_eta(job))
@@ -226,6 +276,9 @@ static int add_facts(json_t *o, const struct job *job, const struct receipt_fact
         r = jx_set(o, "vae_tiling", json_string(job->vae_tiling ? "on" : "off"));
     if (!r)
         r = jx_set(o, "model", json_string(f->model));
+    for (int i = 0; !r && i < COMPONENT_COUNT; i++)
+        if (f->part[i])
+            r = jx_set(o, component_name((enum component)i), json_string(f->part[i]));
     if (!r && *f->digest)
         r = jx_set(o, "model_sha256", json_string(f->digest));
     if (!r)

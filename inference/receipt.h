@@ -7,11 +7,13 @@
 
 #include "base/buf.h"
 #include "inference/job.h"
+#include "models/component.h"
 
 /* What a job does not know of itself. */
 struct receipt_facts {
-    const char *model;  /* name for people: file or folder without its path and extension */
-    const char *digest; /* hex sha256 of the model; "" when it is not known */
+    const char *model; /* name for people: file or folder without its path and extension */
+    const char *part[COMPONENT_COUNT]; /* the same of parts that replace its own; NULL: none does */
+    const char *digest; /* hex sha256 of the model with its parts; "" when it is not known */
     const char *kernel_set;
     int layout; /* backend_layout_version */
     const char *version;

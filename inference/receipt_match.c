@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
 
 int receipt_match(const struct request *q, const struct job *job, const struct receipt_facts *facts,
@@ -26,6 +27,16 @@ int receipt_match(const struct request *q, const struct job *job, const struct r
                  "defaults were assumed for '%.60s' when the picture was drawn, now for '%.60s': "
                  "it may differ",
                  request_text(q, FIELD_scheduler_defaults), assumed);
+        warning(ctx, text);
+    }
+    double scale = request_real(q, FIELD_receipt_guidance_scale);
+    if (request_has(q, FIELD_receipt_guidance_scale) && !request_has(q, FIELD_guidance_scale) &&
+        scale != job->guidance_scale) {
+        snprintf(text, sizeof text,
+                 "guidance_scale is %g, the default of sampler %s: the receipt's %g was that of "
+                 "its sampler, %.60s",
+                 job->guidance_scale, job->sched.sampler->name, scale,
+                 request_text(q, FIELD_receipt_sampler));
         warning(ctx, text);
     }
     if (*version && strcmp(version, facts->version)) {

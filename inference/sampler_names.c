@@ -2,6 +2,7 @@
 #include "inference/sampler_names.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/nearest.h"
@@ -129,7 +130,30 @@ int sampler_names(const struct request *q, const char **ret_sampler, const char 
     int r = 0;
     if (n.scheduler && !sched_same_name(n.scheduler, "automatic"))
         r = n.sampler ? beside_sampler(&n, err) : alone(&n, err);
+    const struct schedule_info *named = NULL;
+    if (!n.sampler)
+        n.sampler = text_of(q, FIELD_receipt_sampler);
+    if (!n.schedule && !(n.sampler && find_sampler(n.sampler, &named) && named))
+        n.schedule = text_of(q, FIELD_receipt_schedule);
     *ret_sampler = n.sampler;
     *ret_schedule = n.schedule;
     return r;
+}
+
+static double default_scale(const struct sched_info *sampler)
+{
+    double own = sampler ? sampler->cfg : 0;
+    return own > 0 ? own : strtod(field_info(FIELD_guidance_scale)->dflt, NULL);
+}
+
+double sampler_guidance_scale(const struct request *q, const struct sched_info *sampler)
+{
+    const char *before = text_of(q, FIELD_receipt_sampler);
+    const struct schedule_info *schedule;
+    if (request_has(q, FIELD_guidance_scale))
+        return request_real(q, FIELD_guidance_scale);
+    double receipt = request_real(q, FIELD_receipt_guidance_scale);
+    bool stays = request_has(q, FIELD_receipt_guidance_scale) &&
+                 !(before && receipt == default_scale(find_sampler(before, &schedule)));
+    return stays ? receipt : default_scale(sampler);
 }

@@ -146,9 +146,13 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
 {
     struct sched_request wanted = {
         .spacing = request_has(q, FIELD_spacing) ? request_text(q, FIELD_spacing) : NULL,
+        .timesteps = request_has(q, FIELD_timesteps) ? request_text(q, FIELD_timesteps) : NULL,
+        .sigmas = request_has(q, FIELD_sigmas) ? request_text(q, FIELD_sigmas) : NULL,
         .eta = request_has(q, FIELD_eta) ? request_real(q, FIELD_eta) : NAN,
-        .steps = (int)request_int(q, FIELD_steps),
     };
+    bool listed = wanted.timesteps || wanted.sigmas;
+    if (request_has(q, FIELD_steps) || !listed)
+        wanted.steps = (int)request_int(q, FIELD_steps);
     int r = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
     if (!r)
         r = sched_configure(checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched, err);
@@ -203,7 +207,6 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
     dr_tally_init(&job.tally);
     struct dr_tally *before = dr_tally_use(&job.tally);
     arena_init(&job.arena, DR_TAG_JOB, 0, JOB_TEXT_BYTES);
-    job.guidance_scale = request_real(q, FIELD_guidance_scale);
     job.guidance_rescale = request_real(q, FIELD_guidance_rescale);
     for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++)
         r = parts[i](q, p, &job, err);
@@ -212,8 +215,7 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
         job_release(&job);
         return r;
     }
-    if (!request_has(q, FIELD_guidance_scale) && job.sched.sampler->cfg > 0)
-        job.guidance_scale = job.sched.sampler->cfg;
+    job.guidance_scale = sampler_guidance_scale(q, job.sched.sampler);
     struct guidance g = job_guidance(&job);
     job.prompt.guidance = guidance_rows(&g) > 1;
     job.precision = precision_name(backend_precision(p->backend));

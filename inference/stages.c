@@ -15,7 +15,7 @@
 static int check_name(const char *name, int evaluations, struct dr_error *err)
 {
     int at;
-    char expected[80], hint[80];
+    char expected[80];
     bool known = stage_is_name(name, &at);
     if (known && at < evaluations)
         return 0;
@@ -23,12 +23,7 @@ static int check_name(const char *name, int evaluations, struct dr_error *err)
         snprintf(expected, sizeof expected, "an evaluation from 000 to %03d", evaluations - 1);
         return dr_fail_field(err, DR_EINVAL, "load_stage", name, expected, NULL);
     }
-    const char *near = stage_nearest(name);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-    return dr_fail_field(err, DR_EINVAL, "load_stage", name,
-                         "tokens, tokens_2, prompt_embeds, pooled, time_ids, timesteps, sigmas, "
-                         "latents_init, model_input_III, pred_III, latents_III or image",
-                         near ? hint : NULL);
+    return stage_fail_unknown("load_stage", name, err);
 }
 
 /* ---- the dump folder ---- */

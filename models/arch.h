@@ -47,11 +47,13 @@ struct unet_arch {
     int64_t sample_size; /* latents' default edge */
 };
 
-/* AutoencoderKL. Level 0 is full resolution. */
+/* AutoencoderKL, or AutoencoderTiny. Level 0 is full resolution. */
 struct vae_arch {
     int64_t in_channels, out_channels, latent_channels;
     int levels;
-    int64_t channels[ARCH_LEVELS];
+    int64_t channels[ARCH_LEVELS]; /* of a tiny one: the same at all levels */
+    bool tiny;
+    int blocks[ARCH_LEVELS], up_blocks[ARCH_LEVELS]; /* of a tiny one, of its encoder and decoder */
     int layers; /* resnets per encoder level; decoder has one more */
     int groups;
     double scaling_factor;

@@ -39,6 +39,18 @@ const struct vae_arch arch_sdxl_vae = {
     .mid_attention = true,
 };
 
+const struct vae_arch arch_sdxl_vae_tiny = {
+    .in_channels = 3,
+    .out_channels = 3,
+    .latent_channels = 4,
+    .levels = 4,
+    .channels = { 64, 64, 64, 64 },
+    .tiny = true,
+    .blocks = { 1, 3, 3, 3 },
+    .up_blocks = { 3, 3, 3, 1 },
+    .scaling_factor = 1,
+};
+
 const struct clip_arch arch_sdxl_text[2] = {
     { .vocab = 49408,
       .width = 768,

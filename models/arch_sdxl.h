@@ -7,6 +7,7 @@
 
 extern const struct unet_arch arch_sdxl_unet;
 extern const struct vae_arch arch_sdxl_vae;
+extern const struct vae_arch arch_sdxl_vae_tiny; /* madebyollin/taesdxl */
 extern const struct clip_arch arch_sdxl_text[2];
 
 #endif

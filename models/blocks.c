@@ -141,6 +141,12 @@ static int add_bias(struct exec *x, const struct layer *l, struct act io, struct
     return run(x, l, &op, err);
 }
 
+int blk_relu(struct exec *x, struct act dst, struct dr_error *err)
+{
+    struct op op = { .kind = OP_KIND_add, .dst = dst, .src = dst, .activation = ACT_RELU };
+    return op_run(x, &op, err);
+}
+
 int blk_weigh(struct exec *x, struct act src, double scale, struct act mask, struct act residual,
               struct act dst, struct dr_error *err)
 {

@@ -59,6 +59,8 @@ int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double
 /* Nearest neighbour to dst's size, then a 3x3 convolution. */
 int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
                  struct act *moments, struct dr_error *err);
+/* dst = max(dst, 0), in place. */
+int blk_relu(struct exec *x, struct act dst, struct dr_error *err);
 /* dst = residual + scale * mask * src; mask.buf NULL: 1. */
 int blk_weigh(struct exec *x, struct act src, double scale, struct act mask, struct act residual,
               struct act dst, struct dr_error *err);

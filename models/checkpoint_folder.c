@@ -23,6 +23,19 @@
 static const struct jx_limits config_limits = { .bytes = 1 << 20, .python = true };
 static const struct jx_limits index_limits = { .bytes = 16 << 20 };
 
+/* The name of a component's file, relative to the model or to the part that replaces it: a part's
+ * folder is the component's own, or that of a whole pipeline. */
+static int place(const struct checkpoint *c, enum component component, const char *name, char *dst,
+                 size_t n, struct dr_error *err)
+{
+    bool inside = !c->own[component] || c->pipeline[component];
+    int len = snprintf(dst, n, "%s%s%s", inside ? component_name(component) : "", inside ? "/" : "",
+                       name);
+    return len < 0 || (size_t)len >= n ? dr_fail(err, DR_ELIMIT, "%s: a file name is too long",
+                                                 checkpoint_source_path(c, component))
+                                       : 0;
+}
+
 /* ---- weights ---- */
 
 static int add_file_tensors(struct checkpoint *c, enum component component,
@@ -51,10 +64,9 @@ static int add_weights(struct checkpoint *c, enum component component, const cha
 {
     char relative[DR_PATH_MAX];
     struct safetensors *st;
-    int n = snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
-    if (n < 0 || (size_t)n >= sizeof relative)
-        return dr_fail(err, DR_ELIMIT, "%s: a file name is too long", c->path);
-    int r = checkpoint_add_file(c, relative, &st, err);
+    int r = place(c, component, name, relative, sizeof relative, err);
+    if (!r)
+        r = checkpoint_add_file(c, component, relative, &st, err);
     return r ? r : add_file_tensors(c, component, st, err);
 }
 
@@ -84,25 +96,25 @@ static bool is_shard_name(const char *name)
 }
 
 /* The map's entries, those of a shard together; dr_free them. */
-static int sort_map(const struct checkpoint *c, const json_t *map, const char *index,
-                    struct placed **ret, struct dr_error *err)
+static int sort_map(const char *path, const json_t *map, const char *index, struct placed **ret,
+                    struct dr_error *err)
 {
     size_t n = json_object_size(map), i = 0;
     const char *key;
     json_t *value;
     if (n > ST_TENSORS_MAX)
-        return dr_fail(err, DR_ELIMIT, "%s/%s: weight_map: %zu tensors, at most %d accepted",
-                       c->path, index, n, ST_TENSORS_MAX);
+        return dr_fail(err, DR_ELIMIT, "%s/%s: weight_map: %zu tensors, at most %d accepted", path,
+                       index, n, ST_TENSORS_MAX);
     struct placed *list = dr_malloc(DR_TAG_FILE, (n + 1) * sizeof *list);
     if (!list)
-        return dr_fail(err, DR_ENOMEM, "%s/%s: out of memory for its tensors", c->path, index);
+        return dr_fail(err, DR_ENOMEM, "%s/%s: out of memory for its tensors", path, index);
     json_object_foreach((json_t *)map, key, value)
     {
         const char *shard = json_string_value(value);
         if (!is_shard_name(shard)) {
             dr_free(list);
             return dr_fail(err, DR_EFORMAT, "%s/%s: weight_map: expected names of files beside it",
-                           c->path, index);
+                           path, index);
         }
         list[i++] = (struct placed){ key, shard };
     }
@@ -125,7 +137,7 @@ static int open_shards(struct checkpoint *c, enum component component, const cha
         for (; i < n && !strcmp(list[i].shard, shard); i++)
             if (!st_find(h, list[i].tensor))
                 return dr_fail(err, DR_EFORMAT, "%s/%s: tensor '%.200s' is not in '%.200s'",
-                               c->path, index, list[i].tensor, shard);
+                               checkpoint_source_path(c, component), index, list[i].tensor, shard);
     }
     return 0;
 }
@@ -138,12 +150,13 @@ static int add_shards(struct checkpoint *c, enum component component, const char
     struct placed *list = NULL;
     struct jx_limits limits = index_limits;
     limits.stop = c->stop;
-    snprintf(relative, sizeof relative, "%s/%s", component_name(component), index_name);
-    int r = model_files_json(c->model, relative, false, &limits, &index, err);
+    int r = place(c, component, index_name, relative, sizeof relative, err);
+    if (!r)
+        r = model_files_json(checkpoint_files(c, component), relative, false, &limits, &index, err);
     if (!r)
         r = jx_get_object(index, relative, "weight_map", &map, err);
     if (!r)
-        r = sort_map(c, map, relative, &list, err);
+        r = sort_map(checkpoint_source_path(c, component), map, relative, &list, err);
     if (!r)
         r = open_shards(c, component, relative, list, json_object_size(map), err);
     dr_free(list);
@@ -167,14 +180,16 @@ static int open_weights(struct checkpoint *c, enum component component, struct d
     static const char *const pickles[] = { "%s.bin", "%s.fp16.bin", "%s.bin.index.json",
                                            "%s.ckpt" };
     bool text = component == COMPONENT_TEXT_ENCODER || component == COMPONENT_TEXT_ENCODER_2;
+    struct model_files *files = checkpoint_files(c, component);
     const char *stem = text ? "model" : "diffusion_pytorch_model";
     char name[128], relative[256];
     const struct model_file *f;
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         bool index = strstr(names[i], ".json") != NULL;
         snprintf(name, sizeof name, names[i], stem);
-        snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
-        int r = model_files_find(c->model, relative, index ? index_limits.bytes : 0, &f, err);
+        int r = place(c, component, name, relative, sizeof relative, err);
+        if (!r)
+            r = model_files_find(files, relative, index ? index_limits.bytes : 0, &f, err);
         if (r)
             return r;
         if (f)
@@ -183,8 +198,9 @@ static int open_weights(struct checkpoint *c, enum component component, struct d
     }
     for (size_t i = 0; i < sizeof pickles / sizeof *pickles; i++) {
         snprintf(name, sizeof name, pickles[i], text ? "pytorch_model" : stem);
-        snprintf(relative, sizeof relative, "%s/%s", component_name(component), name);
-        int r = model_files_find(c->model, relative, 0, &f, err);
+        int r = place(c, component, name, relative, sizeof relative, err);
+        if (!r)
+            r = model_files_find(files, relative, 0, &f, err);
         if (r)
             return r;
         if (f)
@@ -195,8 +211,9 @@ static int open_weights(struct checkpoint *c, enum component component, struct d
                 "safetensors file of its tensors",
                 f->path);
     }
-    return dr_fail(err, DR_ENOENT, "%s/%s: no %s.safetensors in it", c->path,
-                   component_name(component), stem);
+    bool inside = !c->own[component] || c->pipeline[component];
+    return dr_fail(err, DR_ENOENT, "%s%s%s: no %s.safetensors in it", model_files_path(files),
+                   inside ? "/" : "", inside ? component_name(component) : "", stem);
 }
 
 /* ---- configuration ---- */
@@ -223,8 +240,8 @@ static int read_clip(struct checkpoint *c, const json_t *config, const char *fil
     return 0;
 }
 
-/* Time ids are what the added conditioning has beyond the pooled text. */
-static int split_added(struct checkpoint *c, int64_t added, const char *file, struct dr_error *err)
+int checkpoint_split_added(struct checkpoint *c, int64_t added, const char *file,
+                           struct dr_error *err)
 {
     const struct family_encoder *e = family_pooled(c->family);
     int64_t pooled = checkpoint_clip(c, e->component)->projection;
@@ -241,21 +258,42 @@ static int split_added(struct checkpoint *c, int64_t added, const char *file, st
     return 0;
 }
 
-static int open_component(struct checkpoint *c, enum component component, struct dr_error *err)
+/* The class that the configuration of a part names; "" where it names none. */
+static int check_class(const struct checkpoint *c, enum component component, const json_t *config,
+                       struct dr_error *err)
+{
+    static const char *const classes[COMPONENT_COUNT] = {
+        [COMPONENT_UNET] = "UNet2DConditionModel", [COMPONENT_VAE] = "AutoencoderKL"
+    };
+    const char *expected = classes[component], *name;
+    name = json_string_value(json_object_get(config, "_class_name"));
+    if (!c->own[component] || !expected || !name || !strcmp(name, expected) ||
+        (component == COMPONENT_VAE && !strcmp(name, "AutoencoderTiny")))
+        return 0;
+    return dr_fail(err, DR_EUNSUPPORTED, "%s: this is a folder for %.80s, expected one for %s",
+                   checkpoint_part_path(c, component), name, expected);
+}
+
+int checkpoint_open_component(struct checkpoint *c, enum component component, struct dr_error *err)
 {
     char file[64];
     json_t *config = NULL;
     struct name_group keys = { 0 };
     struct config_unknown unknown = { note_unknown, &keys };
-    snprintf(file, sizeof file, "%s/config.json", component_name(component));
+    const char *path = checkpoint_source_path(c, component);
     c->unused = (struct name_group){ .prefix = component_name(component) };
-    int r = open_weights(c, component, err);
+    int r = place(c, component, "config.json", file, sizeof file, err);
+    if (!r)
+        r = open_weights(c, component, err);
     if (!r)
         r = checkpoint_warn_unused(c, &c->unused, err);
     if (!r)
-        r = tensor_table_sort(&c->tables[component], c->path, err);
+        r = tensor_table_sort(&c->tables[component], path, err);
     if (!r)
-        r = model_files_json(c->model, file, false, &config_limits, &config, err);
+        r = model_files_json(checkpoint_files(c, component), file, false, &config_limits, &config,
+                             err);
+    if (!r && (r = check_class(c, component, config, err)))
+        json_decref(config);
     if (r)
         return r;
     int64_t added = 0;
@@ -263,7 +301,7 @@ static int open_component(struct checkpoint *c, enum component component, struct
     case COMPONENT_UNET:
         r = config_unet(config, file, c->family->added, &unknown, &c->unet, &added, err);
         if (!r && c->family->added)
-            r = split_added(c, added, file, err);
+            r = checkpoint_split_added(c, added, file, err);
         break;
     case COMPONENT_VAE:
         r = config_vae(config, file, &unknown, &c->vae, err);
@@ -276,12 +314,28 @@ static int open_component(struct checkpoint *c, enum component component, struct
         r = checkpoint_warn_keys(c, file, &keys, err);
     json_decref(config);
     if (r)
-        return dr_while(err, r, "reading %s", c->path);
+        return dr_while(err, r, "reading %s", path);
     c->has[component] = true;
     return 0;
 }
 
 /* ---- the folder ---- */
+
+/* The option that takes the folder of a component; NULL: none does. */
+static const char *option_of_class(const char *name)
+{
+    static const char *const options[][2] = {
+        { "UNet2DConditionModel", "--unet" },
+        { "AutoencoderKL", "--vae" },
+        { "AutoencoderTiny", "--vae" },
+        { "CLIPTextModel", "--text-encoder" },
+        { "CLIPTextModelWithProjection", "--text-encoder-2" },
+    };
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++)
+        if (!strcmp(options[i][0], name))
+            return options[i][1];
+    return NULL;
+}
 
 /* What a folder without model_index.json is. */
 static int no_index(struct checkpoint *c, struct dr_error *err)
@@ -293,10 +347,12 @@ static int no_index(struct checkpoint *c, struct dr_error *err)
     const char *name = json_string_value(json_object_get(config, "_class_name"));
     if (!name)
         name = json_string_value(json_array_get(json_object_get(config, "architectures"), 0));
+    const char *option = name ? option_of_class(name) : NULL;
     r = name ? dr_fail(err, DR_EUNSUPPORTED,
                        "%s: this is the folder of one component (%.80s), expected the one above "
-                       "it, with model_index.json",
-                       c->path, name)
+                       "it, with model_index.json%s%s",
+                       c->path, name, option ? ", or that this one is given with " : "",
+                       option ? option : "")
              : dr_fail(err, DR_EUNSUPPORTED,
                        "%s: not a diffusers folder: it has no model_index.json", c->path);
     json_decref(config);
@@ -330,8 +386,10 @@ static bool listed(const json_t *index, const char *component)
 static int need_component(struct checkpoint *c, const json_t *index, enum component component,
                           struct dr_error *err)
 {
+    if (c->own[component])
+        return checkpoint_open_part(c, component, err);
     if (listed(index, component_name(component)))
-        return open_component(c, component, err);
+        return checkpoint_open_component(c, component, err);
     return dr_fail(err, DR_EFORMAT, "%s/model_index.json: has no %s", c->path,
                    component_name(component));
 }
@@ -339,8 +397,8 @@ static int need_component(struct checkpoint *c, const json_t *index, enum compon
 static int open_components(struct checkpoint *c, const json_t *index, struct dr_error *err)
 {
     int r = 0;
-    c->family = family_member(c->family,
-                              listed(index, component_name(c->family->encoders[0].component)));
+    enum component first = c->family->encoders[0].component;
+    c->family = family_member(c->family, listed(index, component_name(first)) || c->own[first]);
     for (int i = 0; !r && i < c->family->n_encoders; i++)
         r = need_component(c, index, c->family->encoders[i].component, err);
     if (!r)
@@ -375,6 +433,8 @@ int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
                              &c->scheduler, err);
     if (!r)
         r = formulation_of_folder(c, index, err);
+    if (!r && c->own[COMPONENT_UNET])
+        r = formulation_of_unet(c, err);
     json_decref(index);
     return r ? r : find_tokenizers(c, err);
 }

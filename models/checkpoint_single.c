@@ -29,8 +29,9 @@ static int add_stacked(struct checkpoint *c, const struct safetensors *st,
     return r;
 }
 
-static int add_tensor(struct checkpoint *c, const struct safetensors *st, const struct st_tensor *t,
-                      struct key_target *target, struct dr_error *err)
+int checkpoint_add_tensor(struct checkpoint *c, const struct safetensors *st,
+                          const struct st_tensor *t, struct key_target *target,
+                          struct dr_error *err)
 {
     if (target->parts > 1)
         return add_stacked(c, st, t, target, err);
@@ -86,8 +87,8 @@ static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr
         struct key_target target;
         enum key_answer answer = key_map_single(&blocks, t->name, &target);
         int r = 0;
-        if (answer == KEY_KNOWN)
-            r = add_tensor(c, st, t, &target, err);
+        if (answer == KEY_KNOWN && !c->own[target.component])
+            r = checkpoint_add_tensor(c, st, t, &target, err);
         else if (answer == KEY_UNKNOWN)
             add_unknown(c, t->name, counts);
         if (r)
@@ -97,6 +98,12 @@ static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr
     return r ? r : checkpoint_warn_unused(c, &c->unused, err);
 }
 
+/* In the file, or as a part of its own. */
+static bool given(const struct checkpoint *c, enum component component)
+{
+    return c->has[component] || c->own[component];
+}
+
 static int lacks(const struct checkpoint *c, const char *meaning, struct dr_error *err)
 {
     return dr_fail(err, DR_EFORMAT, "%s: %s without its %s", c->path, c->family->text, meaning);
@@ -104,12 +111,20 @@ static int lacks(const struct checkpoint *c, const char *meaning, struct dr_erro
 
 static int check_parts(const struct checkpoint *c, struct dr_error *err)
 {
-    if (!c->has[COMPONENT_UNET])
+    if (!given(c, COMPONENT_UNET))
         return lacks(c, "UNet (model.diffusion_model.*)", err);
     for (int i = 0; i < c->family->n_encoders; i++)
-        if (!c->has[c->family->encoders[i].component])
+        if (!given(c, c->family->encoders[i].component))
             return lacks(c, c->family->encoders[i].meaning, err);
-    return c->has[COMPONENT_VAE] ? 0 : lacks(c, "VAE (first_stage_model.*)", err);
+    return given(c, COMPONENT_VAE) ? 0 : lacks(c, "VAE (first_stage_model.*)", err);
+}
+
+static int infer_one(struct checkpoint *c, const struct family_encoder *e, const char *file,
+                     struct dr_error *err)
+{
+    if (c->own[e->component])
+        return checkpoint_open_part(c, e->component, err);
+    return infer_clip(&c->tables[e->component], e, file, checkpoint_clip(c, e->component), err);
 }
 
 static int infer_all(struct checkpoint *c, const char *file, struct dr_error *err)
@@ -119,14 +134,18 @@ static int infer_all(struct checkpoint *c, const char *file, struct dr_error *er
     int r = check_parts(c, err);
     for (int i = 0; !r && i < f->n_encoders; i++) {
         const struct family_encoder *e = &f->encoders[i];
-        struct clip_arch *arch = checkpoint_clip(c, e->component);
-        r = infer_clip(&c->tables[e->component], e, file, arch, err);
+        r = infer_one(c, e, file, err);
         if (e->pooled)
-            pooled = arch->projection;
+            pooled = checkpoint_clip(c, e->component)->projection;
     }
     if (!r)
-        r = infer_unet(&c->tables[COMPONENT_UNET], f, pooled, file, &c->unet, err);
-    return r ? r : infer_vae(&c->tables[COMPONENT_VAE], f, file, &c->vae, err);
+        r = c->own[COMPONENT_UNET]
+                ? checkpoint_open_part(c, COMPONENT_UNET, err)
+                : infer_unet(&c->tables[COMPONENT_UNET], f, pooled, file, &c->unet, err);
+    if (r)
+        return r;
+    return c->own[COMPONENT_VAE] ? checkpoint_open_part(c, COMPONENT_VAE, err)
+                                 : infer_vae(&c->tables[COMPONENT_VAE], f, file, &c->vae, err);
 }
 
 /* GGUF files name what they are for, which helps where no tensor is known. */
@@ -137,19 +156,18 @@ static int wrong_kind(const struct checkpoint *c, const struct st_header *h,
     for (size_t i = 0; i < h->n_metadata; i++)
         if (!strcmp(h->metadata[i].key, "general.architecture"))
             architecture = h->metadata[i].value;
-    if (architecture)
-        return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: this is %s (general.architecture '%.60s'), expected an SDXL checkpoint",
-                       c->path, kind->text, architecture);
-    return dr_fail(err, DR_EUNSUPPORTED, "%s: this is %s, expected an SDXL checkpoint", c->path,
-                   kind->text);
+    return dr_fail(err, DR_EUNSUPPORTED,
+                   "%s: this is %s%s%.60s%s, expected an SDXL checkpoint%s%s%s", c->path,
+                   kind->text, architecture ? " (general.architecture '" : "",
+                   architecture ? architecture : "", architecture ? "')" : "",
+                   kind->option ? "; give it with " : "", kind->option ? kind->option : "",
+                   kind->option ? " beside the model whose part it replaces" : "");
 }
 
 int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
 {
     struct safetensors *st;
-    const char *name = dr_path_base(c->path);
-    int r = checkpoint_add_file(c, name, &st, err);
+    int r = checkpoint_add_file(c, COMPONENT_COUNT, "", &st, err);
     if (r)
         return r;
     const struct file_kind *kind = classify(&st->header);
@@ -168,11 +186,13 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         c->has[i] = c->tables[i].n > 0;
         r = tensor_table_sort(&c->tables[i], c->path, err);
     }
-    c->family = family_member(kind->family, c->has[kind->family->encoders[0].component]);
+    c->family = family_member(kind->family, given(c, kind->family->encoders[0].component));
     if (!r)
         r = formulation_of_file(c, st, err);
     if (!r)
         r = infer_all(c, c->path, err);
+    if (!r && c->own[COMPONENT_UNET])
+        r = formulation_of_unet(c, err);
     c->force_zeros = c->family->zero_negative;
     return r;
 }

@@ -6,6 +6,7 @@
 #include "models/clip_text.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "base/alloc.h"
 #include "models/adapters/weight_variant.h"
@@ -150,16 +151,98 @@ static int layer_run(const struct clip_text *t, const struct clip_layer *l, stru
     return 0;
 }
 
-static int embed(const struct clip_text *t, struct exec *x, const int32_t *ids, struct act y,
-                 struct dr_error *err)
+/* Tokens [first, first + count) of a sample. */
+static struct act tokens_of(struct act a, int64_t sample, int64_t first, int64_t count)
+{
+    struct act view = act_samples(a, sample, 1);
+    view.offset += (size_t)(first * a.ld) * dtype_size(a.dtype);
+    view.w = count;
+    return view;
+}
+
+/* One run of ids beyond the vocabulary: y = position + vector. `at` and `rows` are scratch. */
+static int embed_run(const struct clip_text *t, struct exec *x, const struct clip_words *words,
+                     const int32_t *ids, int64_t first, struct act at, struct act rows,
+                     struct act y, struct dr_error *err)
+{
+    int32_t *index = dr_malloc(DR_TAG_PROMPT, (size_t)y.w * sizeof *index);
+    float *vectors = dr_malloc(DR_TAG_PROMPT, (size_t)(y.w * y.c) * sizeof *vectors);
+    int e = index && vectors ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for embeddings");
+    for (int64_t i = 0; !e && i < y.w; i++) {
+        index[i] = (int32_t)(first + i);
+        memcpy(vectors + i * y.c, words->vectors + (ids[i] - t->arch.vocab) * y.c,
+               (size_t)y.c * sizeof *vectors);
+    }
+    struct op place = { .kind = OP_KIND_embedding,
+                        .dst = y,
+                        .src = at,
+                        .weight = weight_variant_of(x, &t->positions) };
+    struct op add = { .kind = OP_KIND_add, .dst = y, .src = y, .residual = rows };
+    if (!e)
+        e = act_write(x, at, index, err);
+    if (!e)
+        e = act_write(x, rows, vectors, err);
+    if (!e)
+        e = op_run(x, &place, err);
+    if (!e)
+        e = op_run(x, &add, err);
+    dr_free(index);
+    dr_free(vectors);
+    return e;
+}
+
+/* All runs of ids beyond the vocabulary. The scratch is the same whatever the ids are, which the
+ * plan does not know. */
+static int embed_words(const struct clip_text *t, struct exec *x, const struct clip_words *words,
+                       const int32_t *ids, struct act y, struct dr_error *err)
+{
+    struct act at, rows;
+    int e;
+    if ((e = act_new(x, DTYPE_I32, 1, 1, y.w, 1, &at, err)) ||
+        (e = blk_new(x, 1, 1, y.w, y.c, &rows, err)))
+        return e;
+    for (int64_t i = 0; ids && i < y.n; i++) {
+        const int32_t *own = ids + i * y.w;
+        for (int64_t first = 0, n; !e && first < y.w; first += n) {
+            bool more = own[first] >= t->arch.vocab;
+            for (n = 1; first + n < y.w && (own[first + n] >= t->arch.vocab) == more; n++)
+                ;
+            if (more)
+                e = embed_run(t, x, words, own + first, first, tokens_of(at, 0, 0, n),
+                              tokens_of(rows, 0, 0, n), tokens_of(y, i, first, n), err);
+        }
+    }
+    act_free(x, &rows);
+    act_free(x, &at);
+    return e;
+}
+
+/* ids with those beyond the vocabulary as 0, for the table; NULL when memory is short. */
+static int32_t *table_ids(const int32_t *ids, int64_t n, int64_t vocab)
+{
+    int32_t *known = dr_malloc(DR_TAG_PROMPT, (size_t)n * sizeof *known);
+    for (int64_t i = 0; known && i < n; i++)
+        known[i] = ids[i] < vocab ? ids[i] : 0;
+    return known;
+}
+
+static int embed(const struct clip_text *t, struct exec *x, const int32_t *ids,
+                 const struct clip_words *words, struct act y, struct dr_error *err)
 {
     struct act in;
+    int32_t *known = NULL;
     int e;
     const struct weight *tokens = weight_variant_of(x, &t->tokens),
                         *positions = weight_variant_of(x, &t->positions);
     if (!tokens || !positions)
         return dr_fail(err, DR_ESTATE, "a text encoder was used before its weights were prepared");
-    if ((e = act_new(x, DTYPE_I32, y.n, 1, y.w, 1, &in, err)) || (e = act_write(x, in, ids, err)))
+    if (words && ids && !(known = table_ids(ids, y.n * y.w, t->arch.vocab)))
+        return dr_fail(err, DR_ENOMEM, "out of memory for token ids");
+    e = act_new(x, DTYPE_I32, y.n, 1, y.w, 1, &in, err);
+    if (!e)
+        e = act_write(x, in, known ? known : ids, err);
+    dr_free(known);
+    if (e)
         return e;
     struct op op = {
         .kind = OP_KIND_embedding,
@@ -171,7 +254,7 @@ static int embed(const struct clip_text *t, struct exec *x, const int32_t *ids, 
     if ((e = op_run(x, &op, err)))
         return e;
     act_free(x, &in);
-    return 0;
+    return words ? embed_words(t, x, words, ids, y, err) : 0;
 }
 
 /* Where the pooled state is read: the largest id if eos_id is 2 (configurations from before
@@ -216,8 +299,9 @@ static int pool(const struct clip_text *t, struct exec *x, const int32_t *ids, s
 }
 
 static int check_call(const struct clip_arch *a, const int32_t *ids, int64_t n, int64_t tokens,
-                      int skip, struct dr_error *err)
+                      const struct clip_words *words, int skip, struct dr_error *err)
 {
+    int64_t known = a->vocab + (words ? words->n : 0);
     if (n < 1 || tokens < 1 || tokens > a->positions)
         return dr_fail(err, DR_EINVAL, "text encoder: %lld texts of %lld tokens, at most %lld",
                        (long long)n, (long long)tokens, (long long)a->positions);
@@ -225,9 +309,9 @@ static int check_call(const struct clip_arch *a, const int32_t *ids, int64_t n, 
         return dr_fail(err, DR_EINVAL, "clip skip %d: expected 1 to %lld", skip,
                        (long long)a->layers);
     for (int64_t i = 0; ids && i < n * tokens; i++)
-        if (ids[i] < 0 || ids[i] >= a->vocab)
+        if (ids[i] < 0 || ids[i] >= known)
             return dr_fail(err, DR_EINVAL, "token id %ld: the text encoder has %lld", (long)ids[i],
-                           (long long)a->vocab);
+                           (long long)known);
     return 0;
 }
 
@@ -243,14 +327,22 @@ int clip_text_encode(struct clip_text *t, struct exec *x, const int32_t *ids, in
                      int64_t tokens, struct clip_state wanted, float *ret_hidden, float *ret_pooled,
                      struct dr_error *err)
 {
+    return clip_text_encode_words(t, x, ids, n, tokens, NULL, wanted, ret_hidden, ret_pooled, err);
+}
+
+int clip_text_encode_words(struct clip_text *t, struct exec *x, const int32_t *ids, int64_t n,
+                           int64_t tokens, const struct clip_words *words, struct clip_state wanted,
+                           float *ret_hidden, float *ret_pooled, struct dr_error *err)
+{
     const struct clip_arch *arch = &t->arch;
     bool pooled = ret_pooled && arch->projection;
     int64_t last = arch->layers - wanted.skip + 1;
     struct act y, a;
-    int e = check_call(arch, ids, n, tokens, wanted.skip, err);
+    int e = check_call(arch, ids, n, tokens, words, wanted.skip, err);
     if (e || (e = weight_variant_fits(x->variant, t, err)) ||
         (e = blk_new(x, n, 1, tokens, arch->width, &y, err)) ||
-        (e = blk_new(x, n, 1, tokens, arch->width, &a, err)) || (e = embed(t, x, ids, y, err)))
+        (e = blk_new(x, n, 1, tokens, arch->width, &a, err)) ||
+        (e = embed(t, x, ids, words, y, err)))
         return e;
     for (int64_t i = 0; i < (pooled ? arch->layers : last); i++) {
         if ((e = layer_run(t, &t->layers[i], x, y, a, err)))

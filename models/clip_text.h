@@ -21,6 +21,13 @@ struct clip_state {
     bool final_norm;
 };
 
+/* Vectors for ids from the vocabulary's end on, in the place of the table's rows: words that a
+ * model learned later (textual inversion, Gal et al. 2022). */
+struct clip_words {
+    const float *vectors; /* [n, width] */
+    int64_t n;
+};
+
 /* ids [n, tokens] -> hidden [n, tokens, width]; and, where the encoder has a projection and
  * ret_pooled is not NULL, pooled [n, projection] of the final-normed last state at the end token.
  * DR_EINVAL for an id outside the vocabulary or skip outside 1 .. layers. Under the plan backend
@@ -28,5 +35,10 @@ struct clip_state {
 int clip_text_encode(struct clip_text *t, struct exec *x, const int32_t *ids, int64_t n,
                      int64_t tokens, struct clip_state wanted, float *ret_hidden, float *ret_pooled,
                      struct dr_error *err);
+
+/* The same with more words; NULL: none. */
+int clip_text_encode_words(struct clip_text *t, struct exec *x, const int32_t *ids, int64_t n,
+                           int64_t tokens, const struct clip_words *words, struct clip_state wanted,
+                           float *ret_hidden, float *ret_pooled, struct dr_error *err);
 
 #endif

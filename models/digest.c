@@ -110,23 +110,65 @@ static int find_cache(struct hashing *h)
     return 0;
 }
 
+static uint64_t bytes_of(const struct model_files *m)
+{
+    const struct model_file *f;
+    uint64_t total = 0;
+    for (size_t i = 0; (f = model_files_at(m, i)); i++)
+        total += f->kind == MODEL_FILE_PRESENT ? f->key.size : 0;
+    return total;
+}
+
+static int hash_model(struct hashing *h, const struct model_files *m, char ret_hex[SHA256_HEX])
+{
+    const struct model_file *files[MODEL_FILES_MAX], *f;
+    size_t n = 0;
+    for (size_t i = 0; (f = model_files_at(m, i)); i++)
+        if (f->kind == MODEL_FILE_PRESENT)
+            files[n++] = f;
+    if (model_files_is_folder(m))
+        return hash_folder(h, files, n, ret_hex);
+    return n ? hash_file(h, files[0], ret_hex)
+             : dr_fail(h->err, DR_EINTERNAL, "%s: was not opened", model_files_path(m));
+}
+
 int digest_files(const struct model_files *m, const struct digest_options *opt,
                  char ret_hex[SHA256_HEX], struct dr_error *err)
 {
+    const struct digest_part alone = { "model", m };
+    return digest_parts(&alone, 1, opt, ret_hex, err);
+}
+
+/* The text that the digests of all parts make. */
+static int hash_parts(struct hashing *h, const struct digest_part *parts, int n,
+                      char ret_hex[SHA256_HEX])
+{
+    struct buf lines;
+    uint8_t digest[SHA256_BYTES];
+    buf_init(&lines, DR_TAG_FILE, 0);
+    int r = 0, made = buf_puts(&lines, "darkroom parts 1\n");
+    for (int i = 0; !r && !made && i < n; i++) {
+        char hex[SHA256_HEX];
+        r = hash_model(h, parts[i].files, hex);
+        made = r ? 0 : buf_printf(&lines, "%s %s\n", parts[i].name, hex);
+    }
+    if (!r && (made || sha256_bytes(buf_text(&lines), lines.len, digest)))
+        r = dr_fail(h->err, DR_ENOMEM, "out of memory to hash a model");
+    if (!r)
+        sha256_hex(digest, ret_hex);
+    buf_free(&lines);
+    return r;
+}
+
+int digest_parts(const struct digest_part *parts, int n, const struct digest_options *opt,
+                 char ret_hex[SHA256_HEX], struct dr_error *err)
+{
     static const struct digest_options none;
-    const struct model_file *files[MODEL_FILES_MAX], *f;
     struct hashing h = { .opt = opt ? opt : &none, .err = err };
-    size_t n = 0;
-    for (size_t i = 0; (f = model_files_at(m, i)); i++)
-        if (f->kind == MODEL_FILE_PRESENT) {
-            files[n++] = f;
-            h.total += f->key.size;
-        }
+    for (int i = 0; i < n; i++)
+        h.total += bytes_of(parts[i].files);
     int r = find_cache(&h);
     if (r)
         return r;
-    if (model_files_is_folder(m))
-        return hash_folder(&h, files, n, ret_hex);
-    return n ? hash_file(&h, files[0], ret_hex)
-             : dr_fail(err, DR_EINTERNAL, "%s: was not opened", model_files_path(m));
+    return n == 1 ? hash_model(&h, parts[0].files, ret_hex) : hash_parts(&h, parts, n, ret_hex);
 }

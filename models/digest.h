@@ -3,7 +3,8 @@
  * Of a model that is a file: of its bytes. Of a folder: of the text "darkroom model 2\n" with a
  * line "NAME SIZE SHA256\n" for each file that belongs to the model (models/model_files.h), names
  * relative with '/', lines in byte order; other files of the folder do not matter. So `sha256sum`
- * can check both.
+ * can check both. Of a model with parts that replace its own: of the text "darkroom parts 1\n" with
+ * a line "model SHA256\n" and one "PART SHA256\n" for each, in the order of enum component.
  *
  * Digests of weights are remembered in the user's cache folder by device, inode, size and times of
  * modification and change, so that gigabytes are read only when something changed. A damaged or
@@ -26,6 +27,15 @@ struct digest_options {
 /* Of the files as they were opened; opt may be NULL. DR_EIO when one was changed since. Any number
  * of threads at once, while nothing is added to the list. */
 int digest_files(const struct model_files *m, const struct digest_options *opt,
+                 char ret_hex[SHA256_HEX], struct dr_error *err);
+
+/* The same of a model and parts that replace its own, with the names of their lines; of one alone
+ * it is digest_files. */
+struct digest_part {
+    const char *name;
+    const struct model_files *files;
+};
+int digest_parts(const struct digest_part *parts, int n, const struct digest_options *opt,
                  char ret_hex[SHA256_HEX], struct dr_error *err);
 
 #endif

@@ -259,7 +259,7 @@ int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_e
     if (!r)
         r = read_scheduler(&m, c->scheduler, err);
     for (size_t i = 0; !r && i < c->n_files; i++)
-        if (!strncmp(c->file_names[i], "unet/", 5))
+        if (c->file_of[i] == COMPONENT_UNET && !c->own[COMPONENT_UNET])
             r = read_header(&m, &c->files[i]->header, err);
     if (r)
         return r;
@@ -269,6 +269,48 @@ int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_e
     if (*m.prediction && !said)
         r = jx_set(c->scheduler, "prediction_type", json_string(m.prediction));
     if (!r && *m.zero_snr && !json_object_get(c->scheduler, "rescale_betas_zero_snr"))
+        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
+                   json_boolean(!strcmp(m.zero_snr, "true")));
+    return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
+}
+
+/* ---- a UNet of its own ---- */
+
+static int read_part(const struct checkpoint *c, struct marks *m, struct dr_error *err)
+{
+    static const struct jx_limits limits = { .bytes = 1 << 20, .python = true };
+    json_t *file = NULL;
+    int r = 0;
+    if (c->pipeline[COMPONENT_UNET])
+        r = model_files_json(c->own[COMPONENT_UNET], "scheduler/scheduler_config.json", true,
+                             &limits, &file, err);
+    if (!r && file)
+        r = read_scheduler(m, file, err);
+    json_decref(file);
+    for (size_t i = 0; !r && i < c->n_files; i++)
+        if (c->file_of[i] == COMPONENT_UNET)
+            r = read_header(m, &c->files[i]->header, err);
+    return r;
+}
+
+int formulation_of_unet(struct checkpoint *c, struct dr_error *err)
+{
+    struct marks m = { .path = checkpoint_part_path(c, COMPONENT_UNET) };
+    const char *own = json_string_value(json_object_get(c->scheduler, "prediction_type"));
+    int r = read_part(c, &m, err);
+    if (r)
+        return r;
+    if (!*m.prediction && !*m.zero_snr) {
+        if (own && strcmp(own, "epsilon"))
+            r = checkpoint_warn(c, "%s does not say what it predicts: %.40s, as %s does", m.path,
+                                own, c->path);
+        return r ? dr_fail(err, r, "out of memory for a warning") : 0;
+    }
+    if (!c->scheduler)
+        return write_scheduler(c, &m, err);
+    if (*m.prediction)
+        r = jx_set(c->scheduler, "prediction_type", json_string(m.prediction));
+    if (!r)
         r = jx_set(c->scheduler, "rescale_betas_zero_snr",
                    json_boolean(!strcmp(m.zero_snr, "true")));
     return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;

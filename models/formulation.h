@@ -19,4 +19,9 @@ int formulation_of_file(struct checkpoint *c, const struct safetensors *st, stru
  * model_index.json names, as in the reference; headers of the UNet must not contradict. */
 int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_error *err);
 
+/* Of a UNet that replaces the model's own, once the model's formulation is known: where the UNet's
+ * files say what it predicts, they say all; else the model's holds, with a warning unless it is
+ * epsilon. */
+int formulation_of_unet(struct checkpoint *c, struct dr_error *err);
+
 #endif

@@ -6,6 +6,7 @@
 #include "base/path_text.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "models/adapters/inversion_file.h"
 #include "models/checkpoint_impl.h"
 #include "models/formats/classify.h"
 
@@ -92,7 +93,9 @@ static int vae_object(const struct vae_arch *a, json_t *o)
     int r = 0;
     SET(o, "latent_channels", json_integer(a->latent_channels));
     SET(o, "channels", integers(a->channels, a->levels));
-    SET(o, "layers", json_integer(a->layers));
+    SET(o, "tiny", json_boolean(a->tiny));
+    if (!a->tiny)
+        SET(o, "layers", json_integer(a->layers));
     SET(o, "scaling_factor", json_real(a->scaling_factor));
     return r;
 }
@@ -135,14 +138,18 @@ static int metadata_object(const struct st_header *h, json_t *o)
 
 /* ---- checkpoints ---- */
 
-static int part_object(const struct tensor_table *t, json_t *o)
+static int part_object(const struct checkpoint *c, enum component component, json_t *o)
 {
+    const struct tensor_table *t = &c->tables[component];
+    const char *from = checkpoint_part_path(c, component);
     size_t counts[DTYPE_COUNT] = { 0 };
     for (size_t i = 0; i < t->n; i++)
         counts[t->entries[i].src.dtype]++;
     int r = 0;
     SET(o, "tensors", json_integer((json_int_t)t->n));
     SET(o, "parameters", json_integer(tensor_table_elements(t)));
+    if (from)
+        SET(o, "from", path_text_json(from));
     return r ? r : dtypes_object(counts, child(o, "dtypes"));
 }
 
@@ -154,7 +161,7 @@ static int describe_parts(const struct checkpoint *c, json_t *parts, json_t *arc
             continue;
         const char *name = component_name((enum component)i);
         json_t *arch = child(architecture, name);
-        r = part_object(&c->tables[i], child(parts, name));
+        r = part_object(c, (enum component)i, child(parts, name));
         if (r)
             continue;
         if (i == COMPONENT_UNET)
@@ -214,6 +221,21 @@ static int describe_checkpoint(const struct checkpoint *c, json_t *o)
 
 /* ---- other files ---- */
 
+static const struct file_kind textual_inversion = { .id = "textual-inversion",
+                                                    .text = "a textual inversion (embedding)" };
+
+/* {"fits", "parts": [{"tensor", "vectors", "width"}]} */
+static int inversion_object(const struct inversion_part *parts, int n, json_t *o)
+{
+    int r = 0;
+    SET(o, "fits", json_string(inversion_fits(parts, n)));
+    json_t *list = r ? NULL : child_array(o, "parts");
+    for (int i = 0; !r && i < n; i++)
+        r = jx_add(list, json_pack("{s:s,s:I,s:I}", "tensor", parts[i].tensor->name, "vectors",
+                                   (json_int_t)parts[i].n, "width", (json_int_t)parts[i].width));
+    return r;
+}
+
 static int describe_file(const struct safetensors *st, json_t *o)
 {
     size_t counts[DTYPE_COUNT] = { 0 };
@@ -224,7 +246,12 @@ static int describe_file(const struct safetensors *st, json_t *o)
             total += count;
     }
     const struct file_kind *kind = classify(&st->header);
-    int r = 0;
+    struct inversion_part parts[INVERSION_PARTS];
+    int n_parts = 0, r = 0;
+    if (inversion_likely(&st->header)) {
+        (void)inversion_parts(&st->header, st->path, parts, &n_parts, NULL);
+        kind = &textual_inversion;
+    }
     SET(o, "path", path_text_json(st->path));
     SET(o, "kind", json_string(kind->id));
     SET(o, "description", json_string(kind->text));
@@ -234,6 +261,8 @@ static int describe_file(const struct safetensors *st, json_t *o)
     SET(o, "parameters", json_integer(total));
     if (!r)
         r = dtypes_object(counts, child(o, "dtypes"));
+    if (!r && n_parts)
+        r = inversion_object(parts, n_parts, child(o, "embedding"));
     return r ? r : metadata_object(&st->header, child(o, "metadata"));
 }
 
@@ -261,46 +290,50 @@ static bool try_other(struct model_files *m, json_t *o, int *ret_r, struct dr_er
     return other;
 }
 
-static int add_digest(const struct model_files *m, const struct digest_options *digest, json_t *o,
-                      struct dr_error *err)
-{
-    char hex[SHA256_HEX];
-    int r = digest ? digest_files(m, digest, hex, err) : 0;
-    return r || !digest || !jx_set(o, "sha256", json_string(hex)) ? r : no_memory(err);
-}
-
-/* Takes m over. */
-static int inspect_checkpoint(struct model_files *m, const struct digest_options *digest, json_t *o,
-                              struct dr_error *err)
+static int inspect_checkpoint(const struct model_spec *spec, const struct digest_options *digest,
+                              json_t *o, struct dr_error *err)
 {
     struct checkpoint *c;
-    int r = checkpoint_open_files(m, digest ? digest->stop : NULL, &c, err);
+    char hex[SHA256_HEX];
+    int r = checkpoint_open_spec(spec, digest ? digest->stop : NULL, &c, err);
     if (r)
         return r;
-    r = describe_checkpoint(c, o) ? no_memory(err) : add_digest(c->model, digest, o, err);
+    if (describe_checkpoint(c, o))
+        r = no_memory(err);
+    if (!r && digest)
+        r = checkpoint_digest(c, digest, hex, err);
+    if (!r && digest && jx_set(o, "sha256", json_string(hex)))
+        r = no_memory(err);
     checkpoint_close(c);
     return r;
 }
 
-int inspect_model_in(const struct model_root *root, const char *path,
-                     const struct digest_options *digest, json_t **ret, struct dr_error *err)
+static bool has_parts(const struct model_spec *spec)
+{
+    for (int i = 0; i < COMPONENT_COUNT; i++)
+        if (spec->part[i].path)
+            return true;
+    return false;
+}
+
+int inspect_model_spec(const struct model_spec *spec, const struct digest_options *digest,
+                       json_t **ret, struct dr_error *err)
 {
     struct model_files *m;
+    char hex[SHA256_HEX];
     jx_init();
-    int r = model_files_open(root, path, &m, err);
+    int r = model_files_open(spec->model.root, spec->model.path, &m, err);
     if (r)
         return r;
     json_t *o = json_object();
-    if (!o) {
+    bool other = o && !has_parts(spec) && try_other(m, o, &r, err);
+    if (other && !r && digest)
+        r = digest_files(m, digest, hex, err);
+    if (!o || (other && !r && digest && jx_set(o, "sha256", json_string(hex))))
         r = no_memory(err);
-        model_files_close(m);
-    } else if (try_other(m, o, &r, err)) {
-        if (!r)
-            r = add_digest(m, digest, o, err);
-        model_files_close(m);
-    } else {
-        r = inspect_checkpoint(m, digest, o, err);
-    }
+    model_files_close(m);
+    if (!r && !other)
+        r = inspect_checkpoint(spec, digest, o, err);
     if (r)
         json_decref(o);
     else

@@ -5,8 +5,10 @@
  *      "parameters", "parts": {"unet": {"tensors", "parameters", "dtypes": {"F16": 1680}}, ...},
  *      "architecture": {"unet": {...}, "text_encoder": {...}, ...}, "scheduler", "metadata": {...},
  *      "files": [{"path", "size"}], "warnings": [...], "sha256"}
+ *     "parts" says "from", a path, of a part that replaces the model's own.
  * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
- * parameters, dtypes, metadata, sha256.
+ * parameters, dtypes, metadata, sha256; and of a textual inversion
+ *     "embedding": {"fits", "parts": [{"tensor", "vectors", "width"}]}
  */
 #ifndef DR_MODELS_INSPECT_MODEL_H
 #define DR_MODELS_INSPECT_MODEL_H
@@ -14,11 +16,12 @@
 #include <jansson.h>
 
 #include "models/digest.h"
+#include "models/model_spec.h"
 
 /* digest NULL: no "sha256", nothing but headers is read. *ret is a new reference. Fails where the
- * path is no safetensors file at all, where it is a checkpoint that is broken, and where a file of
- * it lies outside of the root (NULL: anywhere). */
-int inspect_model_in(const struct model_root *root, const char *path,
-                     const struct digest_options *digest, json_t **ret, struct dr_error *err);
+ * path is no safetensors file at all, where it is a checkpoint that is broken or that its parts do
+ * not fit, and where a file of it lies outside of its root. */
+int inspect_model_spec(const struct model_spec *spec, const struct digest_options *digest,
+                       json_t **ret, struct dr_error *err);
 
 #endif

@@ -24,13 +24,15 @@ static int stopped(const struct checkpoint *c, struct dr_error *err)
                : 0;
 }
 
-static int open_weights(struct checkpoint *c, const char *name, struct safetensors *st,
+struct model_files *checkpoint_files(const struct checkpoint *c, enum component component)
+{
+    return component < COMPONENT_COUNT && c->own[component] ? c->own[component] : c->model;
+}
+
+static int open_weights(struct checkpoint *c, const struct model_file *f, struct safetensors *st,
                         struct dr_error *err)
 {
-    const struct model_file *f;
-    int r = model_files_need(c->model, c->folder ? name : "", 0, &f, err);
-    if (!r)
-        r = st_open_fd(f->fd, f->path, st, err);
+    int r = st_open_fd(f->fd, f->path, st, err);
     if (r)
         return r;
     c->header_bytes += st->header.data_at;
@@ -42,24 +44,37 @@ static int open_weights(struct checkpoint *c, const char *name, struct safetenso
     return 0;
 }
 
-int checkpoint_add_file(struct checkpoint *c, const char *name, struct safetensors **ret,
-                        struct dr_error *err)
+/* What people are shown. */
+static const char *shown_name(struct checkpoint *c, enum component component,
+                              const struct model_file *f)
 {
+    if (checkpoint_files(c, component) != c->model)
+        return arena_strdup(&c->texts, f->path);
+    return arena_strdup(&c->texts, *f->name ? f->name : dr_path_base(f->path));
+}
+
+int checkpoint_add_file(struct checkpoint *c, enum component component, const char *name,
+                        struct safetensors **ret, struct dr_error *err)
+{
+    const struct model_file *f;
     int r = stopped(c, err);
+    if (!r)
+        r = model_files_need(checkpoint_files(c, component), name, 0, &f, err);
     if (r)
         return r;
     if (c->n_files == CHECKPOINT_FILES)
         return dr_fail(err, DR_ELIMIT, "%s: more than %d files of weights", c->path,
                        CHECKPOINT_FILES);
-    const char *kept = arena_strdup(&c->texts, name);
+    const char *kept = shown_name(c, component, f);
     struct safetensors *st = dr_calloc(DR_TAG_FILE, 1, sizeof *st);
-    r = kept && st ? open_weights(c, name, st, err)
+    r = kept && st ? open_weights(c, f, st, err)
                    : dr_fail(err, DR_ENOMEM, "%s: out of memory to open %s", c->path, name);
     if (r) {
         dr_free(st);
         return r;
     }
     c->files[c->n_files] = st;
+    c->file_of[c->n_files] = component;
     c->file_names[c->n_files++] = kept;
     *ret = st;
     return 0;
@@ -100,6 +115,25 @@ struct weight_source checkpoint_source(const struct safetensors *st, const struc
     return src;
 }
 
+/* Of the text encoders, one that was given for this model is at fault, else the UNet. */
+static int bad_context(const struct checkpoint *c, int64_t width, struct dr_error *err)
+{
+    for (int i = 0; !c->own[COMPONENT_UNET] && i < c->family->n_encoders; i++) {
+        enum component k = c->family->encoders[i].component;
+        int64_t own = c->clip[k == COMPONENT_TEXT_ENCODER_2].width;
+        if (c->own[k])
+            return dr_fail(err, DR_EFORMAT,
+                           "%s: this text encoder gives %" PRId64 " channels, expected %" PRId64
+                           " for the %s of %s",
+                           checkpoint_part_path(c, k), own, c->unet.context - width + own,
+                           component_name(k), c->path);
+    }
+    return dr_fail(err, DR_EFORMAT,
+                   "%s: the UNet takes text of %" PRId64
+                   " channels, the text encoders give %" PRId64,
+                   checkpoint_source_path(c, COMPONENT_UNET), c->unet.context, width);
+}
+
 /* What the parts must have in common. */
 static int check_fit(const struct checkpoint *c, struct dr_error *err)
 {
@@ -110,42 +144,62 @@ static int check_fit(const struct checkpoint *c, struct dr_error *err)
         width += arch->width;
         if (e->pooled && !arch->projection)
             return dr_fail(err, DR_EUNSUPPORTED, "%s: %s has no text projection, which SDXL needs",
-                           c->path, component_name(e->component));
+                           checkpoint_source_path(c, e->component), component_name(e->component));
     }
     if (c->unet.context != width)
+        return bad_context(c, width, err);
+    if (c->unet.out_channels == c->vae.latent_channels)
+        return 0;
+    if (c->own[COMPONENT_VAE] && !c->own[COMPONENT_UNET])
         return dr_fail(err, DR_EFORMAT,
-                       "%s: the UNet takes text of %" PRId64
-                       " channels, the text encoders give %" PRId64,
-                       c->path, c->unet.context, width);
-    if (c->unet.out_channels != c->vae.latent_channels)
-        return dr_fail(err, DR_EFORMAT,
-                       "%s: the UNet gives %" PRId64 " latent channels, the VAE takes %" PRId64,
-                       c->path, c->unet.out_channels, c->vae.latent_channels);
+                       "%s: this VAE takes %" PRId64 " latent channels, expected %" PRId64
+                       ", which the UNet of %s gives",
+                       checkpoint_part_path(c, COMPONENT_VAE), c->vae.latent_channels,
+                       c->unet.out_channels, c->path);
+    return dr_fail(
+        err, DR_EFORMAT, "%s: the UNet gives %" PRId64 " latent channels, the VAE takes %" PRId64,
+        checkpoint_source_path(c, COMPONENT_UNET), c->unet.out_channels, c->vae.latent_channels);
+}
+
+static bool files_current(const struct checkpoint *c)
+{
+    bool current = model_files_current(c->model);
+    for (int i = 0; current && i < COMPONENT_COUNT; i++)
+        current = !c->own[i] || model_files_current(c->own[i]);
+    return current;
+}
+
+static int open_places(struct checkpoint *c, const struct model_spec *spec, struct dr_error *err)
+{
+    int r = model_files_open(spec->model.root, spec->model.path, &c->model, err);
+    for (int i = 0; !r && i < COMPONENT_COUNT; i++)
+        if (spec->part[i].path)
+            r = model_files_open(spec->part[i].root, spec->part[i].path, &c->own[i], err);
+    if (r)
+        return r;
+    c->path = model_files_path(c->model);
+    c->folder = model_files_is_folder(c->model);
     return 0;
 }
 
-int checkpoint_open_files(struct model_files *model, const atomic_int *stop,
-                          struct checkpoint **ret, struct dr_error *err)
+int checkpoint_open_spec(const struct model_spec *spec, const atomic_int *stop,
+                         struct checkpoint **ret, struct dr_error *err)
 {
     jx_init();
-    const char *path = model_files_path(model);
     struct checkpoint *c = dr_calloc(DR_TAG_FILE, 1, sizeof *c);
-    if (!c) {
-        model_files_close(model);
+    if (!c)
         return dr_fail(err, DR_ENOMEM, "out of memory to open a model");
-    }
     arena_init(&c->texts, DR_TAG_FILE, 64 << 10, 0);
     for (int i = 0; i < COMPONENT_COUNT; i++)
         tensor_table_init(&c->tables[i], (enum component)i);
-    c->model = model;
-    c->path = path;
-    c->folder = model_files_is_folder(model);
     c->stop = stop;
-    int r = c->folder ? checkpoint_open_folder(c, err) : checkpoint_open_single(c, err);
+    int r = open_places(c, spec, err);
+    if (!r)
+        r = c->folder ? checkpoint_open_folder(c, err) : checkpoint_open_single(c, err);
     if (!r)
         r = check_fit(c, err);
-    if (!r && !model_files_current(model)) /* else they might be of two models */
-        r = dr_fail(err, DR_EIO, "%s: was changed while it was opened", path);
+    if (!r && !files_current(c)) /* else they might be of two models */
+        r = dr_fail(err, DR_EIO, "%s: was changed while it was opened", c->path);
     c->stop = NULL;
     if (r)
         checkpoint_close(c);
@@ -157,9 +211,7 @@ int checkpoint_open_files(struct model_files *model, const atomic_int *stop,
 int checkpoint_open_in(const struct model_root *root, const char *path, const atomic_int *stop,
                        struct checkpoint **ret, struct dr_error *err)
 {
-    struct model_files *model;
-    int r = model_files_open(root, path, &model, err);
-    return r ? r : checkpoint_open_files(model, stop, ret, err);
+    return checkpoint_open_spec(&(struct model_spec){ .model = { path, root } }, stop, ret, err);
 }
 
 void checkpoint_close(struct checkpoint *c)
@@ -175,6 +227,8 @@ void checkpoint_close(struct checkpoint *c)
     json_decref(c->scheduler);
     arena_free(&c->texts);
     dr_free(c->warnings);
+    for (int i = 0; i < COMPONENT_COUNT; i++)
+        model_files_close(c->own[i]);
     model_files_close(c->model);
     dr_free(c);
 }
@@ -184,6 +238,31 @@ void checkpoint_close(struct checkpoint *c)
 const char *checkpoint_path(const struct checkpoint *c)
 {
     return c->path;
+}
+
+const char *checkpoint_part_path(const struct checkpoint *c, enum component component)
+{
+    return c->own[component] ? model_files_path(c->own[component]) : NULL;
+}
+
+bool checkpoint_part_is_folder(const struct checkpoint *c, enum component component)
+{
+    return c->own[component] && model_files_is_folder(c->own[component]);
+}
+
+const char *checkpoint_source_path(const struct checkpoint *c, enum component component)
+{
+    return model_files_path(checkpoint_files(c, component));
+}
+
+bool checkpoint_is_at(const struct checkpoint *c, const struct model_spec *spec)
+{
+    bool same = !strcmp(c->path, spec->model.path);
+    for (int i = 0; same && i < COMPONENT_COUNT; i++) {
+        const char *own = checkpoint_part_path(c, (enum component)i), *other = spec->part[i].path;
+        same = own && other ? !strcmp(own, other) : own == other;
+    }
+    return same;
 }
 
 bool checkpoint_is_folder(const struct checkpoint *c)
@@ -274,6 +353,9 @@ int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int
 void checkpoint_forget_texts(struct checkpoint *c)
 {
     model_files_forget_texts(c->model);
+    for (int i = 0; i < COMPONENT_COUNT; i++)
+        if (c->own[i])
+            model_files_forget_texts(c->own[i]);
 }
 
 bool checkpoint_quantised(const struct checkpoint *c)
@@ -305,13 +387,18 @@ const char *checkpoint_warning(const struct checkpoint *c, size_t i)
 
 bool checkpoint_current(const struct checkpoint *c)
 {
-    return model_files_current(c->model) && !checkpoint_check(c, NULL);
+    return files_current(c) && !checkpoint_check(c, NULL);
 }
 
 int checkpoint_digest(const struct checkpoint *c, const struct digest_options *opt,
                       char ret_hex[SHA256_HEX], struct dr_error *err)
 {
-    return digest_files(c->model, opt, ret_hex, err);
+    struct digest_part parts[1 + COMPONENT_COUNT] = { { "model", c->model } };
+    int n = 1;
+    for (int i = 0; i < COMPONENT_COUNT; i++)
+        if (c->own[i])
+            parts[n++] = (struct digest_part){ component_name((enum component)i), c->own[i] };
+    return digest_parts(parts, n, opt, ret_hex, err);
 }
 
 int checkpoint_check(const struct checkpoint *c, struct dr_error *err)
@@ -527,6 +614,7 @@ int checkpoint_load(struct checkpoint *c, enum component component, void *networ
 {
     if (!checkpoint_has(c, component))
         return dr_fail(err, DR_EINVAL, "%s: has no %s", c->path, component_name(component));
+    const char *path = checkpoint_source_path(c, component);
     struct binding l = { .c = c, .table = &c->tables[component], .err = err };
     for (size_t i = 0; i < l.table->n; i++)
         l.table->entries[i].used = false;
@@ -538,11 +626,11 @@ int checkpoint_load(struct checkpoint *c, enum component component, void *networ
     if (r) {
         if (err && !err->code)
             dr_fail(err, r, "%s", dr_code_meaning(r));
-        return dr_while(err, r, "loading %s of %s", component_name(component), c->path);
+        return dr_while(err, r, "loading %s of %s", component_name(component), path);
     }
     if (l.bad)
-        return dr_fail(err, DR_EFORMAT, "%s: %zu of %zu tensors of the %s do not fit: %s%s",
-                       c->path, l.bad, l.asked, component_name(component), l.names,
+        return dr_fail(err, DR_EFORMAT, "%s: %zu of %zu tensors of the %s do not fit: %s%s", path,
+                       l.bad, l.asked, component_name(component), l.names,
                        l.bad > NAMED_IN_ERROR ? ", ..." : "");
     bool again = c->loaded[component];
     c->loaded[component] = true;

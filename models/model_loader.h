@@ -22,6 +22,7 @@
 #include "models/component.h"
 #include "models/digest.h"
 #include "models/family.h"
+#include "models/model_spec.h"
 #include "models/params.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
@@ -33,13 +34,21 @@ struct checkpoint;
  * anywhere). *stop (may be NULL) nonzero ends it with DR_ECANCELED. */
 int checkpoint_open_in(const struct model_root *root, const char *path, const atomic_int *stop,
                        struct checkpoint **ret, struct dr_error *err);
-/* Of a model whose path was looked at already; takes `model` over, also on failure. */
-int checkpoint_open_files(struct model_files *model, const atomic_int *stop,
-                          struct checkpoint **ret, struct dr_error *err);
+/* The same with parts that replace the model's own: each a file or folder of any layout that is
+ * known for such a part. One that does not fit the rest is an error that names its file. */
+int checkpoint_open_spec(const struct model_spec *spec, const atomic_int *stop,
+                         struct checkpoint **ret, struct dr_error *err);
 void checkpoint_close(struct checkpoint *c);
 
 /* All pointers below are the checkpoint's own. */
 const char *checkpoint_path(const struct checkpoint *c);
+/* Of the part that replaces the model's own; NULL: none does. */
+const char *checkpoint_part_path(const struct checkpoint *c, enum component component);
+bool checkpoint_part_is_folder(const struct checkpoint *c, enum component component);
+/* The path that a component came from: the part's, else the model's. */
+const char *checkpoint_source_path(const struct checkpoint *c, enum component component);
+/* Whether it was opened at these paths. */
+bool checkpoint_is_at(const struct checkpoint *c, const struct model_spec *spec);
 bool checkpoint_is_folder(const struct checkpoint *c);
 /* "sdxl-base", "sdxl-refiner", "ssd-1b" ...: for people; nothing may depend on it. */
 const char *checkpoint_kind(const struct checkpoint *c);
@@ -84,7 +93,7 @@ int checkpoint_check(const struct checkpoint *c, struct dr_error *err);
  * tokenizer, was changed, replaced or removed, or when one appeared that would have been used. */
 bool checkpoint_current(const struct checkpoint *c);
 
-/* The digest of the files as they were opened: digest_files. */
+/* The digest of the files as they were opened: digest_parts. */
 int checkpoint_digest(const struct checkpoint *c, const struct digest_options *opt,
                       char ret_hex[SHA256_HEX], struct dr_error *err);
 

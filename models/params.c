@@ -244,52 +244,29 @@ void params_unprepare(void *network, visit_fn visit)
     visit(network, &v);
 }
 
-/* The walk goes on until `left` layers are done, so that a failed acquire can be undone exactly. */
-struct holding {
-    struct dr_error *err;
-    int64_t acquired, left;
-    bool drop;
-};
-
-static int acquire_layer(void *ctx, struct layer *l, const char *name)
+static int check_layer(void *ctx, struct layer *l, const char *name)
 {
-    struct holding *h = ctx;
-    if (!l->packed)
-        return dr_fail(h->err, DR_ESTATE, "layer '%s' is not prepared", name);
-    int r = weight_acquire(l->packed, h->err);
-    if (r)
-        return dr_while(h->err, r, "acquiring layer '%s'", name);
-    h->acquired++;
-    return 0;
+    struct dr_error *err = ctx;
+    return l->packed ? 0 : dr_fail(err, DR_ESTATE, "layer '%s' is not prepared", name);
 }
 
 static int release_layer(void *ctx, struct layer *l, const char *name)
 {
+    const bool *drop = ctx;
     (void)name;
-    struct holding *h = ctx;
-    if (h->left-- <= 0)
-        return DR_ECANCELED;
     if (l->packed)
-        weight_release(l->packed, h->drop);
+        weight_release(l->packed, *drop);
     return 0;
 }
 
 int params_acquire(void *network, visit_fn visit, struct dr_error *err)
 {
-    struct holding h = { .err = err };
-    struct visitor v = { .layer = acquire_layer, .ctx = &h };
-    int r = visit(network, &v);
-    if (r) {
-        h.left = h.acquired;
-        v.layer = release_layer;
-        visit(network, &v);
-    }
-    return r;
+    struct visitor v = { .layer = check_layer, .ctx = err };
+    return visit(network, &v);
 }
 
 void params_release(void *network, visit_fn visit, bool drop)
 {
-    struct holding h = { .left = INT64_MAX, .drop = drop };
-    struct visitor v = { .layer = release_layer, .ctx = &h };
+    struct visitor v = { .layer = release_layer, .ctx = &drop };
     visit(network, &v);
 }

@@ -10,6 +10,7 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "models/blocks.h"
+#include "models/vae_tiny.h"
 
 /* Fixed by diffusers' Encoder and Decoder, not by any config file. */
 #define VAE_EPS 1e-6
@@ -33,6 +34,7 @@ struct vae_half {
 
 struct vae {
     struct vae_arch arch;
+    struct vae_tiny *tiny; /* instead of all below; NULL: none */
     struct vae_half encoder, decoder;
     struct layer quant, post_quant;
 };
@@ -67,12 +69,14 @@ static void half_init(struct vae_half *h, const struct vae_arch *a, bool encoder
 
 static int check_arch(const struct vae_arch *a, struct dr_error *err)
 {
-    if (a->levels < 1 || a->levels > ARCH_LEVELS || a->layers < 1 || a->layers > ARCH_LAYERS)
+    int layers = a->tiny ? 1 : a->layers;
+    if (a->levels < 1 || a->levels > ARCH_LEVELS || layers < 1 || layers > ARCH_LAYERS)
         return dr_fail(err, DR_EINVAL, "autoencoder: number of levels or layers");
-    if (a->in_channels <= 0 || a->out_channels <= 0 || a->latent_channels <= 0 || a->groups <= 0 ||
+    int groups = a->tiny ? 1 : a->groups;
+    if (a->in_channels <= 0 || a->out_channels <= 0 || a->latent_channels <= 0 || groups <= 0 ||
         !(a->scaling_factor > 0))
         return dr_fail(err, DR_EINVAL, "autoencoder: a size that is not positive");
-    for (int i = 0; i < a->levels; i++)
+    for (int i = 0; i < a->levels && !a->tiny; i++)
         if (a->channels[i] <= 0 || a->channels[i] % a->groups)
             return dr_fail(err, DR_EINVAL, "autoencoder: %lld channels in %d norm groups",
                            (long long)a->channels[i], a->groups);
@@ -89,6 +93,14 @@ int vae_new(const struct vae_arch *arch, bool encoder, bool decoder, struct vae 
     if (!v)
         return dr_fail(err, DR_ENOMEM, "out of memory for the autoencoder's structure");
     v->arch = *arch;
+    if (arch->tiny) {
+        e = vae_tiny_new(arch, encoder, decoder, &v->tiny, err);
+        if (e)
+            dr_free(v);
+        else
+            *ret = v;
+        return e;
+    }
     if (encoder)
         half_init(&v->encoder, arch, true);
     if (decoder)
@@ -104,7 +116,13 @@ void vae_free(struct vae *v)
     if (!v)
         return;
     params_unprepare(v, vae_visit);
+    dr_free(v->tiny);
     dr_free(v);
+}
+
+int64_t vae_moments(const struct vae_arch *a)
+{
+    return a->tiny ? a->latent_channels : 2 * a->latent_channels;
 }
 
 const struct vae_arch *vae_arch(const struct vae *v)
@@ -168,6 +186,8 @@ int vae_visit(void *vae, const struct visitor *v)
 {
     struct vae *a = vae;
     int e;
+    if (a->tiny)
+        return vae_tiny_visit(a->tiny, v);
     if ((e = half_visit(&a->encoder, &a->arch, v, "encoder", true)) ||
         (e = half_visit(&a->decoder, &a->arch, v, "decoder", false)))
         return e;
@@ -313,7 +333,8 @@ int vae_decode(struct vae *v, struct exec *x, const float *latents, int64_t n, i
     const struct vae_arch *a = &v->arch;
     int64_t factor = vae_factor(v), size = sample_size(a->latent_channels, h, w);
     int64_t image = size ? sample_size(a->out_channels, h * factor, w * factor) : 0;
-    if (!v->decoder.present || n < 1 || !size || !image)
+    bool present = v->tiny ? vae_tiny_has(v->tiny, false) : v->decoder.present;
+    if (!present || n < 1 || !size || !image)
         return dr_fail(err, DR_EINVAL, "cannot decode %lld latents of %lldx%lld", (long long)n,
                        (long long)w, (long long)h);
     bool plan = backend_is_plan(x->be);
@@ -324,7 +345,9 @@ int vae_decode(struct vae *v, struct exec *x, const float *latents, int64_t n, i
     for (int64_t i = 0; i < n && !e; i++) {
         for (int64_t k = 0; k < size && !plan; k++)
             scaled[k] = latents[i * size + k] / (float)a->scaling_factor;
-        e = decode_one(v, x, scaled, h, w, plan ? NULL : ret_image + i * image, err);
+        float *to = plan ? NULL : ret_image + i * image;
+        e = v->tiny ? vae_tiny_decode(v->tiny, x, scaled, h, w, to, err)
+                    : decode_one(v, x, scaled, h, w, to, err);
     }
     dr_free(scaled);
     return e;
@@ -335,15 +358,19 @@ int vae_encode(struct vae *v, struct exec *x, const float *image, int64_t n, int
 {
     const struct vae_arch *a = &v->arch;
     int64_t factor = vae_factor(v), size = sample_size(a->in_channels, h, w);
-    int64_t out = sample_size(2 * a->latent_channels, h / factor, w / factor);
-    if (!v->encoder.present || n < 1 || !size || h % factor || w % factor)
+    int64_t out = sample_size(vae_moments(a), h / factor, w / factor);
+    bool present = v->tiny ? vae_tiny_has(v->tiny, true) : v->encoder.present;
+    if (!present || n < 1 || !size || h % factor || w % factor)
         return dr_fail(err, DR_EINVAL,
                        "cannot encode %lld pictures of %lldx%lld: expected multiples of %lld",
                        (long long)n, (long long)w, (long long)h, (long long)factor);
     bool plan = backend_is_plan(x->be);
     int e = 0;
-    for (int64_t i = 0; i < n && !e; i++)
-        e = encode_one(v, x, plan ? NULL : image + i * size, h, w,
-                       plan ? NULL : ret_moments + i * out, err);
+    for (int64_t i = 0; i < n && !e; i++) {
+        const float *from = plan ? NULL : image + i * size;
+        float *to = plan ? NULL : ret_moments + i * out;
+        e = v->tiny ? vae_tiny_encode(v->tiny, x, from, h, w, to, err)
+                    : encode_one(v, x, from, h, w, to, err);
+    }
     return e;
 }

@@ -116,6 +116,28 @@ double sched_alpha(double sigma)
     return 1 / sqrt(sigma * sigma + 1);
 }
 
+bool sched_by_timestep(const struct sched *s)
+{
+    return s->config.schedule == &schedule_normal && !s->given_sigmas;
+}
+
+double sched_alpha_bar(const struct sched *s, const struct noise_table *table, int evaluation)
+{
+    if (sched_by_timestep(s))
+        return table->alphas[(int)s->timesteps[evaluation]];
+    double alpha = sched_alpha(s->sigmas[evaluation]);
+    return alpha * alpha;
+}
+
+int sched_check_pure_noise(const struct sched *s, double first_alpha_bar, struct dr_error *err)
+{
+    if (first_alpha_bar > 0 || s->config.prediction != SCHED_EPSILON)
+        return 0;
+    return dr_fail(err, DR_EINVAL,
+                   "rescale_betas_zero_snr: the first timestep is pure noise, from which "
+                   "prediction type epsilon cannot go on; v_prediction can");
+}
+
 struct sched_ancestral sched_ancestral(double from, double to, double eta)
 {
     double up = eta * sqrt(to * to * (from * from - to * to) / (from * from));
@@ -505,7 +527,9 @@ bool sched_next(struct sched *s, struct sched_ask *ret_ask)
 
 bool sched_adds_noise(const struct sched *s)
 {
-    return s->config.sampler->noise != SCHED_NOISE_NONE && sched_eta(&s->config) > 0;
+    const struct sched_info *info = s->config.sampler;
+    return info->noise != SCHED_NOISE_NONE &&
+           (sched_option_row(info, "eta") < 0 || sched_eta(&s->config) > 0);
 }
 
 bool sched_wants_uncond(const struct sched_config *config)

@@ -43,13 +43,19 @@ enum sched_betas { SCHED_SCALED_LINEAR, SCHED_LINEAR, SCHED_BETAS_COUNT };
 enum {
     SCHED_MAX_TRAIN_STEPS = 10000,
     SCHED_MAX_OPTIONS = 16,
-    SCHED_MAX_OPEN = 2000 /* evaluations of a run whose number is open */
+    SCHED_MAX_LISTED = 1000, /* steps of a run whose levels are listed */
+    SCHED_MAX_OPEN = 2000    /* evaluations of a run whose number is open */
 };
+
+/* Where a run's levels come from: its schedule, or a list of timesteps or of sigmas. */
+enum sched_listed { SCHED_LISTED_NOT, SCHED_LISTED_TIMESTEPS, SCHED_LISTED_SIGMAS };
 
 /* Effective settings, all decided: what a receipt records. sched_configure fills it. */
 struct sched_config {
     const struct sched_info *sampler;
-    const struct schedule_info *schedule;
+    const struct schedule_info *schedule; /* normal where the levels are listed */
+    enum sched_listed listed;
+    float level[SCHED_MAX_LISTED]; /* [steps] the list, without the last 0 of sigmas */
     enum sched_spacing spacing;
     int steps;
     double option[SCHED_MAX_OPTIONS]; /* in the order of the sampler's table */
@@ -68,7 +74,7 @@ struct sched_config {
     char missing_class[64]; /* class of the model's file for which another is used; "" */
 };
 
-enum { SCHED_WARNING = 240 };
+enum { SCHED_WARNING = 500 };
 
 /* Name of key `i` if SDXL base's value stands in for what the model's file does not say, else "";
  * NULL past the last key. */

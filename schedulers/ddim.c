@@ -48,12 +48,8 @@ static int prepare(struct sched *s, const struct noise_table *table, struct dr_e
         normal_alphas(s, table, last);
     else
         sigma_alphas(s, last);
-    if (s->aux[ALPHA] <= 0 && s->config.prediction == SCHED_EPSILON)
-        return dr_fail(err, DR_EINVAL,
-                       "rescale_betas_zero_snr: the first timestep is pure noise, from which "
-                       "prediction type epsilon cannot go on; v_prediction can");
     s->sigmas[s->evaluations] = (float)sqrt((1 - last) / last);
-    return 0;
+    return sched_check_pure_noise(s, s->aux[ALPHA], err);
 }
 
 /* Weights of x0 and eps in the latents and the prediction, of both and of noise in the result. */

@@ -52,6 +52,7 @@ const struct sched_info sched_dpmpp_2m = {
     .fixed = fixed,
     .order = 2,
     .rule = SCHED_RULE_DPM,
+    .lists = SCHED_LISTS_TIMESTEPS,
     .vp = true,
     .sigma_flags = true,
     .zero_snr = true,

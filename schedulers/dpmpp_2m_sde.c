@@ -50,6 +50,7 @@ const struct sched_info sched_dpmpp_2m_sde = {
     .title = "DPM++ 2M SDE",
     .order = 2,
     .rule = SCHED_RULE_EULER,
+    .lists = SCHED_LISTS_SIGMAS,
     .options = options,
     .noise = SCHED_NOISE_BROWNIAN,
     .zero_snr = true,

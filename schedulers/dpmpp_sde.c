@@ -79,6 +79,7 @@ const struct sched_info sched_dpmpp_sde = {
     .title = "DPM++ SDE",
     .order = 2,
     .rule = SCHED_RULE_EULER,
+    .lists = SCHED_LISTS_SIGMAS,
     .layout = { .evaluations = sched_two_but_last, .level = level },
     .options = options,
     .noise = SCHED_NOISE_BROWNIAN,

@@ -33,6 +33,7 @@ const struct sched_info sched_euler = {
     .fixed = fixed,
     .order = 1,
     .rule = SCHED_RULE_EULER,
+    .lists = SCHED_LISTS_TIMESTEPS | SCHED_LISTS_SIGMAS,
     .sigma_flags = true,
     .zero_snr = true,
     .repeats = true,

@@ -38,6 +38,7 @@ const struct sched_info sched_euler_a = {
     .fixed = fixed,
     .order = 1,
     .rule = SCHED_RULE_EULER,
+    .lists = SCHED_LISTS_SIGMAS,
     .zero_snr = true,
     .no_sample = true,
     .repeats = true,

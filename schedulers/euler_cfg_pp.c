@@ -25,6 +25,7 @@ const struct sched_info sched_euler_cfg_pp = {
     .aliases = aliases,
     .order = 1,
     .rule = SCHED_RULE_EULER,
+    .lists = SCHED_LISTS_SIGMAS,
     .zero_snr = true,
     .cfg = 1,
     .uncond = true,

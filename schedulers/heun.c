@@ -55,6 +55,7 @@ const struct sched_info sched_heun = {
     .order = 2,
     .defaults = &defaults,
     .rule = SCHED_RULE_EULER,
+    .lists = SCHED_LISTS_TIMESTEPS,
     .layout.evaluations = sched_two_but_last,
     .sigma_flags = true,
     .repeats = true,

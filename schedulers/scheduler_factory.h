@@ -19,7 +19,8 @@ struct noise_table;
 enum { SCHED_MAX_ALIASES = 16 };
 
 /* A number that a sampler can be given: "NAME,key=value" (scheduler_options.h). Its value is
- * config->option[i], where i is its row in the sampler's table. */
+ * config->option[i], where i is its row in the sampler's table. A key of that name in the model's
+ * scheduler_config.json is its default if the file is of the sampler's class. */
 struct sched_option {
     const char *name;
     double lo, hi, dflt;
@@ -49,6 +50,9 @@ enum sched_noise {
     SCHED_NOISE_COUNT
 };
 
+/* What a run's levels may be listed as, in place of a schedule and a number of steps. */
+enum sched_lists { SCHED_LISTS_TIMESTEPS = 1, SCHED_LISTS_SIGMAS = 2 };
+
 /* What the model said. */
 struct sched_answer {
     const float *pred;   /* [n] after guidance */
@@ -57,9 +61,11 @@ struct sched_answer {
 
 /* How a class lays timesteps and sigmas out. */
 enum sched_rule {
-    SCHED_RULE_EULER, /* the run's own range, fractional timesteps */
-    SCHED_RULE_DDIM,  /* as Euler's, but integer timesteps and alphas from the table */
-    SCHED_RULE_DPM,   /* stride of n+1 steps, the model's whole range, integer timesteps */
+    SCHED_RULE_EULER,       /* the run's own range, fractional timesteps */
+    SCHED_RULE_DDIM,        /* as Euler's, but integer timesteps and alphas from the table */
+    SCHED_RULE_DPM,         /* stride of n+1 steps, the model's whole range, integer timesteps */
+    SCHED_RULE_CONSISTENCY, /* the timesteps of option original_inference_steps, thinned evenly,
+                             * whatever the spacing */
     SCHED_RULE_COUNT
 };
 
@@ -94,7 +100,8 @@ struct sched_info {
     enum sched_rule rule;                  /* left out: Euler's */
     struct sched_layout layout;            /* left out: one evaluation a step */
     const struct sched_option *options;    /* name NULL at the end; NULL: none */
-    enum sched_noise noise; /* where option eta is above 0; left out: none is ever added */
+    enum sched_noise noise; /* with an option eta only where that is above 0; left out: none */
+    unsigned lists;         /* enum sched_lists: what its levels may be listed as; left out: not */
     double cfg;       /* guidance scale where a request gives none; 0: the request's default */
     bool uncond;      /* needs the unconditional prediction too */
     bool vp;          /* variance-preserving latents */
@@ -102,6 +109,8 @@ struct sched_info {
     bool zero_snr;    /* the class has rescale_betas_zero_snr */
     bool no_sample;   /* the class refuses prediction type sample */
     bool repeats;     /* a step between equal levels leaves the latents as they are */
+    bool consistency; /* made for models whose prediction is the end of the flow, not the mean of
+                       * what the latents may come from */
     int vectors;      /* history kept in the state, in arrays of n floats */
     int scalars;      /* further numbers kept in the state, doubles */
     int aux;          /* constants kept, in doubles per evaluation */

@@ -104,6 +104,16 @@ struct sched_pair sched_vp_noise(const struct sched *s, double alpha, double bet
 /* alpha of a sigma: 1/sqrt(1 + sigma^2). */
 double sched_alpha(double sigma);
 
+/* Whether timesteps say what the levels are, and not sigmas (schedules that the reference of
+ * SCHED_RULE_CONSISTENCY lacks, sigmas from outside). */
+bool sched_by_timestep(const struct sched *s);
+
+/* alpha^2 of an evaluation: the table's by timestep, or that of sigma. */
+double sched_alpha_bar(const struct sched *s, const struct noise_table *table, int evaluation);
+
+/* DR_EINVAL where a run begins at alpha 0 and its prediction type cannot go on from pure noise. */
+int sched_check_pure_noise(const struct sched *s, double first_alpha_bar, struct dr_error *err);
+
 #define X(name) extern const struct sched_info sched_##name;
 #include "schedulers/schedulers.def"
 #undef X

@@ -10,6 +10,7 @@
 #include "base/words.h"
 #include "schedulers/scheduler_impl.h"
 #include "schedulers/names.h"
+#include "schedulers/scheduler_lists.h"
 #include "schedulers/scheduler_options.h"
 
 static const char FILE_NAME[] = "scheduler_config.json";
@@ -104,23 +105,18 @@ static int read_name(const json_t *file, const char *key, const char *const *nam
                      int *ret_index, struct dr_error *err)
 {
     const json_t *v = json_object_get(file, key);
-    char got[96], expected[160], hint[96];
+    char got[96], path[160];
     if (!v || json_is_null(v))
         return 0;
     value_text(v, got, sizeof got);
-    size_t used = 0;
     for (size_t i = 0; i < n; i++) {
         if (json_is_string(v) && !strcmp(json_string_value(v), names[i])) {
             *ret_index = (int)i;
             return 0;
         }
-        if (used < sizeof expected)
-            used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
-                                     i ? ", " : "one of ", names[i]);
     }
-    const char *near = dr_nearest(got, names, n);
-    snprintf(hint, sizeof hint, "nearest: %s", near ? near : "");
-    return key_error(DR_EUNSUPPORTED, key, got, expected, near ? hint : NULL, err);
+    snprintf(path, sizeof path, "%s: %s", FILE_NAME, key);
+    return dr_fail_choice(err, DR_EUNSUPPORTED, path, got, names, n);
 }
 
 static int read_names(const json_t *file, struct sched_config *c, struct dr_error *err)
@@ -262,11 +258,9 @@ static const char *const related_classes[] = {
     "DPMSolverSinglestepScheduler",
     "KDPM2AncestralDiscreteScheduler",
     "KDPM2DiscreteScheduler",
-    "LCMScheduler",
     "PNDMScheduler",
     "RePaintScheduler",
     "SASolverScheduler",
-    "TCDScheduler",
     NULL,
 };
 
@@ -417,12 +411,41 @@ static int apply_steps(const struct sched_request *request, struct sched_config 
                        struct dr_error *err)
 {
     char got[32], expected[64];
+    if (c->listed)
+        return 0;
     c->steps = request->steps;
     if (c->steps >= 1 && c->steps <= c->train_steps)
         return 0;
     snprintf(got, sizeof got, "%d", c->steps);
     snprintf(expected, sizeof expected, "1 to %d", c->train_steps);
     return dr_fail_field(err, DR_EINVAL, "steps", got, expected, NULL);
+}
+
+/* The list in place of a schedule and a number of steps. */
+static int apply_list(const struct sched_request *request, const struct schedule_info *named,
+                      struct sched_config *c, struct dr_error *err)
+{
+    const char *typed = request->schedule ? request->schedule : named ? named->name : NULL;
+    bool sigmas = request->sigmas != NULL;
+    const char *field = sigmas ? "sigmas" : "timesteps";
+    if (!request->timesteps && !sigmas)
+        return 0;
+    if (request->timesteps && sigmas)
+        return dr_fail_field(err, DR_EINVAL, field, "a list", "none beside timesteps", NULL);
+    if (typed)
+        return dr_fail_field(err, DR_EINVAL, "schedule", typed, "none",
+                             sigmas ? "sigmas are listed" : "timesteps are listed");
+    int r = sched_list_read(field, sigmas ? request->sigmas : request->timesteps, c, err);
+    if (r < 0)
+        return r;
+    c->schedule = &schedule_normal;
+    if (request->steps && request->steps != c->steps) {
+        char got[16], expected[64];
+        snprintf(got, sizeof got, "%d", request->steps);
+        snprintf(expected, sizeof expected, "%d, as many as %s has", c->steps, field);
+        return dr_fail_field(err, DR_EINVAL, "steps", got, expected, NULL);
+    }
+    return 0;
 }
 
 /* Assumed values that this run does not read, or that the request decides, are none. */
@@ -451,11 +474,15 @@ static int configure(const json_t *file, const struct sched_request *request,
     if (!r)
         r = apply_schedule(request, named, &c, err);
     if (!r)
+        r = apply_list(request, named, &c, err);
+    if (!r)
         r = apply_spacing(request, &c, err);
     if (!r)
         r = apply_steps(request, &c, err);
     if (!r)
         r = sched_options_apply(wanted, request->eta, &c, err);
+    if (!r && own && own == c.sampler)
+        r = sched_options_from_file(file, wanted, &c, err);
     if (!r) {
         drop_unread(request, &c);
         *ret_config = c;
@@ -482,6 +509,25 @@ const char *sched_assumed(const struct sched_config *c, int i)
     return i >= ASSUMED_COUNT ? NULL : c->assumed & 1u << i ? assumed_keys[i] : "";
 }
 
+/* With the samplers that could take it. */
+static void warn_zero_snr(const struct sched_config *c, char ret_text[SCHED_WARNING])
+{
+    size_t n;
+    const struct sched_info *const *all = sched_all(&n);
+    size_t used = (size_t)snprintf(ret_text, SCHED_WARNING,
+                                   "%s: rescale_betas_zero_snr has no effect with sampler %s, but "
+                                   "the model was trained with it: take one of",
+                                   FILE_NAME, c->sampler->name);
+    bool first = true;
+    for (size_t i = 0; i < n && used < SCHED_WARNING; i++) {
+        if (!all[i]->zero_snr)
+            continue;
+        used += (size_t)snprintf(ret_text + used, SCHED_WARNING - used, "%s %s", first ? "" : ",",
+                                 all[i]->name);
+        first = false;
+    }
+}
+
 bool sched_warning(const struct sched_config *c, int i, char ret_text[SCHED_WARNING])
 {
     bool class = c->missing_class[0];
@@ -489,10 +535,7 @@ bool sched_warning(const struct sched_config *c, int i, char ret_text[SCHED_WARN
         snprintf(ret_text, SCHED_WARNING, "%s: class %s has no sampler here; using %s", FILE_NAME,
                  c->missing_class, c->sampler->name);
     else if (c->zero_snr_ignored && i == class)
-        snprintf(ret_text, SCHED_WARNING,
-                 "%s: rescale_betas_zero_snr has no effect with sampler %s, but the model was "
-                 "trained with it: take euler, ddim or dpmpp_2m",
-                 FILE_NAME, c->sampler->name);
+        warn_zero_snr(c, ret_text);
     else
         return false;
     return true;

@@ -23,8 +23,9 @@
 struct sched_request {
     const char *sampler; /* "NAME[,key=value]..." (scheduler_options.h) */
     const char *schedule, *spacing;
+    const char *timesteps, *sigmas; /* lists, "999,749,499,249" (base/numbers.h) */
     double eta;
-    int steps; /* 1 .. */
+    int steps; /* 1 .., 0: as many as the list has */
 };
 
 /* file: scheduler_config.json, NULL for models without one (single files). DR_EINVAL names the

@@ -66,20 +66,14 @@ static int fail_unknown(const struct sched_info *info, const char *path, const c
                         struct dr_error *err)
 {
     const char *names[SCHED_MAX_OPTIONS];
-    char hint[80], expected[200] = "no options";
+    char hint[80];
     int n = sched_option_count(info);
-    size_t used = 0;
-    for (int i = 0; i < n && used < sizeof expected; i++) {
+    for (int i = 0; i < n; i++)
         names[i] = info->options[i].name;
-        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
-                                 i ? ", " : "one of ", names[i]);
-    }
-    const char *near = dr_nearest(key, names, (size_t)n);
-    snprintf(hint, sizeof hint, "%s%s", n ? "nearest: " : info->name,
-             !n     ? " has no options"
-             : near ? near
-                    : "");
-    return dr_fail_field(err, DR_EINVAL, path, key, expected, near || !n ? hint : NULL);
+    if (n)
+        return dr_fail_choice(err, DR_EINVAL, path, key, names, (size_t)n);
+    snprintf(hint, sizeof hint, "%s has no options", info->name);
+    return dr_fail_field(err, DR_EINVAL, path, key, "no options", hint);
 }
 
 /* One option from text. */
@@ -132,6 +126,35 @@ int sched_options_apply(const struct spec *spec, double eta, struct sched_config
     return r || isnan(eta) ? r : read_eta(eta, eta_given, c, err);
 }
 
+static bool has_option(const struct spec *spec, const char *key)
+{
+    for (int i = 0; spec && i < spec->n; i++)
+        if (!strcmp(spec->option[i].key, key))
+            return true;
+    return false;
+}
+
+int sched_options_from_file(const json_t *file, const struct spec *spec, struct sched_config *c,
+                            struct dr_error *err)
+{
+    static const char name[] = "scheduler_config.json";
+    int r = 0;
+    for (int i = 0; !r && i < sched_option_count(c->sampler); i++) {
+        const struct sched_option *o = &c->sampler->options[i];
+        double v = c->option[i];
+        char path[96], got[32];
+        if (has_option(spec, o->name))
+            continue;
+        r = jx_opt_number(file, name, o->name, &v, err);
+        snprintf(path, sizeof path, "%s: %s", name, o->name);
+        snprintf(got, sizeof got, "%.9g", v);
+        if (!r && !in_range(o, v))
+            r = fail_range(o, path, got, err);
+        c->option[i] = v;
+    }
+    return r;
+}
+
 int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err)
 {
     int n = sched_option_count(info), eta = sched_option_row(info, "eta");
@@ -146,8 +169,11 @@ int sched_options_check(const struct sched_info *info, const char *line, struct 
                            "help, or a second row",
                            line, o->name);
     }
-    if ((info->noise != SCHED_NOISE_NONE) != (eta >= 0))
-        return dr_fail(err, DR_EINTERNAL, "sampler %s: members noise and options: noise is %s eta",
-                       line, eta >= 0 ? "missing beside" : "without");
+    if (eta >= 0 && info->noise == SCHED_NOISE_NONE)
+        return dr_fail(err, DR_EINTERNAL,
+                       "sampler %s: members noise and options: noise is missing beside eta", line);
+    if (info->rule == SCHED_RULE_CONSISTENCY && sched_option_row(info, SCHED_ORIGINAL_STEPS) < 0)
+        return dr_fail(err, DR_EINTERNAL, "sampler %s: members rule and options: no option %s",
+                       line, SCHED_ORIGINAL_STEPS);
     return 0;
 }

@@ -9,6 +9,9 @@
 #include "base/spec.h"
 #include "schedulers/scheduler_factory.h"
 
+/* The option that every sampler of SCHED_RULE_CONSISTENCY has. */
+#define SCHED_ORIGINAL_STEPS "original_inference_steps"
+
 /* Rows of the table. */
 int sched_option_count(const struct sched_info *info);
 /* The row of that name; -1: none. */
@@ -23,6 +26,11 @@ double sched_eta(const struct sched_config *config);
  * values of eta. spec may be NULL. */
 int sched_options_apply(const struct spec *spec, double eta, struct sched_config *config,
                         struct dr_error *err);
+
+/* Options that the spec leaves open, from keys of their names in `file`, a scheduler_config.json of
+ * the sampler's class. DR_EINVAL names "FILE: KEY". */
+int sched_options_from_file(const json_t *file, const struct spec *spec,
+                            struct sched_config *config, struct dr_error *err);
 
 /* DR_EINTERNAL about a table with a fault. */
 int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err);

@@ -6,10 +6,11 @@
  * arange included; the one deviation: where arange(1000, 0, -1000/n) gives n+1 values by rounding
  * (61, 103, ... steps of spacing trailing), the run has n steps as asked.
  *
- * Darkroom's own: karras and exponential for ddim and euler_a (sigmas by Euler's rule; ddim takes
- * abar = 1/(1+sigma^2)), and sgm_uniform, which is the normal scheduler of ComfyUI with sgm true:
- * n+1 even timesteps from the model's last to 0, the 0 dropped, sigmas linear in the logarithm;
- * samplers of the DPM rule tell the model the rounded timestep, as they do for karras.
+ * Darkroom's own: karras and exponential for ddim, euler_a and the consistency rule (sigmas by
+ * Euler's rule; ddim, lcm and tcd take abar = 1/(1+sigma^2)), and sgm_uniform, which is the normal
+ * scheduler of ComfyUI with sgm true: n+1 even timesteps from the model's last to 0, the 0 dropped,
+ * sigmas linear in the logarithm; samplers of the DPM rule tell the model the rounded timestep, as
+ * they do for karras.
  */
 #include "schedulers/schedules.h"
 
@@ -23,6 +24,7 @@
 #include "schedulers/noise_table.h"
 #include "schedulers/names.h"
 #include "schedulers/scheduler_impl.h"
+#include "schedulers/scheduler_options.h"
 
 static const double KARRAS_RHO = 7;
 
@@ -202,10 +204,16 @@ int schedule_lookup(const char *field, const char *name, const struct schedule_i
     return dr_fail_choice(err, DR_EINVAL, field, name, names, COUNT);
 }
 
-bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sched_info *sampler)
+/* Whether the timesteps of the class's rule matter. */
+static bool uses_rule(const struct schedule_info *schedule, const struct sched_info *sampler)
 {
     return schedule->kind == SCHEDULE_SPACED ||
            (schedule->kind == SCHEDULE_RANGE && sampler->rule != SCHED_RULE_DPM);
+}
+
+bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sched_info *sampler)
+{
+    return uses_rule(schedule, sampler) && sampler->rule != SCHED_RULE_CONSISTENCY;
 }
 
 static int steps_error(const struct sched_config *c, const char *why, struct dr_error *err)
@@ -234,8 +242,31 @@ static double spaced_timestep(const struct sched_config *c, int i)
     return c->sampler->rule == SCHED_RULE_EULER ? (float)t : rint(t);
 }
 
+/* The model was distilled at `original` timesteps, k apart; a run takes n of them, evenly by their
+ * index from the last. Luo et al. 2023 (arXiv 2310.04378), section 4.3, as diffusers' LCMScheduler
+ * rounds it. */
+static int thin(const struct sched_config *c, double *ret_timesteps, struct dr_error *err)
+{
+    int original = (int)c->option[sched_option_row(c->sampler, SCHED_ORIGINAL_STEPS)];
+    char got[32], expected[64];
+    if (original > c->train_steps) {
+        snprintf(got, sizeof got, "%d", original);
+        snprintf(expected, sizeof expected, "at most %d, as many as the model has", c->train_steps);
+        return dr_fail_field(err, DR_EINVAL, "sampler." SCHED_ORIGINAL_STEPS, got, expected, NULL);
+    }
+    if (c->steps > original)
+        return steps_error(c, "more than its " SCHED_ORIGINAL_STEPS, err);
+    int stride = c->train_steps / original;
+    double apart = original / (double)c->steps;
+    for (int i = 0; i < c->steps; i++)
+        ret_timesteps[i] = (original - floor(i * apart)) * stride - 1;
+    return 0;
+}
+
 static int space(const struct sched_config *c, double *ret_timesteps, struct dr_error *err)
 {
+    if (c->sampler->rule == SCHED_RULE_CONSISTENCY)
+        return thin(c, ret_timesteps, err);
     int points = c->sampler->rule == SCHED_RULE_DPM ? c->steps + 1 : c->steps;
     if (c->steps < 1 || c->steps > c->train_steps ||
         (points > c->train_steps && c->spacing != SCHED_TRAILING))
@@ -258,6 +289,17 @@ static int check(const struct sched_config *c, const float *timesteps, const flo
     return 0;
 }
 
+/* The levels of the list. */
+static void fill_listed(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps)
+{
+    for (int i = 0; i < job->n; i++) {
+        double v = job->config->level[i];
+        bool sigmas = job->config->listed == SCHED_LISTED_SIGMAS;
+        ret_sigmas[i] = sigmas ? v : noise_table_sigma(job->table, v);
+        ret_timesteps[i] = sigmas ? noise_table_timestep(job->table, v) : v;
+    }
+}
+
 int schedule_make(const struct sched_config *config, const struct noise_table *table,
                   float *ret_timesteps, float *ret_sigmas, struct dr_error *err)
 {
@@ -269,14 +311,15 @@ int schedule_make(const struct sched_config *config, const struct noise_table *t
         return dr_fail(err, DR_ENOMEM, "out of memory for a schedule of %d steps", n);
     double *spaced = work, *spaced_sigmas = work + n;
     double *sigmas = work + 2 * (size_t)n, *timesteps = work + 3 * (size_t)n;
-    bool uses = schedule_uses_spacing(config->schedule, config->sampler);
+    bool listed = config->listed != SCHED_LISTED_NOT;
+    bool uses = !listed && uses_rule(config->schedule, config->sampler);
     int r = uses ? space(config, spaced, err) : 0;
     if (r)
         goto out;
     for (int i = 0; uses && i < n; i++)
         spaced_sigmas[i] = noise_table_sigma(table, spaced[i]);
     struct schedule_job job = { table, config, spaced, spaced_sigmas, n };
-    config->schedule->fill(&job, sigmas, timesteps);
+    (listed ? fill_listed : config->schedule->fill)(&job, sigmas, timesteps);
     for (int i = 0; i < n; i++) {
         ret_sigmas[i] = (float)sigmas[i];
         ret_timesteps[i] = (float)timesteps[i];

@@ -2,8 +2,8 @@
  *
  * Contract. All [n, h, w, c] float32; what is added may each be absent. bias [c], the same for all
  * pixels, is that of `weight`, a WEIGHT_LINEAR: what it gives for an input of zeros. channel_add
- * [n, 1, 1, c] is the same for all pixels of a sample. activation NONE, SILU, GELU or QUICK_GELU,
- * after the addition, unlike elsewhere. dst may be src or residual. flops 0.
+ * [n, 1, 1, c] is the same for all pixels of a sample. activation NONE, SILU, GELU, QUICK_GELU or
+ * RELU, after the addition, unlike elsewhere. dst may be src or residual. flops 0.
  */
 #include "backend/ops/common.h"
 
@@ -12,7 +12,7 @@ static int check(const struct op *op, struct dr_error *err)
     int r = ref_usual("add", op, true, err);
     if (!r)
         r = ref_shape("add", "src", &op->src, op->dst.n, op->dst.h, op->dst.w, op->dst.c, err);
-    if (!r && (unsigned)op->activation >= ACT_GEGLU)
+    if (!r && (op->activation == ACT_GEGLU || (unsigned)op->activation > ACT_RELU))
         r = dr_fail(err, DR_EINVAL, "add: no geglu");
     if (!r)
         r = ref_channel_add("add", op, err);
@@ -58,7 +58,8 @@ enum {
     RESIDUAL_IN_PLACE = 16,
     VIEW = 32,
     BIAS = 64,
-    CHANNELS = 128
+    CHANNELS = 128,
+    RELU = 256
 };
 
 static const struct op_case cases[] = {
@@ -74,6 +75,8 @@ static const struct op_case cases[] = {
     { "bias", .n = 2, .h = 1, .w = 63, .cin = 37, .variant = BIAS | SRC_IN_PLACE },
     { "by channel", .n = 3, .h = 4, .w = 5, .cin = 35, .variant = CHANNELS | VIEW },
     { "all", .n = 2, .h = 9, .w = 3, .cin = 70, .variant = CHANNELS | BIAS | ADD | ACT_GELU },
+    { "relu", .n = 2, .h = 5, .w = 7, .cin = 19, .variant = RELU | SRC_IN_PLACE },
+    { "relu of a sum", .n = 1, .h = 4, .w = 9, .cin = 64, .variant = RELU | ADD | VIEW },
     { "bias of a sum", .n = 1, .h = 3, .w = 5, .cin = 640, .variant = BIAS | ADD | ACT_SILU },
 };
 
@@ -87,7 +90,7 @@ static void setup(const struct op_case *c, struct op_setup *ret)
         op->residual = op->src;
     if (c->variant & CHANNELS)
         op->channel_add = (struct act){ .n = c->n, .h = 1, .w = 1, .c = c->cin };
-    op->activation = (enum activation)(c->variant & ACTS);
+    op->activation = c->variant & RELU ? ACT_RELU : (enum activation)(c->variant & ACTS);
     if (c->variant & BIAS)
         ret->weight = (struct weight_desc){
             .kind = WEIGHT_LINEAR, .in = 3, .out = c->cin, .parts = 1, .bias = true

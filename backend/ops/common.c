@@ -131,6 +131,8 @@ double ref_activate(enum activation act, double x)
         return gelu(x);
     case ACT_QUICK_GELU:
         return x / (1.0 + dr_exp(-1.702 * x));
+    case ACT_RELU:
+        return x < 0 ? 0 : x; /* NaN stays NaN */
     case ACT_NONE:
     case ACT_GEGLU:
         break;

@@ -34,8 +34,8 @@ enum op_kind {
 
 /* Applied to a value before the residual is added. GEGLU: the weight has 2c outputs, value half
  * first; the result is value * gelu(gate) with c channels. GELU is the exact one, x * Phi(x);
- * QUICK_GELU x * sigmoid(1.702 x). */
-enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_GEGLU };
+ * QUICK_GELU x * sigmoid(1.702 x). RELU, max(x, 0), is known to add alone. */
+enum activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_QUICK_GELU, ACT_GEGLU, ACT_RELU };
 
 struct op {
     enum op_kind kind;

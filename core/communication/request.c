@@ -41,6 +41,12 @@ const struct field_info *field_info(enum field_id id)
     return &fields[id];
 }
 
+bool field_is_part(enum field_id id)
+{
+    return id == FIELD_unet || id == FIELD_text_encoder || id == FIELD_text_encoder_2 ||
+           id == FIELD_vae;
+}
+
 void request_init(struct request *r)
 {
     memset(r, 0, sizeof *r);
@@ -313,6 +319,7 @@ static int fail_kind(const struct field_info *f, const char *path, const json_t 
         [FIELD_TYPE_SIZE] = "a string \"WIDTHxHEIGHT\"",
         [FIELD_TYPE_PAIR] = "a string \"TOP,LEFT\"",
         [FIELD_TYPE_MAP] = "an object of names and texts",
+        [FIELD_TYPE_NUMBERS] = "an array of numbers, or a string of them",
     };
     bool quoted = json_is_string(value) && strlen(json_string_value(value)) < 40;
     char got[64];
@@ -372,6 +379,13 @@ int request_value_from_json(const struct field_info *f, const char *path, const 
     case FIELD_TYPE_MAP:
         if (json_is_object(value))
             return set_map(path, value, v, err);
+        break;
+    case FIELD_TYPE_NUMBERS:
+        if (json_is_array(value))
+            return request_numbers_from_json(path, value, v, err);
+        if (json_is_string(value) &&
+            !dr_check_utf8(json_string_value(value), json_string_length(value), path, err))
+            return request_numbers_from_text(path, json_string_value(value), v, err);
         break;
     }
     return fail_kind(f, path, value, err);
@@ -435,6 +449,8 @@ static int value_from_text(const struct field_info *f, const char *path, const c
     case FIELD_TYPE_SIZE:
     case FIELD_TYPE_PAIR:
         return set_two(f, path, text, v, err);
+    case FIELD_TYPE_NUMBERS:
+        return request_numbers_from_text(path, text, v, err);
     default:
         if (is_path(f))
             return set_path_text(path, text, v, err);
@@ -499,6 +515,8 @@ static json_t *value_json(const struct field_info *f, const struct field_value *
         return json_string(two);
     case FIELD_TYPE_MAP:
         return map_json(v->map);
+    case FIELD_TYPE_NUMBERS:
+        return request_numbers_json(v);
     default:
         return is_path(f) ? path_text_json(v->text) : json_string(v->text);
     }

@@ -32,7 +32,8 @@ enum field_type {
     FIELD_TYPE_SPEC,
     FIELD_TYPE_SIZE,
     FIELD_TYPE_PAIR,
-    FIELD_TYPE_MAP
+    FIELD_TYPE_MAP,
+    FIELD_TYPE_NUMBERS /* a list; text has it with commas */
 };
 
 struct field_info {
@@ -50,7 +51,7 @@ struct field_value {
     int64_t i, j; /* INT; SIZE: width, height; PAIR: top, left; FLAG: i; SEED: i has its 64 bits, j
                      is 1 for -1 */
     double real;
-    char *text;  /* TEXT, CHOICE (canonical spelling), NAME, SPEC; owned */
+    char *text;  /* TEXT, CHOICE (canonical spelling), NAME, SPEC, NUMBERS; owned */
     json_t *map; /* MAP; owned */
 };
 
@@ -61,6 +62,8 @@ struct request {
 enum { REQUEST_PROMPT_BYTES = 16384, REQUEST_TEXT_BYTES = 4096 };
 
 const struct field_info *field_info(enum field_id id);
+/* A file that replaces a part of the model. */
+bool field_is_part(enum field_id id);
 
 /* All unset. request_free takes partially filled ones and leaves an empty one. */
 void request_init(struct request *r);

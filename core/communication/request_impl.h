@@ -4,13 +4,20 @@
 
 #include "core/communication/request.h"
 
-enum { REQUEST_NAME_BYTES = 128 };
+enum { REQUEST_NAME_BYTES = 128, REQUEST_NUMBERS = 1001 };
 
 void request_value_clear(struct field_value *v);
 
 /* Fills *v; `path` names the field in errors. */
 int request_value_from_json(const struct field_info *f, const char *path, const json_t *value,
                             struct field_value *v, struct dr_error *err);
+
+/* NUMBERS fields: into v->text, and back as an array (NULL: out of memory). */
+int request_numbers_from_text(const char *path, const char *text, struct field_value *v,
+                              struct dr_error *err);
+int request_numbers_from_json(const char *path, const json_t *array, struct field_value *v,
+                              struct dr_error *err);
+json_t *request_numbers_json(const struct field_value *v);
 
 /* neutral.def: a member of other programs' requests that asks for nothing at certain values. */
 struct neutral {

@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/nearest.h"
+#include "base/spec.h"
 #include "base/words.h"
 #include "core/communication/request_impl.h"
 
@@ -67,20 +68,27 @@ static int fail_unknown(const struct request_reader *r, const char *name)
     return dr_fail_unknown(r->err, full, "field", name, names, n);
 }
 
-static bool values_equal(const struct field_value *a, const struct field_value *b)
+static bool texts_equal(enum field_type type, const char *a, const char *b)
+{
+    return type == FIELD_TYPE_SPEC ? spec_equal(a, b) : !strcmp(a, b);
+}
+
+static bool values_equal(enum field_type type, const struct field_value *a,
+                         const struct field_value *b)
 {
     return a->i == b->i && a->j == b->j && a->real == b->real && !a->text == !b->text &&
-           (!a->text || !strcmp(a->text, b->text)) && !a->map == !b->map &&
+           (!a->text || texts_equal(type, a->text, b->text)) && !a->map == !b->map &&
            (!a->map || json_equal(a->map, b->map));
 }
 
 static int accept(struct request_reader *r, int id, const char *name, const json_t *value)
 {
     struct field_value v = { .set = true }, *kept = &r->request->value[id];
+    const struct field_info *f = field_info((enum field_id)id);
     char full[NAME_BYTES], hint[NAME_BYTES + 32];
     full_name(r, name, full);
-    int code = request_value_from_json(field_info((enum field_id)id), full, value, &v, r->err);
-    if (!code && kept->set && !values_equal(kept, &v)) {
+    int code = request_value_from_json(f, full, value, &v, r->err);
+    if (!code && kept->set && !values_equal(f->type, kept, &v)) {
         snprintf(hint, sizeof hint, "%s is the same field", r->spelled[id]);
         code = dr_fail_field(r->err, DR_EINVAL, full, "another value", "one value for one field",
                              hint);

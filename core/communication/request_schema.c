@@ -55,11 +55,13 @@ static int set_type(json_t *property, const struct field_info *f)
         [FIELD_TYPE_FLAG] = "boolean", [FIELD_TYPE_CHOICE] = "string", [FIELD_TYPE_NAME] = "string",
         [FIELD_TYPE_SIZE] = "string",  [FIELD_TYPE_PAIR] = "string",   [FIELD_TYPE_MAP] = "object",
     };
+    bool numbers = f->type == FIELD_TYPE_NUMBERS;
     bool seed = f->type == FIELD_TYPE_SEED, spec = f->type == FIELD_TYPE_SPEC;
     int r = jx_set(property, "type",
-                   seed   ? json_pack("[s,s]", "integer", "string")
-                   : spec ? json_pack("[s,s]", "string", "object")
-                          : json_string(types[f->type]));
+                   seed      ? json_pack("[s,s]", "integer", "string")
+                   : spec    ? json_pack("[s,s]", "string", "object")
+                   : numbers ? json_pack("[s,s]", "array", "string")
+                             : json_string(types[f->type]));
     if (!r && seed) /* as text, for readers whose integers have 64 bits with sign */
         r = jx_set(property, "x-maximum", json_sprintf("%" PRIu64, UINT64_MAX));
     if (!r && seed)
@@ -75,6 +77,8 @@ static int set_type(json_t *property, const struct field_info *f)
         r = jx_set(property, "pattern", json_string("^[0-9]+x[0-9]+$"));
     if (!r && f->type == FIELD_TYPE_PAIR)
         r = jx_set(property, "pattern", json_string("^[0-9]+,[0-9]+$"));
+    if (!r && numbers)
+        r = jx_set(property, "items", json_pack("{s:s}", "type", "number"));
     if (!r && f->type == FIELD_TYPE_CHOICE)
         r = set_choices(property, f->choices);
     return r;

@@ -55,11 +55,14 @@ bool stage_is_file(const char *file)
     return stage_is_name(name, &evaluation);
 }
 
-const char *stage_nearest(const char *name)
+int stage_fail_unknown(const char *field, const char *name, struct dr_error *err)
 {
     static const char *const names[N_PLAIN + N_COUNTED] = {
         "tokens", "tokens_2",     "prompt_embeds", "pooled",          "time_ids", "timesteps",
         "sigmas", "latents_init", "image",         "model_input_000", "pred_000", "latents_000"
     };
-    return dr_nearest(name, names, N_PLAIN + N_COUNTED);
+    return dr_fail_nearest(err, DR_EINVAL, field, name,
+                           "tokens, tokens_2, prompt_embeds, pooled, time_ids, timesteps, sigmas, "
+                           "latents_init, model_input_III, pred_III, latents_III or image",
+                           names, N_PLAIN + N_COUNTED);
 }

@@ -6,6 +6,8 @@
 
 #include <stdbool.h>
 
+#include "base/error.h"
+
 /* "pred", 7 -> "pred_007". Returns dst. */
 const char *stage_name(const char *base, int evaluation, char dst[32]);
 
@@ -16,7 +18,7 @@ bool stage_is_name(const char *name, int *ret_evaluation);
 /* Whether a worker writes a stage to a file of that name: "NAME.npy". */
 bool stage_is_file(const char *file);
 
-/* The stage whose name is nearest to it, for hints; NULL: none is near. */
-const char *stage_nearest(const char *name);
+/* DR_EINVAL for a name that is no stage's; says which there are and the nearest. */
+int stage_fail_unknown(const char *field, const char *name, struct dr_error *err);
 
 #endif

@@ -85,6 +85,27 @@ static const struct config_key vae_keys[] = {
     { 0 },
 };
 
+static const struct config_key tiny_keys[] = {
+    { .key = "in_channels", .rule = CONFIG_READ },
+    { .key = "out_channels", .rule = CONFIG_READ },
+    { .key = "latent_channels", .rule = CONFIG_READ },
+    { .key = "encoder_block_out_channels", .rule = CONFIG_READ },
+    { .key = "decoder_block_out_channels", .rule = CONFIG_READ },
+    { .key = "num_encoder_blocks", .rule = CONFIG_READ },
+    { .key = "num_decoder_blocks", .rule = CONFIG_READ },
+    { .key = "scaling_factor", .rule = CONFIG_READ },
+    { .key = "act_fn", .rule = CONFIG_TEXT, .text = "relu" },
+    { .key = "upsample_fn", .rule = CONFIG_TEXT, .text = "nearest" },
+    { .key = "upsampling_scaling_factor", .rule = CONFIG_NUMBER, .number = 2 },
+    { .key = "shift_factor", .rule = CONFIG_NUMBER, .number = 0 },
+    { .key = "quantization_config", .rule = CONFIG_NULL },
+    { .key = "block_out_channels", .rule = CONFIG_NO_EFFECT }, /* the encoder's, again */
+    { .key = "latent_magnitude", .rule = CONFIG_NO_EFFECT },   /* of latents stored as pictures */
+    { .key = "latent_shift", .rule = CONFIG_NO_EFFECT },
+    { .key = "force_upcast", .rule = CONFIG_NO_EFFECT },
+    { 0 },
+};
+
 static const struct config_key clip_keys[] = {
     { .key = "architectures", .rule = CONFIG_READ },
     { .key = "vocab_size", .rule = CONFIG_READ },
@@ -434,6 +455,63 @@ int config_clip(const json_t *config, const char *file, const struct config_unkn
 
 /* ---- VAE ---- */
 
+/* An array of the class's default 64 or of the file's numbers, all the same. */
+static int tiny_channels(const json_t *config, const char *file, const char *key,
+                         struct vae_arch *a, struct dr_error *err)
+{
+    const json_t *list = json_object_get(config, key);
+    int64_t channels[ARCH_LEVELS];
+    size_t n = list ? json_array_size(list) : 4;
+    if (!n || n > ARCH_LEVELS || (a->levels && (int)n != a->levels))
+        return config_bad(config, file, key, "1 to 6 levels, as many in both halves", err);
+    a->levels = (int)n;
+    for (int i = 0; i < a->levels; i++)
+        channels[i] = 64;
+    int r = list ? int_list(config, file, key, a->levels, WIDEST, channels, err) : 0;
+    for (int i = 0; !r && i < a->levels; i++) {
+        if (channels[i] != channels[0] || (a->channels[0] && channels[i] != a->channels[0]))
+            return config_bad(config, file, key, "one number of channels at all levels", err);
+        a->channels[i] = channels[i];
+    }
+    return r;
+}
+
+static int tiny_blocks(const json_t *config, const char *file, const char *key, const int *dflt,
+                       int levels, int *ret, struct dr_error *err)
+{
+    int64_t list[ARCH_LEVELS];
+    bool given = json_object_get(config, key) != NULL;
+    if (!given && levels != 4)
+        return config_bad(config, file, key, "one number for each level", err);
+    int r = given ? int_list(config, file, key, levels, ARCH_LAYERS, list, err) : 0;
+    for (int i = 0; !r && i < levels; i++)
+        ret[i] = given ? (int)list[i] : dflt[i];
+    return r;
+}
+
+static int config_tiny(const json_t *config, const char *file, const struct config_unknown *unknown,
+                       struct vae_arch *ret, struct dr_error *err)
+{
+    static const int down[] = { 1, 3, 3, 3 }, up[] = { 3, 3, 3, 1 };
+    struct vae_arch a = {
+        .in_channels = 3, .out_channels = 3, .latent_channels = 4, .tiny = true, .scaling_factor = 1
+    };
+    int r = config_keys_check(config, tiny_keys, file, unknown, err);
+    if (r || (r = tiny_channels(config, file, "encoder_block_out_channels", &a, err)) ||
+        (r = tiny_channels(config, file, "decoder_block_out_channels", &a, err)) ||
+        (r = tiny_blocks(config, file, "num_encoder_blocks", down, a.levels, a.blocks, err)) ||
+        (r = tiny_blocks(config, file, "num_decoder_blocks", up, a.levels, a.up_blocks, err)) ||
+        (r = jx_opt_int(config, file, "in_channels", 1, WIDEST, &a.in_channels, err)) ||
+        (r = jx_opt_int(config, file, "out_channels", 1, WIDEST, &a.out_channels, err)) ||
+        (r = jx_opt_int(config, file, "latent_channels", 1, WIDEST, &a.latent_channels, err)) ||
+        (r = jx_opt_number(config, file, "scaling_factor", &a.scaling_factor, err)))
+        return r;
+    if (!(a.scaling_factor > 0 && a.scaling_factor < 1e6))
+        return config_bad(config, file, "scaling_factor", "a positive number", err);
+    *ret = a;
+    return 0;
+}
+
 int config_vae(const json_t *config, const char *file, const struct config_unknown *unknown,
                struct vae_arch *ret, struct dr_error *err)
 {
@@ -445,6 +523,9 @@ int config_vae(const json_t *config, const char *file, const struct config_unkno
                           .post_quant_conv = true,
                           .mid_attention = true };
     int64_t layers = 1, groups = 32;
+    const char *class_name = json_string_value(json_object_get(config, "_class_name"));
+    if (class_name && !strcmp(class_name, "AutoencoderTiny"))
+        return config_tiny(config, file, unknown, ret, err);
     int r = config_keys_check(config, vae_keys, file, unknown, err);
     if (r || (r = level_channels(config, file, &a.levels, a.channels, err)) ||
         (r = block_types(config, file, "down_block_types", a.levels, "DownEncoderBlock2D", NULL,

@@ -30,6 +30,7 @@ int config_unet(const json_t *config, const char *file, bool added,
  * projection_dim. */
 int config_clip(const json_t *config, const char *file, const struct config_unknown *unknown,
                 struct clip_arch *ret, int *ret_projects, struct dr_error *err);
+/* AutoencoderKL or AutoencoderTiny, as "_class_name" says. */
 int config_vae(const json_t *config, const char *file, const struct config_unknown *unknown,
                struct vae_arch *ret, struct dr_error *err);
 

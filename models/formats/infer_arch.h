@@ -10,9 +10,15 @@
 #include "models/family.h"
 #include "models/formats/tensor_table.h"
 
+/* Whether a table shows the same network as an architecture that is known from elsewhere: then what
+ * no tensor shows is that one's. */
+bool infer_is_unet(const struct tensor_table *t, const struct unet_arch *known);
+bool infer_is_clip(const struct tensor_table *t, const struct clip_arch *known);
+bool infer_is_vae(const struct tensor_table *t, const struct vae_arch *known);
+
 /* `file` is for errors. DR_EFORMAT when tensors needed for this are missing or contradict each
  * other; DR_EUNSUPPORTED when there are more levels than Darkroom knows. pooled: width of the
- * pooled embedding, where the family has one. */
+ * pooled embedding, where the family has one. A VAE may lack its encoder. */
 int infer_unet(const struct tensor_table *t, const struct family *family, int64_t pooled,
                const char *file, struct unet_arch *ret, struct dr_error *err);
 int infer_clip(const struct tensor_table *t, const struct family_encoder *encoder, const char *file,

@@ -17,7 +17,8 @@
 struct rule {
     const char *from, *to;
     const struct rule *rest;
-    enum { PLAIN, INPUT_BLOCK, OUTPUT_BLOCK, STACKED, TRANSPOSED, IGNORED } how;
+    /* SHIFTED: the first number counts one thing more than in the result */
+    enum { PLAIN, INPUT_BLOCK, OUTPUT_BLOCK, STACKED, TRANSPOSED, SHIFTED, IGNORED } how;
 };
 
 /* ---- single files ---- */
@@ -216,6 +217,52 @@ static const struct rule *const folder_rules[COMPONENT_COUNT] = {
     [COMPONENT_VAE] = vae_folder,
 };
 
+/* Tiny autoencoders as TAESD's own code writes them: its decoder begins with a clamp. */
+static const struct rule taesd_decoder[] = {
+    { .from = "#.*", .to = "decoder.layers.#.*", .how = SHIFTED },
+    { 0 },
+};
+
+static const struct rule taesd[] = {
+    { .from = "taesd_encoder.#.*", .to = "encoder.layers.#.*" },
+    { .from = "taesd_decoder.#.*", .to = "decoder.layers.#.*", .how = SHIFTED },
+    { .from = "vae_scale", .how = IGNORED },
+    { .from = "vae_shift", .how = IGNORED },
+    { 0 },
+};
+
+/* ---- components in files of their own ---- */
+
+struct key_layout {
+    enum component component;
+    const char *prefix, *mark; /* PREFIX.MARK is a tensor that each such file has */
+    const struct rule *rules;
+};
+
+static const struct key_layout layouts[] = {
+    { COMPONENT_UNET, "model.diffusion_model.", "out.2.weight", unet_single },
+    { COMPONENT_UNET, "", "out.2.weight", unet_single },
+    { COMPONENT_UNET, "", "conv_out.weight", as_it_is },
+    { COMPONENT_TEXT_ENCODER, "conditioner.embedders.0.transformer.",
+      "text_model.encoder.layers.0.mlp.fc1.weight", clip_any },
+    { COMPONENT_TEXT_ENCODER, "", "text_model.encoder.layers.0.mlp.fc1.weight", clip_any },
+    { COMPONENT_TEXT_ENCODER, "", "encoder.layers.0.mlp.fc1.weight", clip_any },
+    { COMPONENT_TEXT_ENCODER, "", "transformer.resblocks.0.mlp.c_fc.weight", open_clip },
+    { COMPONENT_TEXT_ENCODER_2, "conditioner.embedders.1.model.",
+      "transformer.resblocks.0.mlp.c_fc.weight", open_clip },
+    { COMPONENT_TEXT_ENCODER_2, "conditioner.embedders.0.model.",
+      "transformer.resblocks.0.mlp.c_fc.weight", open_clip },
+    { COMPONENT_TEXT_ENCODER_2, "", "text_model.encoder.layers.0.mlp.fc1.weight", clip_any },
+    { COMPONENT_TEXT_ENCODER_2, "", "encoder.layers.0.mlp.fc1.weight", clip_any },
+    { COMPONENT_TEXT_ENCODER_2, "", "transformer.resblocks.0.mlp.c_fc.weight", open_clip },
+    { COMPONENT_VAE, "first_stage_model.", "decoder.mid.block_1.conv1.weight", vae_single },
+    { COMPONENT_VAE, "", "decoder.mid.block_1.conv1.weight", vae_single },
+    { COMPONENT_VAE, "", "decoder.mid_block.resnets.0.conv1.weight", vae_folder },
+    { COMPONENT_VAE, "", "decoder.layers.0.weight", as_it_is },
+    { COMPONENT_VAE, "", "taesd_decoder.1.weight", taesd },
+    { COMPONENT_VAE, "", "1.weight", taesd_decoder },
+};
+
 /* ---- matching ---- */
 
 enum { NUMBERS = 4 };
@@ -289,9 +336,11 @@ static enum key_answer emit(const struct rule *r, const struct match *m, const s
             fits = put(ret, &at, "%d", level);
         else if (*c == '$')
             fits = put(ret, &at, "%d", place);
-        else if (*c == '#')
-            fits = put(ret, &at, "%d", m->number[next++]);
-        else if (*c == '^')
+        else if (*c == '#') {
+            int number = m->number[next] - (r->how == SHIFTED && !next);
+            fits = number >= 0 && put(ret, &at, "%d", number);
+            next++;
+        } else if (*c == '^')
             fits = put(ret, &at, "%d", b->vae_levels - 1 - m->number[next++]);
         else if (*c == '*' && r->rest)
             return translate(r->rest, b, m->rest, ret, at);
@@ -367,18 +416,22 @@ static void see(struct seen *s, const char *exists, const char *samples, const c
         s->samples[m.number[0]] = true;
 }
 
-void key_blocks_scan(const struct st_header *h, struct key_blocks *ret)
+/* Names without the prefixes of UNet and VAE. */
+static void scan(const struct st_header *h, const char *unet, const char *vae,
+                 struct key_blocks *ret)
 {
+    size_t n_unet = strlen(unet), n_vae = strlen(vae);
     struct seen in = { 0 }, out = { 0 };
     struct match m;
     memset(ret, 0, sizeof *ret);
     for (size_t i = 0; i < h->n_tensors; i++) {
         const char *key = h->tensors[i].name;
-        see(&in, "model.diffusion_model.input_blocks.#.*",
-            "model.diffusion_model.input_blocks.#.0.op.*", key);
-        see(&out, "model.diffusion_model.output_blocks.#.*",
-            "model.diffusion_model.output_blocks.#.#.conv.*", key);
-        if (matches("first_stage_model.decoder.up.#.*", key, &m) && m.number[0] >= ret->vae_levels)
+        if (!strncmp(key, unet, n_unet)) {
+            see(&in, "input_blocks.#.*", "input_blocks.#.0.op.*", key + n_unet);
+            see(&out, "output_blocks.#.*", "output_blocks.#.#.conv.*", key + n_unet);
+        }
+        if (!strncmp(key, vae, n_vae) && matches("decoder.up.#.*", key + n_vae, &m) &&
+            m.number[0] >= ret->vae_levels)
             ret->vae_levels = m.number[0] + 1;
     }
     /* Block 0 is the first convolution. A downsampler is a block of its own, an upsampler part of a
@@ -401,4 +454,37 @@ void key_blocks_scan(const struct st_header *h, struct key_blocks *ret)
             place = 0;
         }
     }
+}
+
+void key_blocks_scan(const struct st_header *h, struct key_blocks *ret)
+{
+    scan(h, "model.diffusion_model.", "first_stage_model.", ret);
+}
+
+void key_layout_scan(const struct key_layout *l, const struct st_header *h, struct key_blocks *ret)
+{
+    scan(h, l->prefix, l->prefix, ret);
+}
+
+const struct key_layout *key_layout_find(const struct st_header *h, enum component component)
+{
+    char name[PARAM_NAME];
+    for (size_t i = 0; i < sizeof layouts / sizeof *layouts; i++) {
+        const struct key_layout *l = &layouts[i];
+        snprintf(name, sizeof name, "%s%s", l->prefix, l->mark);
+        if (l->component == component && st_find(h, name))
+            return l;
+    }
+    return NULL;
+}
+
+enum key_answer key_map_part(const struct key_layout *l, const struct key_blocks *b,
+                             const char *key, struct key_target *ret)
+{
+    size_t n = strlen(l->prefix);
+    *ret = (struct key_target){ .component = l->component, .parts = 1 };
+    if (quantised_mark(key) || strncmp(key, l->prefix, n) ||
+        translate(constants, b, key, ret, 0) == KEY_IGNORED)
+        return KEY_IGNORED;
+    return translate_scale(l->rules, b, key + n, ret);
 }

@@ -48,6 +48,16 @@ enum key_answer {
 /* Looks at all names of a single file. */
 void key_blocks_scan(const struct st_header *h, struct key_blocks *ret);
 
+/* How a file holds one component, alone or within a whole checkpoint: sgm names or those of
+ * diffusers and transformers, with and without the prefix of a checkpoint. */
+struct key_layout;
+/* NULL: the file has no such component. */
+const struct key_layout *key_layout_find(const struct st_header *h, enum component component);
+void key_layout_scan(const struct key_layout *l, const struct st_header *h, struct key_blocks *ret);
+/* A tensor of such a file; those of other components are KEY_IGNORED. */
+enum key_answer key_map_part(const struct key_layout *l, const struct key_blocks *b,
+                             const char *key, struct key_target *ret);
+
 enum key_answer key_map_single(const struct key_blocks *b, const char *key, struct key_target *ret);
 /* A tensor of a component's own file. */
 enum key_answer key_map_folder(enum component component, const char *key, struct key_target *ret);

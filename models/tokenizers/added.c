@@ -117,7 +117,7 @@ static struct added_token *append(struct added *a, const char *content)
         a->cap = cap;
     }
     struct added_token *token = &a->tokens[a->n];
-    *token = (struct added_token){ .content = dr_strdup(DR_TAG_TOKENIZER, content) };
+    *token = (struct added_token){ .content = dr_strdup(DR_TAG_TOKENIZER, content), .count = 1 };
     if (!token->content)
         return NULL;
     a->n++;
@@ -169,6 +169,16 @@ static int check(const struct added_spec *spec, struct dr_error *err)
     return dr_check_utf8(spec->content, n, "added token", err);
 }
 
+/* Patterns of all tokens. */
+static int add_patterns(struct added *a, const struct uni *uni, struct dr_error *err)
+{
+    int r = 0;
+    for (int32_t i = 0; i < a->n && !r; i++)
+        if ((r = add_pattern(a, uni, i)))
+            dr_fail(err, r, "added token '%s': %s", a->tokens[i].content, dr_code_meaning(r));
+    return r;
+}
+
 /* Of several entries with one content the first fixes the id and the last the flags. Of contents
  * that become equal when normalised the first is matched (the reference picks by hash order). */
 int added_fill(struct added *a, const struct bpe *bpe, const struct uni *uni,
@@ -184,10 +194,7 @@ int added_fill(struct added *a, const struct bpe *bpe, const struct uni *uni,
         if (!r)
             r = take(a, bpe, &specs[i], err);
     }
-    for (int32_t i = 0; i < a->n && !r; i++)
-        if ((r = add_pattern(a, uni, i)))
-            dr_fail(err, r, "added token '%s': %s", a->tokens[i].content, dr_code_meaning(r));
-    return r;
+    return r ? r : add_patterns(a, uni, err);
 }
 
 static bool word_at(const struct uni *uni, const char *text, size_t len, size_t at)
@@ -229,6 +236,45 @@ static size_t strip_right(const struct uni *uni, const char *text, size_t len, s
     return at;
 }
 
+static int extend(struct added *a, const struct added *base, const struct uni *uni,
+                  const struct added_word *words, size_t n, struct dr_error *err)
+{
+    for (size_t i = 0; i < (size_t)base->n + n; i++) {
+        const struct added_word *word = i < (size_t)base->n ? NULL : &words[i - (size_t)base->n];
+        const char *text = word ? word->text : base->tokens[i].content;
+        struct added_token *token = append(a, text);
+        if (!token)
+            return dr_fail(err, DR_ENOMEM, "out of memory for the added tokens");
+        char *content = token->content;
+        size_t len = strlen(text);
+        if (!word) {
+            *token = base->tokens[i];
+            token->content = content;
+            continue;
+        }
+        token->id = word->id;
+        token->count = word->count;
+        token->normalized = true;
+        token->single_word = len && (word_at(uni, text, len, 0) ||
+                                     word_at(uni, text, len, back(text, len)));
+    }
+    a->max_id = base->max_id;
+    return add_patterns(a, uni, err);
+}
+
+int added_extend(struct added *ret, const struct added *base, const struct uni *uni,
+                 const struct added_word *words, size_t n, struct dr_error *err)
+{
+    struct added a;
+    added_init(&a);
+    int r = extend(&a, base, uni, words, n, err);
+    if (r < 0)
+        added_free(&a);
+    else
+        *ret = a;
+    return r;
+}
+
 int added_cut(const struct added *a, enum added_stage stage, const struct uni *uni,
               const char *text, size_t len, added_piece_fn *piece, added_token_fn *token, void *ctx,
               struct dr_error *err)
@@ -257,8 +303,8 @@ int added_cut(const struct added *a, enum added_stage stage, const struct uni *u
             stop = strip_right(uni, text, len, stop);
         if (done < start)
             r = piece(ctx, text + done, start - done, err);
-        if (!r && start < stop) /* else the token before has stripped it away */
-            r = token(ctx, t->id, err);
+        for (int32_t k = 0; !r && start < stop && k < t->count; k++)
+            r = token(ctx, t->id + k, err); /* else the token before has stripped it away */
         done = stop;
     }
     if (!r && done < len)

@@ -29,8 +29,8 @@ struct added_spec {
 };
 
 struct added_token {
-    char *content; /* owned */
-    int32_t id;
+    char *content;     /* owned */
+    int32_t id, count; /* it stands for ids id, id + 1 ... */
     bool single_word, lstrip, rstrip, normalized;
 };
 
@@ -61,6 +61,18 @@ void added_free(struct added *a); /* leaves it as added_init does */
 /* Takes over a whole list, once, in the order of the list. Needs the finished vocabulary. */
 int added_fill(struct added *a, const struct bpe *bpe, const struct uni *uni,
                const struct added_spec *specs, size_t n, struct dr_error *err);
+
+/* Words of a text that are tokens too, as of textual inversions. */
+struct added_word {
+    const char *text; /* borrowed */
+    int32_t id, count;
+};
+
+/* Those of `base` and the words after them, in *ret, which is as added_init leaves it. A word is
+ * matched in normalised text; one that begins or ends with a letter, digit or _ only as a whole
+ * word. */
+int added_extend(struct added *ret, const struct added *base, const struct uni *uni,
+                 const struct added_word *words, size_t n, struct dr_error *err);
 
 /* The id of a token among the added ones, else in the vocabulary; -1 if there is none. */
 int32_t added_find(const struct added *a, const struct bpe *bpe, const char *content);

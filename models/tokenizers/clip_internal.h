@@ -7,9 +7,10 @@
 #include "models/tokenizers/clip_tokenizer.h"
 #include "models/tokenizers/unicode.h"
 
-enum { TOK_MAX_TEXT = 16 << 20, TOK_CLIP_LENGTH = 77 };
+enum { TOK_MAX_TEXT = 16 << 20 };
 
 struct tok {
+    const struct tok *base; /* uni and bpe are its own; NULL: this one's */
     struct uni *uni;
     struct bpe bpe;
     struct added added;

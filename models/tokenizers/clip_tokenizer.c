@@ -43,10 +43,37 @@ void tok_free(struct tok *tok)
 {
     if (!tok)
         return;
-    uni_free(tok->uni);
-    bpe_free(&tok->bpe);
+    if (!tok->base) {
+        uni_free(tok->uni);
+        bpe_free(&tok->bpe);
+    }
     added_free(&tok->added);
     dr_free(tok);
+}
+
+int tok_extend(const struct tok *base, const struct added_word *words, size_t n,
+               struct tok **ret_tok, struct dr_error *err)
+{
+    struct tok *tok = dr_malloc(DR_TAG_TOKENIZER, sizeof *tok);
+    if (!tok)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a tokenizer");
+    *tok = *base;
+    tok->base = base;
+    int r = added_extend(&tok->added, &base->added, base->uni, words, n, err);
+    if (r < 0)
+        dr_free(tok);
+    else
+        *ret_tok = tok;
+    return r;
+}
+
+int tok_normal_form(const struct tok *tok, const char *word, struct buf *dst, struct dr_error *err)
+{
+    int r = dr_check_utf8(word, strlen(word), "token", err);
+    if (r)
+        return r;
+    r = uni_normalize(tok->uni, word, strlen(word), dst);
+    return r ? dr_fail(err, r, "token '%s': %s", word, dr_code_meaning(r)) : 0;
 }
 
 struct tok_info tok_info(const struct tok *tok)

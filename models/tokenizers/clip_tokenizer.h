@@ -24,7 +24,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
 #include "base/error.h"
+
+enum { TOK_CLIP_LENGTH = 77 }; /* what CLIP's encoders read at a time, begin and end included */
 
 struct tok;
 
@@ -60,6 +63,15 @@ int tok_find_files(struct model_files *model, const char *folder, struct dr_erro
 int tok_open_builtin(enum tok_builtin which, struct tok **ret_tok, struct dr_error *err);
 
 void tok_free(struct tok *tok);
+
+struct added_word;
+
+/* `base`, which must outlive it, with words that are tokens of their own (added.h). */
+int tok_extend(const struct tok *base, const struct added_word *words, size_t n,
+               struct tok **ret_tok, struct dr_error *err);
+/* A word as texts are compared: composed, lower-case, white space collapsed. DR_EINVAL for what is
+ * not UTF-8. */
+int tok_normal_form(const struct tok *tok, const char *word, struct buf *dst, struct dr_error *err);
 
 struct tok_info tok_info(const struct tok *tok);
 

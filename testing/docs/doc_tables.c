@@ -28,7 +28,8 @@
 #include "include/darkroom.h"
 
 static const char begin_mark[] = "<!-- table: ", end_mark[] = "<!-- end of table -->";
-static const char *const pages[] = { "docs/api_documentation.md", "docs/command_line.md" };
+static const char *const pages[] = { "docs/api_documentation.md", "docs/command_line.md",
+                                     "docs/models.md" };
 
 static json_t *capabilities; /* of an engine of this build */
 
@@ -87,6 +88,7 @@ static void put_values(FILE *out, const struct field_info *f)
         [FIELD_TYPE_SIZE] = "\"WxH\"",
         [FIELD_TYPE_PAIR] = "\"TOP,LEFT\"",
         [FIELD_TYPE_MAP] = "object of texts",
+        [FIELD_TYPE_NUMBERS] = "array of numbers",
     };
     if (f->type == FIELD_TYPE_CHOICE) {
         put_words(out, f->choices, "|");
@@ -223,6 +225,46 @@ static void put_presets(FILE *out)
     put_list(out, "presets", "preset");
 }
 
+/* The words of a list: "checkpoint, unet, lora". */
+static void put_joined(FILE *out, const json_t *list)
+{
+    for (size_t i = 0; i < json_array_size(list); i++)
+        fprintf(out, "%s%s", i ? ", " : "", json_string_value(json_array_get(list, i)));
+}
+
+static void put_recipes(FILE *out)
+{
+    const json_t *all = list_of("recipes");
+    put_head(out, (const char *const[]){ "recipe", "for", "file", "models", "sampler", "steps",
+                                         "cfg", "size", "licence", NULL });
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *one = json_array_get(all, i);
+        const json_t *eta = json_object_get(one, "eta"), *size = json_object_get(one, "size");
+        const char *spacing = json_string_value(json_object_get(one, "spacing"));
+        const char *timesteps = json_string_value(json_object_get(one, "timesteps"));
+        fprintf(out, "| `%s` | ", list_item_name(one));
+        put_cell(out, jx_text(one, "title"));
+        fputs(" | ", out);
+        put_joined(out, json_object_get(one, "files"));
+        fputs(" | ", out);
+        put_joined(out, json_object_get(one, "families"));
+        fprintf(out, " | `%s`%s%s", jx_text(one, "sampler"), spacing ? ", " : "",
+                spacing ? spacing : "");
+        if (json_is_number(eta))
+            fprintf(out, ", eta %.9g", json_number_value(eta));
+        fprintf(out, " | %d%s%s | %.9g | ", (int)json_integer_value(json_object_get(one, "steps")),
+                timesteps ? ": timesteps " : "", timesteps ? timesteps : "",
+                json_number_value(json_object_get(one, "guidance_scale")));
+        if (json_is_integer(size))
+            fprintf(out, "%dx%d", (int)json_integer_value(size), (int)json_integer_value(size));
+        else
+            fputs("the model's", out);
+        fputs(" | ", out);
+        put_cell(out, jx_text(one, "licence"));
+        fputs(" |\n", out);
+    }
+}
+
 static void put_kernel_sets(FILE *out)
 {
     const struct list_info *list = list_named("kernels");
@@ -329,6 +371,7 @@ static const struct {
     { "errors", put_errors },
     { "samplers", put_samplers },
     { "schedules", put_schedules },
+    { "recipes", put_recipes },
     { "presets", put_presets },
     { "kernel sets", put_kernel_sets },
     { "commands", put_commands },

@@ -217,6 +217,13 @@ static void a_picture_goes_where_it_is_told(void **state)
     assert_null(strchr(program_err(&p), '\033'));
     program_free(&p);
     must_be_picture("a.png", IMG_PNG);
+    program_run(&p, 0, QUICK, "-s", "5", "-o", "a.png", "--sampler", "dpm_adaptive", NULL);
+    const char *last = strstr(program_err(&p), "step ");
+    for (const char *next; last && (next = strstr(last + 1, "step ")); last = next)
+        ;
+    if (!last || strtol(last + 5, NULL, 10) < 4) /* it takes tens of them, in less than a second */
+        fail_msg("%s", program_err(&p));
+    program_free(&p);
     program_run(&p, 0, QUICK, "-s", "5", "-o", "a.jpg", "-q", NULL);
     assert_int_equal(p.out.len + p.err.len, 0);
     program_free(&p);

@@ -158,6 +158,7 @@ static void help_lists_what_the_worker_knows(void **state)
     (void)state;
     static const char *const lists[][3] = { { "samplers", "DPM++ 2M; also", "UniPC" },
                                             { "schedules", "karras", "sgm_uniform" },
+                                            { "recipes", "lightning-4", "999,749,499,249" },
                                             { "presets", "diffusers", "" },
                                             { "kernels", "scalar", "avx2" },
                                             { "cases", "unet_512", "load_first" } };

@@ -93,10 +93,49 @@ static void what_is_typed_wins(void **state)
     RUN(0, "", QUICK, "-s", "5", "--sampler", "dpmpp_2m", "-o", "d.png");
     RUN(0, "", "generate", MODEL, "--sampler", "dpmpp_2m", "--from", "a.png", "-q", "-o", "d2.png");
     must_equal("d.png", "d2.png", true);
+    /* a sampler's name brings its schedule, and a default guidance scale gives way to the other */
+    RUN(0, "", QUICK, "-s", "5", "--sampler", "DPM++ SDE Karras", "-o", "k.png");
+    RUN(0, "", "generate", MODEL, "--sampler", "DPM++ SDE Karras", "--from", "a.png", "-q", "-o",
+        "k2.png");
+    must_equal("k.png", "k2.png", true);
+    RUN(0, "", "generate", MODEL, "--scheduler", "DPM++ SDE Karras", "--from", "a.png", "-q", "-o",
+        "k3.png");
+    must_equal("k.png", "k3.png", true);
+    RUN(2, "--schedule: got normal, expected karras", "generate", MODEL, "--sampler",
+        "DPM++ SDE Karras", "--schedule", "normal", "--from", "a.png", "-q", "-o", "never.png");
+    RUN(0, "", QUICK, "-s", "5", "--cfg", "1", "--sampler", "euler_cfg_pp", "-o", "pp.png");
+    RUN(0, "", QUICK, "-s", "5", "--cfg", "5", "--sampler", "euler", "-o", "e.png");
+    RUN(0, "warning: guidance_scale is 5, the default of sampler euler: the receipt's 1 was",
+        "generate", MODEL, "--sampler", "euler", "--from", "pp.png", "-o", "e2.png");
+    must_equal("e.png", "e2.png", true);
     RUN(0, "", QUICK, "-s", "5", "--original-size", "256x256", "-o", "o.png");
     RUN(0, "", QUICK, "-s", "5", "--original-size", "256x256", "-W", "80", "-o", "ow.png");
     RUN(0, "", "generate", MODEL, "-W", "80", "--from", "o.png", "-q", "-o", "ow2.png");
     must_equal("ow.png", "ow2.png", true);
+}
+
+/* A recipe's values are in the receipt; what is typed beside the picture, steps in place of its
+ * list of timesteps or another recipe, wins. */
+static void a_recipe_is_its_values(void **state)
+{
+    (void)state;
+    program_folder();
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--recipe", "dmd2-4", "-q",
+        "-o", "a.png");
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--sampler", "lcm",
+        "--timesteps", "999,749,499,249", "--cfg", "1", "-q", "-o", "b.png");
+    must_equal("a.png", "b.png", true);
+    RUN(0, "", "generate", MODEL, "--from", "a.png", "-q", "-o", "again.png");
+    must_equal("a.png", "again.png", true);
+    RUN(0, "", "generate", MODEL, "--from", "a.png", "--steps", "2", "-q", "-o", "c.png");
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--sampler", "lcm", "--steps",
+        "2", "--cfg", "1", "-q", "-o", "c2.png");
+    must_equal("c.png", "c2.png", true);
+    RUN(0, "", "generate", MODEL, "--from", "a.png", "--recipe", "tcd", "-W64", "-H64", "-q", "-o",
+        "d.png");
+    RUN(0, "", "generate", MODEL, "-px", "-W64", "-H64", "-s", "5", "--recipe", "tcd", "-q", "-o",
+        "d2.png");
+    must_equal("d.png", "d2.png", true);
 }
 
 static void the_configuration_has_no_say(void **state)
@@ -261,9 +300,9 @@ static void pictures_are_described(void **state)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_picture_draws_itself_again), cmocka_unit_test(what_is_typed_wins),
-    cmocka_unit_test(the_configuration_has_no_say), cmocka_unit_test(the_model_is_looked_for),
-    cmocka_unit_test(bad_receipts_are_refused),     cmocka_unit_test(other_files_are_refused),
-    cmocka_unit_test(pictures_are_described),
+    cmocka_unit_test(a_recipe_is_its_values),       cmocka_unit_test(the_configuration_has_no_say),
+    cmocka_unit_test(the_model_is_looked_for),      cmocka_unit_test(bad_receipts_are_refused),
+    cmocka_unit_test(other_files_are_refused),      cmocka_unit_test(pictures_are_described),
 };
 
 int main(int argc, char **argv)

@@ -13,7 +13,7 @@
 #include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/tiny_checker.h"
 
-enum { CAPTIONS = 24 };
+enum { CAPTIONS = 16 };
 
 static json_t *parse(const char *text)
 {

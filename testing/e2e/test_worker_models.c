@@ -368,6 +368,12 @@ static void links_stay_in_the_folder_of_models(void **state)
         "ln -s ../unet1 models/model/unet");
     draw(&h, model, &now);
     draw(&h, "model", &now); /* by its name */
+    host_ask_picture(&h, "none", json_pack("{s:s}", "model", "no such model"));
+    host_must_fail(&h, "none", "NOT_FOUND", "model");
+    host_ask_picture(&h, "url", json_pack("{s:s}", "model", "https://a.b/c.safetensors"));
+    host_must_fail(&h, "url", "NOT_FOUND", "model");
+    host_ask_picture(&h, "out", json_pack("{s:s}", "model", "/etc/passwd"));
+    host_must_fail(&h, "out", "INVALID_VALUE", "model");
     must_be_digest(&h, model, &now);
     /* swapped for one that leads out while it is loaded */
     run("ln -sfn ../../outside/model/unet models/model/unet");

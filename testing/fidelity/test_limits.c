@@ -14,12 +14,6 @@
 
 enum { MB = 1000000 };
 
-#ifdef DR_SANITIZED
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 static json_t *job_of(int edge)
 {
     json_t *data = session_case("odd", "euler_a_batch_unguided", NULL);
@@ -57,7 +51,7 @@ static void under(int resource, const char *use, const char *source)
     struct rlimit old;
     struct system_memory now;
     int drawn = 0, refused = 0;
-    if (SANITIZED)
+    if (TEST_SANITIZED)
         skip();
     session_open(&s, "{\"threads\":1,\"cache_limit\":0}");
     session_must(&s, "generate", job_of(64));
@@ -116,7 +110,7 @@ static void a_control_group(void **state)
     (void)state;
     struct control_group g;
     int status = 0;
-    if (SANITIZED || !control_group_make(&g, 200 * MB))
+    if (TEST_SANITIZED || !control_group_make(&g, 200 * MB))
         skip();
     fflush(NULL);
     pid_t pid = fork();

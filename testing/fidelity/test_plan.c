@@ -19,13 +19,6 @@
 /* Below this the program itself, which differs between systems, is too much of the peak. */
 static const double DOMINATES = 150e6;
 
-/* Sanitizers have memory of their own. */
-#ifdef DR_SANITIZED
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 static json_t *job_of(int width, int height, int batch, double guidance)
 {
     json_t *data = session_case("odd", "euler_a_batch_unguided", NULL);
@@ -63,7 +56,7 @@ static void plan_and_run_in(struct session *s, int width, int height, int batch,
     near_to("weights", weights, session_number(run, "tagged.weights"), 0);
     near_to("tagged", tagged, session_number(run, "tagged_bytes"), 0.01);
     double resident = session_number(run, "peak_bytes");
-    if (resident > DOMINATES && !SANITIZED && !s->engine)
+    if (resident > DOMINATES && !TEST_SANITIZED && !s->engine)
         near_to("resident peak", peak, resident, 0.03);
 }
 

@@ -1,6 +1,6 @@
 /* fuzz_scheduler.c - libFuzzer target: a line that asks for a sampler, then scheduler_config.json.
  *
- *     SAMPLER SCHEDULE SPACING STEPS ETA        "-": not asked for
+ *     SAMPLER SCHEDULE SPACING STEPS ETA TIMESTEPS SIGMAS        "-": not asked for
  *     {"_class_name": "EulerDiscreteScheduler", ...}
  *
  * What is accepted can be run: levels are finite and fall, questions and latents are finite for a
@@ -41,6 +41,8 @@ static struct sched_request request_of(char *line)
         q.steps = (int)strtol(word, NULL, 10);
     if ((word = word_of(&line)))
         q.eta = strtod(word, NULL);
+    q.timesteps = word_of(&line);
+    q.sigmas = word_of(&line);
     return q;
 }
 

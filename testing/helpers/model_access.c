@@ -26,7 +26,7 @@ int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *
 int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,
                   struct dr_error *err)
 {
-    return inspect_model_in(NULL, path, digest, ret, err);
+    return inspect_model_spec(&(struct model_spec){ .model = { path, NULL } }, digest, ret, err);
 }
 
 bool checkpoint_find(const struct checkpoint *c, enum component component, const char *name,

@@ -9,7 +9,10 @@
 #include "models/model_loader.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
-/* st_open_fd, checkpoint_open_in and inspect_model_in of a path anywhere. */
+/* A model at a path anywhere. */
+#define MODEL_AT(path_) (&(struct model_spec){ .model = { (path_), NULL } })
+
+/* st_open_fd, checkpoint_open_in and inspect_model_spec of a path anywhere. */
 int st_open(const char *path, struct safetensors *ret, struct dr_error *err);
 int checkpoint_open(const char *path, struct checkpoint **ret, struct dr_error *err);
 int inspect_model(const char *path, const struct digest_options *digest, json_t **ret,

@@ -19,7 +19,7 @@
 
 enum { OOM_STEPS_EACH = 64, OOM_MAX_RUNS = 160, OOM_SECONDS = 60, EXIT_NOT_HIT = 100 };
 /* Seconds for the walks of one program: on a busy machine fewer allocations are tried. */
-enum { OOM_PROGRAM_SECONDS = 40 };
+enum { OOM_PROGRAM_SECONDS = 40, WALK_SECONDS = 20 };
 
 static int run_one(const struct CMUnitTest *test)
 {
@@ -173,16 +173,13 @@ int test_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n)
     return bad || !ran;
 }
 
-/* Each allocation in its turn; sanitizers, which make every run slow, see all of the first and a
- * sample of the rest. */
-static uint64_t walk_step(uint64_t k)
+/* Each allocation in its turn for WALK_SECONDS, then a sample of the rest; under sanitizers a
+ * sample from OOM_STEPS_EACH on. */
+static uint64_t walk_step(uint64_t k, double end)
 {
-#ifdef DR_SANITIZED
-    return k < OOM_STEPS_EACH ? 1 : k / 8;
-#else
-    (void)k;
-    return 1;
-#endif
+    if (TEST_SANITIZED)
+        return k < OOM_STEPS_EACH ? 1 : k / 8;
+    return dr_now() < end ? 1 : 1 + k / 64;
 }
 
 void test_oom_walk(int (*scenario)(void *ctx, struct dr_error *err), void *ctx)
@@ -192,7 +189,8 @@ void test_oom_walk(int (*scenario)(void *ctx, struct dr_error *err), void *ctx)
         return;
     memset(&err, 0, sizeof err);
     uint64_t blocks = test_blocks(); /* before the first run, so that caches count as leaks */
-    for (uint64_t k = 1;; k += walk_step(k)) {
+    double end = dr_now() + WALK_SECONDS;
+    for (uint64_t k = 1;; k += walk_step(k, end)) {
         memset(&err, 0, sizeof err);
         dr_alloc_fail_at(k, 1);
         int r = scenario(ctx, &err);

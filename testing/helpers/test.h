@@ -24,11 +24,19 @@
 
 #include "base/error.h"
 
+/* Sanitizers have memory of their own and make every run slow. */
+#ifdef DR_SANITIZED
+enum { TEST_SANITIZED = 1 };
+#else
+enum { TEST_SANITIZED = 0 };
+#endif
+
 int test_main(int argc, char **argv, const struct CMUnitTest *tests, size_t n);
 
 /* Runs `scenario` with the k-th allocation failing for k = 1, 2, ... until none is reached (with
- * sanitizers not every k). Each run must return DR_ENOMEM or succeed in spite of it, fill err in
- * the first case, and leave no block behind. At least one failure must have been delivered. */
+ * sanitizers, and when that takes too long, not every k). Each run must return DR_ENOMEM or succeed
+ * in spite of it, fill err in the first case, and leave no block behind. At least one failure must
+ * have been delivered. */
 void test_oom_walk(int (*scenario)(void *ctx, struct dr_error *err), void *ctx);
 
 /* Live blocks now; a test takes it first and compares last. */

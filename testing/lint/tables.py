@@ -30,7 +30,8 @@ USES = {
     "core/communication/message_verbs.def": ("VERB", r"\bVERB_{}\b", ("core/", "coordination/")),
 }
 KERNELS = "backend/cpu/x86/kernels.def"
-DATA = {"base/erf.def", "tensor/dtypes.def", "core/communication/request.def", "core/communication/neutral.def"}  # lines are data, nothing answers to them
+DATA = {"base/erf.def", "tensor/dtypes.def", "core/communication/request.def", "core/communication/neutral.def",
+        "core/communication/recipes.def"}  # lines are data, nothing answers to them
 
 
 def lines_of(table, macro):

@@ -97,6 +97,28 @@ static void the_command_line_wins(void **state)
     call_free(&call);
 }
 
+/* What a recipe decides does not come from the configuration where the recipe is typed. */
+static void a_typed_recipe_wins_too(void **state)
+{
+    (void)state;
+    static const char text[] = "steps: 9\ncfg: 7.5\nsampler: heun\nclip-skip: 1\n";
+    struct cli_call call;
+    call_init(&call);
+    assert_int_equal(request_set_text(&call.request, FIELD_recipe, "lcm", NULL), 0);
+    call.typed |= 1ull << FIELD_recipe;
+    assert_int_equal(take(&call, text, NULL), 0);
+    assert_false(request_has(&call.request, FIELD_steps));
+    assert_false(request_has(&call.request, FIELD_guidance_scale));
+    assert_false(request_has(&call.request, FIELD_sampler));
+    assert_int_equal(request_int(&call.request, FIELD_clip_skip), 1);
+    call_free(&call);
+    call_init(&call);
+    assert_int_equal(take(&call, "recipe: lcm\nsteps: 9\n", NULL), 0); /* neither is typed */
+    assert_int_equal(request_int(&call.request, FIELD_steps), 9);
+    assert_string_equal(request_text(&call.request, FIELD_recipe), "lcm");
+    call_free(&call);
+}
+
 static void verbs_take_what_is_theirs(void **state)
 {
     (void)state;
@@ -220,7 +242,7 @@ static void help_names_its_topics(void **state)
         if (!strstr(buf_text(&out), row))
             fail_msg("%s", list->name);
     }
-    assert_int_equal(n, 7);
+    assert_int_equal(n, 8);
     buf_free(&out);
 }
 
@@ -387,6 +409,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_configuration_fills_gaps),
     cmocka_unit_test(a_model_may_be_a_name),
     cmocka_unit_test(the_command_line_wins),
+    cmocka_unit_test(a_typed_recipe_wins_too),
     cmocka_unit_test(verbs_take_what_is_theirs),
     cmocka_unit_test(the_cache_is_the_configurations),
     cmocka_unit_test(bad_settings_have_a_line),

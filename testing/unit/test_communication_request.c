@@ -29,6 +29,8 @@ static json_t *sample(const struct field_info *f)
         return json_string("3,4");
     case FIELD_TYPE_MAP:
         return json_pack("{s:s}", "latents_init", "a.npy");
+    case FIELD_TYPE_NUMBERS:
+        return json_pack("[f,f]", 999.0, 0.5);
     default:
         return json_string("text");
     }
@@ -113,6 +115,13 @@ static void two_spellings_must_agree(void **state)
                      0);
     assert_int_equal(request_int(&r, FIELD_steps), 7);
     request_free(&r);
+    assert_int_equal(parse("{\"sampler\":\"dpmpp_2m_sde,eta=0.80,s_noise=1\",\"sampler_name\":"
+                           "{\"s_noise\":1.0,\"name\":\"dpmpp_2m_sde\",\"eta\":0.8}}",
+                           &r, &err),
+                     0);
+    request_free(&r);
+    must_refuse("{\"sampler\":\"ddim,eta=1\",\"sampler_name\":\"ddim,eta=0.5\"}", DR_EINVAL,
+                "data.sampler_name", "sampler is the same field");
     must_refuse("{\"steps\":7,\"num_inference_steps\":8}", DR_EINVAL, "data.num_inference_steps",
                 "steps is the same field");
     must_refuse("{\"cfg\":7,\"cfg_scale\":8}", DR_EINVAL, "data.cfg_scale", "(cfg is the same");

@@ -77,7 +77,28 @@ static void text_comes_apart(void **state)
     assert_int_equal(spec_parse("f", many, &s, &err), DR_ELIMIT);
 }
 
+static void texts_of_one_meaning_are_equal(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *a, *b;
+        bool equal;
+    } cases[] = {
+        { "v,x=1,y=2", "v,y=2,x=1", true }, { "v,x=0.5", "v,x=5e-1", true },
+        { "v,x=a", "v,x=a", true },         { "v,x=", "v,x=", true },
+        { "v,x=1", "v,x=2", false },        { "v,x=1", "w,x=1", false },
+        { "v,x=1", "v,x=1,y=2", false },    { "v,x=1,y=2", "v,x=1,z=2", false },
+        { "v,x=a", "v,x=A", false },        { "v,x=", "v,x=0", false },
+        { "v,x=1", "v,broken", false },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        if (spec_equal(cases[i].a, cases[i].b) != cases[i].equal ||
+            spec_equal(cases[i].b, cases[i].a) != cases[i].equal)
+            fail_msg("%s and %s", cases[i].a, cases[i].b);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(texts_of_one_meaning_are_equal),
     cmocka_unit_test(an_object_is_the_text),
     cmocka_unit_test(text_comes_apart),
 };

@@ -90,6 +90,11 @@ static void the_negative_row_is_first(void **state)
     tokenize(&f, &q);
     assert_int_equal(f.embeds.rows, 1);
     reads(&f, 0, 0, "a red circle");
+    assert_int_equal(f.embeds.n_warnings, 1);
+    assert_non_null(strstr(f.embeds.warning[0], "the negative prompt is ignored"));
+    q.negative = ""; /* asks for nothing */
+    tokenize(&f, &q);
+    assert_int_equal(f.embeds.n_warnings, 0);
     close_fixture(&f);
 }
 

@@ -17,7 +17,7 @@ struct event {
     bool success, progress;
     json_int_t step;
     bool cancelled;
-    char status[NAME];
+    char status[NAME], state[NAME];
 };
 
 struct bench {
@@ -28,12 +28,22 @@ struct bench {
     int events, begun, now_calls;
     char order[EVENTS]; /* first letters of the ids of jobs in the order they began */
     bool open;          /* jobs may end */
+    const char *probe;  /* its answer is held back until health was asked for; NULL: none */
+    pthread_t asking;
 };
 
 static void copy(char *dst, const json_t *o, const char *key)
 {
     const char *s = json_string_value(json_object_get(o, key));
     snprintf(dst, NAME, "%s", s ? s : "");
+}
+
+static void *ask_health(void *bench)
+{
+    static const char line[] = "{\"type\":\"health\",\"request_id\":\"health\"}";
+    struct bench *b = bench;
+    base_worker_submit(b->worker, line, sizeof line - 1);
+    return NULL;
 }
 
 static void on_event(void *user, const json_t *event)
@@ -47,13 +57,20 @@ static void on_event(void *user, const json_t *event)
         copy(e->code, event, "error_code");
         copy(e->type, data, "type");
         copy(e->status, data, "status");
+        copy(e->state, data, "state");
         e->success = json_is_true(json_object_get(event, "success"));
         e->progress = !strcmp(e->type, "progress");
         e->step = json_integer_value(json_object_get(data, "step"));
         e->cancelled = json_is_true(json_object_get(data, "cancelled"));
     }
+    const char *id = json_string_value(json_object_get(event, "request_id"));
+    bool probe = b->probe && id && !strcmp(id, b->probe) && !json_object_get(data, "step");
     pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->lock);
+    if (probe && !pthread_create(&b->asking, NULL, ask_health, b)) {
+        struct timespec moment = { .tv_nsec = 100 * 1000 * 1000 };
+        nanosleep(&moment, NULL); /* it is answered by now, but for the sending */
+    }
 }
 
 /* Waits for the gate; the stop flag is looked at every millisecond. */
@@ -434,6 +451,20 @@ static void many_may_speak_at_once(void **state)
     stop(&b);
 }
 
+/* The thread that ran the job still has it when its answer goes out. */
+static void an_answered_job_is_over(void **state)
+{
+    (void)state;
+    static struct bench b;
+    start_open(&b);
+    b.probe = "job";
+    assert_int_equal(generate(&b, "job"), 0);
+    base_worker_drain(b.worker);
+    pthread_join(b.asking, NULL);
+    assert_string_equal(answer(&b, "health").state, "idle");
+    stop(&b);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_message_has_one_answer),
     cmocka_unit_test(jobs_run_in_order),
@@ -446,6 +477,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(closing_answers_what_is_left),
     cmocka_unit_test(progress_is_for_those_who_ask),
     cmocka_unit_test(many_may_speak_at_once),
+    cmocka_unit_test(an_answered_job_is_over),
 };
 
 int main(int argc, char **argv)

@@ -2,12 +2,15 @@
  * forwards, when it joins, whether it was saved and loaded, or who else fails or leaves. */
 #include "inference/denoise.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/fs.h"
 #include "inference/batch_manager.h"
 #include "models/adapters/weight_variant.h"
 #include "schedulers/scheduler_factory.h"
@@ -578,32 +581,60 @@ static void pictures_of_other_variants_go_apart(void **state)
 
 /* ---- saved and loaded ---- */
 
-/* A fresh process loads the block and draws to the end; what it drew comes back. */
+/* In a fresh process: loads the block from standard input and draws to the end; the latents go to
+ * standard output. argv: PROGRAM --finish SAMPLER STEPS POSITIVE SCALE SEED */
+static int finish(char **argv)
+{
+    static uint8_t block[1 << 16];
+    struct fixture f;
+    struct dr_error err = { 0 };
+    struct wanted w = want(argv[2], (int)strtol(argv[3], NULL, 10), (int)strtol(argv[4], NULL, 10),
+                           strtod(argv[5], NULL), strtoull(argv[6], NULL, 10));
+    size_t size = fread(block, 1, sizeof block, stdin);
+    open_fixture(&f);
+    configure(&f, &w);
+    struct denoise *d = open_picture(&w);
+    if (denoise_load(d, identity, block, size, &err))
+        return 1;
+    while (step_alone(&f, d)) {}
+    size_t n = fwrite(denoise_latents(d), sizeof(float), N, stdout);
+    denoise_close(d);
+    close_fixture(&f);
+    return n != N;
+}
+
+/* This program once more, as finish(): nothing of this process is there. */
 static void finish_elsewhere(const struct wanted *w, const void *block, size_t size,
                              float latents[N])
 {
-    int to_us[2];
-    assert_int_equal(pipe(to_us), 0);
+    char steps[16], positive[16], scale[32], seed[32], path[300];
+    int from_it[2], status;
+    snprintf(path, sizeof path, "%s/block", test_dir());
+    assert_int_equal(dr_write_file(path, block, size, NULL), 0);
+    snprintf(steps, sizeof steps, "%d", w->steps);
+    snprintf(positive, sizeof positive, "%d", w->positive);
+    snprintf(scale, sizeof scale, "%.17g", w->scale);
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)w->seed);
+    assert_int_equal(pipe(from_it), 0);
     pid_t child = fork();
     if (!child) {
-        struct fixture f;
-        struct wanted own = *w;
-        struct dr_error err = { 0 };
-        open_fixture(&f);
-        configure(&f, &own);
-        own.seed = w->seed;
-        struct denoise *d = open_picture(&own);
-        if (denoise_load(d, identity, block, size, &err))
-            _exit(1);
-        while (step_alone(&f, d)) {}
-        _exit(write(to_us[1], denoise_latents(d), N * sizeof(float)) != N * sizeof(float));
+        int in = open(path, O_RDONLY);
+        if (in >= 0 && dup2(in, 0) == 0 && dup2(from_it[1], 1) == 1)
+            execl("/proc/self/exe", "finish", "--finish", w->sampler, steps, positive, scale, seed,
+                  (char *)NULL);
+        _exit(127);
     }
-    close(to_us[1]);
-    int status;
-    assert_int_equal(read(to_us[0], latents, N * sizeof *latents), N * sizeof *latents);
-    close(to_us[0]);
+    close(from_it[1]);
+    size_t got = 0;
+    ssize_t n;
+    while (got < N * sizeof *latents &&
+           (n = read(from_it[0], (char *)latents + got, N * sizeof *latents - got)) > 0)
+        got += (size_t)n;
+    close(from_it[0]);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
+    assert_int_equal(got, N * sizeof *latents);
+    assert_int_equal(unlink(path), 0);
 }
 
 /* Every sampler, saved before and after every evaluation. */
@@ -630,7 +661,6 @@ static void a_saved_picture_goes_on_elsewhere_with_the_same_bits(void **state)
         bool more = true;
         for (int evaluation = 0; more; evaluation++) {
             assert_int_equal(denoise_save(d, identity, block, &err), 0);
-            /* threads do not survive fork: the child opens a backend of its own */
             finish_elsewhere(&w, block, size, elsewhere);
             if (memcmp(elsewhere, alone, sizeof alone))
                 fail_msg("%s: other bits when loaded at evaluation %d", all[i]->name, evaluation);
@@ -705,5 +735,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_saved_picture_goes_on_elsewhere_with_the_same_bits),
         cmocka_unit_test(a_block_that_is_not_its_own_harms_nothing),
     };
+    if (argc == 7 && !strcmp(argv[1], "--finish"))
+        return finish(argv);
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -243,6 +243,8 @@ static void leads_back(const char *json, int index)
     assert_true(a.sched.sampler == b.sched.sampler && a.sched.schedule == b.sched.schedule);
     assert_true(a.sched.spacing == b.sched.spacing && a.sched.steps == b.sched.steps);
     assert_memory_equal(a.sched.option, b.sched.option, sizeof a.sched.option);
+    assert_true(a.sched.listed == b.sched.listed);
+    assert_memory_equal(a.sched.level, b.sched.level, sizeof a.sched.level);
     assert_true(a.sched.prediction == b.sched.prediction);
     const struct prompt_request *p = &a.prompt, *s = &b.prompt;
     assert_true(same_text(p->prompt, s->prompt) && same_text(p->prompt_2, s->prompt_2));
@@ -270,6 +272,9 @@ static void a_receipt_makes_the_same_job(void **state)
         0);
     leads_back(
         "{\"prompt\":\"x\",\"sampler\":\"euler_cfg_pp\",\"negative_prompt\":\"y\",\"cfg\":0.7}", 0);
+    leads_back("{\"prompt\":\"x\",\"sampler\":\"lcm\",\"timesteps\":[999,749,499,249],\"cfg\":1}",
+               0);
+    leads_back("{\"prompt\":\"x\",\"sigmas\":\"14.61, 3.0001, 0.7\",\"spacing\":\"trailing\"}", 0);
     leads_back("{\"prompt\":\"x\",\"negative_prompt\":\"\",\"sampler\":\"dpmpp_2m\","
                "\"schedule\":\"karras\",\"cfg\":1}",
                0);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "inference/sampler_names.h"
+#include "schedulers/scheduler_factory.h"
 
 static int names_of(const char *json, struct request *q, const char **sampler,
                     const char **schedule, struct dr_error *err)
@@ -59,6 +60,20 @@ static void combinations_are_understood(void **state)
         { "{\"sampler\":\"euler\",\"scheduler\":\"EulerDiscreteScheduler\"}", "euler", NULL },
         { "{\"sampler\":\"dpmpp_2m\",\"scheduler\":\"DPM++ 2M Karras\"}", "dpmpp_2m", "karras" },
         { "{\"scheduler\":null,\"sampler_name\":\"Euler\"}", "Euler", NULL },
+        /* a receipt's, which give way to what is asked for and to what that brings */
+        { "{\"receipt_sampler\":\"ddim\",\"receipt_schedule\":\"normal\",\"sampler\":"
+          "\"DPM++ SDE Karras\"}",
+          "DPM++ SDE Karras", NULL },
+        { "{\"receipt_sampler\":\"ddim\",\"receipt_schedule\":\"karras\",\"sampler\":\"euler\"}",
+          "euler", "karras" },
+        { "{\"receipt_sampler\":\"ddim,eta=0.5\",\"receipt_schedule\":\"normal\","
+          "\"scheduler\":\"karras\"}",
+          "ddim,eta=0.5", "karras" },
+        { "{\"receipt_sampler\":\"ddim\",\"receipt_schedule\":\"normal\",\"scheduler\":"
+          "\"DPM++ 2M Karras\"}",
+          "DPM++ 2M Karras", "karras" },
+        { "{\"receipt_sampler\":\"ddim\",\"schedule\":\"normal\",\"sampler\":\"euler\"}", "euler",
+          "normal" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct request q;
@@ -104,7 +119,39 @@ static void contradictions_and_strangers_are_refused(void **state)
     }
 }
 
+/* What is asked for wins; a receipt's that was its sampler's default does not. */
+static void guidance_follows_the_sampler(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *sampler;
+        double scale;
+    } cases[] = {
+        { "{}", "euler", 5 },
+        { "{}", "euler_cfg_pp", 1 },
+        { "{\"cfg\":3}", "euler_cfg_pp", 3 },
+        { "{\"receipt_sampler\":\"euler_cfg_pp\",\"receipt_guidance_scale\":1}", "euler", 5 },
+        { "{\"receipt_sampler\":\"euler_cfg_pp\",\"receipt_guidance_scale\":1.5}", "euler", 1.5 },
+        { "{\"receipt_sampler\":\"euler_cfg_pp\",\"receipt_guidance_scale\":1,\"cfg\":1}", "euler",
+          1 },
+        { "{\"receipt_sampler\":\"euler\",\"receipt_guidance_scale\":5}", "euler_cfg_pp", 1 },
+        { "{\"receipt_sampler\":\"euler\",\"receipt_guidance_scale\":1}", "ddim", 1 },
+        { "{\"receipt_sampler\":\"dpmpp_sde,r=0.4\",\"receipt_guidance_scale\":7}", "ddim", 7 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct request q;
+        struct dr_error err = { 0 };
+        const char *sampler, *schedule;
+        assert_int_equal(names_of(cases[i].json, &q, &sampler, &schedule, &err), 0);
+        double scale = sampler_guidance_scale(&q, sched_find(cases[i].sampler, NULL));
+        if (scale != cases[i].scale)
+            fail_msg("%s, %s: %g", cases[i].json, cases[i].sampler, scale);
+        request_free(&q);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(guidance_follows_the_sampler),
     cmocka_unit_test(combinations_are_understood),
     cmocka_unit_test(contradictions_and_strangers_are_refused),
 };

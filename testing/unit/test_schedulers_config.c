@@ -98,7 +98,9 @@ static void the_request_overrides(void **state)
     (void)state;
     static const char file[] = "{\"_class_name\": \"PNDMScheduler\", \"use_karras_sigmas\": true,"
                                " \"timestep_spacing\": \"linspace\"}";
-    struct sched_request request = { "Heun", NULL, "Trailing", NAN, 5 };
+    struct sched_request request = {
+        .sampler = "Heun", .spacing = "Trailing", .eta = NAN, .steps = 5
+    };
     struct sched_config c = good(file, &request);
     assert_string_equal(c.sampler->name, "heun"); /* a class nobody knows does not matter then */
     assert_string_equal(c.schedule->name, "karras");
@@ -301,7 +303,7 @@ static void unknown_classes_are_warned_of(void **state)
     static const char *const files[] = {
         "{\"_class_name\": \"PNDMScheduler\", \"skip_prk_steps\": true}",
         "{\"_class_name\": \"DDPMScheduler\", \"variance_type\": \"fixed_small\"}",
-        "{\"_class_name\": \"LCMScheduler\", \"original_inference_steps\": 50}",
+        "{\"_class_name\": \"DEISMultistepScheduler\", \"solver_order\": 2}",
         "{\"_class_name\": \"MyOwnScheduler\", \"prediction_type\": \"epsilon\"}",
     };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -325,6 +327,16 @@ static void unknown_classes_are_warned_of(void **state)
                                  &request);
     assert_false(c.rescale_betas_zero_snr);
     assert_non_null(strstr(warning(&c, 0), "rescale_betas_zero_snr has no effect"));
+    size_t n;
+    const struct sched_info *const *all = sched_all(&n);
+    for (size_t i = 0; i < n; i++) { /* those that could take it are named, no others */
+        char item[64];
+        snprintf(item, sizeof item, " %s", all[i]->name);
+        const char *list = strstr(warning(&c, 0), "one of"), *at = strstr(list, item);
+        while (at && at[strlen(item)] && at[strlen(item)] != ',')
+            at = strstr(at + 1, item);
+        assert_int_equal(at != NULL, all[i]->zero_snr);
+    }
     c = good("{\"_class_name\": \"EulerDiscreteScheduler\"}", &nothing);
     assert_string_equal(warning(&c, 0), "");
 }
@@ -390,24 +402,40 @@ static void bad_requests_are_named(void **state)
         struct sched_request request;
         const char *path, *says;
     } cases[] = {
-        { { "eulr", NULL, NULL, NAN, 5 }, "sampler", "nearest: euler" },
-        { { "no such thing", NULL, NULL, NAN, 5 }, "sampler", "dpmpp_2m" },
-        { { NULL, "karas", NULL, NAN, 5 }, "schedule", "nearest: karras" },
-        { { NULL, "beta", NULL, NAN, 5 }, "schedule", "one of normal, karras" },
-        { { NULL, NULL, "lead", NAN, 5 }, "spacing", "leading" },
-        { { NULL, "sgm_uniform", "leading", NAN, 5 }, "spacing", "fixes its own timesteps" },
-        { { "dpmpp_2m", "karras", "trailing", NAN, 5 }, "spacing", "fixes its own timesteps" },
-        { { "unipc", "exponential", "trailing", NAN, 5 }, "spacing", "fixes its own timesteps" },
-        { { "DPM++ 2M Karras", "normal", NULL, NAN, 5 }, "schedule", "karras" },
-        { { NULL, NULL, NULL, NAN, 0 }, "steps", "1 to 1000" },
-        { { NULL, NULL, NULL, NAN, -3 }, "steps", "1 to 1000" },
-        { { NULL, NULL, NULL, NAN, 1001 }, "steps", "1 to 1000" },
-        { { NULL, NULL, NULL, 0.5, 5 },
+        { { .sampler = "eulr", .eta = NAN, .steps = 5 }, "sampler", "nearest: euler" },
+        { { .sampler = "no such thing", .eta = NAN, .steps = 5 }, "sampler", "dpmpp_2m" },
+        { { .schedule = "karas", .eta = NAN, .steps = 5 }, "schedule", "nearest: karras" },
+        { { .schedule = "beta", .eta = NAN, .steps = 5 }, "schedule", "one of normal, karras" },
+        { { .spacing = "lead", .eta = NAN, .steps = 5 }, "spacing", "leading" },
+        { { .schedule = "sgm_uniform", .spacing = "leading", .eta = NAN, .steps = 5 },
+          "spacing",
+          "fixes its own timesteps" },
+        { { .sampler = "dpmpp_2m",
+            .schedule = "karras",
+            .spacing = "trailing",
+            .eta = NAN,
+            .steps = 5 },
+          "spacing",
+          "fixes its own timesteps" },
+        { { .sampler = "unipc",
+            .schedule = "exponential",
+            .spacing = "trailing",
+            .eta = NAN,
+            .steps = 5 },
+          "spacing",
+          "fixes its own timesteps" },
+        { { .sampler = "DPM++ 2M Karras", .schedule = "normal", .eta = NAN, .steps = 5 },
+          "schedule",
+          "karras" },
+        { { .eta = NAN, .steps = 0 }, "steps", "1 to 1000" },
+        { { .eta = NAN, .steps = -3 }, "steps", "1 to 1000" },
+        { { .eta = NAN, .steps = 1001 }, "steps", "1 to 1000" },
+        { { .eta = 0.5, .steps = 5 },
           "eta",
           "not used by euler (samplers that take it: euler_a, " },
-        { { "ddim", NULL, NULL, 1.5, 5 }, "eta", "0 to 1" },
-        { { "ddim", NULL, NULL, -0.1, 5 }, "eta", "0 to 1" },
-        { { "ddim", NULL, NULL, INFINITY, 5 }, "eta", "0 to 1" },
+        { { .sampler = "ddim", .eta = 1.5, .steps = 5 }, "eta", "0 to 1" },
+        { { .sampler = "ddim", .eta = -0.1, .steps = 5 }, "eta", "0 to 1" },
+        { { .sampler = "ddim", .eta = INFINITY, .steps = 5 }, "eta", "0 to 1" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct sched_config c;
@@ -417,7 +445,11 @@ static void bad_requests_are_named(void **state)
             fail_msg("case %zu: about '%s': %s", i, err.path, err.text);
     }
     /* the run's own range is the spacing's: here it applies */
-    good(SDXL_BASE, &(struct sched_request){ "euler", "karras", "trailing", NAN, 5 });
+    good(SDXL_BASE, &(struct sched_request){ .sampler = "euler",
+                                             .schedule = "karras",
+                                             .spacing = "trailing",
+                                             .eta = NAN,
+                                             .steps = 5 });
 }
 
 /* Settings that parse and do not go together. */
@@ -439,8 +471,11 @@ static void impossible_runs_are_refused(void **state)
           "rescale_betas_zero_snr" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct sched_request request = { cases[i].sampler, cases[i].schedule, cases[i].spacing, NAN,
-                                         cases[i].steps };
+        struct sched_request request = { .sampler = cases[i].sampler,
+                                         .schedule = cases[i].schedule,
+                                         .spacing = cases[i].spacing,
+                                         .eta = NAN,
+                                         .steps = cases[i].steps };
         struct sched_config c = good(cases[i].json, &request);
         struct sched *s = NULL;
         struct dr_error err = { 0 };
@@ -465,7 +500,7 @@ static int make_one(void *ctx, struct dr_error *err)
     const char *sampler = ctx;
     struct sched_config c;
     struct sched *s = NULL;
-    struct sched_request request = { sampler, NULL, NULL, NAN, 12 };
+    struct sched_request request = { .sampler = sampler, .eta = NAN, .steps = 12 };
     int r = sched_configure_text(SDXL_BASE, strlen(SDXL_BASE), &request, &c, err);
     if (!r)
         r = sched_new(&c, 64, &s, err);

@@ -9,6 +9,9 @@
  * wrong level or a wrong array of history shows as an error that does not fall with the sampler's
  * order, and a wrong amount of noise as a wrong variance. All of it walks over schedulers.def.
  *
+ * A consistency sampler asks its model for the other end of the flow instead, M + S z for latents
+ * z deviations from M: with that it is right after any number of steps.
+ *
  * Latents are written here as variance exploding, x = x0 + sigma eps, for every sampler.
  */
 #include "testing/helpers/test.h"
@@ -30,6 +33,7 @@ struct data {
     double deviation;
     float *z; /* [n] normals: where on the flow each value is */
     size_t n;
+    bool end; /* a consistency sampler's model says where the flow ends */
 };
 
 static double spread(const struct data *d, double sigma)
@@ -69,9 +73,12 @@ static void predict(const struct sched *s, const struct data *d, const struct sc
     double sigma = ask->sigma, scale = sqrt(1 + sigma * sigma);
     double own = d->deviation * d->deviation, noise = sigma * sigma;
     enum sched_prediction kind = sched_config_of(s)->prediction;
+    bool end = sched_config_of(s)->sampler->consistency && d->end;
     for (size_t i = 0; i < d->n; i++) {
         double x = ask->x[i] * scale;
         double clean = (own * x + noise * MEAN) / (own + noise);
+        if (end)
+            clean = MEAN + d->deviation * (x - MEAN) / spread(d, sigma);
         double eps = (x - clean) / sigma;
         double v = (eps - sigma * clean) / scale;
         ret_pred[i] = (float)(kind == SCHED_EPSILON ? eps : kind == SCHED_SAMPLE ? clean : v);
@@ -114,6 +121,11 @@ static void walk(void (*each)(const struct sched_info *, enum sched_prediction))
                 each(samplers[i], (enum sched_prediction)p);
         }
     }
+}
+
+static bool takes_eta(const struct sched_info *sampler)
+{
+    return sched_option_row(sampler, "eta") >= 0;
 }
 
 /* --- without noise: the order of the error --- */
@@ -161,8 +173,8 @@ static double flow_error(const struct sched_info *sampler, enum sched_prediction
     float z[VALUES], x[VALUES], pred[VALUES];
     for (int i = 0; i < VALUES; i++)
         z[i] = (float)(4.0 * i / VALUES - 2);
-    struct data d = { 0.7, z, VALUES };
-    struct sched *s = make(sampler, "karras", prediction, g->n + 1, 0, VALUES);
+    struct data d = { .deviation = 0.7, .z = z, .n = VALUES };
+    struct sched *s = make(sampler, "sgm_uniform", prediction, g->n + 1, 0, VALUES);
     set_levels(s, g);
     put_exact(s, &d, sched_sigmas(s)[0], x);
     assert_int_equal(sched_begin(s, x, 0, &err), 0);
@@ -203,7 +215,7 @@ static void check_slope(const struct sched_info *sampler, const double errors[2]
  * run may keep no more than the second. */
 static void check_order(const struct sched_info *sampler, enum sched_prediction prediction)
 {
-    if (sampler->layout.next)
+    if (sampler->layout.next || (sampler->consistency && !takes_eta(sampler)))
         return;
     for (int k = sampler->order > 1 ? 0 : 1; k < 2; k++) {
         bool whole = k;
@@ -232,6 +244,8 @@ static void check_first_steps(const struct sched_info *sampler, enum sched_predi
     /* What is seen of unipc are its predictions; its order is that of the corrected latents, one
      * evaluation later. */
     int most = sampler->order - !strcmp(sampler->name, "unipc");
+    if (sampler->consistency && !takes_eta(sampler))
+        return;
     for (int k = 0; k < sampler->order && !sampler->layout.next; k++) {
         struct grid grids[] = { { 1.2, 0.1, 16 }, { 1.2, 0.1, 32 } };
         double coarse = flow_error(sampler, prediction, &grids[0], k + 1, k + 1);
@@ -387,12 +401,13 @@ static double run_to_point(const struct sched_info *sampler, enum sched_predicti
     float *noises = dr_calloc(DR_TAG_TEST, NOISY_STEPS * MANY, sizeof *noises);
     assert_non_null(noises);
     fill(noises, MANY);
-    struct data d = { 0, noises, MANY };
+    struct data d = { .z = noises, .n = MANY };
     struct sched *s = make(sampler, schedule, prediction, NOISY_STEPS, eta, MANY);
     double least = run_noisy(s, &d, 0, noises + MANY);
     check_independent(s, noises, NOISY_STEPS);
+    double end = sched_sigmas(s)[NOISY_STEPS]; /* 0, or the noise of timestep 0 */
     for (int i = 0; i < MANY; i++)
-        assert_true(fabs(sched_latents(s)[i] - MEAN) < 1e-4);
+        assert_true(fabs(sched_latents(s)[i] * to_exploding(s, end) - MEAN) < 1e-4 + 6 * end);
     sched_free(s);
     dr_free(noises);
     return least;
@@ -424,13 +439,13 @@ static void noise_has_each_levels_deviation(void **state)
 static void check_spread(const struct sched_info *sampler, enum sched_prediction prediction)
 {
     int steps = sampler->noise == SCHED_NOISE_BROWNIAN ? 20 : 60;
-    bool eta = sched_option_row(sampler, "eta") >= 0 && !sampler->layout.next;
+    bool eta = takes_eta(sampler) && !sampler->layout.next && !sampler->consistency;
     if (!eta || prediction != SCHED_EPSILON)
         return;
     float *z = dr_calloc(DR_TAG_TEST, MANY, sizeof *z);
     assert_non_null(z);
     fill(z, MANY);
-    struct data d = { 0.7, z, MANY };
+    struct data d = { .deviation = 0.7, .z = z, .n = MANY };
     struct sched *s = make(sampler, "exponential", prediction, steps, 1, MANY);
     double length = log(sched_sigmas(s)[0] / sched_sigmas(s)[steps - 1]) / (steps - 1);
     run_noisy(s, &d, length / 2, NULL);
@@ -442,6 +457,31 @@ static void noisy_runs_keep_the_datas_deviation(void **state)
 {
     (void)state;
     walk(check_spread);
+}
+
+/* With a model that says where the flow ends: every level's moments, in a few steps, and noise that
+ * is new in each. A step that keeps noise (eta below 1) goes straight, which the flow does not. */
+static void check_consistency(const struct sched_info *sampler, enum sched_prediction prediction)
+{
+    if (!sampler->consistency)
+        return;
+    float *noises = dr_calloc(DR_TAG_TEST, NOISY_STEPS * MANY, sizeof *noises);
+    assert_non_null(noises);
+    fill(noises, MANY);
+    struct data d = { .deviation = 0.7, .z = noises, .n = MANY, .end = true };
+    struct sched *s = make(sampler, "karras", prediction, NOISY_STEPS, 1, MANY);
+    run_noisy(s, &d, takes_eta(sampler) ? 0.05 : 0, noises + MANY);
+    check_independent(s, noises, NOISY_STEPS);
+    sched_free(s);
+    if (!takes_eta(sampler))
+        run_to_point(sampler, prediction, "normal", NAN);
+    dr_free(noises);
+}
+
+static void consistency_steps_lead_to_every_level(void **state)
+{
+    (void)state;
+    walk(check_consistency);
 }
 
 /* ---- an open number of evaluations ---- */
@@ -457,7 +497,7 @@ static double adaptive_error(enum sched_prediction prediction, int order, double
     float z[VALUES], x[VALUES], pred[VALUES];
     for (int i = 0; i < VALUES; i++)
         z[i] = (float)(4.0 * i / VALUES - 2);
-    struct data d = { 0.7, z, VALUES };
+    struct data d = { .deviation = 0.7, .z = z, .n = VALUES };
     struct sched *first = make(sched_find("dpm_adaptive", NULL), "karras", prediction, 9, 0,
                                VALUES);
     struct sched_config config = *sched_config_of(first);
@@ -511,7 +551,7 @@ static void adaptive_noise_has_each_levels_deviation(void **state)
     float *z = dr_calloc(DR_TAG_TEST, MANY, sizeof *z);
     assert_non_null(z);
     fill(z, MANY);
-    struct data d = { 0, z, MANY };
+    struct data d = { .z = z, .n = MANY };
     for (int k = 1; k <= 2; k++) {
         struct sched *s = make(sched_find("dpm_adaptive", NULL), "karras", SCHED_EPSILON, 9,
                                k / 2.0, MANY);
@@ -557,6 +597,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(first_steps_have_the_order_of_their_history),
     cmocka_unit_test(noise_has_each_levels_deviation),
     cmocka_unit_test(noisy_runs_keep_the_datas_deviation),
+    cmocka_unit_test(consistency_steps_lead_to_every_level),
 };
 
 int main(int argc, char **argv)

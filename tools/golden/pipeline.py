@@ -29,6 +29,8 @@ CLASSES = {
     "ddim": "DDIMScheduler",
     "dpmpp_2m": "DPMSolverMultistepScheduler",
     "unipc": "UniPCMultistepScheduler",
+    "lcm": "LCMScheduler",
+    "tcd": "TCDScheduler",
 }
 
 
@@ -131,9 +133,10 @@ def record_times(pipe, request, stages, rows):
     stages["timesteps"] = scheduler.timesteps.float().numpy().copy()
     if hasattr(scheduler, "sigmas"):
         stages["sigmas"] = scheduler.sigmas.float().numpy().copy()
-    else:  # ddim has none: those its alphas stand for, the final alpha last
-        abar = scheduler.alphas_cumprod.double()[scheduler.timesteps]
-        abar = torch.cat([abar, scheduler.final_alpha_cumprod.double().reshape(1)])
+    else:  # those that its alphas stand for, last where it ends: ddim at the final alpha, lcm without noise, tcd at timestep 0
+        bars = scheduler.alphas_cumprod.double()
+        final = {"lcm": torch.ones(1), "tcd": bars[:1]}.get(request.get("sampler"), scheduler.final_alpha_cumprod)
+        abar = torch.cat([bars[scheduler.timesteps], final.double().reshape(1)])
         stages["sigmas"] = ((1 - abar) / abar).sqrt().float().numpy()
 
 
@@ -152,13 +155,14 @@ def run(folder, request):
         optional["target_size"] = size_of(request["target_size"])
     if "crop" in request:
         optional["crops_coords_top_left"] = tuple(int(v) for v in request["crop"].split(","))
+    optional.update({field: request[field] for field in ("timesteps", "sigmas") if field in request})
     if request.get("clip_skip", 2) != 2:
         optional["clip_skip"] = request["clip_skip"] - 2
     with torch.no_grad():
         images = pipe(
             prompt=request["prompt"], prompt_2=request.get("prompt_2"),
             negative_prompt=request.get("negative_prompt"), negative_prompt_2=request.get("negative_prompt_2"),
-            width=request["width"], height=request["height"], num_inference_steps=request["steps"],
+            width=request["width"], height=request["height"], num_inference_steps=request.get("steps"),
             guidance_scale=scale, guidance_rescale=request.get("guidance_rescale", 0.0), eta=request.get("eta", 0.0),
             num_images_per_prompt=batch, generator=generators, output_type="pt", **optional).images
     stages = recorder.stages

@@ -20,6 +20,9 @@ references.txt    where each sampler's vectors are from: sampler, package, versi
 files.npy         of scheduler_config.json files with keys left out; files.txt:
                   sampler steps eta offset timesteps evaluations JSON
                   (timesteps, sigmas, then the latents before and after each evaluation)
+lists.npy         of runs whose levels are listed; lists.txt:
+                  sampler prediction eta offset timesteps evaluations init_noise_scale field list
+                  (timesteps, sigmas, then the latents before and after each evaluation)
 classes.txt       every scheduler class of this diffusers, then the keys it reads
 A trajectory's model is `model` below; noise comes from a CPU generator seeded 7. Every class is made
 as users make it, by from_pretrained on a folder: with SDXL base 1.0's file for schedules and
@@ -49,6 +52,8 @@ SAMPLERS = {
     "ddim": diffusers.DDIMScheduler,
     "dpmpp_2m": diffusers.DPMSolverMultistepScheduler,
     "unipc": diffusers.UniPCMultistepScheduler,
+    "lcm": diffusers.LCMScheduler,
+    "tcd": diffusers.TCDScheduler,
 }
 # sampler: (function of k-diffusion's sampling.py, the sampler of SAMPLERS that has its levels). A
 # sampler with levels of SCHED_RULE_EULER has those of "euler", one of SCHED_RULE_DPM those of "dpmpp_2m".
@@ -74,14 +79,20 @@ OPTIONS = {
     "euler_cfg_pp": [{}],
 }
 K_DIFFUSION_VERSION = "0.1.1.post1"
-VARIANCE_PRESERVING = {"ddim", "dpmpp_2m", "unipc"}
+VARIANCE_PRESERVING = {"ddim", "dpmpp_2m", "unipc", "lcm", "tcd"}
+CONSISTENCY = {"lcm", "tcd"}  # timesteps of their own, whatever the spacing
+ETA = {"euler_a": 1.0, "tcd": 0.3}
 SPACINGS = ["leading", "trailing", "linspace"]
 FLAGS = {"normal": None, "karras": "use_karras_sigmas", "exponential": "use_exponential_sigmas"}
-ZERO_SNR = ["euler", "euler_a", "ddim", "dpmpp_2m", "unipc"]
+ZERO_SNR = ["euler", "euler_a", "ddim", "dpmpp_2m", "unipc", "lcm", "tcd"]
 
 
 def schedules_of(sampler):
-    return ["normal"] if sampler in ("ddim", "euler_a") else list(FLAGS)
+    return ["normal"] if sampler in {"ddim", "euler_a"} | CONSISTENCY else list(FLAGS)
+
+
+def spacings_of(sampler):
+    return SPACINGS[:1] if sampler in CONSISTENCY else SPACINGS
 
 
 SDXL_BASE = {  # stabilityai/stable-diffusion-xl-base-1.0, scheduler/scheduler_config.json
@@ -109,10 +120,11 @@ def make(sampler, spacing, schedule, prediction="epsilon", zero_snr=False):
 
 
 def sigmas_of(sampler, scheduler):
-    if sampler != "ddim":
+    if sampler not in {"ddim"} | CONSISTENCY:
         return scheduler.sigmas.numpy()
     bars = [scheduler.alphas_cumprod[t] for t in scheduler.timesteps]
-    bars.append(scheduler.final_alpha_cumprod)
+    # Where the last step leads: lcm to the model's image, tcd to timestep 0.
+    bars.append({"lcm": torch.tensor(1.0), "tcd": scheduler.alphas_cumprod[0]}.get(sampler, scheduler.final_alpha_cumprod))
     return np.array([float(((1 - b) / b) ** 0.5) for b in bars])
 
 
@@ -127,8 +139,8 @@ def trajectory(sampler, spacing, schedule, prediction, zero_snr, steps, first, e
     return follow(sampler, make(sampler, spacing, schedule, prediction, zero_snr), steps, first, eta)
 
 
-def follow(sampler, scheduler, steps, first, eta):
-    scheduler.set_timesteps(steps)
+def follow(sampler, scheduler, steps, first, eta, **levels):
+    scheduler.set_timesteps(**(levels or {"num_inference_steps": steps}))
     start = torch.randn(VALUES, generator=torch.Generator().manual_seed(1))
     begin = first * scheduler.order
     if first:
@@ -138,8 +150,8 @@ def follow(sampler, scheduler, steps, first, eta):
     else:
         x = start * scheduler.init_noise_sigma
     noise = torch.Generator().manual_seed(7)
-    extra = {"generator": noise} if sampler in ("euler_a", "ddim") else {}
-    if sampler == "ddim":
+    extra = {"generator": noise} if sampler in {"euler_a", "ddim"} | CONSISTENCY else {}
+    if sampler in ("ddim", "tcd"):
         extra["eta"] = eta
     rows = [x.numpy()]
     for t in scheduler.timesteps[begin:]:
@@ -346,10 +358,10 @@ def references():
 
 def trajectory_cases():
     for s in SAMPLERS:
-        eta = 1.0 if s == "euler_a" else 0.0
+        eta = ETA.get(s, 0.0)
         for steps in (1, 2, 7, 20, 50):
             yield s, "leading", "normal", "epsilon", False, steps, 0, eta
-        for spacing in ("trailing", "linspace"):
+        for spacing in spacings_of(s)[1:]:
             yield s, spacing, "normal", "epsilon", False, 7, 0, eta
         for schedule in schedules_of(s)[1:]:
             yield s, "leading", schedule, "epsilon", False, 7, 0, eta
@@ -363,6 +375,13 @@ def trajectory_cases():
     for eta in (0.5, 1.0):
         yield "ddim", "leading", "normal", "epsilon", False, 20, 0, eta
         yield "ddim", "trailing", "normal", "v_prediction", False, 7, 0, eta
+    for eta in (0.0, 0.5, 1.0):
+        yield "tcd", "leading", "normal", "epsilon", False, 8, 0, eta
+    for steps in (1, 2, 4, 8):  # of distilled models
+        for s in ("euler", "ddim"):
+            yield s, "trailing", "normal", "epsilon", False, steps, 0, 0.0
+        for s in ("lcm", "tcd"):
+            yield s, "leading", "normal", "epsilon", False, steps, 0, ETA.get(s, 0.0)
 
 
 def write(folder, name, lines, arrays):
@@ -397,8 +416,10 @@ def file_cases():
         own[name].append({"prediction_type": "v_prediction", "rescale_betas_zero_snr": True,
                           "timestep_spacing": "trailing", "beta_schedule": "scaled_linear",
                           "beta_start": 0.00085, "beta_end": 0.012})
+    own["lcm"] += [{"original_inference_steps": 40}, {"timestep_scaling": 3.0}]
+    own["tcd"] += [{"original_inference_steps": 40}]
     for name in SAMPLERS:
-        eta = 1.0 if name == "euler_a" else 0.0
+        eta = ETA.get(name, 0.0)
         for keys in own[name]:
             yield name, 7, eta, {"_class_name": SAMPLERS[name].__name__, **keys}
         yield name, 7, eta, every_key
@@ -419,6 +440,36 @@ def write_files(folder):
     write(folder, "files", lines, arrays)
 
 
+def list_cases():
+    """sampler, prediction, eta, the argument of set_timesteps, its values."""
+    distilled = [999, 749, 499, 249]
+    for sampler in ("euler", "heun", "dpmpp_2m", "lcm", "tcd"):
+        for timesteps in (distilled, [399], [800], [900, 61, 7, 3]):
+            yield sampler, "epsilon", ETA.get(sampler, 0.0), "timesteps", timesteps
+        yield sampler, "v_prediction", ETA.get(sampler, 0.0), "timesteps", distilled
+    for eta in (0.0, 1.0):
+        yield "tcd", "epsilon", eta, "timesteps", distilled
+    yield "euler", "epsilon", 0.0, "timesteps", [999, 740.5, 10.25]
+    for sigmas in ([14.614646, 5.5, 1.25, 0.125, 0.0], [30.0, 3.0, 0.0], [0.7, 0.0]):
+        yield "euler", "epsilon", 0.0, "sigmas", sigmas
+
+
+def write_lists(folder):
+    lines, arrays, offset = [], [], 0
+    for sampler, prediction, eta, field, values in list_cases():
+        levels = {field: values}
+        rows = follow(sampler, make(sampler, "leading", "normal", prediction), None, 0, eta, **levels)
+        assert np.isfinite(rows).all(), (sampler, values)
+        scheduler = make(sampler, "leading", "normal", prediction)
+        scheduler.set_timesteps(**levels)
+        t, s = scheduler.timesteps.numpy(), sigmas_of(sampler, scheduler)
+        lines.append(f"{sampler} {prediction} {eta:g} {offset} {len(t)} {len(rows) - 1} "
+                     f"{float(scheduler.init_noise_sigma):.9g} {field} {','.join(f'{v:.9g}' for v in values)}\n")
+        arrays += [t, s, rows.ravel()]
+        offset += len(t) + len(s) + rows.size
+    write(folder, "lists", lines, arrays)
+
+
 def write_classes(folder):
     names = [n for n in dir(diffusers.schedulers) if n.endswith("Scheduler")]
     with open(os.path.join(folder, "classes.txt"), "w") as f:
@@ -429,7 +480,7 @@ def write_classes(folder):
 
 def schedule_cases():
     for sampler in SAMPLERS:
-        for spacing in SPACINGS:
+        for spacing in spacings_of(sampler):
             for schedule in schedules_of(sampler):
                 for steps in (1, 2, 7, 20, 50):
                     yield sampler, spacing, schedule, steps
@@ -465,6 +516,7 @@ def main(folder):
     with open(os.path.join(folder, "references.txt"), "w") as f:
         f.write("".join(references()))
     write_files(folder)
+    write_lists(folder)
     write_classes(folder)
 
 
