@@ -54,6 +54,10 @@ static const struct bench_case cases[] = {
     /* Attention: op_attention_TOKENS to themselves, op_cross_TOKENS to the text. */
     { "op_attention_4096", OP_ATTENTION, TOKENS(1, 4096, 640, 640), .heads = 10 },
     { "op_attention_1024", OP_ATTENTION, TOKENS(1, 1024, 1280, 1280), .heads = 20 },
+    /* Stable Diffusion 1.x: 8 heads of 40, 80 and 160 channels. */
+    { "op_attention_4096_40", OP_ATTENTION, TOKENS(1, 4096, 320, 320), .heads = 8 },
+    { "op_attention_1024_80", OP_ATTENTION, TOKENS(1, 1024, 640, 640), .heads = 8 },
+    { "op_attention_256_160", OP_ATTENTION, TOKENS(1, 256, 1280, 1280), .heads = 8 },
     { "op_cross_4096", OP_ATTENTION, TOKENS(1, 4096, 640, 640), .keys = 77, .heads = 10 },
     { "op_cross_1024", OP_ATTENTION, TOKENS(1, 1024, 1280, 1280), .keys = 77, .heads = 20 },
     /* No FLOPs by the count, but time. */

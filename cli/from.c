@@ -132,7 +132,8 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
     bool original = same_size(q, FIELD_original_size), target = same_size(q, FIELD_target_size);
     if (typed_model(call)) {
         request_unset(q, FIELD_model_sha256);
-        request_unset(q, FIELD_prediction);
+        if (strcmp(request_text(q, FIELD_prediction_from), "the request"))
+            request_unset(q, FIELD_prediction);
     }
     if (size && original)
         request_unset(q, FIELD_original_size);

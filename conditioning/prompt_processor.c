@@ -11,8 +11,6 @@
 #include "models/clip_text.h"
 #include "models/tokenizers/clip_tokenizer.h"
 
-enum { OWN_LAYER = 2 /* the clip_skip that means an encoder's own layer */ };
-
 static bool given(const char *s)
 {
     return s && *s;
@@ -101,21 +99,23 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
         .rows = q->guidance ? 2 : 1,
         .chunks = 1,
         .length = e->chunk,
-        .n_time_ids = PROMPT_TIME_IDS,
+        .n_time_ids = e->n_time_ids,
         .embeddings = q->embeddings,
     };
-    int r = 0;
+    int r = 0, own = 0;
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
         const struct prompt_encoder *one = &e->encoder[i];
-        if (one->text)
+        if (one->text) {
             m.width += clip_text_arch(one->text)->width;
+            own = one->layer;
+        }
         if (one->text && one->pooled)
             m.pooled_width = clip_text_arch(one->text)->projection;
     }
     m.zero_negative = q->guidance && !q->negative && q->zero_negative;
     m.known[0] = m.zero_negative;
     for (int row = 0; row < m.rows; row++)
-        m.skip[row] = row == m.rows - 1 ? q->clip_skip : OWN_LAYER;
+        m.skip[row] = row == m.rows - 1 && q->clip_skip ? q->clip_skip : own;
     warn_syntax(q, &m);
     if (!q->guidance && (given(q->negative) || given(q->negative_2)))
         warn(&m, "the negative prompt is ignored: guidance is off (guidance_scale is 1 or less)");
@@ -124,7 +124,7 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
     size_t rows = (size_t)m.rows;
     m.text = dr_calloc(DR_TAG_JOB, rows * (size_t)(m.length * m.width), sizeof *m.text);
     m.pooled = dr_calloc(DR_TAG_JOB, rows * (size_t)m.pooled_width, sizeof *m.pooled);
-    m.time_ids = dr_calloc(DR_TAG_JOB, rows * PROMPT_TIME_IDS, sizeof *m.time_ids);
+    m.time_ids = dr_calloc(DR_TAG_JOB, rows * (size_t)m.n_time_ids, sizeof *m.time_ids);
     if (!m.text || !m.pooled || !m.time_ids)
         r = dr_fail(err, DR_ENOMEM, "out of memory for prompt embeddings");
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
@@ -154,7 +154,7 @@ static int encode_row(const struct prompt_encoder *e, struct exec *x, struct pro
                       struct dr_error *err)
 {
     int64_t width = clip_text_arch(e->text)->width;
-    const struct clip_state wanted = { e->layer + m->skip[row] - OWN_LAYER, e->final_norm };
+    const struct clip_state wanted = { m->skip[row], e->final_norm };
     const struct clip_words *words = m->embeddings && m->embeddings->words[which].n
                                          ? &m->embeddings->words[which]
                                          : NULL;

@@ -1,9 +1,11 @@
 /* prompt_processor.h - from the words of a request to what the UNet is conditioned on.
  *
  * A model's CLIP encoders read the prompt (the second one its own, if there is one); their hidden
- * states side by side are the text context, the projection of one of them is the pooled embedding.
+ * states side by side are the text context, the projection of one of them, if the model takes one,
+ * is the pooled embedding.
  * Row 0 is the negative prompt when there is guidance, the last row the positive one. Reference:
- * diffusers StableDiffusionXLPipeline.encode_prompt and _get_add_time_ids.
+ * diffusers StableDiffusionXLPipeline.encode_prompt and _get_add_time_ids,
+ * StableDiffusionPipeline.encode_prompt.
  */
 #ifndef DR_CONDITIONING_PROMPT_PROCESSOR_H
 #define DR_CONDITIONING_PROMPT_PROCESSOR_H
@@ -30,7 +32,8 @@ struct prompt_encoder {
 /* In the order of their columns; the second one reads prompt_2. */
 struct prompt_encoders {
     struct prompt_encoder encoder[PROMPT_ENCODERS];
-    int64_t chunk; /* tokens that an encoder reads at a time, begin and end included */
+    int64_t chunk;  /* tokens that an encoder reads at a time, begin and end included */
+    int n_time_ids; /* PROMPT_TIME_IDS, or 0: the model takes none */
 };
 
 struct textual_inversions;
@@ -42,7 +45,7 @@ struct prompt_request {
         *negative_2;    /* negative NULL: none given; negative_2 NULL or "": the negative */
     bool guidance;      /* there is a negative row */
     bool zero_negative; /* no negative given means zero embeddings (force_zeros_for_empty_prompt) */
-    int clip_skip;      /* of the positive row; 2: the encoders' own layer, 3: the one before it */
+    int clip_skip; /* of the positive row: hidden_states[-clip_skip]; 0: the encoders' own layer */
     int64_t original_height, original_width, crop_top, crop_left, target_height, target_width;
 };
 
@@ -55,7 +58,7 @@ struct prompt_embeds {
     int n_time_ids;
     bool zero_negative;      /* row 0 is zeros */
     bool known[PROMPT_ROWS]; /* text and pooled need no encoder: zeros, or found */
-    int skip[PROMPT_ROWS];   /* the row's clip_skip */
+    int skip[PROMPT_ROWS];   /* hidden_states[-skip] are the row's */
     const struct textual_inversions *embeddings; /* the request's */
     int64_t vocab[PROMPT_ENCODERS];              /* ids from there on are words of theirs */
     int32_t *ids[PROMPT_ENCODERS];               /* [rows, length] */

@@ -76,10 +76,16 @@ int engine_find_spec(const struct engine *e, const struct engine_names *names,
                      struct engine_spec *ret, struct dr_error *err)
 {
     int r = engine_find_model(e, names->model, &ret->model, err);
+    ret->spec = (struct model_spec){ .zero_snr = names->zero_snr };
     ret->spec.model = (struct model_place){ ret->model.path, engine_model_root(&ret->model) };
+    if (!r && names->prediction && *names->prediction) {
+        ret->spec.prediction = model_prediction(names->prediction);
+        if (!ret->spec.prediction)
+            r = dr_fail_field(err, DR_EINVAL, "prediction", names->prediction,
+                              "epsilon, v_prediction or sample", NULL);
+    }
     for (int i = 0; !r && i < COMPONENT_COUNT; i++) {
         struct engine_model *part = &ret->part[i];
-        ret->spec.part[i] = (struct model_place){ NULL, NULL };
         if (!names->part[i] || !*names->part[i])
             continue;
         r = find_file(e, component_name((enum component)i), names->part[i], part, err);
@@ -227,7 +233,7 @@ static int one_path(const json_t *data, const char *const *keys, int n, char *ds
 int engine_read_spec(const struct engine *e, const json_t *data, const char *const *keys, int n,
                      struct engine_spec *ret, bool *ret_given, struct dr_error *err)
 {
-    struct engine_names names;
+    struct engine_names names = { .prediction = NULL };
     char text[1 + COMPONENT_COUNT][DR_PATH_MAX];
     int r = one_path(data, keys, n, text[COMPONENT_COUNT], err);
     *ret_given = !r && *text[COMPONENT_COUNT];
@@ -238,6 +244,14 @@ int engine_read_spec(const struct engine *e, const json_t *data, const char *con
         *ret_given |= !r && *text[i];
         names.part[i] = text[i];
     }
+    const json_t *zero = json_object_get(data, "zsnr");
+    bool zsnr = false;
+    if (!r)
+        r = jx_opt_string(data, "data", "prediction", &names.prediction, err);
+    if (!r)
+        r = jx_opt_bool(data, "data", "zsnr", &zsnr, err);
+    if (zero && !json_is_null(zero))
+        names.zero_snr = zsnr ? MODEL_HAS : MODEL_HAS_NOT;
     return r ? r : engine_find_spec(e, &names, ret, err);
 }
 

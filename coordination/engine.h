@@ -79,15 +79,17 @@ struct engine_spec {
 /* Texts of a request: paths or names. */
 struct engine_names {
     const char *model, *part[COMPONENT_COUNT]; /* "": the shipped one; NULL, "": the model's own */
+    const char *prediction;                    /* NULL, "": as the files say */
+    enum model_said zero_snr;
 };
 int engine_find_spec(const struct engine *e, const struct engine_names *names,
                      struct engine_spec *ret, struct dr_error *err);
 /* Of the members of a verb's data: the first n of `keys` are spellings of the model's, a part has
- * that of its component. *ret_given: whether one was there. */
+ * that of its component; prediction and zsnr. *ret_given: whether a path was there. */
 int engine_read_spec(const struct engine *e, const json_t *data, const char *const *keys, int n,
                      struct engine_spec *ret, bool *ret_given, struct dr_error *err);
-/* The members of parts, for lists of known ones. */
-#define ENGINE_PARTS "unet", "text_encoder", "text_encoder_2", "vae"
+/* Those members, for lists of known ones. */
+#define ENGINE_PARTS "unet", "text_encoder", "text_encoder_2", "vae", "prediction", "zsnr"
 /* For pipeline_options and their like; NULL: the model may lie anywhere. */
 const struct model_root *engine_model_root(const struct engine_model *m);
 /* The backend that computes the model. With PRECISION_AUTO, an 8-bit one if the model's

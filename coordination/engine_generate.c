@@ -65,13 +65,14 @@ static int find_pipeline(struct generation *g, struct dr_error *err)
     const char *kernels = request_text(q, FIELD_kernels);
     enum precision precision;
     int r = precision_find(request_text(q, FIELD_precision), &precision, err);
-    struct engine_names names = {
-        .model = request_text(q, FIELD_model),
-        .part = { [COMPONENT_UNET] = request_text(q, FIELD_unet),
-                  [COMPONENT_TEXT_ENCODER] = request_text(q, FIELD_text_encoder),
-                  [COMPONENT_TEXT_ENCODER_2] = request_text(q, FIELD_text_encoder_2),
-                  [COMPONENT_VAE] = request_text(q, FIELD_vae) }
-    };
+    struct engine_names names = { .model = request_text(q, FIELD_model),
+                                  .prediction = request_text(q, FIELD_prediction) };
+    names.part[COMPONENT_UNET] = request_text(q, FIELD_unet);
+    names.part[COMPONENT_TEXT_ENCODER] = request_text(q, FIELD_text_encoder);
+    names.part[COMPONENT_TEXT_ENCODER_2] = request_text(q, FIELD_text_encoder_2);
+    names.part[COMPONENT_VAE] = request_text(q, FIELD_vae);
+    if (request_has(q, FIELD_zsnr))
+        names.zero_snr = request_flag(q, FIELD_zsnr) ? MODEL_HAS : MODEL_HAS_NOT;
     struct engine_spec spec;
     if (!r)
         r = device_manager_check(g->engine->devices, kernels, precision, err);
@@ -147,8 +148,8 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
         add_warning(g, warning);
     struct receipt_facts ours = generation_facts(g, NULL, "");
     struct job_events events = { .warning = add_warning, .ctx = g };
-    r = receipt_match(&g->request, &g->job, &ours, add_warning, g, err);
-    return r ? r : plan(g, &events, err);
+    receipt_match(&g->request, &g->job, &ours, add_warning, g);
+    return plan(g, &events, err);
 }
 
 static struct load_progress loading_of(const struct generation *g)

@@ -73,8 +73,11 @@ static const char *digest_join(struct digest_thread *d, bool abandon, const atom
 struct receipt_facts generation_facts(const struct generation *g, const struct model_titles *titles,
                                       const char *digest)
 {
+    const struct checkpoint_formulation *said = checkpoint_formulation(g->pipeline->checkpoint);
     struct receipt_facts f = { .model = titles ? titles->model : "",
                                .digest = digest,
+                               .prediction_from = said->prediction_by,
+                               .zsnr_from = said->zero_snr_by,
                                .kernel_set = backend_kernel_set(g->pipeline->backend),
                                .layout = backend_layout_version(g->pipeline->backend),
                                .version = DR_VERSION };

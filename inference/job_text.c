@@ -38,6 +38,15 @@ static int exchange_ids(struct job_walk *k, int encoder, const char *name, int64
     return r ? r : stage_dump(&k->job->stages, name, NPY_I64, shape, 2, room, err);
 }
 
+/* A stage that this model's pictures do not have. */
+static int refuse_absent(const struct job_walk *k, const char *name, struct dr_error *err)
+{
+    const struct stages *stages = &k->job->stages;
+    return stage_loads(stages, name) ? stage_refuse(stages, name, "an array",
+                                                    "nothing: this model has no such stage", err)
+                                     : 0;
+}
+
 static int exchange_tokens(struct job_walk *k, struct dr_error *err)
 {
     static const char *const names[PROMPT_ENCODERS] = { "tokens", "tokens_2" };
@@ -47,8 +56,7 @@ static int exchange_tokens(struct job_walk *k, struct dr_error *err)
     if (!room)
         return dr_fail(err, DR_ENOMEM, "out of memory for tokens");
     for (int e = 0; !r && e < PROMPT_ENCODERS; e++)
-        if (m->ids[e])
-            r = exchange_ids(k, e, names[e], room, err);
+        r = m->ids[e] ? exchange_ids(k, e, names[e], room, err) : refuse_absent(k, names[e], err);
     dr_free(room);
     return r;
 }
@@ -180,6 +188,10 @@ static int exchange_embeddings(struct job_walk *k, struct dr_error *err)
     int r = 0;
     for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++) {
         bool loaded;
+        if (!parts[i].shape[parts[i].ndim - 1]) {
+            r = refuse_absent(k, parts[i].name, err);
+            continue;
+        }
         r = stage_load(stages, parts[i].name, NPY_F32, parts[i].shape, parts[i].ndim, parts[i].data,
                        &loaded, err);
         if (!r)
@@ -203,7 +215,8 @@ int walk_text(struct job_walk *k, struct dr_error *err)
     if ((r = exchange_tokens(k, err)) < 0)
         return r;
     prompt_cache_find(&k->p->prompts, m);
-    if (!stage_loads(stages, "prompt_embeds") || !stage_loads(stages, "pooled"))
+    if (!stage_loads(stages, "prompt_embeds") ||
+        (m->pooled_width && !stage_loads(stages, "pooled")))
         r = encode_prompts(k, err);
     return r ? r : exchange_embeddings(k, err);
 }

@@ -39,6 +39,7 @@ static int open_tokenizers(struct pipeline *p, const atomic_int *stop, struct dr
                        "the end of a text",
                        checkpoint_path(p->checkpoint), (long long)p->encoders.chunk);
     checkpoint_forget_texts(p->checkpoint);
+    p->encoders.n_time_ids = checkpoint_unet_arch(p->checkpoint)->n_time_ids;
     return 0;
 }
 
@@ -86,6 +87,8 @@ static const char *more_channels(int64_t unet, int64_t latents)
         return "an inpainting model needs a picture and a mask, text alone does not do";
     if (unet == 2 * latents)
         return "an instruct-pix2pix model needs a picture to edit, text alone does not do";
+    if (unet == latents + 1)
+        return "a depth model needs the depth of a picture, text alone does not do";
     return "expected the same number";
 }
 
@@ -100,7 +103,7 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
                        "%s: the UNet takes %lld channels and the VAE gives %lld: %s", path,
                        (long long)u->in_channels, (long long)v->latent_channels,
                        more_channels(u->in_channels, v->latent_channels));
-    if (u->n_time_ids != PROMPT_TIME_IDS)
+    if (checkpoint_family(p->checkpoint)->added && u->n_time_ids != PROMPT_TIME_IDS)
         return dr_fail(
             err, DR_EUNSUPPORTED,
             "%s: a refiner, which continues a base model's picture; expected a base model", path);

@@ -41,6 +41,8 @@ static int pair_number(struct buf *dst, const char *name, double value)
 static bool sizes_default(const struct job *job)
 {
     const struct prompt_request *p = &job->prompt;
+    if (!p->original_width)
+        return true; /* the model takes none */
     return p->original_width == job->width && p->original_height == job->height &&
            p->target_width == job->width && p->target_height == job->height && !p->crop_top &&
            !p->crop_left;
@@ -189,6 +191,8 @@ static int add_prompts(json_t *o, const struct prompt_request *p)
         r = jx_set(o, "negative_prompt_2", text_or_null(p->negative_2));
     if (!r)
         r = jx_set(o, "clip_skip", json_integer(p->clip_skip));
+    if (!r && !p->original_width) /* the model takes no sizes */
+        return 0;
     if (!r)
         r = jx_set(o, "original_size",
                    json_sprintf("%" PRId64 "x%" PRId64, p->original_width, p->original_height));
@@ -256,7 +260,7 @@ static int add_sampling(json_t *o, const struct job *job, int index)
         r = jx_set(o, "sampler", sampler_json(job));
     if (!r)
         r = add_levels(o, s);
-    if (!r && schedule_uses_spacing(s->schedule, s->sampler))
+    if (!r && schedule_is_spaced(s))
         r = jx_set(o, "spacing", json_string(sched_spacing_name(s->spacing)));
     if (!r && has_eta(job))
         r = jx_set(o, "eta", json_real(sched_eta(s)));
@@ -267,9 +271,23 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     return r || !*assumed ? r : jx_set(o, "scheduler_defaults", json_string(assumed));
 }
 
+/* Who decided what the model predicts; zero terminal SNR where the request did. */
+static int add_formulation(json_t *o, const struct job *job, const struct receipt_facts *f)
+{
+    bool zero = job->sched.rescale_betas_zero_snr || job->sched.zero_snr_ignored;
+    int r = 0;
+    if (f->prediction_from && *f->prediction_from)
+        r = jx_set(o, "prediction_from", json_string(f->prediction_from));
+    if (!r && f->zsnr_from && !strcmp(f->zsnr_from, "the request"))
+        r = jx_set(o, "zsnr", json_boolean(zero));
+    return r;
+}
+
 static int add_facts(json_t *o, const struct job *job, const struct receipt_facts *f)
 {
     int r = jx_set(o, "preset", json_string(job->preset));
+    if (!r)
+        r = add_formulation(o, job, f);
     if (!r)
         r = jx_set(o, "precision", json_string(job->precision));
     if (!r)

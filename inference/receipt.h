@@ -14,12 +14,14 @@ struct receipt_facts {
     const char *model; /* name for people: file or folder without its path and extension */
     const char *part[COMPONENT_COUNT]; /* the same of parts that replace its own; NULL: none does */
     const char *digest; /* hex sha256 of the model with its parts; "" when it is not known */
+    const char *prediction_from, *zsnr_from; /* what said so; "": nothing */
     const char *kernel_set;
     int layout; /* backend_layout_version */
     const char *version;
 };
 
-/* Keys of scheduler_config.json for which SDXL base's values stand in, "a, b"; "": none. */
+/* Keys of scheduler_config.json for which the values of the model's family stand in, "a, b"; "":
+ * none. */
 void receipt_assumed(const struct sched_config *sched, char *dst, size_t n);
 
 /* Picture `index` of the batch. Appends to dst. */

@@ -9,16 +9,12 @@
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
 
-int receipt_match(const struct request *q, const struct job *job, const struct receipt_facts *facts,
-                  void (*warning)(void *ctx, const char *text), void *ctx, struct dr_error *err)
+void receipt_match(const struct request *q, const struct job *job,
+                   const struct receipt_facts *facts, void (*warning)(void *ctx, const char *text),
+                   void *ctx)
 {
     char text[240];
-    const char *prediction = sched_prediction_name(job->sched.prediction);
-    const char *wanted = request_text(q, FIELD_prediction);
     const char *version = request_text(q, FIELD_version);
-    if (*wanted && strcmp(wanted, prediction))
-        return dr_fail_field(err, DR_EINVAL, "prediction", wanted, prediction,
-                             "what this model predicts");
     char assumed[256];
     receipt_assumed(&job->sched, assumed, sizeof assumed);
     if (request_has(q, FIELD_scheduler_defaults) &&
@@ -50,7 +46,6 @@ int receipt_match(const struct request *q, const struct job *job, const struct r
                  request_int(q, FIELD_layout), facts->layout);
         warning(ctx, text);
     }
-    return 0;
 }
 
 int receipt_match_model(const struct request *q, const char *digest, struct dr_error *err)

@@ -12,8 +12,9 @@
 #include "inference/receipt.h"
 
 /* All but the digest. facts: ours. */
-int receipt_match(const struct request *q, const struct job *job, const struct receipt_facts *facts,
-                  void (*warning)(void *ctx, const char *text), void *ctx, struct dr_error *err);
+void receipt_match(const struct request *q, const struct job *job,
+                   const struct receipt_facts *facts, void (*warning)(void *ctx, const char *text),
+                   void *ctx);
 
 /* digest: the model's, in hex. */
 int receipt_match_model(const struct request *q, const char *digest, struct dr_error *err);

@@ -102,13 +102,13 @@ int recipe_apply(struct request *q, struct dr_error *err)
 
 static bool is_of(const struct family *f, const char *families)
 {
-    static const struct {
-        const char *name;
-        const struct family *family;
-    } known[] = { { "sdxl", &family_sdxl }, { "sd1", &family_sd1 }, { "sd2", &family_sd2 } };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (known[i].family == f && word_in(families, '|', known[i].name))
+    struct dr_word rest = word_all(f->ids ? f->ids : ""), word;
+    while (word_next(&rest, '|', &word)) {
+        char id[32];
+        snprintf(id, sizeof id, "%.*s", (int)word.n, word.at);
+        if (word_in(families, '|', id))
             return true;
+    }
     return false;
 }
 

@@ -46,13 +46,31 @@ static int take_height(const struct request *q, const struct pipeline *p, struct
     return take_edge(q, FIELD_height, p, &job->height, err);
 }
 
+/* A field that was given and says something to other models only. */
+static int refuse_given(const struct request *q, enum field_id id, const char *got, const char *why,
+                        struct dr_error *err)
+{
+    return request_has(q, id) ? dr_fail_field(err, DR_EINVAL, field_info(id)->name, got,
+                                              "nothing with this model", why)
+                              : 0;
+}
+
 /* Micro-conditioning. */
 static int take_sizes(const struct request *q, const struct pipeline *p, struct job *job,
                       struct dr_error *err)
 {
+    static const enum field_id fields[] = { FIELD_original_size, FIELD_target_size, FIELD_crop };
     struct prompt_request *m = &job->prompt;
-    (void)p;
-    (void)err;
+    int r = 0;
+    for (size_t i = 0; !r && !p->encoders.n_time_ids && i < sizeof fields / sizeof *fields; i++) {
+        const struct field_value *v = &q->value[fields[i]];
+        char got[48];
+        snprintf(got, sizeof got, "%" PRId64 "%s%" PRId64, v->i,
+                 fields[i] == FIELD_crop ? "," : "x", v->j);
+        r = refuse_given(q, fields[i], got, "it has no size conditioning, only SDXL has", err);
+    }
+    if (r || !p->encoders.n_time_ids)
+        return r;
     const struct field_value *original = &q->value[FIELD_original_size];
     const struct field_value *target = &q->value[FIELD_target_size], *crop = &q->value[FIELD_crop];
     m->original_width = original->set ? original->i : job->width;
@@ -108,10 +126,16 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
                         struct dr_error *err)
 {
     struct prompt_request *m = &job->prompt;
-    (void)p;
+    static const enum field_id second[] = { FIELD_prompt_2, FIELD_negative_prompt_2 };
+    int r = 0;
     if (!request_has(q, FIELD_prompt))
         return fail_missing_prompt(err);
-    int r = take_text(q, FIELD_prompt, job, &m->prompt, err);
+    for (int i = 0; !r && i < 2 && checkpoint_family(p->checkpoint)->n_encoders < 2; i++)
+        if (request_has(q, second[i]))
+            r = refuse_given(q, second[i], request_text(q, second[i]),
+                             "it has one text encoder, which reads the first prompt", err);
+    if (!r)
+        r = take_text(q, FIELD_prompt, job, &m->prompt, err);
     if (!r)
         r = take_text(q, FIELD_prompt_2, job, &m->prompt_2, err);
     if (!r)
@@ -127,7 +151,9 @@ static int take_layers(const struct request *q, const struct pipeline *p, struct
     struct prompt_request *m = &job->prompt;
     int r = 0;
     m->zero_negative = checkpoint_force_zeros(p->checkpoint);
-    m->clip_skip = (int)request_int(q, FIELD_clip_skip);
+    m->clip_skip = request_has(q, FIELD_clip_skip)
+                       ? (int)request_int(q, FIELD_clip_skip)
+                       : checkpoint_family(p->checkpoint)->encoders[0].layer;
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
         const struct clip_arch *a = checkpoint_clip_arch(p->checkpoint, i);
         if (a && m->clip_skip > a->layers) {
@@ -155,7 +181,8 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
         wanted.steps = (int)request_int(q, FIELD_steps);
     int r = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
     if (!r)
-        r = sched_configure(checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched, err);
+        r = sched_configure(checkpoint_trained(p->checkpoint),
+                            checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched, err);
     return r;
 }
 

@@ -1,27 +1,32 @@
 /* arch.h - what makes one network of the family differ from another. Filled from config.json
  * (diffusers layout) or inferred from tensor names and shapes (single file) by model_loader; read
- * by the networks. No branch anywhere asks for a model's name: SDXL base, refiner, inpainting,
- * SSD-1B, Vega and the shipped small model are values of these structures. */
+ * by the networks. No branch anywhere asks for a model's name: Stable Diffusion 1.x and
+ * 2.x, SDXL base, refiner, inpainting, SSD-1B, Vega and the shipped small model are values of these
+ * structures. */
 #ifndef DR_MODELS_ARCH_H
 #define DR_MODELS_ARCH_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { ARCH_LEVELS = 6, ARCH_LAYERS = 8 };
+enum { ARCH_LEVELS = 6, ARCH_LAYERS = 8, ARCH_LATENTS = 16 };
+
+/* Scaling factors of the latents: one over their deviation. */
+#define SDXL_VAE_SCALE 0.13025
+#define SD_VAE_SCALE 0.18215
 
 enum arch_act { ARCH_GELU, ARCH_QUICK_GELU, ARCH_SILU };
 
 /* CLIP text encoder (transformers CLIPTextConfig). */
 struct clip_arch {
     int64_t vocab, width, layers, heads, mlp, positions;
-    int64_t projection; /* 0: no projection (SDXL's first encoder) */
+    int64_t projection; /* 0: no projection (Stable Diffusion's encoder, SDXL's first) */
     enum arch_act act;
     double eps;             /* layer_norm_eps */
     int64_t eos_id, bos_id; /* eos_id 2 means: the end token is the arg-max id */
 };
 
-/* UNet2DConditionModel of the SDXL kind. Level 0 is the finest. */
+/* UNet2DConditionModel. Level 0 is the finest. */
 struct unet_arch {
     int64_t in_channels, out_channels;
     int levels;
@@ -57,6 +62,8 @@ struct vae_arch {
     int layers; /* resnets per encoder level; decoder has one more */
     int groups;
     double scaling_factor;
+    bool normalised; /* latents are (its own - mean) * scaling_factor / deviation, by channel */
+    double mean[ARCH_LATENTS], deviation[ARCH_LATENTS];
     bool quant_conv, post_quant_conv, mid_attention;
 };
 

@@ -368,11 +368,13 @@ static int check_index(struct checkpoint *c, const json_t *index, struct dr_erro
     c->family = family_of_pipeline(name);
     if (!c->family)
         return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: this is a folder for %.80s, expected one for a StableDiffusionXL "
-                       "pipeline",
+                       "%s: this is a folder for %.80s, expected one for a StableDiffusion or "
+                       "StableDiffusionXL pipeline",
                        c->path, name);
-    r = jx_opt_bool(index, "model_index.json", "force_zeros_for_empty_prompt", &c->force_zeros,
-                    err);
+    c->force_zeros = c->family->zero_negative;
+    if (c->force_zeros) /* a key of the pipelines that have it */
+        r = jx_opt_bool(index, "model_index.json", "force_zeros_for_empty_prompt", &c->force_zeros,
+                        err);
     return r ? dr_while(err, r, "reading %s", c->path) : 0;
 }
 
@@ -422,7 +424,6 @@ static int find_tokenizers(struct checkpoint *c, struct dr_error *err)
 int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
 {
     json_t *index = NULL;
-    c->force_zeros = true;
     int r = model_files_json(c->model, "model_index.json", true, &config_limits, &index, err);
     if (!r)
         r = index ? check_index(c, index, err) : no_index(c, err);
@@ -431,6 +432,8 @@ int checkpoint_open_folder(struct checkpoint *c, struct dr_error *err)
     if (!r)
         r = model_files_json(c->model, "scheduler/scheduler_config.json", true, &config_limits,
                              &c->scheduler, err);
+    if (!r)
+        c->family = family_of_context(c->family, c->unet.context);
     if (!r)
         r = formulation_of_folder(c, index, err);
     if (!r && c->own[COMPONENT_UNET])

@@ -40,7 +40,11 @@ struct checkpoint {
     struct unet_arch unet;
     struct clip_arch clip[2];
     struct vae_arch vae;
-    json_t *scheduler;
+    json_t *scheduler, *trained;
+    struct checkpoint_formulation formulation;
+    const char *asked_prediction; /* by the spec; NULL: nothing */
+    enum model_said asked_zero_snr;
+    bool overridden; /* the files say something else than was asked for */
     bool tokenizer[2];
     bool force_zeros;
     struct name_group unused; /* tensors of the part being opened that nothing knows */

@@ -81,6 +81,11 @@ static int like_vae(struct checkpoint *c, const json_t *config, const char *file
     *ret = infer_is_vae(&c->tables[COMPONENT_VAE], &own);
     if (*ret)
         c->vae = own;
+    if (!*ret && own.normalised)
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: latents of this model have a mean and a deviation of their own, which "
+                       "%s does not know",
+                       file, checkpoint_part_path(c, COMPONENT_VAE));
     return 0;
 }
 

@@ -1,6 +1,7 @@
 /* checkpoint_single.c - opening a single file with sgm keys, see checkpoint_impl.h. */
 #include "models/checkpoint_impl.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "models/formats/classify.h"
@@ -119,12 +120,27 @@ static int check_parts(const struct checkpoint *c, struct dr_error *err)
     return given(c, COMPONENT_VAE) ? 0 : lacks(c, "VAE (first_stage_model.*)", err);
 }
 
+/* What comes with an encoder and is not read. */
+static void mark_spare(struct tensor_table *t, const struct family_encoder *e,
+                       const struct clip_arch *arch)
+{
+    char prefix[64];
+    snprintf(prefix, sizeof prefix, "text_model.encoder.layers.%d.", e->read);
+    if (e->read && arch->layers == e->read)
+        tensor_table_spare(t, prefix);
+    if (!e->pooled)
+        tensor_table_spare(t, "text_projection.");
+}
+
 static int infer_one(struct checkpoint *c, const struct family_encoder *e, const char *file,
                      struct dr_error *err)
 {
     if (c->own[e->component])
         return checkpoint_open_part(c, e->component, err);
-    return infer_clip(&c->tables[e->component], e, file, checkpoint_clip(c, e->component), err);
+    int r = infer_clip(&c->tables[e->component], e, file, checkpoint_clip(c, e->component), err);
+    if (!r)
+        mark_spare(&c->tables[e->component], e, checkpoint_clip(c, e->component));
+    return r;
 }
 
 static int infer_all(struct checkpoint *c, const char *file, struct dr_error *err)
@@ -157,8 +173,9 @@ static int wrong_kind(const struct checkpoint *c, const struct st_header *h,
         if (!strcmp(h->metadata[i].key, "general.architecture"))
             architecture = h->metadata[i].value;
     return dr_fail(err, DR_EUNSUPPORTED,
-                   "%s: this is %s%s%.60s%s, expected an SDXL checkpoint%s%s%s", c->path,
-                   kind->text, architecture ? " (general.architecture '" : "",
+                   "%s: this is %s%s%.60s%s, expected a checkpoint of Stable Diffusion or "
+                   "SDXL%s%s%s",
+                   c->path, kind->text, architecture ? " (general.architecture '" : "",
                    architecture ? architecture : "", architecture ? "')" : "",
                    kind->option ? "; give it with " : "", kind->option ? kind->option : "",
                    kind->option ? " beside the model whose part it replaces" : "");
@@ -172,9 +189,9 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         return r;
     const struct file_kind *kind = classify(&st->header);
     char what[320];
-    if (kind->quantised && quantised(&st->header, true, what, sizeof what))
+    if ((kind->quantised || kind->family) && quantised(&st->header, true, what, sizeof what))
         return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: an SDXL checkpoint of %s, which Darkroom does "
+                       "%s: a checkpoint of %s, which Darkroom does "
                        "not read",
                        c->path, what);
     if (!kind->family || !kind->family->opens)
@@ -191,6 +208,8 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         r = formulation_of_file(c, st, err);
     if (!r)
         r = infer_all(c, c->path, err);
+    if (!r)
+        r = formulation_of_latents(c, st, err);
     if (!r && c->own[COMPONENT_UNET])
         r = formulation_of_unet(c, err);
     c->force_zeros = c->family->zero_negative;

@@ -1,6 +1,7 @@
 /* formulation.c - see formulation.h. */
 #include "models/formulation.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -11,10 +12,38 @@ static const char SCHEDULER_FILE[] = "scheduler_config.json";
 
 /* What was found so far and who said it; "" where nothing was. */
 struct marks {
-    const char *path; /* of the model, for errors */
-    char prediction[24], prediction_by[96];
-    char zero_snr[8], zero_snr_by[96]; /* "true" or "false" */
+    const char *path;                      /* of the model, for errors */
+    bool asked_prediction, asked_zero_snr; /* the request says it: contradictions do not matter */
+    struct checkpoint_formulation said;
+    const char *unsaid;         /* the prediction type where nothing is said */
+    const struct edm_kind *edm; /* NULL: another formulation */
 };
+
+/* The two ways in which single files say that they are of the EDM formulation, each by tensors that
+ * are no parameters. */
+struct edm_kind {
+    const char *needs, *also; /* tensors; the second may be absent in the second kind */
+    const char *scheduler;    /* what diffusers has beside such a model */
+    const char *prediction;
+};
+
+static const struct edm_kind edm_kinds[] = {
+    /* Playground 2.5: statistics of the latents. */
+    { "edm_mean", "edm_std", "{\"_class_name\": \"EDMDPMSolverMultistepScheduler\"}", "epsilon" },
+    /* CosXL: the ends of its levels. */
+    { "edm_vpred.sigma_max", "edm_vpred.sigma_min",
+      "{\"_class_name\": \"EDMEulerScheduler\", \"sigma_data\": 1.0, \"sigma_max\": 120.0, "
+      "\"sigma_min\": 0.002, \"sigma_schedule\": \"exponential\"}",
+      "v_prediction" },
+};
+
+static struct marks marks_of(const struct checkpoint *c, const char *path)
+{
+    return (struct marks){ .path = path,
+                           .unsaid = "epsilon",
+                           .asked_prediction = c->asked_prediction != NULL,
+                           .asked_zero_snr = c->asked_zero_snr != MODEL_SAYS };
+}
 
 /* ---- values ---- */
 
@@ -24,8 +53,7 @@ static const char *const spellings[][8] = {
     { "sample", "sample", "x0", NULL },
 };
 
-/* The prediction type of any spelling; NULL: unknown. */
-static const char *prediction_of(const char *value)
+const char *model_prediction(const char *value)
 {
     for (size_t i = 0; i < sizeof spellings / sizeof *spellings; i++)
         for (const char *const *s = spellings[i] + 1; *s; s++)
@@ -44,14 +72,14 @@ static int contradiction(const struct marks *m, const char *by, const char *valu
 {
     return dr_fail(err, DR_EFORMAT,
                    "%s: its marks contradict each other: %s says %s, %s says %s; its "
-                   "prediction type is ambiguous",
+                   "prediction type is ambiguous (--prediction or --zsnr decides)",
                    m->path, before_by, before, by, value);
 }
 
-static int say(const struct marks *m, const char *value, const char *by, char *ret_value,
-               size_t n_value, char ret_by[96], struct dr_error *err)
+static int say(const struct marks *m, bool asked, const char *value, const char *by,
+               char *ret_value, size_t n_value, char ret_by[96], struct dr_error *err)
 {
-    if (*ret_value && strcmp(ret_value, value))
+    if (*ret_value && !asked && strcmp(ret_value, value))
         return contradiction(m, by, value, ret_by, ret_value, err);
     if (!*ret_value) {
         snprintf(ret_value, n_value, "%s", value);
@@ -62,19 +90,20 @@ static int say(const struct marks *m, const char *value, const char *by, char *r
 
 static int say_prediction(struct marks *m, const char *value, const char *by, struct dr_error *err)
 {
-    const char *known = prediction_of(value);
+    const char *known = model_prediction(value);
     if (!known)
         return dr_fail(err, DR_EUNSUPPORTED,
                        "%s: %s says '%.60s', expected epsilon, v_prediction or sample: a model of "
                        "another formulation, which Darkroom does not support",
                        m->path, by, value);
-    return say(m, known, by, m->prediction, sizeof m->prediction, m->prediction_by, err);
+    return say(m, m->asked_prediction, known, by, m->said.prediction, sizeof m->said.prediction,
+               m->said.prediction_by, err);
 }
 
 static int say_zero_snr(struct marks *m, bool zero, const char *by, struct dr_error *err)
 {
-    return say(m, zero ? "true" : "false", by, m->zero_snr, sizeof m->zero_snr, m->zero_snr_by,
-               err);
+    return say(m, m->asked_zero_snr, zero ? "true" : "false", by, m->said.zero_snr,
+               sizeof m->said.zero_snr, m->said.zero_snr_by, err);
 }
 
 /* ---- headers ---- */
@@ -106,12 +135,17 @@ static int read_flag(const struct marks *m, const char *by, const char *value, b
                    value);
 }
 
-/* Architectures that share the tensors of SDXL and not its formulation. */
-static int check_architecture(const struct marks *m, const char *by, const char *value,
-                              struct dr_error *err)
+/* Architectures of the ModelSpec standard that say what the model predicts; and those that share
+ * the tensors of SDXL and not its formulation. */
+static int read_architecture(struct marks *m, const char *by, const char *value,
+                             struct dr_error *err)
 {
+    if (!strncasecmp(value, "stable-diffusion-v2-768-v", 25))
+        return say_prediction(m, "v_prediction", by, err);
+    if (!strncasecmp(value, "stable-diffusion-v2-512", 23))
+        return say_prediction(m, "epsilon", by, err);
     static const char *const foreign[] = { "cosxl", "edm", "flow", "playground", NULL };
-    for (const char *const *word = foreign; *word; word++)
+    for (const char *const *word = foreign; *word && !m->edm; word++)
         if (strcasestr(value, *word))
             return dr_fail(err, DR_EUNSUPPORTED,
                            "%s: %s says '%.60s', a model of another formulation, which Darkroom "
@@ -130,7 +164,7 @@ static int read_entry(struct marks *m, enum entry_kind kind, const char *by, con
     if (kind == ENTRY_PREDICTION)
         return say_prediction(m, value, by, err);
     if (kind == ENTRY_ARCHITECTURE)
-        return check_architecture(m, by, value, err);
+        return read_architecture(m, by, value, err);
     r = read_flag(m, by, value, &flag, err);
     if (r)
         return r;
@@ -138,14 +172,20 @@ static int read_entry(struct marks *m, enum entry_kind kind, const char *by, con
                            : say_zero_snr(m, flag, by, err);
 }
 
+static bool is_edm_mark(const struct edm_kind *kind, const char *name)
+{
+    return kind && (!strcmp(name, kind->needs) || !strcmp(name, kind->also));
+}
+
 /* Tensors without meaning of their own, which fine-tunes are marked by. */
 static int read_tensors(struct marks *m, const struct st_header *h, struct dr_error *err)
 {
     for (size_t i = 0; i < h->n_tensors; i++)
-        if (!strncmp(h->tensors[i].name, "edm_", 4))
+        if (!strncmp(h->tensors[i].name, "edm_", 4) && !is_edm_mark(m->edm, h->tensors[i].name))
             return dr_fail(err, DR_EUNSUPPORTED,
-                           "%s: tensor %.80s says that the model is of the EDM formulation, which "
-                           "Darkroom does not support",
+                           "%s: tensor %.80s says that the model is of the EDM formulation, "
+                           "expected edm_mean with edm_std, or edm_vpred.sigma_max, in a single "
+                           "file",
                            m->path, h->tensors[i].name);
     int r = st_find(h, "v_pred") ? say_prediction(m, "v_prediction", "tensor v_pred", err) : 0;
     if (!r && st_find(h, "ztsnr"))
@@ -167,46 +207,257 @@ static int read_header(struct marks *m, const struct st_header *h, struct dr_err
     return r;
 }
 
-/* ---- a single file ---- */
+/* ---- what holds ---- */
 
-static int write_scheduler(struct checkpoint *c, const struct marks *m, struct dr_error *err)
+/* The steps that Stable Diffusion 2.0 base was trained for, by which diffusers' from_single_file
+ * recognises it. */
+enum { BASE_STEPS = 875000 };
+
+static bool trained_as_base(const struct safetensors *st)
 {
-    if (!*m->prediction && !*m->zero_snr)
-        return 0;
+    const struct st_tensor *t = st_find(&st->header, "global_step");
+    int64_t wide;
+    int32_t narrow;
+    if (t && t->dtype == DTYPE_I64 && t->end - t->begin == sizeof wide) {
+        memcpy(&wide, st_data(st, t), sizeof wide);
+        return wide == BASE_STEPS;
+    }
+    if (!t || t->dtype != DTYPE_I32 || t->end - t->begin != sizeof narrow)
+        return false;
+    memcpy(&narrow, st_data(st, t), sizeof narrow);
+    return narrow == BASE_STEPS;
+}
+
+/* Of a family whose models differ in what they predict, the one that this file is of. */
+static int choose_member(struct checkpoint *c, struct marks *m, const struct safetensors *st,
+                         struct dr_error *err)
+{
+    const struct family *f = c->family;
     int r = 0;
-    c->scheduler = json_object();
-    if (*m->prediction)
-        r = jx_set(c->scheduler, "prediction_type", json_string(m->prediction));
-    if (!r && *m->zero_snr)
-        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
-                   json_boolean(!strcmp(m->zero_snr, "true")));
-    if (!r && !*m->prediction && !strcmp(m->zero_snr, "true"))
+    if (f->epsilon && trained_as_base(st))
+        r = say_prediction(m, "epsilon", "tensor global_step", err);
+    const char *is = c->asked_prediction ? c->asked_prediction : m->said.prediction;
+    if (!r && f->epsilon && !strcmp(is, "epsilon"))
+        c->family = f->epsilon;
+    if (!r && f->unsaid && !*is && checkpoint_warn(c, "%s", f->unsaid))
+        r = dr_fail(err, DR_ENOMEM, "out of memory for a warning");
+    return r;
+}
+
+/* How the family was trained, as an object. */
+static int take_trained(struct checkpoint *c, struct dr_error *err)
+{
+    const char *text = c->family->scheduler;
+    return jx_parse(text, strlen(text), NULL, SCHEDULER_FILE, &c->trained, err);
+}
+
+/* The numbers of a mark, which must be n finite ones. */
+static int read_values(const struct checkpoint *c, const struct safetensors *st, const char *name,
+                       int64_t n, float *ret, struct dr_error *err)
+{
+    const struct st_tensor *t = st_find(&st->header, name);
+    int64_t count = 0;
+    bool good = t && dtype_is_real(t->dtype) && shape_count(&t->shape, &count) && count == n;
+    if (good)
+        dtype_to_f32(ret, st_data(st, t), t->dtype, n);
+    for (int64_t i = 0; good && i < n; i++)
+        good = isfinite(ret[i]);
+    return good ? 0
+                : dr_fail(err, DR_EFORMAT, "%s: tensor %s: expected %lld finite numbers (EDM)",
+                          c->path, name, (long long)n);
+}
+
+static void find_edm(struct marks *m, const struct st_header *h)
+{
+    for (size_t i = 0; i < sizeof edm_kinds / sizeof *edm_kinds && !m->edm; i++)
+        if (st_find(h, edm_kinds[i].needs))
+            m->edm = &edm_kinds[i];
+}
+
+/* The ends of the levels, where the file has them. */
+static int write_ends(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
+{
+    static const char *const ends[] = { "sigma_max", "sigma_min" };
+    int r = 0;
+    for (int i = 0; !r && i < 2; i++) {
+        char name[40];
+        float value;
+        snprintf(name, sizeof name, "edm_vpred.%s", ends[i]);
+        if (!st_find(&st->header, name))
+            continue;
+        r = read_values(c, st, name, 1, &value, err);
+        if (!r && jx_set(c->scheduler, ends[i], json_real((double)value)))
+            r = dr_fail(err, DR_ENOMEM, "out of memory for the scheduler's configuration");
+    }
+    return r;
+}
+
+int formulation_of_latents(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
+{
+    static const double playground_scale = 0.5; /* diffusers' PLAYGROUND_VAE_SCALING_FACTOR */
+    float mean[ARCH_LATENTS], deviation[ARCH_LATENTS];
+    int64_t n = c->vae.latent_channels;
+    if (!st_find(&st->header, "edm_mean") || c->vae.normalised)
+        return 0;
+    if (c->vae.tiny)
+        return dr_fail(err, DR_EUNSUPPORTED,
+                       "%s: latents of this model have a mean and a deviation of their own, which "
+                       "the tiny VAE %s does not know",
+                       c->path, checkpoint_part_path(c, COMPONENT_VAE));
+    if (n > ARCH_LATENTS)
+        return dr_fail(err, DR_EUNSUPPORTED, "%s: statistics of %lld latent channels, at most %d",
+                       c->path, (long long)n, ARCH_LATENTS);
+    int r = read_values(c, st, "edm_mean", n, mean, err);
+    if (!r)
+        r = read_values(c, st, "edm_std", n, deviation, err);
+    c->vae.normalised = true;
+    c->vae.scaling_factor = playground_scale;
+    for (int64_t i = 0; !r && i < n; i++) {
+        c->vae.mean[i] = (double)mean[i];
+        c->vae.deviation[i] = (double)deviation[i];
+        if (!(deviation[i] > 0))
+            r = dr_fail(err, DR_EFORMAT, "%s: tensor edm_std: got %g, expected numbers above 0",
+                        c->path, (double)deviation[i]);
+    }
+    return r;
+}
+
+/* One of two things that a request may ask for; `unsaid` holds where no mark says anything. */
+static int settle(struct checkpoint *c, const char *path, const char *asked, const char *unsaid,
+                  char *value, size_t n, char by[96])
+{
+    int r = 0;
+    if (!asked || !strcmp(asked, *value ? value : unsaid))
+        return 0;
+    if (*value)
+        r = checkpoint_warn(c, "%s: %s says %s: %s, as asked for, is used", path, by, value, asked);
+    snprintf(value, n, "%s", asked);
+    snprintf(by, 96, "the request");
+    c->overridden = true;
+    return r;
+}
+
+static int put_text(json_t *file, const char *key, const char *value)
+{
+    return *value ? jx_set(file, key, json_string(value)) : 0;
+}
+
+/* What the marks say goes into c->scheduler, unless the request says otherwise. */
+static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
+{
+    struct checkpoint_formulation *f = &m->said;
+    const char *zero = c->asked_zero_snr == MODEL_SAYS  ? NULL
+                       : c->asked_zero_snr == MODEL_HAS ? "true"
+                                                        : "false";
+    int r = settle(c, m->path, c->asked_prediction, m->unsaid, f->prediction, sizeof f->prediction,
+                   f->prediction_by);
+    if (!r)
+        r = settle(c, m->path, zero, "false", f->zero_snr, sizeof f->zero_snr, f->zero_snr_by);
+    if (!r && !*f->prediction && !strcmp(f->zero_snr, "true"))
         r = checkpoint_warn(c,
                             "%s says zero terminal SNR, but nothing names the prediction type: "
-                            "assuming epsilon",
-                            m->zero_snr_by);
+                            "assuming %s",
+                            f->zero_snr_by, m->unsaid);
+    if (!r && !c->scheduler && (*f->prediction || *f->zero_snr) && !(c->scheduler = json_object()))
+        r = DR_ENOMEM;
+    if (!r)
+        r = put_text(c->scheduler, "prediction_type", f->prediction);
+    if (!r && *f->zero_snr)
+        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
+                   json_boolean(!strcmp(f->zero_snr, "true")));
+    c->formulation = *f;
+    if (!*f->prediction)
+        snprintf(c->formulation.prediction, sizeof c->formulation.prediction, "%s", m->unsaid);
     return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
+}
+
+/* ---- a single file ---- */
+
+enum { YAML_MOST = 1 << 20 };
+
+/* The value of a line "KEY: VALUE" of that key, without quotes and comment; NULL: another line. */
+static const char *line_value(const char *line, size_t n, const char *key, char dst[64])
+{
+    size_t blank = strspn(line, " "), len = strlen(key);
+    if (blank + len >= n || strncmp(line + blank, key, len) || line[blank + len] != ':')
+        return NULL;
+    size_t used = 0;
+    for (size_t i = blank + len + 1; i < n && line[i] != '#' && used + 1 < 64; i++)
+        if (!strchr(" \t\r\"'", line[i]))
+            dst[used++] = line[i];
+    dst[used] = '\0';
+    return dst;
+}
+
+/* NAME.yaml beside NAME.safetensors, in the layout of CompVis's inference configurations, of which
+ * one line matters: model.params.parameterization. */
+static int read_yaml(const struct checkpoint *c, struct marks *m, struct dr_error *err)
+{
+    char name[DR_PATH_MAX], by[96], value[64];
+    const char *base = dr_path_base(c->path);
+    const struct model_file *f;
+    snprintf(name, sizeof name, "%.*s.yaml", (int)(strlen(base) - strlen(dr_path_extension(base))),
+             base);
+    int r = model_files_find(c->model, name, YAML_MOST, &f, err);
+    for (const char *p = !r && f && f->text ? f->text : ""; !r && *p;) {
+        size_t n = strcspn(p, "\n");
+        snprintf(by, sizeof by, "%.60s parameterization", name);
+        if (line_value(p, n, "parameterization", value))
+            r = say_prediction(m, value, by, err);
+        p += n + (p[n] == '\n');
+    }
+    return r;
+}
+
+static int write_edm(struct checkpoint *c, struct marks *m, const struct safetensors *st,
+                     struct dr_error *err)
+{
+    const struct edm_kind *kind = m->edm;
+    int r = say_prediction(m, kind->prediction, kind->needs, err);
+    bool asked = c->asked_zero_snr == MODEL_HAS;
+    if (!r && (asked || !strcmp(m->said.zero_snr, "true")))
+        r = dr_fail(err, DR_EFORMAT,
+                    "%s: %s says zero terminal SNR, tensor %s says EDM, whose levels have no such "
+                    "end",
+                    m->path, asked ? "the request" : m->said.zero_snr_by, kind->needs);
+    if (!r)
+        r = jx_parse(kind->scheduler, strlen(kind->scheduler), NULL, SCHEDULER_FILE, &c->scheduler,
+                     err);
+    if (!r)
+        r = write_ends(c, st, err);
+    m->said.zero_snr[0] = '\0';
+    return r ? r : decide(c, m, err);
 }
 
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
 {
-    struct marks m = { .path = c->path };
+    struct marks m = marks_of(c, c->path);
+    find_edm(&m, &st->header);
     int r = read_header(&m, &st->header, err);
-    return r ? r : write_scheduler(c, &m, err);
+    if (!r)
+        r = read_yaml(c, &m, err);
+    if (!r)
+        r = choose_member(c, &m, st, err);
+    if (!r)
+        r = take_trained(c, err);
+    if (!r)
+        m.unsaid = json_string_value(json_object_get(c->trained, "prediction_type"));
+    if (!r && m.edm)
+        return write_edm(c, &m, st, err);
+    return r ? r : decide(c, &m, err);
 }
 
 /* ---- a folder ---- */
 
 static int stand_in(struct checkpoint *c, const char *class, struct dr_error *err)
 {
-    int r = jx_parse(c->family->scheduler, strlen(c->family->scheduler), NULL, SCHEDULER_FILE,
-                     &c->scheduler, err);
-    if (r)
-        return r;
+    c->scheduler = json_deep_copy(c->trained);
+    if (!c->scheduler)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the scheduler's configuration");
     return checkpoint_warn(c,
                            "there is no scheduler/%s: model_index.json's %.60s is used with the "
-                           "values of SDXL base",
-                           SCHEDULER_FILE, class)
+                           "values that %s has as a rule",
+                           SCHEDULER_FILE, class, c->family->text)
                ? dr_fail(err, DR_ENOMEM, "out of memory for a warning")
                : 0;
 }
@@ -239,7 +490,7 @@ static int read_scheduler(struct marks *m, const json_t *file, struct dr_error *
 {
     const json_t *prediction = json_object_get(file, "prediction_type");
     const json_t *zero = json_object_get(file, "rescale_betas_zero_snr");
-    const char *known = json_is_string(prediction) ? prediction_of(json_string_value(prediction))
+    const char *known = json_is_string(prediction) ? model_prediction(json_string_value(prediction))
                                                    : NULL;
     char by[96];
     int r = 0;
@@ -254,24 +505,16 @@ static int read_scheduler(struct marks *m, const json_t *file, struct dr_error *
 
 int formulation_of_folder(struct checkpoint *c, const json_t *index, struct dr_error *err)
 {
-    struct marks m = { .path = c->path };
-    int r = use_class(c, index, err);
+    struct marks m = marks_of(c, c->path);
+    int r = take_trained(c, err);
+    if (!r)
+        r = use_class(c, index, err);
     if (!r)
         r = read_scheduler(&m, c->scheduler, err);
     for (size_t i = 0; !r && i < c->n_files; i++)
         if (c->file_of[i] == COMPONENT_UNET && !c->own[COMPONENT_UNET])
             r = read_header(&m, &c->files[i]->header, err);
-    if (r)
-        return r;
-    const char *said = json_string_value(json_object_get(c->scheduler, "prediction_type"));
-    if (!c->scheduler)
-        return write_scheduler(c, &m, err);
-    if (*m.prediction && !said)
-        r = jx_set(c->scheduler, "prediction_type", json_string(m.prediction));
-    if (!r && *m.zero_snr && !json_object_get(c->scheduler, "rescale_betas_zero_snr"))
-        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
-                   json_boolean(!strcmp(m.zero_snr, "true")));
-    return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
+    return r ? r : decide(c, &m, err);
 }
 
 /* ---- a UNet of its own ---- */
@@ -295,23 +538,18 @@ static int read_part(const struct checkpoint *c, struct marks *m, struct dr_erro
 
 int formulation_of_unet(struct checkpoint *c, struct dr_error *err)
 {
-    struct marks m = { .path = checkpoint_part_path(c, COMPONENT_UNET) };
-    const char *own = json_string_value(json_object_get(c->scheduler, "prediction_type"));
+    struct marks m = marks_of(c, checkpoint_part_path(c, COMPONENT_UNET));
+    const char *own = c->formulation.prediction;
     int r = read_part(c, &m, err);
     if (r)
         return r;
-    if (!*m.prediction && !*m.zero_snr) {
-        if (own && strcmp(own, "epsilon"))
+    if (!*m.said.prediction && !*m.said.zero_snr) {
+        if (strcmp(own, "epsilon") && !c->asked_prediction)
             r = checkpoint_warn(c, "%s does not say what it predicts: %.40s, as %s does", m.path,
                                 own, c->path);
         return r ? dr_fail(err, r, "out of memory for a warning") : 0;
     }
-    if (!c->scheduler)
-        return write_scheduler(c, &m, err);
-    if (*m.prediction)
-        r = jx_set(c->scheduler, "prediction_type", json_string(m.prediction));
-    if (!r)
-        r = jx_set(c->scheduler, "rescale_betas_zero_snr",
-                   json_boolean(!strcmp(m.zero_snr, "true")));
-    return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
+    if (*m.said.prediction && !*m.said.zero_snr && c->scheduler)
+        snprintf(m.said.zero_snr, sizeof m.said.zero_snr, "false");
+    return decide(c, &m, err);
 }

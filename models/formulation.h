@@ -2,18 +2,23 @@
  *
  * A model that predicts v and is sampled as if it predicted noise gives noise, so every mark
  * counts: tensors without meaning of their own, entries of the safetensors header,
- * scheduler_config.json.
- * Two that contradict each other are an error that names both, one that asks for what Darkroom does
- * not draw is refused. Marks: ComfyUI's model detection; the ModelSpec standard; kohya's
- * sd-scripts.
+ * scheduler_config.json, the configuration that AUTOMATIC1111 reads beside a file (NAME.yaml). Two
+ * that contradict each other are an error that names both unless the request decides; one that asks
+ * for what Darkroom does not draw is refused. Marks: ComfyUI's model detection; the ModelSpec
+ * standard; kohya's sd-scripts; AUTOMATIC1111's sd_models_config.
  */
 #ifndef DR_MODELS_FORMULATION_H
 #define DR_MODELS_FORMULATION_H
 
 #include "models/checkpoint_impl.h"
 
-/* Of a checkpoint in one file: c->scheduler says what the file's marks say, NULL without any. */
+/* Of a checkpoint in one file: c->scheduler says what the file's marks say, NULL without any;
+ * c->family becomes the member that they fit. Both set c->trained. */
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err);
+
+/* What it says of its latents, once c->vae is known. */
+int formulation_of_latents(struct checkpoint *c, const struct safetensors *st,
+                           struct dr_error *err);
 
 /* Of a folder, once its files are open and c->scheduler is read: the class is the one that
  * model_index.json names, as in the reference; headers of the UNet must not contradict. */

@@ -9,6 +9,7 @@
 #include "models/adapters/inversion_file.h"
 #include "models/checkpoint_impl.h"
 #include "models/formats/classify.h"
+#include "models/inspect_part.h"
 
 enum { LONGEST_TEXT = 16 << 10 };
 
@@ -30,6 +31,17 @@ static json_t *integers(const int64_t *values, int n)
     json_t *list = json_array();
     for (int i = 0; i < n; i++)
         if (jx_add(list, json_integer(values[i]))) {
+            json_decref(list);
+            return NULL;
+        }
+    return list;
+}
+
+static json_t *reals(const double *values, int n)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++)
+        if (jx_add(list, json_real(values[i]))) {
             json_decref(list);
             return NULL;
         }
@@ -97,6 +109,10 @@ static int vae_object(const struct vae_arch *a, json_t *o)
     if (!a->tiny)
         SET(o, "layers", json_integer(a->layers));
     SET(o, "scaling_factor", json_real(a->scaling_factor));
+    if (a->normalised) {
+        SET(o, "latents_mean", reals(a->mean, (int)a->latent_channels));
+        SET(o, "latents_std", reals(a->deviation, (int)a->latent_channels));
+    }
     return r;
 }
 
@@ -188,6 +204,7 @@ static int describe_files(const struct checkpoint *c, json_t *list)
 
 static int describe_checkpoint(const struct checkpoint *c, json_t *o)
 {
+    const struct checkpoint_formulation *f = &c->formulation;
     int64_t total = 0, size = 0;
     for (int i = 0; i < COMPONENT_COUNT; i++)
         total += tensor_table_elements(&c->tables[i]);
@@ -206,6 +223,12 @@ static int describe_checkpoint(const struct checkpoint *c, json_t *o)
     json_t *parts = child(o, "parts"), *architecture = child(o, "architecture");
     r = describe_parts(c, parts, architecture);
     SET(o, "scheduler", c->scheduler ? json_deep_copy(c->scheduler) : json_null());
+    SET(o, "prediction", json_string(f->prediction));
+    SET(o, "prediction_from", json_string(*f->prediction_by ? f->prediction_by : "no mark"));
+    if (*f->zero_snr)
+        SET(o, "zero_snr", json_boolean(!strcmp(f->zero_snr, "true")));
+    if (*f->zero_snr)
+        SET(o, "zero_snr_from", json_string(*f->zero_snr_by ? f->zero_snr_by : "no mark"));
     if (r)
         return r;
     json_t *metadata = child(o, "metadata"), *files = child_array(o, "files");
@@ -263,6 +286,8 @@ static int describe_file(const struct safetensors *st, json_t *o)
         r = dtypes_object(counts, child(o, "dtypes"));
     if (!r && n_parts)
         r = inversion_object(parts, n_parts, child(o, "embedding"));
+    if (!r && kind->option)
+        r = inspect_part(&st->header, o);
     return r ? r : metadata_object(&st->header, child(o, "metadata"));
 }
 

@@ -3,11 +3,13 @@
  * Of a checkpoint (file or folder):
  *     {"path", "kind", "description", "layout": "single"|"diffusers", "size", "default_size",
  *      "parameters", "parts": {"unet": {"tensors", "parameters", "dtypes": {"F16": 1680}}, ...},
- *      "architecture": {"unet": {...}, "text_encoder": {...}, ...}, "scheduler", "metadata": {...},
+ *      "architecture": {"unet": {...}, "text_encoder": {...}, ...}, "scheduler",
+ *      "prediction", "prediction_from", "zero_snr", "zero_snr_from", "metadata": {...},
  *      "files": [{"path", "size"}], "warnings": [...], "sha256"}
  *     "parts" says "from", a path, of a part that replaces the model's own.
  * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
- * parameters, dtypes, metadata, sha256; and of a textual inversion
+ * parameters, dtypes, metadata, sha256; of a UNet, text encoder or VAE also what tells its family,
+ * "fits" and the "option" that takes it; and of a textual inversion
  *     "embedding": {"fits", "parts": [{"tensor", "vectors", "width"}]}
  */
 #ifndef DR_MODELS_INSPECT_MODEL_H

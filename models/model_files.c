@@ -39,13 +39,20 @@ static int fail_open(const struct model_files *m, const char *path, struct dr_er
     return dr_fail_errno(err, path, "open");
 }
 
+/* Of a path that leads to the model: bytes of the folder that names are relative to. */
+static size_t folder_bytes(const struct model_files *m, const char *path)
+{
+    return m->is_folder ? strlen(path) : (size_t)(dr_path_base(path) - path);
+}
+
 /* A descriptor of a relative name, "" being the model itself; -1 with errno. */
 static int open_name(const struct model_files *m, const char *name, int flags)
 {
-    char path[DR_PATH_MAX];
+    char path[DR_PATH_MAX], folder[DR_PATH_MAX];
     if (!*name)
         return dr_open_beneath(m->root, m->below, flags, 0);
-    if (dr_path_join(path, sizeof path, m->below, name)) {
+    snprintf(folder, sizeof folder, "%.*s", (int)folder_bytes(m, m->below), m->below);
+    if (dr_path_join(path, sizeof path, folder, name)) {
         errno = ENAMETOOLONG;
         return -1;
     }
@@ -145,13 +152,14 @@ static struct model_file *find_known(const struct model_files *m, const char *na
 /* A new entry, not in the list yet; both names lie behind it. */
 static struct model_file *new_file(const struct model_files *m, const char *name)
 {
-    size_t n = strlen(m->path), size = n + 1 + strlen(name) + 1;
+    size_t n = *name ? folder_bytes(m, m->path) : strlen(m->path);
+    size_t size = n + 1 + strlen(name) + 1;
     struct model_file *f = dr_calloc(DR_TAG_FILE, 1, sizeof *f + size);
     if (!f)
         return NULL;
     char *path = (char *)(f + 1);
     bool slash = *name && n && m->path[n - 1] != '/';
-    snprintf(path, size, "%s%s%s", m->path, slash ? "/" : "", name);
+    snprintf(path, size, "%.*s%s%s", (int)n, m->path, slash ? "/" : "", name);
     f->path = path;
     f->name = path + n + slash;
     f->fd = -1;

@@ -34,7 +34,8 @@ struct model_root {
 struct model_file {
     enum { MODEL_FILE_ABSENT, MODEL_FILE_PRESENT, MODEL_FILE_FOLDER } kind;
     bool of_folder;        /* a folder was looked for */
-    const char *name;      /* relative to the model's folder; "" of a single file */
+    const char *name;      /* relative to the model's folder; "" of a single file, and of what is
+                              looked for beside it the name alone */
     const char *path;      /* for errors */
     int fd;                /* PRESENT; else -1 */
     struct digest_key key; /* when it was opened */

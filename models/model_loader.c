@@ -143,8 +143,9 @@ static int check_fit(const struct checkpoint *c, struct dr_error *err)
         const struct clip_arch *arch = &c->clip[e->component == COMPONENT_TEXT_ENCODER_2];
         width += arch->width;
         if (e->pooled && !arch->projection)
-            return dr_fail(err, DR_EUNSUPPORTED, "%s: %s has no text projection, which SDXL needs",
-                           checkpoint_source_path(c, e->component), component_name(e->component));
+            return dr_fail(err, DR_EUNSUPPORTED, "%s: %s has no text projection, which %s needs",
+                           checkpoint_source_path(c, e->component), component_name(e->component),
+                           c->family->text);
     }
     if (c->unet.context != width)
         return bad_context(c, width, err);
@@ -193,6 +194,8 @@ int checkpoint_open_spec(const struct model_spec *spec, const atomic_int *stop,
     for (int i = 0; i < COMPONENT_COUNT; i++)
         tensor_table_init(&c->tables[i], (enum component)i);
     c->stop = stop;
+    c->asked_prediction = spec->prediction ? model_prediction(spec->prediction) : NULL;
+    c->asked_zero_snr = spec->zero_snr;
     int r = open_places(c, spec, err);
     if (!r)
         r = c->folder ? checkpoint_open_folder(c, err) : checkpoint_open_single(c, err);
@@ -225,6 +228,7 @@ void checkpoint_close(struct checkpoint *c)
         dr_free(c->files[i]);
     }
     json_decref(c->scheduler);
+    json_decref(c->trained);
     arena_free(&c->texts);
     dr_free(c->warnings);
     for (int i = 0; i < COMPONENT_COUNT; i++)
@@ -255,9 +259,27 @@ const char *checkpoint_source_path(const struct checkpoint *c, enum component co
     return model_files_path(checkpoint_files(c, component));
 }
 
+const struct checkpoint_formulation *checkpoint_formulation(const struct checkpoint *c)
+{
+    return &c->formulation;
+}
+
+/* What a spec asks for that follows from the files anyway makes no other model. */
+static bool is_formulation(const struct checkpoint *c, const struct model_spec *spec)
+{
+    const struct checkpoint_formulation *f = &c->formulation;
+    bool zero = !strcmp(f->zero_snr, "true");
+    if (!spec->prediction && spec->zero_snr == MODEL_SAYS)
+        return !c->overridden;
+    return (!spec->prediction || !strcmp(f->prediction, spec->prediction)) &&
+           (spec->zero_snr == MODEL_SAYS || zero == (spec->zero_snr == MODEL_HAS)) &&
+           (!c->overridden || ((spec->prediction || !c->asked_prediction) &&
+                               (spec->zero_snr != MODEL_SAYS || c->asked_zero_snr == MODEL_SAYS)));
+}
+
 bool checkpoint_is_at(const struct checkpoint *c, const struct model_spec *spec)
 {
-    bool same = !strcmp(c->path, spec->model.path);
+    bool same = !strcmp(c->path, spec->model.path) && is_formulation(c, spec);
     for (int i = 0; same && i < COMPONENT_COUNT; i++) {
         const char *own = checkpoint_part_path(c, (enum component)i), *other = spec->part[i].path;
         same = own && other ? !strcmp(own, other) : own == other;
@@ -275,23 +297,29 @@ bool checkpoint_has(const struct checkpoint *c, enum component component)
     return component < COMPONENT_COUNT && c->has[component];
 }
 
-/* Known members of the family by what tells them apart. depth_down and depth_up: transformer blocks
- * of all layers going down and up. */
+/* Known members of the families by what tells them apart. down and up: transformer blocks of all
+ * layers going down and up. */
 static const struct {
     const char *kind;
     int64_t in_channels;
     int levels;
-    int64_t coarsest;
+    int64_t coarsest, context;
     int down, mid, up;
 } kinds[] = {
-    { "sdxl-base", 4, 3, 1280, 24, 10, 36 },
-    { "sdxl-inpaint", 9, 3, 1280, 24, 10, 36 },
-    { "sdxl-instruct-pix2pix", 8, 3, 1280, 24, 10, 36 },
-    { "sdxl-refiner", 4, 4, 1536, 16, 4, 24 },
-    { "ssd-1b", 4, 3, 1280, 12, 0, 22 },
-    { "segmind-vega", 4, 3, 1280, 6, 0, 9 },
-    { "koala-700m", 4, 3, 1280, 7, 0, 14 },
-    { "koala-1b", 4, 3, 1280, 8, 6, 16 },
+    { "sdxl-base", 4, 3, 1280, 2048, 24, 10, 36 },
+    { "sdxl-inpaint", 9, 3, 1280, 2048, 24, 10, 36 },
+    { "sdxl-instruct-pix2pix", 8, 3, 1280, 2048, 24, 10, 36 },
+    { "sdxl-refiner", 4, 4, 1536, 1280, 16, 4, 24 },
+    { "ssd-1b", 4, 3, 1280, 2048, 12, 0, 22 },
+    { "segmind-vega", 4, 3, 1280, 2048, 6, 0, 9 },
+    { "koala-700m", 4, 3, 1280, 2048, 7, 0, 14 },
+    { "koala-1b", 4, 3, 1280, 2048, 8, 6, 16 },
+    { "sd1", 4, 4, 1280, 768, 6, 1, 9 },
+    { "sd1-inpaint", 9, 4, 1280, 768, 6, 1, 9 },
+    { "sd1-instruct-pix2pix", 8, 4, 1280, 768, 6, 1, 9 },
+    { "sd2", 4, 4, 1280, 1024, 6, 1, 9 },
+    { "sd2-inpaint", 9, 4, 1280, 1024, 6, 1, 9 },
+    { "sd2-depth", 5, 4, 1280, 1024, 6, 1, 9 },
 };
 
 const char *checkpoint_kind(const struct checkpoint *c)
@@ -306,9 +334,9 @@ const char *checkpoint_kind(const struct checkpoint *c)
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (a->in_channels == kinds[i].in_channels && a->levels == kinds[i].levels &&
             a->channels[a->levels - 1] == kinds[i].coarsest && down == kinds[i].down &&
-            a->mid_depth == kinds[i].mid && up == kinds[i].up)
+            a->context == kinds[i].context && a->mid_depth == kinds[i].mid && up == kinds[i].up)
             return kinds[i].kind;
-    return "sdxl-family";
+    return c->family->kind;
 }
 
 const struct unet_arch *checkpoint_unet_arch(const struct checkpoint *c)
@@ -342,12 +370,19 @@ const json_t *checkpoint_scheduler_config(const struct checkpoint *c)
     return c->scheduler;
 }
 
+const json_t *checkpoint_trained(const struct checkpoint *c)
+{
+    return c->trained;
+}
+
 int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int *stop,
                          struct tok **ret, struct dr_error *err)
 {
+    const struct family_encoder *e = family_encoder(c->family, which ? COMPONENT_TEXT_ENCODER_2
+                                                                     : COMPONENT_TEXT_ENCODER);
     return c->tokenizer[which != 0]
                ? tok_open_files(c->model, which ? "tokenizer_2" : "tokenizer", stop, ret, err)
-               : tok_open_builtin(which ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
+               : tok_open_builtin(e && e->pads_zero ? TOK_CLIP_BIGG : TOK_CLIP_L, ret, err);
 }
 
 void checkpoint_forget_texts(struct checkpoint *c)
@@ -603,7 +638,7 @@ static int warn_unused(struct binding *l)
     struct name_group unused = { 0 };
     for (size_t i = 0; i < l->table->n; i++) {
         const struct tensor_entry *e = &l->table->entries[i];
-        if (!e->used && !expected_unused(l, e->name))
+        if (!e->used && !e->spare && !expected_unused(l, e->name))
             name_group_add(&unused, e->src.name);
     }
     return checkpoint_warn_unused(l->c, &unused, l->err);

@@ -1,9 +1,10 @@
 /* model_loader.h - checkpoints: from a path to networks full of weights.
  *
- * A checkpoint is one safetensors file in the layout of the public SDXL release ("sgm" keys) or a
- * diffusers folder. What it is gets decided by its content, never by its name. Opening reads
- * headers and configuration only; the weights stay in the mapped files and are bound to the
- * networks by name, so a checkpoint must outlive every network that was loaded from it.
+ * A checkpoint is one safetensors file in the layout of the public releases of Stable Diffusion and
+ * SDXL ("sgm" keys) or a diffusers folder. What it is gets decided by its content, never by its
+ * name. Opening reads headers and configuration only; the weights stay in the mapped files and are
+ * bound to the networks by name, so a checkpoint must outlive every network that was loaded from
+ * it.
  *
  *     r = checkpoint_open_in(NULL, "model.safetensors", NULL, &ckpt, err);
  *     r = unet_new(checkpoint_unet_arch(ckpt), &unet, err);
@@ -28,8 +29,8 @@
 
 struct checkpoint;
 
-/* DR_ENOENT, DR_EFORMAT (broken file), DR_EUNSUPPORTED (a sound file that is no SDXL checkpoint, or
- * one whose configuration asks for what Darkroom does not do: err says what the file is), DR_EIO
+/* DR_ENOENT, DR_EFORMAT (broken file), DR_EUNSUPPORTED (a sound file that is no checkpoint, or one
+ * whose configuration asks for what Darkroom does not do: err says what the file is), DR_EIO
  * when files change while they are opened. No file of it may lie outside of the root (NULL:
  * anywhere). *stop (may be NULL) nonzero ends it with DR_ECANCELED. */
 int checkpoint_open_in(const struct model_root *root, const char *path, const atomic_int *stop,
@@ -47,10 +48,17 @@ const char *checkpoint_part_path(const struct checkpoint *c, enum component comp
 bool checkpoint_part_is_folder(const struct checkpoint *c, enum component component);
 /* The path that a component came from: the part's, else the model's. */
 const char *checkpoint_source_path(const struct checkpoint *c, enum component component);
+/* What its UNet predicts, and what said so: a mark of a file, "the request", or "" where nothing
+ * does and it is epsilon. */
+struct checkpoint_formulation {
+    char prediction[24], prediction_by[96];
+    char zero_snr[8], zero_snr_by[96]; /* "true" or "false", or "" where nothing does */
+};
+const struct checkpoint_formulation *checkpoint_formulation(const struct checkpoint *c);
 /* Whether it was opened at these paths. */
 bool checkpoint_is_at(const struct checkpoint *c, const struct model_spec *spec);
 bool checkpoint_is_folder(const struct checkpoint *c);
-/* "sdxl-base", "sdxl-refiner", "ssd-1b" ...: for people; nothing may depend on it. */
+/* "sdxl-base", "ssd-1b", "sd1" ...: for people; nothing may depend on it. */
 const char *checkpoint_kind(const struct checkpoint *c);
 const struct family *checkpoint_family(const struct checkpoint *c);
 bool checkpoint_has(const struct checkpoint *c, enum component component);
@@ -60,8 +68,10 @@ const struct unet_arch *checkpoint_unet_arch(const struct checkpoint *c);
 const struct clip_arch *checkpoint_clip_arch(const struct checkpoint *c, int which); /* 0 or 1 */
 const struct vae_arch *checkpoint_vae_arch(const struct checkpoint *c);
 
-/* scheduler/scheduler_config.json as an object, or NULL: SDXL base's values hold. */
+/* scheduler/scheduler_config.json, or what a single file's marks say in its keys; NULL: nothing. */
 const json_t *checkpoint_scheduler_config(const struct checkpoint *c);
+/* How models of the family were trained, in the same keys: what holds where nothing is said. */
+const json_t *checkpoint_trained(const struct checkpoint *c);
 /* Opens its tokenizer for an encoder (0 or 1), or the built-in CLIP table where it brings none. */
 int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int *stop,
                          struct tok **ret, struct dr_error *err);

@@ -19,6 +19,13 @@ struct model_place {
 /* Borrowed texts; a part's path is NULL where the model's own is used. */
 struct model_spec {
     struct model_place model, part[COMPONENT_COUNT];
+    const char
+        *prediction; /* what its UNet predicts, whatever the files say; NULL: what they say */
+    enum model_said { MODEL_SAYS, MODEL_HAS_NOT, MODEL_HAS } zero_snr; /* the same of that */
 };
+
+/* The prediction type of any spelling that programs use ("v", "eps"), as in scheduler_config.json;
+ * NULL: unknown. */
+const char *model_prediction(const char *text);
 
 #endif

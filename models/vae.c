@@ -327,6 +327,17 @@ static int64_t sample_size(int64_t c, int64_t h, int64_t w)
     return n;
 }
 
+/* What the UNet works on to what the decoder takes: [latent_channels, n]. */
+static void unscale(const struct vae_arch *a, const float *latents, int64_t n, float *ret)
+{
+    float factor = (float)a->scaling_factor;
+    for (int64_t c = 0; c < a->latent_channels; c++)
+        for (int64_t k = c * n; k < (c + 1) * n; k++)
+            ret[k] = a->normalised
+                         ? latents[k] * (float)a->deviation[c] / factor + (float)a->mean[c]
+                         : latents[k] / factor;
+}
+
 int vae_decode(struct vae *v, struct exec *x, const float *latents, int64_t n, int64_t h, int64_t w,
                float *ret_image, struct dr_error *err)
 {
@@ -343,8 +354,8 @@ int vae_decode(struct vae *v, struct exec *x, const float *latents, int64_t n, i
         return dr_fail(err, DR_ENOMEM, "out of memory for scaled latents");
     int e = 0;
     for (int64_t i = 0; i < n && !e; i++) {
-        for (int64_t k = 0; k < size && !plan; k++)
-            scaled[k] = latents[i * size + k] / (float)a->scaling_factor;
+        if (!plan)
+            unscale(a, latents + i * size, h * w, scaled);
         float *to = plan ? NULL : ret_image + i * image;
         e = v->tiny ? vae_tiny_decode(v->tiny, x, scaled, h, w, to, err)
                     : decode_one(v, x, scaled, h, w, to, err);

@@ -1,4 +1,4 @@
-/* vae_tiny.h - a tiny autoencoder: convolutions and ReLU alone, a hundredth of a VAE's work, for
+/* vae_tiny.h - a tiny autoencoder: convolutions and ReLU alone, a twentieth of a VAE's work, for
  * quick pictures. Used through models/vae.h.
  *
  * Reference: diffusers AutoencoderTiny (EncoderTiny, DecoderTiny, AutoencoderTinyBlock); Ollin

@@ -18,7 +18,7 @@ static const char STATE_MAGIC[8] = "DRSCHED1";
 
 static const char *const spacing_names[SCHED_SPACING_COUNT] = { "leading", "trailing", "linspace" };
 static const char *const prediction_names[SCHED_PREDICTION_COUNT] = { "epsilon", "v_prediction",
-                                                                      "sample" };
+                                                                      "sample", "edm", "edm_v" };
 static const char *const betas_names[SCHED_BETAS_COUNT] = { "scaled_linear", "linear" };
 
 const char *sched_spacing_name(enum sched_spacing spacing)
@@ -68,6 +68,19 @@ float *sched_vector(struct sched *s, int k)
     return sched_latents(s) + s->n * (size_t)(k + 1);
 }
 
+/* Whether the latents are scaled to variance 1. */
+static bool is_vp(const struct sched *s)
+{
+    return s->config.sampler->vp && !sched_is_edm(&s->config);
+}
+
+/* eps of x0 = c_skip x + c_out pred, with the sign of c_out. */
+static struct sched_pair edm_slope(const struct sched *s, double sigma, double sign)
+{
+    double data = s->config.sigma_data, square = sigma * sigma + data * data;
+    return (struct sched_pair){ sigma / square, -sign * data / sqrt(square) };
+}
+
 struct sched_pair sched_slope(const struct sched *s, double sigma)
 {
     double square = sigma * sigma + 1;
@@ -76,6 +89,10 @@ struct sched_pair sched_slope(const struct sched *s, double sigma)
         return (struct sched_pair){ sigma / square, 1 / sqrt(square) };
     case SCHED_SAMPLE:
         return (struct sched_pair){ 1 / sigma, -1 / sigma };
+    case SCHED_EDM:
+        return edm_slope(s, sigma, 1);
+    case SCHED_EDM_V:
+        return edm_slope(s, sigma, -1);
     default:
         return (struct sched_pair){ 0, 1 };
     }
@@ -94,6 +111,11 @@ struct sched_pair sched_vp_clean(const struct sched *s, double alpha, double bet
         return (struct sched_pair){ alpha, -beta };
     case SCHED_SAMPLE:
         return (struct sched_pair){ 0, 1 };
+    case SCHED_EDM:
+    case SCHED_EDM_V: {
+        struct sched_pair clean = sched_clean(s, beta / alpha);
+        return (struct sched_pair){ clean.x / alpha, clean.pred };
+    }
     default:
         return (struct sched_pair){ 1 / alpha, -beta / alpha };
     }
@@ -106,6 +128,11 @@ struct sched_pair sched_vp_noise(const struct sched *s, double alpha, double bet
         return (struct sched_pair){ beta, alpha };
     case SCHED_SAMPLE:
         return (struct sched_pair){ 1 / beta, -alpha / beta };
+    case SCHED_EDM:
+    case SCHED_EDM_V: {
+        struct sched_pair slope = sched_slope(s, beta / alpha);
+        return (struct sched_pair){ slope.x / alpha, slope.pred };
+    }
     default:
         return (struct sched_pair){ 0, 1 };
     }
@@ -114,6 +141,11 @@ struct sched_pair sched_vp_noise(const struct sched *s, double alpha, double bet
 double sched_alpha(double sigma)
 {
     return 1 / sqrt(sigma * sigma + 1);
+}
+
+double sched_alpha_at(const struct sched *s, double sigma)
+{
+    return is_vp(s) ? sched_alpha(sigma) : 1;
 }
 
 bool sched_by_timestep(const struct sched *s)
@@ -152,6 +184,8 @@ static uint64_t fingerprint(const struct sched *s)
     h = dr_hash(h, &s->config.prediction, sizeof s->config.prediction);
     double eta = sched_eta(&s->config);
     h = dr_hash(h, &eta, sizeof eta);
+    if (sched_is_edm(&s->config))
+        h = dr_hash(h, &s->config.sigma_data, sizeof s->config.sigma_data);
     h = dr_hash(h, &s->n, sizeof s->n);
     h = dr_hash(h, s->timesteps, (size_t)s->levels * sizeof *s->timesteps);
     h = dr_hash(h, s->sigmas, ((size_t)s->levels + 1) * sizeof *s->sigmas);
@@ -278,6 +312,10 @@ static int check_config(const struct sched_config *c, size_t n, struct dr_error 
     if (c->train_steps < 2 || c->train_steps > SCHED_MAX_TRAIN_STEPS)
         return dr_fail(err, DR_EINVAL, "num_train_timesteps: got %d, expected 2 to %d",
                        c->train_steps, SCHED_MAX_TRAIN_STEPS);
+    bool by_timestep = c->sampler->rule == SCHED_RULE_DDIM ||
+                       c->sampler->rule == SCHED_RULE_CONSISTENCY;
+    if (sched_is_edm(c) && by_timestep)
+        return dr_fail(err, DR_EINVAL, "sampler: %s needs timesteps of training", c->sampler->name);
     if (c->steps > c->train_steps)
         return dr_fail(err, DR_EINVAL,
                        "steps: got %d, expected at most %d, as many as the model has", c->steps,
@@ -348,6 +386,8 @@ static int check_replacement(const struct sched *s, const float *timesteps, cons
                        s->config.sampler->name);
     for (int e = 0; timesteps && e < s->levels; e++) {
         bool own = timesteps[e] == s->timesteps[e];
+        if (!own && sched_is_edm(&s->config) && isfinite(timesteps[e]))
+            continue;
         if (!own && !(timesteps[e] >= 0 && timesteps[e] <= (float)(s->config.train_steps - 1)))
             return dr_fail(err, DR_EINVAL, "timesteps: entry %d is %g, expected 0 to %d", e,
                            (double)timesteps[e], s->config.train_steps - 1);
@@ -405,17 +445,19 @@ void sched_free(struct sched *s)
     dr_free(s);
 }
 
-/* sqrt(sigma^2 + 1) in float32, as the model's input is scaled. */
-static float input_scale(float sigma)
+/* sqrt(sigma^2 + 1) in float32, as the model's input is scaled; in EDM with the data's variance. */
+static float input_scale(const struct sched *s, float sigma)
 {
-    return sqrtf(sigma * sigma + 1);
+    float data = sched_is_edm(&s->config) ? (float)s->config.sigma_data : 1;
+    return sqrtf(sigma * sigma + data * data);
 }
 
 double sched_init_noise_scale(const struct sched *s)
 {
-    if (s->config.sampler->vp)
+    if (is_vp(s))
         return 1;
-    return s->config.spacing == SCHED_LEADING ? input_scale(s->sigmas[0]) : s->sigmas[0];
+    bool wide = sched_is_edm(&s->config) || s->config.spacing == SCHED_LEADING;
+    return wide ? sqrtf(s->sigmas[0] * s->sigmas[0] + 1) : s->sigmas[0];
 }
 
 int sched_evaluations(const struct sched *s)
@@ -442,7 +484,7 @@ void sched_add_noise(const struct sched *s, int first_step, const float *clean, 
                      float *ret_latents)
 {
     double sigma = s->sigmas[s->begins[first_step]];
-    double alpha = s->config.sampler->vp ? sched_alpha(sigma) : 1;
+    double alpha = sched_alpha_at(s, sigma);
     struct sched_term terms[] = { { alpha, clean }, { alpha * sigma, noise } };
     sched_mix(ret_latents, s->n, terms, 2);
 }
@@ -478,11 +520,11 @@ int sched_begin(struct sched *s, const float *latents, int first_step, struct dr
 static void scale_input(struct sched *s, float sigma)
 {
     const float *x = sched_latents(s);
-    if (s->config.sampler->vp) {
+    if (is_vp(s)) {
         memcpy(s->input, x, s->n * sizeof *x);
         return;
     }
-    float scale = input_scale(sigma);
+    float scale = input_scale(s, sigma);
     for (size_t i = 0; i < s->n; i++)
         s->input[i] = x[i] / scale;
 }

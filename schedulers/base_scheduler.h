@@ -20,8 +20,8 @@
  *     sched_free(s);
  *
  * Latents are plain float arrays, NCHW of one picture, in the class's own parametrisation: variance
- * exploding (x = x0 + sigma*eps) for the Euler family, variance preserving (x = alpha*x0 +
- * sigma*eps) for the others.
+ * exploding (x = x0 + sigma*eps) for the Euler family and all models of the EDM formulation,
+ * variance preserving (x = alpha*x0 + sigma*eps) for the others.
  */
 #ifndef DR_SCHEDULERS_BASE_SCHEDULER_H
 #define DR_SCHEDULERS_BASE_SCHEDULER_H
@@ -37,7 +37,16 @@ struct sched_info;    /* a sampler: scheduler_factory.h */
 struct schedule_info; /* a sigma schedule: schedules.h */
 
 enum sched_spacing { SCHED_LEADING, SCHED_TRAILING, SCHED_LINSPACE, SCHED_SPACING_COUNT };
-enum sched_prediction { SCHED_EPSILON, SCHED_V_PREDICTION, SCHED_SAMPLE, SCHED_PREDICTION_COUNT };
+/* What the network's output is. The last two: the output that the preconditioning of Karras et al.
+ * 2022 (arXiv 2206.00364, table 1) wants, and the same with its sign turned (velocity). */
+enum sched_prediction {
+    SCHED_EPSILON,
+    SCHED_V_PREDICTION,
+    SCHED_SAMPLE,
+    SCHED_EDM,
+    SCHED_EDM_V,
+    SCHED_PREDICTION_COUNT
+};
 enum sched_betas { SCHED_SCALED_LINEAR, SCHED_LINEAR, SCHED_BETAS_COUNT };
 
 enum {
@@ -68,6 +77,8 @@ struct sched_config {
     bool set_alpha_to_one; /* ddim: the last step ends without noise, not at timestep 0 */
     double clip_range;     /* ddim: x0 is clipped to this on both sides; 0: it is not */
     bool rescale_betas_zero_snr;
+    /* Of EDM alone, whose levels are any between two ends; betas say nothing there. */
+    double sigma_data, sigma_min, sigma_max, rho;
 
     unsigned assumed;       /* bit i: key i of sched_assumed was not in the model's file */
     bool zero_snr_ignored;  /* the model has rescale_betas_zero_snr, the sampler has not */
@@ -76,12 +87,18 @@ struct sched_config {
 
 enum { SCHED_WARNING = 500 };
 
-/* Name of key `i` if SDXL base's value stands in for what the model's file does not say, else "";
- * NULL past the last key. */
+/* Name of key `i` if the value of the model's family stands in for what its file does not say, else
+ * ""; NULL past the last key. */
 const char *sched_assumed(const struct sched_config *config, int i);
 
 /* Warning `i` about these settings as text; false past the last one. */
 bool sched_warning(const struct sched_config *config, int i, char ret_text[SCHED_WARNING]);
+
+/* Whether the model is of the EDM formulation: sigmas instead of timesteps of training. */
+static inline bool sched_is_edm(const struct sched_config *config)
+{
+    return config->prediction == SCHED_EDM || config->prediction == SCHED_EDM_V;
+}
 
 /* The evaluations of a run with these settings, 0 where the sampler decides while it runs: the one
  * place where their number comes from. */

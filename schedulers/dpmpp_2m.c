@@ -16,7 +16,7 @@ static void feed(struct sched *s, const struct sched_answer *answer)
     int e = s->state->evaluation;
     bool first_order = e == s->state->first || e == s->evaluations - 1;
     double sigma = s->sigmas[e], next = s->sigmas[e + 1];
-    double alpha = sched_alpha(sigma), alpha_next = sched_alpha(next);
+    double alpha = sched_alpha_at(s, sigma), alpha_next = sched_alpha_at(s, next);
     struct sched_pair clean = sched_vp_clean(s, alpha, sigma * alpha);
     float *x = sched_latents(s), *x0 = sched_vector(s, e % VECTORS);
     const float *x0_before = sched_vector(s, (e + 1) % VECTORS);

@@ -69,14 +69,30 @@ static int fill(struct noise_table *t, struct dr_error *err)
     return 0;
 }
 
+static void fill_edm(struct noise_table *t, const struct sched_config *config)
+{
+    t->edm = true;
+    t->sigmas[0] = (float)config->sigma_min;
+    t->sigmas[1] = (float)config->sigma_max;
+    for (int i = 0; i < t->n; i++)
+        t->log_sigmas[i] = (float)dr_log(t->sigmas[i]);
+}
+
 int noise_table_init(struct noise_table *ret_table, const struct sched_config *config,
                      struct dr_error *err)
 {
-    int n = config->train_steps;
+    int n = sched_is_edm(config) ? 2 : config->train_steps;
     float *block = dr_calloc(DR_TAG_JOB, (size_t)n * 3, sizeof *block);
     if (!block)
         return dr_fail(err, DR_ENOMEM, "out of memory for a noise table of %d timesteps", n);
-    struct noise_table t = { n, block, block + n, block + 2 * (size_t)n };
+    struct noise_table t = {
+        .n = n, .alphas = block, .sigmas = block + n, .log_sigmas = block + 2 * (size_t)n
+    };
+    if (sched_is_edm(config)) {
+        fill_edm(&t, config);
+        *ret_table = t;
+        return 0;
+    }
     for (int i = 0; i < n; i++)
         t.alphas[i] = 1 - beta_at(config, i);
     cumulate(t.alphas, n);
@@ -121,6 +137,8 @@ double noise_table_sigma_log(const struct noise_table *t, double timestep)
 double noise_table_timestep(const struct noise_table *t, double sigma)
 {
     double log_sigma = dr_log(sigma > 1e-10 ? sigma : 1e-10);
+    if (t->edm)
+        return 0.25 * log_sigma;
     int low = 0, end = t->n; /* the last entry not above; 0 if all are */
     while (end - low > 1) {
         int middle = low + (end - low) / 2;

@@ -15,6 +15,7 @@ struct noise_table {
     float *alphas;     /* [n] cumulative products of 1 - beta, falling */
     float *sigmas;     /* [n] sqrt((1 - abar)/abar), rising; abar 0 (zero SNR) counts as 2^-24 */
     float *log_sigmas; /* [n] */
+    bool edm;          /* the two ends of its levels; a timestep is 0.25 ln(sigma) */
 };
 
 /* DR_EINVAL where the betas give no rising sigmas; DR_ENOMEM. */
@@ -28,7 +29,8 @@ double noise_table_sigma(const struct noise_table *t, double timestep);
 /* The same, linear in the logarithm. */
 double noise_table_sigma_log(const struct noise_table *t, double timestep);
 
-/* Fractional timestep of a sigma: linear in the logarithm, 0 and n-1 outside. */
+/* Fractional timestep of a sigma: linear in the logarithm, 0 and n-1 outside; of EDM what its
+ * models take for one (Karras et al. 2022, c_noise). */
 double noise_table_timestep(const struct noise_table *t, double sigma);
 
 #endif

@@ -103,6 +103,8 @@ struct sched_pair sched_vp_noise(const struct sched *s, double alpha, double bet
 
 /* alpha of a sigma: 1/sqrt(1 + sigma^2). */
 double sched_alpha(double sigma);
+/* That of the latents at a sigma: the same for samplers with `vp`, else 1. */
+double sched_alpha_at(const struct sched *s, double sigma);
 
 /* Whether timesteps say what the levels are, and not sigmas (schedules that the reference of
  * SCHED_RULE_CONSISTENCY lacks, sigmas from outside). */

@@ -8,26 +8,14 @@
 #include "base/json.h"
 #include "base/nearest.h"
 #include "base/words.h"
-#include "schedulers/scheduler_impl.h"
+#include "schedulers/edm.h"
 #include "schedulers/names.h"
+#include "schedulers/scheduler_impl.h"
+#include "schedulers/scheduler_keys.h"
 #include "schedulers/scheduler_lists.h"
 #include "schedulers/scheduler_options.h"
 
-static const char FILE_NAME[] = "scheduler_config.json";
-
-/* stabilityai/stable-diffusion-xl-base-1.0, scheduler/scheduler_config.json */
-static const struct sched_config sdxl_base = {
-    .sampler = &sched_euler,
-    .schedule = &schedule_normal,
-    .spacing = SCHED_LEADING,
-    .prediction = SCHED_EPSILON,
-    .betas = SCHED_SCALED_LINEAR,
-    .beta_start = 0.00085,
-    .beta_end = 0.012,
-    .train_steps = 1000,
-    .steps_offset = 1,
-    .set_alpha_to_one = false,
-};
+static const char FILE_NAME[] = SCHED_FILE_NAME;
 
 /* Of the classes that have no defaults of their own in their descriptor. */
 static const struct sched_defaults plain_defaults = {
@@ -60,82 +48,22 @@ static const char *const assumed_keys[ASSUMED_COUNT] = {
     [ASSUMED_CLIP] = "clip_sample",
 };
 
-static int key_error(int code, const char *key, const char *got, const char *expected,
-                     const char *hint, struct dr_error *err)
-{
-    char path[160];
-    snprintf(path, sizeof path, "%s: %s", FILE_NAME, key);
-    return dr_fail_field(err, code, path, got, expected, hint);
-}
-
-/* A scalar as text for messages and comparisons; what is no scalar by its kind. */
-static void value_text(const json_t *v, char *dst, size_t n)
-{
-    if (json_is_string(v))
-        snprintf(dst, n, "%s", json_string_value(v));
-    else if (json_is_integer(v))
-        snprintf(dst, n, "%lld", (long long)json_integer_value(v));
-    else if (json_is_real(v))
-        snprintf(dst, n, "%.17g", json_real_value(v));
-    else if (json_is_boolean(v))
-        snprintf(dst, n, "%s", json_is_true(v) ? "true" : "false");
-    else if (json_is_array(v) && !json_array_size(v))
-        snprintf(dst, n, "[]");
-    else
-        snprintf(dst, n, "%s", json_is_null(v) ? "null" : jx_kind(v));
-}
-
-static int check_fixed(const json_t *file, const struct sched_fixed_key *fixed,
-                       struct dr_error *err)
-{
-    for (; fixed && fixed->key; fixed++) {
-        const json_t *v = json_object_get(file, fixed->key);
-        char got[96];
-        if (!v || json_is_null(v))
-            continue;
-        value_text(v, got, sizeof got);
-        if (!word_in(fixed->accepted, '|', got))
-            return key_error(DR_EUNSUPPORTED, fixed->key, got, fixed->accepted, NULL, err);
-    }
-    return 0;
-}
-
-/* A string key that names one of n things; absent: *ret_index stays. */
-static int read_name(const json_t *file, const char *key, const char *const *names, size_t n,
-                     int *ret_index, struct dr_error *err)
-{
-    const json_t *v = json_object_get(file, key);
-    char got[96], path[160];
-    if (!v || json_is_null(v))
-        return 0;
-    value_text(v, got, sizeof got);
-    for (size_t i = 0; i < n; i++) {
-        if (json_is_string(v) && !strcmp(json_string_value(v), names[i])) {
-            *ret_index = (int)i;
-            return 0;
-        }
-    }
-    snprintf(path, sizeof path, "%s: %s", FILE_NAME, key);
-    return dr_fail_choice(err, DR_EUNSUPPORTED, path, got, names, n);
-}
-
 static int read_names(const json_t *file, struct sched_config *c, struct dr_error *err)
 {
-    const char *spacings[SCHED_SPACING_COUNT], *predictions[SCHED_PREDICTION_COUNT];
+    const char *spacings[SCHED_SPACING_COUNT], *predictions[SCHED_EDM];
     const char *betas[SCHED_BETAS_COUNT];
     for (int i = 0; i < SCHED_SPACING_COUNT; i++)
         spacings[i] = sched_spacing_name((enum sched_spacing)i);
-    for (int i = 0; i < SCHED_PREDICTION_COUNT; i++)
+    for (int i = 0; i < SCHED_EDM; i++)
         predictions[i] = sched_prediction_name((enum sched_prediction)i);
     for (int i = 0; i < SCHED_BETAS_COUNT; i++)
         betas[i] = sched_betas_name((enum sched_betas)i);
     int spacing = (int)c->spacing, prediction = (int)c->prediction, kind = (int)c->betas;
-    int r = read_name(file, "timestep_spacing", spacings, SCHED_SPACING_COUNT, &spacing, err);
+    int r = sched_key_name(file, "timestep_spacing", spacings, SCHED_SPACING_COUNT, &spacing, err);
     if (!r)
-        r = read_name(file, "prediction_type", predictions, SCHED_PREDICTION_COUNT, &prediction,
-                      err);
+        r = sched_key_name(file, "prediction_type", predictions, SCHED_EDM, &prediction, err);
     if (!r)
-        r = read_name(file, "beta_schedule", betas, SCHED_BETAS_COUNT, &kind, err);
+        r = sched_key_name(file, "beta_schedule", betas, SCHED_BETAS_COUNT, &kind, err);
     c->spacing = (enum sched_spacing)spacing;
     c->prediction = (enum sched_prediction)prediction;
     c->betas = (enum sched_betas)kind;
@@ -164,8 +92,8 @@ static int read_numbers(const json_t *file, struct sched_config *c, struct dr_er
     if (!r && !(c->beta_start > 0 && c->beta_start <= c->beta_end && c->beta_end < 1)) {
         char got[80];
         snprintf(got, sizeof got, "%.9g, %.9g", c->beta_start, c->beta_end);
-        r = key_error(DR_EINVAL, "beta_start, beta_end", got, "0 < beta_start <= beta_end < 1",
-                      NULL, err);
+        r = sched_key_error(DR_EINVAL, "beta_start, beta_end", got,
+                            "0 < beta_start <= beta_end < 1", NULL, err);
     }
     return r;
 }
@@ -180,7 +108,7 @@ static int read_clip(const json_t *file, bool clip, struct sched_config *c, stru
     if (!r && clip && !(range > 0 && isfinite(range))) {
         char got[32];
         snprintf(got, sizeof got, "%.9g", range);
-        r = key_error(DR_EINVAL, "clip_sample_range", got, "a number above 0", NULL, err);
+        r = sched_key_error(DR_EINVAL, "clip_sample_range", got, "a number above 0", NULL, err);
     }
     c->clip_range = clip ? range : 0;
     return r;
@@ -193,8 +121,8 @@ static int read_schedule(const json_t *file, struct sched_config *c, struct dr_e
     if (!r)
         r = jx_opt_bool(file, FILE_NAME, "use_exponential_sigmas", &exponential, err);
     if (!r && karras && exponential)
-        r = key_error(DR_EINVAL, "use_karras_sigmas, use_exponential_sigmas", "both true",
-                      "at most one of them", NULL, err);
+        r = sched_key_error(DR_EINVAL, "use_karras_sigmas, use_exponential_sigmas", "both true",
+                            "at most one of them", NULL, err);
     c->schedule = karras ? &schedule_karras : exponential ? &schedule_exponential : c->schedule;
     return r;
 }
@@ -217,9 +145,9 @@ static int read_file(const json_t *file, const struct sched_defaults *defaults,
         { NULL, NULL },
     };
     const struct sched_info *as = reads_as(c->sampler);
-    int r = as->rule == SCHED_RULE_DPM ? check_fixed(file, dpm, err) : 0;
+    int r = as->rule == SCHED_RULE_DPM ? sched_keys_fixed(file, dpm, err) : 0;
     if (!r && as->fixed)
-        r = check_fixed(file, as->fixed, err);
+        r = sched_keys_fixed(file, as->fixed, err);
     if (!r)
         r = read_names(file, c, err);
     if (!r)
@@ -229,8 +157,8 @@ static int read_file(const json_t *file, const struct sched_defaults *defaults,
     if (!r && as->sigma_flags)
         r = read_schedule(file, c, err);
     if (!r && c->sampler->no_sample && c->prediction == SCHED_SAMPLE)
-        r = key_error(DR_EUNSUPPORTED, "prediction_type", "sample", "epsilon or v_prediction",
-                      c->sampler->name, err);
+        r = sched_key_error(DR_EUNSUPPORTED, "prediction_type", "sample", "epsilon or v_prediction",
+                            c->sampler->name, err);
     return r;
 }
 
@@ -297,13 +225,15 @@ static int read_class(const json_t *file, struct sched_config *c, const struct s
     int r = jx_opt_string(file, FILE_NAME, "_class_name", &name, err);
     if (r || !name)
         return r;
-    for (const char *const *part = foreign_classes; *part; part++)
+    *ret_own = edm_sampler(name);
+    for (const char *const *part = foreign_classes; *part && !*ret_own; part++)
         if (strstr(name, *part))
             return dr_fail_field(err, DR_EUNSUPPORTED, path, name,
                                  "a class of discrete-time diffusion",
                                  "this model has another formulation, which no sampler here "
                                  "supports");
-    *ret_own = sched_find(name, NULL);
+    if (!*ret_own)
+        *ret_own = sched_find(name, NULL);
     if (*ret_own)
         return 0;
     r = jx_opt_string(file, FILE_NAME, "prediction_type", &stated, NULL);
@@ -319,6 +249,8 @@ static void take_defaults(const struct sched_defaults *d, struct sched_config *c
     c->betas = d->betas;
     c->beta_start = d->beta_start;
     c->beta_end = d->beta_end;
+    c->prediction = SCHED_EPSILON;
+    c->train_steps = 1000;
     c->steps_offset = 0;
     c->set_alpha_to_one = d->set_alpha_to_one;
 }
@@ -335,7 +267,7 @@ static void note_assumed(const json_t *file, struct sched_config *c)
 }
 
 /* The file for the sampler in *c: what it leaves open is the class's own if the class is the
- * file's, else SDXL base's. */
+ * file's, else how the model's family was trained. */
 static int apply_file(const json_t *file, const struct sched_info *own, struct sched_config *c,
                       struct dr_error *err)
 {
@@ -350,6 +282,14 @@ static int apply_file(const json_t *file, const struct sched_info *own, struct s
     return read_file(file, defaults, c, err);
 }
 
+/* How the model's family was trained: everything that a file could leave open. */
+static int read_trained(const json_t *trained, struct sched_config *ret, struct dr_error *err)
+{
+    *ret = (struct sched_config){ .sampler = &sched_euler, .schedule = &schedule_normal };
+    int r = read_names(trained, ret, err);
+    return r ? r : read_numbers(trained, ret, err);
+}
+
 /* The file's class, if there is a file; the request's sampler, else the file's, else Euler; and the
  * schedule that the sampler's name may carry. */
 static int choose_sampler(const json_t *file, const struct spec *wanted, struct sched_config *c,
@@ -360,7 +300,7 @@ static int choose_sampler(const json_t *file, const struct spec *wanted, struct 
     *ret_own = NULL;
     int r = file ? read_class(file, c, ret_own, err) : 0;
     if (!r && file)
-        r = check_fixed(file, formulation, err);
+        r = edm_is_file(file) ? edm_read(file, c, err) : sched_keys_fixed(file, formulation, err);
     if (!r && wanted)
         return sched_lookup("sampler", wanted->value, &c->sampler, ret_schedule, err);
     if (!r && *ret_own)
@@ -397,7 +337,7 @@ static int apply_spacing(const struct sched_request *request, struct sched_confi
     if (found < 0)
         return dr_fail_choice(err, DR_EINVAL, "spacing", request->spacing, names,
                               SCHED_SPACING_COUNT);
-    if (!schedule_uses_spacing(c->schedule, c->sampler)) {
+    if (!schedule_is_spaced(c)) {
         char hint[96];
         snprintf(hint, sizeof hint, "schedule %s of %s fixes its own timesteps", c->schedule->name,
                  c->sampler->name);
@@ -451,7 +391,7 @@ static int apply_list(const struct sched_request *request, const struct schedule
 /* Assumed values that this run does not read, or that the request decides, are none. */
 static void drop_unread(const struct sched_request *request, struct sched_config *c)
 {
-    bool spaced = schedule_uses_spacing(c->schedule, c->sampler);
+    bool spaced = schedule_is_spaced(c);
     if (request->spacing || !spaced)
         c->assumed &= ~(1u << ASSUMED_SPACING);
     if (!spaced || c->spacing != SCHED_LEADING)
@@ -461,20 +401,24 @@ static void drop_unread(const struct sched_request *request, struct sched_config
 }
 
 /* wanted: the request's sampler, NULL where it names none. */
-static int configure(const json_t *file, const struct sched_request *request,
+static int configure(const json_t *trained, const json_t *file, const struct sched_request *request,
                      const struct spec *wanted, struct sched_config *ret_config,
                      struct dr_error *err)
 {
-    struct sched_config c = sdxl_base;
+    struct sched_config c;
     const struct sched_info *own = NULL;
     const struct schedule_info *named = NULL;
-    int r = choose_sampler(file, wanted, &c, &own, &named, err);
-    if (!r && file)
+    int r = read_trained(trained, &c, err);
+    if (!r)
+        r = choose_sampler(file, wanted, &c, &own, &named, err);
+    if (!r && file && !sched_is_edm(&c))
         r = apply_file(file, own, &c, err);
     if (!r)
         r = apply_schedule(request, named, &c, err);
     if (!r)
         r = apply_list(request, named, &c, err);
+    if (!r && sched_is_edm(&c))
+        r = edm_check(&c, err);
     if (!r)
         r = apply_spacing(request, &c, err);
     if (!r)
@@ -490,16 +434,16 @@ static int configure(const json_t *file, const struct sched_request *request,
     return r;
 }
 
-int sched_configure(const json_t *file, const struct sched_request *request,
+int sched_configure(const json_t *trained, const json_t *file, const struct sched_request *request,
                     struct sched_config *ret_config, struct dr_error *err)
 {
     struct spec wanted;
     if (!request->sampler)
-        return configure(file, request, NULL, ret_config, err);
+        return configure(trained, file, request, NULL, ret_config, err);
     int r = spec_parse("sampler", request->sampler, &wanted, err);
     if (r < 0)
         return r;
-    r = configure(file, request, &wanted, ret_config, err);
+    r = configure(trained, file, request, &wanted, ret_config, err);
     spec_release(&wanted);
     return r;
 }

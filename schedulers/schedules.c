@@ -28,9 +28,10 @@
 
 static const double KARRAS_RHO = 7;
 
-static enum sched_rule rule_of(const struct schedule_job *job)
+/* Whether levels have timesteps of training, and a network that wants whole ones. */
+static bool rounds(const struct schedule_job *job)
 {
-    return job->config->sampler->rule;
+    return job->config->sampler->rule == SCHED_RULE_DPM && !job->table->edm;
 }
 
 static void fill_normal(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps)
@@ -41,10 +42,11 @@ static void fill_normal(const struct schedule_job *job, double *ret_sigmas, doub
     }
 }
 
-/* The ends of a range schedule: the run's own for Euler's rule, the model's for the DPM rule. */
+/* The ends of a range schedule: the run's own for Euler's rule, the model's for the DPM rule and
+ * for EDM. */
 static void range_of(const struct schedule_job *job, double *ret_max, double *ret_min)
 {
-    bool whole = rule_of(job) == SCHED_RULE_DPM;
+    bool whole = job->config->sampler->rule == SCHED_RULE_DPM || job->table->edm;
     *ret_max = whole ? job->table->sigmas[job->table->n - 1] : job->spaced_sigmas[0];
     *ret_min = whole ? job->table->sigmas[0] : job->spaced_sigmas[job->n - 1];
 }
@@ -59,14 +61,14 @@ static double linspace(double start, double end, int n, int i)
 
 static void fill_karras(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps)
 {
-    double max, min;
+    double max, min, rho = job->table->edm ? job->config->rho : KARRAS_RHO;
     range_of(job, &max, &min);
-    double max_root = dr_pow(max, 1 / KARRAS_RHO), min_root = dr_pow(min, 1 / KARRAS_RHO);
+    double max_root = dr_pow(max, 1 / rho), min_root = dr_pow(min, 1 / rho);
     for (int i = 0; i < job->n; i++) {
         double root = max_root + linspace(0, 1, job->n, i) * (min_root - max_root);
-        ret_sigmas[i] = dr_pow(root, KARRAS_RHO);
+        ret_sigmas[i] = dr_pow(root, rho);
         double t = noise_table_timestep(job->table, ret_sigmas[i]);
-        ret_timesteps[i] = rule_of(job) == SCHED_RULE_DPM ? rint(t) : t;
+        ret_timesteps[i] = rounds(job) ? rint(t) : t;
     }
 }
 
@@ -79,7 +81,7 @@ static void fill_exponential(const struct schedule_job *job, double *ret_sigmas,
     for (int i = 0; i < job->n; i++) {
         ret_sigmas[i] = dr_exp(linspace(log_max, log_min, job->n, i));
         double t = noise_table_timestep(job->table, ret_sigmas[i]);
-        ret_timesteps[i] = rule_of(job) == SCHED_RULE_DPM ? floor(t) : t;
+        ret_timesteps[i] = rounds(job) ? floor(t) : t;
     }
 }
 
@@ -89,7 +91,7 @@ static void fill_sgm_uniform(const struct schedule_job *job, double *ret_sigmas,
     for (int i = 0; i < job->n; i++) {
         double t = linspace(job->table->n - 1, 0, job->n + 1, i);
         ret_sigmas[i] = noise_table_sigma_log(job->table, t);
-        ret_timesteps[i] = rule_of(job) == SCHED_RULE_DPM ? rint(t) : t;
+        ret_timesteps[i] = rounds(job) ? rint(t) : t;
     }
 }
 
@@ -216,6 +218,11 @@ bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sc
     return uses_rule(schedule, sampler) && sampler->rule != SCHED_RULE_CONSISTENCY;
 }
 
+bool schedule_is_spaced(const struct sched_config *config)
+{
+    return !sched_is_edm(config) && schedule_uses_spacing(config->schedule, config->sampler);
+}
+
 static int steps_error(const struct sched_config *c, const char *why, struct dr_error *err)
 {
     char got[32];
@@ -312,7 +319,7 @@ int schedule_make(const struct sched_config *config, const struct noise_table *t
     double *spaced = work, *spaced_sigmas = work + n;
     double *sigmas = work + 2 * (size_t)n, *timesteps = work + 3 * (size_t)n;
     bool listed = config->listed != SCHED_LISTED_NOT;
-    bool uses = !listed && uses_rule(config->schedule, config->sampler);
+    bool uses = !listed && !sched_is_edm(config) && uses_rule(config->schedule, config->sampler);
     int r = uses ? space(config, spaced, err) : 0;
     if (r)
         goto out;

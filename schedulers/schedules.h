@@ -3,7 +3,8 @@
  * A schedule is a line of schedules.def. It is not free of the sampler: each diffusers class lays
  * the same name out by its own rule (enum sched_rule), and that rule is followed. Where diffusers
  * has no such pair (karras and exponential for ddim and euler_a, sgm_uniform everywhere) the rule
- * is Darkroom's own and said so in schedules.c.
+ * is Darkroom's own and said so in schedules.c. Models of the EDM formulation have karras and
+ * exponential between their own ends, by EDMEulerScheduler's rule whatever the sampler.
  */
 #ifndef DR_SCHEDULERS_SCHEDULES_H
 #define DR_SCHEDULERS_SCHEDULES_H
@@ -60,6 +61,8 @@ int schedule_lookup(const char *field, const char *name, const struct schedule_i
 
 /* Whether spacing has any say in this pair; false: the schedule fixes the timesteps by itself. */
 bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sched_info *sampler);
+/* The same of whole settings: a model of the EDM formulation has no timesteps to space. */
+bool schedule_is_spaced(const struct sched_config *config);
 
 /* The timesteps and sigmas of config->steps steps, float32 as the diffusers object holds them but
  * for its repetitions (heun) and the final sigma. DR_EINVAL about "steps" where the class's rule

@@ -32,9 +32,9 @@ struct unipc_step {
 static struct unipc_step step_after(const struct sched *s, int e)
 {
     double from = s->sigmas[e], to = s->sigmas[e + 1];
-    double alpha_to = sched_alpha(to);
+    double alpha_to = sched_alpha_at(s, to);
     struct unipc_step step = {
-        .to_x = to * alpha_to / (from * sched_alpha(from)),
+        .to_x = to * alpha_to / (from * sched_alpha_at(s, from)),
         .bh = (to - from) / from,
         .scale = alpha_to * ((to - from) / from),
         .h = to > 0 ? dr_log(from / to) : 0,
@@ -86,7 +86,7 @@ static void feed(struct sched *s, const struct sched_answer *answer)
 {
     const float *pred = answer->pred;
     int e = s->state->evaluation;
-    double sigma = s->sigmas[e], alpha = sched_alpha(sigma);
+    double sigma = s->sigmas[e], alpha = sched_alpha_at(s, sigma);
     struct sched_pair clean = sched_vp_clean(s, alpha, sigma * alpha);
     float *x = sched_latents(s);
     if (e > s->state->first)

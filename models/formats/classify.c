@@ -19,6 +19,8 @@ struct sign {
 /* One tensor in so many must have an adapter's sign: a LoHa has it in one of five or six. */
 enum { ADAPTER_SHARE = 8 };
 
+enum { OPEN_CLIP_H = 1024 }; /* channels of the text encoder of 2.x */
+
 #define UNET "model.diffusion_model."
 #define GGML_CLIP_2 "cond_stage_model.1.transformer." /* by stable-diffusion.cpp */
 #define TINY(words)                                                                                \
@@ -175,23 +177,29 @@ static const struct file_kind *sdxl_kind(const struct st_header *h)
     static const struct file_kind plain = { .id = "sdxl",
                                             .text = "an SDXL checkpoint",
                                             .family = &family_sdxl };
-    static const struct file_kind edm = { .id = "sdxl-edm",
-                                          .text =
-                                              "an SDXL checkpoint of the EDM formulation, which "
-                                              "Darkroom does not support" };
     static const struct file_kind quant = { .id = "sdxl-quantised",
                                             .text = "a quantised SDXL checkpoint",
                                             .quantised = true };
     char what[320];
-    if (any(h, "edm_*"))
-        return &edm;
     return quantised(h, true, what, sizeof what) ? &quant : &plain;
+}
+
+/* stable-diffusion.cpp gives OpenCLIP's encoder the names that 1.x has: only its width tells. */
+static bool ggml_sd2(const struct st_header *h)
+{
+    const struct st_tensor *t = st_find(
+        h, "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight");
+    return t && t->shape.n == 2 && t->shape.d[1] == OPEN_CLIP_H;
 }
 
 const struct file_kind *classify(const struct st_header *h)
 {
     static const struct file_kind unknown = { .id = "unknown",
                                               .text = "a file of unknown tensors" };
+    static const struct file_kind sd2 = {
+        .id = "sd2",
+        .text = "a Stable Diffusion 2.x checkpoint in the spelling of stable-diffusion.cpp"
+    };
     if (any(h, UNET "label_emb.0.0.weight") &&
         (any(h, "conditioner.embedders.*") || any(h, GGML_CLIP_2 "*")))
         return sdxl_kind(h);
@@ -200,6 +208,8 @@ const struct file_kind *classify(const struct st_header *h)
         if (n && n * ADAPTER_SHARE >= h->n_tensors)
             return &adapters[i].kind;
     }
+    if (any(h, UNET "*") && ggml_sd2(h))
+        return &sd2;
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
         if (any(h, signs[i].name) && (!signs[i].also || any(h, signs[i].also)))
             return &signs[i].kind;

@@ -77,8 +77,8 @@ static const struct config_key vae_keys[] = {
     { .key = "up_block_types", .rule = CONFIG_READ },
     { .key = "act_fn", .rule = CONFIG_TEXT, .text = "silu|swish" },
     { .key = "shift_factor", .rule = CONFIG_NULL },
-    { .key = "latents_mean", .rule = CONFIG_NULL },
-    { .key = "latents_std", .rule = CONFIG_NULL },
+    { .key = "latents_mean", .rule = CONFIG_READ },
+    { .key = "latents_std", .rule = CONFIG_READ },
     { .key = "quantization_config", .rule = CONFIG_NULL },
     { .key = "sample_size", .rule = CONFIG_NO_EFFECT },
     { .key = "force_upcast", .rule = CONFIG_NO_EFFECT },
@@ -455,6 +455,39 @@ int config_clip(const json_t *config, const char *file, const struct config_unkn
 
 /* ---- VAE ---- */
 
+/* A number for each latent channel. */
+static int channel_numbers(const json_t *config, const char *file, const char *key, int64_t n,
+                           bool positive, double *ret, struct dr_error *err)
+{
+    const json_t *list = json_object_get(config, key);
+    bool good = n <= ARCH_LATENTS && json_array_size(list) == (size_t)n;
+    for (int64_t i = 0; good && i < n; i++) {
+        const json_t *v = json_array_get(list, (size_t)i);
+        ret[i] = json_number_value(v);
+        good = json_is_number(v) && (ret[i] > 0 || !positive) && ret[i] > -1e6 && ret[i] < 1e6;
+    }
+    return good ? 0
+                : config_bad(config, file, key,
+                             positive
+                                 ? "a number above 0 for each latent channel, beside latents_mean"
+                                 : "a number for each latent channel, beside latents_std",
+                             err);
+}
+
+/* latents_mean and latents_std: both or neither. */
+static int vae_statistics(const json_t *config, const char *file, struct vae_arch *a,
+                          struct dr_error *err)
+{
+    static const char *const keys[] = { "latents_mean", "latents_std" };
+    const json_t *mean = json_object_get(config, keys[0]), *std = json_object_get(config, keys[1]);
+    if ((!mean || json_is_null(mean)) && (!std || json_is_null(std)))
+        return 0;
+    a->normalised = true;
+    int r = channel_numbers(config, file, keys[0], a->latent_channels, false, a->mean, err);
+    return r ? r
+             : channel_numbers(config, file, keys[1], a->latent_channels, true, a->deviation, err);
+}
+
 /* An array of the class's default 64 or of the file's numbers, all the same. */
 static int tiny_channels(const json_t *config, const char *file, const char *key,
                          struct vae_arch *a, struct dr_error *err)
@@ -518,7 +551,7 @@ int config_vae(const json_t *config, const char *file, const struct config_unkno
     struct vae_arch a = { .in_channels = 3,
                           .out_channels = 3,
                           .latent_channels = 4,
-                          .scaling_factor = 0.18215,
+                          .scaling_factor = SD_VAE_SCALE,
                           .quant_conv = true,
                           .post_quant_conv = true,
                           .mid_attention = true };
@@ -540,7 +573,8 @@ int config_vae(const json_t *config, const char *file, const struct config_unkno
         (r = jx_opt_number(config, file, "scaling_factor", &a.scaling_factor, err)) ||
         (r = jx_opt_bool(config, file, "use_quant_conv", &a.quant_conv, err)) ||
         (r = jx_opt_bool(config, file, "use_post_quant_conv", &a.post_quant_conv, err)) ||
-        (r = jx_opt_bool(config, file, "mid_block_add_attention", &a.mid_attention, err)))
+        (r = jx_opt_bool(config, file, "mid_block_add_attention", &a.mid_attention, err)) ||
+        (r = vae_statistics(config, file, &a, err)))
         return r;
     if (!(a.scaling_factor > 0 && a.scaling_factor < 1e6))
         return config_bad(config, file, "scaling_factor", "a positive number", err);

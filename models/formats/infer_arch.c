@@ -111,6 +111,18 @@ static int infer_added(const struct tensor_table *t, const char *file, int64_t p
     return 0;
 }
 
+/* unCLIP and upscalers have the tensors of a family that adds nothing, and this one more. */
+static int refuse_added(const struct tensor_table *t, const char *file, const struct family *family,
+                        struct dr_error *err)
+{
+    return tensor_table_dim(t, 0, "add_embedding.linear_1.weight")
+               ? dr_fail(err, DR_EUNSUPPORTED,
+                         "%s: %s whose UNet takes more than text (label_emb), a variant of it that "
+                         "Darkroom does not draw",
+                         file, family->text)
+               : 0;
+}
+
 /* All but what is added to the time embedding. */
 static int infer_levels(const struct tensor_table *t, const struct family *family, const char *file,
                         struct unet_arch *ret, struct dr_error *err)
@@ -151,6 +163,8 @@ int infer_unet(const struct tensor_table *t, const struct family *family, int64_
 {
     struct unet_arch a;
     int r = infer_levels(t, family, file, &a, err);
+    if (!r && !family->added)
+        r = refuse_added(t, file, family, err);
     if (!r && family->added)
         r = infer_added(t, file, pooled, &a, err);
     if (!r)
@@ -223,6 +237,7 @@ int infer_clip(const struct tensor_table *t, const struct family_encoder *encode
     if (encoder->pooled && !a.projection)
         return missing(err, file, component, "text_projection.weight");
     a.layers = clip_layers(t);
+    a.layers -= encoder->read && a.layers == encoder->read + 1;
     if (!a.layers || !a.mlp)
         return missing(err, file, component, "text_model.encoder.layers.0.mlp.fc1.weight");
     if (a.width % HEAD_WIDTH)

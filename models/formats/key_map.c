@@ -159,11 +159,16 @@ static const struct rule constants[] = {
     { .from = "sqrt_*", .how = IGNORED },
     { .from = "log_one_minus_alphas_cumprod", .how = IGNORED },
     { .from = "posterior_*", .how = IGNORED },
+    { .from = "global_step", .how = IGNORED },
     { .from = "denoiser.sigmas", .how = IGNORED },
     { .from = "model_ema.decay", .how = IGNORED },
     { .from = "model_ema.num_updates", .how = IGNORED },
     { .from = "v_pred", .how = IGNORED }, /* read by the loader as marks */
     { .from = "ztsnr", .how = IGNORED },
+    { .from = "edm_mean", .how = IGNORED },
+    { .from = "edm_std", .how = IGNORED },
+    { .from = "edm_vpred.sigma_max", .how = IGNORED },
+    { .from = "edm_vpred.sigma_min", .how = IGNORED },
     { 0 },
 };
 
@@ -176,9 +181,9 @@ static const struct {
     { "conditioner.embedders.0.transformer.", COMPONENT_TEXT_ENCODER, clip_any },
     { "conditioner.embedders.0.model.", COMPONENT_TEXT_ENCODER_2, open_clip }, /* refiner */
     { "conditioner.embedders.1.model.", COMPONENT_TEXT_ENCODER_2, open_clip },
-    /* SDXL's encoders in files of stable-diffusion.cpp */
-    { "cond_stage_model.1.transformer.", COMPONENT_TEXT_ENCODER_2, clip_any },
-    { "cond_stage_model.transformer.", COMPONENT_TEXT_ENCODER, clip_any },
+    { "cond_stage_model.1.transformer.", COMPONENT_TEXT_ENCODER_2, clip_any }, /* GGUF, SDXL */
+    { "cond_stage_model.transformer.", COMPONENT_TEXT_ENCODER, clip_any },     /* 1.x; GGUF, SDXL */
+    { "cond_stage_model.model.", COMPONENT_TEXT_ENCODER, open_clip },          /* 2.x */
     { "first_stage_model.", COMPONENT_VAE, vae_single },
     { "", COMPONENT_COUNT, constants },
 };

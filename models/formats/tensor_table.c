@@ -84,6 +84,12 @@ struct tensor_entry *tensor_table_find(const struct tensor_table *t, const char 
     return t->n ? bsearch(name, t->entries, t->n, sizeof *t->entries, by_key) : NULL;
 }
 
+void tensor_table_spare(struct tensor_table *t, const char *prefix)
+{
+    for (size_t i = 0; i < t->n; i++)
+        t->entries[i].spare |= !strncmp(t->entries[i].name, prefix, strlen(prefix));
+}
+
 int64_t tensor_table_dim(const struct tensor_table *t, int i, const char *fmt, ...)
 {
     char name[PARAM_NAME];

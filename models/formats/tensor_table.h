@@ -13,6 +13,7 @@ struct tensor_entry {
     void *copy;               /* owned: the transposed copy, once loaded */
     void *scales;             /* owned: float32 for each row, where the file's scales are not so */
     bool used;
+    bool spare; /* known, and nothing reads it */
 };
 
 struct tensor_table {
@@ -32,6 +33,8 @@ int tensor_table_add(struct tensor_table *t, struct arena *names, const char *na
 int tensor_table_sort(struct tensor_table *t, const char *what, struct dr_error *err);
 
 struct tensor_entry *tensor_table_find(const struct tensor_table *t, const char *name);
+/* Marks the tensors whose names begin so as spare. */
+void tensor_table_spare(struct tensor_table *t, const char *prefix);
 /* Dimension i of a tensor whose name is made as by printf; 0 when there is no such tensor or
  * dimension. */
 int64_t tensor_table_dim(const struct tensor_table *t, int i, const char *fmt, ...) DR_PRINTF(3, 4);

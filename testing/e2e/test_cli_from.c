@@ -114,6 +114,38 @@ static void what_is_typed_wins(void **state)
     must_equal("ow.png", "ow2.png", true);
 }
 
+/* What the model predicts, asked for, is what a model that says so draws; the receipt has it. */
+static void a_formulation_is_drawn_again(void **state)
+{
+    (void)state;
+    program_folder();
+    char command[600];
+    snprintf(command, sizeof command,
+             "cp -r '%s' v && sed -i 's/\"prediction_type\": \"epsilon\"/\"prediction_type\": "
+             "\"v_prediction\"/; s/\"rescale_betas_zero_snr\": false/\"rescale_betas_zero_snr\": "
+             "true/' v/scheduler/scheduler_config.json",
+             program_model());
+    assert_int_equal(system(command), 0);
+    RUN(0, "", "generate", "-m", "v", "-p", "x", "-s", "5", "--steps", "3", "-q", "-o", "v.png");
+    RUN(0, "", "generate", MODEL, "-p", "x", "-s", "5", "--steps", "3", "-q", "-o", "eps.png");
+    RUN(0, "as asked for, is used", "generate", MODEL, "-p", "x", "-s", "5", "--steps", "3",
+        "--prediction", "v", "--zsnr", "-o", "asked.png");
+    must_equal("v.png", "asked.png", true);
+    must_equal("v.png", "eps.png", false);
+    RUN(0, "", "generate", MODEL, "--from", "asked.png", "-q", "-o", "again.png");
+    must_equal("asked.png", "again.png", true);
+    struct program p;
+    program_run(&p, 0, "inspect", "again.png", "--json", NULL);
+    json_t *o = program_json(&p), *receipt = json_object_get(o, "receipt");
+    assert_string_equal(jx_text(receipt, "prediction"), "v_prediction");
+    assert_string_equal(jx_text(receipt, "prediction_from"), "the request");
+    assert_true(json_is_true(json_object_get(receipt, "zsnr")));
+    json_decref(o);
+    program_free(&p);
+    RUN(2, "expected epsilon, v_prediction or sample", "generate", MODEL, "-p", "x", "--prediction",
+        "flow");
+}
+
 /* A recipe's values are in the receipt; what is typed beside the picture, steps in place of its
  * list of timesteps or another recipe, wins. */
 static void a_recipe_is_its_values(void **state)
@@ -299,10 +331,11 @@ static void pictures_are_described(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(a_picture_draws_itself_again), cmocka_unit_test(what_is_typed_wins),
-    cmocka_unit_test(a_recipe_is_its_values),       cmocka_unit_test(the_configuration_has_no_say),
-    cmocka_unit_test(the_model_is_looked_for),      cmocka_unit_test(bad_receipts_are_refused),
-    cmocka_unit_test(other_files_are_refused),      cmocka_unit_test(pictures_are_described),
+    cmocka_unit_test(a_formulation_is_drawn_again), cmocka_unit_test(a_picture_draws_itself_again),
+    cmocka_unit_test(what_is_typed_wins),           cmocka_unit_test(the_configuration_has_no_say),
+    cmocka_unit_test(a_recipe_is_its_values),       cmocka_unit_test(the_model_is_looked_for),
+    cmocka_unit_test(bad_receipts_are_refused),     cmocka_unit_test(other_files_are_refused),
+    cmocka_unit_test(pictures_are_described),
 };
 
 int main(int argc, char **argv)

@@ -43,7 +43,7 @@ static void foreign_models_are_refused(void **state)
         const char *settings, *says;
     } cases[] = {
         { "{\"_class_name\":\"FlowMatchEulerDiscreteScheduler\",\"shift\":3.0}", "FlowMatch" },
-        { "{\"_class_name\":\"EDMEulerScheduler\",\"prediction_type\":\"epsilon\"}", "EDM" },
+        { "{\"_class_name\":\"EDMNewScheduler\",\"prediction_type\":\"epsilon\"}", "EDM" },
         { "{\"_class_name\":\"DPMSolverMultistepScheduler\",\"use_flow_sigmas\":true}",
           "use_flow_sigmas" },
         { "{\"_class_name\":\"EulerDiscreteScheduler\",\"timestep_type\":\"continuous\"}",

@@ -291,7 +291,7 @@ static void validate_lists_all_mistakes_of_form(void **state)
         { "{\"prompt\":\"x\",\"dump_stages\":\"/tmp\"}", { "dump_stages" } },
         { "{\"prompt\":\"x\",\"load_stage\":{\"image\":\"/a.npy\"}}", { "load_stage" } },
         { "{\"prompt\":\"x\",\"prediction\":\"sample\",\"steps\":0}", { "steps" } },
-        { "{\"prompt\":\"x\",\"prediction\":\"sample\"}", { "prediction" } },
+        { "{\"prompt\":\"x\",\"prediction\":\"flow\"}", { "prediction" } },
     };
     struct host h;
     host_begin(&h, NULL, NULL);
@@ -412,7 +412,7 @@ static void a_receipt_of_something_else_is_told(void **state)
         digest[i] = (char)toupper((unsigned char)own[i]);
     must_judge(&h, digest, true);
     json_decref(drawn);
-    host_ask_picture(&h, "b", json_pack("{s:s}", "prediction", "sample"));
+    host_ask_picture(&h, "b", json_pack("{s:s}", "prediction", "flow"));
     host_must_fail(&h, "b", "INVALID_VALUE", "prediction");
     host_ask_picture(&h, "c", json_pack("{s:s,s:i}", "version", "0.0.1", "layout", 1000));
     json_t *event = host_answer(&h, "c");
@@ -420,7 +420,7 @@ static void a_receipt_of_something_else_is_told(void **state)
     assert_true(json_array_size(warnings) >= 2);
     json_decref(event);
     host_ask_picture(&h, "d", json_pack("{s:s}", "model", "nowhere"));
-    host_must_fail(&h, "d", "INVALID_VALUE", "model");
+    host_must_fail(&h, "d", "NOT_FOUND", "model");
     assert_int_equal(host_end(&h), 0);
 }
 

@@ -13,7 +13,16 @@ static inline const struct sched_config *sched_config_of(const struct sched *s)
     return &s->config;
 }
 
-/* json NULL: no file. */
+/* stabilityai/stable-diffusion-xl-base-1.0, scheduler/scheduler_config.json, without the class. */
+static inline json_t *sched_sdxl_base(void)
+{
+    return json_pack("{s:s,s:f,s:f,s:i,s:s,s:i,s:b,s:s}", "beta_schedule", "scaled_linear",
+                     "beta_start", 0.00085, "beta_end", 0.012, "num_train_timesteps", 1000,
+                     "timestep_spacing", "leading", "steps_offset", 1, "set_alpha_to_one", 0,
+                     "prediction_type", "epsilon");
+}
+
+/* Of a model of SDXL's training. json NULL: no file. */
 static inline int sched_configure_text(const char *json, size_t n_json,
                                        const struct sched_request *request,
                                        struct sched_config *ret_config, struct dr_error *err)
@@ -24,8 +33,11 @@ static inline int sched_configure_text(const char *json, size_t n_json,
     if (!r && file && !json_is_object(file))
         r = dr_fail(err, DR_EFORMAT, "scheduler_config.json: got %s, expected an object",
                     jx_kind(file));
+    json_t *trained = sched_sdxl_base();
     if (!r)
-        r = sched_configure(file, request, ret_config, err);
+        r = trained ? sched_configure(trained, file, request, ret_config, err)
+                    : dr_fail(err, DR_ENOMEM, "out of memory for the training's values");
+    json_decref(trained);
     json_decref(file);
     return r;
 }

@@ -62,6 +62,19 @@ const struct sgm_spec sgm_koala_700m = {
     .up_depth = { 5, 5, 2, 2, 0, 0 },
     .mid = -2,
 };
+#define SD                                                                                         \
+    .dtype = "F16", .in_channels = 4, .vocab = 49408, .positions = 77, .vae_levels = 4,            \
+    .vae_layers = 2, .vae_channels = { 128, 256, 512, 512 }, .levels = 4, .layers = 2,             \
+    .channels = { 320, 640, 1280, 1280 }, .depth = { 1, 1, 1, 1, 1, 1, 0, 0 },                     \
+    .up_depth = { 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1 }, .mid = 1
+
+const struct sgm_spec sgm_sd1 = { SD, .version = 1, .context = 768, .clip_l = CLIP_L };
+const struct sgm_spec sgm_sd2 = {
+    SD,
+    .version = 2,
+    .context = 1024,
+    .clip_g = { .width = 1024, .mlp = 4096, .layers = 24, .projection = 1024 },
+};
 const struct sgm_spec sgm_refiner = {
     REAL,
     .in_channels = 4,
@@ -155,11 +168,12 @@ static void clip_l(struct at a, const struct sgm_spec *s)
 {
     const struct sgm_clip *c = &s->clip_l;
     char text[200];
-    a.prefix = "conditioner.embedders.0.transformer.text_model.";
+    a.prefix = s->version ? "cond_stage_model.transformer.text_model."
+                          : "conditioner.embedders.0.transformer.text_model.";
     add(&a, 2, (const int64_t[]){ s->vocab, c->width }, "embeddings.token_embedding.weight");
     add(&a, 2, (const int64_t[]){ s->positions, c->width }, "embeddings.position_embedding.weight");
-    st_writer_add(a.w, "conditioner.embedders.0.transformer.text_model.embeddings.position_ids",
-                  "I64", 2, (const int64_t[]){ 1, s->positions }, NULL);
+    snprintf(text, sizeof text, "%sembeddings.position_ids", a.prefix);
+    st_writer_add(a.w, text, "I64", 2, (const int64_t[]){ 1, s->positions }, NULL);
     for (int i = 0; i < c->layers; i++) {
         struct at l = under(&a, text, sizeof text, "encoder.layers.%d.", i);
         linear(&l, "self_attn.k_proj", c->width, c->width);
@@ -178,8 +192,9 @@ static void clip_g(struct at a, const struct sgm_spec *s)
 {
     const struct sgm_clip *c = &s->clip_g;
     char text[200];
-    a.prefix = s->clip_l.width ? "conditioner.embedders.1.model."
-                               : "conditioner.embedders.0.model.";
+    a.prefix = s->version        ? "cond_stage_model.model."
+               : s->clip_l.width ? "conditioner.embedders.1.model."
+                                 : "conditioner.embedders.0.model.";
     add(&a, 2, (const int64_t[]){ s->positions, c->width }, "positional_embedding");
     add(&a, 2, (const int64_t[]){ c->width, c->projection }, "text_projection");
     add(&a, 0, NULL, "logit_scale");
@@ -202,7 +217,8 @@ void sgm_add_clips(struct st_writer *w, const struct sgm_spec *s)
     struct at a = { w, s->dtype, "" };
     if (s->clip_l.width)
         clip_l(a, s);
-    clip_g(a, s);
+    if (s->clip_g.width)
+        clip_g(a, s);
 }
 
 /* ---- UNet ---- */
@@ -227,22 +243,31 @@ static void attention(const struct at *a, const char *name, int64_t c, int64_t c
     add(a, 1, &c, "%s.to_out.0.bias", name);
 }
 
-static void transformer(const struct at *a, int64_t c, int depth, int64_t context)
+/* Convolutions in version 1. */
+static void projection(const struct at *a, const struct sgm_spec *s, const char *name, int64_t c)
+{
+    if (s->version == 1)
+        conv(a, name, c, c, 1);
+    else
+        linear(a, name, c, c);
+}
+
+static void transformer(const struct at *a, const struct sgm_spec *s, int64_t c, int depth)
 {
     char text[200];
     norm(a, "norm", c);
-    linear(a, "proj_in", c, c);
+    projection(a, s, "proj_in", c);
     for (int i = 0; i < depth; i++) {
         struct at b = under(a, text, sizeof text, "transformer_blocks.%d.", i);
         attention(&b, "attn1", c, c);
         linear(&b, "ff.net.0.proj", 8 * c, c);
         linear(&b, "ff.net.2", c, 4 * c);
-        attention(&b, "attn2", c, context);
+        attention(&b, "attn2", c, s->context);
         norm(&b, "norm1", c);
         norm(&b, "norm2", c);
         norm(&b, "norm3", c);
     }
-    linear(a, "proj_out", c, c);
+    projection(a, s, "proj_out", c);
 }
 
 static void input_blocks(const struct at *a, const struct sgm_spec *s, int64_t time, int64_t *skips,
@@ -260,7 +285,7 @@ static void input_blocks(const struct at *a, const struct sgm_spec *s, int64_t t
             c = skips[n++] = s->channels[level];
             struct at t = under(a, text, sizeof text, "input_blocks.%d.1.", block);
             if (s->depth[layer])
-                transformer(&t, c, s->depth[layer], s->context);
+                transformer(&t, s, c, s->depth[layer]);
         }
         if (level + 1 < s->levels) {
             struct at d = under(a, text, sizeof text, "input_blocks.%d.0.", ++block);
@@ -285,7 +310,7 @@ static void output_blocks(const struct at *a, const struct sgm_spec *s, int64_t 
             int depth = s->up_depth[block];
             struct at t = under(a, text, sizeof text, "output_blocks.%d.1.", block);
             if (depth)
-                transformer(&t, c, depth, s->context);
+                transformer(&t, s, c, depth);
             struct at u = under(a, text, sizeof text, "output_blocks.%d.%d.", block, depth ? 2 : 1);
             if (j == s->layers && level)
                 conv(&u, "conv", c, c, 3);
@@ -301,13 +326,15 @@ void sgm_add_unet(struct st_writer *w, const struct sgm_spec *s)
     int n;
     linear(&a, "time_embed.0", time, s->channels[0]);
     linear(&a, "time_embed.2", time, time);
-    linear(&a, "label_emb.0.0", time, s->added);
-    linear(&a, "label_emb.0.2", time, time);
+    if (s->added) {
+        linear(&a, "label_emb.0.0", time, s->added);
+        linear(&a, "label_emb.0.2", time, time);
+    }
     input_blocks(&a, s, time, skips, &n);
     for (int i = 0; i < 3 && s->mid != -2; i++) {
         struct at m = under(&a, text, sizeof text, "middle_block.%d.", i);
         if (i == 1 && s->mid > 0)
-            transformer(&m, c, s->mid, s->context);
+            transformer(&m, s, c, s->mid);
         else if (i == 0 || s->mid > 0)
             resblock(&m, c, c, time);
     }

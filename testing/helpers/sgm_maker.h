@@ -19,6 +19,7 @@ struct sgm_clip {
 
 struct sgm_spec {
     const char *dtype;
+    int version; /* of Stable Diffusion: 1, clip_l alone; 2, clip_g alone; 0: SDXL */
     int64_t in_channels;
     int levels;
     int64_t channels[SGM_LEVELS];
@@ -34,7 +35,7 @@ struct sgm_spec {
 };
 
 extern const struct sgm_spec sgm_base, sgm_inpaint, sgm_refiner, sgm_ssd_1b, sgm_vega,
-    sgm_koala_700m;
+    sgm_koala_700m, sgm_sd1, sgm_sd2;
 extern const struct sgm_spec sgm_tiny; /* two levels, one layer of everything */
 
 void sgm_add(struct st_writer *w, const struct sgm_spec *s);

@@ -183,7 +183,7 @@ static void encode(const struct subject *s, struct prompt_embeds *m)
     struct dr_error err = { 0 };
     const struct prompt_encoders e = encoders_of(s);
     *m = (struct prompt_embeds){
-        .rows = 1, .chunks = 1, .length = TOKENS, .width = WIDTH, .skip = { 2 }
+        .rows = 1, .chunks = 1, .length = TOKENS, .width = WIDTH, .skip = { e.encoder[0].layer }
     };
     m->ids[0] = dr_calloc(DR_TAG_JOB, TOKENS, sizeof *m->ids[0]);
     m->text = dr_calloc(DR_TAG_JOB, TOKENS * WIDTH, sizeof *m->text);
@@ -276,7 +276,9 @@ static void members_and_roles(void **state)
 {
     (void)state;
     assert_ptr_equal(family_of_pipeline("StableDiffusionXLImg2ImgPipeline"), &family_sdxl);
-    assert_null(family_of_pipeline("StableDiffusionPipeline"));
+    assert_ptr_equal(family_of_pipeline("StableDiffusionPipeline"), &family_sd_folder);
+    assert_null(family_of_pipeline("StableDiffusion3Pipeline"));
+    assert_null(family_of_pipeline("StableDiffusionUpscalePipeline"));
     assert_ptr_equal(family_member(&family_sdxl, true), &family_sdxl);
     assert_ptr_equal(family_member(&family_sdxl, false), &family_sdxl_refiner);
     assert_ptr_equal(family_member(&family_sd1, false), &family_sd1);

@@ -30,6 +30,7 @@ static void open_fixture(struct fixture *f)
         };
     }
     f->encoders.chunk = LENGTH;
+    f->encoders.n_time_ids = PROMPT_TIME_IDS;
 }
 
 static void close_fixture(struct fixture *f)

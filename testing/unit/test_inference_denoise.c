@@ -17,6 +17,7 @@
 #include "schedulers/scheduler_manager.h"
 #include "testing/helpers/base_files.h"
 #include "testing/helpers/changed_model.h"
+#include "testing/helpers/sched_access.h"
 
 enum { H = 6, W = 8, C = 4, N = C * H * W, CONTEXTS = 3 };
 
@@ -96,7 +97,7 @@ static void configure(struct fixture *f, struct wanted *w)
 {
     struct dr_error err = { 0 };
     struct sched_request request = { .sampler = w->sampler, .steps = w->steps };
-    if (sched_configure(NULL, &request, &w->config, &err))
+    if (sched_configure_text(NULL, 0, &request, &w->config, &err))
         fail_msg("%s: %s", w->sampler, err.text);
     w->phase = (struct denoise_phase){ .unet = f->m.unet,
                                        .guidance = { .scale = w->scale,

@@ -13,6 +13,7 @@
 #include "schedulers/scheduler_manager.h"
 #include "testing/helpers/base_files.h"
 #include "testing/helpers/odd_model.h"
+#include "testing/helpers/sched_access.h"
 
 enum { H = 6, W = 8, C = 4, N = C * H * W, ROWS = 3, PICTURES = 3 };
 
@@ -84,7 +85,7 @@ static struct denoise *open_picture(const char *sampler, int steps, uint64_t see
     struct denoise *d;
     struct sched_config config;
     struct sched_request request = { .sampler = sampler, .steps = steps };
-    if (sched_configure(NULL, &request, &config, &err))
+    if (sched_configure_text(NULL, 0, &request, &config, &err))
         fail_msg("%s: %s", sampler, err.text);
     struct denoise_spec spec = { .sched = &config,
                                  .channels = C,

@@ -3,9 +3,12 @@
 #include "testing/helpers/model_access.h"
 #include "testing/helpers/odd_model.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "backend/device.h"
 #include "base/fs.h"
@@ -13,8 +16,10 @@
 #include "inference/job_run.h"
 #include "inference/pipeline_manager.h"
 #include "inference/sdxl_worker.h"
+#include "models/formats/safetensors.h"
 #include "schedulers/scheduler_factory.h"
 #include "testing/helpers/base_files.h"
+#include "testing/helpers/safetensors_writer.h"
 
 static struct backend *open_set(const char *kernels)
 {
@@ -86,6 +91,95 @@ static const char *copy_model(void)
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         copy_file(folder, files[i], NULL, NULL);
     return folder;
+}
+
+/* One tensor of a file of the model with another size of one dimension: cut, or filled with zeros.
+ */
+static void resize(const char *folder, const char *name, const char *tensor, int dim, int64_t size)
+{
+    char path[600];
+    struct safetensors st;
+    struct dr_error err = { 0 };
+    struct st_writer *w = st_writer_new();
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0 || st_open_fd(fd, path, &st, &err))
+        fail_msg("%s", err.text);
+    close(fd);
+    for (size_t i = 0; i < st.header.n_tensors; i++) {
+        const struct st_tensor *t = &st.header.tensors[i];
+        struct shape s = t->shape;
+        if (strcmp(t->name, tensor) != 0) {
+            st_writer_add(w, t->name, dtype_name(t->dtype), s.n, s.d, st_data(&st, t));
+            continue;
+        }
+        int64_t outer = 1, inner = (int64_t)dtype_size(t->dtype), before = s.d[dim];
+        for (int k = 0; k < s.n; k++)
+            *(k < dim ? &outer : &inner) *= k == dim ? 1 : s.d[k];
+        s.d[dim] = size;
+        char *data = dr_calloc(DR_TAG_TEST, 1, (size_t)(outer * size * inner));
+        assert_non_null(data);
+        for (int64_t k = 0; k < outer; k++)
+            memcpy(data + k * size * inner, (const char *)st_data(&st, t) + k * before * inner,
+                   (size_t)((before < size ? before : size) * inner));
+        st_writer_add(w, t->name, dtype_name(t->dtype), s.n, s.d, data);
+        dr_free(data);
+    }
+    st_close(&st);
+    st_writer_save(w, path);
+    st_writer_free(w);
+}
+
+/* The channels of a UNet that takes more than latents say what it is. */
+static void models_that_need_a_picture_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *channels, *words;
+    } cases[] = { { "8", "8 channels and the VAE gives 4: an instruct-pix2pix model" },
+                  { "9", "9 channels and the VAE gives 4: an inpainting model" },
+                  { "5", "5 channels and the VAE gives 4: expected the same number" } };
+    static const char weights[] = "unet/diffusion_pytorch_model.safetensors";
+    struct backend *be = open_backend();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct dr_error err = { 0 };
+        struct pipeline *p;
+        char config[40];
+        const char *folder = copy_model();
+        snprintf(config, sizeof config, "\"in_channels\": %s", cases[i].channels);
+        copy_file(folder, "unet/config.json", "\"in_channels\": 4", config);
+        resize(folder, weights, "conv_in.weight", 1, strtol(cases[i].channels, NULL, 10));
+        assert_int_equal(pipeline_open(folder, be, NULL, &p, &err), DR_EUNSUPPORTED);
+        if (!strstr(err.text, cases[i].words))
+            fail_msg("%s", err.text);
+    }
+    backend_close(be);
+}
+
+/* A text is as long as the encoders' positions, or as their tokenizers say. */
+static void the_encoder_says_how_long_a_text_is(void **state)
+{
+    (void)state;
+    static const char position[] = "text_model.embeddings.position_embedding.weight";
+    struct backend *be = open_backend();
+    for (int i = 0; i < 2; i++) {
+        struct dr_error err = { 0 };
+        struct pipeline *p;
+        const char *folder = copy_model();
+        if (i) {
+            copy_file(folder, "tokenizer/tokenizer_config.json", "\"model_max_length\": 77",
+                      "\"model_max_length\": 20");
+        } else {
+            copy_file(folder, "text_encoder_2/config.json", "\"max_position_embeddings\": 77",
+                      "\"max_position_embeddings\": 30");
+            resize(folder, "text_encoder_2/model.safetensors", position, 0, 30);
+        }
+        if (pipeline_open(folder, be, NULL, &p, &err))
+            fail_msg("%s", err.text);
+        assert_int_equal(p->encoders.chunk, i ? 20 : 30);
+        pipeline_unref(p);
+    }
+    backend_close(be);
 }
 
 static void a_model_is_kept_until_it_changes(void **state)
@@ -694,6 +788,8 @@ int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_model_is_kept_until_it_changes),
+        cmocka_unit_test(models_that_need_a_picture_are_named),
+        cmocka_unit_test(the_encoder_says_how_long_a_text_is),
         cmocka_unit_test(a_plan_warns_once),
         cmocka_unit_test(a_plan_of_odd_rows_has_the_same_flops),
         cmocka_unit_test(a_failing_open_leaves_the_others),

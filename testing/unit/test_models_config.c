@@ -129,8 +129,10 @@ static void vae_configs(void **state)
     static const struct config_case cases[] = {
         { "act_fn", "\"relu\"", "expected \"silu\"" },
         { "shift_factor", "0.1159", "expected null" },
-        { "latents_mean", "[0,0,0,0]", "expected null" },
-        { "latents_std", "[1,1,1,1]", "expected null" },
+        { "latents_mean", "[0,0,0,0]", "latents_std: got nothing, expected a number above 0" },
+        { "latents_mean", "[0,\"1\",0,0]", "expected a number for each latent channel" },
+        { "latents_mean", "[0,0,0]", "latents_mean: got [0,0,0], expected a number for each" },
+        { "latents_std", "[1,1,1,1]", "latents_mean: got null" },
         { "down_block_types", "[\"DownEncoderBlock2D\",\"AttnDownEncoderBlock2D\"]",
           "DownEncoder" },
         { "up_block_types", "\"UpDecoderBlock2D\"", "UpDecoderBlock2D" },

@@ -160,8 +160,10 @@ static void not_this_kind_of_folder(void **state)
     folder_must_fail(DR_EUNSUPPORTED, "no model_index.json");
     folder_write("config.json", FOLDER_UNET, NULL);
     folder_must_fail(DR_EUNSUPPORTED, "one component (UNet2DConditionModel)");
+    folder_write("model_index.json", "\"_class_name\":\"StableDiffusion3Pipeline\"", NULL);
+    folder_must_fail(DR_EUNSUPPORTED, "a folder for StableDiffusion3Pipeline, expected");
     folder_write("model_index.json", "\"_class_name\":\"StableDiffusionPipeline\"", NULL);
-    folder_must_fail(DR_EUNSUPPORTED, "a folder for StableDiffusionPipeline, expected");
+    folder_must_fail(DR_EFORMAT, "has no text_encoder");
     folder_write("model_index.json", "\"_class_name\":7", NULL);
     folder_must_fail(DR_EINVAL, "_class_name");
     test_write_text(folder_path("model_index.json"), "[1]");

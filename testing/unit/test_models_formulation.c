@@ -2,12 +2,14 @@
  * files: test_models_single_file.c.) */
 #include "testing/helpers/model_folder.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "models/formats/safetensors.h"
 #include "testing/helpers/safetensors_writer.h"
 #include "testing/helpers/model_access.h"
+#include "testing/helpers/sgm_maker.h"
 
 static const char UNET[] = "unet/diffusion_pytorch_model.safetensors";
 static const char SCHEDULER[] = "scheduler/scheduler_config.json";
@@ -126,6 +128,140 @@ static void the_index_names_the_class(void **state)
     checkpoint_close(c);
 }
 
+/* ---- what a request says ---- */
+
+static struct checkpoint *open_asked(const char *path, const char *prediction,
+                                     enum model_said zero_snr, const char *warning)
+{
+    struct dr_error err = { 0 };
+    struct checkpoint *c;
+    struct model_spec spec = { .model = { path, NULL }, .zero_snr = zero_snr };
+    spec.prediction = prediction;
+    if (checkpoint_open_spec(&spec, NULL, &c, &err))
+        fail_msg("%s", err.text);
+    const char *said = checkpoint_warning(c, 0);
+    if (warning ? !said || !strstr(said, warning) : said != NULL)
+        fail_msg("warned: %s, expected: %s", said, warning);
+    return c;
+}
+
+static void must_predict(struct checkpoint *c, const char *prediction, bool zero_snr,
+                         const char *by)
+{
+    const json_t *o = checkpoint_scheduler_config(c);
+    const struct checkpoint_formulation *f = checkpoint_formulation(c);
+    assert_string_equal(json_string_value(json_object_get(o, "prediction_type")), prediction);
+    assert_int_equal(json_is_true(json_object_get(o, "rescale_betas_zero_snr")), zero_snr);
+    assert_string_equal(f->prediction, prediction);
+    assert_string_equal(f->prediction_by, by);
+    checkpoint_close(c);
+}
+
+static void what_is_asked_for_holds(void **state)
+{
+    (void)state;
+    folder_make();
+    const char *root = folder_root();
+    must_predict(open_asked(root, "v_prediction", MODEL_HAS, NULL), "v_prediction", true,
+                 "the request");
+    folder_write(SCHEDULER, "\"prediction_type\":\"epsilon\"", NULL);
+    must_predict(open_asked(root, NULL, MODEL_SAYS, NULL), "epsilon", false,
+                 "scheduler_config.json prediction_type");
+    must_predict(open_asked(root, "epsilon", MODEL_HAS_NOT, NULL), "epsilon", false,
+                 "scheduler_config.json prediction_type");
+    must_predict(open_asked(root, "sample", MODEL_SAYS,
+                            "scheduler_config.json prediction_type says epsilon: sample, as asked "
+                            "for, is used"),
+                 "sample", false, "the request");
+    /* marks that contradict each other */
+    mark(NULL, "modelspec.prediction_type", "v");
+    root = folder_root();
+    folder_write(SCHEDULER, "\"prediction_type\":\"epsilon\"", NULL);
+    folder_must_fail(DR_EFORMAT, "(--prediction or --zsnr decides)");
+    must_predict(open_asked(root, "v_prediction", MODEL_SAYS, "says epsilon"), "v_prediction",
+                 false, "the request");
+    /* another formulation stays one */
+    mark(NULL, "modelspec.prediction_type", "flow");
+    struct dr_error err = { 0 };
+    struct checkpoint *c;
+    struct model_spec spec = { .model = { folder_root(), NULL }, .prediction = "epsilon" };
+    assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EUNSUPPORTED);
+}
+
+static void spellings(void **state)
+{
+    (void)state;
+    assert_string_equal(model_prediction("v"), "v_prediction");
+    assert_string_equal(model_prediction("EPS"), "epsilon");
+    assert_string_equal(model_prediction("x0"), "sample");
+    assert_null(model_prediction("flow"));
+    assert_null(model_prediction(""));
+}
+
+/* What follows from the files anyway is no other model; what does not is one. */
+static void what_makes_another_model(void **state)
+{
+    (void)state;
+    folder_make();
+    struct model_spec plain = { .model = { folder_root(), NULL } }, eps = plain, v = plain;
+    eps.prediction = "epsilon";
+    v.prediction = "v_prediction";
+    struct checkpoint *c = open_asked(folder_root(), NULL, MODEL_SAYS, NULL);
+    assert_true(checkpoint_is_at(c, &plain) && checkpoint_is_at(c, &eps));
+    assert_false(checkpoint_is_at(c, &v));
+    v.zero_snr = MODEL_HAS;
+    assert_false(checkpoint_is_at(c, &v));
+    checkpoint_close(c);
+    c = open_asked(folder_root(), "v_prediction", MODEL_HAS, NULL);
+    assert_true(checkpoint_is_at(c, &v));
+    assert_false(checkpoint_is_at(c, &plain) || checkpoint_is_at(c, &eps));
+    v.zero_snr = MODEL_SAYS;
+    assert_false(checkpoint_is_at(c, &v));
+    checkpoint_close(c);
+}
+
+/* The configuration that AUTOMATIC1111 reads beside a file. */
+static void a_yaml_beside_the_file(void **state)
+{
+    static const struct {
+        const char *text, *prediction; /* NULL: refused */
+    } cases[] = {
+        { "model:\n  target: a.B\n  params:\n    parameterization: \"v\"\n    x: 1\n",
+          "v_prediction" },
+        { "model:\r\n  params:\r\n    parameterization: v # as trained\r\n", "v_prediction" },
+        { "model:\n  params:\n    parameterization: 'eps'", "epsilon" },
+        { "model:\n  # parameterization: v\n  xparameterization: v\n", "epsilon" },
+        { "model:\n  params:\n    parameterization: rectified_flow\n", NULL },
+    };
+    (void)state;
+    char file[300], yaml[300];
+    snprintf(file, sizeof file, "%s/m.x.safetensors", test_dir());
+    snprintf(yaml, sizeof yaml, "%s/m.x.yaml", test_dir());
+    sgm_save(&sgm_tiny, false, file);
+    struct checkpoint *before = open_asked(file, NULL, MODEL_SAYS, NULL);
+    assert_null(checkpoint_scheduler_config(before));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct dr_error err = { 0 };
+        struct checkpoint *c;
+        test_write_text(yaml, cases[i].text);
+        assert_false(checkpoint_current(before));
+        int r = checkpoint_open(file, &c, &err);
+        if (!cases[i].prediction) {
+            assert_int_equal(r, DR_EUNSUPPORTED);
+            assert_non_null(strstr(err.text, "m.x.yaml parameterization says 'rectified_flow'"));
+            continue;
+        }
+        assert_int_equal(r, 0);
+        assert_string_equal(checkpoint_formulation(c)->prediction, cases[i].prediction);
+        assert_string_equal(checkpoint_formulation(c)->prediction_by,
+                            i < 3 ? "m.x.yaml parameterization" : "");
+        checkpoint_close(c);
+    }
+    assert_int_equal(unlink(yaml), 0);
+    assert_true(checkpoint_current(before));
+    checkpoint_close(before);
+}
+
 static void unknown_keys_are_one_warning(void **state)
 {
     (void)state;
@@ -141,10 +277,10 @@ static void unknown_keys_are_one_warning(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(headers_are_read),
-    cmocka_unit_test(what_is_not_drawn_is_refused),
-    cmocka_unit_test(the_index_names_the_class),
-    cmocka_unit_test(unknown_keys_are_one_warning),
+    cmocka_unit_test(headers_are_read),          cmocka_unit_test(what_is_not_drawn_is_refused),
+    cmocka_unit_test(the_index_names_the_class), cmocka_unit_test(unknown_keys_are_one_warning),
+    cmocka_unit_test(what_is_asked_for_holds),   cmocka_unit_test(spellings),
+    cmocka_unit_test(what_makes_another_model),  cmocka_unit_test(a_yaml_beside_the_file),
 };
 
 int main(int argc, char **argv)

@@ -671,6 +671,15 @@ static void other_models(void **state)
     gguf_save(&b, path);
     assert_int_equal(checkpoint_open(path, &c, &err), DR_EUNSUPPORTED);
     assert_non_null(strstr(err.text, "general.architecture 'llama'"));
+    gguf_preamble(&b, 3, 2, 0);
+    gguf_tensor(&b, "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight",
+                &SHAPE2(1, 1024), GGUF_F32, 0);
+    gguf_tensor(&b, "model.diffusion_model.out.2.bias", &SHAPE1(8), GGUF_F32, 4096);
+    gguf_pad(&b, 32);
+    gguf_put(&b, (float[1032]){ 0 }, 4128);
+    gguf_save(&b, path);
+    assert_int_equal(checkpoint_open(path, &c, &err), DR_EUNSUPPORTED);
+    assert_non_null(strstr(err.text, "a Stable Diffusion 2.x checkpoint in the spelling of"));
 }
 
 static int open_it(void *path, struct dr_error *err)

@@ -7,6 +7,7 @@
 #include "base/alloc.h"
 #include "base/json.h"
 #include "models/inspect_model.h"
+#include "testing/helpers/safetensors_writer.h"
 #include "testing/helpers/sgm_maker.h"
 #include "testing/helpers/test.h"
 #include "testing/helpers/base_files.h"
@@ -163,11 +164,65 @@ static void short_of_memory(void **state)
     test_oom_walk(inspect_it, (void *)path);
 }
 
+/* A part says what it fits and which option takes it. */
+static void parts_alone(void **state)
+{
+    static const struct {
+        const struct sgm_spec *spec;
+        const char *cut, *kind, *fits, *option;
+    } cases[] = {
+        { &sgm_base, "model.diffusion_model.", "sdxl-unet", "SDXL", "--unet" },
+        { &sgm_refiner, "model.diffusion_model.", "sdxl-unet", "the SDXL refiner", "--unet" },
+        { &sgm_base, "conditioner.embedders.0.transformer.", "text-encoder",
+          "SDXL as its first encoder, Stable Diffusion 1.x", "--text-encoder" },
+        { &sgm_base, "conditioner.embedders.1.model.", "text-encoder", "SDXL as its second encoder",
+          "--text-encoder-2" },
+        { &sgm_base, "first_stage_model.", "vae",
+          "models with 4 latent channels; its tensors do not tell of which family", "--vae" },
+        { &sgm_tiny, "model.diffusion_model.", "sdxl-unet",
+          "no family that is known here: text and added conditioning of other widths", "--unet" },
+    };
+    (void)state;
+    char whole[600], part[600];
+    snprintf(whole, sizeof whole, "%s", temporary("whole.safetensors"));
+    snprintf(part, sizeof part, "%s", temporary("part.safetensors"));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct safetensors st;
+        struct dr_error err;
+        struct st_writer *w = st_writer_new();
+        json_t *o;
+        sgm_save(cases[i].spec, true, whole);
+        assert_int_equal(st_open(whole, &st, &err), 0);
+        st_writer_sparse(w);
+        for (size_t k = 0; k < st.header.n_tensors; k++) {
+            const struct st_tensor *t = &st.header.tensors[k];
+            if (!strncmp(t->name, cases[i].cut, strlen(cases[i].cut)))
+                st_writer_add(w, t->name, dtype_name(t->dtype), t->shape.n, t->shape.d, NULL);
+        }
+        st_writer_save(w, part);
+        st_writer_free(w);
+        st_close(&st);
+        if (inspect_model(part, NULL, &o, &err))
+            fail_msg("%s", err.text);
+        expect_text(o, "kind", cases[i].kind);
+        expect_text(o, "fits", cases[i].fits);
+        expect_text(o, "option", cases[i].option);
+        json_decref(o);
+    }
+    json_t *o;
+    struct dr_error err;
+    if (inspect_model(test_source("testing/golden/tiny_vae/diffusion_pytorch_model.safetensors"),
+                      NULL, &o, &err))
+        fail_msg("%s", err.text);
+    expect_text(o, "kind", "taesd");
+    expect_text(o, "option", "--vae");
+    assert_true(json_is_true(at(o, "tiny")) && json_is_true(at(o, "encodes")));
+    json_decref(o);
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(sdxl_base),
-    cmocka_unit_test(other_file),
-    cmocka_unit_test(broken),
-    cmocka_unit_test(short_of_memory),
+    cmocka_unit_test(parts_alone), cmocka_unit_test(sdxl_base),       cmocka_unit_test(other_file),
+    cmocka_unit_test(broken),      cmocka_unit_test(short_of_memory),
 };
 
 int main(int argc, char **argv)

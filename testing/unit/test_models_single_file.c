@@ -38,14 +38,14 @@ static int load_all(struct checkpoint *c, int64_t counts[COMPONENT_COUNT], struc
         r = checkpoint_load(c, COMPONENT_UNET, unet, unet_visit, err);
     if (!r && clip[0])
         r = checkpoint_load(c, COMPONENT_TEXT_ENCODER, clip[0], clip_text_visit, err);
-    if (!r)
+    if (!r && clip[1])
         r = checkpoint_load(c, COMPONENT_TEXT_ENCODER_2, clip[1], clip_text_visit, err);
     if (!r)
         r = checkpoint_load(c, COMPONENT_VAE, vae, vae_visit, err);
     if (!r && counts) {
         counts[COMPONENT_UNET] = params_count(unet, unet_visit);
         counts[COMPONENT_TEXT_ENCODER] = clip[0] ? params_count(clip[0], clip_text_visit) : 0;
-        counts[COMPONENT_TEXT_ENCODER_2] = params_count(clip[1], clip_text_visit);
+        counts[COMPONENT_TEXT_ENCODER_2] = clip[1] ? params_count(clip[1], clip_text_visit) : 0;
         counts[COMPONENT_VAE] = params_count(vae, vae_visit);
     }
     unet_free(unet);
@@ -93,6 +93,95 @@ static void family(void **state)
     expect_member(&sgm_ssd_1b, "ssd-1b", 1331334404);
     expect_member(&sgm_vega, "segmind-vega", 745225604);
     expect_member(&sgm_koala_700m, "koala-700m", 782822724);
+}
+
+static void expect_open_fails(struct st_writer *w, int code, const char *words);
+
+/* One of Stable Diffusion: what it warns of, and the parameters of UNet and encoder that are read
+ * (counts: diffusers, transformers). */
+static void expect_sd(const struct sgm_spec *spec, const char *stray, const char *kind,
+                      int64_t edge, int64_t unet_count, int64_t text_count, const char *warning)
+{
+    struct dr_error err = { 0 };
+    struct checkpoint *c = NULL;
+    const char *path = temporary("sd.safetensors");
+    uint64_t blocks = test_blocks();
+    struct st_writer *w = st_writer_new();
+    st_writer_sparse(w);
+    sgm_add(w, spec);
+    if (stray)
+        st_writer_metadata(w, "modelspec.architecture", stray);
+    st_writer_save(w, path);
+    st_writer_free(w);
+    if (checkpoint_open(path, &c, &err))
+        fail_msg("%s: %s", kind, err.text);
+    assert_string_equal(checkpoint_kind(c), kind);
+    assert_int_equal(checkpoint_default_size(c), edge);
+    assert_false(checkpoint_force_zeros(c));
+    int64_t counts[COMPONENT_COUNT];
+    if (load_all(c, counts, &err))
+        fail_msg("%s: %s", kind, err.text);
+    assert_int_equal(counts[COMPONENT_UNET], unet_count);
+    assert_int_equal(counts[COMPONENT_TEXT_ENCODER], text_count);
+    assert_int_equal(counts[COMPONENT_VAE], 83653863);
+    assert_true(checkpoint_vae_arch(c)->scaling_factor == 0.18215);
+    const char *got = checkpoint_warning(c, 0);
+    assert_true(warning ? got && strstr(got, warning) && !checkpoint_warning(c, 1) : !got);
+    checkpoint_close(c);
+    assert_int_equal(test_blocks(), blocks);
+    unlink(path);
+}
+
+static void stable_diffusion(void **state)
+{
+    (void)state;
+    struct sgm_spec other = sgm_sd1;
+    expect_sd(&sgm_sd1, NULL, "sd1", 512, 859520964, 123060480, NULL);
+    expect_sd(&sgm_sd2, NULL, "sd2", 768, 865910724, 340387840, "v_prediction is assumed");
+    expect_sd(&sgm_sd2, "stable-diffusion-v2-768-v", "sd2", 768, 865910724, 340387840, NULL);
+    expect_sd(&sgm_sd2, "stable-diffusion-v2-512", "sd2", 512, 865910724, 340387840, NULL);
+    other.in_channels = 9;
+    expect_sd(&other, NULL, "sd1-inpaint", 512, 859520964 + 5 * 320 * 9, 123060480, NULL);
+    other.in_channels = 8;
+    expect_sd(&other, NULL, "sd1-instruct-pix2pix", 512, 859520964 + 4 * 320 * 9, 123060480, NULL);
+    other = sgm_sd2;
+    other.added = 2048; /* unCLIP */
+    struct st_writer *w = st_writer_new();
+    st_writer_sparse(w);
+    sgm_add(w, &other);
+    expect_open_fails(w, DR_EUNSUPPORTED, "more than text (label_emb)");
+}
+
+/* Stable Diffusion 2.0 base is recognised by how long it was trained. */
+static void trained_steps(void **state)
+{
+    (void)state;
+    static const int64_t steps[] = { 875000, 875001 };
+    for (int i = 0; i < 2; i++) {
+        struct dr_error err = { 0 };
+        struct checkpoint *c = NULL;
+        const char *path = temporary("steps.safetensors");
+        struct sgm_spec small = sgm_tiny;
+        struct st_writer *w = st_writer_new();
+        small.version = 2;
+        small.added = 0;
+        small.clip_l.width = 0;
+        small.clip_g.layers = 24;
+        small.context = 64;
+        sgm_add(w, &small);
+        st_writer_add(w, "global_step", "I64", 0, NULL, &steps[i]);
+        st_writer_save(w, path);
+        st_writer_free(w);
+        if (checkpoint_open(path, &c, &err))
+            fail_msg("%s", err.text);
+        assert_int_equal(checkpoint_unet_arch(c)->sample_size, i ? 96 : 64);
+        assert_int_equal(checkpoint_clip_arch(c, 0)->layers, 23); /* the last is not read */
+        const json_t *o = checkpoint_scheduler_config(c);
+        const char *said = json_string_value(json_object_get(o, "prediction_type"));
+        assert_true(i ? !o : !strcmp(said, "epsilon"));
+        assert_true(!checkpoint_warning(c, 0) == !i);
+        checkpoint_close(c);
+    }
 }
 
 static void base_architecture(void **state)
@@ -235,12 +324,9 @@ static void what_it_is_instead(void **state)
     static const struct {
         const char *names[2], *words;
     } cases[] = {
-        { { "model.diffusion_model.input_blocks.0.0.weight",
-            "cond_stage_model.transformer.text_model.embeddings.position_ids" },
-          "this is a Stable Diffusion 1.x checkpoint, expected an SDXL checkpoint" },
-        { { "model.diffusion_model.input_blocks.0.0.weight",
-            "cond_stage_model.model.transformer.resblocks.0.ln_1.weight" },
-          "a Stable Diffusion 2.x checkpoint" },
+        { { "model.diffusion_model.input_blocks.0.0.weight", NULL },
+          "this is a UNet without text encoders, no whole checkpoint, expected a checkpoint of "
+          "Stable Diffusion or SDXL" },
         { { "lora_unet_down_blocks_0_attentions_0_proj_in.lora_down.weight",
             "lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight" },
           "this is a LoRA" },
@@ -320,7 +406,7 @@ static void parts_missing(void **state)
     sgm_add(w, &s);
     st_writer_add_text(w, "first_stage_model.encoder.mid.attn_1.to_q.weight", "F16", "1");
     st_writer_add_text(w, "edm_mean", "F32", "4");
-    expect_open_fails(w, DR_EUNSUPPORTED, "EDM");
+    expect_open_fails(w, DR_EFORMAT, "tensor edm_std: expected 4 finite");
 }
 
 /* Opens w's file; its networks must refuse to load with these words. */
@@ -606,7 +692,14 @@ static void marks_that_are_refused(void **state)
         { { { NULL, "ss_zero_terminal_snr", "maybe" } }, DR_EFORMAT, "expected true or false" },
         { { { NULL, "modelspec.architecture", "CosXL" } }, DR_EUNSUPPORTED, "CosXL" },
         { { { "edm_std", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
-        { { { "edm_vpred.sigma_max", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
+        { { { "edm_other", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
+        { { { "edm_mean", NULL, NULL } }, DR_EFORMAT, "tensor edm_mean: expected 4 finite" },
+        { { { "edm_vpred.sigma_max", NULL, NULL }, { "ztsnr", NULL, NULL } },
+          DR_EFORMAT,
+          "tensor ztsnr says zero terminal SNR, tensor edm_vpred.sigma_max says EDM" },
+        { { { "edm_vpred.sigma_max", NULL, NULL }, { NULL, "prediction_type", "epsilon" } },
+          DR_EFORMAT,
+          "edm_vpred.sigma_max says v_prediction" },
         { { { "edm_vpred.sigma_min", NULL, NULL } }, DR_EUNSUPPORTED, "EDM" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -723,6 +816,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(family),
     cmocka_unit_test(base_architecture),
     cmocka_unit_test(refiner_architecture),
+    cmocka_unit_test(stable_diffusion),
+    cmocka_unit_test(trained_steps),
     cmocka_unit_test(cut_and_transposed),
     cmocka_unit_test(what_it_is_instead),
     cmocka_unit_test(what_it_mostly_is),

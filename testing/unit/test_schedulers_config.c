@@ -236,6 +236,48 @@ static void unsupported_values_are_named(void **state)
 }
 
 /* Models of another formulation, whatever sampler is asked for. */
+/* Models of the EDM formulation: the class's defaults, and what they cannot be sampled with. */
+static void edm(void **state)
+{
+    (void)state;
+    static const char playground[] = "{\"_class_name\": \"EDMDPMSolverMultistepScheduler\"}";
+    static const char cosxl[] =
+        "{\"_class_name\": \"EDMEulerScheduler\", \"prediction_type\": \"v_prediction\", "
+        "\"sigma_data\": 1.0, \"sigma_max\": 120, \"sigma_schedule\": \"exponential\"}";
+    static const struct {
+        const char *json, *sampler, *schedule, *spacing, *says;
+    } bad[] = {
+        { playground, "ddim", NULL, NULL, "sampler: got ddim" },
+        { playground, NULL, "sgm_uniform", NULL, "schedule: got sgm_uniform" },
+        { cosxl, NULL, "normal", NULL, "expected karras or exponential" },
+        { cosxl, NULL, NULL, "trailing", "spacing: got trailing" },
+        { "{\"_class_name\": \"EDMEulerScheduler\", \"sigma_min\": 90}", NULL, NULL, NULL,
+          "sigma_min, sigma_max: got 90, 80" },
+        { "{\"_class_name\": \"EDMEulerScheduler\", \"sigma_data\": 0}", NULL, NULL, NULL,
+          "sigma_data: got 0" },
+    };
+    struct sched_request request = nothing;
+    struct sched_config c;
+    struct dr_error err;
+    assert_int_equal(configure(playground, &request, &c, &err), 0);
+    assert_true(c.sampler == &sched_dpmpp_2m && c.schedule == &schedule_karras);
+    assert_true(c.prediction == SCHED_EDM && c.sigma_data == 0.5 && c.rho == 7);
+    assert_true(c.sigma_min == 0.002 && c.sigma_max == 80 && !c.assumed);
+    request.sampler = "heun";
+    request.schedule = "karras";
+    assert_int_equal(configure(cosxl, &request, &c, &err), 0);
+    assert_true(c.sampler == &sched_heun && c.schedule == &schedule_karras);
+    assert_true(c.prediction == SCHED_EDM_V && c.sigma_data == 1 && c.sigma_max == 120);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        request.sampler = bad[i].sampler;
+        request.schedule = bad[i].schedule;
+        request.spacing = bad[i].spacing;
+        int r = configure(bad[i].json, &request, &c, &err);
+        if (r != DR_EINVAL || !strstr(err.text, bad[i].says))
+            fail_msg("%s: %d \"%s\"", bad[i].says, r, err.text);
+    }
+}
+
 static void foreign_formulations_are_refused(void **state)
 {
     (void)state;
@@ -248,9 +290,14 @@ static void foreign_formulations_are_refused(void **state)
           "FlowMatchEuler" },
         { "{\"_class_name\": \"FlowMatchHeunDiscreteScheduler\", \"shift\": 3.0}",
           "FlowMatchHeun" },
-        { "{\"_class_name\": \"EDMEulerScheduler\", \"prediction_type\": \"v_prediction\"}",
-          "EDM" },
-        { "{\"_class_name\": \"EDMDPMSolverMultistepScheduler\"}", "EDM" },
+        { "{\"_class_name\": \"EDMOtherScheduler\", \"prediction_type\": \"epsilon\"}", "EDM" },
+        { "{\"_class_name\": \"EDMEulerScheduler\", \"prediction_type\": \"sample\"}", "sample" },
+        { "{\"_class_name\": \"EDMEulerScheduler\", \"final_sigmas_type\": \"sigma_min\"}",
+          "final_sigmas_type" },
+        { "{\"_class_name\": \"EDMDPMSolverMultistepScheduler\", \"solver_order\": 3}",
+          "solver_order" },
+        { "{\"_class_name\": \"EDMDPMSolverMultistepScheduler\", \"sigma_schedule\": \"beta\"}",
+          "sigma_schedule" },
         { "{\"_class_name\": \"CogVideoXDDIMScheduler\", \"prediction_type\": \"v_prediction\"}",
           "CogVideo" },
         { "{\"_class_name\": \"PiflowScheduler\", \"prediction_type\": \"epsilon\"}", "Piflow" },
@@ -526,6 +573,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(eta_is_the_samplers_own_unless_asked),
     cmocka_unit_test(a_samplers_name_may_carry_the_schedule),
     cmocka_unit_test(unsupported_values_are_named),
+    cmocka_unit_test(edm),
     cmocka_unit_test(foreign_formulations_are_refused),
     cmocka_unit_test(unknown_classes_are_warned_of),
     cmocka_unit_test(open_keys),

@@ -44,7 +44,8 @@ static double spread(const struct data *d, double sigma)
 /* What latents of the sampler's kind are multiplied with to be variance exploding ones. */
 static double to_exploding(const struct sched *s, double sigma)
 {
-    return sched_config_of(s)->sampler->vp ? sqrt(1 + sigma * sigma) : 1;
+    const struct sched_config *c = sched_config_of(s);
+    return c->sampler->vp && !sched_is_edm(c) ? sqrt(1 + sigma * sigma) : 1;
 }
 
 /* The exact latents of level sigma. */
@@ -70,10 +71,13 @@ static double distance(struct sched *s, const struct data *d, double sigma)
 static void predict(const struct sched *s, const struct data *d, const struct sched_ask *ask,
                     float *ret_pred)
 {
-    double sigma = ask->sigma, scale = sqrt(1 + sigma * sigma);
+    const struct sched_config *c = sched_config_of(s);
+    bool edm = sched_is_edm(c);
+    double data = edm ? c->sigma_data : 1, sigma = ask->sigma;
     double own = d->deviation * d->deviation, noise = sigma * sigma;
-    enum sched_prediction kind = sched_config_of(s)->prediction;
-    bool end = sched_config_of(s)->sampler->consistency && d->end;
+    double scale = sqrt(data * data + noise);
+    enum sched_prediction kind = c->prediction;
+    bool end = c->sampler->consistency && d->end;
     for (size_t i = 0; i < d->n; i++) {
         double x = ask->x[i] * scale;
         double clean = (own * x + noise * MEAN) / (own + noise);
@@ -81,7 +85,12 @@ static void predict(const struct sched *s, const struct data *d, const struct sc
             clean = MEAN + d->deviation * (x - MEAN) / spread(d, sigma);
         double eps = (x - clean) / sigma;
         double v = (eps - sigma * clean) / scale;
-        ret_pred[i] = (float)(kind == SCHED_EPSILON ? eps : kind == SCHED_SAMPLE ? clean : v);
+        double out = (clean - data * data / (scale * scale) * x) * scale / (sigma * data);
+        ret_pred[i] = (float)(kind == SCHED_EPSILON  ? eps
+                              : kind == SCHED_SAMPLE ? clean
+                              : kind == SCHED_EDM    ? out
+                              : kind == SCHED_EDM_V  ? -out
+                                                     : v);
     }
 }
 
@@ -96,6 +105,10 @@ static struct sched *make(const struct sched_info *sampler, const char *schedule
         .spacing = SCHED_LEADING,
         .steps = steps,
         .prediction = prediction,
+        .sigma_data = 0.7,   /* of EDM */
+        .sigma_min = 0.0413, /* as of nine leading steps */
+        .sigma_max = 8.0,
+        .rho = 7,
         .betas = SCHED_SCALED_LINEAR,
         .beta_start = 0.00085,
         .beta_end = 0.012,
@@ -103,6 +116,8 @@ static struct sched *make(const struct sched_info *sampler, const char *schedule
         .steps_offset = 1,
         .set_alpha_to_one = true,
     };
+    if (sched_is_edm(&config) && config.schedule->kind != SCHEDULE_RANGE)
+        config.schedule = schedule_find("exponential");
     if (sched_option_row(sampler, "eta") < 0)
         eta = NAN;
     if (sched_options_apply(NULL, eta, &config, &err) || sched_new(&config, n, &s, &err))
@@ -117,7 +132,10 @@ static void walk(void (*each)(const struct sched_info *, enum sched_prediction))
     const struct sched_info *const *samplers = sched_all(&n);
     for (size_t i = 0; i < n; i++) {
         for (int p = 0; p < SCHED_PREDICTION_COUNT; p++) {
-            if (p != SCHED_SAMPLE || !samplers[i]->no_sample)
+            bool edm = p == SCHED_EDM || p == SCHED_EDM_V;
+            if ((p != SCHED_SAMPLE || !samplers[i]->no_sample) &&
+                (!edm || (samplers[i]->rule != SCHED_RULE_DDIM &&
+                          samplers[i]->rule != SCHED_RULE_CONSISTENCY)))
                 each(samplers[i], (enum sched_prediction)p);
         }
     }

@@ -60,6 +60,10 @@ def with_scheduler(folder, scheduler, work):
     return work
 
 
+def is_xl(pipe):
+    return hasattr(pipe, "text_encoder_2")
+
+
 class Recorder:
     """Wraps the methods through which every stage passes, and records it."""
 
@@ -84,11 +88,12 @@ class Recorder:
             return out
 
         def recorded_encode(*args, **kwargs):
-            positive, negative, pooled, negative_pooled = out = encode(*args, **kwargs)
+            out = encode(*args, **kwargs)
             guided = pipe.do_classifier_free_guidance
             pick = lambda a, b: torch.cat([b[:1], a[:1]]) if guided else a[:1]
-            self.keep("prompt_embeds", pick(positive, negative))
-            self.keep("pooled", pick(pooled, negative_pooled))
+            self.keep("prompt_embeds", pick(*out[:2]))
+            if is_xl(pipe):
+                self.keep("pooled", pick(*out[2:]))
             return out
 
         def recorded_prepare(*args, **kwargs):
@@ -115,7 +120,8 @@ def record_tokens(pipe, request, stages, guided):
     if "negative_prompt" not in request:
         negative_2 = negative
     stages["tokens"] = tokens_of(pipe.tokenizer, [negative, prompt] if guided else [prompt])
-    stages["tokens_2"] = tokens_of(pipe.tokenizer_2, [negative_2, second] if guided else [second])
+    if is_xl(pipe):
+        stages["tokens_2"] = tokens_of(pipe.tokenizer_2, [negative_2, second] if guided else [second])
 
 
 def size_of(text):
@@ -125,12 +131,18 @@ def size_of(text):
 
 def record_times(pipe, request, stages, rows):
     height, width = request["height"], request["width"]
+    scheduler = pipe.scheduler
+    stages["timesteps"] = scheduler.timesteps.float().numpy().copy()
+    record_sigmas(scheduler, request, stages)
+    if not is_xl(pipe):
+        return
     original = size_of(request.get("original_size", "%dx%d" % (width, height)))
     target = size_of(request.get("target_size", "%dx%d" % (width, height)))
     crop = tuple(int(v) for v in request.get("crop", "0,0").split(","))
     stages["time_ids"] = np.asarray([original + crop + target] * rows, dtype=np.float32)
-    scheduler = pipe.scheduler
-    stages["timesteps"] = scheduler.timesteps.float().numpy().copy()
+
+
+def record_sigmas(scheduler, request, stages):
     if hasattr(scheduler, "sigmas"):
         stages["sigmas"] = scheduler.sigmas.float().numpy().copy()
     else:  # those that its alphas stand for, last where it ends: ddim at the final alpha, lcm without noise, tcd at timestep 0
@@ -141,7 +153,11 @@ def record_times(pipe, request, stages, rows):
 
 
 def run(folder, request):
-    pipe = StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False)
+    return record(StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False), request)
+
+
+def record(pipe, request):
+    """The stages of a run of a pipeline, Stable Diffusion's or SDXL's."""
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = make_scheduler(pipe, request)
     recorder = Recorder(pipe)
@@ -156,12 +172,16 @@ def run(folder, request):
     if "crop" in request:
         optional["crops_coords_top_left"] = tuple(int(v) for v in request["crop"].split(","))
     optional.update({field: request[field] for field in ("timesteps", "sigmas") if field in request})
-    if request.get("clip_skip", 2) != 2:
-        optional["clip_skip"] = request["clip_skip"] - 2
+    if not hasattr(pipe.text_encoder, "text_model"):  # transformers 5 has flattened it, diffusers' clip_skip wants it
+        vars(pipe.text_encoder)["text_model"] = pipe.text_encoder
+    own = 2 if is_xl(pipe) else 1  # the layer that is taken without clip_skip
+    if request.get("clip_skip", own) != own:
+        optional["clip_skip"] = request["clip_skip"] - own
+    if is_xl(pipe):
+        optional.update(prompt_2=request.get("prompt_2"), negative_prompt_2=request.get("negative_prompt_2"))
     with torch.no_grad():
         images = pipe(
-            prompt=request["prompt"], prompt_2=request.get("prompt_2"),
-            negative_prompt=request.get("negative_prompt"), negative_prompt_2=request.get("negative_prompt_2"),
+            prompt=request["prompt"], negative_prompt=request.get("negative_prompt"),
             width=request["width"], height=request["height"], num_inference_steps=request.get("steps"),
             guidance_scale=scale, guidance_rescale=request.get("guidance_rescale", 0.0), eta=request.get("eta", 0.0),
             num_images_per_prompt=batch, generator=generators, output_type="pt", **optional).images
@@ -172,18 +192,21 @@ def run(folder, request):
     return stages
 
 
+def save(stages, target):
+    os.makedirs(target, exist_ok=True)
+    for old in os.listdir(target):
+        os.remove(os.path.join(target, old))
+    for name, value in stages.items():
+        np.save(os.path.join(target, name + ".npy"), np.ascontiguousarray(value))
+
+
 def main():
     folder, cases, out = sys.argv[1:4]
     for case in json.load(open(cases, encoding="utf-8")):
         with tempfile.TemporaryDirectory() as work:
             model = with_scheduler(folder, case["scheduler"], work) if "scheduler" in case else folder
             stages = run(model, case["request"])
-        target = os.path.join(out, case["name"])
-        os.makedirs(target, exist_ok=True)
-        for old in os.listdir(target):
-            os.remove(os.path.join(target, old))
-        for name, value in stages.items():
-            np.save(os.path.join(target, name + ".npy"), np.ascontiguousarray(value))
+        save(stages, os.path.join(out, case["name"]))
         print(case["name"], len(stages), "stages; last latents", float(np.abs(stages["image"]).mean()), flush=True)
 
 
