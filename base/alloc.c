@@ -3,6 +3,7 @@
  * library keeps ever larger ones for itself, and a job would exceed its plan. */
 #include "base/alloc.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@ static const size_t largest = (size_t)1
 
 struct alloc_header {
     size_t size;
+    size_t mapped; /* of a block that may be kept, else 0 */
     enum dr_tag tag;
     uint64_t tally; /* id of the tally that counts it; 0: none */
 };
@@ -38,6 +40,14 @@ static atomic_bool fail_armed, fail_hit;
 /* By thread and not by argument: allocations are made deep inside parsers and networks, which know
  * nothing of jobs. Blocks refer to a tally by id, so they may outlive it. */
 static _Thread_local struct dr_tally *used_tally;
+
+/* The block that is kept for dr_malloc_again. */
+static struct {
+    pthread_mutex_t lock;
+    size_t most;
+    void *at; /* NULL: none */
+    size_t mapped;
+} spare = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static bool must_fail(void)
 {
@@ -110,25 +120,111 @@ static void *take(size_t whole)
     return p == MAP_FAILED ? NULL : p;
 }
 
-void *dr_malloc(enum dr_tag tag, size_t size)
+static void advise_huge(void *p, size_t whole)
+{
+    uintptr_t first = ((uintptr_t)p + 4095) & ~(uintptr_t)4095;
+    if (whole >= HUGE_FROM)
+        madvise((void *)first, whole - (first - (uintptr_t)p), MADV_HUGEPAGE);
+}
+
+/* The spare block, grown where it is too small; NULL: there is none. */
+static void *take_spare(size_t whole, size_t *ret_mapped)
+{
+    pthread_mutex_lock(&spare.lock);
+    void *p = spare.at;
+    *ret_mapped = spare.mapped;
+    spare.at = NULL;
+    spare.mapped = 0;
+    pthread_mutex_unlock(&spare.lock);
+    if (!p || *ret_mapped >= whole)
+        return p;
+    void *grown = mremap(p, *ret_mapped, whole, MREMAP_MAYMOVE);
+    if (grown == MAP_FAILED) {
+        munmap(p, *ret_mapped);
+        return NULL;
+    }
+    *ret_mapped = whole;
+    return grown;
+}
+
+/* At most `most` bytes of the block in whole pages; the rest of it goes back. */
+static void shrink(void **p, size_t *mapped, size_t most)
+{
+    size_t page = 4096, kept = most > SIZE_MAX - page ? most : (most + page - 1) / page * page;
+    if (!*p || *mapped <= kept)
+        return;
+    munmap((char *)*p + kept, *mapped - kept);
+    *p = kept ? *p : NULL;
+    *mapped = kept;
+}
+
+/* Keeps the larger of it and the spare block and gives the other back. */
+static void give_spare(void *p, size_t mapped)
+{
+    pthread_mutex_lock(&spare.lock);
+    shrink(&p, &mapped, spare.most);
+    if (p && mapped > spare.mapped) {
+        void *other = spare.at;
+        size_t other_mapped = spare.mapped;
+        spare.at = p;
+        spare.mapped = mapped;
+        p = other;
+        mapped = other_mapped;
+    }
+    pthread_mutex_unlock(&spare.lock);
+    if (p)
+        munmap(p, mapped);
+}
+
+void dr_alloc_keep(size_t most)
 {
     size_t whole;
+    pthread_mutex_lock(&spare.lock);
+    spare.most = !most || !dr_add_size(most, HEADER, &whole) ? most : whole;
+    shrink(&spare.at, &spare.mapped, spare.most);
+    pthread_mutex_unlock(&spare.lock);
+}
+
+size_t dr_alloc_kept(void)
+{
+    pthread_mutex_lock(&spare.lock);
+    size_t mapped = spare.mapped;
+    pthread_mutex_unlock(&spare.lock);
+    return mapped;
+}
+
+static void *allocate(enum dr_tag tag, size_t size, bool again)
+{
+    size_t whole, mapped = 0;
     if (size > largest || !dr_add_size(size, HEADER, &whole) || must_fail())
         return NULL;
-    void *p = take(whole);
+    again = again && whole >= LARGE_FROM;
+    void *p = again ? take_spare(whole, &mapped) : NULL;
+    if (!p) {
+        p = take(whole);
+        mapped = again ? whole : 0;
+    }
     if (!p)
         return NULL;
-    if (whole >= HUGE_FROM) {
-        uintptr_t first = ((uintptr_t)p + 4095) & ~(uintptr_t)4095;
-        madvise((void *)first, whole - (first - (uintptr_t)p), MADV_HUGEPAGE);
-    }
+    advise_huge(p, mapped ? mapped : whole);
     struct alloc_header *h = p;
     h->size = size;
+    h->mapped = mapped;
     h->tag = tag;
     count_in(&counters[tag], size);
     count_in(&counters[DR_TAG_COUNT], size);
     tally_in(h);
     return (char *)p + HEADER;
+}
+
+void *dr_malloc(enum dr_tag tag, size_t size)
+{
+    return allocate(tag, size, false);
+}
+
+void *dr_malloc_again(enum dr_tag tag, size_t size)
+{
+    return allocate(tag, size, true);
 }
 
 void *dr_calloc(enum dr_tag tag, size_t n, size_t size)
@@ -176,7 +272,9 @@ void dr_free(void *p)
     count_out(&counters[h->tag], h->size);
     count_out(&counters[DR_TAG_COUNT], h->size);
     tally_out(h);
-    if (h->size + HEADER < LARGE_FROM)
+    if (h->mapped)
+        give_spare(h, h->mapped);
+    else if (h->size + HEADER < LARGE_FROM)
         free(h);
     else
         munmap(h, h->size + HEADER);

@@ -42,6 +42,17 @@ char *dr_strdup(enum dr_tag tag, const char *s);
 char *dr_strndup(enum dr_tag tag, const char *s, size_t n);
 void dr_free(void *p);
 
+/* dr_malloc for a block whose like is wanted again soon: when it is freed its memory may stay
+ * mapped for the next one, which need not wait for the system to clear pages.
+ * The contents are those of before. */
+void *dr_malloc_again(enum dr_tag tag, size_t size);
+
+/* How much such memory stays: one block of that size at most, what is more of it goes back. 0, as
+ * at the start: none. With sanitizers none ever. */
+void dr_alloc_keep(size_t most);
+/* Bytes of the block that is mapped and not in use. */
+size_t dr_alloc_kept(void);
+
 const char *dr_tag_name(enum dr_tag tag);
 struct dr_alloc_stats dr_alloc_stats(enum dr_tag tag);
 struct dr_alloc_stats dr_alloc_stats_all(void);

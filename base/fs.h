@@ -112,6 +112,7 @@ const char *dr_path_extension(const char *path);
  * Nothing is created. DR_ENOENT when neither the variable nor HOME is set. */
 int dr_cache_path(char *dst, size_t n, const char *relative, struct dr_error *err);
 int dr_config_path(char *dst, size_t n, const char *relative, struct dr_error *err);
+int dr_data_path(char *dst, size_t n, const char *relative, struct dr_error *err);
 
 /* A shipped file: under the folder of dr_share_use, else of $DARKROOM_SHARE if set, else the first
  * that exists of ../share/darkroom, ../../share/darkroom, ../share, ../../share, ../../../share

@@ -67,6 +67,11 @@ int dr_config_path(char *dst, size_t n, const char *relative, struct dr_error *e
     return xdg_path(dst, n, "XDG_CONFIG_HOME", ".config", relative, err);
 }
 
+int dr_data_path(char *dst, size_t n, const char *relative, struct dr_error *err)
+{
+    return xdg_path(dst, n, "XDG_DATA_HOME", ".local/share", relative, err);
+}
+
 int dr_binary_dir(char *dst, size_t n, struct dr_error *err)
 {
     ssize_t len = n ? readlink("/proc/self/exe", dst, n) : 0;

@@ -68,10 +68,9 @@ void spec_release(struct spec *spec)
     memset(spec, 0, sizeof *spec);
 }
 
-/* Appends one more part to a spec's text: VALUE where it is the first (key NULL), then options. */
-static int append(struct buf *dst, const char *key, const char *value)
+int spec_write(const char *value, struct buf *dst)
 {
-    int r = key ? buf_printf(dst, ",%s=", key) : 0;
+    int r = 0;
     for (; !r && *value; value++) {
         r = buf_putc(dst, *value);
         if (!r && *value == ',')
@@ -97,7 +96,9 @@ static int append_member(const char *field, const char *key, const json_t *value
     buf_init(&number, DR_TAG_BASE, 0);
     int r = text ? 0 : jx_dump(value, &number);
     if (!r)
-        r = append(dst, first ? NULL : key, text ? text : buf_text(&number));
+        r = first ? 0 : buf_printf(dst, ",%s=", key);
+    if (!r)
+        r = spec_write(text ? text : buf_text(&number), dst);
     buf_free(&number);
     return r < 0 ? dr_fail(err, r, "%s: %s", path, dr_code_meaning(r)) : 0;
 }

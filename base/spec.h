@@ -22,6 +22,9 @@ struct spec {
 int spec_parse(const char *field, const char *text, struct spec *ret, struct dr_error *err);
 void spec_release(struct spec *spec);
 
+/* Appends a value as a spec's text has it: commas doubled. 0, or as buf_append. */
+int spec_write(const char *value, struct buf *dst);
+
 /* An object as text. Its member `main_key` is VALUE; the others are texts, numbers or booleans. */
 int spec_from_json(const char *field, const char *main_key, const json_t *object, struct buf *dst,
                    struct dr_error *err);

@@ -322,6 +322,20 @@ const struct system_bound *system_memory_least(const struct system_memory *m)
     return least;
 }
 
+void system_memory_explain(struct dr_error *err)
+{
+    struct system_memory m;
+    size_t used = err ? strlen(err->text) : 0;
+    if (!err || err->code != DR_ENOMEM || strstr(err->text, "limit"))
+        return;
+    system_memory("", &m);
+    const struct system_bound *least = system_memory_least(&m);
+    if (*least->source)
+        snprintf(err->text + used, sizeof err->text - used,
+                 "; limit %.1f MB (%.150s), of which %.1f MB are left", (double)least->limit / 1e6,
+                 least->source, (double)least->left / 1e6);
+}
+
 size_t system_resident(void)
 {
     size_t bytes = 0;

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/error.h"
+
 /* A limit and what is left under it. */
 struct system_bound {
     size_t limit;     /* bytes */
@@ -32,6 +34,10 @@ void system_memory(const char *root, struct system_memory *ret);
 
 /* The one with the least left. */
 const struct system_bound *system_memory_least(const struct system_memory *m);
+
+/* Adds the limit that has the least left to an error that memory ran out, unless its text speaks of
+ * a limit. Other errors stay as they are. */
+void system_memory_explain(struct dr_error *err);
 
 /* Resident bytes of this process now, and their high-water mark (VmRSS, VmHWM). */
 size_t system_resident(void);

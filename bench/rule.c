@@ -44,10 +44,12 @@ json_t *bench_row_json(const struct bench_row *row)
     const struct bench_attempt *a = &row->attempt;
     double seconds = a->seconds > 0 ? a->seconds : 1, peak = bench_peak(a);
     double rate = row->flops / seconds, executed = row->executed / seconds;
-    return json_pack("{s:s,s:f,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i,s:b}", "name", row->name,
-                     "seconds", a->seconds, "flops", number_or_null(row->flops), "executed_flops",
-                     number_or_null(row->executed), "tflops", number_or_null(rate * 1e-12),
-                     "executed_tflops", number_or_null(executed * 1e-12), "fraction_of_peak",
+    return json_pack("{s:s,s:f,s:o*,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i,s:b}", "name",
+                     row->name, "seconds", a->seconds, "first_seconds",
+                     row->first_seconds > 0 ? json_real(row->first_seconds) : NULL, "flops",
+                     number_or_null(row->flops), "executed_flops", number_or_null(row->executed),
+                     "tflops", number_or_null(rate * 1e-12), "executed_tflops",
+                     number_or_null(executed * 1e-12), "fraction_of_peak",
                      number_or_null(peak > 0 ? rate / peak : 0), "executed_fraction",
                      number_or_null(peak > 0 ? executed / peak : 0), "peak_before",
                      number_or_null(a->before * 1e-12), "peak_after",

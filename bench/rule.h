@@ -28,6 +28,7 @@ int bench_choose(const struct bench_attempt *a, int n);
 struct bench_row {
     const char *name;
     double flops, executed; /* of one run, nominal and really multiplied */
+    double first_seconds;   /* of the first run where that counts too; 0: it does not */
     struct bench_attempt attempt;
     int attempts, runs;
 };

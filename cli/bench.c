@@ -61,10 +61,14 @@ static int put_case(struct buf *out, const json_t *row)
     int r = buf_printf(out, "%-24s %11.6f", jx_text(row, "name"), number(row, "seconds"));
     if (!r && number(row, "cores") > 0) /* loading does not depend on cores */
         r = buf_printf(out, " %6.2f", number(row, "cores"));
-    if (!r && number(row, "flops") > 0)
+    if (!r && number(row, "executed_flops") > 0)
         r = buf_printf(out, " %9.4f %9.4f", number(row, "tflops"), number(row, "executed_tflops"));
+    else if (!r && number(row, "flops") > 0)
+        r = buf_printf(out, " %9.4f %9s", number(row, "tflops"), "");
     if (!r && json_is_number(json_object_get(row, "fraction_of_peak")))
         r = buf_printf(out, " %7.1f %%", 100 * number(row, "fraction_of_peak"));
+    if (!r && number(row, "first_seconds") > 0)
+        r = buf_printf(out, "  first %.3f s", number(row, "first_seconds"));
     if (!r && json_is_true(json_object_get(row, "noisy")))
         r = buf_puts(out, "  noisy");
     return r ? r : buf_putc(out, '\n');
@@ -232,16 +236,21 @@ const struct cli_verb cli_bench = {
     .name = "bench",
     .synopsis = "",
     .summary = "measure speed, and what fraction of the processor's peak it reaches",
-    .notes = "First the peak of each family of instructions, on all threads and random data, with "
-             "the clock during the measurement. Then operations at SDXL's shapes, then whole "
-             "networks: seconds, TFLOP/s by the definition's count, TFLOP/s really multiplied, and "
-             "the fraction of the peak of the kernel set's own matrix instruction. The peak is "
-             "sampled before and after each case; if it changed by more than a tenth the case is "
-             "repeated, and marked noisy if that does not help.\n"
-             "Without a model the weights are random, of SDXL's size and 16 bits: up to 6 GB of "
-             "memory and, while loading is measured, 7 GB of disk in the cache folder. All cases "
-             "take several minutes.\n"
-             "  darkroom bench --only unet_512 --json\n",
+    .notes =
+        "First the peak of each family of instructions, on all threads and random data, with "
+        "the clock during the measurement. Then operations at SDXL's shapes, then whole "
+        "networks: seconds, TFLOP/s by the definition's count, TFLOP/s really multiplied, and "
+        "the fraction of the peak of the kernel set's own matrix instruction. The peak is "
+        "sampled before and after each case; if it changed by more than a tenth the case is "
+        "repeated, and marked noisy if that does not help.\n"
+        "A picture_ case is drawn twice, from the request to the encoded file: the first with "
+        "a model that is opened for it, whose seconds stand apart, then with that model. These "
+        "and the loads of a first and a second start take a model on disk.\n"
+        "Without a model the weights are random, of SDXL's size and 16 bits: up to 6 GB of "
+        "memory and, while loading or pictures are measured, 7 GB of disk in the cache folder. All "
+        "cases "
+        "take several minutes.\n"
+        "  darkroom bench --only unet_512 --json\n",
     .help = { [OPT_model] = "model whose networks are measured (default: random weights)",
               [OPT_only] = "measure one case only, see `darkroom help cases`" },
     .takes = TAKES(threads) | TAKES(model) | TAKES(only) | TAKES(kernels) | TAKES(precision) |

@@ -61,6 +61,7 @@ struct cli_verb {
     bool parts;           /* takes those fields that replace parts of a model, as options */
     bool settings;        /* reads the configuration; so do verbs with .request or threads */
     bool strict;          /* a mistake in any key of it is an error, as with .request */
+    bool dashes;          /* its only argument may be an option's name, with its dashes */
     bool raw;             /* its arguments are not parsed here */
     bool all;             /* runs with a wrong command line and reports every error in it */
     unsigned takes;       /* TAKES(...) of options.def */

@@ -11,7 +11,7 @@
 #include "base/fs.h"
 #include "base/utf8.h"
 
-enum { OUTSIDE, TOP, INNER, DONE }; /* where the reader stands */
+enum { OUTSIDE, TOP, INNER, LIST, DONE }; /* where the reader stands */
 
 struct config_reader {
     struct config *config;
@@ -73,13 +73,15 @@ static int add_entry(struct config_reader *r, const yaml_event_t *e)
                                   .value = dr_strdup(DR_TAG_BASE, null ? "" : text),
                                   .line = r->line,
                                   .quoted = quoted,
+                                  .listed = r->where == LIST,
                                   .null = null };
     if (!entry.key || !entry.value) {
         dr_free(entry.key);
         dr_free(entry.value);
         return no_memory(r);
     }
-    if (config_find(r->config, entry.key)) {
+    const struct config_entry *before = config_find(r->config, entry.key);
+    if (before && !(entry.listed && before->line == entry.line)) {
         code = bad(r, e, "this key appeared before");
         dr_free(entry.key);
         dr_free(entry.value);
@@ -97,6 +99,8 @@ static int on_scalar(struct config_reader *r, const yaml_event_t *e)
         return bad(r, e, "a zero byte inside text");
     if (r->where == OUTSIDE && !e->data.scalar.length)
         return 0; /* an empty document */
+    if (r->where == LIST)
+        return add_entry(r, e);
     if (r->where != TOP && r->where != INNER)
         return bad(r, e, "expected 'key: value' lines");
     if (r->key) {
@@ -121,10 +125,23 @@ static int on_mapping(struct config_reader *r, const yaml_event_t *e)
         return 0;
     }
     if (r->where != TOP || !r->key)
-        return bad(r, e, "nested deeper than section and key");
+        return bad(r, e,
+                   r->where == LIST ? "a list of something else than values"
+                                    : "nested deeper than section and key");
     r->section = r->key;
     r->key = NULL;
     r->where = INNER;
+    return 0;
+}
+
+/* The values of a list have the key before it. */
+static int on_list(struct config_reader *r, const yaml_event_t *e)
+{
+    if (e->data.sequence_start.anchor || e->data.sequence_start.tag)
+        return bad(r, e, "anchors and tags are not accepted");
+    if (r->where != TOP || !r->key)
+        return bad(r, e, "a list is accepted as the value of a key only");
+    r->where = LIST;
     return 0;
 }
 
@@ -143,7 +160,12 @@ static int on_event(struct config_reader *r, const yaml_event_t *e)
     case YAML_ALIAS_EVENT:
         return bad(r, e, "aliases are not accepted");
     case YAML_SEQUENCE_START_EVENT:
-        return bad(r, e, "lists are not accepted");
+        return on_list(r, e);
+    case YAML_SEQUENCE_END_EVENT:
+        dr_free(r->key);
+        r->key = NULL;
+        r->where = TOP;
+        return 0;
     case YAML_DOCUMENT_START_EVENT:
         if (e->data.document_start.version_directive ||
             e->data.document_start.tag_directives.start !=

@@ -5,8 +5,8 @@
  *       steps: 20
  *
  * reads as model, generate.steps. Values stay text; whoever owns the key parses it and reports a
- * bad one with the entry's line. Anchors, aliases, tags, sequences, a second document and duplicate
- * keys are errors.
+ * bad one with the entry's line. A list of values is one entry for each, with the same key and
+ * line. Anchors, aliases, tags, deeper lists, a second document and duplicate keys are errors.
  */
 #ifndef DR_CLI_CONFIG_H
 #define DR_CLI_CONFIG_H
@@ -23,6 +23,7 @@ struct config_entry {
     char *value; /* text; a YAML null is "" */
     int line;    /* the key's, from 1 */
     bool quoted; /* written in quotes, so a string whatever it looks like */
+    bool listed; /* one of a list */
     bool null;   /* no value, or one of YAML's words for none */
 };
 

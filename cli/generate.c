@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/path_text.h"
 #include "cli/from.h"
+#include "cli/request_call.h"
 #include "cli/target.h"
 #include "cli/progress.h"
 #include "cli/report.h"
@@ -312,19 +313,11 @@ static int count_pictures(struct drawing *d, struct dr_error *err)
     return 0;
 }
 
-static int prepare(struct drawing *d, struct dr_error *err)
+/* How many pictures, with which seeds, and where they go. */
+static int plan_pictures(struct drawing *d, struct dr_error *err)
 {
-    struct cli_call *call = d->call;
-    struct request *q = &call->request;
-    int r = from_apply(call, &d->from, err);
-    if (!r && !request_has(q, FIELD_prompt)) {
-        r = dr_fail_field(err, DR_EINVAL, "--prompt", "nothing", "a text", NULL);
-        snprintf(err->text, sizeof err->text,
-                 "--prompt is missing: darkroom generate -p \"a red circle\"");
-    }
-    if (r < 0)
-        return r;
-    r = count_pictures(d, err);
+    struct request *q = &d->call->request;
+    int r = count_pictures(d, err);
     if (!r && d->prompts * d->count > 1 && request_has(q, FIELD_dump_stages))
         r = option_fail(
             err, DR_EINVAL, "--dump-stages",
@@ -338,6 +331,24 @@ static int prepare(struct drawing *d, struct dr_error *err)
                         "got %" PRIu64 ", expected seed + %" PRIu64 " to be at most 2^64-1", seed,
                         more);
     return r < 0 ? r : plan_output(d, err);
+}
+
+int generate_check(struct cli_call *call, struct dr_error *err)
+{
+    struct drawing d = { .call = call };
+    return plan_pictures(&d, err);
+}
+
+static int prepare(struct drawing *d, struct dr_error *err)
+{
+    struct cli_call *call = d->call;
+    int r = from_apply(call, &d->from, err);
+    if (!r && !request_has(&call->request, FIELD_prompt)) {
+        r = dr_fail_field(err, DR_EINVAL, "--prompt", "nothing", "a text", NULL);
+        snprintf(err->text, sizeof err->text,
+                 "--prompt is missing: darkroom generate -p \"a red circle\"");
+    }
+    return r < 0 ? r : plan_pictures(d, err);
 }
 
 /* What was finished before the failure, for people and for --json. */

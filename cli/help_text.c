@@ -23,6 +23,8 @@ const struct help_place help_files[] = {
 
 const struct help_place help_variables[] = {
     { "DARKROOM_MODELS", "folders, with ':' between, in which models are looked for by name" },
+    { "DARKROOM_LORAS", "folders, with ':' between, in which LoRAs are looked for by name" },
+    { "DARKROOM_EMBEDDINGS", "the same for textual inversions" },
     { "DARKROOM_SHARE", "folder of the shipped files (default: share/ found from the program)" },
     { "DARKROOM_WORKER", "worker program (default: darkroom-worker beside this one)" },
     { "DARKROOM_LOG", "what the worker logs: error, warn (default), info, debug, off" },
@@ -60,6 +62,7 @@ static const struct {
     const char *heading, *names;
 } groups[] = {
     { "Prompt", "model prompt prompt-2 negative negative-2 from" },
+    { "Changes of the model", "lora embedding" },
     { "Picture", "width height seed batch count" },
     { "Sampling",
       "recipe steps cfg cfg-rescale sampler schedule scheduler spacing timesteps sigmas "
@@ -312,11 +315,17 @@ static int put_item_words(const struct list_info *list, const json_t *item, stru
 
 int help_list(const struct list_info *list, const json_t *items, int width, struct buf *out)
 {
-    size_t i;
-    json_t *item;
     int r = put_paragraphs(out, list->about, width);
     if (!r)
         r = buf_putc(out, '\n');
+    return r ? r : help_items(list, items, width, out);
+}
+
+int help_items(const struct list_info *list, const json_t *items, int width, struct buf *out)
+{
+    size_t i;
+    json_t *item;
+    int r = 0;
     json_array_foreach(items, i, item)
     {
         struct buf words;
@@ -450,6 +459,37 @@ static int put_bounds(const struct field_info *f, struct buf *out)
     return r ? r : buf_putc(out, '\n');
 }
 
+int help_key(const struct field_info *key, struct buf *out)
+{
+    int r = buf_puts(out, key->help);
+    if (!r && (key->type == FIELD_TYPE_INT || key->type == FIELD_TYPE_REAL))
+        r = buf_printf(out, " (%" PRId64 " to %" PRId64 "%s%s)", key->lo, key->hi,
+                       *key->dflt ? ", default: " : "", key->dflt);
+    for (const char *p = key->aliases; !r && *p;) {
+        int n = (int)strcspn(p, " ");
+        r = buf_printf(out, "%s%.*s", p == key->aliases ? ". Also " : " ", n, p);
+        p += n;
+        p += *p == ' ';
+    }
+    return r;
+}
+
+/* The keys of a list's values. */
+static int put_keys(enum field_id id, int width, struct buf *out)
+{
+    const struct field_info *key;
+    struct buf text;
+    int r = field_key(id, 0) ? buf_puts(out, "  keys\n") : 0;
+    for (int i = 0; !r && (key = field_key(id, i)); i++) {
+        buf_init(&text, DR_TAG_BASE, 0);
+        r = help_key(key, &text);
+        if (!r)
+            r = put_row(out, key->name, buf_text(&text), OPTION_COLUMN, width);
+        buf_free(&text);
+    }
+    return r;
+}
+
 int help_field(const struct option_info *o, int width, struct buf *out)
 {
     struct buf also;
@@ -463,6 +503,8 @@ int help_field(const struct option_info *o, int width, struct buf *out)
         r = buf_printf(out, "  also  %s\n", buf_text(&also) + 1);
     if (!r && o->id < FIELD_COUNT)
         r = buf_printf(out, "  JSON  %s\n", field_info((enum field_id)o->id)->name);
+    if (!r && o->id < FIELD_COUNT)
+        r = put_keys((enum field_id)o->id, width, out);
     buf_free(&also);
     return r;
 }

@@ -15,6 +15,9 @@ int help_verb(const struct cli_verb *verb, int width, struct buf *out);
 /* A row for each name of a list that the worker gave. */
 int help_list(const struct list_info *list, const json_t *items, int width, struct buf *out);
 
+/* The same without a word before them. */
+int help_items(const struct list_info *list, const json_t *items, int width, struct buf *out);
+
 /* Where models are looked for and which there are: the worker's answer to `models`. */
 int help_models(const json_t *answer, int width, struct buf *out);
 
@@ -23,6 +26,9 @@ int help_config(int width, struct buf *out);
 
 /* One option with its bounds, its other names and its name in JSON. */
 int help_field(const struct option_info *option, int width, struct buf *out);
+
+/* "factor of its changes (0 to 1, default: 1). Also weight": a key of a list's values. */
+int help_key(const struct field_info *key, struct buf *out);
 
 /* " --guidance-scale --cfg-scale": the other long names of an option. */
 int help_aliases(const struct option_info *option, struct buf *out);

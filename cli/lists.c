@@ -27,7 +27,8 @@ static const struct list_info lists[] = {
       "Cases of bench. op_NAME_SIZE is one operation of SDXL's networks, unet_SIZE one call of the "
       "UNet for a picture of that size (_cfg: two rows, as with guidance), vae_ the decoder or "
       "encoder of the VAE, text_encoders both of them on one prompt, load_first and load_second "
-      "the first and a later start of a model." },
+      "the first and a later start of a model, picture_STEPS_SIZE a whole picture (30 steps: with "
+      "guidance; only when it is named)." },
     { "models", "", "names of models, values of -m, and their folders", "" },
     { "config", "", "the configuration file: keys and an example", "" },
 };

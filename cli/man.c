@@ -63,6 +63,26 @@ static int put_option(struct buf *out, const struct option_info *o)
     return r;
 }
 
+/* The keys of an option whose values have some. */
+static int put_keys(struct buf *out, const struct option_info *o)
+{
+    const struct field_info *key;
+    struct buf help;
+    int r = 0;
+    for (int i = 0; !r && o->id < FIELD_COUNT && (key = field_key((enum field_id)o->id, i)); i++) {
+        buf_init(&help, DR_TAG_BASE, 0);
+        r = buf_printf(out, ".RS\n.TP\n\\fB%s\\fR\n", key->name);
+        if (!r)
+            r = help_key(key, &help);
+        if (!r)
+            r = put_text(out, buf_text(&help));
+        if (!r)
+            r = buf_puts(out, ".RE\n");
+        buf_free(&help);
+    }
+    return r;
+}
+
 static int put_verb(struct buf *out, const struct cli_verb *verb)
 {
     struct option_info options[CLI_OPTIONS];
@@ -77,8 +97,11 @@ static int put_verb(struct buf *out, const struct cli_verb *verb)
         r = put_text(out, verb->notes);
     for (int i = 0; !r && i < n; i++)
         if ((!like_generate || options[i].id >= FIELD_COUNT) &&
-            options[i].id != FIELD_COUNT + OPT_help)
+            options[i].id != FIELD_COUNT + OPT_help) {
             r = put_option(out, &options[i]);
+            if (!r)
+                r = put_keys(out, &options[i]);
+        }
     return r;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/nearest.h"
 #include "base/words.h"
+#include "core/communication/request.h"
 
 enum { NAME_BYTES = OPTION_NAME_BYTES, NAMES = 256 };
 
@@ -151,11 +152,24 @@ int option_fail(struct dr_error *err, int code, const char *option, const char *
     return name_it(option, dr_fail(err, code, "%s: %s", option, text), err);
 }
 
+/* Whether other programs have a field of this name, and Darkroom does not yet. */
+static bool is_others(const char *option)
+{
+    char field[NAME_BYTES];
+    snprintf(field, sizeof field, "%s", option);
+    for (char *c = field; *c; c++)
+        *c = *c == '-' ? '_' : *c;
+    return request_unsupported(field);
+}
+
 static int fail_unknown(struct parser *p, const char *shown, bool joined, struct dr_error *err)
 {
     char near[OPTION_NAME_BYTES];
     bool found = option_nearest(p->table, p->n, shown + 2, near);
     p->unknown = !joined;
+    if (is_others(shown + 2))
+        return name_it(shown, dr_fail(err, DR_EINVAL, "%s: not supported by darkroom yet", shown),
+                       err);
     int r = dr_fail(err, DR_EINVAL, "%s: no such option%s%s%s", shown, found ? " (nearest: --" : "",
                     near, found ? ")" : "");
     return name_it(shown, r, err);
@@ -199,12 +213,29 @@ static int fail_value(const char *option, const struct option_info *o, struct dr
     return dr_fail_field(err, DR_EINVAL, option, "nothing", expected, NULL);
 }
 
+/* A value was forgotten if an option follows in its place. */
+static bool is_option(const struct parser *p, const char *arg)
+{
+    return !strncmp(arg, "--", 2) && find_long(p, arg + 2, strcspn(arg + 2, "="));
+}
+
+static int fail_option(const char *option, const struct option_info *o, const char *arg,
+                       struct dr_error *err)
+{
+    char expected[NAME_BYTES], hint[2 * NAME_BYTES];
+    snprintf(expected, sizeof expected, "a value, %s", o->value);
+    snprintf(hint, sizeof hint, "write --%s=%.60s if that is meant", o->name, arg);
+    return dr_fail_field(err, DR_EINVAL, option, arg, expected, hint);
+}
+
 /* The value of an option: what is joined to it, else the next argument. */
 static int take_value(struct parser *p, const char *option, const struct option_info *o,
                       const char *joined, const char **ret_value, struct dr_error *err)
 {
     if (!joined && p->at == p->argc)
         return fail_value(option, o, err);
+    if (!joined && is_option(p, p->argv[p->at]))
+        return fail_option(option, o, p->argv[p->at], err);
     *ret_value = joined ? joined : p->argv[p->at++];
     return 0;
 }

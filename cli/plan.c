@@ -122,9 +122,17 @@ const struct cli_verb cli_plan = {
     .notes =
         "Takes the options of generate and computes nothing. workspace and kept are private "
         "memory, weights the mapped bytes of the model that the stage reads, work its "
-        "floating-point operations. The time is known once this machine has drawn a picture; above "
-        "an hour it is a warning.\n",
+        "floating-point operations. The time is known once this machine has drawn a picture of "
+        "comparable size (an eighth of the work of an evaluation, or more); above an hour it is a "
+        "warning.\n"
+        "\n"
+        "peak is the most memory that the whole program takes, and stands beside what it may take "
+        "now; limit is the memory of this machine or of what confines the program, as named. "
+        "Memory that other programs use, and a part that is kept free, are the difference. -o and "
+        "--count are checked as generate does it; the plan is that of one request.\n",
     .request = true,
-    .takes = TAKES(threads) | TAKES(from) | TAKES(quiet) | TAKES(json),
+    .takes = TAKES(threads) | TAKES(output) | TAKES(quiet) | TAKES(json) | TAKES(count) |
+             TAKES(from),
+    .help = { [OPT_quiet] = "print the plan without warnings" },
     .run = plan,
 };

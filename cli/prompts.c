@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/alloc.h"
@@ -52,6 +53,15 @@ static int read_all(int fd, const char *name, struct buf *dst, struct dr_error *
         if (r < 0)
             return option_fail(err, r, option, "%s: more than %d bytes", name, FILE_BYTES);
     }
+}
+
+static int check_file(int fd, const char *name, struct dr_error *err)
+{
+    struct stat st;
+    if (!fstat(fd, &st) && S_ISDIR(st.st_mode))
+        return option_fail(err, DR_EINVAL, option, "%s is a folder, expected a file of prompts",
+                           name);
+    return 0;
 }
 
 static bool is_blank(const char *s, size_t n)
@@ -102,7 +112,9 @@ int prompts_add(struct prompts *p, const char *value, struct dr_error *err)
                            "%s: %s (a prompt that begins with @ is written @@)", name,
                            strerror(errno));
     buf_init(&text, DR_TAG_BASE, FILE_BYTES);
-    int r = read_all(fd, name, &text, err);
+    int r = check_file(fd, name, err);
+    if (!r)
+        r = read_all(fd, name, &text, err);
     if (!r)
         r = add_lines(p, name, &text, err);
     buf_free(&text);

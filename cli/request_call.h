@@ -6,8 +6,12 @@
 #include "cli/cli.h"
 #include "core/communication/message.h"
 
-/* Starts a worker, sends the call's request under `verb`; *ret_answer is a new reference. A request
- * without a prompt gets an empty one, as the cost does not depend on it. */
+/* What generate checks of a call before it asks the worker: how many pictures, and where they go.
+ * Sets the request's format. */
+int generate_check(struct cli_call *call, struct dr_error *err);
+
+/* Starts a worker, sends the call's request under `verb`; *ret_answer is a new reference. With
+ * call->errors a failure of generate_check is noted there; then *ret_answer is NULL. */
 int request_call(struct cli_call *call, enum verb verb, json_t **ret_answer, struct dr_error *err);
 
 #endif

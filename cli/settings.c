@@ -12,6 +12,7 @@
 #include "base/alloc.h"
 #include "base/fs.h"
 #include "base/size_text.h"
+#include "base/spec.h"
 #include "cli/from.h"
 #include "cli/target.h"
 #include "cli/report.h"
@@ -114,6 +115,28 @@ static bool is_name(const char *value, const char *path)
     return !strchr(value, '/') && lstat(path, &st);
 }
 
+/* The same of the path that begins a value with options, which may also be a name. */
+static int spec_path_from(const struct config *c, const char *value, struct buf *dst,
+                          struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    struct spec s;
+    int r = spec_parse("", value, &s, err);
+    if (r)
+        return r;
+    r = path_from(c, s.value, path, sizeof path, err);
+    const char *kept = is_name(s.value, path) || !strncmp(s.value, "file://", 7) ? s.value : path;
+    if (!r)
+        r = spec_write(kept, dst);
+    for (int i = 0; !r && i < s.n; i++) {
+        r = buf_printf(dst, ",%s=", s.option[i].key);
+        if (!r)
+            r = spec_write(s.option[i].value, dst);
+    }
+    spec_release(&s);
+    return r;
+}
+
 static int take_own(struct cli_call *call, int option, const char *value, struct dr_error *err)
 {
     char **kept = option == OPT_threads ? &call->threads
@@ -165,11 +188,18 @@ static int take_models(const struct config *c, const char *value, struct dr_erro
     return r == DR_ENOMEM ? dr_fail(err, r, "out of memory") : r;
 }
 
+static bool is_list(int key)
+{
+    return key >= 0 && key < FIELD_COUNT &&
+           field_info((enum field_id)key)->type == FIELD_TYPE_SPECS;
+}
+
 /* A field of the request. */
 static int take_field(struct cli_call *call, const struct config *c, const struct config_entry *e,
                       enum field_id id, const char *value, struct dr_error *err)
 {
-    if (!call->verb->request || request_has(&call->request, id))
+    bool more = is_list(id) && call->line[id]; /* the configuration has several */
+    if (!call->verb->request || (request_has(&call->request, id) && !more))
         return 0;
     if (call->value[OPT_from] && from_settles(id))
         return 0;
@@ -182,11 +212,30 @@ static int take_field(struct cli_call *call, const struct config *c, const struc
     int r = request_set_text(&call->request, id, value, &inner);
     if (r == DR_ENOMEM)
         return dr_fail(err, r, "%s", inner.text);
+    if (r < 0 && is_list(id))
+        return config_fail(c, e, err, "%s", inner.text);
     if (r < 0)
         return config_fail(c, e, err, "got %s, expected %s", inner.got, inner.expected);
     call->line[id] = e->line;
     snprintf(call->config_path, sizeof call->config_path, "%s", c->path);
     return 0;
+}
+
+/* One of the values of a field that is a list. */
+static int take_item(struct cli_call *call, const struct config *c, const struct config_entry *e,
+                     enum field_id id, struct dr_error *err)
+{
+    struct dr_error inner = { 0 };
+    struct buf value;
+    buf_init(&value, DR_TAG_BASE, 0);
+    int r = spec_path_from(c, e->value, &value, &inner);
+    if (!r)
+        r = take_field(call, c, e, id, buf_text(&value), err);
+    else
+        r = r == DR_EINVAL ? config_fail(c, e, err, "%s", inner.text)
+                           : dr_fail(err, r, "%s: out of memory", c->path);
+    buf_free(&value);
+    return r;
 }
 
 /* A file of a model, which may also be a name. */
@@ -209,6 +258,10 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
         return fail_key(c, e, err);
     if (e->null)
         return 0;
+    if (e->listed && !is_list(key))
+        return config_fail(c, e, err, "got a list, expected one value");
+    if (is_list(key))
+        return take_item(call, c, e, (enum field_id)key, err);
     if (!*value && (is_path_key(key) || key == KEY_MODELS))
         return config_fail(c, e, err, "empty path");
     if (is_path_key(key)) {
@@ -245,6 +298,12 @@ static int forgive(const struct cli_call *call, int key, int code, struct dr_err
     return 0;
 }
 
+/* Of one list: two lists for one key have different lines, or a key that comes twice. */
+static bool same_list(const struct config_entry *a, const struct config_entry *b)
+{
+    return a->listed && b->listed && a->line == b->line;
+}
+
 int settings_take(struct cli_call *call, const struct config *config, struct dr_error *err)
 {
     int keys[CONFIG_MAX_ENTRIES], r = 0;
@@ -252,7 +311,7 @@ int settings_take(struct cli_call *call, const struct config *config, struct dr_
         const struct config_entry *e = &config->entries[i];
         size_t k = 0;
         keys[i] = find_key(e->key);
-        while (k < i && (keys[i] < 0 || keys[k] != keys[i]))
+        while (k < i && (keys[i] < 0 || keys[k] != keys[i] || same_list(&config->entries[k], e)))
             k++;
         if (k < i)
             r = config_fail(config, e, err, "the same key as %s in line %d", config->entries[k].key,

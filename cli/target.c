@@ -123,13 +123,33 @@ static int split(struct target *o, const char *path, struct dr_error *err)
     return 0;
 }
 
+/* What exists of a folder's path must be folders; the rest is made later. */
+static int check_above(const char *folder, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    struct stat st;
+    size_t n = (size_t)snprintf(path, sizeof path, "%s", folder);
+    for (;;) {
+        while (n > 1 && path[n - 1] == '/')
+            path[--n] = '\0';
+        if (!stat(path, &st))
+            return S_ISDIR(st.st_mode)
+                       ? 0
+                       : option_fail(err, DR_EINVAL, option, "%s is a file, not a folder", path);
+        while (n && path[n - 1] != '/')
+            path[--n] = '\0';
+        if (n < 2)
+            return 0;
+    }
+}
+
 static int plan_folder(struct target *o, const char *to, struct dr_error *err)
 {
     o->kind = TARGET_FOLDER;
     if (strlen(to) >= sizeof o->folder)
         return dr_fail_field(err, DR_EINVAL, option, "a path", "a shorter path", NULL);
     memcpy(o->folder, to, strlen(to) + 1);
-    return 0;
+    return check_above(to, err);
 }
 
 static bool is_terminal(const char *to)
@@ -178,11 +198,12 @@ bool target_is_picture(const char *path)
                      (!memcmp(head, "RIFF", 4) && !memcmp(head + 8, "WEBP", 4)));
 }
 
-/* Refuses to replace a model, a text or a configuration, which was most likely not meant. */
+/* Refuses to replace a model, a text or a configuration, whatever its name, which was most likely
+ * not meant. */
 static int check_replaced(const char *path, struct dr_error *err)
 {
     struct stat st;
-    if (stat(path, &st) || !st.st_size || *target_format_of(path) || target_is_picture(path))
+    if (stat(path, &st) || !st.st_size || target_is_picture(path))
         return 0;
     return option_fail(err, DR_EINVAL, option,
                        "%s exists and is not a picture; only pictures are replaced", path);

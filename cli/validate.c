@@ -7,8 +7,9 @@
 /* The worker's answer, or one that says that the command line is wrong: then it is not asked. */
 static int ask(struct cli_call *call, json_t **ret_answer, struct dr_error *err)
 {
-    if (!call->errors->n)
-        return request_call(call, VERB_validate, ret_answer, err);
+    int r = call->errors->n ? 0 : request_call(call, VERB_validate, ret_answer, err);
+    if (r < 0 || !call->errors->n)
+        return r;
     *ret_answer = json_pack("{s:b,s:[],s:[]}", "valid", 0, "errors", "warnings");
     return *ret_answer ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
 }
@@ -64,15 +65,15 @@ static int validate(struct cli_call *call, struct dr_error *err)
     int r = ask(call, &answer, err);
     if (r < 0)
         return r;
-    bool json = call->value[OPT_json] != NULL;
+    bool json = call->value[OPT_json] != NULL, quiet = call->value[OPT_quiet] != NULL;
     bool valid = !call->errors->n && json_is_true(json_object_get(answer, "valid"));
     buf_init(&out, DR_TAG_BASE, 0);
-    if (!json && !call->value[OPT_quiet])
+    if (!json && !quiet)
         report_warnings(answer);
     call->status = valid ? 0 : report_errors(call, answer, json);
     if (json)
         r = print_answer(call, answer, valid, err);
-    else if (valid && (r = buf_puts(&out, "valid\n")) == 0)
+    else if (valid && !quiet && (r = buf_puts(&out, "valid\n")) == 0)
         r = report_text(&out, err);
     buf_free(&out);
     json_decref(answer);
@@ -87,9 +88,11 @@ const struct cli_verb cli_validate = {
         "Takes the options of generate. All mistakes on the command line, in the configuration and "
         "in the form of values are listed, one on a line. If there are none, what remains is "
         "checked as generate does it, up to the first error. Exit status 0 if generate would "
-        "accept the request.\n",
+        "accept the request. -o and --count are checked as generate does it, and nothing is "
+        "written; of several prompts the last is checked.\n",
     .request = true,
     .all = true,
-    .takes = TAKES(threads) | TAKES(from) | TAKES(quiet) | TAKES(json),
+    .takes = TAKES(threads) | TAKES(output) | TAKES(quiet) | TAKES(json) | TAKES(count) |
+             TAKES(from),
     .run = validate,
 };

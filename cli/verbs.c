@@ -126,6 +126,8 @@ static const char *value_name(const struct field_info *f)
         return "NAME=FILE";
     case FIELD_TYPE_SPEC:
         return "NAME[,KEY=X]";
+    case FIELD_TYPE_SPECS:
+        return "FILE[,KEY=X]...";
     case FIELD_TYPE_NUMBERS:
         return "LIST";
     default:
@@ -285,6 +287,12 @@ static int parse(struct cli_call *call, int argc, char *const *argv, struct dr_e
         return 0;
     }
     int n = cli_options(call->verb, options);
+    bool dashes = call->verb->dashes && argc == 1 && argv[0][0] == '-' && strcmp(argv[0], "-h") &&
+                  strcmp(argv[0], "--help");
+    if (dashes) {
+        call->argument[call->arguments++] = argv[0] + strspn(argv[0], "-");
+        argc = 0;
+    }
     int r = options_parse(options, n, argc, argv, take_option, call, call->errors, err);
     if (r < 0 || call->value[OPT_help])
         return r;
@@ -318,9 +326,22 @@ static const char *field_of(const struct option_info *o, const char **ret_option
     return field_info((enum field_id)o->id)->name;
 }
 
+/* What follows a field's name in the path of an error, without the number of an item; NULL: the
+ * path is of another field. */
+static const char *member_of(const struct option_info *o, const char *rest)
+{
+    enum field_type type = o->id < FIELD_COUNT ? field_info((enum field_id)o->id)->type
+                                               : FIELD_TYPE_TEXT;
+    const char *end = *rest == '[' && type == FIELD_TYPE_SPECS ? strchr(rest, ']') : NULL;
+    if (end)
+        rest = end + 1;
+    bool members = type == FIELD_TYPE_MAP || type == FIELD_TYPE_SPEC || type == FIELD_TYPE_SPECS;
+    return !*rest || (*rest == '.' && members) ? rest : NULL;
+}
+
 /* The worker's errors are about fields: where the verb has an option for one, "width: got ..."
- * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...". True when it
- * is about an option. */
+ * becomes "--width: got ...", "load_stage.pred_000: ..." "--load-stage pred_000: ...",
+ * "loras[1].end: ..." "--lora end: ...". True when it is about an option. */
 static bool name_option(const struct cli_verb *verb, struct dr_error *err)
 {
     struct option_info options[CLI_OPTIONS];
@@ -333,15 +354,15 @@ static bool name_option(const struct cli_verb *verb, struct dr_error *err)
     for (int i = 0; i < n_options; i++) {
         const char *field = field_of(&options[i], &option);
         size_t n = strlen(field);
-        const char *member = path + skip + n;
-        bool map = options[i].id < FIELD_COUNT &&
-                   field_info((enum field_id)options[i].id)->type == FIELD_TYPE_MAP;
-        if (strncmp(field, path + skip, n) || (*member && !(*member == '.' && map)))
+        if (strncmp(field, path + skip, n))
             continue;
-        n += skip;
+        const char *member = member_of(&options[i], path + skip + n);
+        if (!member)
+            continue;
+        n = (size_t)(member - path);
         if (!strncmp(err->text, path, n)) {
-            snprintf(text, sizeof text, "--%s%s%s", option, *member ? " " : "",
-                     err->text + n + (*member ? 1 : 0));
+            bool dot = err->text[n] == '.';
+            snprintf(text, sizeof text, "--%s%s%s", option, dot ? " " : "", err->text + n + dot);
             memcpy(err->text, text, sizeof text);
         }
         return true;

@@ -27,6 +27,7 @@ static const uint8_t *embeddings_of(const struct prompt_embeds *m, int row)
 static bool is_text_of(const struct prompt_entry *e, const struct prompt_embeds *m, int row)
 {
     bool same = e->skip == m->skip[row] && e->length == m->length &&
+                !memcmp(e->variant_key, m->variant_key, sizeof e->variant_key) &&
                 !memcmp(e->embeddings, embeddings_of(m, row), sizeof e->embeddings);
     for (int i = 0; i < PROMPT_ENCODERS && same; i++) {
         const int32_t *ids = ids_of(m, row, i);
@@ -114,6 +115,7 @@ void prompt_cache_keep(struct prompt_cache *c, const struct prompt_embeds *m)
             continue;
         e->used = c->calls;
         e->skip = m->skip[row];
+        memcpy(e->variant_key, m->variant_key, sizeof e->variant_key);
         memcpy(e->embeddings, embeddings_of(m, row), sizeof e->embeddings);
         memcpy(e->pooled, m->pooled + row * m->pooled_width,
                (size_t)m->pooled_width * sizeof *e->pooled);

@@ -1,9 +1,9 @@
 /* prompt_cache.h - embeddings of texts that were encoded before.
  *
- * What the encoders give is fixed, to the bit, by the ids that they read and the layer that is
- * taken; so a prompt that comes again needs no encoder. A cache belongs to the encoders of one
- * model on one backend. It holds what fits in PROMPT_CACHE_BYTES, 64 texts at most, of any number
- * of chunks; those not asked for longest go first.
+ * What the encoders give is fixed, to the bit, by their weights, the ids that they read and the
+ * layer that is taken; so a prompt that comes again needs no encoder. A cache belongs to the
+ * encoders of one model on one backend. It holds what fits in PROMPT_CACHE_BYTES, 64 texts at most,
+ * of any number of chunks; those not asked for longest go first.
  */
 #ifndef DR_CONDITIONING_PROMPT_CACHE_H
 #define DR_CONDITIONING_PROMPT_CACHE_H
@@ -21,6 +21,7 @@ struct prompt_entry {
     int64_t length; /* tokens */
     size_t bytes;
     int skip;
+    uint8_t variant_key[PROMPT_ENCODERS][SHA256_BYTES]; /* of the encoders' weights */
     uint8_t embeddings[SHA256_BYTES]; /* identity of those that the text uses; zeros: none */
 };
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "conditioning/prompt_syntax.h"
 #include "models/adapters/textual_inversions.h"
 #include "models/clip_text.h"
@@ -38,10 +39,74 @@ static DR_PRINTF(2, 3) void warn(struct prompt_embeds *m, const char *fmt, ...)
     va_end(ap);
 }
 
-static int tokenize_row(const struct prompt_encoders *e, const struct prompt_request *q,
-                        struct prompt_embeds *m, int row, int which, struct dr_error *err)
+/* What an encoder does not read of a text. */
+struct cut {
+    const char *text; /* NULL: nothing is cut */
+    size_t at;        /* where it begins */
+    int64_t tokens;   /* of the whole text */
+};
+
+enum { CUT_SHOWN = 40, WORD_LONG = 40 };
+
+/* The last end of a word (or of a character) between `from` and *to up to which the text has at
+ * most `most` tokens; *to becomes the next one. */
+static int last_fitting(const struct tok *tokens, const char *text, int64_t most, bool words,
+                        size_t *from, size_t *to, struct dr_error *err)
 {
-    static const char *const names[PROMPT_ENCODERS] = { "first", "second" };
+    for (;;) {
+        size_t half = *from + (*to - *from) / 2, at = half;
+        while (at < *to && (words ? text[at] != ' ' : (text[at] & 0xc0) == 0x80))
+            at++;
+        for (at = at < *to ? at : half; at > *from; at--)
+            if (words ? text[at] == ' ' : (text[at] & 0xc0) != 0x80)
+                break;
+        if (at <= *from)
+            return 0;
+        int32_t *ids;
+        int64_t n;
+        int r = tok_encode(tokens, text, at, &ids, &n, err);
+        if (r < 0)
+            return r;
+        dr_free(ids);
+        *(n <= most ? from : to) = at;
+    }
+}
+
+static int find_cut(const struct tok *tokens, int64_t most, struct cut *c, struct dr_error *err)
+{
+    size_t from = 0, to = strlen(c->text);
+    int r = last_fitting(tokens, c->text, most, true, &from, &to, err);
+    if (!r && to - from > WORD_LONG)
+        r = last_fitting(tokens, c->text, most, false, &from, &to, err);
+    c->at = from + strspn(c->text + from, " ");
+    return r;
+}
+
+static void warn_cuts(struct prompt_embeds *m, int row, const struct cut cuts[PROMPT_ENCODERS])
+{
+    static const char *const names[PROMPT_ENCODERS] = { " for the first encoder",
+                                                        " for the second encoder" };
+    const struct cut *a = &cuts[0], *b = &cuts[1];
+    bool same = a->text && b->text && !strcmp(a->text, b->text) && a->at == b->at &&
+                a->tokens == b->tokens;
+    bool alone = same || !m->ids[0] || !m->ids[1];
+    for (int which = 0; which < (same ? 1 : PROMPT_ENCODERS); which++) {
+        const struct cut *c = &cuts[which];
+        if (!c->text)
+            continue;
+        const char *rest = c->text + c->at;
+        size_t n = strlen(rest);
+        size_t shown = n > CUT_SHOWN ? utf8_valid_prefix(rest, CUT_SHOWN) : n;
+        warn(m, "the %sprompt has %" PRId64 " tokens%s; those after %" PRId64 " are cut: '%.*s%s'",
+             row == m->rows - 1 ? "" : "negative ", c->tokens, alone ? "" : names[which],
+             m->length - 2, (int)shown, rest, n > shown ? "..." : "");
+    }
+}
+
+static int tokenize_row(const struct prompt_encoders *e, const struct prompt_request *q,
+                        struct prompt_embeds *m, int row, int which, struct cut *ret_cut,
+                        struct dr_error *err)
+{
     const char *text = text_of(q, m->rows, row, which);
     const struct tok *tokens = q->embeddings ? q->embeddings->tokens[which]
                                              : e->encoder[which].tokens;
@@ -52,12 +117,8 @@ static int tokenize_row(const struct prompt_encoders *e, const struct prompt_req
     bool positive = row == m->rows - 1;
     if (r < 0)
         return dr_while(err, r, "reading the %s prompt", positive ? "" : "negative");
-    if (cut)
-        warn(m,
-             "the %sprompt has %" PRId64 " tokens for the %s encoder; those after %" PRId64
-             " are cut",
-             positive ? "" : "negative ", n, names[which], m->length - 2);
-    return 0;
+    *ret_cut = (struct cut){ cut ? text : NULL, 0, n };
+    return cut ? find_cut(tokens, m->length - 2, ret_cut, err) : 0;
 }
 
 static void warn_unused_embeddings(struct prompt_embeds *m)
@@ -102,6 +163,7 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
         .n_time_ids = e->n_time_ids,
         .embeddings = q->embeddings,
     };
+    struct cut cuts[PROMPT_ROWS][PROMPT_ENCODERS] = { { { .text = NULL } } };
     int r = 0, own = 0;
     for (int i = 0; i < PROMPT_ENCODERS; i++) {
         const struct prompt_encoder *one = &e->encoder[i];
@@ -135,8 +197,10 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
         if (!m.ids[i])
             r = dr_fail(err, DR_ENOMEM, "out of memory for tokens");
         for (int row = 0; !r && row < m.rows; row++)
-            r = tokenize_row(e, q, &m, row, i, err);
+            r = tokenize_row(e, q, &m, row, i, &cuts[row][i], err);
     }
+    for (int row = 0; !r && row < m.rows; row++)
+        warn_cuts(&m, row, cuts[row]);
     if (r < 0) {
         prompt_release(&m);
         return r;
@@ -155,10 +219,12 @@ static int encode_row(const struct prompt_encoder *e, struct exec *x, struct pro
 {
     int64_t width = clip_text_arch(e->text)->width;
     const struct clip_state wanted = { m->skip[row], e->final_norm };
+    struct exec own = *x;
+    own.variant = m->variant[which];
     const struct clip_words *words = m->embeddings && m->embeddings->words[which].n
                                          ? &m->embeddings->words[which]
                                          : NULL;
-    int r = clip_text_encode_words(e->text, x, m->ids[which] + row * m->length, m->chunks,
+    int r = clip_text_encode_words(e->text, &own, m->ids[which] + row * m->length, m->chunks,
                                    m->length / m->chunks, words, wanted, hidden,
                                    e->pooled ? pooled : NULL, err);
     if (r < 0)

@@ -13,9 +13,11 @@
 #include <stdint.h>
 
 #include "backend/backend.h"
+#include "base/sha256.h"
 
 struct clip_text;
 struct tok;
+struct weight_variant;
 
 enum { PROMPT_ENCODERS = 2, PROMPT_ROWS = 2, PROMPT_TIME_IDS = 6 };
 enum { PROMPT_WARNINGS = 12, PROMPT_WARNING = 700 };
@@ -59,6 +61,10 @@ struct prompt_embeds {
     bool zero_negative;      /* row 0 is zeros */
     bool known[PROMPT_ROWS]; /* text and pooled need no encoder: zeros, or found */
     int skip[PROMPT_ROWS];   /* hidden_states[-skip] are the row's */
+    /* Of the encoders' weights, NULL: the base; needed while they run. The keys tell embeddings
+     * of other weights apart, zeros: the base. */
+    const struct weight_variant *variant[PROMPT_ENCODERS];
+    uint8_t variant_key[PROMPT_ENCODERS][SHA256_BYTES];
     const struct textual_inversions *embeddings; /* the request's */
     int64_t vocab[PROMPT_ENCODERS];              /* ids from there on are words of theirs */
     int32_t *ids[PROMPT_ENCODERS];               /* [rows, length] */

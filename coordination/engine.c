@@ -12,11 +12,10 @@
 #include "base/nearest.h"
 #include "base/path_text.h"
 #include "coordination/inspect_picture.h"
+#include "coordination/model_hints.h"
 #include "core/communication/request.h"
 #include "models/inspect_model.h"
 #include "models/tokenizers/clip_tokenizer.h"
-
-const char *const engine_envelope_members[] = { "request_id", "correlationId", "session_id", NULL };
 
 static const char small_model[] = "models/tiny";
 
@@ -164,6 +163,7 @@ int engine_load(struct engine *e, struct pipeline *p, const struct memory_plan *
                 const struct pipeline_options *how, struct dr_error *err)
 {
     struct pipeline_options options = *how;
+    dr_alloc_keep(plan && plan->keep ? memory_block(plan) : 0);
     struct memory_plan model = plan ? *plan : plan_model(e, p);
     options.store = &e->store;
     pipeline_manager_trim(e->pipelines, p, memory_spare(&model));
@@ -186,26 +186,6 @@ void engine_loading(void *progress, const char *what, double fraction)
     worker_progress(
         l->job, 0, 0, true,
         json_pack("{s:s,s:s,s:f}", "message", message, "stage", "load", "fraction", fraction));
-}
-
-int engine_only(const json_t *data, const char *const *names, struct dr_error *err)
-{
-    const char *key;
-    json_t *value;
-    size_t n = 0;
-    while (names[n])
-        n++;
-    json_object_foreach((json_t *)data, key, value)
-    {
-        bool known = false;
-        for (size_t i = 0; i < n; i++)
-            known |= !strcmp(names[i], key);
-        for (size_t i = 0; engine_envelope_members[i]; i++)
-            known |= !strcmp(engine_envelope_members[i], key);
-        if (!known)
-            return dr_fail_unknown(err, key, "field", key, names, n);
-    }
-    return 0;
 }
 
 /* A path or a model's name, into room for DR_PATH_MAX bytes; "" when it is absent. The first n keys
@@ -281,7 +261,7 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
                                     .ctx = &loading };
     enum precision wanted;
     struct pipeline *p = NULL;
-    int r = engine_only(job->data, keys, err);
+    int r = message_only(job->data, keys, err);
     if (!r)
         r = engine_read_spec(engine, job->data, keys, 3, &spec, &given, err);
     if (!r)
@@ -305,8 +285,11 @@ int engine_load_model(void *engine, struct worker_job *job, json_t **ret_data, s
 int engine_unload_model(void *engine, struct worker_job *job, json_t **ret_data,
                         struct dr_error *err)
 {
+    static const char *const none[] = { NULL };
     struct engine *e = engine;
-    (void)job;
+    int r = message_only(job->data, none, err);
+    if (r < 0)
+        return r;
     pipeline_manager_clear(e->pipelines);
     *ret_data = json_pack("{s:s}", "message", "model unloaded");
     return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
@@ -324,13 +307,25 @@ static int open_readable(const struct engine *e, const char *path)
     return roots_open(&e->models, "model", path, flags, 0, &fd, NULL) ? -1 : fd;
 }
 
+/* An error about "model" is one about the member `path`. */
+static void name_path(struct dr_error *err)
+{
+    static const char model[] = "model: ";
+    size_t n = sizeof model - 1;
+    if (!err || strcmp(err->path, "model"))
+        return;
+    snprintf(err->path, sizeof err->path, "path");
+    if (!strncmp(err->text, model, n))
+        memmove(err->text, err->text + n, strlen(err->text + n) + 1);
+}
+
 int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { "path", "model", ENGINE_PARTS, NULL };
     char model[DR_PATH_MAX];
     struct engine_spec spec;
     bool given;
-    int r = engine_only(job->data, keys, err);
+    int r = message_only(job->data, keys, err);
     if (!r)
         r = one_path(job->data, keys, 2, model, err);
     int fd = r < 0 || !*model ? -1 : open_readable(engine, model);
@@ -343,8 +338,17 @@ int engine_inspect(void *engine, struct worker_job *job, json_t **ret_data, stru
         return r;
     if (!r)
         r = engine_read_spec(engine, job->data, keys, 2, &spec, &given, err);
+    if (r < 0)
+        name_path(err);
+    if (!r && !given)
+        r = dr_fail_field(err, DR_EINVAL, "data.path", "nothing",
+                          "a model file, a model folder or a picture", NULL);
     struct digest_options digest = { .stop = job->stop };
-    return r < 0 ? r : inspect_model_spec(&spec.spec, &digest, ret_data, err);
+    if (!r)
+        r = inspect_model_spec(&spec.spec, &digest, ret_data, err);
+    if (!r && (r = model_hints_describe(&spec.model, *ret_data, err)))
+        json_decref(*ret_data);
+    return r;
 }
 
 static int ids_json(const struct tok *tok, const char *text, size_t len, json_t **ret,
@@ -402,7 +406,7 @@ int engine_tokens(void *engine, struct worker_job *job, json_t **ret_data, struc
     int64_t encoder = 1;
     bool clip = false;
     struct tok *tok;
-    int r = engine_only(job->data, keys, err);
+    int r = message_only(job->data, keys, err);
     if (!r)
         r = jx_get(job->data, "data", "text", &text, err);
     if (!r && !json_is_string(text))

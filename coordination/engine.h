@@ -11,6 +11,7 @@
 #include "inference/job_run.h"
 #include "inference/pipeline_manager.h"
 
+struct lora_place;
 struct request;
 
 /* Receives pictures requested neither as files nor as base64; fn NULL: none. */
@@ -99,6 +100,12 @@ int engine_backend(struct engine *e, const struct model_spec *spec, const char *
                    struct dr_error *err);
 /* The same by name: model_names.c. */
 bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret);
+/* The same of a LoRA: lora_names.c. `field` names it in errors. */
+int engine_find_lora(const struct engine *e, const char *field, const char *name,
+                     struct lora_place *ret, struct dr_error *err);
+/* The same of an embedding: *ret_fd reads it and is the caller's. */
+int engine_open_embedding(const struct engine *e, const char *field, const char *name, int *ret_fd,
+                          struct dr_error *err);
 /* Whether it can only be a name or a URL: no file outside of the models folders is meant. */
 bool model_names_are(const char *model);
 /* DR_ENOENT: no such file, folder or model name. `field` is that of the request. */
@@ -107,8 +114,6 @@ int model_names_fail(const char *field, const char *model, struct dr_error *err)
  * what leads out. */
 int engine_find_in_roots(const struct engine *e, const char *field, const char *path,
                          struct engine_model *ret, struct dr_error *err);
-/* Members of `data` other than these (NULL ends them) and the envelope's are an error. */
-int engine_only(const json_t *data, const char *const *names, struct dr_error *err);
 
 /* Reports the loading of a job's model to the host: pipeline_options.progress. */
 struct load_progress {
@@ -128,8 +133,5 @@ int engine_check_cache(struct engine *e, struct worker_job *job, json_t **ret_da
  * memory is short. */
 json_t *engine_capabilities_json(const struct engine *e);
 json_t *engine_bench_cases_json(void); /* names of what bench measures */
-
-/* Member names of data that belong to the envelope, for request_parse. */
-extern const char *const engine_envelope_members[];
 
 #endif

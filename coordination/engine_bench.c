@@ -3,6 +3,8 @@
  *
  * A case runs once uncounted, which brings in weights and workspace, then as often as fits into
  * LEAST_SECONDS, at least once; the fastest run counts. See bench/rule.h for the peaks around it.
+ * Loads run once. Pictures are drawn twice from the request on: first with a model that nobody has
+ * opened yet, then with the same model.
  */
 #include "coordination/engine.h"
 
@@ -15,8 +17,10 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/nearest.h"
+#include "base/path_text.h"
 #include "bench/random_folder.h"
 #include "bench/networks.h"
+#include "bench/pictures.h"
 #include "bench/rule.h"
 
 enum { NAMES_MOST = 128, RUNS_MOST = 200, LOADS = 2 };
@@ -32,6 +36,7 @@ struct bench_run {
     struct worker_job *job;
     struct backend *be;
     const char *only, *kernels; /* only: "" is all */
+    const char *precision_name;
     enum precision precision;
     struct engine_spec spec; /* path NULL: random weights */
     char made[DR_PATH_MAX];  /* the path of a random model */
@@ -169,29 +174,37 @@ static int measure_network(struct bench_run *b, int i, struct bench_row *row, st
     return r;
 }
 
-/* From a path to weights that the first forward of the UNet can use. Without a model, of one in the
- * cache folder that is made where there is none. */
+/* A model on disk. Without one that is given, one in the cache folder, which is made where there is
+ * none. */
+static int need_folder(struct bench_run *b, struct dr_error *err)
+{
+    struct model_spec *spec = &b->spec.spec;
+    if (spec->model.path)
+        return 0;
+    if (backend_precision(b->be) == PRECISION_INT8)
+        return dr_fail_field(err, DR_EINVAL, "model", "nothing",
+                             "a model with 8-bit weights (darkroom convert --int8)",
+                             "the random one has none");
+    int r = dr_cache_path(b->made, sizeof b->made, "random-model", err);
+    if (!r)
+        r = bench_file_write(b->made, b->job->stop, err);
+    if (!r)
+        spec->model.path = b->made;
+    return r;
+}
+
+/* From a path to weights that the first forward of the UNet can use. */
 static int measure_load(struct bench_run *b, int i, struct bench_row *row, struct dr_error *err)
 {
     struct pipeline *p;
     struct pipeline_options how = { .stop = b->job->stop };
     (void)i;
-    struct model_spec *spec = &b->spec.spec;
-    if (!spec->model.path && backend_precision(b->be) == PRECISION_INT8)
-        return dr_fail_field(err, DR_EINVAL, "model", "nothing",
-                             "a model with 8-bit weights (darkroom convert --int8)",
-                             "the random one has none");
-    if (!spec->model.path) {
-        int r = dr_cache_path(b->made, sizeof b->made, "random-model", err);
-        if (!r)
-            r = bench_file_write(b->made, b->job->stop, err);
-        if (r)
-            return r;
-        spec->model.path = b->made;
-    }
+    int r = need_folder(b, err);
+    if (r)
+        return r;
     pipeline_manager_clear(b->engine->pipelines);
     double start = dr_now();
-    int r = engine_pipeline(b->engine, spec, b->kernels, b->precision, how.stop, &p, err);
+    r = engine_pipeline(b->engine, &b->spec.spec, b->kernels, b->precision, how.stop, &p, err);
     if (r)
         return r;
     r = engine_load(b->engine, p, NULL, &how, err);
@@ -202,6 +215,71 @@ static int measure_load(struct bench_run *b, int i, struct bench_row *row, struc
     if (!r)
         params_release(p->unet, unet_visit, false);
     pipeline_unref(p);
+    return r;
+}
+
+/* From the request to the encoded file. */
+static int draw(struct bench_run *b, json_t *data, double *ret_seconds, double *ret_cores,
+                struct dr_error *err)
+{
+    struct worker_job job = *b->job;
+    json_t *answer = NULL;
+    double busy = process_seconds(), start = dr_now();
+    job.data = data;
+    int r = engine_generate(b->engine, &job, &answer, err);
+    *ret_seconds = dr_now() - start;
+    *ret_cores = *ret_seconds > 0 ? (process_seconds() - busy) / *ret_seconds : 0;
+    json_decref(answer);
+    return r;
+}
+
+/* The FLOPs of a picture, by its plan. */
+static int plan_flops(struct bench_run *b, json_t *data, double *ret, struct dr_error *err)
+{
+    struct worker_job job = *b->job;
+    json_t *answer = NULL;
+    job.data = data;
+    int r = engine_plan(b->engine, &job, &answer, err);
+    *ret = json_number_value(json_object_get(answer, "flops"));
+    json_decref(answer);
+    return r;
+}
+
+/* With the parts that replace the model's own. */
+static json_t *picture_request(const struct bench_run *b, int i)
+{
+    const struct model_spec *spec = &b->spec.spec;
+    json_t *data = bench_picture_request(i, spec->model.path, b->kernels, b->precision_name);
+    for (int c = 0; data && c < COMPONENT_COUNT; c++) {
+        if (spec->part[c].path && jx_set(data, component_name((enum component)c),
+                                         path_text_json(spec->part[c].path)) < 0) {
+            json_decref(data);
+            data = NULL;
+        }
+    }
+    return data;
+}
+
+static int measure_picture(struct bench_run *b, int i, struct bench_row *row, struct dr_error *err)
+{
+    double cores;
+    int r = need_folder(b, err);
+    if (r)
+        return r;
+    json_t *data = picture_request(b, i);
+    if (!data)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a request");
+    bench_model_release(&b->model); /* what other cases left is memory */
+    pipeline_manager_clear(b->engine->pipelines);
+    row->attempt.before = peak_now(b);
+    r = draw(b, data, &row->first_seconds, &cores, err);
+    if (!r)
+        r = draw(b, data, &row->attempt.seconds, &row->attempt.cores, err);
+    if (!r)
+        r = plan_flops(b, data, &row->flops, err);
+    row->attempt.after = peak_now(b);
+    row->attempts = row->runs = 1;
+    json_decref(data);
     return r;
 }
 
@@ -220,6 +298,7 @@ static const struct group {
     { bench_op_name, measure_op, false },
     { bench_network_name, measure_network, false },
     { load_name, measure_load, true },
+    { bench_picture_name, measure_picture, true },
 };
 enum { GROUPS = sizeof groups / sizeof *groups };
 
@@ -251,9 +330,10 @@ static int count_cases(struct bench_run *b, struct dr_error *err)
             names[n++] = name;
             b->total += wanted(b, &groups[g], name);
         }
-    return b->total ? 0
-                    : dr_fail_nearest(err, DR_EINVAL, "only", b->only,
-                                      "a case of `darkroom help cases`", names, n);
+    return b->total
+               ? 0
+               : dr_fail_nearest(err, DR_EINVAL, "only", b->only,
+                                 "a case of `darkroom help cases`, such as unet_512", names, n);
 }
 
 static int run_case(struct bench_run *b, const struct group *g, int i, struct dr_error *err)
@@ -298,7 +378,7 @@ static int read_fields(struct bench_run *b, struct dr_error *err)
     bool given = false;
     const json_t *data = b->job->data;
     const char *precision = "auto";
-    int r = engine_only(data, keys, err);
+    int r = message_only(data, keys, err);
     if (!r)
         r = engine_read_spec(b->engine, data, keys, 1, &b->spec, &given, err);
     if (!given)
@@ -309,6 +389,7 @@ static int read_fields(struct bench_run *b, struct dr_error *err)
         r = jx_opt_string(data, "data", "precision", &precision, err);
     if (!r)
         r = precision_find(precision, &b->precision, err);
+    b->precision_name = precision;
     if (!r)
         r = jx_opt_string(data, "data", "only", &b->only, err);
     return r ? r : jx_opt_bool(data, "data", "stream", &b->stream, err);

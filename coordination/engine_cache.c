@@ -185,7 +185,7 @@ int engine_cache(void *engine, struct worker_job *job, json_t **ret_data, struct
     struct engine *e = engine;
     struct inventory v = { .err = err };
     int64_t keep = -1;
-    int r = engine_only(job->data, keys, err);
+    int r = message_only(job->data, keys, err);
     if (!r)
         r = jx_opt_int(job->data, "data", "keep_bytes", 0, INT64_MAX, &keep, err);
     if (!r)

@@ -137,7 +137,7 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
     int failed = 0;
     static const char *const keys[] = { "cache", "quick", NULL };
     bool cache = false, quick = false;
-    int given = engine_only(job->data, keys, err);
+    int given = message_only(job->data, keys, err);
     if (!given)
         given = jx_opt_bool(job->data, "data", "cache", &cache, err);
     if (!given)

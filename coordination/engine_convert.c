@@ -245,7 +245,7 @@ static int read_fields(struct conversion *k, char *ret_model, char *ret_output,
     const char *model = NULL, *output = "", *type = NULL;
     static const char *const keys[] = { "model", "output", "int8", "type", "stream", NULL };
     const json_t *data = k->job->data;
-    int r = engine_only(data, keys, err);
+    int r = message_only(data, keys, err);
     if (!r)
         r = jx_opt_string(data, "data", "model", &model, err);
     if (!r && model)

@@ -3,11 +3,15 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/log.h"
+#include "coordination/model_hints.h"
 #include "coordination/speed.h"
+#include "inference/job_embeddings.h"
+#include "inference/job_loras.h"
 #include "inference/receipt_match.h"
 #include "inference/recipe_apply.h"
 #include "inference/sdxl_worker.h"
@@ -59,12 +63,17 @@ static int check_paths(const struct generation *g, struct dr_error *err)
     return r;
 }
 
-static int find_pipeline(struct generation *g, struct dr_error *err)
+/* What the model suggests for what the request leaves open. */
+static int take_hints(struct generation *g, struct dr_error *err)
+{
+    struct engine_model model;
+    int r = engine_find_model(g->engine, request_text(&g->request, FIELD_model), &model, err);
+    return r ? r : model_hints_apply(&model, &g->request, err);
+}
+
+static int find_spec(const struct generation *g, struct engine_spec *ret, struct dr_error *err)
 {
     const struct request *q = &g->request;
-    const char *kernels = request_text(q, FIELD_kernels);
-    enum precision precision;
-    int r = precision_find(request_text(q, FIELD_precision), &precision, err);
     struct engine_names names = { .model = request_text(q, FIELD_model),
                                   .prediction = request_text(q, FIELD_prediction) };
     names.part[COMPONENT_UNET] = request_text(q, FIELD_unet);
@@ -73,25 +82,80 @@ static int find_pipeline(struct generation *g, struct dr_error *err)
     names.part[COMPONENT_VAE] = request_text(q, FIELD_vae);
     if (request_has(q, FIELD_zsnr))
         names.zero_snr = request_flag(q, FIELD_zsnr) ? MODEL_HAS : MODEL_HAS_NOT;
+    return engine_find_spec(g->engine, &names, ret, err);
+}
+
+static int find_pipeline(struct generation *g, struct dr_error *err)
+{
+    const char *kernels = request_text(&g->request, FIELD_kernels);
+    enum precision precision;
     struct engine_spec spec;
+    int r = precision_find(request_text(&g->request, FIELD_precision), &precision, err);
     if (!r)
         r = device_manager_check(g->engine->devices, kernels, precision, err);
     if (!r)
-        r = engine_find_spec(g->engine, &names, &spec, err);
+        r = take_hints(g, err);
+    if (!r)
+        r = find_spec(g, &spec, err);
     return r ? r
              : engine_pipeline(g->engine, &spec.spec, kernels, precision, g->worker->stop,
                                &g->pipeline, err);
 }
 
-/* What is too much is planned again without the models that nobody uses, whose mappings count too
- * where address space is short. */
+/* The files of the request's LoRAs, opened for the job; what they say of themselves is warned. */
+static int open_loras(struct generation *g, struct dr_error *err)
+{
+    struct lora_place places[LORAS_MOST];
+    const struct request *q = &g->request;
+    int n = request_count(q, FIELD_loras), r = 0;
+    for (int i = 0; !r && i < n; i++) {
+        char field[32];
+        snprintf(field, sizeof field, "loras[%d]", i);
+        r = engine_find_lora(g->engine, field, request_item_text(q, FIELD_loras, i, "path"),
+                             &places[i], err);
+    }
+    if (!r)
+        r = job_loras_open(q, places, g->pipeline, g->worker->stop, &g->job, err);
+    for (int i = 0; !r && i < n; i++)
+        if (*job_loras_warning(&g->job, i))
+            add_warning(g, job_loras_warning(&g->job, i));
+    return r;
+}
+
+/* The files of the request's embeddings, read for the job. */
+static int add_embeddings(struct generation *g, struct dr_error *err)
+{
+    const struct request *q = &g->request;
+    int r = 0;
+    for (int i = 0; !r && i < request_count(q, FIELD_embeddings); i++) {
+        const char *path = request_item_text(q, FIELD_embeddings, i, "path");
+        const char *token = request_item_text(q, FIELD_embeddings, i, "token");
+        bool named = request_item_has(q, FIELD_embeddings, i, "token");
+        char field[32];
+        int fd;
+        snprintf(field, sizeof field, "embeddings[%d]", i);
+        r = engine_open_embedding(g->engine, field, path, &fd, err);
+        if (r < 0)
+            break;
+        r = job_add_embedding(&g->job, g->pipeline, fd, path, named ? token : NULL,
+                              request_item_text(q, FIELD_embeddings, i, "sha256"), err);
+        close(fd);
+    }
+    return r ? r : job_fit_embeddings(&g->job, g->pipeline, add_warning, g, err);
+}
+
+/* What is too much is planned again without the variants and models that nobody uses, whose
+ * mappings count too where address space is short. */
 static int plan(struct generation *g, const struct job_events *events, struct dr_error *err)
 {
     struct pipeline_manager *models = g->engine->pipelines;
     struct memory_budget budget = engine_budget(g->engine, g->pipeline);
     int r = job_plan(g->pipeline, &g->job, &budget, events, &g->plan, err);
-    if (r < 0 || g->plan.peak <= g->plan.limit || !pipeline_manager_idle(models, g->pipeline, NULL))
+    if (r < 0 || g->plan.peak <= g->plan.limit)
         return r;
+    bool dropped = pipeline_drop_variants(g->pipeline);
+    if (!pipeline_manager_idle(models, g->pipeline, NULL) && !dropped)
+        return 0;
     pipeline_manager_trim(models, g->pipeline, 0);
     budget = engine_budget(g->engine, g->pipeline);
     return job_plan(g->pipeline, &g->job, &budget, NULL, &g->plan, err);
@@ -126,7 +190,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     g->warnings = json_array();
     if (!g->warnings)
         return dr_fail(err, DR_ENOMEM, "out of memory");
-    int r = request_parse_all(worker->data, "", engine_envelope_members, list, &g->request, err);
+    int r = request_parse_all(worker->data, "", message_ids_in_data, list, &g->request, err);
     if (r < 0 || error_list_count(list))
         return r;
     r = check_paths(g, err);
@@ -142,6 +206,11 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if ((r = recipe_check(&g->request, g->pipeline, &g->job, err)) < 0)
         return r;
     g->job.stages.roots = &e->roots;
+    r = open_loras(g, err);
+    if (!r)
+        r = add_embeddings(g, err);
+    if (r < 0)
+        return r;
     log_job(g);
     const char *warning;
     for (size_t i = 0; (warning = checkpoint_warning(g->pipeline->checkpoint, i)); i++)

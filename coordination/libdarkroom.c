@@ -75,7 +75,8 @@ static void emit(void *user, const json_t *event)
     d->on_event(d->user, d->line.data);
 }
 
-static int add_roots(struct roots *roots, const json_t *list, const char *field,
+/* `field` is the member of the options, `option` the worker's own name of it. */
+static int add_roots(struct roots *roots, const json_t *list, const char *field, const char *option,
                      struct dr_error *err)
 {
     size_t i;
@@ -86,8 +87,9 @@ static int add_roots(struct roots *roots, const json_t *list, const char *field,
             return dr_fail_field(err, DR_EINVAL, field, jx_kind(item), "an array of strings", NULL);
         char folder[DR_PATH_MAX];
         int r = path_text_read(field, json_string_value(item), folder, err);
-        if (!r)
-            r = roots_add(roots, folder, err);
+        struct dr_error inner = { 0 };
+        if (!r && (r = roots_add(roots, folder, &inner)) < 0)
+            dr_fail(err, r, "%s (%s): %s", field, option, inner.text);
         if (r < 0)
             return r;
     }
@@ -138,9 +140,9 @@ static int open_engine(struct engine *e, const struct engine_options *o, struct 
     if (!r)
         r = pipeline_manager_new(&e->pipelines, err);
     if (!r)
-        r = add_roots(&e->roots, o->roots, "roots", err);
+        r = add_roots(&e->roots, o->roots, "roots", "--root", err);
     if (!r)
-        r = add_roots(&e->models, o->models, "models", err);
+        r = add_roots(&e->models, o->models, "models", "--models", err);
     char cache[DR_PATH_MAX] = "";
     if (!r && o->cache)
         r = path_text_read("cache", o->cache, cache, err);
@@ -278,6 +280,7 @@ int darkroom_open(const char *options, darkroom_event_fn on_event, void *user,
         r = send_ready(d, &err);
     json_decref(json);
     if (r < 0) {
+        system_memory_explain(&err);
         snprintf(error, error_size, "%s", err.text);
         darkroom_close(d);
         return r;

@@ -95,11 +95,11 @@ static void write_failure(struct line_output *out, const struct message_ids *ids
 }
 
 /* Reports in the protocol, which the host reads, that the engine could not be opened. */
-static void report_failure(struct line_output *out, const char *text)
+static void report_failure(struct line_output *out, int code, const char *text)
 {
     struct message_ids ids = { "", "" };
     struct dr_error error;
-    dr_fail(&error, DR_EINVAL, "%s", text);
+    dr_fail(&error, code, "%s", text);
     write_failure(out, &ids, &error);
     dr_log_line(DR_LOG_ERROR, "worker", "%s", text);
 }
@@ -207,8 +207,9 @@ int ml_worker_direct(const char *options, double grace)
     signals_grace(grace);
     if (out.fd < 0 || dup2(2, 1) < 0)
         return 1;
-    if (darkroom_open(options, on_event, &out, &engine, error, sizeof error) < 0) {
-        report_failure(&out, error);
+    int r = darkroom_open(options, on_event, &out, &engine, error, sizeof error);
+    if (r < 0) {
+        report_failure(&out, r, error);
         close(out.fd);
         return 1;
     }

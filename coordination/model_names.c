@@ -166,7 +166,7 @@ int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struc
 {
     static const char *const keys[] = { NULL };
     struct search s = { .n = 0 };
-    int r = engine_only(job->data, keys, err);
+    int r = message_only(job->data, keys, err);
     if (r < 0)
         return r;
     json_t *folders = json_array(), *models = json_array();

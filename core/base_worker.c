@@ -9,6 +9,7 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/system.h"
 
 enum { QUEUE_DEFAULT = 64 };
 
@@ -155,6 +156,7 @@ static void run_job(struct base_worker *w, struct queued_job *j)
         dr_fail(&error, r, "%s", dr_code_meaning(r));
     if (r == DR_ECANCELED && atomic_load(&j->stop) && strncmp(error.text, "cancelled", 9) != 0)
         dr_fail(&error, r, "cancelled"); /* wherever it was */
+    system_memory_explain(&error);
     pthread_mutex_lock(&w->lock);
     j->answered = true;
     w->done += r >= 0;
@@ -350,19 +352,16 @@ bool base_worker_shutting_down(const struct base_worker *w)
     return atomic_load(&w->shutting_down);
 }
 
-/* The job a cancel or status message speaks of: named in its data, else by its own id. "" if none.
- */
+/* The job that the data of a cancel or status message names; "" if none. */
 static int target_of(const struct message *m, const char **ret_id, struct dr_error *err)
 {
     static const char *const keys[] = { "target", "request_id", "session_id", "correlationId" };
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
-        *ret_id = "";
-        int r = jx_opt_string(m->data, "data", keys[i], ret_id, err);
-        if (r < 0 || **ret_id)
-            return r;
-    }
-    *ret_id = message_id(&m->ids);
-    return 0;
+    static const char *const members[] = { "target", "reason", NULL }; /* hosts say why */
+    int r = message_only(m->data, members, err);
+    *ret_id = "";
+    for (size_t i = 0; !r && !**ret_id && i < sizeof keys / sizeof *keys; i++)
+        r = jx_opt_string(m->data, "data", keys[i], ret_id, err);
+    return r;
 }
 
 static int answer_cancel(struct base_worker *w, const struct message *m, json_t **ret_data,
@@ -406,9 +405,11 @@ static int answer_status(struct base_worker *w, const struct message *m, json_t 
     int r = target_of(m, &id, err);
     if (r < 0)
         return r;
+    bool named = *id != '\0';
+    id = named ? id : message_id(&m->ids);
     pthread_mutex_lock(&w->lock);
     struct queued_job *j = find_job(w, id);
-    if (!j && id == message_id(&m->ids))
+    if (!j && !named)
         j = unanswered(w); /* without a name: the running job */
     if (j)
         *ret_data = job_json(j, j == w->running);
@@ -429,6 +430,10 @@ static json_t *memory_json(void)
             json_decref(tags);
             return NULL;
         }
+    }
+    if (jx_set(tags, "kept", json_pack("{s:I}", "bytes", (json_int_t)dr_alloc_kept())) < 0) {
+        json_decref(tags);
+        return NULL;
     }
     return tags;
 }
@@ -458,14 +463,18 @@ static int answer_now(struct base_worker *w, const struct message *m, json_t **r
                       struct dr_error *err)
 {
     static const atomic_int never;
+    static const char *const none[] = { NULL };
     struct worker_job job = {
         .verb = m->verb, .ids = &m->ids, .data = m->data, .stop = &never, .worker = w
     };
-    switch (m->verb) {
-    case VERB_cancel:
+    if (m->verb == VERB_cancel)
         return answer_cancel(w, m, ret_data, err);
-    case VERB_status:
+    if (m->verb == VERB_status)
         return answer_status(w, m, ret_data, err);
+    int r = message_only(m->data, none, err); /* the others have no data */
+    if (r < 0)
+        return r;
+    switch (m->verb) {
     case VERB_health:
         return answer_health(w, ret_data, err);
     case VERB_shutdown:

@@ -23,7 +23,7 @@ int roots_add(struct roots *r, const char *folder, struct dr_error *err)
         return code;
     int fd = open(real, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0 && errno == ENOTDIR)
-        return dr_fail_field(err, DR_EINVAL, "root", folder, "a folder", NULL);
+        return dr_fail(err, DR_EINVAL, "%s is a file, expected a folder", folder);
     if (fd < 0)
         return dr_fail_errno(err, folder, "open");
     r->folder[r->n] = dr_strdup(DR_TAG_BASE, real);

@@ -20,6 +20,9 @@
 
 enum { JOB_BATCH = 16 };
 
+struct job_loras;
+struct textual_inversions;
+
 struct job {
     struct prompt_request prompt; /* texts are the job's */
     struct sched_config sched;
@@ -30,6 +33,8 @@ struct job {
     double guidance_scale, guidance_rescale;
     const char *preset, *precision;
     bool vae_tiling;
+    struct textual_inversions *embeddings; /* job_embeddings.h; NULL: none */
+    struct job_loras *loras;               /* job_loras.h; NULL: none */
     struct stages stages;
     struct arena arena;    /* texts and small things; freed with the job */
     struct dr_tally tally; /* what the job holds, from sdxl_job to job_release */

@@ -6,6 +6,9 @@
 #include "inference/job_walk.h"
 #include "models/vae_manager.h"
 
+/* Of a picture's, that an encoder may take beside it: twice what was measured. */
+enum { ENCODER_BYTES = 6 };
+
 /* [3, h, w] about -1..1 to 0..1, in place. DR_EFORMAT when a value is not finite. */
 static int to_unit(float *v, int64_t n, struct dr_error *err)
 {
@@ -88,7 +91,11 @@ static int decode_all(struct job_walk *k, struct dr_error *err)
     params_release(k->p->vae, vae_visit, walk_drops(k, STAGE_DECODE));
     if (r < 0 || k->planning)
         return r;
-    /* the last one without the workspace, which is much more than an encoder needs */
+    /* the last one without the workspace, which is much more than an encoder needs: what is kept of
+     * it makes room */
+    size_t block = memory_block(k->plan), encoder = ENCODER_BYTES * (size_t)plane;
+    if (k->plan->keep)
+        dr_alloc_keep(block > encoder ? block - encoder : 0);
     return hand_out(k, last, k->pixels + (k->shown > 1 ? last * plane : 0), err);
 }
 

@@ -15,7 +15,6 @@ struct denoising {
     const struct stages *stages;
     struct denoise *picture[JOB_BATCH];
     struct batch *batch;
-    struct denoise_phase phase;
     size_t n;                  /* floats of one picture's latents */
     int at;                    /* evaluation of the pictures that are not finished */
     float *timesteps, *sigmas; /* from files; NULL: the scheduler's own */
@@ -149,8 +148,8 @@ static int open_pictures(struct denoising *k, const float *latents, struct dr_er
                                  .w = d->w,
                                  .rng = job->rng,
                                  .latents = latents,
-                                 .phases = &k->phase,
-                                 .n_phases = 1 };
+                                 .phases = d->phases,
+                                 .n_phases = d->n_phases };
     int r = batch_new(d->rows, &k->batch, err);
     for (int i = 0; !r && i < job->batch; i++) {
         spec.seed = job->seed + (uint64_t)i;
@@ -228,7 +227,6 @@ int job_denoise_run(const struct job_denoise *d, struct exec *x, const struct jo
 {
     struct denoising k = { .d = d,
                            .stages = &d->job->stages,
-                           .phase = { .unet = d->unet, .guidance = d->guidance },
                            .n = (size_t)(d->channels * d->h * d->w) };
     int r = run(&k, x, events, ret_latents, err);
     run_release(&k);

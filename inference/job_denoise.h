@@ -5,16 +5,15 @@
 #ifndef DR_INFERENCE_JOB_DENOISE_H
 #define DR_INFERENCE_JOB_DENOISE_H
 
-#include "inference/guidance.h"
 #include "inference/job.h"
 
+struct denoise_phase;
 struct exec;
-struct unet;
 
 struct job_denoise {
     const struct job *job;
-    struct unet *unet;
-    struct guidance guidance;
+    const struct denoise_phase *phases;
+    int n_phases;
     int rows;               /* most rows of one forward */
     int64_t channels, h, w; /* of the latents */
 };

@@ -77,7 +77,7 @@ static int plan_denoise(struct job_walk *k, size_t peaks[DR_TAG_COUNT], struct d
 static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
 {
     struct memory_plan *plan = k->plan;
-    size_t activation = 0, private_weights = pipeline_unmade_bytes(k->p);
+    size_t activation = 0, private_weights = pipeline_unmade_bytes(k->p) + k->variant_bytes;
     plan->flops = 0;
     for (int s = 0; s < STAGE_COUNT; s++) {
         size_t now = plan->stage[s].workspace + plan->stage[s].kept;
@@ -86,7 +86,7 @@ static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
     }
     if (!job_evaluations(k->job))
         plan->flops = 0; /* unknown */
-    plan->held = k->idle;
+    plan->held = k->idle + dr_alloc_kept();
     for (int t = 0; t < DR_TAG_COUNT; t++) {
         plan->tagged[t] = k->p->tally.bytes[t] + peaks[t];
         if (t != DR_TAG_ACTIVATION)

@@ -90,6 +90,7 @@ int job_run(struct pipeline *p, struct job *job, const struct memory_plan *plan,
         k.x.watch = watch_op;
         k.x.watcher = &k;
     }
+    dr_alloc_keep(plan->keep ? memory_block(plan) : 0);
     struct dr_tally *before = dr_tally_use(&job->tally);
     int r = run(&k, err);
     dr_tally_use(before);

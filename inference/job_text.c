@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "inference/job_walk.h"
+#include "inference/job_variants.h"
 #include "models/adapters/textual_inversions.h"
 #include "models/clip_text.h"
 #include "schedulers/scheduler_factory.h"
@@ -73,14 +73,24 @@ static int run_encoders(void *ctx, struct exec *x, struct dr_error *err)
 {
     struct job_walk *k = ctx;
     struct prompt_encoders *e = &k->p->encoders;
+    struct prompt_embeds *m = &k->job->prompts;
     int r = 0;
-    if (all_known(&k->job->prompts))
+    if (all_known(m))
         return 0;
     k->p->text_read |= !k->planning;
-    for (int i = 0; !r && i < PROMPT_ENCODERS; i++)
+    for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
         if (e->encoder[i].text)
             r = params_acquire(e->encoder[i].text, clip_text_visit, err);
-    return r ? r : prompt_encode(e, x, &k->job->prompts, err);
+        if (!r && e->encoder[i].text)
+            r = variant_open(k, e->encoder[i].text, 0, &m->variant[i], err);
+    }
+    if (!r)
+        r = prompt_encode(e, x, m, err);
+    for (int i = 0; i < PROMPT_ENCODERS; i++) {
+        variant_close(k, m->variant[i]);
+        m->variant[i] = NULL;
+    }
+    return r;
 }
 
 static void keep_prompts(struct job_walk *k)
@@ -206,6 +216,8 @@ int walk_text(struct job_walk *k, struct dr_error *err)
     const struct stages *stages = &k->job->stages;
     struct prompt_embeds *m = &k->job->prompts;
     int r = m->text ? 0 : prompt_tokenize(&k->p->encoders, &k->job->prompt, m, err);
+    if (!r)
+        r = variant_text_keys(k, m, err);
     if (r < 0)
         return r;
     if (k->planning) {

@@ -3,7 +3,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "inference/denoise.h"
 #include "inference/job_denoise.h"
+#include "inference/job_loras.h"
+#include "inference/job_variants.h"
 #include "models/unet.h"
 
 static int run_pass(void *ctx, struct exec *x, struct dr_error *err)
@@ -91,37 +94,67 @@ int walk_begin(struct job_walk *k, struct dr_error *err)
     return r;
 }
 
-static void free_contexts(struct job_walk *k)
+static void free_phases(struct job_walk *k)
 {
-    for (int i = 0; i < PROMPT_ROWS; i++) {
-        unet_context_free(k->context[i]);
-        k->context[i] = NULL;
+    for (int i = 0; i < k->n_phases; i++) {
+        for (int row = 0; row < PROMPT_ROWS; row++)
+            unet_context_free(k->phases[i].context[row]);
+        variant_close(k, k->phases[i].variant);
     }
+    dr_free(k->phases);
+    k->phases = NULL;
+    k->n_phases = 0;
 }
 
 void walk_release(struct job_walk *k)
 {
-    free_contexts(k);
+    free_phases(k);
     dr_free(k->latents);
     dr_free(k->pixels);
     img_free(&k->image);
 }
 
-/* Keys and values of the prompts, which live until the denoising is over. */
-static int make_contexts(void *ctx, struct exec *x, struct dr_error *err)
+/* The weights of each phase. */
+static int open_phases(struct job_walk *k, struct dr_error *err)
 {
-    struct job_walk *k = ctx;
+    int first[LORA_PHASES], n = job_loras_phases(k->job, first), r = 0;
+    k->phases = dr_calloc(DR_TAG_JOB, (size_t)n, sizeof *k->phases);
+    if (!k->phases)
+        return dr_fail(err, DR_ENOMEM, "out of memory for %d phases", n);
+    k->n_phases = n;
+    for (int i = 0; !r && i < n; i++) {
+        k->phases[i].first = first[i];
+        r = variant_open(k, k->p->unet, first[i], &k->phases[i].variant, err);
+    }
+    return r;
+}
+
+/* Keys and values of the prompts, which live until the denoising is over. */
+static int make_contexts(struct job_walk *k, struct exec *x, struct walk_phase *phase,
+                         struct dr_error *err)
+{
     const struct prompt_embeds *m = &k->job->prompts;
     bool given = stage_loads(&k->job->stages, "prompt_embeds");
+    struct exec own = *x;
     int r = 0;
+    own.variant = phase->variant;
     for (int i = 0; !r && i < m->rows; i++) {
         const float *text = m->text + i * m->length * m->width;
         bool zeros = m->zero_negative && i == 0 && !given; /* all that is known when planning */
-        r = unet_context_new(k->p->unet, x, k->planning && !zeros ? NULL : text, m->length,
+        r = unet_context_new(k->p->unet, &own, k->planning && !zeros ? NULL : text, m->length,
                              m->pooled + i * m->pooled_width, m->time_ids + i * m->n_time_ids,
-                             &k->context[i], err);
-        k->conditioning[i] = unet_prompt(k->context[i]);
+                             &phase->context[i], err);
+        phase->conditioning[i] = unet_prompt(phase->context[i]);
     }
+    return r;
+}
+
+static int make_all_contexts(void *ctx, struct exec *x, struct dr_error *err)
+{
+    struct job_walk *k = ctx;
+    int r = 0;
+    for (int i = 0; !r && i < k->n_phases; i++)
+        r = make_contexts(k, x, &k->phases[i], err);
     return r;
 }
 
@@ -129,33 +162,51 @@ static int denoise(void *ctx, struct exec *x, struct dr_error *err)
 {
     struct job_walk *k = ctx;
     const struct job *job = k->job;
+    struct denoise_phase phases[LORA_PHASES];
     struct job_denoise d = { .job = job,
-                             .unet = k->p->unet,
-                             .guidance = job_guidance(job),
+                             .phases = phases,
+                             .n_phases = k->n_phases,
                              .rows = k->plan->rows,
                              .channels = k->channels,
                              .h = k->h,
                              .w = k->w };
-    if (job->prompts.rows != guidance_rows(&d.guidance))
+    struct guidance g = job_guidance(job);
+    if (job->prompts.rows != guidance_rows(&g))
         return dr_fail(err, DR_EINTERNAL, "%d prompts for %d rows of guidance", job->prompts.rows,
-                       guidance_rows(&d.guidance));
-    d.guidance.negative = &k->conditioning[0];
-    d.guidance.positive = &k->conditioning[job->prompts.rows - 1];
+                       guidance_rows(&g));
+    for (int i = 0; i < k->n_phases; i++) {
+        struct walk_phase *p = &k->phases[i];
+        g.negative = &p->conditioning[0];
+        g.positive = &p->conditioning[job->prompts.rows - 1];
+        phases[i] = (struct denoise_phase){
+            .first = p->first, .unet = k->p->unet, .variant = p->variant, .guidance = g
+        };
+    }
     return job_denoise_run(&d, x, k->events, k->latents, err);
+}
+
+static void count_contexts(struct job_walk *k)
+{
+    for (int i = 0; i < k->n_phases; i++)
+        for (int row = 0; row < k->job->prompts.rows; row++) {
+            size_t bytes = unet_context_bytes(k->phases[i].context[row]);
+            k->plan->stage[STAGE_CONTEXT].kept += bytes;
+            k->plan->stage[STAGE_DENOISE].kept += bytes;
+        }
 }
 
 int walk_denoise(struct job_walk *k, struct dr_error *err)
 {
     int r = params_acquire(k->p->unet, unet_visit, err);
     if (!r)
-        r = walk_stage(k, STAGE_CONTEXT, make_contexts, 1, err);
-    for (int i = 0; !r && k->planning && i < k->job->prompts.rows; i++) {
-        k->plan->stage[STAGE_CONTEXT].kept += unet_context_bytes(k->context[i]);
-        k->plan->stage[STAGE_DENOISE].kept += unet_context_bytes(k->context[i]);
-    }
+        r = open_phases(k, err);
+    if (!r)
+        r = walk_stage(k, STAGE_CONTEXT, make_all_contexts, 1, err);
+    if (!r && k->planning)
+        count_contexts(k);
     if (!r)
         r = walk_stage(k, STAGE_DENOISE, denoise, job_evaluations(k->job), err);
-    free_contexts(k);
+    free_phases(k);
     params_release(k->p->unet, unet_visit, walk_drops(k, STAGE_DENOISE));
     return r;
 }

@@ -11,6 +11,16 @@
 #include "inference/job_run.h"
 #include "models/unet.h"
 
+enum { WALK_VARIANTS = 2 * 32 + 1 + PROMPT_ENCODERS }; /* LORA_PHASES, and the text encoders */
+
+/* The UNet's weights from an evaluation on, and the keys and values it makes of the prompts. */
+struct walk_phase {
+    int first;
+    const struct weight_variant *variant;
+    struct unet_context *context[PROMPT_ROWS];
+    struct unet_conditioning conditioning[PROMPT_ROWS];
+};
+
 struct job_walk {
     struct pipeline *p;
     struct job *job;          /* its tally is in use */
@@ -19,8 +29,8 @@ struct job_walk {
     bool planning;
     const struct job_events *events;
     struct job_timing timing;
-    struct unet_context *context[PROMPT_ROWS];
-    struct unet_conditioning conditioning[PROMPT_ROWS];
+    struct walk_phase *phases; /* while the UNet is in use; owned */
+    int n_phases;
     int64_t h, w, channels; /* of the latents */
     float *latents;         /* [batch, channels, h, w] */
     float *pixels;          /* [shown, 3, height, width], 0..1 after decoding; NULL when planning */
@@ -36,6 +46,12 @@ struct job_walk {
     size_t pixel_bytes, image_bytes, tile_bytes, prompt_bytes;
     size_t tables; /* activation bytes outside of the workspace's block */
     size_t idle;   /* as memory_budget's */
+    struct {
+        const void *network;
+        uint8_t key[SHA256_BYTES];
+    } variants[WALK_VARIANTS]; /* sets of changes that are counted */
+    int n_variants;
+    size_t variant_bytes; /* of their weights */
 };
 
 /* Sizes, latents and, in a run, pixels and images. */

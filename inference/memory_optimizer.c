@@ -14,6 +14,14 @@ const char *job_stage_name(enum job_stage stage)
     return names[stage];
 }
 
+size_t memory_block(const struct memory_plan *plan)
+{
+    size_t most = 0;
+    for (int s = 0; s < STAGE_COUNT; s++)
+        most = plan->stage[s].workspace > most ? plan->stage[s].workspace : most;
+    return most;
+}
+
 /* Resident bytes at each stage under the present decisions; the largest. */
 static size_t peak_of(const struct memory_plan *plan)
 {
@@ -22,7 +30,8 @@ static size_t peak_of(const struct memory_plan *plan)
         other += t == DR_TAG_ACTIVATION ? 0 : plan->tagged[t];
     for (int s = 0; s < STAGE_COUNT; s++) {
         const struct stage_use *u = &plan->stage[s];
-        size_t now = plan->baseline + other + kept_weights + u->mapped + u->kept + u->workspace;
+        size_t block = plan->keep ? memory_block(plan) : u->workspace;
+        size_t now = plan->baseline + other + kept_weights + u->mapped + u->kept + block;
         now -= s == STAGE_DECODE ? plan->never_both : plan->pictures;
         peak = now > peak ? now : peak;
         /* what the context stage reads is the UNet's: it stays until the next one is over */
@@ -41,7 +50,8 @@ static size_t private_need(const struct memory_plan *plan)
     for (int t = 0; t < DR_TAG_COUNT; t++)
         other += t == DR_TAG_ACTIVATION ? 0 : plan->tagged[t];
     for (int s = 0; s < STAGE_COUNT; s++) {
-        size_t stage = plan->stage[s].workspace + plan->stage[s].kept;
+        size_t block = plan->keep ? memory_block(plan) : plan->stage[s].workspace;
+        size_t stage = block + plan->stage[s].kept;
         most = stage > most ? stage : most;
     }
     return other + most > now ? other + most - now : 0;
@@ -85,10 +95,15 @@ void memory_decide(struct memory_plan *plan)
     size_t whole = group < plan->limit ? group : plan->limit;
     size_t half = whole / 2, less = whole / 5 * 2;
     memset(plan->drop, 0, sizeof plan->drop);
+    plan->keep = false;
     plan->drop[STAGE_TEXT] = peak_of(plan) > less;
     plan->drop[STAGE_DENOISE] = peak_of(plan) > half;
     plan->drop[STAGE_DECODE] = peak_of(plan) > half;
     plan->peak = peak_of(plan);
+    plan->keep = true;
+    size_t kept = peak_of(plan);
+    plan->keep = kept <= half || kept <= plan->peak;
+    plan->peak = plan->keep ? kept : plan->peak;
 
     size_t need = private_need(plan);
     lower_by_need(plan, need, &now->group);

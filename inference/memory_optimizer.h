@@ -32,6 +32,7 @@ struct memory_plan {
     struct stage_use stage[STAGE_COUNT];
     int rows;                    /* most rows of one forward */
     bool drop[STAGE_COUNT];      /* give the stage's weights back when it is done */
+    bool keep;                   /* one block serves all stages, and stays for the next job */
     size_t tagged[DR_TAG_COUNT]; /* peak bytes by allocation tag */
     size_t pictures;   /* of tagged: pixels of results and tiles, touched by the last stage only */
     size_t never_both; /* of pictures: not touched while the last stage's workspace is there */
@@ -55,14 +56,18 @@ struct memory_budget {
 
 const char *job_stage_name(enum job_stage stage);
 
-/* Fills in drop, peak, limit and bound from everything else. The limit is what was asked for, else
- * three quarters of what the machine and the control group have left and the plan's `held`.
+/* Fills in drop, keep, peak, limit and bound from everything else. The limit is what was asked for,
+ * else three quarters of what the machine and the control group have left and the plan's `held`.
  * Whatever was asked for, private memory must fit what the group and RLIMIT_DATA leave,
  * and all address space what RLIMIT_AS leaves: beyond these a process is killed or its allocations
  * fail. Weights are dropped when their stage is over where it helps: those of the text encoders,
  * which wake again in a second and only for a new prompt, when the peak is above two fifths of the
- * limit, the others when it is still above half. Pure. */
+ * limit, the others when it is still above half. The block of workspaces is kept, with its pages,
+ * where that raises the peak to no more than half, or not at all. Pure. */
 void memory_decide(struct memory_plan *plan);
+
+/* The block of workspaces that is kept: as large as the largest stage's. */
+size_t memory_block(const struct memory_plan *plan);
 
 /* DR_ENOMEM when the planned peak is over the limit: says what is needed and what there is. */
 int memory_admit(const struct memory_plan *plan, struct dr_error *err);

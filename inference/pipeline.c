@@ -1,8 +1,12 @@
 /* pipeline.c - see pipeline.h. */
 #include "inference/pipeline.h"
 
+#include <stdint.h>
+
 #include "backend/cache/pack.h"
+#include "base/system.h"
 #include "inference/pipeline_weights.h"
+#include "models/adapters/variant_cache.h"
 #include "models/clip_text.h"
 #include "models/tokenizers/clip_tokenizer.h"
 #include "models/unet.h"
@@ -115,6 +119,24 @@ static int check_use(const struct pipeline *p, struct dr_error *err)
     return 0;
 }
 
+/* Variants of earlier jobs may keep a quarter of the memory that the system has. */
+static int open_variants(struct pipeline *p, struct dr_error *err)
+{
+    struct system_memory memory;
+    size_t budget = SIZE_MAX / 4;
+    system_memory("", &memory);
+    if (*memory.machine.source && memory.machine.limit / 4 < budget)
+        budget = memory.machine.limit / 4;
+    if (*memory.group.source && memory.group.limit / 4 < budget)
+        budget = memory.group.limit / 4;
+    return variant_cache_new(budget, &p->variants, err);
+}
+
+bool pipeline_drop_variants(struct pipeline *p)
+{
+    return variant_cache_trim(p->variants);
+}
+
 static int open_all(struct pipeline *p, const struct model_spec *spec,
                     const struct pipeline_options *how, struct dr_error *err)
 {
@@ -125,6 +147,8 @@ static int open_all(struct pipeline *p, const struct model_spec *spec,
         r = open_tokenizers(p, how->stop, err);
     if (!r)
         r = open_networks(p, err);
+    if (!r)
+        r = open_variants(p, err);
     if (!r)
         r = pipeline_weights_size(p, how->store, err);
     if (!r)
@@ -177,6 +201,7 @@ void pipeline_unref(struct pipeline *p)
         tok_free(p->tokenizers[i]);
     }
     prompt_cache_release(&p->prompts);
+    variant_cache_free(p->variants);
     unet_free(p->unet);
     vae_free(p->vae);
     pack_close(p->pack);

@@ -23,6 +23,7 @@
 #include "models/model_loader.h"
 
 struct pack;
+struct variant_cache;
 struct unet;
 struct vae;
 
@@ -55,9 +56,10 @@ struct pipeline {
     char warning[400];       /* why packed weights are private; "" */
     char news[400];          /* why packed weights were rebuilt, reported once; "" */
     struct prompt_cache prompts;
-    bool text_read;        /* the encoders' weights were read and not given back since */
-    struct dr_tally tally; /* private memory that it holds, by tag */
-    size_t mapped;         /* bytes of mapped weights that its last job left resident */
+    struct variant_cache *variants; /* of its networks' weights */
+    bool text_read;                 /* the encoders' weights were read and not given back since */
+    struct dr_tally tally;          /* private memory that it holds, by tag */
+    size_t mapped;                  /* bytes of mapped weights that its last job left resident */
 };
 
 /* Zero: not cancellable, no cache, no progress. */
@@ -88,6 +90,9 @@ int pipeline_load(struct pipeline *p, const struct pipeline_options *options, st
 
 /* Whether it was loaded, and its pack was not removed, replaced or written to since. */
 bool pipeline_is_loaded(const struct pipeline *p);
+
+/* Closes the variants of its weights that no job uses; whether there were any. */
+bool pipeline_drop_variants(struct pipeline *p);
 
 /* Private bytes that loading will take for weights. */
 size_t pipeline_unmade_bytes(const struct pipeline *p);

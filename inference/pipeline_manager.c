@@ -31,6 +31,7 @@ void pipeline_manager_clear(struct pipeline_manager *m)
 {
     while (m->n)
         drop(m, m->n - 1);
+    dr_alloc_keep(0);
 }
 
 void pipeline_manager_forget(struct pipeline_manager *m, struct pipeline *p)

@@ -35,7 +35,8 @@ size_t pipeline_manager_idle(const struct pipeline_manager *m, const struct pipe
 size_t pipeline_manager_busy(const struct pipeline_manager *m, const struct pipeline *kept);
 /* Unloads idle models, those not used for longest first, until they hold at most so many bytes. */
 void pipeline_manager_trim(struct pipeline_manager *m, const struct pipeline *kept, size_t bytes);
-/* Forgets one, or all: it is unloaded when no job references it any more. */
+/* Forgets one, or all: it is unloaded when no job references it any more. With all of them the
+ * block that jobs keep for their workspaces is given back (dr_alloc_keep). */
 void pipeline_manager_forget(struct pipeline_manager *m, struct pipeline *p);
 void pipeline_manager_clear(struct pipeline_manager *m);
 

@@ -5,7 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fs.h"
 #include "base/json.h"
+#include "base/path_text.h"
+#include "models/adapters/textual_inversions.h"
+#include "inference/job_loras.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
@@ -84,6 +88,24 @@ static int infotext_options(const struct job *job, struct buf *dst)
     return r;
 }
 
+/* "style:0.8, shape:1:0.5": names with strengths, the text encoders' where it differs. */
+static int infotext_loras(const struct job *job, struct buf *dst)
+{
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = 0;
+    for (int i = 0; !r && i < job_loras_count(job); i++) {
+        const struct job_lora *l = &job->loras->lora[i];
+        r = buf_printf(&text, "%s%s:%.9g", i ? ", " : "", l->name, l->strength);
+        if (!r && l->text_strength != l->strength)
+            r = buf_printf(&text, ":%.9g", l->text_strength);
+    }
+    if (!r && text.len)
+        r = pair(dst, "LoRA", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static const char *list_name(const struct sched_config *s)
 {
     return s->listed == SCHED_LISTED_SIGMAS ? "sigmas" : "timesteps";
@@ -105,6 +127,22 @@ static int infotext_levels(const struct sched_config *s, struct buf *dst)
     return r;
 }
 
+/* "sea-style: 0123456789, <cat>: 0123456789": words with digests. */
+static int infotext_embeddings(const struct job *job, struct buf *dst)
+{
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = 0;
+    for (int i = 0; !r && job->embeddings && i < job->embeddings->n; i++) {
+        const struct textual_inversion *t = &job->embeddings->item[i];
+        r = buf_printf(&text, "%s%s: %.10s", i ? ", " : "", t->name[0], t->file.hex);
+    }
+    if (!r && text.len)
+        r = pair(dst, "TI hashes", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -119,6 +157,10 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair_number(dst, "Eta", sched_eta(&job->sched));
     if (!r && has_options(job))
         r = infotext_options(job, dst);
+    if (!r)
+        r = infotext_loras(job, dst);
+    if (!r)
+        r = infotext_embeddings(job, dst);
     if (!r && !sizes_default(job))
         r = buf_printf(dst,
                        ", Original size: %" PRId64 "x%" PRId64 ", Target size: %" PRId64 "x%" PRId64
@@ -224,6 +266,70 @@ static json_t *sampler_json(const struct job *job)
     return o;
 }
 
+/* Each LoRA by its name and digest. */
+static json_t *lora_json(const struct job_lora *l)
+{
+    json_t *o = json_object();
+    int r = jx_set(o, "path", json_string(l->name));
+    if (!r)
+        r = jx_set(o, "strength", json_real(l->strength));
+    if (!r)
+        r = jx_set(o, "text_strength", json_real(l->text_strength));
+    if (!r && *l->blocks)
+        r = jx_set(o, "blocks", json_string(l->blocks));
+    if (!r)
+        r = jx_set(o, "start", json_real(l->start));
+    if (!r)
+        r = jx_set(o, "end", json_real(l->end));
+    if (!r)
+        r = jx_set(o, "sha256", json_string(lora_file_digest(l->file)));
+    if (!r)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+/* Each embedding by its file's name, its word where the request named it, and its digest. */
+static json_t *embedding_json(const struct textual_inversion *t)
+{
+    json_t *o = json_object();
+    int r = jx_set(o, "path", path_text_json(dr_path_base(t->file.path)));
+    if (!r && t->named)
+        r = jx_set(o, "token", json_string(t->name[0]));
+    if (!r)
+        r = jx_set(o, "sha256", json_string(t->file.hex));
+    if (!r)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+static int add_embeddings(json_t *o, const struct job *job)
+{
+    int r = 0;
+    if (!job->embeddings)
+        return 0;
+    json_t *list = json_array();
+    for (int i = 0; !r && i < job->embeddings->n; i++)
+        r = jx_add(list, embedding_json(&job->embeddings->item[i]));
+    if (!r)
+        return jx_set(o, "embeddings", list);
+    json_decref(list);
+    return r;
+}
+
+static int add_loras(json_t *o, const struct job *job)
+{
+    json_t *list = json_array();
+    int n = job_loras_count(job), r = list ? 0 : DR_ENOMEM;
+    for (int i = 0; !r && i < n; i++)
+        r = jx_add(list, lora_json(&job->loras->lora[i]));
+    if (!r && n)
+        r = jx_set(o, "loras", json_incref(list));
+    json_decref(list);
+    return r;
+}
+
 /* The schedule's name, or the list. */
 static int add_levels(json_t *o, const struct sched_config *s)
 {
@@ -312,6 +418,10 @@ json_t *receipt_json(const struct job *job, const struct receipt_facts *f, int i
     int r = add_prompts(o, &job->prompt);
     if (!r)
         r = add_sampling(o, job, index);
+    if (!r)
+        r = add_loras(o, job);
+    if (!r)
+        r = add_embeddings(o, job);
     if (!r)
         r = add_facts(o, job, f);
     if (r < 0) {

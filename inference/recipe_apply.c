@@ -112,6 +112,32 @@ static bool is_of(const struct family *f, const char *families)
     return false;
 }
 
+/* Kinds of files that have an option of their own. */
+static const struct {
+    const char *kind;
+    enum field_id field;
+} own_options[] = { { "unet", FIELD_unet } };
+
+/* Whether what carries the distillation may be there: inside the checkpoint or in a file of a kind
+ * that is given. */
+static bool may_be_carried(const struct request *q, const struct recipe *recipe)
+{
+    struct dr_word rest = word_all(recipe->files), kind;
+    while (word_next(&rest, '|', &kind)) {
+        bool has_option = false;
+        for (size_t i = 0; i < sizeof own_options / sizeof *own_options; i++) {
+            if (!word_is(kind, own_options[i].kind))
+                continue;
+            has_option = true;
+            if (request_has(q, own_options[i].field))
+                return true;
+        }
+        if (!has_option)
+            return true;
+    }
+    return false;
+}
+
 int recipe_check(const struct request *q, const struct pipeline *p, const struct job *job,
                  struct dr_error *err)
 {
@@ -127,6 +153,11 @@ int recipe_check(const struct request *q, const struct pipeline *p, const struct
         snprintf(expected, sizeof expected, "one for %s", family->text);
         return dr_fail_field(err, DR_EINVAL, "recipe", recipe->name, expected,
                              "the model is of another family");
+    }
+    if (!may_be_carried(q, recipe)) {
+        snprintf(expected, sizeof expected, "a file of the kind it is made for: %s", recipe->files);
+        return dr_fail_field(err, DR_EINVAL, "recipe", recipe->name, expected,
+                             "with one that is part of the model, give the values themselves");
     }
     if (job->sched.prediction == SCHED_EPSILON)
         return 0;

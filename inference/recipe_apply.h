@@ -15,7 +15,8 @@ struct pipeline;
 int recipe_apply(struct request *q, struct dr_error *err);
 
 /* DR_EINVAL of field "recipe" where the model cannot be one that the recipe is for: it is of
- * another family, or predicts something else. */
+ * another family, or predicts something else; or where the recipe is for a UNet and none is
+ * given. */
 int recipe_check(const struct request *q, const struct pipeline *p, const struct job *job,
                  struct dr_error *err);
 

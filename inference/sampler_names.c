@@ -59,6 +59,7 @@ static int fail_unknown(const char *scheduler, bool samplers, struct dr_error *e
                     schedules, list, near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
     if (!err)
         return r;
+    sched_tell_elsewhere(scheduler, r, err);
     snprintf(err->path, sizeof err->path, "scheduler");
     snprintf(err->got, sizeof err->got, "%s", got);
     snprintf(err->expected, sizeof err->expected, "a noise schedule: %.150s", schedules);

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "inference/job_loras.h"
 #include "inference/sampler_names.h"
+#include "models/adapters/textual_inversions.h"
 #include "models/vae_manager.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
@@ -255,5 +257,8 @@ void job_release(struct job *job)
     if (!job)
         return;
     prompt_release(&job->prompts);
+    textual_inversions_release(job->embeddings);
+    dr_free(job->embeddings);
+    job_loras_close(job->loras);
     arena_free(&job->arena);
 }

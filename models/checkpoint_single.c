@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/edm_marks.h"
 #include "models/formats/classify.h"
 #include "models/formats/infer_arch.h"
 #include "models/formats/key_map.h"
@@ -209,7 +210,7 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
     if (!r)
         r = infer_all(c, c->path, err);
     if (!r)
-        r = formulation_of_latents(c, st, err);
+        r = edm_latents(c, st, err);
     if (!r && c->own[COMPONENT_UNET])
         r = formulation_of_unet(c, err);
     c->force_zeros = c->family->zero_negative;

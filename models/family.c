@@ -108,8 +108,8 @@ const struct family family_sd2 = {
     .opens = true,
     .epsilon = &sd2_base,
     .unsaid = "the file does not say what its model predicts: v_prediction is assumed, as of "
-              "Stable Diffusion 2.1 at 768 pixels; a model of the 512 pixel kind or SD-Turbo, "
-              "which predict epsilon, would be drawn wrongly: use its diffusers folder",
+              "Stable Diffusion 2.1 at 768 pixels; a model of the 512 pixel kind or SD-Turbo "
+              "would be drawn wrongly: give --prediction epsilon",
     .encoders = { OPEN_CLIP_H },
     .n_encoders = 1,
     .head_width = 64,

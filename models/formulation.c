@@ -1,12 +1,12 @@
 /* formulation.c - see formulation.h. */
 #include "models/formulation.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/json.h"
+#include "models/edm_marks.h"
 
 static const char SCHEDULER_FILE[] = "scheduler_config.json";
 
@@ -15,32 +15,12 @@ struct marks {
     const char *path;                      /* of the model, for errors */
     bool asked_prediction, asked_zero_snr; /* the request says it: contradictions do not matter */
     struct checkpoint_formulation said;
-    const char *unsaid;         /* the prediction type where nothing is said */
     const struct edm_kind *edm; /* NULL: another formulation */
-};
-
-/* The two ways in which single files say that they are of the EDM formulation, each by tensors that
- * are no parameters. */
-struct edm_kind {
-    const char *needs, *also; /* tensors; the second may be absent in the second kind */
-    const char *scheduler;    /* what diffusers has beside such a model */
-    const char *prediction;
-};
-
-static const struct edm_kind edm_kinds[] = {
-    /* Playground 2.5: statistics of the latents. */
-    { "edm_mean", "edm_std", "{\"_class_name\": \"EDMDPMSolverMultistepScheduler\"}", "epsilon" },
-    /* CosXL: the ends of its levels. */
-    { "edm_vpred.sigma_max", "edm_vpred.sigma_min",
-      "{\"_class_name\": \"EDMEulerScheduler\", \"sigma_data\": 1.0, \"sigma_max\": 120.0, "
-      "\"sigma_min\": 0.002, \"sigma_schedule\": \"exponential\"}",
-      "v_prediction" },
 };
 
 static struct marks marks_of(const struct checkpoint *c, const char *path)
 {
     return (struct marks){ .path = path,
-                           .unsaid = "epsilon",
                            .asked_prediction = c->asked_prediction != NULL,
                            .asked_zero_snr = c->asked_zero_snr != MODEL_SAYS };
 }
@@ -172,20 +152,15 @@ static int read_entry(struct marks *m, enum entry_kind kind, const char *by, con
                            : say_zero_snr(m, flag, by, err);
 }
 
-static bool is_edm_mark(const struct edm_kind *kind, const char *name)
-{
-    return kind && (!strcmp(name, kind->needs) || !strcmp(name, kind->also));
-}
-
 /* Tensors without meaning of their own, which fine-tunes are marked by. */
 static int read_tensors(struct marks *m, const struct st_header *h, struct dr_error *err)
 {
     for (size_t i = 0; i < h->n_tensors; i++)
-        if (!strncmp(h->tensors[i].name, "edm_", 4) && !is_edm_mark(m->edm, h->tensors[i].name))
+        if (!strncmp(h->tensors[i].name, "edm_", 4) && !edm_is_mark(m->edm, h->tensors[i].name))
             return dr_fail(err, DR_EUNSUPPORTED,
                            "%s: tensor %.80s says that the model is of the EDM formulation, "
-                           "expected edm_mean with edm_std, or edm_vpred.sigma_max, in a single "
-                           "file",
+                           "expected edm_mean with edm_std, or edm_vpred.sigma_max, in a "
+                           "checkpoint of one file",
                            m->path, h->tensors[i].name);
     int r = st_find(h, "v_pred") ? say_prediction(m, "v_prediction", "tensor v_pred", err) : 0;
     if (!r && st_find(h, "ztsnr"))
@@ -209,41 +184,6 @@ static int read_header(struct marks *m, const struct st_header *h, struct dr_err
 
 /* ---- what holds ---- */
 
-/* The steps that Stable Diffusion 2.0 base was trained for, by which diffusers' from_single_file
- * recognises it. */
-enum { BASE_STEPS = 875000 };
-
-static bool trained_as_base(const struct safetensors *st)
-{
-    const struct st_tensor *t = st_find(&st->header, "global_step");
-    int64_t wide;
-    int32_t narrow;
-    if (t && t->dtype == DTYPE_I64 && t->end - t->begin == sizeof wide) {
-        memcpy(&wide, st_data(st, t), sizeof wide);
-        return wide == BASE_STEPS;
-    }
-    if (!t || t->dtype != DTYPE_I32 || t->end - t->begin != sizeof narrow)
-        return false;
-    memcpy(&narrow, st_data(st, t), sizeof narrow);
-    return narrow == BASE_STEPS;
-}
-
-/* Of a family whose models differ in what they predict, the one that this file is of. */
-static int choose_member(struct checkpoint *c, struct marks *m, const struct safetensors *st,
-                         struct dr_error *err)
-{
-    const struct family *f = c->family;
-    int r = 0;
-    if (f->epsilon && trained_as_base(st))
-        r = say_prediction(m, "epsilon", "tensor global_step", err);
-    const char *is = c->asked_prediction ? c->asked_prediction : m->said.prediction;
-    if (!r && f->epsilon && !strcmp(is, "epsilon"))
-        c->family = f->epsilon;
-    if (!r && f->unsaid && !*is && checkpoint_warn(c, "%s", f->unsaid))
-        r = dr_fail(err, DR_ENOMEM, "out of memory for a warning");
-    return r;
-}
-
 /* How the family was trained, as an object. */
 static int take_trained(struct checkpoint *c, struct dr_error *err)
 {
@@ -251,83 +191,18 @@ static int take_trained(struct checkpoint *c, struct dr_error *err)
     return jx_parse(text, strlen(text), NULL, SCHEDULER_FILE, &c->trained, err);
 }
 
-/* The numbers of a mark, which must be n finite ones. */
-static int read_values(const struct checkpoint *c, const struct safetensors *st, const char *name,
-                       int64_t n, float *ret, struct dr_error *err)
+/* What models of the family predict unless something says otherwise. */
+static const char *usual(const struct checkpoint *c)
 {
-    const struct st_tensor *t = st_find(&st->header, name);
-    int64_t count = 0;
-    bool good = t && dtype_is_real(t->dtype) && shape_count(&t->shape, &count) && count == n;
-    if (good)
-        dtype_to_f32(ret, st_data(st, t), t->dtype, n);
-    for (int64_t i = 0; good && i < n; i++)
-        good = isfinite(ret[i]);
-    return good ? 0
-                : dr_fail(err, DR_EFORMAT, "%s: tensor %s: expected %lld finite numbers (EDM)",
-                          c->path, name, (long long)n);
+    return json_string_value(json_object_get(c->trained, "prediction_type"));
 }
 
-static void find_edm(struct marks *m, const struct st_header *h)
-{
-    for (size_t i = 0; i < sizeof edm_kinds / sizeof *edm_kinds && !m->edm; i++)
-        if (st_find(h, edm_kinds[i].needs))
-            m->edm = &edm_kinds[i];
-}
-
-/* The ends of the levels, where the file has them. */
-static int write_ends(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
-{
-    static const char *const ends[] = { "sigma_max", "sigma_min" };
-    int r = 0;
-    for (int i = 0; !r && i < 2; i++) {
-        char name[40];
-        float value;
-        snprintf(name, sizeof name, "edm_vpred.%s", ends[i]);
-        if (!st_find(&st->header, name))
-            continue;
-        r = read_values(c, st, name, 1, &value, err);
-        if (!r && jx_set(c->scheduler, ends[i], json_real((double)value)))
-            r = dr_fail(err, DR_ENOMEM, "out of memory for the scheduler's configuration");
-    }
-    return r;
-}
-
-int formulation_of_latents(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
-{
-    static const double playground_scale = 0.5; /* diffusers' PLAYGROUND_VAE_SCALING_FACTOR */
-    float mean[ARCH_LATENTS], deviation[ARCH_LATENTS];
-    int64_t n = c->vae.latent_channels;
-    if (!st_find(&st->header, "edm_mean") || c->vae.normalised)
-        return 0;
-    if (c->vae.tiny)
-        return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: latents of this model have a mean and a deviation of their own, which "
-                       "the tiny VAE %s does not know",
-                       c->path, checkpoint_part_path(c, COMPONENT_VAE));
-    if (n > ARCH_LATENTS)
-        return dr_fail(err, DR_EUNSUPPORTED, "%s: statistics of %lld latent channels, at most %d",
-                       c->path, (long long)n, ARCH_LATENTS);
-    int r = read_values(c, st, "edm_mean", n, mean, err);
-    if (!r)
-        r = read_values(c, st, "edm_std", n, deviation, err);
-    c->vae.normalised = true;
-    c->vae.scaling_factor = playground_scale;
-    for (int64_t i = 0; !r && i < n; i++) {
-        c->vae.mean[i] = (double)mean[i];
-        c->vae.deviation[i] = (double)deviation[i];
-        if (!(deviation[i] > 0))
-            r = dr_fail(err, DR_EFORMAT, "%s: tensor edm_std: got %g, expected numbers above 0",
-                        c->path, (double)deviation[i]);
-    }
-    return r;
-}
-
-/* One of two things that a request may ask for; `unsaid` holds where no mark says anything. */
-static int settle(struct checkpoint *c, const char *path, const char *asked, const char *unsaid,
+/* One of two things that a request may ask for; usually: what holds where nothing is said. */
+static int settle(struct checkpoint *c, const char *path, const char *usually, const char *asked,
                   char *value, size_t n, char by[96])
 {
     int r = 0;
-    if (!asked || !strcmp(asked, *value ? value : unsaid))
+    if (!asked || !strcmp(asked, *value ? value : usually))
         return 0;
     if (*value)
         r = checkpoint_warn(c, "%s: %s says %s: %s, as asked for, is used", path, by, value, asked);
@@ -349,15 +224,15 @@ static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
     const char *zero = c->asked_zero_snr == MODEL_SAYS  ? NULL
                        : c->asked_zero_snr == MODEL_HAS ? "true"
                                                         : "false";
-    int r = settle(c, m->path, c->asked_prediction, m->unsaid, f->prediction, sizeof f->prediction,
+    int r = settle(c, m->path, usual(c), c->asked_prediction, f->prediction, sizeof f->prediction,
                    f->prediction_by);
     if (!r)
-        r = settle(c, m->path, zero, "false", f->zero_snr, sizeof f->zero_snr, f->zero_snr_by);
+        r = settle(c, m->path, "false", zero, f->zero_snr, sizeof f->zero_snr, f->zero_snr_by);
     if (!r && !*f->prediction && !strcmp(f->zero_snr, "true"))
         r = checkpoint_warn(c,
                             "%s says zero terminal SNR, but nothing names the prediction type: "
                             "assuming %s",
-                            f->zero_snr_by, m->unsaid);
+                            f->zero_snr_by, usual(c));
     if (!r && !c->scheduler && (*f->prediction || *f->zero_snr) && !(c->scheduler = json_object()))
         r = DR_ENOMEM;
     if (!r)
@@ -367,7 +242,7 @@ static int decide(struct checkpoint *c, struct marks *m, struct dr_error *err)
                    json_boolean(!strcmp(f->zero_snr, "true")));
     c->formulation = *f;
     if (!*f->prediction)
-        snprintf(c->formulation.prediction, sizeof c->formulation.prediction, "%s", m->unsaid);
+        snprintf(c->formulation.prediction, sizeof c->formulation.prediction, "%s", usual(c));
     return r ? dr_fail(err, r, "out of memory for the scheduler's configuration") : 0;
 }
 
@@ -409,30 +284,64 @@ static int read_yaml(const struct checkpoint *c, struct marks *m, struct dr_erro
     return r;
 }
 
-static int write_edm(struct checkpoint *c, struct marks *m, const struct safetensors *st,
-                     struct dr_error *err)
+/* The steps that Stable Diffusion 2.0 base was trained for, by which diffusers' from_single_file
+ * recognises it. */
+enum { BASE_STEPS = 875000 };
+
+static bool trained_as_base(const struct safetensors *st)
 {
-    const struct edm_kind *kind = m->edm;
-    int r = say_prediction(m, kind->prediction, kind->needs, err);
-    bool asked = c->asked_zero_snr == MODEL_HAS;
-    if (!r && (asked || !strcmp(m->said.zero_snr, "true")))
+    const struct st_tensor *t = st_find(&st->header, "global_step");
+    int64_t wide;
+    int32_t narrow;
+    if (t && t->dtype == DTYPE_I64 && t->end - t->begin == sizeof wide) {
+        memcpy(&wide, st_data(st, t), sizeof wide);
+        return wide == BASE_STEPS;
+    }
+    if (!t || t->dtype != DTYPE_I32 || t->end - t->begin != sizeof narrow)
+        return false;
+    memcpy(&narrow, st_data(st, t), sizeof narrow);
+    return narrow == BASE_STEPS;
+}
+
+/* Of a family whose models differ in what they predict, the one that this file is of. */
+static int choose_member(struct checkpoint *c, struct marks *m, const struct safetensors *st,
+                         struct dr_error *err)
+{
+    const struct family *f = c->family;
+    int r = 0;
+    if (f->epsilon && trained_as_base(st))
+        r = say_prediction(m, "epsilon", "tensor global_step", err);
+    const char *said = c->asked_prediction ? c->asked_prediction : m->said.prediction;
+    if (!r && f->epsilon && !strcmp(said, "epsilon"))
+        c->family = f->epsilon;
+    if (!r && f->unsaid && !*said && checkpoint_warn(c, "%s", f->unsaid))
+        r = dr_fail(err, DR_ENOMEM, "out of memory for a warning");
+    return r;
+}
+
+/* Nothing of such a model is the request's to choose. */
+static int decide_edm(struct checkpoint *c, struct marks *m, const struct safetensors *st,
+                      struct dr_error *err)
+{
+    const char *mark = m->edm->needs;
+    if (c->asked_prediction || c->asked_zero_snr != MODEL_SAYS)
+        return dr_fail(err, DR_EINVAL,
+                       "%s: %s: expected nothing for a model of the EDM formulation (tensor %s)",
+                       m->path, c->asked_prediction ? "--prediction" : "--zsnr", mark);
+    int r = say_prediction(m, m->edm->prediction, mark, err);
+    if (!r && !strcmp(m->said.zero_snr, "true"))
         r = dr_fail(err, DR_EFORMAT,
-                    "%s: %s says zero terminal SNR, tensor %s says EDM, whose levels have no such "
-                    "end",
-                    m->path, asked ? "the request" : m->said.zero_snr_by, kind->needs);
-    if (!r)
-        r = jx_parse(kind->scheduler, strlen(kind->scheduler), NULL, SCHEDULER_FILE, &c->scheduler,
-                     err);
-    if (!r)
-        r = write_ends(c, st, err);
-    m->said.zero_snr[0] = '\0';
-    return r ? r : decide(c, m, err);
+                    "%s: its marks contradict each other: %s says zero terminal SNR, tensor %s "
+                    "says EDM",
+                    m->path, m->said.zero_snr_by, mark);
+    c->formulation = m->said;
+    return r ? r : edm_scheduler(c, m->edm, st, err);
 }
 
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
 {
     struct marks m = marks_of(c, c->path);
-    find_edm(&m, &st->header);
+    m.edm = edm_find(&st->header);
     int r = read_header(&m, &st->header, err);
     if (!r)
         r = read_yaml(c, &m, err);
@@ -440,10 +349,8 @@ int formulation_of_file(struct checkpoint *c, const struct safetensors *st, stru
         r = choose_member(c, &m, st, err);
     if (!r)
         r = take_trained(c, err);
-    if (!r)
-        m.unsaid = json_string_value(json_object_get(c->trained, "prediction_type"));
     if (!r && m.edm)
-        return write_edm(c, &m, st, err);
+        return decide_edm(c, &m, st, err);
     return r ? r : decide(c, &m, err);
 }
 

@@ -13,12 +13,8 @@
 #include "models/checkpoint_impl.h"
 
 /* Of a checkpoint in one file: c->scheduler says what the file's marks say, NULL without any;
- * c->family becomes the member that they fit. Both set c->trained. */
+ * c->family becomes the member that they fit. This and the next set c->trained. */
 int formulation_of_file(struct checkpoint *c, const struct safetensors *st, struct dr_error *err);
-
-/* What it says of its latents, once c->vae is known. */
-int formulation_of_latents(struct checkpoint *c, const struct safetensors *st,
-                           struct dr_error *err);
 
 /* Of a folder, once its files are open and c->scheduler is read: the class is the one that
  * model_index.json names, as in the reference; headers of the UNet must not contradict. */

@@ -244,8 +244,9 @@ static int describe_checkpoint(const struct checkpoint *c, json_t *o)
 
 /* ---- other files ---- */
 
-static const struct file_kind textual_inversion = { .id = "textual-inversion",
-                                                    .text = "a textual inversion (embedding)" };
+static const struct file_kind textual_inversion = {
+    .id = "textual-inversion", .text = "a textual inversion (embedding), for --embedding"
+};
 
 /* {"fits", "parts": [{"tensor", "vectors", "width"}]} */
 static int inversion_object(const struct inversion_part *parts, int n, json_t *o)

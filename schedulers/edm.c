@@ -24,6 +24,7 @@ static const struct sched_fixed_key fixed[] = {
     { "algorithm_type", "dpmsolver++|deis" },
     { "solver_type", "midpoint|logrho|bh1|bh2" },
     { "final_sigmas_type", "zero" },
+    { "rescale_betas_zero_snr", "false" },
     { NULL, NULL },
 };
 

@@ -193,5 +193,6 @@ int sched_lookup(const char *field, const char *name, const struct sched_info **
         }
     for (size_t i = 0; i < COUNT; i++)
         canonical[i] = all[i]->name;
-    return dr_fail_choice_near(err, DR_EINVAL, field, name, canonical, COUNT, near);
+    int r = dr_fail_choice_near(err, DR_EINVAL, field, name, canonical, COUNT, near);
+    return sched_tell_elsewhere(name, r, err);
 }

@@ -66,14 +66,25 @@ static int fail_unknown(const struct sched_info *info, const char *path, const c
                         struct dr_error *err)
 {
     const char *names[SCHED_MAX_OPTIONS];
-    char hint[80];
+    char list[160] = "";
     int n = sched_option_count(info);
-    for (int i = 0; i < n; i++)
+    size_t used = 0;
+    for (int i = 0; i < n; i++) {
         names[i] = info->options[i].name;
-    if (n)
-        return dr_fail_choice(err, DR_EINVAL, path, key, names, (size_t)n);
-    snprintf(hint, sizeof hint, "%s has no options", info->name);
-    return dr_fail_field(err, DR_EINVAL, path, key, "no options", hint);
+        if (used < sizeof list)
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "it has ",
+                                     names[i]);
+    }
+    const char *near = dr_nearest(key, names, (size_t)n);
+    int r = dr_fail(err, DR_EINVAL, "sampler: %s has no option %.80s (%s%s%s%s)", info->name, key,
+                    near ? "nearest: " : "", near ? near : "", near ? "; " : "",
+                    n ? list : "it has none");
+    if (err) {
+        snprintf(err->path, sizeof err->path, "%s", path);
+        snprintf(err->got, sizeof err->got, "%.80s", key);
+        snprintf(err->expected, sizeof err->expected, "%s", n ? list + 7 : "no options");
+    }
+    return r;
 }
 
 /* One option from text. */

@@ -203,7 +203,8 @@ int schedule_lookup(const char *field, const char *name, const struct schedule_i
     const char *names[COUNT];
     for (size_t i = 0; i < COUNT; i++)
         names[i] = all[i]->name;
-    return dr_fail_choice(err, DR_EINVAL, field, name, names, COUNT);
+    int r = dr_fail_choice(err, DR_EINVAL, field, name, names, COUNT);
+    return sched_tell_elsewhere(name, r, err);
 }
 
 /* Whether the timesteps of the class's rule matter. */

@@ -20,7 +20,7 @@ static void cpu_close(struct backend *be)
 static int cpu_buffer_init(struct backend *be, struct buffer *b, struct dr_error *err)
 {
     (void)be;
-    b->memory = dr_malloc(DR_TAG_ACTIVATION, b->size);
+    b->memory = dr_malloc_again(DR_TAG_ACTIVATION, b->size);
     if (!b->memory)
         return dr_fail(err, DR_ENOMEM, "out of memory for %zu bytes of activations", b->size);
     return 0;

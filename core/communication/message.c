@@ -10,6 +10,7 @@
 #include "base/nearest.h"
 #include "base/words.h"
 #include "core/communication/id_scan.h"
+#include "core/communication/request.h"
 
 enum { VERB_NOW, VERB_QUEUED };
 
@@ -125,6 +126,59 @@ static int read_ids(const json_t *line, const json_t *data, struct message_ids *
     return r ? r : s;
 }
 
+const char *const message_ids_in_data[] = { "request_id", "correlationId", "session_id", NULL };
+
+static bool listed(const char *const *names, const char *name)
+{
+    for (; *names; names++)
+        if (!strcmp(*names, name))
+            return true;
+    return false;
+}
+
+int message_only(const json_t *data, const char *const *names, struct dr_error *err)
+{
+    const char *key;
+    json_t *value;
+    size_t n = 0;
+    while (names[n])
+        n++;
+    json_object_foreach((json_t *)data, key, value)
+    {
+        if (!json_is_null(value) && !listed(names, key) && !listed(message_ids_in_data, key))
+            return dr_fail_unknown(err, key, "field", key, names, n);
+    }
+    return 0;
+}
+
+/* A field beside `data` instead of in it would have no effect. */
+static int check_envelope(const json_t *line, struct dr_error *err)
+{
+    static const char *const members[] = {
+        "type",       "message_type", "command",       "action", "workerType", "request_id",
+        "session_id", "timestamp",    "correlationId", "data",   NULL
+    };
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)line, key, value)
+    {
+        if (json_is_null(value) || listed(members, key))
+            continue;
+        const char *near = dr_nearest(key, members, sizeof members / sizeof *members - 1);
+        int r = request_knows(key)
+                    ? dr_fail(err, DR_EPROTO, "%s: belongs into data: {\"data\": {\"%s\": ...}}",
+                              key, key)
+                    : dr_fail(err, DR_EPROTO,
+                              "%s: no member of a message%s%s%s; fields belong "
+                              "into data",
+                              key, near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
+        if (err)
+            snprintf(err->path, sizeof err->path, "%s", key);
+        return r;
+    }
+    return 0;
+}
+
 int message_parse(const char *line, size_t n, struct message *ret, struct dr_error *err)
 {
     memset(ret, 0, sizeof *ret);
@@ -141,7 +195,7 @@ int message_parse(const char *line, size_t n, struct message *ret, struct dr_err
     json_t *data = json_object_get(root, "data");
     if ((r = read_ids(root, data, &ret->ids, err)) < 0)
         goto out;
-    if ((r = read_verb(root, &ret->verb, err)) < 0)
+    if ((r = read_verb(root, &ret->verb, err)) < 0 || (r = check_envelope(root, err)) < 0)
         goto out;
     if (data && !json_is_null(data) && (!json_is_object(data) || jx_literal(data))) {
         r = dr_fail_field(err, DR_EPROTO, "data", jx_kind(data), "an object", NULL);

@@ -52,6 +52,12 @@ struct message {
 int message_parse(const char *line, size_t n, struct message *ret, struct dr_error *err);
 void message_free(struct message *m);
 
+/* Members of `data` other than these (NULL ends them) and message_ids_in_data are an error. */
+int message_only(const json_t *data, const char *const *names, struct dr_error *err);
+
+/* Members that belong to the envelope and that older hosts send in data; NULL ends them. */
+extern const char *const message_ids_in_data[];
+
 /* A request line for the other side; new reference, takes over data. NULL when memory is short. */
 json_t *message_request(enum verb verb, const char *request_id, json_t *data);
 

@@ -21,6 +21,11 @@ const struct neutral *neutral_find(const char *name)
     return NULL;
 }
 
+bool request_unsupported(const char *name)
+{
+    return neutral_find(name) != NULL;
+}
+
 /* Equal as JSON, numbers by value. */
 static bool same(const json_t *a, const json_t *b)
 {
@@ -35,6 +40,12 @@ int neutral_check(const struct neutral *n, const char *path, const json_t *value
     char expected[EXPECTED_BYTES];
     if (!strcmp(n->values, "*"))
         return 0;
+    if (!*n->values) {
+        int code = dr_fail(err, DR_EUNSUPPORTED, "%s: not supported by darkroom yet", path);
+        if (err)
+            snprintf(err->path, sizeof err->path, "%s", path);
+        return code;
+    }
     size_t used = (size_t)snprintf(expected, sizeof expected, "only ");
     struct dr_word rest = word_all(n->values), word;
     for (int i = 0; word_next(&rest, '|', &word); i++) {
@@ -53,7 +64,7 @@ int neutral_check(const struct neutral *n, const char *path, const json_t *value
     char hint[200];
     snprintf(hint, sizeof hint, "instead: %s", n->hint);
     int r = dr_fail_field(err, DR_EUNSUPPORTED, path, got ? got : jx_kind(value), expected,
-                          *n->hint ? hint : "not supported by darkroom");
+                          *n->hint ? hint : "not supported by darkroom yet");
     dr_free(got);
     return r;
 }

@@ -319,6 +319,7 @@ static int fail_kind(const struct field_info *f, const char *path, const json_t 
         [FIELD_TYPE_SIZE] = "a string \"WIDTHxHEIGHT\"",
         [FIELD_TYPE_PAIR] = "a string \"TOP,LEFT\"",
         [FIELD_TYPE_MAP] = "an object of names and texts",
+        [FIELD_TYPE_SPECS] = "an array of strings and objects, or one of them",
         [FIELD_TYPE_NUMBERS] = "an array of numbers, or a string of them",
     };
     bool quoted = json_is_string(value) && strlen(json_string_value(value)) < 40;
@@ -380,6 +381,8 @@ int request_value_from_json(const struct field_info *f, const char *path, const 
         if (json_is_object(value))
             return set_map(path, value, v, err);
         break;
+    case FIELD_TYPE_SPECS:
+        return request_specs_from_json(f, path, value, v, err);
     case FIELD_TYPE_NUMBERS:
         if (json_is_array(value))
             return request_numbers_from_json(path, value, v, err);
@@ -432,8 +435,8 @@ static int number_from_text(const struct field_info *f, const char *path, const 
     return f->type == FIELD_TYPE_INT ? set_int(f, path, i, v, err) : set_real(f, path, d, v, err);
 }
 
-static int value_from_text(const struct field_info *f, const char *path, const char *text,
-                           struct field_value *v, struct dr_error *err)
+int request_value_from_text(const struct field_info *f, const char *path, const char *text,
+                            struct field_value *v, struct dr_error *err)
 {
     switch (f->type) {
     case FIELD_TYPE_SEED:
@@ -470,8 +473,13 @@ int request_set_text(struct request *r, enum field_id id, const char *text, stru
         r->value[id].set = r->value[id].map != NULL;
         return code;
     }
+    if (f->type == FIELD_TYPE_SPECS) {
+        int code = request_specs_add_text(f, path, text, &r->value[id], err);
+        r->value[id].set = r->value[id].map != NULL;
+        return code;
+    }
     struct field_value v = { .set = true };
-    int code = value_from_text(f, path, text, &v, err);
+    int code = request_value_from_text(f, path, text, &v, err);
     if (code < 0) {
         request_value_clear(&v);
         return code;
@@ -496,7 +504,7 @@ static json_t *map_json(const json_t *map)
     return o;
 }
 
-static json_t *value_json(const struct field_info *f, const struct field_value *v)
+json_t *request_value_json(const struct field_info *f, const struct field_value *v)
 {
     char two[48];
     switch (f->type) {
@@ -515,6 +523,8 @@ static json_t *value_json(const struct field_info *f, const struct field_value *
         return json_string(two);
     case FIELD_TYPE_MAP:
         return map_json(v->map);
+    case FIELD_TYPE_SPECS:
+        return request_specs_json(f, v);
     case FIELD_TYPE_NUMBERS:
         return request_numbers_json(v);
     default:
@@ -527,7 +537,7 @@ json_t *request_json(const struct request *r)
     json_t *object = json_object();
     for (int i = 0; object && i < FIELD_COUNT; i++) {
         if (r->value[i].set &&
-            jx_set(object, fields[i].name, value_json(&fields[i], &r->value[i])) < 0) {
+            jx_set(object, fields[i].name, request_value_json(&fields[i], &r->value[i])) < 0) {
             json_decref(object);
             return NULL;
         }

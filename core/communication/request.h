@@ -33,6 +33,7 @@ enum field_type {
     FIELD_TYPE_SIZE,
     FIELD_TYPE_PAIR,
     FIELD_TYPE_MAP,
+    FIELD_TYPE_SPECS,
     FIELD_TYPE_NUMBERS /* a list; text has it with commas */
 };
 
@@ -52,7 +53,7 @@ struct field_value {
                      is 1 for -1 */
     double real;
     char *text;  /* TEXT, CHOICE (canonical spelling), NAME, SPEC, NUMBERS; owned */
-    json_t *map; /* MAP; owned */
+    json_t *map; /* MAP: an object. SPECS: an array of objects, canonical keys. Owned */
 };
 
 struct request {
@@ -62,12 +63,21 @@ struct request {
 enum { REQUEST_PROMPT_BYTES = 16384, REQUEST_TEXT_BYTES = 4096 };
 
 const struct field_info *field_info(enum field_id id);
+/* Key i of a SPECS field, the first is what stands before the first comma; NULL past the end. */
+const struct field_info *field_key(enum field_id id, int i);
 /* A file that replaces a part of the model. */
 bool field_is_part(enum field_id id);
 
 /* All unset. request_free takes partially filled ones and leaves an empty one. */
 void request_init(struct request *r);
 void request_free(struct request *r);
+
+/* Whether request_parse takes a member of this name: a field, another spelling of one, a group of
+ * them, or what is skipped. */
+bool request_knows(const char *name);
+
+/* Whether it is a field of other programs that Darkroom has no counterpart for. */
+bool request_unsupported(const char *name);
 
 /* `data` as the protocol has it: canonical names and aliases, nested groups. Unknown field: an
  * error with the nearest name. Two spellings of one field with different values: an error. `path`
@@ -80,8 +90,8 @@ int request_parse(const json_t *data, const char *path, const char *const *ignor
 int request_parse_all(const json_t *data, const char *path, const char *const *ignored,
                       struct error_list *list, struct request *ret, struct dr_error *err);
 
-/* One value from text, as an option gives it. MAP takes NAME=VALUE and adds. FLAG takes true and
- * false. */
+/* One value from text, as an option gives it. MAP takes NAME=VALUE and adds, SPECS adds one. FLAG
+ * takes true and false. */
 int request_set_text(struct request *r, enum field_id id, const char *text, struct dr_error *err);
 
 /* The set fields as canonical JSON; new reference, NULL when memory is short. */
@@ -96,6 +106,12 @@ bool request_seed(const struct request *r, uint64_t *ret_seed);
 double request_real(const struct request *r, enum field_id id);
 bool request_flag(const struct request *r, enum field_id id);
 const char *request_text(const struct request *r, enum field_id id);
+
+/* SPECS: how many there are, and of one of them a key's value, else the table's default. */
+int request_count(const struct request *r, enum field_id id);
+bool request_item_has(const struct request *r, enum field_id id, int item, const char *key);
+double request_item_real(const struct request *r, enum field_id id, int item, const char *key);
+const char *request_item_text(const struct request *r, enum field_id id, int item, const char *key);
 
 /* JSON Schema (draft 2020-12) of `data`; new reference, NULL when memory is short. */
 json_t *request_schema(void);

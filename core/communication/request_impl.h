@@ -1,4 +1,4 @@
-/* request_impl.h - what request.c and request_parse.c share. */
+/* request_impl.h - what request.c, request_parse.c and request_specs.c share. */
 #ifndef DR_CORE_COMMUNICATION_REQUEST_IMPL_H
 #define DR_CORE_COMMUNICATION_REQUEST_IMPL_H
 
@@ -11,6 +11,16 @@ void request_value_clear(struct field_value *v);
 /* Fills *v; `path` names the field in errors. */
 int request_value_from_json(const struct field_info *f, const char *path, const json_t *value,
                             struct field_value *v, struct dr_error *err);
+int request_value_from_text(const struct field_info *f, const char *path, const char *text,
+                            struct field_value *v, struct dr_error *err);
+json_t *request_value_json(const struct field_info *f, const struct field_value *v);
+
+/* SPECS: all of them from JSON, one more from text, and back. */
+int request_specs_from_json(const struct field_info *f, const char *path, const json_t *value,
+                            struct field_value *v, struct dr_error *err);
+int request_specs_add_text(const struct field_info *f, const char *path, const char *text,
+                           struct field_value *v, struct dr_error *err);
+json_t *request_specs_json(const struct field_info *f, const struct field_value *v);
 
 /* NUMBERS fields: into v->text, and back as an array (NULL: out of memory). */
 int request_numbers_from_text(const char *path, const char *text, struct field_value *v,

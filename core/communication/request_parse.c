@@ -42,6 +42,11 @@ static bool is_group(const char *name)
     return false;
 }
 
+bool request_knows(const char *name)
+{
+    return find_field(name) >= 0 || is_group(name) || neutral_find(name);
+}
+
 static void full_name(const struct request_reader *r, const char *name, char dst[NAME_BYTES])
 {
     snprintf(dst, NAME_BYTES, "%s%s%s", r->path, *r->path ? "." : "", name);

@@ -48,6 +48,27 @@ static json_t *default_json(const struct field_info *f)
     }
 }
 
+static json_t *property_of(const struct field_info *f);
+
+/* An array of texts and objects, or one of them. */
+static int set_list(json_t *property, const struct field_info *f)
+{
+    const struct field_info *key;
+    json_t *members = json_object(), *item = NULL;
+    enum field_id id = (enum field_id)(f - field_info((enum field_id)0));
+    int r = members ? 0 : DR_ENOMEM;
+    for (int i = 0; !r && (key = field_key(id, i)); i++)
+        r = jx_set(members, key->name, property_of(key));
+    if (!r)
+        item = json_pack("{s:[s,s],s:O,s:b}", "type", "string", "object", "properties", members,
+                         "additionalProperties", 0);
+    json_decref(members);
+    r = jx_set(property, "items", item);
+    if (!r)
+        r = jx_set(property, "maxItems", json_integer(f->hi));
+    return r ? r : jx_set(property, "type", json_pack("[s,s,s]", "array", "string", "object"));
+}
+
 static int set_type(json_t *property, const struct field_info *f)
 {
     static const char *const types[] = {
@@ -55,6 +76,8 @@ static int set_type(json_t *property, const struct field_info *f)
         [FIELD_TYPE_FLAG] = "boolean", [FIELD_TYPE_CHOICE] = "string", [FIELD_TYPE_NAME] = "string",
         [FIELD_TYPE_SIZE] = "string",  [FIELD_TYPE_PAIR] = "string",   [FIELD_TYPE_MAP] = "object",
     };
+    if (f->type == FIELD_TYPE_SPECS)
+        return set_list(property, f);
     bool numbers = f->type == FIELD_TYPE_NUMBERS;
     bool seed = f->type == FIELD_TYPE_SEED, spec = f->type == FIELD_TYPE_SPEC;
     int r = jx_set(property, "type",

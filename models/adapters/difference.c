@@ -30,5 +30,9 @@ static int apply(const struct weight_delta *d, const struct delta_target *t, str
 }
 
 const struct delta_kind delta_kind_difference = {
-    .name = "difference", .adds = true, .check = check, .apply = apply
+    .name = "difference",
+    .adds = true,
+    .needs = { { 1 << DIFFERENCE, 0 } },
+    .check = check,
+    .apply = apply,
 };

@@ -21,11 +21,6 @@ struct fitting {
 
 static const char *const ordinals[INVERSION_ENCODERS] = { "first", "second" };
 
-void textual_inversions_init(struct textual_inversions *s)
-{
-    memset(s, 0, sizeof *s);
-}
-
 static void item_release(struct textual_inversion *t)
 {
     for (int i = 0; i < t->n_names; i++)
@@ -68,11 +63,16 @@ static int add_name(struct textual_inversion *t, const char *name, size_t n, str
     return 0;
 }
 
+static const char extension[] = ".safetensors"; /* a name may have other points in it */
+
 static int name_item(struct textual_inversion *t, const char *path, const char *name,
                      struct dr_error *err)
 {
     const char *base = dr_path_base(path);
-    size_t stem = strlen(base) - strlen(dr_path_extension(base));
+    size_t stem = strlen(base), n = strlen(extension);
+    if (stem > n && !strcmp(base + stem - n, extension))
+        stem -= n;
+    t->named = name != NULL;
     if (name)
         return add_name(t, name, strlen(name), err);
     int r = add_name(t, base, stem, err);

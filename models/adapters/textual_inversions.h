@@ -6,7 +6,6 @@
  * load_textual_inversion does with its tokens NAME, NAME_1, NAME_2 ..., except that a name which
  * begins or ends with a letter or digit is found as a whole word only: "cat" not in "concatenate".
  *
- *     textual_inversions_init(&set);
  *     r = textual_inversions_add(&set, fd, path, NULL, err);          NULL: named by the file
  *     r = textual_inversions_fit(&set, encoders, warning, ctx, err);  once, after the last one
  *     set.tokens[0], set.words[0]: of the first text encoder
@@ -23,6 +22,7 @@ struct tok;
 
 struct textual_inversion {
     struct inversion_file file;
+    bool named; /* by the request */
     int n_names;
     char *name[INVERSION_NAMES];       /* as given, or the file's stem and its "<token>" */
     int64_t first[INVERSION_ENCODERS]; /* its vectors in the encoder's words: the first, and */
@@ -43,7 +43,7 @@ struct inversion_encoder {
     int64_t vocab, width;
 };
 
-void textual_inversions_init(struct textual_inversions *s);
+/* Zero-initialise. */
 void textual_inversions_release(struct textual_inversions *s);
 
 /* Reads a file of at most `most` vectors. `path` names it; `name` is its word in prompts, NULL: the

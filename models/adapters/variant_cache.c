@@ -130,3 +130,23 @@ void variant_cache_release(struct variant_cache *c, const struct weight_variant 
             e->users--;
     make_room(c, 0);
 }
+
+bool variant_cache_has(struct variant_cache *c, const struct variant_spec *spec,
+                       const uint8_t key[SHA256_BYTES])
+{
+    return find(c, spec, key) != NULL;
+}
+
+bool variant_cache_trim(struct variant_cache *c)
+{
+    bool any = false;
+    for (struct variant_entry **at = &c->first; *at;) {
+        if ((*at)->users) {
+            at = &(*at)->next;
+            continue;
+        }
+        drop(at);
+        any = true;
+    }
+    return any;
+}

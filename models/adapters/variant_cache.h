@@ -27,4 +27,10 @@ int variant_cache_acquire(struct variant_cache *c, const struct variant_spec *sp
                           const struct weight_variant **ret, struct dr_error *err);
 void variant_cache_release(struct variant_cache *c, const struct weight_variant *v);
 
+/* Whether the set of that key is there for the spec's network and backend. */
+bool variant_cache_has(struct variant_cache *c, const struct variant_spec *spec,
+                       const uint8_t key[SHA256_BYTES]);
+/* Closes those that are not in use; whether there were any. */
+bool variant_cache_trim(struct variant_cache *c);
+
 #endif

@@ -34,6 +34,83 @@ int delta_check_tensor(const struct weight_delta *d, int i, const struct shape *
     return 0;
 }
 
+bool delta_has(const struct weight_delta *d, int i)
+{
+    return d->tensor[i].shape.n > 0 || d->tensor[i].data;
+}
+
+int64_t delta_dim(const struct weight_source *s, int i)
+{
+    return i < s->shape.n ? s->shape.d[i] : 1;
+}
+
+double delta_factor(const struct weight_delta *d, int64_t rank)
+{
+    return d->strength * (d->alpha != 0 ? d->alpha / (double)rank : 1);
+}
+
+int delta_check_matrix(const struct weight_delta *d, const struct shape *param,
+                       struct dr_error *err)
+{
+    char text[96];
+    return param->n < 2
+               ? dr_fail_field(err, DR_EINVAL, d->param, shape_text(param, text, sizeof text),
+                               "a matrix or filters, for this change", NULL)
+               : 0;
+}
+
+static int64_t columns(const struct shape *param)
+{
+    int64_t n = 1;
+    for (int i = 1; i < param->n; i++)
+        n *= param->d[i];
+    return n;
+}
+
+int delta_check_rows(const struct weight_delta *d, int i, const struct shape *expected,
+                     struct dr_error *err)
+{
+    const struct shape flat = SHAPE2(expected->d[0], columns(expected));
+    bool lies_flat = d->tensor[i].shape.n == 2 && expected->n > 2 && columns(expected) > 1;
+    return delta_check_tensor(d, i, lies_flat ? &flat : expected, err);
+}
+
+int delta_check_rank(const struct weight_delta *d, int i, int64_t rank, const struct shape *param,
+                     struct dr_error *err)
+{
+    const char *name = d->tensor[i].name ? d->tensor[i].name : d->param;
+    char got[48], expected[64];
+    int64_t most = param->d[0] + columns(param);
+    if (rank >= 1 && rank <= most)
+        return 0;
+    snprintf(got, sizeof got, "rank %lld", (long long)rank);
+    snprintf(expected, sizeof expected, "1 to %lld", (long long)most);
+    return dr_fail_field(err, DR_EINVAL, name, got, expected, NULL);
+}
+
+int delta_check_pair(const struct weight_delta *d, int up, int down, int mid, bool turned,
+                     const struct shape *param, int64_t *ret_rank, struct dr_error *err)
+{
+    bool tucker = delta_has(d, mid);
+    int64_t rank = delta_dim(&d->tensor[up], tucker && turned ? 0 : 1);
+    struct shape side = *param, middle = *param;
+    int r = delta_check_matrix(d, param, err);
+    if (!r)
+        r = delta_check_rank(d, up, rank, param, err);
+    if (r)
+        return r;
+    *ret_rank = rank;
+    struct shape wanted = tucker && turned ? SHAPE2(rank, param->d[0]) : SHAPE2(param->d[0], rank);
+    r = delta_check_tensor(d, up, &wanted, err);
+    side.d[0] = rank;
+    if (tucker)
+        side.n = 2;
+    if (!r)
+        r = delta_check_rows(d, down, &side, err);
+    middle.d[0] = middle.d[1] = rank;
+    return r || !tucker ? r : delta_check_tensor(d, mid, &middle, err);
+}
+
 int64_t delta_slab_rows(const struct delta_target *t)
 {
     int64_t n = SLAB_FLOATS / t->cols;
@@ -132,4 +209,122 @@ void delta_product_close(struct delta_product *p)
     workspace_free(p->x.ws);
     dr_free(p->transposed);
     memset(p, 0, sizeof *p);
+}
+
+/* ---- matrices ---- */
+
+float *delta_read(const struct weight_delta *d, int i, int64_t rows, int64_t cols,
+                  struct dr_error *err)
+{
+    float *m = dr_malloc(DR_TAG_WEIGHTS, (size_t)(rows * cols) * sizeof *m);
+    if (!m)
+        dr_fail(err, DR_ENOMEM, "out of memory for a matrix of %s", d->param);
+    else
+        delta_read_rows(&d->tensor[i], 0, rows, cols, m);
+    return m;
+}
+
+/* right [rank, in * kernel] = mid [rank, rank, kernel] times down [rank, in], over the second
+ * dimension of mid. Sums in double, rounded once. */
+static int merge_middle(float *right, const float *mid, const float *down, int64_t rank, int64_t in,
+                        int64_t kernel, const struct delta_target *t, struct dr_error *err)
+{
+    int r = 0;
+    for (int64_t a = 0; !r && a < rank; a++) {
+        r = delta_stopped(t, err);
+        for (int64_t i = 0; !r && i < in; i++)
+            for (int64_t k = 0; k < kernel; k++) {
+                double sum = 0;
+                for (int64_t b = 0; b < rank; b++)
+                    sum += (double)mid[(a * rank + b) * kernel + k] * down[b * in + i];
+                right[(a * in + i) * kernel + k] = (float)sum;
+            }
+    }
+    return r;
+}
+
+/* down with its middle tensor, in p->right. */
+static int open_middle(struct delta_pair *p, const struct weight_delta *d,
+                       const struct delta_target *t, int down, int mid, struct dr_error *err)
+{
+    int64_t in = delta_dim(&d->tensor[down], 1), kernel = t->cols / in;
+    float *middle = delta_read(d, mid, p->rank * p->rank, kernel, err);
+    float *side = middle ? delta_read(d, down, p->rank, in, err) : NULL;
+    int r = side ? 0 : DR_ENOMEM;
+    if (!r) {
+        p->right = dr_malloc(DR_TAG_WEIGHTS, (size_t)(p->rank * t->cols) * sizeof *p->right);
+        r = p->right ? merge_middle(p->right, middle, side, p->rank, in, kernel, t, err)
+                     : dr_fail(err, DR_ENOMEM, "out of memory for a matrix of %s", d->param);
+    }
+    dr_free(middle);
+    dr_free(side);
+    return r;
+}
+
+static void turn(float *dst, const float *src, int64_t rows, int64_t cols)
+{
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0; j < cols; j++)
+            dst[j * rows + i] = src[i * cols + j];
+}
+
+/* up in p->left, as [rows, rank]. */
+static int open_left(struct delta_pair *p, const struct weight_delta *d,
+                     const struct delta_target *t, int up, bool turned, struct dr_error *err)
+{
+    p->left = delta_read(d, up, t->rows, p->rank, err);
+    if (!p->left)
+        return DR_ENOMEM;
+    if (!turned)
+        return 0;
+    float *lying = p->left;
+    p->left = dr_malloc(DR_TAG_WEIGHTS, (size_t)(t->rows * p->rank) * sizeof *p->left);
+    if (p->left)
+        turn(p->left, lying, p->rank, t->rows);
+    dr_free(lying);
+    return p->left ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for a matrix of %s", d->param);
+}
+
+int delta_pair_open(struct delta_pair *p, const struct weight_delta *d,
+                    const struct delta_target *t, int up, int down, int mid, bool turned,
+                    struct dr_error *err)
+{
+    bool tucker = delta_has(d, mid);
+    *p = (struct delta_pair){ .rank = delta_dim(&d->tensor[down], 0) };
+    int r = open_left(p, d, t, up, tucker && turned, err);
+    if (!r && tucker)
+        r = open_middle(p, d, t, down, mid, err);
+    if (r)
+        return r;
+    const struct weight_source made = { .name = d->tensor[down].name,
+                                        .data = p->right,
+                                        .dtype = DTYPE_F32,
+                                        .shape = SHAPE2(p->rank, t->cols) };
+    return delta_product_open(&p->product, t, tucker ? &made : &d->tensor[down], p->rank, err);
+}
+
+int delta_pair_rows(struct delta_pair *p, int64_t first, int64_t n, float *ret,
+                    struct dr_error *err)
+{
+    return delta_product_rows(&p->product, p->left + first * p->rank, n, ret, err);
+}
+
+void delta_pair_close(struct delta_pair *p)
+{
+    delta_product_close(&p->product);
+    dr_free(p->left);
+    dr_free(p->right);
+    memset(p, 0, sizeof *p);
+}
+
+int delta_slabs(const struct delta_target *t, delta_rows_fn rows, void *ctx, struct dr_error *err)
+{
+    int64_t slab = delta_slab_rows(t);
+    int r = 0;
+    for (int64_t first = 0; !r && first < t->rows; first += slab) {
+        r = delta_stopped(t, err);
+        if (!r)
+            r = rows(ctx, first, t->rows - first < slab ? t->rows - first : slab, err);
+    }
+    return r;
 }

@@ -7,9 +7,9 @@
  *
  * One flat structure describes a delta of any kind; a kind uses the tensors that its file names and
  * leaves the rest alone. `apply` changes the whole parameter in float32, in place, so a kind may
- * add to it (LoRA, LoHa, LoKr), scale it (IA3), multiply it by a matrix (OFT, GLoRA) or take norms
- * of it (DoRA). Kinds are lines of kinds.def. Here belongs what changes weights; reading adapters'
- * files and their names of parameters does not.
+ * add to it (LoRA, LoHa, LoKr), scale it (IA3), multiply it by a matrix (OFT, BOFT, GLoRA) or take
+ * norms of it (DoRA). Kinds are lines of kinds.def. Here belongs what changes weights; reading
+ * adapters' files and their names of parameters does not.
  */
 #ifndef DR_MODELS_ADAPTERS_WEIGHT_DELTA_H
 #define DR_MODELS_ADAPTERS_WEIGHT_DELTA_H
@@ -21,9 +21,11 @@ enum { DELTA_TENSORS = 8 };
 
 struct weight_delta {
     const struct delta_kind *kind;
-    const char *param;              /* "mid_block.resnets.0.conv1.weight"; borrowed */
-    double strength;                /* 0: as if the delta were not there */
-    double alpha;                   /* low_rank: the product's factor is alpha / rank; 0: it is 1 */
+    const char *param; /* "mid_block.resnets.0.conv1.weight"; borrowed */
+    double strength;   /* 0: as if the delta were not there */
+    double
+        alpha; /* products: their factor is alpha / rank, 0: it is 1; rotations: the constraint */
+    const struct delta_kind *inner; /* dora: what is added before the norms are set; else NULL */
     uint8_t identity[SHA256_BYTES]; /* of the values of `tensor`: equal means equal */
     struct weight_source tensor[DELTA_TENSORS]; /* the kind's file says which is which */
 };
@@ -41,6 +43,11 @@ struct delta_kind {
     /* What is added does not depend on the value: the order of such deltas does not matter, and
      * they are taken in an order of their own, so that the same set gives the same bits. */
     bool adds;
+    /* Bits of tensors that must be there: of each pair, all of `these` or, if there are any, all of
+     * `those`. */
+    struct {
+        unsigned these, those;
+    } needs[2];
     /* DR_EINVAL that names the tensor, what it is and what was expected; shape is the parameter's.
      * `tensor[].data` may be NULL. */
     int (*check)(const struct weight_delta *d, const struct shape *shape, struct dr_error *err);
@@ -56,13 +63,55 @@ struct delta_kind {
 
 enum {
     LOW_RANK_UP,   /* low_rank: [rows, rank] */
-    LOW_RANK_DOWN, /* [rank, ...]: the parameter's shape but for the first dimension */
+    LOW_RANK_DOWN, /* [rank, ...]: the parameter's shape but for the first dimension; with a middle
+                      tensor [rank, second dimension] */
+    LOW_RANK_MID,  /* [rank, rank, kernel], or not there */
 };
-enum { DIFFERENCE /* difference: the parameter's shape */ };
+enum { DIFFERENCE /* difference, replacement: the parameter's shape */ };
+enum {
+    LOHA_1A, /* loha: as up, down and mid of low_rank, but for an up of [rank, rows] with a mid */
+    LOHA_1B,
+    LOHA_1T,
+    LOHA_2A,
+    LOHA_2B,
+    LOHA_2T,
+};
+enum {
+    LOKR_1, /* lokr: both halves of the Kronecker product, each whole or as factors */
+    LOKR_1A,
+    LOKR_1B,
+    LOKR_2,
+    LOKR_2A,
+    LOKR_2B,
+    LOKR_2T,
+};
+enum { GLORA_A1, GLORA_A2, GLORA_B1, GLORA_B2 };
+enum { OFT_BLOCKS, OFT_RESCALE /* [rows], or not there */ }; /* oft and boft */
+enum { IA3_OUT, IA3_IN };                                    /* ia3: one of them */
+enum { DORA_MAGNITUDE = DELTA_TENSORS - 1 };                 /* beside those of the inner kind */
 
+/* Whether the file has that tensor. */
+bool delta_has(const struct weight_delta *d, int i);
 /* tensor[i] must be there, of a real type, and have this shape but for trailing dimensions of 1. */
 int delta_check_tensor(const struct weight_delta *d, int i, const struct shape *expected,
                        struct dr_error *err);
+/* The same, or its first dimension by all others, as a matrix. */
+int delta_check_rows(const struct weight_delta *d, int i, const struct shape *expected,
+                     struct dr_error *err);
+/* The parameter must be a matrix or filters. */
+int delta_check_matrix(const struct weight_delta *d, const struct shape *param,
+                       struct dr_error *err);
+/* A rank that a product for this parameter can have: 1 to its rows and columns together. */
+int delta_check_rank(const struct weight_delta *d, int i, int64_t rank, const struct shape *param,
+                     struct dr_error *err);
+/* up, down and mid (or not there) of a product of that rank; `turned`: with a mid, up is
+ * [rank, rows]. */
+int delta_check_pair(const struct weight_delta *d, int up, int down, int mid, bool turned,
+                     const struct shape *param, int64_t *ret_rank, struct dr_error *err);
+/* Dimension i of a tensor, 1 where it has fewer. */
+int64_t delta_dim(const struct weight_source *s, int i);
+/* strength alpha / rank. */
+double delta_factor(const struct weight_delta *d, int64_t rank);
 
 /* Rows in a slab; between slabs a kind calls delta_stopped, which is 0 or DR_ECANCELED. */
 int64_t delta_slab_rows(const struct delta_target *t);
@@ -87,5 +136,28 @@ int delta_product_open(struct delta_product *p, const struct delta_target *t,
 int delta_product_rows(struct delta_product *p, const float *left, int64_t n, float *ret,
                        struct dr_error *err);
 void delta_product_close(struct delta_product *p);
+
+/* A whole tensor as a matrix in memory, [rows, cols]; NULL: DR_ENOMEM. */
+float *delta_read(const struct weight_delta *d, int i, int64_t rows, int64_t cols,
+                  struct dr_error *err);
+
+/* up [rows, rank] times down [rank, cols], in slabs of rows; down may have a middle tensor, whose
+ * product with it is made first. delta_pair_close also after a failure. */
+struct delta_pair {
+    float *left, *right; /* right NULL: the file's own */
+    int64_t rank;
+    struct delta_product product;
+};
+int delta_pair_open(struct delta_pair *p, const struct weight_delta *d,
+                    const struct delta_target *t, int up, int down, int mid, bool turned,
+                    struct dr_error *err);
+/* ret [n, cols]: rows from `first` on. */
+int delta_pair_rows(struct delta_pair *p, int64_t first, int64_t n, float *ret,
+                    struct dr_error *err);
+void delta_pair_close(struct delta_pair *p);
+
+/* Calls rows for each slab, after the poll of t->stop. */
+typedef int (*delta_rows_fn)(void *ctx, int64_t first, int64_t n, struct dr_error *err);
+int delta_slabs(const struct delta_target *t, delta_rows_fn rows, void *ctx, struct dr_error *err);
 
 #endif

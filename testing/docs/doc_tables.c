@@ -88,6 +88,7 @@ static void put_values(FILE *out, const struct field_info *f)
         [FIELD_TYPE_SIZE] = "\"WxH\"",
         [FIELD_TYPE_PAIR] = "\"TOP,LEFT\"",
         [FIELD_TYPE_MAP] = "object of texts",
+        [FIELD_TYPE_SPECS] = "array of names with keys",
         [FIELD_TYPE_NUMBERS] = "array of numbers",
     };
     if (f->type == FIELD_TYPE_CHOICE) {
@@ -116,6 +117,28 @@ static void put_fields(FILE *out)
         fputs(" | ", out);
         put_cell(out, f->help);
         fputs(" |\n", out);
+    }
+}
+
+/* Of fields whose values have keys. */
+static void put_keys(FILE *out)
+{
+    put_head(out,
+             (const char *const[]){ "field", "key", "values", "default", "also", "meaning", NULL });
+    for (int i = 0; i < FIELD_COUNT; i++) {
+        const struct field_info *key;
+        for (int k = 0; (key = field_key((enum field_id)i, k)); k++) {
+            fprintf(out, "| `%s` | `%s` | ", field_info((enum field_id)i)->name, key->name);
+            put_values(out, key);
+            fputs(" | ", out);
+            if (*key->dflt)
+                fprintf(out, "`%s`", key->dflt);
+            fputs(" | ", out);
+            put_words(out, key->aliases, " ");
+            fputs(" | ", out);
+            put_cell(out, key->help);
+            fputs(" |\n", out);
+        }
     }
 }
 
@@ -367,6 +390,7 @@ static const struct {
     void (*put)(FILE *out);
 } tables[] = {
     { "fields", put_fields },
+    { "keys", put_keys },
     { "verbs", put_verbs },
     { "errors", put_errors },
     { "samplers", put_samplers },

@@ -155,8 +155,8 @@ static void a_missing_model_is_told_in_one_way(void **state)
         assert_non_null(strstr(program_err(&p), text));
         program_free(&p);
         program_run(&p, 1, "inspect", name, NULL); /* which has no such option */
-        memmove(text + strlen("darkroom: "), text + strlen("darkroom: --"),
-                strlen(text + strlen("darkroom: --")) + 1);
+        memmove(text + strlen("darkroom: "), text + strlen("darkroom: --model: "),
+                strlen(text + strlen("darkroom: --model: ")) + 1);
         assert_string_equal(program_err(&p), text);
         program_free(&p);
     }
@@ -248,8 +248,8 @@ static void a_picture_goes_where_it_is_told(void **state)
 static void a_cut_prompt_is_told_first(void **state)
 {
     (void)state;
-    static const char warning[] = "warning: the prompt has 90 tokens for the second encoder; those "
-                                  "after 75 are cut\n";
+    static const char warning[] = "warning: the prompt has 90 tokens; those after 75 are cut: "
+                                  "'a a a a a a a a a a a a a a a '\n";
     struct program p;
     char words[181] = "";
     for (int i = 0; i < 90; i++)

@@ -14,6 +14,7 @@
 #include "base/fs.h"
 
 #define SMALL "-m", program_model(), "-W", "64", "-H", "48", "--steps", "2", "-q"
+#define PICTURE "\x89PNG\r\n\x1a\nbody" /* how one begins */
 #define RUN(status, words, ...) run(status, (const char *const[]){ __VA_ARGS__, NULL }, words)
 
 static void run(int status, const char *const *argv, const char *words)
@@ -87,12 +88,16 @@ static void prompts_come_from_files(void **state)
     RUN(2, "empty, expected one prompt a line", "generate", SMALL, "-p", "@empty");
     RUN(2, "none: No such file", "generate", SMALL, "-p", "@none");
     RUN(2, "@@", "generate", SMALL, "-p", "@");
-    RUN(1, "Is a directory", "generate", SMALL, "-p", "@.");
+    RUN(2, ". is a folder, expected a file of prompts", "generate", SMALL, "-p", "@.");
     assert_int_equal(dr_write_file("zero", "a\0b\n", 4, NULL), 0);
     RUN(2, "zero has a zero byte", "generate", SMALL, "-p", "@zero");
     put("latin", "fine\ncaf\xe9\n");
     RUN(2, "latin:2: ", "generate", SMALL, "-p", "@latin");
-    RUN(2, "--prompt: got 2 prompts, expected one", "plan", SMALL, "-p", "a", "-p", "b");
+    RUN(0, "", "plan", SMALL, "-p", "a", "-p", "b", "--count", "2", "-o", "p-%d.png");
+    RUN(0, "", "validate", SMALL, "-p", "a", "-p", "b", "--count", "2", "-o", "pictures/");
+    RUN(2, "list exists and is not a picture", "plan", SMALL, "-p", "a", "-o", "list");
+    RUN(2, "list exists and is not a picture", "validate", SMALL, "-p", "a", "-o", "list");
+    RUN(2, "--count: got x", "validate", SMALL, "-p", "a", "--count", "x");
 }
 
 /* All of it is checked before the first picture. */
@@ -144,7 +149,9 @@ static void numbered_names_replace_nothing(void **state)
     RUN(2, "c-0.png, c-1.png, c-2.png and 1 more exist already", "generate", SMALL, "-p", "a",
         "--count", "9", "-o", "c-%d.png");
     assert_int_equal(program_entries("."), 6);
-    put("b.png", "old");
+    put("b.png", "a text with a picture's name");
+    RUN(2, "b.png exists and is not a picture", "generate", SMALL, "-p", "a", "-o", "b.png");
+    put("b.png", PICTURE "old");
     RUN(0, "", "generate", SMALL, "-p", "a", "-o", "b.png");
     struct buf text;
     buf_init(&text, DR_TAG_TEST, 0);
@@ -159,7 +166,7 @@ static void a_replaced_file_keeps_its_mode(void **state)
     struct stat st;
     program_folder();
     mode_t mask = umask(027);
-    put("a.png", "old");
+    put("a.png", PICTURE "old");
     assert_int_equal(chmod("a.png", 0604), 0);
     RUN(0, "", "generate", SMALL, "-p", "a", "-o", "a.png");
     RUN(0, "", "generate", SMALL, "-p", "a", "-o", "new.png");

@@ -84,6 +84,23 @@ static void networks_of_a_model(void **state)
     program_free(&p);
 }
 
+/* A whole picture of the small model: the first one opens the model. */
+static void a_whole_picture(void **state)
+{
+    (void)state;
+    struct program p;
+    program_folder();
+    program_run(&p, 0, "bench", "-m", program_model(), "--only", "picture_4_512", "--json", NULL);
+    json_t *o = parse_out(&p);
+    const json_t *row = json_array_get(json_object_get(o, "cases"), 0);
+    assert_string_equal(json_string_value(json_object_get(row, "name")), "picture_4_512");
+    assert_true(number(row, "seconds") > 0 && number(row, "first_seconds") > 0);
+    assert_true(number(row, "flops") > 1e9 && number(row, "tflops") > 0);
+    assert_true(json_is_null(json_object_get(row, "executed_tflops")));
+    json_decref(o);
+    program_free(&p);
+}
+
 /* With a cache folder of its own that is removed. */
 static void loading_leaves_nothing(void **state)
 {
@@ -145,7 +162,8 @@ static void mistakes_are_usage(void **state)
 {
     (void)state;
     program_folder();
-    must_say("--only: got unet_521, expected a case of `darkroom help cases` (nearest: unet_512)",
+    must_say("--only: got unet_521, expected a case of `darkroom help cases`, such as unet_512 "
+             "(nearest: unet_512)",
              "--only", "unet_521");
     must_say("--kernels: got avx3", "--kernels", "avx3");
 }
@@ -168,6 +186,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(one_case_as_json),
     cmocka_unit_test(one_case_as_a_table),
     cmocka_unit_test(networks_of_a_model),
+    cmocka_unit_test(a_whole_picture),
     cmocka_unit_test(loading_leaves_nothing),
     cmocka_unit_test(loading_leaves_a_configured_cache_alone),
     cmocka_unit_test(mistakes_are_usage),

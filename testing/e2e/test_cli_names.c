@@ -188,7 +188,7 @@ static void the_configuration_stops_what_draws(void **state)
     MUST(0, "stesp: no such key", "inspect", program_model());
     MUST(0, NULL, "version");
     configure("steps: [1, 2]\n");
-    MUST(2, "lists are not accepted", "plan", "-px");
+    MUST(2, "steps: got a list, expected one value", "plan", "-px");
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         MUST(0, strcmp(verbs[i], "version") ? "warning: " : NULL, verbs[i]);
     configure("cache-limit: lots\n");
@@ -217,6 +217,12 @@ static void help_knows_its_topics(void **state)
         { "generate", "\nSDXL size conditioning:\n" },
         { "generate", "\nexamples:\n" },
         { "plan", "darkroom help generate" },
+        { "--cfg", "also  --guidance-scale --cfg-scale\n" },
+        { "-W", "--width N" },
+        { "--only", "measure one case" },
+        { "euler", "samplers:\n  euler " },
+        { "DPM++ 2M", "samplers:\n  dpmpp_2m " },
+        { "karras", "schedules:\n  karras " },
     };
     struct program p;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

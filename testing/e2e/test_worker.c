@@ -240,15 +240,19 @@ static void a_host_that_is_killed_ends_it(void **state)
 static void a_bad_start_is_one_line(void **state)
 {
     (void)state;
-    static const char *const options[][2] = { { "--root", "/no/such/folder" },
-                                              { "--kernels", "mmx" } };
-    for (size_t i = 0; i < 2; i++) {
+    static const char *const options[][3] = { { "--root", "/no/such/folder", "NOT_FOUND" },
+                                              { "--models", "/etc/passwd", "INVALID_VALUE" },
+                                              { "--kernels", "mmx", "INVALID_VALUE" } };
+    for (size_t i = 0; i < 3; i++) {
         struct host h;
         host_spawn(&h, options[i][0], options[i][1]);
         h.ready = host_hear(&h);
         h.kept = NULL;
         assert_true(json_is_false(json_object_get(h.ready, "success")));
         assert_non_null(strstr(host_text(h.ready, "error"), options[i][1]));
+        assert_string_equal(host_text(h.ready, "error_code"), options[i][2]);
+        if (i < 2)
+            assert_non_null(strstr(host_text(h.ready, "error"), options[i][0]));
         assert_int_equal(host_end(&h), 1);
     }
 }

@@ -490,7 +490,47 @@ static void signals_are_logged(void **state)
     must_log("ended", "info", "", "");
 }
 
+/* A worker and its job in less memory than they need: whatever it is that fails, the answer is that
+ * memory ran out, and what limits it. */
+static void little_memory_is_named(void **state)
+{
+    (void)state;
+    const char *folder = program_folder(), *worker = getenv("DARKROOM_WORKER");
+    char script[1000], path[300];
+    int failed = 0;
+    assert_non_null(worker);
+    char *real = dr_strdup(DR_TAG_TEST, worker);
+    assert_non_null(real);
+    snprintf(path, sizeof path, "%s/limited", folder);
+    for (int megabytes = 1; megabytes <= 24; megabytes++) {
+        struct host h;
+        json_t *event;
+        snprintf(script, sizeof script, "#!/bin/sh\nulimit -d %d\nexec '%s' --threads=1\n",
+                 1000 * megabytes, real);
+        assert_int_equal(dr_write_file(path, script, strlen(script), NULL), 0);
+        assert_int_equal(chmod(path, 0700) | setenv("DARKROOM_WORKER", path, 1), 0);
+        host_spawn(&h, NULL, NULL);
+        host_ask_picture(&h, "a", NULL);
+        while ((event = host_hear(&h)) && !strcmp(host_text(event, "status"), "ready"))
+            json_decref(event);
+        assert_non_null(event);
+        if (json_is_false(json_object_get(event, "success"))) {
+            const char *text = host_text(event, "error");
+            if (strcmp(host_text(event, "error_code"), "OUT_OF_MEMORY") != 0 ||
+                !strstr(text, "RLIMIT_DATA"))
+                fail_msg("%d MB: %s: %s", megabytes, host_text(event, "error_code"), text);
+            failed++;
+        }
+        json_decref(event);
+        (void)host_end(&h);
+    }
+    assert_int_equal(setenv("DARKROOM_WORKER", real, 1), 0);
+    dr_free(real);
+    assert_true(failed > 3);
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(little_memory_is_named),
     cmocka_unit_test(refused_lines_are_answered_with_their_id),
     cmocka_unit_test(a_byte_order_mark_is_skipped),
     cmocka_unit_test(a_line_that_is_too_long_is_answered_with_its_id),

@@ -126,10 +126,66 @@ static void arena_survives_no_memory(void **state)
     test_oom_walk(fill_arena, NULL);
 }
 
+/* A block that is asked for again keeps its memory, larger or smaller; others go back. */
+static void memory_stays_for_the_next_block(void **state)
+{
+    (void)state;
+    enum { SMALL = 2 << 20, LARGE = 16 << 20 };
+    struct dr_tally tally;
+    if (TEST_SANITIZED)
+        skip();
+    dr_tally_init(&tally);
+    struct dr_tally *before = dr_tally_use(&tally);
+    uint64_t blocks = test_blocks();
+    unsigned char *p = dr_malloc_again(DR_TAG_TEST, LARGE);
+    assert_non_null(p);
+    assert_int_equal(tally.bytes[DR_TAG_TEST], LARGE);
+    dr_free(p);
+    assert_int_equal(dr_alloc_kept(), 0); /* not unless it is asked for */
+    dr_alloc_keep(LARGE);
+    p = dr_malloc_again(DR_TAG_TEST, SMALL);
+    assert_non_null(p);
+    memset(p, 7, SMALL);
+    dr_free(p);
+    assert_true(dr_alloc_kept() >= SMALL && tally.bytes[DR_TAG_TEST] == 0);
+    unsigned char *other = dr_malloc(DR_TAG_TEST, SMALL); /* no such block */
+    assert_non_null(other);
+    assert_int_equal(other[0], 0);
+    p = dr_malloc_again(DR_TAG_TEST, LARGE); /* grows */
+    assert_non_null(p);
+    assert_int_equal(dr_alloc_kept(), 0);
+    assert_true(p[0] == 7 && p[SMALL - 1] == 7 && p[LARGE - 1] == 0);
+    p[LARGE - 1] = 9;
+    unsigned char *second = dr_malloc_again(DR_TAG_TEST, SMALL);
+    assert_non_null(second);
+    assert_int_equal(second[0], 0);
+    dr_free(p);
+    dr_free(second); /* the smaller of two goes back */
+    assert_true(dr_alloc_kept() >= LARGE && dr_alloc_kept() < LARGE + SMALL);
+    p = dr_malloc_again(DR_TAG_TEST, SMALL); /* inside the large one */
+    assert_non_null(p);
+    assert_int_equal(tally.bytes[DR_TAG_TEST], 2 * SMALL);
+    dr_free(p);
+    assert_true(dr_alloc_kept() >= LARGE);
+    dr_alloc_keep(SMALL); /* the rest of it goes back */
+    assert_true(dr_alloc_kept() >= SMALL && dr_alloc_kept() < SMALL + 65536);
+    p = dr_malloc_again(DR_TAG_TEST, LARGE);
+    assert_non_null(p);
+    assert_int_equal(p[LARGE - 1], 0);
+    dr_free(p);
+    assert_true(dr_alloc_kept() < SMALL + 65536);
+    dr_alloc_keep(0);
+    assert_int_equal(dr_alloc_kept(), 0);
+    dr_free(other);
+    assert_true(test_blocks() == blocks);
+    dr_tally_use(before);
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(buffer_grows_and_stops),     cmocka_unit_test(buffer_refuses_huge),
-    cmocka_unit_test(buffer_survives_no_memory),  cmocka_unit_test(arena_pieces_stay),
-    cmocka_unit_test(arena_keeps_to_its_maximum), cmocka_unit_test(arena_survives_no_memory),
+    cmocka_unit_test(buffer_grows_and_stops),          cmocka_unit_test(buffer_refuses_huge),
+    cmocka_unit_test(buffer_survives_no_memory),       cmocka_unit_test(arena_pieces_stay),
+    cmocka_unit_test(memory_stays_for_the_next_block), cmocka_unit_test(arena_keeps_to_its_maximum),
+    cmocka_unit_test(arena_survives_no_memory),
 };
 
 int main(int argc, char **argv)

@@ -43,6 +43,14 @@ static void reads_two_levels(void **state)
     for (int i = 0; i < 3; i++)
         assert_int_equal(c.entries[i].line, lines[i]);
     config_free(&c);
+    static const char list[] = "lora:\n- a\n- \"b\"\nx: [c]\ny: []\n";
+    assert_int_equal(config_parse(list, strlen(list), "c", &c, &err), 0);
+    assert_int_equal(c.count, 3);
+    assert_string_equal(c.entries[1].key, "lora");
+    assert_string_equal(c.entries[1].value, "b");
+    assert_true(c.entries[0].listed && c.entries[1].listed && c.entries[2].listed);
+    assert_int_equal(c.entries[0].line, c.entries[1].line);
+    config_free(&c);
     static const char *const empty[] = { "", "\n# nothing\n", "---\n...\n", "{}" };
     for (size_t i = 0; i < sizeof empty / sizeof *empty; i++) {
         assert_int_equal(config_parse(empty[i], strlen(empty[i]), "c", &c, &err), 0);
@@ -63,8 +71,11 @@ static void hostile_yaml_is_refused(void **state)
         { "a: 1\nb: *x\n", "c:2: " },
         { "a: !!int 3\n", "tags" },
         { "!t {a: 1}\n", "tags" },
-        { "a: [1, 2]\n", "lists" },
-        { "- a\n- b\n", "lists" },
+        { "a: [[1]]\n", "a list is accepted as the value" },
+        { "a: [b: 1]\n", "a list of something else" },
+        { "a: [1, 2]\na: 3\n", "c:2: this key appeared" },
+        { "a:\n  b: [1]\n", "a list is accepted as the value" },
+        { "- a\n- b\n", "a list is accepted as the value" },
         { "a:\n  b:\n    c: 1\n", "c:3: nested deeper" },
         { "a: 1\nb: 2\na: 3\n", "c:3: this key appeared" },
         { "just text\n", "expected 'key: value'" },
@@ -74,7 +85,7 @@ static void hostile_yaml_is_refused(void **state)
         { "\ta: 1\n", "c:1: " },
         { "a: \"x\\0y\"\n", "zero byte" },
         { "a: \xff\n", "UTF-8" },
-        { "? [a]\n: 1\n", "lists" },
+        { "? [a]\n: 1\n", "a list is accepted as the value" },
         { "{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{{", "nested" },
         { "\"\": 1\n", "empty key" },
     };

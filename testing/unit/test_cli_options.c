@@ -90,6 +90,8 @@ static void every_spelling_is_read(void **state)
         { { "-.5" }, "<-.5>" },
         { { "-" }, "<->" },
         { { "--width", "-" }, "width=-" },
+        { { "--width", "--nothing" }, "width=--nothing" },
+        { { "--width=--cfg" }, "width=--cfg" },
         { { "a", "-q", "b" }, "<a> quiet <b>" },
         { { "--", "--width", "-q" }, "<--width> <-q>" },
         { { "-q", "--", "--" }, "quiet <-->" },
@@ -139,6 +141,11 @@ static void mistakes_are_told(void **state)
         { { "--quiet=yes" }, "--quiet: got yes, expected no value" },
         { { "--=5" }, "no such option" },
         { { "---width" }, "no such option" },
+        { { "--width", "--cfg", "5" },
+          "--width: got --cfg, expected a value, N (write --width=--cfg if that is meant)" },
+        { { "-W", "--cfg-scale=5" }, "-W: got --cfg-scale=5" },
+        { { "--init-image", "a.png" }, "--init-image: not supported by darkroom yet" },
+        { { "--strength=1" }, "--strength: not supported by darkroom yet" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct seen s;

@@ -10,6 +10,8 @@
 
 #include "testing/helpers/test.h"
 
+#define PICTURE "\x89PNG\r\n\x1a\nbody" /* how one begins */
+
 /* Inside the test's own folder. */
 static const char *at(const char *name)
 {
@@ -153,6 +155,8 @@ static void what_makes_no_sense_is_refused(void **state)
     must_refuse("a.gif", 1, DR_EINVAL, ".png, .jpg or .webp");
     put(at("plain"), "x");
     must_refuse("plain/a.png", 1, DR_ENOENT, "plain: no such folder");
+    must_refuse("plain/", 1, DR_EINVAL, "plain is a file, not a folder");
+    must_refuse("plain/more/", 1, DR_EINVAL, "plain is a file, not a folder");
     memset(longest, 'a', 254);
     must_refuse(longest, 2, DR_EINVAL, "a shorter name"); /* with -1 behind */
     assert_int_equal(target_plan(longest, NULL, true, 1, &(struct target){ 0 }, NULL), 0);
@@ -199,7 +203,7 @@ static void other_files_are_not_replaced(void **state)
 {
     (void)state;
     static const char *const names[] = { "model.safetensors", "prompts.txt", "latents.npy",
-                                         "config.yaml", "Makefile" };
+                                         "config.yaml",       "Makefile",    "keep.png" };
     struct target o;
     struct dr_error err = { 0 };
     enter();
@@ -209,10 +213,10 @@ static void other_files_are_not_replaced(void **state)
         assert_non_null(strstr(err.text, "is not a picture"));
         must_hold(names[i], "something of the user's");
     }
-    put(at("untitled"), "\x89PNG\r\n\x1a\n and so on");
+    put(at("untitled"), PICTURE "and so on");
     assert_int_equal(target_plan("untitled", "png", true, 1, &o, NULL), 0);
-    put(at("empty"), "");
-    assert_int_equal(target_plan("empty", "png", true, 1, &o, NULL), 0);
+    put(at("empty.png"), "");
+    assert_int_equal(target_plan("empty.png", "png", true, 1, &o, NULL), 0);
 }
 
 static void what_came_since_the_start_is_not_replaced(void **state)
@@ -222,11 +226,11 @@ static void what_came_since_the_start_is_not_replaced(void **state)
     struct target o;
     enter();
     assert_int_equal(target_plan("late.png", NULL, true, 1, &o, NULL), 0);
-    put(at("late.png"), "somebody's");
+    put(at("late.png"), PICTURE "somebody's");
     put(at("finished"), "new");
     assert_int_equal(target_place(&o, at("finished"), 0, 7, path, sizeof path, NULL), 0);
     assert_string_equal(path, "late-1.png");
-    must_hold("late.png", "somebody's");
+    must_hold("late.png", PICTURE "somebody's");
     assert_int_equal(target_plan("late.png", NULL, true, 1, &o, NULL), 0);
     put(at("other"), "another one");
     assert_int_equal(rename("other", "late.png"), 0);
@@ -240,8 +244,8 @@ static void files_are_replaced(void **state)
 {
     (void)state;
     enter();
-    place("mine.png", "first", "mine.png");
-    place("mine.png", "second", "mine.png");
+    place("mine.png", PICTURE "first", "mine.png");
+    place("mine.png", PICTURE "second", "mine.png");
     place("n-%d.png", "first", "n-0.png"); /* a name made up from a number is never replaced */
     place("n-%d.png", "second", "n-0-1.png");
     must_hold("n-0.png", "first");
@@ -301,11 +305,11 @@ static void replaced_files_keep_what_they_are(void **state)
     struct stat st;
     char value[10];
     enter();
-    put(at("kept.png"), "old");
+    put(at("kept.png"), PICTURE "old");
     assert_int_equal(chmod("kept.png", 0600), 0);
     bool root = !geteuid() && !chown("kept.png", 65534, 65533);
     bool attributes = !setxattr("kept.png", "user.note", "mine", 4, 0);
-    place("kept.png", "new", "kept.png");
+    place("kept.png", PICTURE "new", "kept.png");
     assert_int_equal(stat("kept.png", &st), 0);
     assert_int_equal(st.st_mode & 07777, 0600);
     if (root)
@@ -331,7 +335,7 @@ static void anothers_file_is_written_into(void **state)
         skip();
     enter();
     assert_int_equal(chmod(".", 0777), 0);
-    put(at("theirs.png"), "a long old text");
+    put(at("theirs.png"), PICTURE "a long old text");
     put(at("finished"), "new");
     assert_int_equal(chmod("theirs.png", 0666), 0);
     assert_int_equal(chown("finished", 65534, 65534), 0);
@@ -361,7 +365,7 @@ static void links_are_written_through(void **state)
     char path[DR_PATH_MAX];
     struct target o;
     enter();
-    put(at("target.png"), "old");
+    put(at("target.png"), PICTURE "old");
     unlink("link.png");
     assert_int_equal(symlink("target.png", "link.png"), 0);
     put(at("finished"), "new");

@@ -84,6 +84,8 @@ static void every_generation_of_hosts_is_understood(void **state)
     must_parse("{\"workerType\":\"inference\",\"action\":\"cancel_session\",\"request_id\":\"c\"}",
                VERB_cancel, "c");
     must_parse("{\"workerType\":\"inference\",\"request_id\":\"d\"}", VERB_generate, "d");
+    must_parse("{\"type\":\"health\",\"request_id\":\"e\",\"session_id\":\"s\",\"steps\":null}",
+               VERB_health, "e");
 }
 
 static void both_ids_are_echoed(void **state)
@@ -126,6 +128,12 @@ static void bad_lines_are_refused(void **state)
         { "{\"type\":\"health\",\"request_id\":\"a\\u0000b\"}", "message" },
         { "{\"type\":\"health\"} x", "message" },
         { "{\"type\":\"he\xff\"}", "message" },
+        { "{\"type\":\"generate\",\"steps\":2,\"data\":{}}", "steps: belongs into data" },
+        { "{\"type\":\"generate\",\"prompt\":\"x\"}", "prompt: belongs into data" },
+        { "{\"type\":\"generate\",\"cfg_scale\":1,\"data\":{}}", "cfg_scale: belongs into" },
+        { "{\"type\":\"generate\",\"hyperparameters\":{}}", "hyperparameters: belongs into" },
+        { "{\"type\":\"cancel\",\"target\":\"a\"}", "target: no member of a message" },
+        { "{\"type\":\"health\",\"requestid\":\"a\"}", "(nearest: request_id)" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         must_refuse(cases[i].line, strlen(cases[i].line), cases[i].words);

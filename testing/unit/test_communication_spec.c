@@ -77,6 +77,105 @@ static void text_comes_apart(void **state)
     assert_int_equal(spec_parse("f", many, &s, &err), DR_ELIMIT);
 }
 
+/* The list of a request, as canonical JSON; "" after an error. */
+static void loras_of(const char *json, char *dst, size_t n, struct dr_error *err)
+{
+    struct request q;
+    json_t *data = json_loads(json, 0, NULL), *back = NULL;
+    assert_non_null(data);
+    int r = request_parse(data, "", NULL, &q, err);
+    *dst = '\0';
+    if (!r) {
+        back = request_json(&q);
+        struct buf text;
+        buf_init(&text, DR_TAG_TEST, 0);
+        assert_int_equal(jx_dump(json_object_get(back, "loras"), &text), 0);
+        snprintf(dst, n, "%s", buf_text(&text));
+        buf_free(&text);
+    }
+    json_decref(back);
+    request_free(&q);
+    json_decref(data);
+}
+
+static void lists_have_one_form(void **state)
+{
+    (void)state;
+    static const char one[] = "[{\"path\":\"a,b.safetensors\",\"strength\":0.5,\"end\":1.0}]";
+    static const char *const same[] = {
+        "{\"loras\": \"a,,b.safetensors,strength=0.5,end=1\"}",
+        "{\"loras\": [\"a,,b.safetensors,end=1,weight=0.5\"]}",
+        "{\"loras\": {\"name\": \"a,b.safetensors\", \"scale\": 0.5, \"end\": 1}}",
+        "{\"lora_adapters\": [{\"end\": 1, \"path\": \"a,b.safetensors\", \"strength\": 0.5,"
+        " \"start\": null}]}",
+        "{\"lora\": {\"models\": [{\"lora_name\": \"a,b.safetensors\", \"strength\": 0.5,"
+        " \"end\": 1.0}]}}",
+    };
+    static const struct {
+        const char *json, *path, *says;
+    } bad[] = {
+        { "{\"loras\": 3}", "loras", "" },
+        { "{\"loras\": [3]}", "loras[0]", "" },
+        { "{\"loras\": [\"a\", \"b,strenght=1\"]}", "loras[1].strenght", "nearest: strength" },
+        { "{\"loras\": [{\"path\": \"a\", \"wieght\": 1}]}", "loras[0].wieght", "nearest: weight" },
+        { "{\"loras\": [{\"path\": \"a\", \"strength\": \"1\"}]}", "loras[0].strength", "" },
+        { "{\"loras\": [{\"path\": \"a\", \"strength\": 101}]}", "loras[0].strength",
+          "-100 to 100" },
+        { "{\"loras\": [{\"path\": \"a\", \"end\": -0.1}]}", "loras[0].end", "0 to 1" },
+        { "{\"loras\": [\"a,strength=nan\"]}", "loras[0].strength", "" },
+        { "{\"loras\": [{\"path\": \"a\", \"weight\": 1, \"scale\": 1}]}", "loras[0].scale",
+          "each key once" },
+        { "{\"loras\": [{\"strength\": 1}]}", "loras[0].path", "nothing" },
+        { "{\"loras\": [\"\"]}", "loras[0].path", "empty path" },
+        { "{\"loras\": \"a\", \"lora_adapters\": \"b\"}", "lora_adapters", "same field" },
+    };
+    char text[400];
+    struct dr_error err = { 0 };
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        loras_of(same[i], text, sizeof text, &err);
+        if (strcmp(text, one))
+            fail_msg("%s: '%s', %s", same[i], text, err.text);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        loras_of(bad[i].json, text, sizeof text, &err);
+        if (*text || strcmp(err.path, bad[i].path) || !strstr(err.text, bad[i].says))
+            fail_msg("%s: '%s', %s: %s", bad[i].json, text, err.path, err.text);
+    }
+}
+
+static void options_add_to_a_list(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    struct request q;
+    uint64_t blocks = test_blocks();
+    request_init(&q);
+    assert_int_equal(request_count(&q, FIELD_loras), 0);
+    assert_int_equal(request_set_text(&q, FIELD_loras, "\xff.safetensors,strength=-2", &err), 0);
+    assert_int_equal(request_set_text(&q, FIELD_loras, "b,start=0.25,blocks=1;0", &err), 0);
+    assert_int_equal(request_count(&q, FIELD_loras), 2);
+    assert_string_equal(request_item_text(&q, FIELD_loras, 0, "path"), "\xff.safetensors");
+    assert_true(request_item_real(&q, FIELD_loras, 0, "strength") == -2);
+    assert_true(request_item_real(&q, FIELD_loras, 1, "strength") == 1);
+    assert_true(request_item_real(&q, FIELD_loras, 1, "start") == 0.25);
+    assert_true(request_item_real(&q, FIELD_loras, 1, "end") == 1);
+    assert_string_equal(request_item_text(&q, FIELD_loras, 1, "blocks"), "1;0");
+    assert_true(request_item_has(&q, FIELD_loras, 1, "start"));
+    assert_false(request_item_has(&q, FIELD_loras, 0, "text_strength"));
+    assert_int_equal(request_set_text(&q, FIELD_loras, "b,strngth=1", &err), DR_EINVAL);
+    assert_string_equal(err.path, "--lora.strngth");
+    assert_int_equal(request_count(&q, FIELD_loras), 2);
+    for (int i = 2; i < field_info(FIELD_loras)->hi; i++)
+        assert_int_equal(request_set_text(&q, FIELD_loras, "c", &err), 0);
+    assert_int_equal(request_set_text(&q, FIELD_loras, "c", &err), DR_ELIMIT);
+    json_t *json = request_json(&q), *first = json_array_get(json_object_get(json, "loras"), 0);
+    /* a path that is not UTF-8 is a URL */
+    assert_memory_equal(json_string_value(json_object_get(first, "path")), "file:///", 8);
+    json_decref(json);
+    request_free(&q);
+    assert_int_equal(test_blocks(), blocks);
+}
+
 static void texts_of_one_meaning_are_equal(void **state)
 {
     (void)state;
@@ -98,6 +197,8 @@ static void texts_of_one_meaning_are_equal(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(lists_have_one_form),
+    cmocka_unit_test(options_add_to_a_list),
     cmocka_unit_test(texts_of_one_meaning_are_equal),
     cmocka_unit_test(an_object_is_the_text),
     cmocka_unit_test(text_comes_apart),

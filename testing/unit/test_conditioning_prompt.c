@@ -226,13 +226,25 @@ static void what_is_cut_is_said(void **state)
         memcpy(text + 2 * i, "a ", 3);
     struct prompt_request q = request(text, text);
     tokenize(&f, &q);
-    assert_int_equal(f.embeds.n_warnings, 4);
-    assert_string_equal(
-        f.embeds.warning[0],
-        "the negative prompt has 90 tokens for the first encoder; those after 75 are cut");
-    assert_string_equal(f.embeds.warning[3],
-                        "the prompt has 90 tokens for the second encoder; those after 75 are cut");
-    text[150] = '\0'; /* 75 fit */
+    assert_int_equal(f.embeds.n_warnings, 2);
+    assert_string_equal(f.embeds.warning[0],
+                        "the negative prompt has 90 tokens; those after 75 are cut: "
+                        "'a a a a a a a a a a a a a a a '");
+    memcpy(text + 150, "the lost words of it, which are longer than forty letters", 58);
+    q.prompt_2 = "short";
+    tokenize(&f, &q);
+    assert_int_equal(f.embeds.n_warnings, 2);
+    assert_non_null(strstr(f.embeds.warning[1], "the prompt has "));
+    assert_non_null(strstr(f.embeds.warning[1], " tokens for the first encoder; those after 75 are "
+                                                "cut: 'the lost words of it, which are longer t"
+                                                "...'"));
+    q.prompt_2 = NULL;
+    memset(text, 'b', 500); /* one word */
+    tokenize(&f, &q);
+    assert_non_null(strstr(f.embeds.warning[1], "are cut: 'bbbb"));
+    memcpy(text, "a a a ", 7);
+    for (int i = 0; i < 75; i++)
+        memcpy(text + 2 * i, "a ", 3); /* 75 fit */
     tokenize(&f, &q);
     assert_int_equal(f.embeds.n_warnings, 0);
     close_fixture(&f);

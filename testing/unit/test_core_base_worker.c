@@ -315,10 +315,18 @@ static void cancel_ends_what_runs_and_what_waits(void **state)
     send(&b, "{\"type\":\"cancel\",\"request_id\":\"c2\",\"data\":{\"session_id\":\"nobody\"}}");
     send(&b, "{\"type\":\"cancel\",\"request_id\":\"c3\",\"data\":{\"request_id\":\"running\"}}");
     send(&b, "{\"type\":\"cancel\",\"data\":{}}");
+    send(&b, "{\"type\":\"cancel\",\"request_id\":\"c4\"}"); /* its own id is no target */
+    send(&b, "{\"type\":\"cancel\",\"request_id\":\"c5\",\"data\":{\"foo\":1}}");
+    send(&b, "{\"type\":\"health\",\"request_id\":\"h\",\"data\":{\"foo\":1}}");
+    send(&b, "{\"type\":\"shutdown\",\"request_id\":\"s\",\"data\":{\"foo\":1}}");
     assert_true(answer(&b, "c1").cancelled);
     assert_false(answer(&b, "c2").cancelled);
     assert_true(answer(&b, "c3").cancelled);
     assert_string_equal(answer(&b, "").code, "INVALID_VALUE");
+    assert_string_equal(answer(&b, "c4").code, "INVALID_VALUE");
+    assert_string_equal(answer(&b, "c5").code, "INVALID_VALUE");
+    assert_string_equal(answer(&b, "h").code, "INVALID_VALUE");
+    assert_string_equal(answer(&b, "s").code, "INVALID_VALUE");
     wait_begun(&b, 2); /* the kept one */
     finish(&b);
     assert_string_equal(answer(&b, "running").code, "CANCELED");

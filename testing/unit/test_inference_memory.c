@@ -55,6 +55,28 @@ static void weights_go_in_the_order_of_the_stages(void **state)
     assert_int_equal(p.peak, (5 + 400 + 20) * (size_t)MB);
 }
 
+/* One block for all stages, as large as the largest, where that raises the peak to no more than
+ * half of the limit, or not at all. */
+static void a_block_is_kept_where_there_is_room(void **state)
+{
+    (void)state;
+    struct memory_plan p = example((size_t)4000 * MB);
+    memory_decide(&p);
+    assert_true(p.keep && memory_block(&p) == 30 * (size_t)MB);
+    assert_int_equal(p.peak, (5 + 100 + 400 + 50 + 30) * (size_t)MB);
+
+    /* weights are given back: the peak is at the third stage, where the block would raise it */
+    p = example((size_t)2 * 430 * MB);
+    memory_decide(&p);
+    assert_false(p.keep);
+    assert_int_equal(p.peak, (5 + 400 + 20) * (size_t)MB);
+    p = example((size_t)2 * 430 * MB);
+    p.stage[STAGE_DECODE].workspace = 20 * MB;
+    memory_decide(&p);
+    assert_true(p.keep);
+    assert_int_equal(p.peak, (5 + 400 + 20) * (size_t)MB);
+}
+
 static void pictures_count_when_they_are_touched(void **state)
 {
     (void)state;
@@ -169,6 +191,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(without_a_limit_three_quarters_of_what_is_left),
         cmocka_unit_test(what_was_asked_for_does_not_outbid_the_system),
         cmocka_unit_test(a_group_has_weights_given_back),
+        cmocka_unit_test(a_block_is_kept_where_there_is_room),
         cmocka_unit_test(what_is_held_counts_as_available),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -138,7 +138,8 @@ static void models_that_need_a_picture_are_named(void **state)
         const char *channels, *words;
     } cases[] = { { "8", "8 channels and the VAE gives 4: an instruct-pix2pix model" },
                   { "9", "9 channels and the VAE gives 4: an inpainting model" },
-                  { "5", "5 channels and the VAE gives 4: expected the same number" } };
+                  { "5", "5 channels and the VAE gives 4: a depth model needs" },
+                  { "7", "7 channels and the VAE gives 4: expected the same number" } };
     static const char weights[] = "unet/diffusion_pytorch_model.safetensors";
     struct backend *be = open_backend();
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

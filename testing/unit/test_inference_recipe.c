@@ -77,6 +77,12 @@ static void every_recipe_makes_its_job(void **state)
             assert_true(job.width == recipe->size && job.height == recipe->size);
         /* the odd model is of SDXL's family and predicts epsilon */
         int r = recipe_check(&q, pipeline, &job, &err);
+        if (!strcmp(recipe->files, "unet")) {
+            assert_int_equal(r, DR_EINVAL);
+            assert_non_null(strstr(err.text, "expected a file of the kind it is made for: unet"));
+            assert_int_equal(request_set_text(&q, FIELD_unet, "u.safetensors", NULL), 0);
+            r = recipe_check(&q, pipeline, &job, &err);
+        }
         assert_int_equal(r, strstr(recipe->families, "sdxl") ? 0 : DR_EINVAL);
         if (r)
             assert_non_null(strstr(err.text, "recipe: got sd-turbo, expected one for an SDXL"));

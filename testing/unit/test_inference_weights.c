@@ -191,12 +191,14 @@ static void a_part_has_its_own_pack(void **state)
     (void)state;
     struct backend *be = open_packing(2);
     struct start s, bare;
-    char path[DR_PATH_MAX], part[300];
+    char path[DR_PATH_MAX], part[300], other[300];
     unsigned char whole[BYTES];
     snprintf(part, sizeof part, "%s/vae.safetensors", test_dir());
+    snprintf(other, sizeof other, "%s/other_vae.safetensors", test_dir());
     assert_true(part_file(test_source("testing/golden/odd/model/vae/"
                                       "diffusion_pytorch_model.safetensors"),
                           "", "", 2, 0x40, part) > 10);
+    assert_true(part_file(part, "", "", 2, 0x20, other) > 10);
     struct model_spec spec = { .model = { model(), NULL } };
     spec.part[COMPONENT_VAE].path = part;
     fresh_store(&s);
@@ -216,6 +218,13 @@ static void a_part_has_its_own_pack(void **state)
     assert_memory_equal(s.picture, bare.picture, BYTES);
     must_start(&s, be);
     assert_memory_equal(s.picture, whole, BYTES);
+    /* another file in the same place */
+    spec.part[COMPONENT_VAE].path = other;
+    if (start_spec(&s, be, &spec))
+        fail_msg("%s", s.err.text);
+    assert_true(s.packed > 0 && s.from_pack);
+    assert_int_equal(entries(&s, path), 3);
+    assert_memory_not_equal(s.picture, bare.picture, BYTES);
     backend_close(be);
 }
 

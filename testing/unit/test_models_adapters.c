@@ -407,13 +407,16 @@ static void deltas_that_do_not_fit_are_named(void **state)
     d->param = "conv_inn.weight";
     must_refuse(&spec, "conv_inn.weight", "an adapter for it", "a parameter of the network");
     d->param = "conv_in.bias";
-    must_refuse(&spec, "conv_in.bias", "[12]", "a matrix or filters, for a change of low rank");
+    must_refuse(&spec, "conv_in.bias", "[12]", "a matrix or filters, for this change");
     *d = good;
     d->tensor[LOW_RANK_UP].shape.d[0] = 13;
     must_refuse(&spec, "an up matrix", "[13, 2]", "[12, 2]");
     *d = good;
     d->tensor[LOW_RANK_UP].shape.d[1] = 0;
-    must_refuse(&spec, "an up matrix", "[12, 0]", "[12, 1]");
+    must_refuse(&spec, "an up matrix", "rank 0", "1 to 48");
+    *d = good;
+    d->tensor[LOW_RANK_UP].shape.d[1] = 1000000;
+    must_refuse(&spec, "an up matrix", "rank 1000000", "1 to 48");
     *d = good;
     d->tensor[LOW_RANK_DOWN].shape = SHAPE4(2, 4, 1, 1);
     must_refuse(&spec, "a down matrix", "[2, 4, 1, 1]", "[2, 4, 3, 3]");

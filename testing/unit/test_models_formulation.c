@@ -188,6 +188,56 @@ static void what_is_asked_for_holds(void **state)
     assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EUNSUPPORTED);
 }
 
+/* A small single file of Stable Diffusion 2.x, or of SDXL with CosXL's mark. */
+static const char *small_file(bool edm)
+{
+    static char path[600];
+    struct sgm_spec s = sgm_tiny;
+    struct st_writer *w = st_writer_new();
+    const float ends[] = { 90, 0.01F };
+    snprintf(path, sizeof path, "%s/%s.safetensors", test_dir(), edm ? "edm" : "sd2");
+    if (!edm) {
+        s.version = 2;
+        s.added = s.clip_l.width = 0;
+        s.context = s.clip_g.width;
+    }
+    sgm_add(w, &s);
+    if (edm) {
+        st_writer_add(w, "edm_vpred.sigma_max", "F32", 0, NULL, &ends[0]);
+        st_writer_add(w, "edm_vpred.sigma_min", "F32", 0, NULL, &ends[1]);
+    }
+    st_writer_save(w, path);
+    st_writer_free(w);
+    return path;
+}
+
+/* What is asked for chooses the family's member; an EDM model leaves nothing to ask for. */
+static void families_of_single_files(void **state)
+{
+    (void)state;
+    struct dr_error err = { 0 };
+    const char *path = small_file(false);
+    struct checkpoint *c = open_asked(path, NULL, MODEL_SAYS, "give --prediction epsilon");
+    assert_string_equal(checkpoint_formulation(c)->prediction, "v_prediction");
+    assert_int_equal(checkpoint_unet_arch(c)->sample_size, 96);
+    checkpoint_close(c);
+    c = open_asked(path, "epsilon", MODEL_SAYS, NULL);
+    assert_int_equal(checkpoint_unet_arch(c)->sample_size, 64);
+    assert_string_equal(checkpoint_formulation(c)->prediction, "epsilon");
+    checkpoint_close(c);
+    path = small_file(true);
+    c = open_asked(path, NULL, MODEL_SAYS, NULL);
+    const json_t *o = checkpoint_scheduler_config(c);
+    assert_true(json_real_value(json_object_get(o, "sigma_max")) == 90);
+    must_predict(c, "v_prediction", false, "edm_vpred.sigma_max");
+    struct model_spec spec = { .model = { path, NULL }, .prediction = "epsilon" };
+    assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "--prediction: expected nothing"));
+    spec = (struct model_spec){ .model = { path, NULL }, .zero_snr = MODEL_HAS };
+    assert_int_equal(checkpoint_open_spec(&spec, NULL, &c, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, "--zsnr: expected nothing"));
+}
+
 static void spellings(void **state)
 {
     (void)state;
@@ -280,7 +330,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(headers_are_read),          cmocka_unit_test(what_is_not_drawn_is_refused),
     cmocka_unit_test(the_index_names_the_class), cmocka_unit_test(unknown_keys_are_one_warning),
     cmocka_unit_test(what_is_asked_for_holds),   cmocka_unit_test(spellings),
-    cmocka_unit_test(what_makes_another_model),  cmocka_unit_test(a_yaml_beside_the_file),
+    cmocka_unit_test(families_of_single_files),  cmocka_unit_test(what_makes_another_model),
+    cmocka_unit_test(a_yaml_beside_the_file),
 };
 
 int main(int argc, char **argv)

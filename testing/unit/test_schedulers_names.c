@@ -2,6 +2,8 @@
  * whose names people know. */
 #include "testing/helpers/test.h"
 
+#include <string.h>
+
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/schedules.h"
 #include "schedulers/names.h"
@@ -74,6 +76,22 @@ static void no_alias_repeats_a_name(void **state)
                       schedules[i]->aliases);
 }
 
+static void names_of_later_are_told(void **state)
+{
+    (void)state;
+    static const char words[] = "is not supported by darkroom yet";
+    const struct sched_info *sampler;
+    const struct schedule_info *schedule = NULL;
+    struct dr_error err = { 0 };
+    assert_int_equal(sched_lookup("sampler", "DPM++ 3M SDE Karras", &sampler, &schedule, &err),
+                     DR_EINVAL);
+    assert_non_null(strstr(err.text, words));
+    assert_int_equal(schedule_lookup("schedule", "Beta", &schedule, &err), DR_EINVAL);
+    assert_non_null(strstr(err.text, words));
+    assert_int_equal(sched_lookup("sampler", "eulre", &sampler, &schedule, &err), DR_EINVAL);
+    assert_null(strstr(err.text, words));
+}
+
 static void names_of_peers_are_known(void **state)
 {
     (void)state;
@@ -142,6 +160,7 @@ static void names_of_peers_are_known(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_name_finds_one_sampler),
     cmocka_unit_test(no_alias_repeats_a_name),
+    cmocka_unit_test(names_of_later_are_told),
     cmocka_unit_test(names_of_peers_are_known),
 };
 

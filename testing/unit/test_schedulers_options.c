@@ -51,10 +51,10 @@ static void faults_are_named(void **state)
         const char *path, *text;
     } cases[] = {
         { "dpmpp_sde,s_nois=1", NAN, "sampler.s_nois",
-          "expected one of eta, s_noise, r (nearest: s_noise)" },
+          "has no option s_nois (nearest: s_noise; it has eta, s_noise, r)" },
         { "dpm_adaptive,rtoll=1", NAN, "sampler.rtoll", "nearest: rtol" },
-        { "euler,eta=1", NAN, "sampler.eta", "euler has no options" },
-        { "dpmpp_sde,x=1", NAN, "sampler.x", "expected one of eta, s_noise, r" },
+        { "euler,eta=1", NAN, "sampler.eta", "euler has no option eta (it has none)" },
+        { "dpmpp_sde,x=1", NAN, "sampler.x", "dpmpp_sde has no option x (it has eta, s_noise, r)" },
         { "dpmpp_sde,r=2", NAN, "sampler.r", "got 2, expected a number from 0.01 to 1" },
         { "dpmpp_sde,eta=-0.1", NAN, "sampler.eta", "expected a number from 0 to 1" },
         { "dpmpp_sde,eta=nan", NAN, "sampler.eta", "got nan" },
