@@ -76,7 +76,8 @@ struct weight_source {
     enum dtype dtype;
     struct shape shape;
     bool mapped; /* lies in a read-only file mapping: its pages may be given back and read again */
-    const void *scales; /* of I8, any alignment: float32 by row, value = number * its row's scale */
+    const void *scales; /* any alignment: float32 by row, value = number * its row's scale; NULL:
+                         * none. I8 has them always, other types of matrices and filters may */
 };
 
 enum { WEIGHT_SOURCES = 6 }; /* most of a weight: parts, then biases */

@@ -41,8 +41,11 @@ static int source_check(const struct backend *be, const struct weight_source *s,
     const char *name = s->name ? s->name : "weight";
     if (!shape_equal(&got, &wanted))
         return misfit(s, shape_text(want, expected, sizeof expected), err);
-    bool scaled = s->dtype == DTYPE_I8 && s->scales && keep == 2;
-    if ((unsigned)s->dtype >= DTYPE_COUNT || (!dtype_is_real(s->dtype) && !scaled))
+    bool scaled = s->scales && keep == 2;
+    if (s->scales && !scaled)
+        return dr_fail(err, DR_EINVAL, "%s: a vector with scales", name);
+    if ((unsigned)s->dtype >= DTYPE_COUNT ||
+        (!dtype_is_real(s->dtype) && !(s->dtype == DTYPE_I8 && scaled)))
         return dr_fail_field(err, DR_EINVAL, name,
                              (unsigned)s->dtype < DTYPE_COUNT ? dtype_name(s->dtype) : "?",
                              "a floating-point tensor", NULL);
@@ -149,9 +152,10 @@ static void advise_range(const void *data, size_t bytes, int advice)
 
 static void advise_source(const struct weight_source *s, int advice)
 {
-    int64_t count;
-    if (s->mapped && s->data && shape_count(&s->shape, &count))
-        advise_range(s->data, (size_t)count * dtype_size(s->dtype), advice);
+    int64_t count, bytes;
+    if (s->mapped && s->data && shape_count(&s->shape, &count) &&
+        dtype_bytes(s->dtype, count, &bytes))
+        advise_range(s->data, (size_t)bytes, advice);
 }
 
 void weight_source_release(const struct weight_source *s)

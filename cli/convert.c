@@ -1,4 +1,5 @@
-/* convert.c - `darkroom convert --int8`: a copy of a model with 8-bit weights. */
+/* convert.c - `darkroom convert`: a copy of a model with weights of another type; --int8 measures
+ * which layers tolerate 8 bits. */
 #include "cli/cli.h"
 
 #include <stdio.h>
@@ -14,7 +15,7 @@
 
 enum { WORST = 20 };
 
-static const char example[] = "darkroom convert --int8 -m MODEL -o COPY";
+static const char example[] = "darkroom convert MODEL -o COPY --type f16";
 
 static double number(const json_t *o, const char *key)
 {
@@ -89,6 +90,22 @@ static int put_all(const json_t *answer, struct buf *out)
                           jx_text(answer, "report"));
 }
 
+/* How many tensors of each type, and what a pickle had beside tensors. */
+static int put_types(const json_t *answer, struct buf *out)
+{
+    const char *type;
+    json_t *n;
+    int r = buf_printf(out, "%.0f tensors:", number(answer, "tensors"));
+    json_object_foreach(json_object_get(answer, "dtypes"), type, n)
+    {
+        if (!r)
+            r = buf_printf(out, " %.0f %s", json_number_value(n), type);
+    }
+    if (!r && number(answer, "left_out") > 0)
+        r = buf_printf(out, "\nleft out, no tensors: %.0f values", number(answer, "left_out"));
+    return r ? r : buf_printf(out, "\nwritten: %s\n", jx_text(answer, "output"));
+}
+
 static void on_progress(void *ctx, const json_t *data)
 {
     progress_say(ctx, jx_text(data, "message"));
@@ -102,9 +119,11 @@ static int call_worker(struct cli_call *call, const char *output, json_t **ret,
     size_t folder = (size_t)(dr_path_base(output) - output);
     char *root = dr_strndup(DR_TAG_BASE, folder ? output : ".", folder ? folder : 1);
     struct session_options options = { .threads = call->value[OPT_threads], .root = root };
-    const char *model = call->value[OPT_model];
-    json_t *data = json_pack("{s:o*,s:o,s:b,s:b}", "model", model ? path_text_typed(model) : NULL,
-                             "output", path_text_json(output), "int8", 1, "stream", 1);
+    const char *model = call->arguments ? call->argument[0] : call->value[OPT_model];
+    json_t *data = json_pack("{s:o*,s:o,s:b,s:s*,s:b}", "model",
+                             model ? path_text_typed(model) : NULL, "output",
+                             path_text_json(output), "int8", call->value[OPT_int8] != NULL, "type",
+                             call->value[OPT_type], "stream", 1);
     int r = !root || !data    ? dr_fail(err, DR_ENOMEM, "out of memory")
             : dr_is_dir(root) ? 0
                               : dr_fail(err, DR_ENOENT, "%s: no such folder", root);
@@ -130,15 +149,21 @@ static int convert(struct cli_call *call, struct dr_error *err)
     json_t *answer;
     struct buf out;
     const char *given = call->value[OPT_output];
-    call->usage = !call->value[OPT_int8] || !given || !*given;
-    if (!call->value[OPT_int8])
+    bool model = call->arguments || call->value[OPT_model];
+    call->usage = true;
+    if (!call->value[OPT_int8] && !model)
         return dr_fail_field(err, DR_EINVAL, "convert", "nothing to do",
-                             "--int8: a copy of the model (-m) at -o with 8-bit weights where the "
-                             "model tolerates them",
-                             example);
+                             "a file to copy with weights of another --type, or --int8", example);
+    if (call->arguments && call->value[OPT_model])
+        return dr_fail_field(err, DR_EINVAL, "--model", call->value[OPT_model],
+                             "the model once: as an argument, or so", NULL);
+    if (call->value[OPT_int8] && call->value[OPT_type])
+        return dr_fail_field(err, DR_EINVAL, "--type", call->value[OPT_type],
+                             "nothing beside --int8", NULL);
     if (!given || !*given)
         return dr_fail_field(err, DR_EINVAL, "--output", "nothing",
                              "a path for the copy that does not exist yet", example);
+    call->usage = false;
     char *output = dr_strndup(DR_TAG_BASE, given, dr_path_trimmed(given));
     int r = output ? call_worker(call, output, &answer, err)
                    : dr_fail(err, DR_ENOMEM, "out of memory");
@@ -148,7 +173,7 @@ static int convert(struct cli_call *call, struct dr_error *err)
     buf_init(&out, DR_TAG_BASE, 0);
     if (call->value[OPT_json])
         r = report_json(answer, err);
-    else if ((r = put_all(answer, &out)) < 0)
+    else if ((r = (call->value[OPT_int8] ? put_all : put_types)(answer, &out)) < 0)
         dr_fail(err, r, "out of memory for the report");
     else
         r = report_text(&out, err);
@@ -159,17 +184,22 @@ static int convert(struct cli_call *call, struct dr_error *err)
 
 const struct cli_verb cli_convert = {
     .name = "convert",
-    .synopsis = "--int8 -o PATH",
-    .summary = "copy a model with 8-bit weights",
-    .notes = "Measures the error that 8 bits make in each layer of the UNet on a few pictures, "
-             "leaves the sensitive layers alone, and writes a model of the same layout with the "
-             "others rounded, and a report. Such a model is computed in 8 bits if the processor "
-             "can (AVX-512 VNNI); with --precision f32 only its weights are rounded.\n",
+    .synopsis = "[FILE] -o PATH [--type NAME|--int8]",
+    .summary = "copy a model with weights of another type, or a pickle's tensors",
+    .notes =
+        "FILE is a safetensors or GGUF file, or a pickle of PyTorch (.ckpt, .pt, .bin), whose "
+        "tensors are read and nothing of it is run. The copy is a safetensors file, or GGUF "
+        "with --type q8_0 or q4_k. Names stay; scales of 8-bit weights are applied.\n"
+        "--int8 measures the error that 8 bits make in each layer of the UNet on a few pictures, "
+        "leaves the sensitive layers alone, and writes a model of the same layout with the "
+        "others rounded, and a report. Such a model is computed in 8 bits if the processor "
+        "can (AVX-512 VNNI); with --precision f32 only its weights are rounded.\n",
     .help = { [OPT_model] = "checkpoint or diffusers folder to convert; it is not changed "
                             "(default: the shipped small model)",
               [OPT_output] = "where the copy goes: a folder for a folder, a file for a file; "
                              "must not exist yet" },
-    .takes = TAKES(int8) | TAKES(model) | TAKES(output) | TAKES(threads) | TAKES(quiet) |
-             TAKES(json),
+    .most = 1,
+    .takes = TAKES(int8) | TAKES(type) | TAKES(model) | TAKES(output) | TAKES(threads) |
+             TAKES(quiet) | TAKES(json),
     .run = convert,
 };

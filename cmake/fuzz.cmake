@@ -30,6 +30,7 @@ function(dr_fuzz name)
 endfunction()
 
 dr_fuzz(config cli)
+dr_fuzz(gguf models)
 dr_fuzz(inversion models)
 dr_fuzz(jpeg base)
 dr_fuzz(lora models)
@@ -41,6 +42,7 @@ dr_fuzz(protocol communication)
 dr_fuzz(safetensors models)
 dr_fuzz(scheduler schedulers)
 dr_fuzz(tokenizer models)
+dr_fuzz(torch models)
 dr_fuzz(webp base)
 
 # A target without its line above would never run.

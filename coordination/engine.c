@@ -108,7 +108,7 @@ int engine_backend(struct engine *e, const struct model_spec *spec, const char *
     bool int8 = false;
     int r = 0;
     if (precision == PRECISION_AUTO || precision == PRECISION_INT8)
-        r = pipeline_manager_int8(e->pipelines, spec, stop, &int8, err);
+        r = pipeline_manager_quantised(e->pipelines, spec, stop, &int8, err);
     if (!r && precision == PRECISION_INT8 && !int8)
         r = dr_fail_field(err, DR_EINVAL, "precision", "int8", expected, leave);
     if (!r && precision == PRECISION_AUTO && set && !int8)

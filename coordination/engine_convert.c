@@ -1,5 +1,5 @@
 /* engine_convert.c - the verb that makes a model with 8-bit weights: measure, choose, write,
- * compare.
+ * compare. Without int8: a file with its numbers in another type (quantize/tensor_copy.h).
  *
  * The model is opened in float32 for the measuring. The copy gets its name only when it is whole
  * and has been opened: its own predictions, and those of the 16-bit set for comparison, are part of
@@ -16,6 +16,7 @@
 #include "base/path_text.h"
 #include "base/fs.h"
 #include "quantize/choice.h"
+#include "quantize/tensor_copy.h"
 #include "models/digest.h"
 
 enum { PARTS = 5, NOTE = 1024 };
@@ -26,7 +27,8 @@ struct conversion {
     struct engine_model model;
     char output[DR_PATH_MAX], report[DR_PATH_MAX]; /* as the request has them */
     int folder; /* descriptor of the one that output and report lie in, or -1 */
-    bool stream;
+    bool stream, int8;
+    enum dtype type; /* DTYPE_COUNT: as they are */
     struct quantize_copy copy;
     struct pipeline *pipeline; /* float32 */
     struct int8_samples samples;
@@ -240,10 +242,9 @@ static int put_in_place(struct conversion *k, const json_t *report, struct dr_er
 static int read_fields(struct conversion *k, char *ret_model, char *ret_output,
                        struct dr_error *err)
 {
-    const char *model = NULL, *output = "";
-    static const char *const keys[] = { "model", "output", "int8", "stream", NULL };
+    const char *model = NULL, *output = "", *type = NULL;
+    static const char *const keys[] = { "model", "output", "int8", "type", "stream", NULL };
     const json_t *data = k->job->data;
-    bool int8 = false;
     int r = message_only(data, keys, err);
     if (!r)
         r = jx_opt_string(data, "data", "model", &model, err);
@@ -254,11 +255,15 @@ static int read_fields(struct conversion *k, char *ret_model, char *ret_output,
     if (!r)
         r = path_text_read("output", output, ret_output, err);
     if (!r)
-        r = jx_opt_bool(data, "data", "int8", &int8, err);
+        r = jx_opt_bool(data, "data", "int8", &k->int8, err);
+    if (!r)
+        r = jx_opt_string(data, "data", "type", &type, err);
+    if (!r && type)
+        r = tensor_copy_type(type, &k->type, err);
     if (!r)
         r = jx_opt_bool(data, "data", "stream", &k->stream, err);
-    if (!r && !int8)
-        r = dr_fail_field(err, DR_EINVAL, "int8", "false", "true: the only conversion", NULL);
+    if (!r && k->int8 && type)
+        r = dr_fail_field(err, DR_EINVAL, "type", type, "nothing beside int8", NULL);
     return r;
 }
 
@@ -306,10 +311,10 @@ static int check_model(struct conversion *k, struct dr_error *err)
     struct model_spec spec = { .model = { k->model.path, engine_model_root(&k->model) } };
     int r = quantize_check(&k->copy, k->model.path, err);
     if (!r)
-        r = pipeline_manager_int8(k->engine->pipelines, &spec, stop_of(k), &int8, err);
+        r = pipeline_manager_quantised(k->engine->pipelines, &spec, stop_of(k), &int8, err);
     if (!r && int8)
-        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path, "a model without 8-bit weights",
-                          NULL);
+        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path,
+                          "a model whose weights are not quantised", NULL);
     if (!r)
         r = report_path(k->output, folder, k->report, err);
     return r || folder ? r : check_free(k, k->report, err);
@@ -344,10 +349,59 @@ static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err
     return r;
 }
 
+/* ---- another type ---- */
+
+/* Takes the model's file to the new one, which has its name when it is whole. */
+static int copy_tensors(struct conversion *k, const struct model_file *from, json_t **ret_data,
+                        struct dr_error *err)
+{
+    int fd = dr_open_temporary(k->folder, dr_path_base(k->output), k->copy.temporary);
+    if (fd < 0)
+        return dr_fail_errno(err, k->output, "create");
+    int r = tensor_copy(from->fd, from->path, fd, k->output, k->type, stop_of(k), ret_data, err);
+    if (!r && jx_set(*ret_data, "output", path_text_json(k->output)))
+        r = dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    if (!r)
+        r = quantize_commit(&k->copy, err);
+    if (r)
+        unlinkat(k->folder, k->copy.temporary, 0);
+    k->copy.temporary[0] = '\0';
+    return r;
+}
+
+/* A single file with its numbers in another type, or a pickle's tensors as safetensors. */
+static int convert_type(struct conversion *k, json_t **ret_data, struct dr_error *err)
+{
+    struct model_files *m;
+    const struct model_file *f;
+    say(k, 3, "writing");
+    int r = model_files_open(engine_model_root(&k->model), k->model.path, &m, err);
+    if (r)
+        return r;
+    if (model_files_is_folder(m))
+        r = dr_fail_field(err, DR_EINVAL, "model", k->model.path,
+                          "a single file: folders are converted to 8 bits only (int8)", NULL);
+    if (!r)
+        r = model_files_need(m, "", 0, &f, err);
+    if (!r)
+        r = copy_tensors(k, f, ret_data, err);
+    if (r && *ret_data) {
+        json_decref(*ret_data);
+        *ret_data = NULL;
+    }
+    model_files_close(m);
+    return r;
+}
+
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     struct conversion k = {
-        .engine = engine, .job = job, .folder = -1, .int8_error = -1, .wide_error = -1
+        .engine = engine,
+        .job = job,
+        .folder = -1,
+        .type = DTYPE_COUNT,
+        .int8_error = -1,
+        .wide_error = -1,
     };
     quantize_begin(&k.copy, -1, "");
     char model[DR_PATH_MAX] = "", output[DR_PATH_MAX];
@@ -356,12 +410,12 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
         r = check_output(&k, output, err);
     if (!r)
         r = engine_find_model(engine, model, &k.model, err);
-    if (!r)
+    if (!r && k.int8)
         r = check_model(&k, err);
-    if (!r)
+    if (!r && k.int8)
         pipeline_manager_clear(k.engine->pipelines);
     if (!r)
-        r = convert(&k, ret_data, err);
+        r = k.int8 ? convert(&k, ret_data, err) : convert_type(&k, ret_data, err);
     quantize_end(&k.copy);
     if (k.folder >= 0)
         close(k.folder);

@@ -127,19 +127,19 @@ static void drop_outdated(struct pipeline_manager *m, const struct model_spec *s
             drop(m, i);
 }
 
-int pipeline_manager_int8(const struct pipeline_manager *m, const struct model_spec *spec,
-                          const atomic_int *stop, bool *ret, struct dr_error *err)
+int pipeline_manager_quantised(const struct pipeline_manager *m, const struct model_spec *spec,
+                               const atomic_int *stop, bool *ret, struct dr_error *err)
 {
     struct checkpoint *c;
     int i = find(m, spec, NULL);
     if (i >= 0) {
-        *ret = checkpoint_int8(m->model[i]->checkpoint);
+        *ret = checkpoint_quantised(m->model[i]->checkpoint);
         return 0;
     }
     int r = checkpoint_open_spec(spec, stop, &c, err);
     if (r < 0)
         return r;
-    *ret = checkpoint_int8(c);
+    *ret = checkpoint_quantised(c);
     checkpoint_close(c);
     return 0;
 }

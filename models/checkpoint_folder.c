@@ -45,20 +45,18 @@ static int add_file_tensors(struct checkpoint *c, enum component component,
     if (quantised(&st->header, false, what, sizeof what))
         return dr_fail(err, DR_EUNSUPPORTED, "%s: %s, which Darkroom does not read", st->path,
                        what);
-    for (size_t i = 0; i < st->header.n_tensors; i++) {
+    int r = comfy_quant_check(st, err);
+    for (size_t i = 0; !r && i < st->header.n_tensors; i++) {
         const struct st_tensor *t = &st->header.tensors[i];
         struct weight_source src = checkpoint_source(st, t, 0, 1);
         struct key_target target;
         enum key_answer answer = key_map_folder(component, t->name, &target);
-        int r = 0;
         if (answer == KEY_KNOWN)
             r = tensor_table_add(&c->tables[component], &c->texts, target.name, &src, false, err);
         else if (answer == KEY_UNKNOWN)
             name_group_add(&c->unused, t->name);
-        if (r)
-            return r;
     }
-    return 0;
+    return r;
 }
 
 static int add_weights(struct checkpoint *c, enum component component, const char *name,
@@ -206,10 +204,12 @@ static int open_weights(struct checkpoint *c, enum component component, struct d
         if (r)
             return r;
         if (f)
-            return dr_fail(err, DR_EUNSUPPORTED,
-                           "%s: a Python pickle; pickles can run code when they are read, so "
-                           "Darkroom never does; convert it to safetensors",
-                           f->path);
+            return dr_fail(
+                err, DR_EUNSUPPORTED,
+                "%s: a Python pickle; pickles can run code when they are read, so "
+                "Darkroom never does; `darkroom convert FILE -o NAME.safetensors` makes a "
+                "safetensors file of its tensors",
+                f->path);
     }
     bool inside = !c->own[component] || c->pipeline[component];
     return dr_fail(err, DR_ENOENT, "%s%s%s: no %s.safetensors in it", model_files_path(files),

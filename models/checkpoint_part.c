@@ -174,7 +174,9 @@ static int open_file(struct checkpoint *c, enum component component, struct dr_e
     if (!layout)
         return dr_fail(err, DR_EUNSUPPORTED, "%s: this is %s, expected %s", path,
                        classify(&st->header)->text, meanings[component]);
-    r = add_tensors(c, layout, st, err);
+    r = comfy_quant_check(st, err);
+    if (!r)
+        r = add_tensors(c, layout, st, err);
     if (!r)
         r = tensor_table_sort(&c->tables[component], path, err);
     return r ? r : infer(c, component, path, err);

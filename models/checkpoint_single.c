@@ -15,7 +15,9 @@
 static int add_stacked(struct checkpoint *c, const struct safetensors *st,
                        const struct st_tensor *t, struct key_target *target, struct dr_error *err)
 {
-    if (!t->shape.n || t->shape.d[0] % target->parts)
+    int64_t count, block = dtype_block(t->dtype);
+    if (!t->shape.n || t->shape.d[0] % target->parts || !shape_count(&t->shape, &count) ||
+        count / target->parts % block)
         return dr_fail(err, DR_EFORMAT, "%s: tensor '%s' cannot be cut in three", st->path,
                        t->name);
     char *letter = strchr(target->name, '?');
@@ -45,8 +47,40 @@ int checkpoint_add_tensor(struct checkpoint *c, const struct safetensors *st,
                             target->transpose, err);
 }
 
+/* Tensors that files are known to have beside their networks. */
+static const struct {
+    const char *prefix, *text;
+} extras[] = {
+    { "model_ema.", "averages of the weights from training" },
+    { "first_stage_model.loss.", "the VAE's loss in training" },
+    { "optimizer_states.", "the state of training" },
+};
+
+enum { EXTRAS = sizeof extras / sizeof *extras };
+
+static void add_unknown(struct checkpoint *c, const char *name, size_t counts[EXTRAS])
+{
+    for (size_t i = 0; i < EXTRAS; i++)
+        if (!strncmp(name, extras[i].prefix, strlen(extras[i].prefix))) {
+            counts[i]++;
+            return;
+        }
+    name_group_add(&c->unused, name);
+}
+
+static int warn_extras(struct checkpoint *c, const size_t counts[EXTRAS], struct dr_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < EXTRAS; i++)
+        if (counts[i])
+            r = checkpoint_warn(c, "%zu tensors %s* are not used: %s", counts[i], extras[i].prefix,
+                                extras[i].text);
+    return r ? dr_fail(err, r, "out of memory for a warning") : 0;
+}
+
 static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr_error *err)
 {
+    size_t counts[EXTRAS] = { 0 };
     struct key_blocks blocks;
     key_blocks_scan(&st->header, &blocks);
     c->unused = (struct name_group){ 0 };
@@ -58,11 +92,12 @@ static int add_all(struct checkpoint *c, const struct safetensors *st, struct dr
         if (answer == KEY_KNOWN && !c->own[target.component])
             r = checkpoint_add_tensor(c, st, t, &target, err);
         else if (answer == KEY_UNKNOWN)
-            name_group_add(&c->unused, t->name);
+            add_unknown(c, t->name, counts);
         if (r)
             return r;
     }
-    return checkpoint_warn_unused(c, &c->unused, err);
+    int r = warn_extras(c, counts, err);
+    return r ? r : checkpoint_warn_unused(c, &c->unused, err);
 }
 
 /* In the file, or as a part of its own. */
@@ -130,6 +165,23 @@ static int infer_all(struct checkpoint *c, const char *file, struct dr_error *er
                                  : infer_vae(&c->tables[COMPONENT_VAE], f, file, &c->vae, err);
 }
 
+/* GGUF files name what they are for, which helps where no tensor is known. */
+static int wrong_kind(const struct checkpoint *c, const struct st_header *h,
+                      const struct file_kind *kind, struct dr_error *err)
+{
+    const char *architecture = NULL;
+    for (size_t i = 0; i < h->n_metadata; i++)
+        if (!strcmp(h->metadata[i].key, "general.architecture"))
+            architecture = h->metadata[i].value;
+    return dr_fail(err, DR_EUNSUPPORTED,
+                   "%s: this is %s%s%.60s%s, expected a checkpoint of Stable Diffusion or "
+                   "SDXL%s%s%s",
+                   c->path, kind->text, architecture ? " (general.architecture '" : "",
+                   architecture ? architecture : "", architecture ? "')" : "",
+                   kind->option ? "; give it with " : "", kind->option ? kind->option : "",
+                   kind->option ? " beside the model whose part it replaces" : "");
+}
+
 int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
 {
     struct safetensors *st;
@@ -138,18 +190,16 @@ int checkpoint_open_single(struct checkpoint *c, struct dr_error *err)
         return r;
     const struct file_kind *kind = classify(&st->header);
     char what[320];
-    if (kind->quantised && quantised(&st->header, true, what, sizeof what))
+    if ((kind->quantised || kind->family) && quantised(&st->header, true, what, sizeof what))
         return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: an SDXL checkpoint of %s, which Darkroom does "
+                       "%s: a checkpoint of %s, which Darkroom does "
                        "not read",
                        c->path, what);
     if (!kind->family || !kind->family->opens)
-        return dr_fail(err, DR_EUNSUPPORTED,
-                       "%s: this is %s, expected a checkpoint of Stable Diffusion or SDXL%s%s%s",
-                       c->path, kind->text, kind->option ? "; give it with " : "",
-                       kind->option ? kind->option : "",
-                       kind->option ? " beside the model whose part it replaces" : "");
-    r = add_all(c, st, err);
+        return wrong_kind(c, &st->header, kind, err);
+    r = comfy_quant_check(st, err);
+    if (!r)
+        r = add_all(c, st, err);
     for (int i = 0; !r && i < COMPONENT_COUNT; i++) {
         c->has[i] = c->tables[i].n > 0;
         r = tensor_table_sort(&c->tables[i], c->path, err);

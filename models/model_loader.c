@@ -393,11 +393,11 @@ void checkpoint_forget_texts(struct checkpoint *c)
             model_files_forget_texts(c->own[i]);
 }
 
-bool checkpoint_int8(const struct checkpoint *c)
+bool checkpoint_quantised(const struct checkpoint *c)
 {
     const struct tensor_table *t = &c->tables[COMPONENT_UNET];
     for (size_t i = 0; i < t->n; i++)
-        if (t->entries[i].src.dtype == DTYPE_I8)
+        if (dtype_block(t->entries[i].src.dtype) > 1 || tensor_is_scale(t->entries[i].name))
             return true;
     return false;
 }
@@ -475,56 +475,105 @@ static bool fits(const struct shape *file, const struct shape *wanted)
     return shape_equal(&a, &b);
 }
 
-/* Private memory, not the mapping: the transposed order is nowhere in the file. */
+/* Private memory, not the mapping: the transposed order is nowhere in the file. Types that store
+ * runs of elements become float32. */
 static int transpose(struct tensor_entry *e, struct dr_error *err)
 {
     int64_t out = e->src.shape.d[0], in = e->src.shape.d[1];
-    size_t size = dtype_size(e->src.dtype), count, bytes;
+    bool blocks = dtype_block(e->src.dtype) > 1;
+    size_t size = blocks ? sizeof(float) : dtype_size(e->src.dtype), count, bytes;
     if (!dr_mul_size((size_t)out, (size_t)in, &count) || !dr_mul_size(count, size, &bytes))
         return dr_fail(err, DR_EFORMAT, "'%s' is too large", e->src.name);
     char *copy = dr_malloc(DR_TAG_WEIGHTS, bytes);
     if (!copy)
         return dr_fail(err, DR_ENOMEM, "out of memory to transpose '%s'", e->src.name);
     const char *src = e->src.data;
-    for (int64_t o = 0; o < out; o++)
-        for (int64_t i = 0; i < in; i++)
-            memcpy(copy + (size_t)(o * in + i) * size, src + (size_t)(i * out + o) * size, size);
+    for (int64_t i = 0; i < in; i++)
+        for (int64_t o = 0; o < out; o++) {
+            char *to = copy + (size_t)(o * in + i) * size;
+            if (blocks)
+                dtype_read((float *)(void *)to, src, e->src.dtype, i * out + o, 1);
+            else
+                memcpy(to, src + (size_t)(i * out + o) * size, size);
+        }
+    if (blocks)
+        e->src.dtype = DTYPE_F32;
     e->copy = copy;
     e->src.data = copy;
     e->src.mapped = false;
     return 0;
 }
 
-/* Finds the scales of an I8 weight. What is wrong with them goes to what, "" if nothing is. */
-static void load_scales(const struct binding *l, struct tensor_entry *e, char *what, size_t n)
+/* One scale of a tensor, or one for each of its rows, perhaps as [rows, 1]. */
+static bool scale_shape_fits(const struct shape *scale, int64_t rows)
 {
-    char name[PARAM_NAME], got[120];
+    int64_t count;
+    return shape_count(scale, &count) && (count == 1 || (count == rows && scale->d[0] == rows));
+}
+
+/* The first scale that is none; false when there is none of these. */
+static bool find_bad_scale(const struct weight_source *s, int64_t count, double *ret,
+                           int64_t *ret_i)
+{
+    for (int64_t i = 0; i < count; i++) {
+        float value;
+        dtype_read(&value, s->data, s->dtype, i, 1);
+        if (value >= 0 && isfinite(value))
+            continue;
+        *ret = (double)value;
+        *ret_i = i;
+        return true;
+    }
+    return false;
+}
+
+/* As float32 by row: where the file has them so, they are read there. */
+static int take_scales(struct tensor_entry *e, const struct weight_source *scale, int64_t rows,
+                       struct dr_error *err)
+{
+    int64_t count = 0;
+    shape_count(&scale->shape, &count);
+    e->src.scales = scale->data;
+    if (scale->dtype == DTYPE_F32 && count == rows)
+        return 0;
+    float *own = e->scales ? e->scales : dr_malloc(DR_TAG_WEIGHTS, (size_t)rows * sizeof *own);
+    if (!own)
+        return dr_fail(err, DR_ENOMEM, "out of memory for the scales of '%s'", e->src.name);
+    e->src.scales = e->scales = own;
+    for (int64_t i = 0; i < rows; i++)
+        dtype_read(&own[i], scale->data, scale->dtype, count == 1 ? 0 : i, 1);
+    return 0;
+}
+
+/* Finds the scales of a weight, which I8 must have. What is wrong with them goes to what, "" if
+ * nothing is. */
+static int load_scales(const struct binding *l, struct tensor_entry *e, char *what, size_t n)
+{
+    char name[PARAM_NAME + 8], got[120];
+    double bad;
+    int64_t at, count = 0, rows = e->src.shape.n > 0 ? e->src.shape.d[0] : 0;
     snprintf(name, sizeof name, "%s_scale", e->name);
-    struct tensor_entry *scale = tensor_table_find(l->table, name);
-    int64_t rows = e->src.shape.n > 0 ? e->src.shape.d[0] : 0;
+    struct tensor_entry *scale = tensor_is_scale(name) ? tensor_table_find(l->table, name) : NULL;
     *what = '\0';
-    if (!scale || !tensor_is_scale(name) || e->transpose) {
-        snprintf(what, n, " is of dtype I8 without a scale");
-        return;
+    if (!scale) {
+        if (e->src.dtype == DTYPE_I8)
+            snprintf(what, n, " is of dtype I8 without a scale");
+        return 0;
     }
     scale->used = true;
-    if (scale->src.dtype != DTYPE_F32 || !shape_equal(&scale->src.shape, &SHAPE1(rows))) {
-        snprintf(what, n, " has a scale of %s %s, expected F32 [%" PRId64 "]",
-                 dtype_name(scale->src.dtype), shape_text(&scale->src.shape, got, sizeof got),
-                 rows);
-        return;
-    }
-    for (int64_t i = 0; i < rows; i++) {
-        float value;
-        memcpy(&value, (const char *)scale->src.data + (size_t)i * sizeof value, sizeof value);
-        if (!(value >= 0 && isfinite(value))) {
-            snprintf(what, n,
-                     " has a scale of %g for row %" PRId64 ", expected a finite one from 0",
-                     (double)value, i);
-            return;
-        }
-    }
-    e->src.scales = scale->src.data;
+    shape_count(&scale->src.shape, &count);
+    shape_text(&scale->src.shape, got, sizeof got);
+    if (e->src.shape.n < 2 || e->transpose)
+        snprintf(what, n, " has a scale, expected one of matrices and filters only");
+    else if (!dtype_is_real(scale->src.dtype) || !scale_shape_fits(&scale->src.shape, rows))
+        snprintf(what, n, " has a scale of %s %s, expected F32 [] or [%" PRId64 "]",
+                 dtype_name(scale->src.dtype), got, rows);
+    else if (find_bad_scale(&scale->src, count, &bad, &at))
+        snprintf(what, n, " has a scale of %g for row %" PRId64 ", expected a finite one from 0",
+                 bad, at);
+    else
+        return take_scales(e, &scale->src, rows, l->err);
+    return 0;
 }
 
 static int load_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
@@ -549,18 +598,15 @@ static int load_param(void *ctx, struct param *p, const char *name, const struct
         note_bad(l, name, what);
         return 0;
     }
-    if (e->src.dtype == DTYPE_I8) {
-        load_scales(l, e, what, sizeof what);
-        if (*what) {
-            note_bad(l, name, what);
-            return 0;
-        }
-    } else if (!dtype_is_real(e->src.dtype)) {
+    int r = load_scales(l, e, what, sizeof what);
+    if (!r && !*what && e->src.dtype != DTYPE_I8 && !dtype_is_real(e->src.dtype))
         snprintf(what, sizeof what, " is of dtype %s", dtype_name(e->src.dtype));
+    if (!r && *what) {
         note_bad(l, name, what);
         return 0;
     }
-    int r = e->transpose && !e->copy ? transpose(e, l->err) : 0;
+    if (!r && e->transpose && !e->copy)
+        r = transpose(e, l->err);
     if (!r)
         p->src = e->src;
     return r;

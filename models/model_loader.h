@@ -77,8 +77,9 @@ int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int
                          struct tok **ret, struct dr_error *err);
 /* Gives memory back when no tokenizer will be opened any more. */
 void checkpoint_forget_texts(struct checkpoint *c);
-/* Whether the UNet has 8-bit weights (quantize/copy.h). */
-bool checkpoint_int8(const struct checkpoint *c);
+/* Whether weights of its UNet are 8-bit (quantize/copy.h), have scales, or are of a quantised type
+ * of GGUF. */
+bool checkpoint_quantised(const struct checkpoint *c);
 /* force_zeros_for_empty_prompt of model_index.json. */
 bool checkpoint_force_zeros(const struct checkpoint *c);
 /* Pixels along the edge of the pictures that the model was trained for. */

@@ -3,20 +3,39 @@
 
 #include <string.h>
 
+#include "base/checked.h"
+#include "tensor/quant_blocks.h"
+
 size_t dtype_size(enum dtype t)
 {
     static const size_t sizes[] = {
-#define X(name, text, bytes, real) bytes,
+#define X(name, text, bytes, block, real) bytes,
 #include "tensor/dtypes.def"
 #undef X
     };
     return sizes[t];
 }
 
+int64_t dtype_block(enum dtype t)
+{
+    static const int16_t blocks[] = {
+#define X(name, text, bytes, block, real) block,
+#include "tensor/dtypes.def"
+#undef X
+    };
+    return blocks[t];
+}
+
+bool dtype_bytes(enum dtype t, int64_t count, int64_t *ret)
+{
+    int64_t block = dtype_block(t);
+    return dr_mul_i64(count / block + (count % block != 0), (int64_t)dtype_size(t), ret);
+}
+
 bool dtype_is_real(enum dtype t)
 {
     static const bool reals[] = {
-#define X(name, text, bytes, real) real,
+#define X(name, text, bytes, block, real) real,
 #include "tensor/dtypes.def"
 #undef X
     };
@@ -24,7 +43,7 @@ bool dtype_is_real(enum dtype t)
 }
 
 static const char *const names[] = {
-#define X(name, text, bytes, real) text,
+#define X(name, text, bytes, block, real) text,
 #include "tensor/dtypes.def"
 #undef X
 };
@@ -116,10 +135,6 @@ static float one_to_f32(const unsigned char *p, enum dtype t)
 {
     double d;
     switch (t) {
-    case DTYPE_F8_E4M3:
-        return widen(*p, 4, 3, 7, false);
-    case DTYPE_F8_E5M2:
-        return widen(*p, 5, 2, 15, true);
     case DTYPE_F64:
         memcpy(&d, p, sizeof d);
         return (float)d;
@@ -130,7 +145,8 @@ static float one_to_f32(const unsigned char *p, enum dtype t)
     }
 }
 
-/* Models are made of the 16-bit types: loops without the switch, and normal numbers first. */
+/* Models are made of the types of 16 and 8 bits: loops without the switch, and normal numbers
+ * first. */
 static void f16_to_f32(float *dst, const unsigned char *src, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -153,8 +169,32 @@ static void bf16_to_f32(float *dst, const unsigned char *src, int64_t n)
     }
 }
 
+static void e4m3_to_f32(float *dst, const unsigned char *src, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t magnitude = src[i] & 0x7fu, sign = (uint32_t)(src[i] & 0x80u) << 24;
+        bool normal = magnitude >= 8 && magnitude < 0x7f;
+        dst[i] = normal ? from_bits(sign | ((magnitude << 20) + (120u << 23)))
+                        : widen(src[i], 4, 3, 7, false);
+    }
+}
+
+static void e5m2_to_f32(float *dst, const unsigned char *src, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t magnitude = src[i] & 0x7fu, sign = (uint32_t)(src[i] & 0x80u) << 24;
+        bool normal = magnitude >= 4 && magnitude < 0x7c;
+        dst[i] = normal ? from_bits(sign | ((magnitude << 21) + (112u << 23)))
+                        : widen(src[i], 5, 2, 15, true);
+    }
+}
+
 void dtype_to_f32(float *dst, const void *src, enum dtype t, int64_t n)
 {
+    if (dtype_block(t) > 1) {
+        blocks_to_f32(dst, src, t, 0, n);
+        return;
+    }
     switch (t) {
     case DTYPE_F32:
         memcpy(dst, src, (size_t)n * sizeof *dst);
@@ -165,12 +205,26 @@ void dtype_to_f32(float *dst, const void *src, enum dtype t, int64_t n)
     case DTYPE_BF16:
         bf16_to_f32(dst, src, n);
         return;
+    case DTYPE_F8_E4M3:
+        e4m3_to_f32(dst, src, n);
+        return;
+    case DTYPE_F8_E5M2:
+        e5m2_to_f32(dst, src, n);
+        return;
     default:
         break;
     }
     size_t size = dtype_size(t);
     for (int64_t i = 0; i < n; i++)
         dst[i] = one_to_f32((const unsigned char *)src + (size_t)i * size, t);
+}
+
+void dtype_read(float *dst, const void *src, enum dtype t, int64_t first, int64_t n)
+{
+    if (dtype_block(t) > 1)
+        blocks_to_f32(dst, src, t, first, n);
+    else
+        dtype_to_f32(dst, (const char *)src + (size_t)first * dtype_size(t), t, n);
 }
 
 static void one_from_f32(unsigned char *p, enum dtype t, float f)
@@ -205,6 +259,10 @@ static void one_from_f32(unsigned char *p, enum dtype t, float f)
 
 void dtype_from_f32(void *dst, enum dtype t, const float *src, int64_t n)
 {
+    if (dtype_block(t) > 1) {
+        blocks_from_f32(dst, t, src, n);
+        return;
+    }
     size_t size = dtype_size(t);
     for (int64_t i = 0; i < n; i++)
         one_from_f32((unsigned char *)dst + (size_t)i * size, t, src[i]);

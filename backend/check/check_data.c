@@ -70,10 +70,10 @@ static int source_new(struct check_data *d, int slot, struct weight_source *s, s
                       struct dr_error *err)
 {
     enum { CHUNK = 256 };
-    int64_t count = 0;
+    int64_t count = 0, bytes = 0;
     shape_count(&shape, &count);
-    size_t size = dtype_size(dtype);
-    char *p = dr_malloc(DR_TAG_TEST, (size_t)count * size + 1);
+    dtype_bytes(dtype, count, &bytes);
+    char *p = dr_malloc(DR_TAG_TEST, (size_t)bytes + 1);
     d->memory[slot] = p;
     if (!p)
         return dr_fail(err, DR_ENOMEM, "out of memory for a case");
@@ -83,7 +83,8 @@ static int source_new(struct check_data *d, int slot, struct weight_source *s, s
         int64_t n = count - i < CHUNK ? count - i : CHUNK;
         for (int64_t j = 0; j < n; j++)
             v[j] = (float)(mean + deviation * noise(seed, (uint64_t)(i + j)));
-        dtype_from_f32(p + (size_t)i * size, dtype, v, n);
+        dtype_bytes(dtype, i, &bytes);
+        dtype_from_f32(p + bytes, dtype, v, n);
     }
     *s = (struct weight_source){ .name = "case", .data = p, .dtype = dtype, .shape = shape };
     return 0;
@@ -118,6 +119,23 @@ static int int8_source_new(struct check_data *d, int slot, struct weight_source 
     return 0;
 }
 
+/* Scales by row, about 1, at an odd address. */
+static int scales_new(struct check_data *d, int slot, struct weight_source *s, uint64_t seed,
+                      struct dr_error *err)
+{
+    int64_t rows = s->shape.d[0];
+    char *p = dr_malloc(DR_TAG_TEST, (size_t)rows * sizeof(float) + 1);
+    d->scales[slot] = p;
+    if (!p)
+        return dr_fail(err, DR_ENOMEM, "out of memory for a case");
+    for (int64_t i = 0; i < rows; i++) {
+        float scale = 1 + 0.25f * noise(seed, (uint64_t)i);
+        memcpy(p + 1 + (size_t)i * sizeof scale, &scale, sizeof scale);
+    }
+    s->scales = p + 1;
+    return 0;
+}
+
 /* Height of part i; parts of odd mean height differ by one. */
 static int64_t part_rows(const struct weight_desc *w, int i)
 {
@@ -132,7 +150,9 @@ static int64_t part_rows(const struct weight_desc *w, int i)
 static int sources_new(struct check_data *d, uint64_t seed, struct dr_error *err)
 {
     const struct weight_desc *w = &d->setup.weight;
-    enum dtype vectors = d->setup.weight_dtype == DTYPE_I8 ? DTYPE_F16 : d->setup.weight_dtype;
+    bool matrices_only = d->setup.weight_dtype == DTYPE_I8 ||
+                         dtype_block(d->setup.weight_dtype) > 1;
+    enum dtype vectors = matrices_only ? DTYPE_F16 : d->setup.weight_dtype;
     int slot = 0, r = 0;
     for (int i = 0; w->out && i < w->parts && !r; i++, slot++) {
         struct shape shape = SHAPE1(w->out);
@@ -155,6 +175,8 @@ static int sources_new(struct check_data *d, uint64_t seed, struct dr_error *err
         else
             r = source_new(d, slot, &d->source[slot], shape, d->setup.weight_dtype, mean, deviation,
                            seed + 100 + (uint64_t)i, err);
+        if (!r && d->setup.weight_scales)
+            r = scales_new(d, slot, &d->source[slot], seed + 400 + (uint64_t)i, err);
     }
     for (int i = 0; w->bias && i < w->parts && !r; i++, slot++) {
         int64_t rows = w->kind == WEIGHT_LINEAR ? part_rows(w, i) : w->out;
@@ -212,8 +234,10 @@ void check_data_free(struct check_data *d)
 {
     for (int i = 0; i < ROLE_COUNT; i++)
         dr_free(d->values[i]);
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < 7; i++) {
         dr_free(d->memory[i]);
+        dr_free(d->scales[i]);
+    }
     dr_free(d->vectors);
     memset(d, 0, sizeof *d);
 }

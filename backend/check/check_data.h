@@ -14,6 +14,7 @@ struct check_data {
     struct weight_source source[6], position;
     int n_sources;
     void *memory[7];         /* of the sources */
+    void *scales[7];         /* of sources that have them apart */
     struct host_weight host; /* of the weight, for `at` */
     void *vectors;           /* its */
 };

@@ -136,7 +136,7 @@ static void narrow_row(const struct host_weight *w, int64_t row, int64_t first, 
     float wide[WIDE];
     const struct weight_source *s = part_of(w, &row);
     const char *from = s->data;
-    if (s->dtype != DTYPE_I8) {
+    if (!s->scales && dtype_block(s->dtype) == 1) {
         panel_narrow(dst, from + (size_t)(row * k + first) * dtype_size(s->dtype), s->dtype, n);
         return;
     }

@@ -70,7 +70,10 @@ enum {
     NO_PAD = 256,
     NO_BIAS = 512,
     I8 = 1024,
-    MOMENTS = 2048
+    MOMENTS = 2048,
+    Q8_0 = 4096,
+    Q4_K = 8192,
+    SCALES = 16384
 };
 
 static const struct op_case cases[] = {
@@ -136,6 +139,12 @@ static const struct op_case cases[] = {
       .stride = 1, .variant = F16 | MOMENTS },
     { "vae downsampler", .n = 1, .h = 64, .w = 64, .cin = 128, .cout = 128, .kernel = 3,
       .stride = 2, .variant = F16 | PAD_HIGH },
+    { "f8 with scales", .n = 1, .h = 9, .w = 11, .cin = 20, .cout = 37, .kernel = 3, .stride = 1,
+      .variant = F8 | SCALES },
+    { "blocks across rows", .n = 1, .h = 9, .w = 11, .cin = 64, .cout = 20, .kernel = 3,
+      .stride = 1, .variant = Q4_K },
+    { "blocks, stride", .n = 1, .h = 12, .w = 8, .cin = 32, .cout = 24, .kernel = 3, .stride = 2,
+      .variant = Q8_0 | MOMENTS },
     { "int8, one pixel", .n = 1, .h = 1, .w = 1, .cin = 3, .cout = 13, .kernel = 3, .stride = 1,
       .variant = I8 },
     { "int8, odd sizes", .n = 3, .h = 7, .w = 9, .cin = 19, .cout = 21, .kernel = 3, .stride = 1,
@@ -173,7 +182,11 @@ static void setup(const struct op_case *c, struct op_setup *ret)
         op->residual = op->dst;
     ret->residual_in_place = c->variant & IN_PLACE;
     ret->moments = c->variant & MOMENTS;
-    ret->weight_dtype = c->variant & I8 ? DTYPE_I8 : dtypes[c->variant & DTYPES];
+    ret->weight_dtype = c->variant & I8     ? DTYPE_I8
+                        : c->variant & Q8_0 ? DTYPE_Q8_0
+                        : c->variant & Q4_K ? DTYPE_Q4_K
+                                            : dtypes[c->variant & DTYPES];
+    ret->weight_scales = c->variant & SCALES;
     ret->weight = (struct weight_desc){ .kind = WEIGHT_CONV,
                                         .in = c->cin,
                                         .out = c->cout,

@@ -32,11 +32,11 @@ void host_vectors_make(const struct host_weight *w, void *dst)
     host_vectors_bind(&at, dst);
     memset(dst, 0, host_vectors_bytes(w->desc));
     if (at.scale)
-        dtype_to_f32((float *)at.scale, w->source[0].data, w->source[0].dtype, w->desc->out);
+        dtype_read((float *)at.scale, w->source[0].data, w->source[0].dtype, 0, w->desc->out);
     float *bias = (float *)at.bias;
     for (int i = w->desc->parts; bias && i < w->n_sources; i++) {
         const struct weight_source *s = &w->source[i];
-        dtype_to_f32(bias, s->data, s->dtype, s->shape.d[0]);
+        dtype_read(bias, s->data, s->dtype, 0, s->shape.d[0]);
         bias += s->shape.d[0];
     }
 }
@@ -47,9 +47,8 @@ void weight_row(const struct weight_source *s, int64_t row, int64_t first, int64
     float scale;
     for (int i = 1; i < s->shape.n; i++)
         k *= s->shape.d[i];
-    dtype_to_f32(dst, (const char *)s->data + (size_t)(row * k + first) * dtype_size(s->dtype),
-                 s->dtype, n);
-    if (s->dtype != DTYPE_I8)
+    dtype_read(dst, s->data, s->dtype, row * k + first, n);
+    if (!s->scales)
         return;
     memcpy(&scale, (const char *)s->scales + (size_t)row * sizeof scale, sizeof scale);
     for (int64_t i = 0; i < n; i++)

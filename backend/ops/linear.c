@@ -145,7 +145,10 @@ enum {
     ACTS = 448,
     NO_BIAS = 512,
     I8 = 1024,
-    MOMENTS = 2048
+    MOMENTS = 2048,
+    Q8_0 = 4096,
+    Q4_K = 8192,
+    SCALES = 16384
 };
 
 /* h, w: rows; cin, cout (of dst). */
@@ -183,6 +186,15 @@ static const struct op_case cases[] = {
     { "unet geglu", .n = 1, .h = 1, .w = 256, .cin = 1280, .cout = 5120, .variant = F16 | GEGLU },
     { "unet down projection", .n = 1, .h = 1, .w = 1024, .cin = 2560, .cout = 640,
       .variant = F16 | IN_PLACE | MOMENTS },
+    { "f8 with scales", .n = 1, .h = 1, .w = 21, .cin = 50, .cout = 3 * 13,
+      .variant = F8 | SCALES | PARTS },
+    { "f16 with scales", .n = 1, .h = 1, .w = 19, .cin = 41, .cout = 23,
+      .variant = GEGLU | F16 | SCALES },
+    { "blocks of 32", .n = 1, .h = 1, .w = 21, .cin = 96, .cout = 3 * 13,
+      .variant = Q8_0 | PARTS | NO_BIAS },
+    { "blocks of 256", .n = 2, .h = 1, .w = 67, .cin = 1280, .cout = 40,
+      .variant = Q4_K | GEGLU | MOMENTS },
+    { "blocks across rows", .n = 1, .h = 1, .w = 19, .cin = 72, .cout = 32, .variant = Q4_K | ADD },
     { "int8, one value", .n = 1, .h = 1, .w = 1, .cin = 1, .cout = 1, .variant = I8 },
     { "int8, odd sizes", .n = 2, .h = 1, .w = 7, .cin = 37, .cout = 29,
       .variant = I8 | ADD | SILU | MOMENTS },
@@ -214,7 +226,11 @@ static void setup(const struct op_case *c, struct op_setup *ret)
         op->residual = op->dst;
     ret->moments = c->variant & MOMENTS;
     ret->residual_in_place = c->variant & IN_PLACE;
-    ret->weight_dtype = c->variant & I8 ? DTYPE_I8 : dtypes[c->variant & DTYPES];
+    ret->weight_dtype = c->variant & I8     ? DTYPE_I8
+                        : c->variant & Q8_0 ? DTYPE_Q8_0
+                        : c->variant & Q4_K ? DTYPE_Q4_K
+                                            : dtypes[c->variant & DTYPES];
+    ret->weight_scales = c->variant & SCALES;
     ret->weight = (struct weight_desc){ .kind = WEIGHT_LINEAR,
                                         .in = c->cin,
                                         .out = op->activation == ACT_GEGLU ? 2 * c->cout : c->cout,

@@ -117,6 +117,7 @@ struct op_setup {
     struct op op;
     struct weight_desc weight, position; /* out = 0: none */
     enum dtype weight_dtype;
+    bool weight_scales;     /* of matrices and filters that are not I8, which always has them */
     bool residual_in_place; /* dst and residual are the same memory */
     bool src_in_place;      /* dst and src are */
     double mean;            /* of the values of src; their deviation is 1 */

@@ -136,12 +136,13 @@ static int use_weight(struct plan_backend *plan, const struct weight *w, int64_t
     if (w->in_pack)
         plan->totals.mapped_bytes += w->bytes.vectors + w->bytes.packed;
     for (int i = 0; i < w->n_sources; i++) {
-        int64_t count;
+        int64_t count, bytes;
         if (!weight_reads_source(w, i) || !shape_count(&w->source[i].shape, &count))
             continue;
         if (w->desc.kind == WEIGHT_TABLE && rows < w->desc.in)
             count = rows * w->desc.out;
-        plan->totals.mapped_bytes += (size_t)count * dtype_size(w->source[i].dtype);
+        if (dtype_bytes(w->source[i].dtype, count, &bytes))
+            plan->totals.mapped_bytes += (size_t)bytes;
     }
     return 0;
 }

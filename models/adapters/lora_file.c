@@ -129,7 +129,7 @@ static int check_finite(const struct lora_file *f, const struct st_tensor *t,
     for (int64_t at = 0; at < count; at += CHUNK) {
         int64_t n = count - at < CHUNK ? count - at : CHUNK;
         float sum = 0;
-        dtype_to_f32(values, data + (size_t)at * dtype_size(t->dtype), t->dtype, n);
+        dtype_read(values, data, t->dtype, at, n);
         for (int64_t i = 0; i < n; i++)
             sum += values[i] * 0; /* NaN unless all are finite */
         if (sum != 0)

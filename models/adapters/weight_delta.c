@@ -128,9 +128,8 @@ int delta_stopped(const struct delta_target *t, struct dr_error *err)
 void delta_read_rows(const struct weight_source *s, int64_t first, int64_t n, int64_t cols,
                      float *ret)
 {
-    size_t at = (size_t)(first * cols) * dtype_size(s->dtype);
-    if (s->dtype != DTYPE_I8) {
-        dtype_to_f32(ret, (const char *)s->data + at, s->dtype, n * cols);
+    if (!s->scales) {
+        dtype_read(ret, s->data, s->dtype, first * cols, n * cols);
         return;
     }
     for (int64_t i = 0; i < n; i++)

@@ -19,7 +19,10 @@ struct sign {
 /* One tensor in so many must have an adapter's sign: a LoHa has it in one of five or six. */
 enum { ADAPTER_SHARE = 8 };
 
+enum { OPEN_CLIP_H = 1024 }; /* channels of the text encoder of 2.x */
+
 #define UNET "model.diffusion_model."
+#define GGML_CLIP_2 "cond_stage_model.1.transformer." /* by stable-diffusion.cpp */
 #define TINY(words)                                                                                \
     {                                                                                              \
         .id = "taesd", .text = words, .option = "--vae"                                            \
@@ -63,6 +66,9 @@ static const struct sign signs[] = {
     { "controlnet_down_blocks.*", NULL, { .id = "controlnet", .text = "a ControlNet" } },
     { "adapter.body.*", NULL, { .id = "t2i-adapter", .text = "a T2I-Adapter" } },
 
+    { UNET "label_emb.0.0.weight",
+      "cond_stage_model.transformer.*",
+      { .id = "sdxl-refiner", .text = "an SDXL refiner in the spelling of stable-diffusion.cpp" } },
     { UNET "*",
       "cond_stage_model.transformer.*",
       { .id = "sd1", .text = "a Stable Diffusion 1.x checkpoint", .family = &family_sd1 } },
@@ -192,17 +198,32 @@ static const struct file_kind *sdxl_kind(const struct st_header *h)
     return quantised(h, true, what, sizeof what) ? &quant : &plain;
 }
 
+/* stable-diffusion.cpp gives OpenCLIP's encoder the names that 1.x has: only its width tells. */
+static bool ggml_sd2(const struct st_header *h)
+{
+    const struct st_tensor *t = st_find(
+        h, "cond_stage_model.transformer.text_model.embeddings.token_embedding.weight");
+    return t && t->shape.n == 2 && t->shape.d[1] == OPEN_CLIP_H;
+}
+
 const struct file_kind *classify(const struct st_header *h)
 {
     static const struct file_kind unknown = { .id = "unknown",
                                               .text = "a file of unknown tensors" };
-    if (any(h, UNET "label_emb.0.0.weight") && any(h, "conditioner.embedders.*"))
+    static const struct file_kind sd2 = {
+        .id = "sd2",
+        .text = "a Stable Diffusion 2.x checkpoint in the spelling of stable-diffusion.cpp"
+    };
+    if (any(h, UNET "label_emb.0.0.weight") &&
+        (any(h, "conditioner.embedders.*") || any(h, GGML_CLIP_2 "*")))
         return sdxl_kind(h);
     for (size_t i = 0; i < sizeof adapters / sizeof *adapters; i++) {
         size_t n = count(h, adapters[i].name);
         if (n && n * ADAPTER_SHARE >= h->n_tensors)
             return &adapters[i].kind;
     }
+    if (any(h, UNET "*") && ggml_sd2(h))
+        return &sd2;
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
         if (any(h, signs[i].name) && (!signs[i].also || any(h, signs[i].also)))
             return &signs[i].kind;

@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/formats/quantised.h"
+
 struct rule {
     const char *from, *to;
     const struct rule *rest;
@@ -68,6 +70,14 @@ static const struct rule clip_any[] = {
     { .from = "text_model.embeddings.position_ids", .how = IGNORED },
     { .from = "embeddings.position_ids", .how = IGNORED },
     { .from = "logit_scale", .how = IGNORED },
+    /* as stable-diffusion.cpp spells OpenCLIP's */
+    { .from = "text_model.text_projection", .to = "text_projection.weight", .how = TRANSPOSED },
+    { .from = "text_model.encoder.layers.#.self_attn.in_proj.weight",
+      .to = "text_model.encoder.layers.#.self_attn.?_proj.weight",
+      .how = STACKED },
+    { .from = "text_model.encoder.layers.#.self_attn.in_proj.bias",
+      .to = "text_model.encoder.layers.#.self_attn.?_proj.bias",
+      .how = STACKED },
     { .from = "text_model.*", .to = "text_model.*" },
     { .from = "text_projection.weight", .to = "text_projection.weight" },
     /* without the outer module's name */
@@ -171,8 +181,9 @@ static const struct {
     { "conditioner.embedders.0.transformer.", COMPONENT_TEXT_ENCODER, clip_any },
     { "conditioner.embedders.0.model.", COMPONENT_TEXT_ENCODER_2, open_clip }, /* refiner */
     { "conditioner.embedders.1.model.", COMPONENT_TEXT_ENCODER_2, open_clip },
-    { "cond_stage_model.transformer.", COMPONENT_TEXT_ENCODER, clip_any }, /* 1.x */
-    { "cond_stage_model.model.", COMPONENT_TEXT_ENCODER, open_clip },      /* 2.x */
+    { "cond_stage_model.1.transformer.", COMPONENT_TEXT_ENCODER_2, clip_any }, /* GGUF, SDXL */
+    { "cond_stage_model.transformer.", COMPONENT_TEXT_ENCODER, clip_any },     /* 1.x; GGUF, SDXL */
+    { "cond_stage_model.model.", COMPONENT_TEXT_ENCODER, open_clip },          /* 2.x */
     { "first_stage_model.", COMPONENT_VAE, vae_single },
     { "", COMPONENT_COUNT, constants },
 };
@@ -363,21 +374,20 @@ static enum key_answer translate(const struct rule *rules, const struct key_bloc
     return KEY_UNKNOWN;
 }
 
-/* "X.weight_scale" goes where "X.weight" goes, under that name and _scale. */
+/* "X.weight_scale" and "X.scale_weight" go where "X.weight" goes, under that name and _scale. */
 static enum key_answer translate_scale(const struct rule *rules, const struct key_blocks *b,
                                        const char *key, struct key_target *ret)
 {
-    static const char suffix[] = "_scale";
-    char base[ST_NAME_MAX + 1];
-    size_t n = strlen(key), tail = sizeof suffix - 1;
-    if (n <= sizeof ".weight_scale" || n - tail >= sizeof base ||
-        strcmp(key + n - (sizeof ".weight_scale" - 1), ".weight_scale"))
+    char base[ST_NAME_MAX + sizeof ".weight"];
+    size_t n = scale_of_layer(key);
+    if (quantised_mark(key))
+        return KEY_IGNORED;
+    if (!n)
         return translate(rules, b, key, ret, 0);
-    memcpy(base, key, n - tail);
-    base[n - tail] = '\0';
+    snprintf(base, sizeof base, "%.*s.weight", (int)n, key);
     enum key_answer answer = translate(rules, b, base, ret, 0);
     size_t at = strlen(ret->name);
-    return answer == KEY_KNOWN && !put(ret, &at, "%s", suffix) ? KEY_UNKNOWN : answer;
+    return answer == KEY_KNOWN && !put(ret, &at, "%s", "_scale") ? KEY_UNKNOWN : answer;
 }
 
 enum key_answer key_map_single(const struct key_blocks *b, const char *key, struct key_target *ret)
@@ -482,7 +492,8 @@ enum key_answer key_map_part(const struct key_layout *l, const struct key_blocks
 {
     size_t n = strlen(l->prefix);
     *ret = (struct key_target){ .component = l->component, .parts = 1 };
-    if (strncmp(key, l->prefix, n) || translate(constants, b, key, ret, 0) == KEY_IGNORED)
+    if (quantised_mark(key) || strncmp(key, l->prefix, n) ||
+        translate(constants, b, key, ret, 0) == KEY_IGNORED)
         return KEY_IGNORED;
     return translate_scale(l->rules, b, key + n, ret);
 }

@@ -18,8 +18,9 @@
 
 enum { KEY_BLOCKS = 64 };
 
-/* A weight of dtype I8 has a companion, "X.weight_scale" beside "X.weight": float32 [rows], one
- * scale for each output. Both layouts spell it so, around their own X. */
+/* A weight of dtype I8, and perhaps one of another type, has a companion, "X.weight_scale" (or
+ * "X.scale_weight") beside "X.weight": one scale, or one for each output. Both layouts spell it so,
+ * around their own X. */
 
 /* Where numbered blocks belong: what cannot be seen from one key alone. */
 struct key_blocks {

@@ -7,6 +7,7 @@
 
 #include "base/alloc.h"
 #include "base/mapguard.h"
+#include "models/formats/gguf.h"
 
 /* Other formats that people try. Checked only after the header proved invalid or absent: eight
  * bytes of length may look like anything by chance. */
@@ -16,14 +17,14 @@ static const struct {
     const char *meaning;
 } impostors[] = {
 #define PICKLE                                                                                     \
-    "pickles can run code when they are read, so Darkroom never does; convert it to safetensors"
+    "pickles can run code when they are read, so Darkroom never does; `darkroom convert FILE -o "  \
+    "NAME.safetensors` makes a safetensors file of its tensors"
     { "PK\3\4", 4, "a ZIP archive, most likely a PyTorch checkpoint; " PICKLE },
     { "\x80\2", 2, "a Python pickle; " PICKLE },
     { "\x80\3", 2, "a Python pickle; " PICKLE },
     { "\x80\4", 2, "a Python pickle; " PICKLE },
     { "\x80\5", 2, "a Python pickle; " PICKLE },
 #undef PICKLE
-    { "GGUF", 4, "a GGUF file; Darkroom reads safetensors" },
     { "\x89HDF", 4, "an HDF5 file; Darkroom reads safetensors" },
     { "\x89PNG", 4, "a PNG picture" },
     { "\xff\xd8\xff", 3, "a JPEG picture" },
@@ -43,18 +44,23 @@ static const char *impostor(const uint8_t *bytes, size_t n)
     return NULL;
 }
 
+static int parse(const struct dr_map *map, const char *path, struct st_header *ret,
+                 struct dr_error *err)
+{
+    if (gguf_begins(map->data, map->size))
+        return gguf_parse(map->data, map->size, map->size, path, ret, err);
+    int r = st_parse(map->data, map->size, map->size, path, ret, err);
+    const char *other = r && r != DR_ENOMEM ? impostor(map->data, map->size) : NULL;
+    return other ? dr_fail(err, DR_EFORMAT, "%s: not a safetensors file but %s", path, other) : r;
+}
+
 /* The map is guarded before the first byte is read: the file may be truncated at any moment. */
 static int open_map(struct safetensors *st, const char *path, struct dr_error *err)
 {
     int r = st->map.size ? mapguard_add(st->map.data, st->map.size, &st->guard, err) : 0;
     if (r)
         return r;
-    r = st_parse(st->map.data, st->map.size, st->map.size, path, &st->header, err);
-    if (r) {
-        const char *other = r == DR_ENOMEM ? NULL : impostor(st->map.data, st->map.size);
-        if (other)
-            r = dr_fail(err, DR_EFORMAT, "%s: not a safetensors file but %s", path, other);
-    }
+    r = parse(&st->map, path, &st->header, err);
     if (mapguard_damaged(st->guard))
         return dr_fail(err, DR_EIO, "%s: changed while it was read, or its disk failed", path);
     if (!r && !(st->path = dr_strdup(DR_TAG_FILE, path)))

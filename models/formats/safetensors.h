@@ -54,7 +54,7 @@ void st_header_free(struct st_header *h);
 /* NULL when there is no tensor of this name. */
 const struct st_tensor *st_find(const struct st_header *h, const char *name);
 
-/* A mapped file. */
+/* A mapped file of tensors. */
 struct safetensors {
     struct st_header header;
     struct dr_map map;
@@ -62,9 +62,10 @@ struct safetensors {
     char *path;
 };
 
-/* Of an open file, whose descriptor stays the caller's; `path` names it. Refuses files that are
- * something else by content and says what they are (a pickle, a ZIP archive, GGUF ...). The struct
- * must not move while it is open. */
+/* Of an open file, whose descriptor stays the caller's; `path` names it. A GGUF file (gguf.h),
+ * known by its first bytes, is opened as the same table of tensors. Refuses files that are
+ * something else by content and says what they are (a pickle, a ZIP archive ...). The struct must
+ * not move while it is open. */
 int st_open_fd(int fd, const char *path, struct safetensors *ret, struct dr_error *err);
 void st_close(struct safetensors *st);
 const void *st_data(const struct safetensors *st, const struct st_tensor *t);

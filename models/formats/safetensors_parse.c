@@ -17,8 +17,9 @@
 #include "base/alloc.h"
 #include "base/checked.h"
 #include "base/utf8.h"
+#include "models/formats/tensor_places.h"
 
-enum { PREFIX = 8, SHOWN = 100, DEPTH_MAX = 64 };
+enum { PREFIX = 8, DEPTH_MAX = 64 };
 
 /* U+FFFD, for NUL, which C strings cannot hold. Three bytes: no longer than its escape. */
 enum { REPLACEMENT = 0xfffd };
@@ -35,21 +36,6 @@ struct header_scan {
     size_t tensors_cap, metadata_cap;
     bool metadata_seen;
 };
-
-/* A name as errors show it: cut between characters, control characters replaced. */
-struct shown {
-    char text[SHOWN + 4];
-};
-
-static struct shown show(const char *name)
-{
-    struct shown s;
-    size_t n = strlen(name), cut = n > SHOWN ? utf8_valid_prefix(name, SHOWN) : n;
-    for (size_t i = 0; i < cut; i++)
-        s.text[i] = (unsigned char)name[i] < 0x20 || name[i] == 0x7f ? '?' : name[i];
-    memcpy(s.text + cut, n > cut ? "..." : "", n > cut ? 4 : 1);
-    return s;
-}
 
 static int bad(const struct header_scan *s, const char *fmt, ...) DR_PRINTF(2, 3);
 
@@ -74,7 +60,7 @@ static int bad_tensor(const struct header_scan *s, int code, const char *name, c
     va_start(ap, fmt);
     vsnprintf(words, sizeof words, fmt, ap);
     va_end(ap);
-    return dr_fail(s->err, code, "%s: tensor '%s': %s", s->what, show(name).text, words);
+    return dr_fail(s->err, code, "%s: tensor '%s': %s", s->what, show_name(name).text, words);
 }
 
 static void skip_space(struct header_scan *s)
@@ -243,8 +229,9 @@ static int dtype_of(struct header_scan *s, struct st_tensor *t)
     int r = string(s, &name, &n);
     if (r)
         return r;
-    if (!dtype_from_name(name, n, &t->dtype))
-        return bad_tensor(s, DR_EUNSUPPORTED, t->name, "dtype '%s' is unknown", show(name).text);
+    if (!dtype_from_name(name, n, &t->dtype) || dtype_block(t->dtype) > 1)
+        return bad_tensor(s, DR_EUNSUPPORTED, t->name, "dtype '%s' is unknown",
+                          show_name(name).text);
     return 0;
 }
 
@@ -405,20 +392,6 @@ static int entry(struct header_scan *s)
     return r;
 }
 
-static int by_place(const void *a, const void *b)
-{
-    const struct st_tensor *x = a, *y = b;
-    if (x->begin != y->begin)
-        return x->begin < y->begin ? -1 : 1;
-    return x->end < y->end ? -1 : x->end > y->end;
-}
-
-static int by_name(const void *a, const void *b)
-{
-    return strcmp(((const struct st_tensor *)a)->name, ((const struct st_tensor *)b)->name);
-}
-
-/* Of one key the first in the file comes first: texts lie in the order of the file. */
 static int by_metadata_key(const void *a, const void *b)
 {
     const struct st_metadata *x = a, *y = b;
@@ -447,45 +420,6 @@ static int fail_truncated(const char *what, const char *says, uint64_t bytes, ui
                    "%s: file is truncated: %s %" PRIu64 " bytes, the file has %" PRIu64
                    " (incomplete download?)",
                    what, says, bytes, file_size);
-}
-
-/* The tensors must tile the data exactly. */
-static int check_places(const struct header_scan *s, uint64_t data_size)
-{
-    const struct st_header *h = s->h;
-    uint64_t at = 0;
-    if (h->n_tensors)
-        qsort(h->tensors, h->n_tensors, sizeof *h->tensors, by_place);
-    for (size_t i = 0; i < h->n_tensors; i++) {
-        const struct st_tensor *t = &h->tensors[i];
-        if (t->begin < at)
-            return bad_tensor(s, DR_EFORMAT, t->name, "overlaps tensor '%s'",
-                              show(h->tensors[i - 1].name).text);
-        if (t->begin > at)
-            return bad_tensor(s, DR_EFORMAT, t->name,
-                              "%" PRIu64 " bytes before it belong to no tensor", t->begin - at);
-        if (t->end > data_size)
-            return fail_truncated(s->what, "the header describes",
-                                  h->data_at + h->tensors[h->n_tensors - 1].end,
-                                  h->data_at + data_size, s->err);
-        at = t->end;
-    }
-    if (at != data_size)
-        return dr_fail(s->err, DR_EFORMAT, "%s: %" PRIu64 " bytes after the last tensor", s->what,
-                       data_size - at);
-    return 0;
-}
-
-static int check_names(const struct header_scan *s)
-{
-    struct st_header *h = s->h;
-    if (h->n_tensors)
-        qsort(h->tensors, h->n_tensors, sizeof *h->tensors, by_name);
-    for (size_t i = 1; i < h->n_tensors; i++)
-        if (!strcmp(h->tensors[i].name, h->tensors[i - 1].name))
-            return bad_tensor(s, DR_EFORMAT, h->tensors[i].name, "the name appears twice");
-    sort_metadata(h);
-    return 0;
 }
 
 static int parse_object(struct header_scan *s)
@@ -553,12 +487,14 @@ int st_parse(const uint8_t *bytes, size_t n, uint64_t file_size, const char *wha
         return dr_fail(err, DR_ENOMEM, "%s: out of memory for its header", what);
     r = parse_object(&s);
     if (!r)
-        r = check_places(&s, file_size - h.data_at);
+        r = tensor_places_check(&h, file_size - h.data_at, 1, what, err);
     if (!r)
-        r = check_names(&s);
-    if (r)
+        r = tensor_names_sort(&h, what, err);
+    if (r) {
         st_header_free(&h);
-    else
-        *ret = h;
-    return r;
+        return r;
+    }
+    sort_metadata(&h);
+    *ret = h;
+    return 0;
 }

@@ -80,12 +80,19 @@ static int write_header(const struct st_out *out, struct buf *text, size_t n, st
         length[i] = (unsigned char)(text->len >> (8 * i));
     for (size_t i = 0; i <= n; i++)
         out->at[i] += PREFIX + text->len;
-    int full = posix_fallocate(out->fd, 0, (off_t)out->at[n]);
+    int r = st_out_start(out, out->at[n], err);
+    if (!r)
+        r = put_at(out->fd, out->path, 0, length, sizeof length, err);
+    return r ? r : put_at(out->fd, out->path, PREFIX, text->data, text->len, err);
+}
+
+int st_out_start(const struct st_out *out, uint64_t size, struct dr_error *err)
+{
+    int full = posix_fallocate(out->fd, 0, (off_t)size);
     if (full == ENOSPC || full == EFBIG || full == EDQUOT)
         return dr_fail(err, DR_EIO, "%s: %llu bytes do not fit on its disk", out->path,
-                       (unsigned long long)out->at[n]);
-    int r = put_at(out->fd, out->path, 0, length, sizeof length, err);
-    return r ? r : put_at(out->fd, out->path, PREFIX, text->data, text->len, err);
+                       (unsigned long long)size);
+    return 0;
 }
 
 int st_out_open(int fd, const char *path, const struct st_item *items, size_t n,

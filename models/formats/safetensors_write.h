@@ -24,6 +24,8 @@ struct st_out {
 int st_out_open(int fd, const char *path, const struct st_item *items, size_t n,
                 const struct st_metadata *metadata, size_t n_metadata, struct st_out *ret,
                 struct dr_error *err);
+/* Takes the room of a file of `size` bytes on its disk. */
+int st_out_start(const struct st_out *out, uint64_t size, struct dr_error *err);
 /* Bytes of item i from `offset` of it on; pieces in any order. */
 int st_out_put(struct st_out *out, size_t i, uint64_t offset, const void *bytes, size_t n,
                struct dr_error *err);

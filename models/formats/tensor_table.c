@@ -30,7 +30,7 @@ void tensor_table_free(struct tensor_table *t)
     if (!t)
         return;
     for (size_t i = 0; i < t->n; i++)
-        dr_free(t->entries[i].copy);
+        dr_free(t->entries[i].copy), dr_free(t->entries[i].scales);
     dr_free(t->entries);
     tensor_table_init(t, t->component);
 }

@@ -11,6 +11,7 @@ struct tensor_entry {
     struct weight_source src; /* its name is "unet.conv_in.weight" */
     bool transpose;           /* lies as [in, out]; src.shape is already [out, in] */
     void *copy;               /* owned: the transposed copy, once loaded */
+    void *scales;             /* owned: float32 for each row, where the file's scales are not so */
     bool used;
     bool spare; /* known, and nothing reads it */
 };
@@ -37,7 +38,7 @@ void tensor_table_spare(struct tensor_table *t, const char *prefix);
 /* Dimension i of a tensor whose name is made as by printf; 0 when there is no such tensor or
  * dimension. */
 int64_t tensor_table_dim(const struct tensor_table *t, int i, const char *fmt, ...) DR_PRINTF(3, 4);
-/* Parameters: scales of I8 weights are not counted. */
+/* Parameters: scales of weights are not counted. */
 int64_t tensor_table_elements(const struct tensor_table *t);
 bool tensor_is_scale(const char *name); /* "X.weight_scale" */
 

@@ -76,9 +76,10 @@ static void mistakes_are_one_line_and_status_2(void **state)
              "quotes; see darkroom help tokens)",
              "tokens", "a", "red");
     must_say(2, "help: unexpected argument 'plan'", "help", "generate", "plan");
-    must_say(2, "convert: got nothing to do, expected --int8: a copy of the model", "convert", NULL,
-             NULL);
-    must_say(2, "(darkroom convert --int8 -m MODEL -o COPY)\n", "convert", "-o", "copy");
+    must_say(2,
+             "convert: got nothing to do, expected a file to copy with weights of another --type",
+             "convert", NULL, NULL);
+    must_say(2, "(darkroom convert MODEL -o COPY --type f16)\n", "convert", "-o", "copy");
     must_say(2, "--output: got nothing, expected a path for the copy", "convert", "--int8", NULL);
     must_say(2, "--quiet: got yes", "generate", "--quiet=yes", NULL);
     must_say(2, "-Z: no such option", "plan", "-Z", NULL);

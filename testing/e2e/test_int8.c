@@ -149,7 +149,7 @@ static void refuses_what_it_cannot_do(void **state)
     assert_int_equal(program_entries(folder), 0);
     json_decref(convert("once"));
     must_fail(2, "does not exist yet", "--int8", "-oonce", NULL, NULL);
-    must_fail(2, "without 8-bit weights", "--int8", "-monce", "-otwice", NULL);
+    must_fail(2, "whose weights are not quantised", "--int8", "-monce", "-otwice", NULL);
     assert_int_equal(program_entries(folder), 1);
     struct program p;
     program_run(&p, 2, "generate", "--precision", "int8", "-p", "a red circle", NULL);

@@ -493,6 +493,11 @@ static void unused_are_named(void **state)
     struct st_writer *w = st_writer_new();
     sgm_add(w, &sgm_tiny);
     st_writer_add_text(w, "first_stage_model.loss.logvar", "F32", "");
+    for (int i = 0; i < 700; i++) {
+        char name[60];
+        snprintf(name, sizeof name, "model_ema.diffusion_modelinput_blocks%dweight", i);
+        st_writer_add_text(w, name, "F32", "1");
+    }
     st_writer_add_text(w, "model.diffusion_model.input_blocks.1.0.in_layers.7.weight", "F32", "4");
     st_writer_add_text(w, "model.diffusion_model.input_blocks.3.1.transformer_blocks.0.x", "F32",
                        "4");
@@ -505,11 +510,16 @@ static void unused_are_named(void **state)
     assert_int_equal(load_all(c, NULL, &err), 0);
     assert_int_equal(load_all(c, NULL, &err), 0); /* twice: no warning twice */
     assert_string_equal(checkpoint_warning(c, 0),
-                        "2 tensors are not used: 'first_stage_model.loss.logvar', "
-                        "'model.diffusion_model.input_blocks.1.0.in_layers.7.weight'");
-    assert_non_null(strstr(checkpoint_warning(c, 1),
+                        "700 tensors model_ema.* are not used: averages of the weights from "
+                        "training");
+    assert_string_equal(checkpoint_warning(c, 1), "1 tensors first_stage_model.loss.* are not "
+                                                  "used: the VAE's loss in training");
+    assert_string_equal(checkpoint_warning(c, 2),
+                        "tensor 'model.diffusion_model.input_blocks.1.0.in_layers.7.weight' is not "
+                        "used");
+    assert_non_null(strstr(checkpoint_warning(c, 3),
                            "'unet.down_blocks.1.attentions.0.transformer_blocks.0.x' is not used"));
-    assert_null(checkpoint_warning(c, 2));
+    assert_null(checkpoint_warning(c, 4));
     checkpoint_close(c);
 }
 
@@ -700,20 +710,20 @@ static void marks_that_are_refused(void **state)
         expect_open_fails(marked(cases[i].marks, 2), cases[i].code, cases[i].words);
 }
 
-/* Quantisations of other programs are named, plain casts are read (every_dtype). */
+/* Quantisations of other programs are named, plain casts are read (every_dtype); those with scales
+ * that are read: test_models_quantised.c. */
 static void quantised_are_refused(void **state)
 {
     (void)state;
     static const struct {
         const char *name, *dtype, *words;
     } cases[] = {
-        { "model.diffusion_model.out.2.scale_weight", "F32", "fp8 weights with scales" },
-        { "model.diffusion_model.out.2.weight_scale", "F32", "fp8 weights with scales" },
-        { "model.diffusion_model.out.2.scale_input", "F32", "fp8 weights with scales" },
-        { "model.diffusion_model.out.2.input_scale", "F32", "fp8 weights with scales" },
-        { "scaled_fp8", "F8_E4M3", "fp8 weights with scales (tensor 'scaled_fp8')" },
-        { "model.diffusion_model.scaled_fp8", "F8_E5M2", "fp8 weights with scales" },
-        { "model.diffusion_model.out.2.comfy_quant", "U8", "ComfyUI" },
+        { "model.diffusion_model.out.3.scale_weight", "F32", "whose weight is not beside it" },
+        { "conditioner.embedders.1.model.transformer.resblocks.0.attn.in_proj_weight_scale", "F32",
+          "whose weight is not beside it" },
+        { "model.diffusion_model.out.2.weight_scale_inv", "F32",
+          "fp8 weights with scales by block" },
+        { "model.diffusion_model.out.2.pre_quant_scale", "F32", "SmoothQuant" },
         { "model.diffusion_model.out.2.weight.absmax", "F32", "bitsandbytes" },
         { "model.diffusion_model.out.2.weight.quant_state.bitsandbytes__nf4", "U8",
           "bitsandbytes" },
