@@ -105,10 +105,11 @@ int engine_backend(struct engine *e, const struct model_spec *spec, const char *
     static const char expected[] = "a model with 8-bit weights (darkroom convert --int8)";
     static const char leave[] = "auto selects the set that suits the model";
     const char *set = device_manager_int8_set(e->devices, kernels);
-    bool int8 = false;
+    enum checkpoint_weights weights = CHECKPOINT_FLOAT;
     int r = 0;
     if (precision == PRECISION_AUTO || precision == PRECISION_INT8)
-        r = pipeline_manager_quantised(e->pipelines, spec, stop, &int8, err);
+        r = pipeline_manager_weights(e->pipelines, spec, stop, &weights, err);
+    bool int8 = weights == CHECKPOINT_INT8;
     if (!r && precision == PRECISION_INT8 && !int8)
         r = dr_fail_field(err, DR_EINVAL, "precision", "int8", expected, leave);
     if (!r && precision == PRECISION_AUTO && set && !int8)

@@ -307,12 +307,13 @@ static int check_output(struct conversion *k, const char *output, struct dr_erro
 
 static int check_model(struct conversion *k, struct dr_error *err)
 {
-    bool int8, folder = dr_is_dir(k->model.path);
+    enum checkpoint_weights weights;
+    bool folder = dr_is_dir(k->model.path);
     struct model_spec spec = { .model = { k->model.path, engine_model_root(&k->model) } };
     int r = quantize_check(&k->copy, k->model.path, err);
     if (!r)
-        r = pipeline_manager_quantised(k->engine->pipelines, &spec, stop_of(k), &int8, err);
-    if (!r && int8)
+        r = pipeline_manager_weights(k->engine->pipelines, &spec, stop_of(k), &weights, err);
+    if (!r && weights != CHECKPOINT_FLOAT)
         r = dr_fail_field(err, DR_EINVAL, "model", k->model.path,
                           "a model whose weights are not quantised", NULL);
     if (!r)

@@ -127,19 +127,20 @@ static void drop_outdated(struct pipeline_manager *m, const struct model_spec *s
             drop(m, i);
 }
 
-int pipeline_manager_quantised(const struct pipeline_manager *m, const struct model_spec *spec,
-                               const atomic_int *stop, bool *ret, struct dr_error *err)
+int pipeline_manager_weights(const struct pipeline_manager *m, const struct model_spec *spec,
+                             const atomic_int *stop, enum checkpoint_weights *ret,
+                             struct dr_error *err)
 {
     struct checkpoint *c;
     int i = find(m, spec, NULL);
     if (i >= 0) {
-        *ret = checkpoint_quantised(m->model[i]->checkpoint);
+        *ret = checkpoint_weights(m->model[i]->checkpoint);
         return 0;
     }
     int r = checkpoint_open_spec(spec, stop, &c, err);
     if (r < 0)
         return r;
-    *ret = checkpoint_quantised(c);
+    *ret = checkpoint_weights(c);
     checkpoint_close(c);
     return 0;
 }

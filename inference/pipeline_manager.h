@@ -23,9 +23,10 @@ void pipeline_manager_free(struct pipeline_manager *m);
 int pipeline_manager_get(struct pipeline_manager *m, const struct model_spec *spec,
                          struct backend *be, const struct pipeline_options *options,
                          struct pipeline **ret, struct dr_error *err);
-/* Whether that model has 8-bit weights; opens no more than its headers. */
-int pipeline_manager_quantised(const struct pipeline_manager *m, const struct model_spec *spec,
-                               const atomic_int *stop, bool *ret, struct dr_error *err);
+/* How that model's weights are stored; opens no more than its headers. */
+int pipeline_manager_weights(const struct pipeline_manager *m, const struct model_spec *spec,
+                             const atomic_int *stop, enum checkpoint_weights *ret,
+                             struct dr_error *err);
 
 /* What the models that no job references hold, but for `kept` (may be NULL): bytes in all, and
  * *ret_private of them (may be NULL) in private memory. */

@@ -22,8 +22,8 @@ static const char *const meanings[COMPONENT_COUNT] = {
     [COMPONENT_UNET] = "a UNet (model.diffusion_model.*, input_blocks.* or down_blocks.*)",
     [COMPONENT_TEXT_ENCODER] = "a text encoder (text_model.* or transformer.resblocks.*)",
     [COMPONENT_TEXT_ENCODER_2] = "a text encoder (text_model.* or transformer.resblocks.*)",
-    [COMPONENT_VAE] = "a VAE (first_stage_model.*, decoder.mid.*, decoder.mid_block.*; a tiny one: "
-                      "decoder.layers.*, taesd_decoder.*, 1.weight and 3.conv.0.weight)",
+    [COMPONENT_VAE] = ("a VAE (first_stage_model.*, decoder.mid.*, decoder.mid_block.*; a tiny "
+                       "one: decoder.layers.*, taesd_decoder.*, 1.weight and 3.conv.0.weight)"),
 };
 
 /* ---- what the model has in that place ---- */

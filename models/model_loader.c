@@ -393,13 +393,17 @@ void checkpoint_forget_texts(struct checkpoint *c)
             model_files_forget_texts(c->own[i]);
 }
 
-bool checkpoint_quantised(const struct checkpoint *c)
+enum checkpoint_weights checkpoint_weights(const struct checkpoint *c)
 {
     const struct tensor_table *t = &c->tables[COMPONENT_UNET];
-    for (size_t i = 0; i < t->n; i++)
+    enum checkpoint_weights kind = CHECKPOINT_FLOAT;
+    for (size_t i = 0; i < t->n; i++) {
+        if (t->entries[i].src.dtype == DTYPE_I8)
+            return CHECKPOINT_INT8;
         if (dtype_block(t->entries[i].src.dtype) > 1 || tensor_is_scale(t->entries[i].name))
-            return true;
-    return false;
+            kind = CHECKPOINT_QUANTISED;
+    }
+    return kind;
 }
 
 bool checkpoint_force_zeros(const struct checkpoint *c)

@@ -77,9 +77,11 @@ int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int
                          struct tok **ret, struct dr_error *err);
 /* Gives memory back when no tokenizer will be opened any more. */
 void checkpoint_forget_texts(struct checkpoint *c);
-/* Whether weights of its UNet are 8-bit (quantize/copy.h), have scales, or are of a quantised type
- * of GGUF. */
-bool checkpoint_quantised(const struct checkpoint *c);
+/* How its UNet's weights are stored. INT8: 8-bit integers with scales by row, which kernel sets for
+ * 8 bits multiply as they are (quantize/copy.h); QUANTISED: fp8 with scales or a type of GGUF, which
+ * every set computes with as floating-point numbers. */
+enum checkpoint_weights { CHECKPOINT_FLOAT, CHECKPOINT_QUANTISED, CHECKPOINT_INT8 };
+enum checkpoint_weights checkpoint_weights(const struct checkpoint *c);
 /* force_zeros_for_empty_prompt of model_index.json. */
 bool checkpoint_force_zeros(const struct checkpoint *c);
 /* Pixels along the edge of the pictures that the model was trained for. */

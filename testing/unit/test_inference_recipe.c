@@ -214,7 +214,7 @@ static struct memory_plan planned(const char *json)
     struct dr_error err = { 0 };
     struct request q;
     struct job job;
-    struct memory_plan plan;
+    struct memory_plan plan = { .peak = 0 };
     struct memory_budget budget = { .limit = (size_t)1 << 40 };
     if (read_request(json, &q, &err) || sdxl_job(&q, pipeline, &job, &err) ||
         job_plan(pipeline, &job, &budget, NULL, &plan, &err))

@@ -195,7 +195,7 @@ static void fits(const struct tensor *tensors, int64_t first, int64_t second, in
     struct textual_inversions *s = dr_calloc(DR_TAG_TEST, 1, sizeof *s);
     struct dr_error err = { 0 };
     struct heard heard = { .n = 0 };
-    struct tok *tok;
+    struct tok *tok = NULL;
     const char *path = write_file(tensors, 2);
     if (!s || tok_open_builtin(TOK_CLIP_L, &tok, &err))
         fail_msg("%s", err.text);

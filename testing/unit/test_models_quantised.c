@@ -137,7 +137,7 @@ static void expect_products(const struct scaling *k)
 {
     const char *scaled = "", *plain = "";
     static char paths[2][600];
-    struct checkpoint *a, *b;
+    struct checkpoint *a, *b = NULL;
     struct unet *unet;
     struct dr_error err;
     snprintf(paths[0], sizeof paths[0], "%s/scaled.safetensors", test_dir());
@@ -155,8 +155,9 @@ static void expect_products(const struct scaling *k)
     assert_int_equal(unet_visit(unet, &v), 0);
     if (checkpoint_warning(a, 0))
         fail_msg("%s", checkpoint_warning(a, 0));
-    assert_true(checkpoint_quantised(a));
-    assert_false(checkpoint_quantised(b));
+    assert_int_equal(checkpoint_weights(a),
+                     k->dtype == DTYPE_I8 ? CHECKPOINT_INT8 : CHECKPOINT_QUANTISED);
+    assert_int_equal(checkpoint_weights(b), CHECKPOINT_FLOAT);
     unet_free(unet);
     checkpoint_close(a);
     checkpoint_close(b);

@@ -110,8 +110,8 @@ static void check_copy(const char *from, const char *to)
     struct checkpoint *a = open_must(from), *b = open_must(to);
     struct weight_source wide, narrow, other;
     struct dr_error err = { 0 };
-    assert_false(checkpoint_quantised(a));
-    assert_true(checkpoint_quantised(b));
+    assert_int_equal(checkpoint_weights(a), CHECKPOINT_FLOAT);
+    assert_int_equal(checkpoint_weights(b), CHECKPOINT_INT8);
     assert_int_equal(load(a, &wide, &err), 0);
     if (load(b, &narrow, &err))
         fail_msg("%s", err.text);
