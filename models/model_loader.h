@@ -78,8 +78,8 @@ int checkpoint_tokenizer(const struct checkpoint *c, int which, const atomic_int
 /* Gives memory back when no tokenizer will be opened any more. */
 void checkpoint_forget_texts(struct checkpoint *c);
 /* How its UNet's weights are stored. INT8: 8-bit integers with scales by row, which kernel sets for
- * 8 bits multiply as they are (quantize/copy.h); QUANTISED: fp8 with scales or a type of GGUF, which
- * every set computes with as floating-point numbers. */
+ * 8 bits multiply as they are (quantize/copy.h); QUANTISED: fp8 with scales or a type of GGUF,
+ * which every set computes with as floating-point numbers. */
 enum checkpoint_weights { CHECKPOINT_FLOAT, CHECKPOINT_QUANTISED, CHECKPOINT_INT8 };
 enum checkpoint_weights checkpoint_weights(const struct checkpoint *c);
 /* force_zeros_for_empty_prompt of model_index.json. */
