@@ -117,7 +117,7 @@ static void put_original_shape(struct gguf_bytes *b, const char *name, const str
 static void put_data(struct gguf_bytes *b, struct st_writer *w, const struct safetensors *st,
                      const struct st_tensor *t, const struct gguf_plan *p)
 {
-    int64_t count, bytes;
+    int64_t count = 0, bytes = 0;
     assert_true(shape_count(&t->shape, &count) && dtype_bytes(p->dtype, count, &bytes));
     float *values = malloc((size_t)count * sizeof *values + 1);
     void *data = malloc((size_t)bytes + 1);

@@ -527,7 +527,7 @@ static int same_param(void *ctx, struct param *p, const char *name, const struct
 /* Every parameter of every network of one checkpoint has the values of the other's. */
 static void expect_same(const char *path, const char *values)
 {
-    struct checkpoint *a, *b;
+    struct checkpoint *a, *b = NULL;
     struct dr_error err;
     struct clip_text *clip;
     struct unet *unet;
