@@ -169,9 +169,9 @@ static void cut_and_foreign_files_are_refused(void **state)
     }
     buf_free(&bytes);
     assert_int_equal(dr_write_file(path_of("e.pt"), "PK\3\4 archive/data.pkl", 22, &err), 0);
-    must_refuse(path_of("e.pt"), DR_EFORMAT, "convert it");
+    must_refuse(path_of("e.pt"), DR_EFORMAT, "darkroom convert");
     assert_int_equal(dr_write_file(path_of("e.bin"), "\x80\2}q\1.", 6, &err), 0);
-    must_refuse(path_of("e.bin"), DR_EFORMAT, "convert it");
+    must_refuse(path_of("e.bin"), DR_EFORMAT, "darkroom convert");
 }
 
 /* ---- which encoder ---- */
