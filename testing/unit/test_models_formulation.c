@@ -77,8 +77,6 @@ static void what_is_not_drawn_is_refused(void **state)
     folder_must_fail(DR_EUNSUPPORTED, "EDM");
     mark("conv_in.scale_weight", NULL, NULL);
     folder_must_fail(DR_EFORMAT, "'conv_in.weight' has a scale of");
-    mark("conv_in.weight_scale", NULL, NULL);
-    folder_must_fail(DR_EFORMAT, "'conv_in.weight' has a scale of");
     mark("conv_in.weight.absmax", NULL, NULL);
     folder_must_fail(DR_EUNSUPPORTED, "bitsandbytes");
     folder_make();
