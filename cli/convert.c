@@ -84,7 +84,7 @@ static int put_all(const json_t *answer, struct buf *out)
     if (!r)
         r = put_error(answer, "int8", "int8", out);
     if (!r)
-        r = put_error(answer, "wide", "16 bits", out);
+        r = put_error(answer, "16_bit", "16 bits", out);
     return r ? r
              : buf_printf(out, "written: %s\nall layers: %s\n", jx_text(answer, "output"),
                           jx_text(answer, "report"));

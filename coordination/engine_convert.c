@@ -33,8 +33,8 @@ struct conversion {
     struct pipeline *pipeline; /* float32 */
     struct int8_samples samples;
     struct int8_choice choice;
-    double int8_error, wide_error; /* of predictions; negative: not measured */
-    char int8_set[32], wide_set[32];
+    double int8_error, error_16; /* of predictions; negative: not measured */
+    char int8_set[32], set_16[32];
     char digest[SHA256_HEX]; /* of the source */
 };
 
@@ -143,15 +143,15 @@ static json_t *measured(double error, const char *set)
 static json_t *report_of(const struct conversion *k)
 {
     const struct int8_choice *c = &k->choice;
-    return json_pack(
-        "{s:o,s:o,s:o,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model",
-        path_text_json(k->model.path), "output", path_text_json(k->output), "report",
-        path_text_json(k->report), "samples", k->samples.n, "latent_width",
-        (json_int_t)k->samples.w, "latent_height", (json_int_t)k->samples.h, "layer_limit",
-        INT8_LAYER_LIMIT, "budget", c->budget, "mean_layer_error", c->mean, "emulated_error",
-        c->error, "int8", measured(k->int8_error, k->int8_set), "wide",
-        measured(k->wide_error, k->wide_set), "parameters_int8", (json_int_t)c->parameters,
-        "parameters", (json_int_t)c->total, "layers", layers_json(c));
+    return json_pack("{s:o,s:o,s:o,s:i,s:I,s:I,s:f,s:f,s:f,s:f,s:o,s:o,s:I,s:I,s:o}", "model",
+                     path_text_json(k->model.path), "output", path_text_json(k->output), "report",
+                     path_text_json(k->report), "samples", k->samples.n, "latent_width",
+                     (json_int_t)k->samples.w, "latent_height", (json_int_t)k->samples.h,
+                     "layer_limit", INT8_LAYER_LIMIT, "budget", c->budget, "mean_layer_error",
+                     c->mean, "emulated_error", c->error, "int8",
+                     measured(k->int8_error, k->int8_set), "16_bit",
+                     measured(k->error_16, k->set_16), "parameters_int8", (json_int_t)c->parameters,
+                     "parameters", (json_int_t)c->total, "layers", layers_json(c));
 }
 
 /* "OUT/" QUANTIZE_REPORT, or "NAME.int8.json" beside a single file. */
@@ -336,8 +336,8 @@ static int convert(struct conversion *k, json_t **ret_data, struct dr_error *err
     snprintf(path, sizeof path, "/proc/self/fd/%d/%s", k->folder, k->copy.temporary);
     r = compare(k, NULL, path, PRECISION_INT8, &k->int8_error, k->int8_set, err);
     if (!r)
-        r = compare(k, engine_model_root(&k->model), k->model.path, PRECISION_BF16, &k->wide_error,
-                    k->wide_set, err);
+        r = compare(k, engine_model_root(&k->model), k->model.path, PRECISION_BF16, &k->error_16,
+                    k->set_16, err);
     if (r < 0)
         return r;
     json_t *report = report_of(k);
@@ -402,7 +402,7 @@ int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, stru
         .folder = -1,
         .type = DTYPE_COUNT,
         .int8_error = -1,
-        .wide_error = -1,
+        .error_16 = -1,
     };
     quantize_begin(&k.copy, -1, "");
     char model[DR_PATH_MAX] = "", output[DR_PATH_MAX];

@@ -64,7 +64,7 @@ int blk_linear(struct exec *x, const struct layer *l, struct act src, struct blk
                struct act dst, struct dr_error *err)
 {
     struct op op = {
-        .kind = OP_KIND_linear,
+        .kind = OP_LINEAR,
         .dst = dst,
         .src = src,
         .activation = how.activation,
@@ -217,7 +217,7 @@ void resnet_init(struct resnet *r, int64_t in, int64_t out, int64_t time, int gr
     r->norm1 = layer_norm_of(in);
     r->conv1 = layer_conv(in, out, 3);
     if (time)
-        r->time_emb_proj = layer_wide(layer_linear(time, out, true));
+        r->time_emb_proj = layer_keep_f32(layer_linear(time, out, true));
     r->norm2 = layer_norm_of(out);
     r->conv2 = layer_conv(out, out, 3);
     if (in != out)

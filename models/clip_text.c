@@ -43,11 +43,11 @@ static void layer_init(struct clip_layer *l, int64_t width, int64_t mlp)
 {
     const int64_t three[] = { width, width, width };
     l->norm1 = layer_norm_of(width);
-    l->qkv = layer_wide(layer_linears(width, three, 3, true));
-    l->out = layer_wide(layer_linear(width, width, true));
+    l->qkv = layer_keep_f32(layer_linears(width, three, 3, true));
+    l->out = layer_keep_f32(layer_linear(width, width, true));
     l->norm2 = layer_norm_of(width);
-    l->fc1 = layer_wide(layer_linear(width, mlp, true));
-    l->fc2 = layer_wide(layer_linear(mlp, width, true));
+    l->fc1 = layer_keep_f32(layer_linear(width, mlp, true));
+    l->fc2 = layer_keep_f32(layer_linear(mlp, width, true));
 }
 
 int clip_text_new(const struct clip_arch *arch, struct clip_text **ret, struct dr_error *err)
@@ -70,7 +70,7 @@ int clip_text_new(const struct clip_arch *arch, struct clip_text **ret, struct d
         layer_init(&layers[i], arch->width, arch->mlp);
     t->final_norm = layer_norm_of(arch->width);
     if (arch->projection)
-        t->projection = layer_wide(layer_linear(arch->width, arch->projection, false));
+        t->projection = layer_keep_f32(layer_linear(arch->width, arch->projection, false));
     *ret = t;
     return 0;
 }

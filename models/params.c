@@ -65,7 +65,7 @@ struct layer layer_upsampler(int64_t channels)
     return l;
 }
 
-struct layer layer_wide(struct layer l)
+struct layer layer_keep_f32(struct layer l)
 {
     l.desc.keep_f32 = true;
     return l;

@@ -46,7 +46,7 @@ struct layer layer_upsampler(int64_t channels);   /* the convolution of a double
 struct layer layer_norm_of(int64_t channels);
 struct layer layer_table(int64_t rows, int64_t channels);
 /* The same layer with operands that stay float32 whatever the kernel set. */
-struct layer layer_wide(struct layer l);
+struct layer layer_keep_f32(struct layer l);
 
 /* `name` is the layer's; parameters are NAME.weight and NAME.bias. visit_layers names the parts. */
 int visit_layer(const struct visitor *v, struct layer *l, const char *name);

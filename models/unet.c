@@ -55,7 +55,7 @@ int unet_new(const struct unet_arch *arch, struct unet **ret, struct dr_error *e
         return e;
     }
     u->norm_out = layer_norm_of(arch->channels[0]);
-    u->conv_out = layer_wide(layer_conv(arch->channels[0], arch->out_channels, 3));
+    u->conv_out = layer_keep_f32(layer_conv(arch->channels[0], arch->out_channels, 3));
     *ret = u;
     return 0;
 }

@@ -129,13 +129,13 @@ int unet_trunk_init(struct unet_trunk *t, const struct unet_arch *arch, struct d
     if (e)
         return e;
     t->arch = *arch;
-    t->conv_in = layer_wide(layer_conv(a->in_channels, a->channels[0], 3));
-    t->time1 = layer_wide(layer_linear(a->channels[0], a->time_dim, true));
-    t->time2 = layer_wide(layer_linear(a->time_dim, a->time_dim, true));
+    t->conv_in = layer_keep_f32(layer_conv(a->in_channels, a->channels[0], 3));
+    t->time1 = layer_keep_f32(layer_linear(a->channels[0], a->time_dim, true));
+    t->time2 = layer_keep_f32(layer_linear(a->time_dim, a->time_dim, true));
     if (a->addition_time_dim) {
-        t->add1 = layer_wide(
+        t->add1 = layer_keep_f32(
             layer_linear(a->pooled + a->n_time_ids * a->addition_time_dim, a->time_dim, true));
-        t->add2 = layer_wide(layer_linear(a->time_dim, a->time_dim, true));
+        t->add2 = layer_keep_f32(layer_linear(a->time_dim, a->time_dim, true));
     }
     e = init_down(t, err);
     return e ? e : init_mid(t, err);

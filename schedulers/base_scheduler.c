@@ -170,7 +170,7 @@ int sched_check_pure_noise(const struct sched *s, double first_alpha_bar, struct
                    "prediction type epsilon cannot go on; v_prediction can");
 }
 
-struct sched_ancestral sched_ancestral(double from, double to, double eta)
+struct sched_ancestral sched_ancestral_parts(double from, double to, double eta)
 {
     double up = eta * sqrt(to * to * (from * from - to * to) / (from * from));
     up = up < to ? up : to;
@@ -579,12 +579,12 @@ bool sched_wants_uncond(const struct sched_config *config)
     return config->sampler->uncond;
 }
 
-double sched_option(const struct sched *s, int i)
+double sched_option_value(const struct sched *s, int i)
 {
     return s->config.option[i];
 }
 
-const float *sched_noise(struct sched *s, double from, double to)
+const float *sched_next_noise(struct sched *s, double from, double to)
 {
     if (!s->noise)
         return NULL;

@@ -75,11 +75,11 @@ static void clipped(struct sched *s, const float *pred, const float *noise, cons
 static void feed(struct sched *s, const struct sched_answer *answer)
 {
     int e = s->state->evaluation;
-    const float *pred = answer->pred, *noise = sched_noise(s, s->sigmas[e], s->sigmas[e + 1]);
+    const float *pred = answer->pred, *noise = sched_next_noise(s, s->sigmas[e], s->sigmas[e + 1]);
     const double *aux = s->aux + AUX * e;
     double alpha = aux[ALPHA], next = aux[ALPHA_NEXT];
     double variance = (1 - next) / (1 - alpha) * (1 - alpha / next);
-    double deviation = sched_option(s, ETA) * sqrt(variance > 0 ? variance : 0);
+    double deviation = sched_option_value(s, ETA) * sqrt(variance > 0 ? variance : 0);
     double rest = 1 - next - deviation * deviation;
     double to_clean = sqrt(next), to_noise = sqrt(rest > 0 ? rest : 0);
     struct sched_pair clean = sched_vp_clean(s, sqrt(alpha), sqrt(1 - alpha));

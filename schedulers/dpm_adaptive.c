@@ -66,15 +66,15 @@ static double sigma_at(double time)
 /* The share of the step at which its evaluation `part` is. */
 static double share(const struct sched *s, int part)
 {
-    return sched_option(s, ORDER) == 2 ? part / 2.0 : part / 3.0;
+    return sched_option_value(s, ORDER) == 2 ? part / 2.0 : part / 3.0;
 }
 
 /* The ends of the step that begins now; or what comes after all steps. */
 static void begin_step(struct sched *s)
 {
-    double *v = sched_scalars(s), eta = sched_option(s, ETA);
+    double *v = sched_scalars(s), eta = sched_option_value(s, ETA);
     if (!(v[TIME] < v[END] - tiny)) {
-        v[PART] = sched_option(s, DENOISE_TO_ZERO) > 0 ? LAST : DONE;
+        v[PART] = sched_option_value(s, DENOISE_TO_ZERO) > 0 ? LAST : DONE;
         return;
     }
     v[PART] = 0;
@@ -86,7 +86,7 @@ static void begin_step(struct sched *s)
     }
     if (eta <= 0)
         return;
-    struct sched_ancestral way = sched_ancestral(sigma_at(v[TIME]), sigma_at(v[NEXT]), eta);
+    struct sched_ancestral way = sched_ancestral_parts(sigma_at(v[TIME]), sigma_at(v[NEXT]), eta);
     v[DOWN] = way.down > 0 ? fmin(v[END], -dr_log(way.down)) : v[END];
 }
 
@@ -95,7 +95,7 @@ static void begin(struct sched *s, int first_step)
     double *v = sched_scalars(s);
     v[TIME] = -dr_log(s->sigmas[first_step]);
     v[END] = -dr_log(s->sigmas[s->levels - 1]);
-    v[LENGTH] = sched_option(s, H_INIT);
+    v[LENGTH] = sched_option_value(s, H_INIT);
     begin_step(s);
 }
 
@@ -138,7 +138,7 @@ static void weigh(const struct sched *s, struct weights *low, struct weights *hi
 {
     const double *v = sched_scalars(s);
     double h = v[DOWN] - v[TIME], sigma = sigma_at(v[DOWN]);
-    if (sched_option(s, ORDER) == 2) {
+    if (sched_option_value(s, ORDER) == 2) {
         *low = (struct weights){ -sigma * dr_expm1(h), 0 };
         *high = solver_2(sigma, h, 0.5);
     } else {
@@ -168,7 +168,7 @@ static double error_of(struct sched *s, const float *pred, struct sched_pair eps
     const float *start = sched_vector(s, START), *first = sched_vector(s, EPS);
     const float *inner = sched_vector(s, EPS_INNER), *before = sched_vector(s, BEFORE);
     const float *x = sched_latents(s);
-    double sum = 0, atol = sched_option(s, ATOL), rtol = sched_option(s, RTOL);
+    double sum = 0, atol = sched_option_value(s, ATOL), rtol = sched_option_value(s, RTOL);
     for (size_t i = 0; i < s->n; i++) {
         double last = eps.x * x[i] + eps.pred * pred[i];
         double a = start[i] + low.eps * first[i] + low.other * inner[i];
@@ -182,16 +182,17 @@ static double error_of(struct sched *s, const float *pred, struct sched_pair eps
 /* Whether the step is taken; the length to try next in any case. */
 static bool control(struct sched *s, double error)
 {
-    double *v = sched_scalars(s), p = sched_option(s, PCOEFF), d = sched_option(s, DCOEFF);
-    double order = sched_option(s, ETA) > 0 ? 1.5 : sched_option(s, ORDER);
+    double *v = sched_scalars(s), p = sched_option_value(s, PCOEFF),
+           d = sched_option_value(s, DCOEFF);
+    double order = sched_option_value(s, ETA) > 0 ? 1.5 : sched_option_value(s, ORDER);
     v[ERROR_0] = 1 / (error + 1e-8);
     if (v[ERROR_1] <= 0)
         v[ERROR_1] = v[ERROR_2] = v[ERROR_0];
-    double factor = dr_pow(v[ERROR_0], (p + sched_option(s, ICOEFF) + d) / order) *
+    double factor = dr_pow(v[ERROR_0], (p + sched_option_value(s, ICOEFF) + d) / order) *
                     dr_pow(v[ERROR_1], -(p + 2 * d) / order) * dr_pow(v[ERROR_2], d / order);
     factor = 1 + dr_atan(factor - 1);
     v[LENGTH] *= factor;
-    if (!(factor >= sched_option(s, ACCEPT_SAFETY)))
+    if (!(factor >= sched_option_value(s, ACCEPT_SAFETY)))
         return false;
     v[ERROR_2] = v[ERROR_1];
     v[ERROR_1] = v[ERROR_0];
@@ -216,12 +217,12 @@ static void finish_step(struct sched *s, const float *pred, struct sched_pair ep
     sched_mix(sched_vector(s, BEFORE), s->n, lower, low.other != 0 ? 3 : 2);
     double from = sigma_at(v[TIME]), to = sigma_at(v[NEXT]), down = sigma_at(v[DOWN]);
     double up = sqrt(fmax(to * to - down * down, 0));
-    const float *noise = sched_noise(s, from, to);
+    const float *noise = sched_next_noise(s, from, to);
     struct sched_term higher[] = { { 1, start },
                                    { high.eps, first },
                                    { high.other * eps.x, x },
                                    { high.other * eps.pred, pred },
-                                   { up * sched_option(s, S_NOISE), noise } };
+                                   { up * sched_option_value(s, S_NOISE), noise } };
     sched_mix(x, s->n, higher, noise ? 5 : 4);
     v[TIME] = v[NEXT];
     begin_step(s);
@@ -247,7 +248,7 @@ static void feed(struct sched *s, const struct sched_answer *answer)
         if (v[ERROR_1] <= 0)
             memcpy(sched_vector(s, BEFORE), x, s->n * sizeof *x);
     }
-    if (part == (int)sched_option(s, ORDER) - 1) {
+    if (part == (int)sched_option_value(s, ORDER) - 1) {
         finish_step(s, answer->pred, eps);
         return;
     }
@@ -260,7 +261,7 @@ static void feed(struct sched *s, const struct sched_answer *answer)
 static int prepare(struct sched *s, const struct noise_table *table, struct dr_error *err)
 {
     (void)table;
-    if (s->levels > 1 || sched_option(s, DENOISE_TO_ZERO) > 0)
+    if (s->levels > 1 || sched_option_value(s, DENOISE_TO_ZERO) > 0)
         return 0;
     return dr_fail_field(err, DR_EINVAL, "steps", "1", "at least 2",
                          "the schedule's first and last level are the ends of dpm_adaptive's way");

@@ -23,7 +23,7 @@ enum { VECTORS = 2 };
 static void feed(struct sched *s, const struct sched_answer *answer)
 {
     int e = s->state->evaluation;
-    double sigma = s->sigmas[e], next = s->sigmas[e + 1], eta = sched_option(s, ETA);
+    double sigma = s->sigmas[e], next = s->sigmas[e + 1], eta = sched_option_value(s, ETA);
     struct sched_pair clean = sched_clean(s, sigma);
     float *x = sched_latents(s), *x0 = sched_vector(s, e % VECTORS);
     const float *x0_before = sched_vector(s, (e + 1) % VECTORS);
@@ -37,11 +37,11 @@ static void feed(struct sched *s, const struct sched_answer *answer)
     double extra = 0, up = next * sqrt(1 - kept * kept); /* weights of x0 - x0_before, of noise */
     if (e > s->state->first)
         extra = (1 - to_x) / 2 * h / dr_log(s->sigmas[e - 1] / sigma);
-    const float *noise = sched_noise(s, sigma, next);
+    const float *noise = sched_next_noise(s, sigma, next);
     struct sched_term terms[] = { { to_x, x },
                                   { 1 - to_x + extra, x0 },
                                   { -extra, x0_before },
-                                  { up * sched_option(s, S_NOISE), noise } };
+                                  { up * sched_option_value(s, S_NOISE), noise } };
     sched_mix(x, s->n, terms, noise ? 4 : 3);
 }
 

@@ -21,7 +21,7 @@ enum { START, VECTORS };
 static double level(const struct sched_config *config, double from, double to, int part)
 {
     (void)part;
-    return sqrt(from * sched_ancestral(from, to, config->option[ETA]).down);
+    return sqrt(from * sched_ancestral_parts(from, to, config->option[ETA]).down);
 }
 
 static void feed(struct sched *s, const struct sched_answer *answer)
@@ -29,18 +29,18 @@ static void feed(struct sched *s, const struct sched_answer *answer)
     int e = s->state->evaluation;
     struct sched_place at = sched_place(s, e);
     double from = s->sigmas[at.begin], to = s->sigmas[at.next];
-    struct sched_ancestral way = sched_ancestral(from, to, sched_option(s, ETA));
+    struct sched_ancestral way = sched_ancestral_parts(from, to, sched_option_value(s, ETA));
     struct sched_pair clean = sched_clean(s, s->sigmas[e]);
     bool first = !at.part && at.next > at.begin + 1;
     float *x = sched_latents(s), *start = sched_vector(s, START);
     if (!at.part)
         memcpy(start, x, s->n * sizeof *x);
     double keep = (first ? s->sigmas[e + 1] : way.down) / from;
-    const float *noise = !first && to > 0 ? sched_noise(s, from, to) : NULL;
+    const float *noise = !first && to > 0 ? sched_next_noise(s, from, to) : NULL;
     struct sched_term terms[] = { { keep, start },
                                   { (1 - keep) * clean.x, x },
                                   { (1 - keep) * clean.pred, answer->pred },
-                                  { way.up * sched_option(s, S_NOISE), noise } };
+                                  { way.up * sched_option_value(s, S_NOISE), noise } };
     sched_mix(x, s->n, terms, noise ? 4 : 3);
 }
 

@@ -32,13 +32,13 @@ static double level(const struct sched_config *config, double from, double to, i
 /* Latents: START taken from `from` to `to` with x0 the sum of two terms, and noise added. */
 static void step(struct sched *s, double from, double to, const struct sched_term clean[2])
 {
-    struct sched_ancestral way = sched_ancestral(from, to, sched_option(s, ETA));
+    struct sched_ancestral way = sched_ancestral_parts(from, to, sched_option_value(s, ETA));
     double keep = way.down / from;
-    const float *noise = sched_noise(s, from, to);
+    const float *noise = sched_next_noise(s, from, to);
     struct sched_term terms[] = { { keep, sched_vector(s, START) },
                                   { (1 - keep) * clean[0].weight, clean[0].v },
                                   { (1 - keep) * clean[1].weight, clean[1].v },
-                                  { way.up * sched_option(s, S_NOISE), noise } };
+                                  { way.up * sched_option_value(s, S_NOISE), noise } };
     sched_mix(sched_latents(s), s->n, terms, noise ? 4 : 3);
 }
 
@@ -69,7 +69,7 @@ static void feed(struct sched *s, const struct sched_answer *answer)
         step(s, from, s->sigmas[e + 1], (struct sched_term[]){ { 1, clean }, { 0, clean } });
         return;
     }
-    double second = 1 / (2 * sched_option(s, R));
+    double second = 1 / (2 * sched_option_value(s, R));
     to_clean(s, s->sigmas[e], answer->pred, x);
     step(s, from, to, (struct sched_term[]){ { 1 - second, clean }, { second, x } });
 }

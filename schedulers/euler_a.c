@@ -15,8 +15,8 @@ static void feed(struct sched *s, const struct sched_answer *answer)
 {
     int e = s->state->evaluation;
     double from = s->sigmas[e], to = s->sigmas[e + 1];
-    const float *pred = answer->pred, *noise = sched_noise(s, from, to);
-    struct sched_ancestral step = sched_ancestral(from, to, sched_option(s, ETA));
+    const float *pred = answer->pred, *noise = sched_next_noise(s, from, to);
+    struct sched_ancestral step = sched_ancestral_parts(from, to, sched_option_value(s, ETA));
     double dt = step.down - from;
     struct sched_pair slope = sched_slope(s, from);
     float *x = sched_latents(s);

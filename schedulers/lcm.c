@@ -39,11 +39,11 @@ static void feed(struct sched *s, const struct sched_answer *answer)
     int e = s->state->evaluation;
     bool last = e == s->evaluations - 1;
     double bar = s->aux[AUX * e + ALPHA_BAR], next = last ? 1 : s->aux[AUX * (e + 1) + ALPHA_BAR];
-    double t = s->aux[AUX * e + TIMESTEP] * sched_option(s, TIMESTEP_SCALING);
+    double t = s->aux[AUX * e + TIMESTEP] * sched_option_value(s, TIMESTEP_SCALING);
     double square = t * t + SIGMA_DATA * SIGMA_DATA;
     double skip = SIGMA_DATA * SIGMA_DATA / square, out = t / sqrt(square);
     struct sched_pair clean = sched_vp_clean(s, sqrt(bar), sqrt(1 - bar));
-    const float *noise = last ? NULL : sched_noise(s, s->sigmas[e], s->sigmas[e + 1]);
+    const float *noise = last ? NULL : sched_next_noise(s, s->sigmas[e], s->sigmas[e + 1]);
     float *x = sched_latents(s);
     struct sched_term terms[] = { { sqrt(next) * (out * clean.x + skip), x },
                                   { sqrt(next) * out * clean.pred, answer->pred },

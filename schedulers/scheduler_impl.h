@@ -61,11 +61,11 @@ float *sched_vector(struct sched *s, int k);
 double *sched_scalars(const struct sched *s);
 
 /* The value of row i of the sampler's options. */
-double sched_option(const struct sched *s, int i);
+double sched_option_value(const struct sched *s, int i);
 
 /* Noise [n] of deviation 1 for the interval of sigma between two levels, by the sampler's source;
  * NULL where none is added (eta 0). Valid until the next call. */
-const float *sched_noise(struct sched *s, double from, double to);
+const float *sched_next_noise(struct sched *s, double from, double to);
 
 /* Where an evaluation is: the step that it belongs to, which of the step's it is, from 0, and the
  * levels at which this step and the next begin. */
@@ -81,7 +81,7 @@ struct sched_ancestral {
     double down, up;
 };
 
-struct sched_ancestral sched_ancestral(double from, double to, double eta);
+struct sched_ancestral sched_ancestral_parts(double from, double to, double eta);
 
 /* One evaluation in the last step, two in every other. */
 int sched_two_but_last(const struct sched_config *config, int step);

@@ -30,7 +30,7 @@ static double bar_of_sigma(double sigma)
 /* (1 - eta) times the next timestep: rounded down in float32 where timesteps are the levels. */
 static double below(const struct sched *s, const struct noise_table *table, int e)
 {
-    double share = 1 - sched_option(s, ETA);
+    double share = 1 - sched_option_value(s, ETA);
     bool last = e == s->evaluations - 1;
     if (sched_by_timestep(s))
         return table->alphas[last ? 0 : (int)floorf((float)share * s->timesteps[e + 1])];
@@ -62,7 +62,7 @@ static void feed(struct sched *s, const struct sched_answer *answer)
     double bar = aux[ALPHA_BAR], to = aux[BELOW];
     struct sched_pair clean = sched_vp_clean(s, sqrt(bar), sqrt(1 - bar));
     struct sched_pair eps = sched_vp_noise(s, sqrt(bar), sqrt(1 - bar));
-    const float *noise = last ? NULL : sched_noise(s, s->sigmas[e], s->sigmas[e + 1]);
+    const float *noise = last ? NULL : sched_next_noise(s, s->sigmas[e], s->sigmas[e + 1]);
     double rest = noise ? aux[NEXT] / to : 1, kept = sqrt(rest);
     double fresh = sqrt(rest < 1 ? 1 - rest : 0);
     double to_clean = kept * sqrt(to), to_eps = kept * sqrt(1 - to);

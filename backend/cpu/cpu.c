@@ -79,7 +79,7 @@ static struct weight_bytes cpu_packed_size(struct backend *be, const struct weig
 {
     const struct cpu_backend *cpu = (struct cpu_backend *)be;
     const struct packing *p = kernel_set_at(cpu->set)->packing;
-    enum op_kind kind = d->kind != WEIGHT_CONV ? OP_KIND_linear
+    enum op_kind kind = d->kind != WEIGHT_CONV ? OP_LINEAR
                         : d->upsamples         ? OP_KIND_upsample_conv
                                                : OP_KIND_conv2d;
     const struct kernel *k = kernel_of(kind, d, cpu->set, cpu->exact);

@@ -61,7 +61,7 @@ void int8_round_source(const struct op *op, float *src)
 {
     const struct act *a = &op->src;
     int64_t pixels = a->n * a->h * a->w;
-    int64_t rows = op->kind == OP_KIND_linear ? 1 : a->h * a->w;
+    int64_t rows = op->kind == OP_LINEAR ? 1 : a->h * a->w;
     for (int64_t first = 0; first < pixels; first += rows) {
         float m = 0;
         for (int64_t r = first; r < first + rows; r++)

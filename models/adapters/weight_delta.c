@@ -170,7 +170,7 @@ int delta_product_open(struct delta_product *p, const struct delta_target *t,
 {
     *p = (struct delta_product){ .rank = rank, .cols = t->cols };
     p->x = (struct exec){ .be = t->be, .stop = t->stop };
-    struct layer l = layer_wide(layer_linear(rank, t->cols, false));
+    struct layer l = layer_keep_f32(layer_linear(rank, t->cols, false));
     int64_t most = delta_slab_rows(t);
     int r = transpose(p, right, err);
     if (r)
