@@ -19,7 +19,7 @@
 
 enum { OOM_STEPS_EACH = 64, OOM_MAX_RUNS = 160, OOM_SECONDS = 60, EXIT_NOT_HIT = 100 };
 /* Seconds for the walks of one program: on a busy machine fewer allocations are tried. */
-enum { OOM_PROGRAM_SECONDS = 40, WALK_SECONDS = 20 };
+enum { OOM_PROGRAM_SECONDS = 20, WALK_SECONDS = 20 };
 
 static int run_one(const struct CMUnitTest *test)
 {

@@ -170,7 +170,9 @@ static void options_add_to_a_list(void **state)
     assert_int_equal(request_set_text(&q, FIELD_loras, "c", &err), DR_ELIMIT);
     json_t *json = request_json(&q), *first = json_array_get(json_object_get(json, "loras"), 0);
     /* a path that is not UTF-8 is a URL */
-    assert_memory_equal(json_string_value(json_object_get(first, "path")), "file:///", 8);
+    const char *url = json_string_value(json_object_get(first, "path"));
+    assert_non_null(url);
+    assert_memory_equal(url, "file:///", 8);
     json_decref(json);
     request_free(&q);
     assert_int_equal(test_blocks(), blocks);
