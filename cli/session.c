@@ -332,9 +332,9 @@ int session_exchange(struct session *s, json_t *message, const char *id,
     if (r < 0)
         return r;
     r = message_answer(event, &data, err);
-    if (interrupts)
+    if (r && interrupts)
         r = fail_interrupted(err);
-    else if (!r)
+    else if (!r) /* also when it was done before the interrupt reached the worker */
         *ret_data = json_incref(data);
     json_decref(event);
     return r;

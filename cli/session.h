@@ -6,8 +6,8 @@
  *
  * The first interrupt (SIGINT, SIGTERM, SIGHUP) cancels the running call and waits for its answer,
  * for less than two seconds; then, and at the second, the worker is killed. The call returns
- * DR_ECANCELED and session_close leaves nothing behind. Ctrl-Z (SIGTSTP) stops the worker too.
- * One session a process: signal handlers know no other way.
+ * DR_ECANCELED, unless it was already done, and session_close leaves nothing behind. Ctrl-Z
+ * (SIGTSTP) stops the worker too. One session a process: signal handlers know no other way.
  */
 #ifndef DR_CLI_SESSION_H
 #define DR_CLI_SESSION_H

@@ -116,9 +116,19 @@ static int open_loras(struct generation *g, struct dr_error *err)
     }
     if (!r)
         r = job_loras_open(q, places, g->pipeline, g->worker->stop, &g->job, err);
-    for (int i = 0; !r && i < n; i++)
+    for (int i = 0; !r && i < n; i++) {
+        char text[160];
         if (*job_loras_warning(&g->job, i))
             add_warning(g, job_loras_warning(&g->job, i));
+        if (!job_loras_idle(&g->job, i))
+            continue;
+        snprintf(
+            text, sizeof text,
+            "loras[%d]: none of the %d evaluations is between start %g and end %g: it does not "
+            "change the UNet",
+            i, job_evaluations(&g->job), g->job.loras->lora[i].start, g->job.loras->lora[i].end);
+        add_warning(g, text);
+    }
     return r;
 }
 

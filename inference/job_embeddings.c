@@ -17,7 +17,7 @@ static int add(struct job *job, const struct pipeline *p, int fd, const char *pa
     int r = textual_inversions_add(s, fd, path, token, p->encoders.chunk - 2, err);
     const char *hex = r ? "" : s->item[s->n - 1].file.hex;
     if (!r && *sha256 && strcasecmp(sha256, hex))
-        r = dr_fail_field(err, DR_EINVAL, "embeddings.sha256", sha256, hex, path);
+        r = dr_fail_field(err, DR_EINVAL, "embeddings.sha256", hex, sha256, path);
     return r;
 }
 

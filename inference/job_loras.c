@@ -14,8 +14,11 @@
 
 static const char *stem(struct job *job, const char *path)
 {
+    static const char extension[] = ".safetensors"; /* the one that a name is completed by */
     const char *base = dr_path_base(path);
-    size_t n = strlen(base) - strlen(dr_path_extension(base));
+    size_t n = strlen(base), skip = sizeof extension - 1;
+    if (n > skip && !strcasecmp(base + n - skip, extension))
+        n -= skip;
     char *name = arena_strndup(&job->arena, base, n);
     for (size_t at; name && (at = utf8_valid_prefix(name, strlen(name))) < strlen(name);)
         name[at] = '?'; /* receipts are UTF-8 */
@@ -61,8 +64,8 @@ static int check_digest(const struct request *q, int i, const struct job_lora *l
     snprintf(path, sizeof path, "%s.sha256", field);
     return !*wanted || !strcasecmp(wanted, lora_file_digest(l->file))
                ? 0
-               : dr_fail_field(err, DR_EINVAL, path, wanted, lora_file_digest(l->file),
-                               "the digest of this file");
+               : dr_fail_field(err, DR_EINVAL, path, lora_file_digest(l->file), wanted,
+                               "the file that was found is another one");
 }
 
 /* The file's changes of one network with their strengths. */
@@ -228,6 +231,13 @@ static bool acts(const struct job *job, const struct job_lora *l, int evaluation
     if (!job_evaluations(job))
         return true; /* the whole run: nothing else is accepted */
     return evaluation >= evaluation_at(job, l->start) && evaluation < evaluation_at(job, l->end);
+}
+
+bool job_loras_idle(const struct job *job, int i)
+{
+    const struct job_lora *l = &job->loras->lora[i];
+    int first = evaluation_at(job, l->start);
+    return job_evaluations(job) && !acts(job, l, first);
 }
 
 static void add_first(int ret_first[LORA_PHASES], int *n, int at)

@@ -18,7 +18,7 @@ enum { LORAS_MOST = 32, LORA_PHASES = 2 * LORAS_MOST + 1 };
 
 struct job_lora {
     struct lora_file *file;
-    const char *name; /* the file's stem: for receipts */
+    const char *name; /* the file's, without .safetensors: for receipts */
     double strength, text_strength, start, end;
     const char *blocks; /* as it was given, "" */
     struct {
@@ -45,6 +45,8 @@ int job_loras_open(const struct request *q, const struct lora_place *places, str
 void job_loras_close(struct job_loras *loras); /* NULL does nothing */
 /* What to say of the i-th; "" when there is nothing. */
 const char *job_loras_warning(const struct job *job, int i);
+/* Whether no evaluation is in the span of the i-th, so that it leaves the UNet as it is. */
+bool job_loras_idle(const struct job *job, int i);
 int job_loras_count(const struct job *job);
 
 /* The evaluations at which the set of acting LoRAs changes, 0 first; returns how many. */
