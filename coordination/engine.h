@@ -100,11 +100,17 @@ int engine_backend(struct engine *e, const struct model_spec *spec, const char *
                    struct dr_error *err);
 /* The same by name: model_names.c. */
 bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret);
-/* The same of a LoRA: lora_names.c. `field` names it in errors. */
-int engine_find_lora(const struct engine *e, const char *field, const char *name,
+/* A file that a request's field gives by path or name. */
+struct engine_wanted {
+    const char *field, *name;
+    const char *sha256;     /* of a receipt: of several files of that name this one; "": none */
+    const atomic_int *stop; /* nonzero: no more files are read for their digests */
+};
+/* The place of a LoRA: lora_names.c. */
+int engine_find_lora(const struct engine *e, const struct engine_wanted *wanted,
                      struct lora_place *ret, struct dr_error *err);
 /* The same of an embedding: *ret_fd reads it and is the caller's. */
-int engine_open_embedding(const struct engine *e, const char *field, const char *name, int *ret_fd,
+int engine_open_embedding(const struct engine *e, const struct engine_wanted *wanted, int *ret_fd,
                           struct dr_error *err);
 /* Whether it can only be a name or a URL: no file outside of the models folders is meant. */
 bool model_names_are(const char *model);

@@ -111,8 +111,10 @@ static int open_loras(struct generation *g, struct dr_error *err)
     for (int i = 0; !r && i < n; i++) {
         char field[32];
         snprintf(field, sizeof field, "loras[%d]", i);
-        r = engine_find_lora(g->engine, field, request_item_text(q, FIELD_loras, i, "path"),
-                             &places[i], err);
+        struct engine_wanted wanted = { field, request_item_text(q, FIELD_loras, i, "path"),
+                                        request_item_text(q, FIELD_loras, i, "sha256"),
+                                        g->worker->stop };
+        r = engine_find_lora(g->engine, &wanted, &places[i], err);
     }
     if (!r)
         r = job_loras_open(q, places, g->pipeline, g->worker->stop, &g->job, err);
@@ -144,7 +146,10 @@ static int add_embeddings(struct generation *g, struct dr_error *err)
         char field[32];
         int fd;
         snprintf(field, sizeof field, "embeddings[%d]", i);
-        r = engine_open_embedding(g->engine, field, path, &fd, err);
+        struct engine_wanted wanted = { field, path,
+                                        request_item_text(q, FIELD_embeddings, i, "sha256"),
+                                        g->worker->stop };
+        r = engine_open_embedding(g->engine, &wanted, &fd, err);
         if (r < 0)
             break;
         r = job_add_embedding(&g->job, g->pipeline, fd, path, named ? token : NULL,

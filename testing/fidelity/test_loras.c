@@ -298,7 +298,26 @@ static void the_base_is_left_alone(void **state)
     bench_close(&b);
 }
 
-/* A receipt names each file by name and digest; with it the picture is drawn again. */
+/* Another file by the name of one that is in a receipt, in a folder that is looked at first. */
+static void add_decoy(const struct bench *b, const char *file, const char *name)
+{
+    char from[1200], folder[1100], to[1300];
+    struct buf bytes;
+    struct dr_error err;
+    buf_init(&bytes, DR_TAG_TEST, 1 << 22);
+    snprintf(from, sizeof from, "%s/%s", b->golden, file);
+    snprintf(folder, sizeof folder, "%s/decoy", test_dir());
+    snprintf(to, sizeof to, "%s/%s", folder, name);
+    if (dr_read_file(from, 1 << 22, &bytes, &err) || dr_mkdirs(folder, &err) ||
+        dr_write_file(to, bytes.data, bytes.len, &err))
+        fail_msg("%s", err.text);
+    buf_free(&bytes);
+    snprintf(to, sizeof to, "%s:%s", folder, b->golden);
+    assert_int_equal(setenv("DARKROOM_LORAS", to, 1), 0);
+}
+
+/* A receipt names each file by name and digest; with it the picture is drawn again, whatever else
+ * has the name. */
 static void receipts_draw_it_again(void **state)
 {
     (void)state;
@@ -319,6 +338,7 @@ static void receipts_draw_it_again(void **state)
     char out[1100];
     snprintf(out, sizeof out, "%s/again", test_dir());
     json_t *data = json_deep_copy(q);
+    add_decoy(&b, KOHYA, LOHA);
     json_object_set(data, "loras", again);
     submit_as_it_is(&b, data, out);
     must_equal(once, load(out, "latents_001"), true, "drawn again");
