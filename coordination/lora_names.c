@@ -3,8 +3,9 @@
  * A name is that of a file, with or without .safetensors, in one of the folders of the variable
  * DARKROOM_LORAS (DARKROOM_EMBEDDINGS), in the folders of models, or in the user's own folder of
  * them. Two files of one name are an error that lists both: which is meant is not for the order of
- * folders to say. A receipt says it: of files of one name, also where one lies in the current folder,
- * the one with the receipt's digest is taken. */
+ * folders to say. A receipt says it: of files of one name, also where one lies in the current
+ * folder, the one with the receipt's digest is taken.
+ */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
