@@ -236,7 +236,8 @@ static int read_class(const json_t *file, struct sched_config *c, const struct s
         *ret_own = sched_find(name, NULL);
     if (*ret_own)
         return 0;
-    r = jx_opt_string(file, FILE_NAME, "prediction_type", &stated, NULL);
+    /* what is no text there is refused with the rest of the file */
+    (void)jx_opt_string(file, FILE_NAME, "prediction_type", &stated, NULL);
     if (!stated && !related(name))
         return sched_lookup(path, name, ret_own, NULL, err);
     snprintf(c->missing_class, sizeof c->missing_class, "%s", name);
