@@ -122,7 +122,7 @@ int weight_prepare_in(struct backend *be, struct pack *pack, const char *name,
                       const struct weight_desc *desc, const struct weight_source *sources, int n,
                       struct weight **ret, struct dr_error *err);
 
-/* It is not needed for now; with `drop`, pages of mapped files are given back to the system. */
+/* Between two uses; with `drop`, pages of mapped files are given back to the system. */
 void weight_release(struct weight *w, bool drop);
 const struct weight_desc *weight_desc(const struct weight *w);
 const struct weight_source *weight_sources(const struct weight *w, int *ret_n);

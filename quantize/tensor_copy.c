@@ -119,13 +119,20 @@ static void read_values(const struct retyping *c, const struct origin *o, int64_
     }
 }
 
-/* Nothing that was finite may become an infinity or NaN. */
+/* Whether a number is not what it was but for rounding: an infinity, NaN, or no longer one. */
+static bool is_lost(float was, float is)
+{
+    if (isnan(was))
+        return !isnan(is);
+    return isfinite(was) ? !isfinite(is) : is != was;
+}
+
 static int check_range(const struct retyping *c, const struct origin *o, enum dtype to, int64_t n,
                        float *back)
 {
     dtype_to_f32(back, c->bytes, to, n);
     for (int64_t i = 0; i < n; i++)
-        if (isfinite(c->values[i]) && !isfinite(back[i]))
+        if (is_lost(c->values[i], back[i]))
             return dr_fail(c->err, DR_EUNSUPPORTED,
                            "%s: tensor '%.200s' has the value %g, which %s cannot hold", c->path,
                            o->name, (double)c->values[i], dtype_name(to));

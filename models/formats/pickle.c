@@ -263,7 +263,7 @@ static int stack_global(struct machine *m)
     return push_global(m, module->text.bytes, module->text.n, name->text.bytes, name->text.n);
 }
 
-/* ---- what is made ---- */
+/* ---- objects ---- */
 
 /* The tuple on top names a storage. */
 static int persistent(struct machine *m)

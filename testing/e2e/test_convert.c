@@ -2,6 +2,7 @@
  * comes back, what is refused. (--int8: test_int8.c.) */
 #include "testing/helpers/program.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -140,6 +141,26 @@ static void pickles_are_read_and_not_run(void **state)
     program_free(&p);
 }
 
+/* A type without NaN and infinity would make other numbers of them. */
+static void what_is_no_number(void **state)
+{
+    (void)state;
+    float values[2][256] = { { NAN }, { 0 } };
+    const int64_t shape[] = { 2, 256 };
+    program_folder();
+    for (int i = 0; i < 2; i++) {
+        struct st_writer *w = st_writer_new();
+        st_writer_add(w, "x.weight", "F32", 2, shape, values);
+        st_writer_save(w, i ? "inf.safetensors" : "nan.safetensors");
+        values[0][0] = INFINITY;
+    }
+    must_fail(1, "x.weight", "nan.safetensors", "a", "q8_0");
+    must_fail(1, "x.weight", "nan.safetensors", "a", "q4_k");
+    must_fail(1, "x.weight", "inf.safetensors", "a", "q8_0");
+    must_fail(1, "x.weight", "inf.safetensors", "a", "f8_e4m3");
+    convert("nan.safetensors", "half", "f16");
+}
+
 static void refusals(void **state)
 {
     (void)state;
@@ -163,6 +184,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(copies_draw_what_their_numbers_say),
     cmocka_unit_test(there_and_back),
     cmocka_unit_test(pickles_are_read_and_not_run),
+    cmocka_unit_test(what_is_no_number),
     cmocka_unit_test(refusals),
 };
 
