@@ -50,6 +50,7 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
 int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_cache(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_lora(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
 /* A model on a kernel set and precision, to plan with: a reference, for pipeline_unref. */
@@ -102,6 +103,8 @@ int engine_backend(struct engine *e, const struct model_spec *spec, const char *
  * message: there is none; DR_EINVAL names two of that name. */
 int engine_find_name(const struct engine *e, const char *field, const char *name,
                      struct engine_model *ret, struct dr_error *err);
+/* The answer of `models`: new reference. */
+int engine_names_json(const struct engine *e, json_t **ret, struct dr_error *err);
 /* A file that a request's field gives by path or name. */
 struct engine_wanted {
     const char *field, *name;

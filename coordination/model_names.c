@@ -116,21 +116,24 @@ static int add_kind(const struct engine *e, enum model_folder kind, json_t *o, j
     return r;
 }
 
+int engine_names_json(const struct engine *e, json_t **ret, struct dr_error *err)
+{
+    json_t *o = json_object(), *folders = json_array();
+    int r = jx_set(o, "folders", folders);
+    for (int i = 0; !r && i < MODEL_FOLDERS; i++)
+        r = add_kind(e, (enum model_folder)i, o, folders);
+    if (r)
+        json_decref(o);
+    else
+        *ret = o;
+    return r ? dr_fail(err, DR_ENOMEM, "out of memory for the answer") : 0;
+}
+
 int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { NULL };
     int r = message_only(job->data, keys, err);
-    if (r < 0)
-        return r;
-    json_t *o = json_object(), *folders = json_array();
-    r = jx_set(o, "folders", folders);
-    for (int i = 0; !r && i < MODEL_FOLDERS; i++)
-        r = add_kind(engine, (enum model_folder)i, o, folders);
-    if (r)
-        json_decref(o);
-    else
-        *ret_data = o;
-    return r ? dr_fail(err, DR_ENOMEM, "out of memory for the answer") : 0;
+    return r < 0 ? r : engine_names_json(engine, ret_data, err);
 }
 
 static int fail(const char *field, const char *model, int code, struct dr_error *err)
