@@ -35,7 +35,16 @@ bool guidance_negative(const struct guidance *g)
 
 int guidance_rows(const struct guidance *g)
 {
-    return guidance_negative(g) ? 2 : 1;
+    int rows = guidance_negative(g) ? 2 : 1;
+    for (int i = 0; i < count(g); i++)
+        rows += g->guiders->item[i].info->row;
+    return rows;
+}
+
+/* Whether the guider has a row of its own at an evaluation. */
+static bool has_row(const struct guider *one, const struct sched_ask *ask)
+{
+    return one->info->row && guider_acts(one, ask);
 }
 
 int guidance_expand(const struct guidance *g, const struct sched_ask *ask, float *predictions,
@@ -49,6 +58,17 @@ int guidance_expand(const struct guidance *g, const struct sched_ask *ask, float
                                      .conditioning = i == rows_now - 1 ? g->positive
                                                                        : g->negative };
         rows[i].pred = predictions + (size_t)i * n;
+        rows[i].changes = g->guiders ? guiders_changes(g->guiders, NULL, ask) : NULL;
+    }
+    for (int i = 0; i < count(g); i++) {
+        if (!has_row(&g->guiders->item[i], ask))
+            continue;
+        rows[rows_now] = (struct unet_row){ .latent = ask->x,
+                                            .timestep = ask->timestep,
+                                            .conditioning = g->positive,
+                                            .pred = predictions + (size_t)rows_now * n };
+        rows[rows_now].changes = guiders_changes(g->guiders, &g->guiders->item[i], ask);
+        rows_now++;
     }
     return rows_now;
 }
@@ -125,6 +145,22 @@ static int each(const struct guidance *g, struct guider_at *at, enum change what
     return made;
 }
 
+/* pred += the multiples of positive - row; the rows follow the positive one. */
+static void add_rows(const struct guidance *g, const struct guidance_at *at, const float *positive,
+                     float *pred)
+{
+    const float *row = positive;
+    for (int i = 0; i < count(g); i++) {
+        const struct guider *one = &g->guiders->item[i];
+        if (!has_row(one, at->ask))
+            continue;
+        double factor = one->info->add(one, at->ask);
+        row += at->n;
+        for (size_t k = 0; k < at->n; k++)
+            pred[k] = (float)(pred[k] + factor * ((double)positive[k] - row[k]));
+    }
+}
+
 /* Guidance with guiders. */
 static void guide(const struct guidance *g, const struct guidance_at *given, double scale,
                   float *pred)
@@ -143,6 +179,7 @@ static void guide(const struct guidance *g, const struct guidance_at *given, dou
     each(g, &at, NEGATIVE, given->memory, changed);
     if (!each(g, &at, COMBINE, given->memory, pred))
         plain(&at, pred);
+    add_rows(g, given, at.positive, pred);
     each(g, &at, AFTER, given->memory, pred);
 }
 
@@ -155,6 +192,7 @@ void guidance_combine(const struct guidance *g, const struct guidance_at *at, fl
         memcpy(at->memory + state, at->memory, state * sizeof *pred);
     if (!is_on(g, at->ask, &two.scale)) {
         memcpy(pred, at->predictions, n * sizeof *pred);
+        add_rows(g, at, at->predictions, pred);
         return;
     }
     if (count(g))

@@ -224,10 +224,11 @@ static int take_tiling(const struct request *q, const struct pipeline *p, struct
 static int take_guidance(const struct request *q, const struct pipeline *p, struct job *job,
                          struct dr_error *err)
 {
-    (void)p;
     job->guidance_scale = sampler_guidance_scale(q, job->sched.sampler);
     job->guidance_rescale = request_real(q, FIELD_guidance_rescale);
     int r = guiders_read(q, &job->guiders, err);
+    if (!r)
+        r = guiders_bind(&job->guiders, p->unet, err);
     struct guidance g = job_guidance(job);
     job->prompt.guidance = guidance_negative(&g);
     return r ? r : guiders_check(&job->guiders, &job->sched, job->prompt.guidance, err);

@@ -115,9 +115,10 @@ static int read_text(const struct request *q, int item, const char *path, struct
     if (!key)
         return 0;
     snprintf(full, sizeof full, "%s.%s", path, key);
-    if (!request_item_has(q, FIELD_guidance, item, key))
+    bool given = request_item_has(q, FIELD_guidance, item, key);
+    if (!given && !g->info->text_dflt)
         return dr_fail_field(err, DR_EINVAL, full, "nothing", "a text", g->info->text_help);
-    const char *text = request_item_text(q, FIELD_guidance, item, key);
+    const char *text = given ? request_item_text(q, FIELD_guidance, item, key) : g->info->text_dflt;
     if (strlen(text) >= sizeof g->text)
         return dr_fail_field(err, DR_ELIMIT, full, "a longer text", "at most 255 bytes", NULL);
     snprintf(g->text, sizeof g->text, "%s", text);
@@ -180,6 +181,35 @@ int guiders_read(const struct request *q, struct guiders *ret, struct dr_error *
     return r;
 }
 
+int guiders_bind(struct guiders *g, const struct unet *u, struct dr_error *err)
+{
+    int r = 0;
+    for (int i = 0; i < g->n; i++)
+        if (g->item[i].info->freeu)
+            g->item[i].info->freeu(&g->item[i], &g->freeu.freeu);
+    for (int i = 0; !r && i < g->n; i++) {
+        struct guider *one = &g->item[i];
+        char path[PATH_BYTES];
+        snprintf(path, sizeof path, "guidance.%s.%s", one->info->name,
+                 one->info->text ? one->info->text : "");
+        one->changes[0].self.kind = one->info->self;
+        if (one->info->row)
+            r = unet_places(u, path, one->text, &one->changes[0].self, err);
+        one->changes[1] = one->changes[0];
+        one->changes[1].freeu = g->freeu.freeu;
+    }
+    return r;
+}
+
+const struct unet_changes *guiders_changes(const struct guiders *g, const struct guider *one,
+                                           const struct sched_ask *ask)
+{
+    bool freeu = false;
+    for (int i = 0; i < g->n; i++)
+        freeu = freeu || (g->item[i].info->freeu && guider_acts(&g->item[i], ask));
+    return one ? &one->changes[freeu] : freeu ? &g->freeu : NULL;
+}
+
 /* ---- the run ---- */
 
 static void bounds(const struct guider *g, int steps, int *ret_first, int *ret_end)
@@ -224,9 +254,10 @@ int guiders_check(const struct guiders *g, const struct sched_config *sched, boo
     int r = 0;
     for (int i = 0; !r && i < g->n; i++)
         r = check_range(&g->item[i], sched, err);
-    if (!r && g->n && !on)
-        r = fail_guider(&g->item[0], "a guidance scale of 1 or less", "more than 1",
-                        "without classifier-free guidance it has nothing to act on", err);
+    for (int i = 0; !r && i < g->n && !on; i++)
+        if (!g->item[i].info->row && !g->item[i].info->freeu)
+            r = fail_guider(&g->item[i], "a guidance scale of 1 or less", "more than 1",
+                            "without classifier-free guidance it has nothing to act on", err);
     return r;
 }
 
@@ -291,7 +322,8 @@ static json_t *options_json(const struct guider_info *info)
             return NULL;
         }
     if (array && info->text &&
-        jx_add(array, json_pack("{s:s,s:s}", "name", info->text, "help", info->text_help)) < 0) {
+        jx_add(array, json_pack("{s:s,s:s,s:s?}", "name", info->text, "help", info->text_help,
+                                "default", info->text_dflt)) < 0) {
         json_decref(array);
         return NULL;
     }

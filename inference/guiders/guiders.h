@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "core/communication/request.h"
+#include "models/unet.h"
 #include "schedulers/base_scheduler.h"
 
 enum { GUIDERS_MOST = 8, GUIDER_OPTIONS = 8, GUIDER_TEXT = 256, GUIDER_POINTS = 32 };
@@ -30,11 +31,13 @@ struct guider {
     char text[GUIDER_TEXT]; /* its text option, "" without one */
     int n_points;           /* what `text` says, where that is a list of points */
     double point[GUIDER_POINTS][2];
+    struct unet_changes changes[2]; /* of its row, where it has one: without and with freeu */
 };
 
 struct guiders {
     int n;
     struct guider item[GUIDERS_MOST]; /* in the order of guiders.def */
+    struct unet_changes freeu;        /* of the other rows, while freeu acts */
 };
 
 struct guider_option {
@@ -62,8 +65,12 @@ struct guider_info {
     const char *name, *title, *paper; /* paper: "arXiv 2410.02416", or where the rule comes from */
     const char *diffusers;            /* its class there; NULL: none */
     const struct guider_option *options; /* name NULL at the end; NULL: none */
-    const char *text, *text_help;        /* the key of a text option that must be given; or NULL */
-    bool alone;  /* replaces the formula: only one such guider acts on a picture */
+    /* The key of a text option or NULL, what it is, and its default; NULL: it must be given. */
+    const char *text, *text_help, *text_dflt;
+    bool alone; /* replaces the formula: only one such guider acts on a picture */
+    bool row;   /* has a row of the prompt with another self-attention, `self` in the transformers
+                    that its text names, and adds a multiple of positive - that row */
+    enum self_kind self;
     int vectors; /* arrays of n floats that it keeps from evaluation to evaluation */
 
     /* All optional. */
@@ -73,6 +80,8 @@ struct guider_info {
     void (*negative)(const struct guider *g, const struct guider_at *at, float *io);
     void (*combine)(const struct guider *g, const struct guider_at *at, float *ret);
     void (*after)(const struct guider *g, const struct guider_at *at, float *io);
+    void (*freeu)(const struct guider *g, struct unet_freeu *ret);      /* changes all rows */
+    double (*add)(const struct guider *g, const struct sched_ask *ask); /* the row's multiple */
 };
 
 /* Line i of guiders.def; NULL past the end. */
@@ -82,6 +91,8 @@ const struct guider_info *guider_find(const char *name);
 /* What the request's field `guidance` asks for. DR_EINVAL names "guidance[0].KEY": an unknown name
  * or key, a value out of range, two that do not go together. */
 int guiders_read(const struct request *q, struct guiders *ret, struct dr_error *err);
+/* Finds the transformers that texts name; before the list is used. */
+int guiders_bind(struct guiders *g, const struct unet *u, struct dr_error *err);
 
 /* Whether the list fits the run: a sampler whose number of steps is open has no fractions of it, a
  * guider must act in some step, and guidance must be on somewhere (`on`). */
@@ -90,6 +101,10 @@ int guiders_check(const struct guiders *g, const struct sched_config *sched, boo
 
 /* Whether it acts at an evaluation; always where the number of steps is not known (0). */
 bool guider_acts(const struct guider *g, const struct sched_ask *ask);
+
+/* The changes of the rows of negative and positive prompt (one NULL), or of a guider's own row. */
+const struct unet_changes *guiders_changes(const struct guiders *g, const struct guider *one,
+                                           const struct sched_ask *ask);
 
 /* An option's value by its row. */
 static inline double guider_value(const struct guider *g, int row)
