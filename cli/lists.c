@@ -11,6 +11,10 @@ static const struct list_info lists[] = {
     { "schedules", "schedule", "values of --schedule",
       "Noise schedules: how the noise levels of the steps are spaced. Names ignore case, blanks, - "
       "and _." },
+    { "guidance", "guidance", "values of --guidance, with their options",
+      "Guiders: ways to guide a picture beside the guidance scale (--cfg). Options follow after "
+      "commas: apg,eta=0.2. All take start and end, fractions of the steps between which they act. "
+      "Several may be given, in any order; one at most may replace the formula of guidance." },
     { "recipes", "recipe", "values of --recipe: drawing in few steps",
       "Recipes: how to draw with models that were distilled to few steps. Each needs a file that "
       "carries the distillation: a checkpoint, or a UNet or LoRA made for it. A recipe is values "

@@ -7,6 +7,7 @@
 #include "base/words.h"
 #include "core/communication/recipe.h"
 #include "core/communication/request.h"
+#include "inference/guiders/guiders.h"
 #include "models/tokenizers/clip_tokenizer.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
@@ -186,6 +187,7 @@ json_t *engine_capabilities_json(const struct engine *e)
         { "verbs", verbs_json() },
         { "samplers", samplers_json() },
         { "schedules", schedules_json() },
+        { "guidance", guiders_list_json() },
         { "recipes", recipes_json() },
         { "cases", engine_bench_cases_json() },
         { "request", request_schema() },

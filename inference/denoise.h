@@ -48,6 +48,7 @@ struct denoise_spec {
     int first_step;
     const struct denoise_phase *phases; /* borrowed until denoise_close */
     int n_phases;
+    bool most; /* show the rows of the evaluation that has most: for a plan */
 };
 
 /* What does not change is copied, but for the phases. Nothing is allocated after this. DR_EINVAL

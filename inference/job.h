@@ -16,6 +16,7 @@
 #include "inference/memory_optimizer.h"
 #include "inference/stages.h"
 #include "inference/guidance.h"
+#include "inference/guiders/guiders.h"
 #include "schedulers/base_scheduler.h"
 
 enum { JOB_BATCH = 16 };
@@ -31,6 +32,7 @@ struct job {
     uint64_t seed; /* of picture 0; picture i uses seed + i */
     enum dr_rng_kind rng;
     double guidance_scale, guidance_rescale;
+    struct guiders guiders;
     const char *preset, *precision;
     bool vae_tiling;
     struct textual_inversions *embeddings; /* job_embeddings.h; NULL: none */
@@ -57,6 +59,9 @@ struct job_events {
 
 /* How often the model is evaluated for a picture; 0: the sampler decides while it runs. */
 int job_evaluations(const struct job *job);
+
+/* The same in work: an evaluation with half of the most rows is half of one. */
+double job_full_evaluations(const struct job *job);
 
 /* The job's guidance, without the conditioning. */
 struct guidance job_guidance(const struct job *job);

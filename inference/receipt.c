@@ -143,6 +143,17 @@ static int infotext_embeddings(const struct job *job, struct buf *dst)
     return r;
 }
 
+static int infotext_guiders(const struct job *job, struct buf *dst)
+{
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = guiders_text(&job->guiders, &text);
+    if (!r && text.len)
+        r = pair(dst, "Guidance", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -153,6 +164,8 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair(dst, "Negative prompt 2", p->negative_2);
     if (!r && job->guidance_rescale > 0)
         r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
+    if (!r)
+        r = infotext_guiders(job, dst);
     if (!r && has_eta(job))
         r = pair_number(dst, "Eta", sched_eta(&job->sched));
     if (!r && has_options(job))
@@ -358,6 +371,8 @@ static int add_sampling(json_t *o, const struct job *job, int index)
         r = jx_set(o, "guidance_scale", json_real(job->guidance_scale));
     if (!r)
         r = jx_set(o, "guidance_rescale", json_real(job->guidance_rescale));
+    if (!r && job->guiders.n)
+        r = jx_set(o, "guidance", guiders_json(&job->guiders));
     if (!r)
         r = jx_set(o, "seed", jx_uint(job->seed + (uint64_t)index));
     if (!r)

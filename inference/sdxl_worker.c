@@ -221,10 +221,23 @@ static int take_tiling(const struct request *q, const struct pipeline *p, struct
     return 0;
 }
 
+static int take_guidance(const struct request *q, const struct pipeline *p, struct job *job,
+                         struct dr_error *err)
+{
+    job->guidance_scale = sampler_guidance_scale(q, job->sched.sampler);
+    job->guidance_rescale = request_real(q, FIELD_guidance_rescale);
+    int r = guiders_read(q, &job->guiders, err);
+    if (!r)
+        r = guiders_bind(&job->guiders, p->unet, err);
+    struct guidance g = job_guidance(job);
+    job->prompt.guidance = guidance_negative(&g);
+    return r ? r : guiders_check(&job->guiders, &job->sched, job->prompt.guidance, err);
+}
+
 static int (*const parts[])(const struct request *q, const struct pipeline *p, struct job *job,
                             struct dr_error *err) = {
-    take_conventions, take_width,  take_height, take_seed,     take_prompts,
-    take_layers,      take_stages, take_sizes,  take_schedule, take_tiling,
+    take_conventions, take_width, take_height,   take_seed,     take_prompts, take_layers,
+    take_stages,      take_sizes, take_schedule, take_guidance, take_tiling,
 };
 
 int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
@@ -236,7 +249,6 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
     dr_tally_init(&job.tally);
     struct dr_tally *before = dr_tally_use(&job.tally);
     arena_init(&job.arena, DR_TAG_JOB, 0, JOB_TEXT_BYTES);
-    job.guidance_rescale = request_real(q, FIELD_guidance_rescale);
     for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++)
         r = parts[i](q, p, &job, err);
     dr_tally_use(before);
@@ -244,9 +256,6 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
         job_release(&job);
         return r;
     }
-    job.guidance_scale = sampler_guidance_scale(q, job.sched.sampler);
-    struct guidance g = job_guidance(&job);
-    job.prompt.guidance = guidance_rows(&g) > 1;
     job.precision = precision_name(backend_precision(p->backend));
     *ret = job;
     return 0;

@@ -567,6 +567,23 @@ bool sched_next(struct sched *s, struct sched_ask *ret_ask)
     return true;
 }
 
+int sched_step_of(const struct sched *s, int evaluation)
+{
+    return sched_place(s, evaluation).step;
+}
+
+/* The model's input is variance preserving whatever the latents are, but for EDM. */
+struct sched_weights sched_clean_weights(const struct sched *s, const struct sched_ask *ask)
+{
+    double alpha = sched_alpha(ask->sigma);
+    struct sched_pair clean = sched_vp_clean(s, alpha, ask->sigma * alpha);
+    if (sched_is_edm(&s->config)) {
+        clean = sched_clean(s, ask->sigma);
+        clean.x *= input_scale(s, (float)ask->sigma);
+    }
+    return (struct sched_weights){ clean.x, clean.pred };
+}
+
 bool sched_adds_noise(const struct sched *s)
 {
     const struct sched_info *info = s->config.sampler;

@@ -149,6 +149,15 @@ void sched_add_noise(const struct sched *s, int first_step, const float *clean, 
  * to start anew. */
 int sched_begin(struct sched *s, const float *latents, int first_step, struct dr_error *err);
 
+/* The step that an evaluation of a known number belongs to. */
+int sched_step_of(const struct sched *s, int evaluation);
+
+/* Weights of a question's x and of a prediction in the clean picture that the prediction means. */
+struct sched_weights {
+    double x, pred;
+};
+struct sched_weights sched_clean_weights(const struct sched *s, const struct sched_ask *ask);
+
 /* Fills *ret_ask and returns true while the model is to be asked. Asking twice gives the same
  * question. */
 bool sched_next(struct sched *s, struct sched_ask *ret_ask);

@@ -72,7 +72,7 @@ static void forward(struct odd *m, const struct weight_variant *v, float pred[N]
         pooled[i] = (float)(i % 3) - 1;
     must(unet_context_new(m->unet, &x, text, 2, pooled, ids, &context, &err), &err);
     const struct unet_conditioning prompt = unet_prompt(context);
-    struct unet_row row = { latent, 500, &prompt, pred };
+    struct unet_row row = { latent, 500, &prompt, pred, NULL };
     must(unet_forward(m->unet, &x, &row, 1, H, W, &err), &err);
     unet_context_free(context);
 }
