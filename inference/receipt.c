@@ -111,12 +111,37 @@ static const char *list_name(const struct sched_config *s)
     return s->listed == SCHED_LISTED_SIGMAS ? "sigmas" : "timesteps";
 }
 
+/* Whether the schedule was given an option. */
+static bool has_schedule_options(const struct sched_config *s)
+{
+    bool has = false;
+    for (int i = 0; i < schedule_option_count(s->schedule); i++)
+        has |= s->schedule_option[i] != s->schedule->options[i].dflt;
+    return has;
+}
+
+/* The title; with options the text of the request's field. */
+static int infotext_schedule(const struct sched_config *s, struct buf *dst)
+{
+    struct buf text;
+    if (!has_schedule_options(s))
+        return buf_printf(dst, ", Schedule type: %s", schedule_title(s->schedule));
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = buf_puts(&text, s->schedule->name);
+    for (int i = 0; !r && i < schedule_option_count(s->schedule); i++)
+        r = buf_printf(&text, ",%s=%.9g", s->schedule->options[i].name, s->schedule_option[i]);
+    if (!r)
+        r = pair(dst, "Schedule type", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 /* ", Timesteps: "999,749"", or the schedule's name. */
 static int infotext_levels(const struct sched_config *s, struct buf *dst)
 {
     struct buf text;
     if (!s->listed)
-        return buf_printf(dst, ", Schedule type: %s", schedule_title(s->schedule));
+        return infotext_schedule(s, dst);
     buf_init(&text, DR_TAG_JOB, 0);
     int r = 0;
     for (int i = 0; !r && i < s->steps; i++)
@@ -330,11 +355,29 @@ static int add_loras(json_t *o, const struct job *job)
     return r;
 }
 
-/* The schedule's name, or the list. */
+/* The schedule's name, or an object if it was given an option. NULL: out of memory. */
+static json_t *schedule_json(const struct sched_config *s)
+{
+    if (!has_schedule_options(s))
+        return json_string(s->schedule->name);
+    json_t *o = json_object();
+    int r = jx_set(o, "name", json_string(s->schedule->name));
+    for (int i = 0; !r && i < schedule_option_count(s->schedule); i++) {
+        const struct sched_option *option = &s->schedule->options[i];
+        double v = s->schedule_option[i];
+        r = jx_set(o, option->name, option->whole ? json_integer((json_int_t)v) : json_real(v));
+    }
+    if (!r)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+/* The schedule, or the list. */
 static int add_levels(json_t *o, const struct sched_config *s)
 {
     if (!s->listed)
-        return jx_set(o, "schedule", json_string(s->schedule->name));
+        return jx_set(o, "schedule", schedule_json(s));
     json_t *list = json_array();
     int r = 0;
     for (int i = 0; !r && i < s->steps; i++)

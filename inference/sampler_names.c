@@ -10,7 +10,7 @@
 #include "schedulers/schedules.h"
 #include "schedulers/names.h"
 
-enum { LIST_BYTES = 400, NAMES = 128, NAME_BYTES = 128 };
+enum { LIST_BYTES = 1200, NAMES = 128, NAME_BYTES = 128 };
 
 struct names {
     const char *sampler, *schedule, *scheduler;
@@ -87,9 +87,10 @@ static int take_schedule(struct names *n, const struct schedule_info *schedule,
     const struct schedule_info *named = NULL;
     if (n->sampler && find_sampler(n->sampler, &named) && named && named != schedule)
         return clash(n->scheduler, "sampler", n->sampler, err);
-    if (n->schedule && schedule_find(n->schedule) != schedule)
+    if (n->schedule && schedule_find_spec(n->schedule) != schedule)
         return clash(n->scheduler, "schedule", n->schedule, err);
-    n->schedule = schedule->name;
+    if (!n->schedule || !strchr(n->schedule, ',')) /* options stay */
+        n->schedule = schedule->name;
     return 0;
 }
 

@@ -40,6 +40,7 @@ struct sched {
     float *work;              /* [3 n] for brownian_interval; NULL for other noise */
     struct dr_rng *rng;       /* the picture's, during sched_feed */
     struct noise_table table; /* of an open number of evaluations; else empty */
+    double highest;           /* the model's highest sigma */
     size_t state_size;        /* bytes of state */
     struct sched_state *state;
     bool asked;
