@@ -8,6 +8,7 @@
 #include "core/communication/recipe.h"
 #include "core/communication/request.h"
 #include "models/tokenizers/clip_tokenizer.h"
+#include "inference/preset.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
@@ -172,6 +173,19 @@ static json_t *precisions_json(void)
     return list;
 }
 
+static json_t *presets_json(void)
+{
+    const struct preset *preset;
+    json_t *array = json_array();
+    for (int i = 0; array && (preset = preset_at(i)); i++) {
+        if (jx_add(array, json_string(preset->name)) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
 json_t *engine_capabilities_json(const struct engine *e)
 {
     struct {
@@ -182,7 +196,7 @@ json_t *engine_capabilities_json(const struct engine *e)
         { "capabilities", json_pack("[s]", "text2img") },
         { "supported_inference_types", json_pack("[s]", "text2img") },
         { "supported_precisions", precisions_json() },
-        { "presets", json_pack("[s]", "diffusers") },
+        { "presets", presets_json() },
         { "verbs", verbs_json() },
         { "samplers", samplers_json() },
         { "schedules", schedules_json() },

@@ -10,6 +10,7 @@
 #include "base/path_text.h"
 #include "models/adapters/textual_inversions.h"
 #include "inference/job_loras.h"
+#include "inference/preset.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
@@ -63,6 +64,12 @@ static int infotext_texts(const struct job *job, struct buf *dst)
 static bool has_eta(const struct job *job)
 {
     return sched_option_row(job->sched.sampler, "eta") >= 0;
+}
+
+/* That of a picture; of a batch with one generator the batch's. */
+static uint64_t picture_seed(const struct job *job, int index)
+{
+    return job->seed + (job->preset->together ? 0 : (uint64_t)index);
 }
 
 /* Whether the sampler has options beside eta, which has a field of its own. */
@@ -216,7 +223,7 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
         r = pair_number(dst, "CFG scale", job->guidance_scale);
     if (!r)
         r = buf_printf(dst, ", Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64,
-                       job->seed + (uint64_t)index, job->width, job->height);
+                       picture_seed(job, index), job->width, job->height);
     if (!r && *f->digest)
         r = buf_printf(dst, ", Model hash: %.10s", f->digest);
     if (!r)
@@ -227,6 +234,8 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
     if (!r)
         r = buf_printf(dst, ", Clip skip: %d, RNG: %s", job->prompt.clip_skip,
                        job->rng == DR_RNG_CPU ? "CPU" : "GPU");
+    if (!r && job->ensd)
+        r = buf_printf(dst, ", ENSD: %" PRId64, job->ensd);
     if (!r)
         r = infotext_extras(job, dst);
     return r ? r : buf_printf(dst, ", Version: darkroom %s", f->version);
@@ -389,6 +398,23 @@ static int add_levels(json_t *o, const struct sched_config *s)
     return jx_set(o, list_name(s), list);
 }
 
+/* Seed and generators; a mixture of them is the preset's and not named. */
+static int add_noise(json_t *o, const struct job *job, int index)
+{
+    bool together = job->preset->together && job->drawn > 1;
+    bool one = job->rng == job->step_rng && job->rng == job->tree_rng;
+    int r = jx_set(o, "seed", jx_uint(picture_seed(job, index)));
+    if (!r && one)
+        r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
+    if (!r && job->ensd)
+        r = jx_set(o, "ensd", json_integer(job->ensd));
+    if (!r && together)
+        r = jx_set(o, "drawn_together", json_integer(job->drawn));
+    if (!r && together)
+        r = jx_set(o, "drawn_index", json_integer(job->first_drawn + index));
+    return r;
+}
+
 static int add_sampling(json_t *o, const struct job *job, int index)
 {
     const struct sched_config *s = &job->sched;
@@ -402,9 +428,7 @@ static int add_sampling(json_t *o, const struct job *job, int index)
     if (!r)
         r = jx_set(o, "guidance_rescale", json_real(job->guidance_rescale));
     if (!r)
-        r = jx_set(o, "seed", jx_uint(job->seed + (uint64_t)index));
-    if (!r)
-        r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
+        r = add_noise(o, job, index);
     if (!r)
         r = jx_set(o, "sampler", sampler_json(job));
     if (!r)
@@ -434,7 +458,7 @@ static int add_formulation(json_t *o, const struct job *job, const struct receip
 
 static int add_facts(json_t *o, const struct job *job, const struct receipt_facts *f)
 {
-    int r = jx_set(o, "preset", json_string(job->preset));
+    int r = jx_set(o, "preset", json_string(job->preset->name));
     if (!r)
         r = add_formulation(o, job, f);
     if (!r)

@@ -142,13 +142,14 @@ int sampler_names(const struct request *q, const char **ret_sampler, const char 
     return r;
 }
 
-static double default_scale(const struct sched_info *sampler)
+static double default_scale(const struct sched_info *sampler, double usual)
 {
-    double own = sampler ? sampler->cfg : 0;
+    double own = sampler && sampler->cfg > 0 ? sampler->cfg : usual;
     return own > 0 ? own : strtod(field_info(FIELD_guidance_scale)->dflt, NULL);
 }
 
-double sampler_guidance_scale(const struct request *q, const struct sched_info *sampler)
+double sampler_guidance_scale(const struct request *q, const struct sched_info *sampler,
+                              double usual)
 {
     const char *before = text_of(q, FIELD_receipt_sampler);
     const struct schedule_info *schedule;
@@ -156,6 +157,6 @@ double sampler_guidance_scale(const struct request *q, const struct sched_info *
         return request_real(q, FIELD_guidance_scale);
     double receipt = request_real(q, FIELD_receipt_guidance_scale);
     bool stays = request_has(q, FIELD_receipt_guidance_scale) &&
-                 !(before && receipt == default_scale(find_sampler(before, &schedule)));
-    return stays ? receipt : default_scale(sampler);
+                 !(before && receipt == default_scale(find_sampler(before, &schedule), usual));
+    return stays ? receipt : default_scale(sampler, usual);
 }

@@ -596,17 +596,25 @@ double sched_option_value(const struct sched *s, int i)
 
 const float *sched_next_noise(struct sched *s, double from, double to)
 {
+    size_t first = s->n * (size_t)s->source.index;
+    size_t total = s->given_source ? s->n * (size_t)s->source.count : s->n;
     if (!s->noise)
         return NULL;
     if (s->config.sampler->noise == SCHED_NOISE_NORMAL) {
-        dr_rng_normal(s->rng, s->noise, s->n);
+        if (total == s->n)
+            dr_rng_normal(s->rng, s->noise, s->n);
+        else
+            dr_rng_normal_part(s->rng, s->noise, first, s->n, total);
         return s->noise;
     }
     struct brownian_tree tree = { .low = s->sigmas[s->levels - 1],
                                   .high = s->sigmas[s->state->first],
-                                  .seed = s->rng->seed,
-                                  .kind = (enum dr_rng_kind)s->rng->kind,
+                                  .seed = s->given_source ? s->source.seed : s->rng->seed,
+                                  .kind = s->given_source ? s->source.kind
+                                                          : (enum dr_rng_kind)s->rng->kind,
                                   .n = s->n,
+                                  .first = first,
+                                  .total = total,
                                   .work = s->work,
                                   .sum = s->sum };
     brownian_interval(&tree, from, to, s->noise);
@@ -639,6 +647,12 @@ int sched_feed(struct sched *s, const float *pred, const float *uncond, struct d
                        "small for this model",
                        info->name, SCHED_MAX_OPEN);
     return 0;
+}
+
+void sched_take_source(struct sched *s, const struct sched_source *source)
+{
+    s->source = *source;
+    s->given_source = true;
 }
 
 size_t sched_state_size(const struct sched *s)

@@ -30,8 +30,8 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "base/rng.h"
 
-struct dr_rng;
 struct sched;
 struct sched_info;    /* a sampler: scheduler_factory.h */
 struct schedule_info; /* a sigma schedule: schedules.h */
@@ -188,6 +188,16 @@ int sched_feed(struct sched *s, const float *pred, const float *uncond, struct d
 bool sched_adds_noise(const struct sched *s);
 
 bool sched_wants_uncond(const struct sched_config *config);
+
+/* Where the noise in steps comes from, if not from sched_feed's generator alone; before
+ * sched_begin. */
+struct sched_source {
+    int index, count; /* the latents are number `index` of `count` that are drawn together */
+    uint64_t seed;    /* of a Brownian path */
+    enum dr_rng_kind kind;
+};
+
+void sched_take_source(struct sched *s, const struct sched_source *source);
 
 /* The latents [n] now. May be written between sched_feed and sched_next (masks, injected). */
 float *sched_latents(struct sched *s);

@@ -77,12 +77,14 @@ static void fill_polyexponential(const struct schedule_job *job, double *ret_sig
     }
 }
 
-enum { ALPHA = SCHEDULE_ENDS_ROWS, BETA };
+enum { ALPHA = SCHEDULE_ENDS_ROWS, BETA, OVER };
 
 static const struct sched_option beta_options[] = {
     SCHEDULE_ENDS_OPTIONS,
     [ALPHA] = { "alpha", 0.05, 20, 0.6, false, "lower: more steps at low noise" },
     [BETA] = { "beta", 0.05, 20, 0.6, false, "lower: more steps at high noise" },
+    [OVER] = { SCHEDULE_OVER, 0, 2, 0, true,
+               "of what the quantiles are: 1 noise levels, 2 timesteps, 0 as the preset has it" },
     { .name = NULL },
 };
 
@@ -90,7 +92,9 @@ static void fill_beta(const struct schedule_job *job, double *ret_sigmas, double
 {
     double max, min, alpha = schedule_value(job, ALPHA), beta = schedule_value(job, BETA);
     schedule_ends(job, &max, &min);
-    bool of_timesteps = job->config->conventions.beta_of_timesteps && !job->table->edm;
+    int over = (int)schedule_value(job, OVER);
+    bool of_timesteps = !job->table->edm && (over ? over == SCHEDULE_OVER_TIMESTEPS
+                                                  : job->config->conventions.beta_of_timesteps);
     for (int i = 0; i < job->n; i++) {
         if (of_timesteps) {
             double p = 1 - (double)i / job->n;

@@ -317,10 +317,10 @@ static int choose_sampler(const json_t *file, const struct spec *wanted, const c
         r = edm_is_file(file) ? edm_read(file, c, err) : sched_keys_fixed(file, formulation, err);
     if (!r && wanted)
         return sched_lookup("sampler", wanted->value, &c->sampler, ret_schedule, err);
+    if (!r && usual && !sched_is_edm(c))
+        return sched_lookup("sampler", usual, &c->sampler, NULL, err);
     if (!r && *ret_own)
         c->sampler = *ret_own;
-    if (!r && !*ret_own && usual)
-        r = sched_lookup("sampler", usual, &c->sampler, NULL, err);
     return r;
 }
 
@@ -335,11 +335,12 @@ static void apply_conventions(const struct sched_request *request, struct sched_
 static int apply_schedule(const struct sched_request *request, const struct schedule_info *named,
                           const struct spec *spec, struct sched_config *c, struct dr_error *err)
 {
-    bool open = c->schedule == &schedule_normal && !sched_is_edm(c) && !named;
+    bool usual = spec->value && !sched_is_edm(c) && !named;
+    bool of_file = c->schedule != &schedule_normal && !usual && !named;
     if (named)
         c->schedule = named;
     int r = 0;
-    if (request->schedule || (open && spec->value))
+    if (request->schedule || usual)
         r = schedule_lookup("schedule", spec->value, &c->schedule, err);
     if (!r && request->schedule && named && named != c->schedule)
         r = dr_fail_field(err, DR_EINVAL, "schedule", spec->value, named->name,
@@ -348,6 +349,9 @@ static int apply_schedule(const struct sched_request *request, const struct sche
         c->schedule = schedule_find(c->schedule->stands_for(c->sampler));
     if (!r)
         r = sched_schedule_options_apply(spec, c, err);
+    int over = schedule_option_row(c->schedule, SCHEDULE_OVER);
+    if (!r && of_file && over >= 0)
+        c->schedule_option[over] = SCHEDULE_OVER_LEVELS; /* as the file's class means it */
     return r;
 }
 

@@ -142,6 +142,11 @@ int sched_schedule_options_apply(const struct spec *spec, struct sched_config *c
     return read_options(&of, spec, err);
 }
 
+int schedule_option_row(const struct schedule_info *info, const char *name)
+{
+    return find_row(info->options, name);
+}
+
 int schedule_option_count(const struct schedule_info *info)
 {
     return count_rows(info->options);

@@ -32,7 +32,8 @@ int sched_options_apply(const struct spec *spec, double eta, struct sched_config
 int sched_options_from_file(const json_t *file, const struct spec *spec,
                             struct sched_config *config, struct dr_error *err);
 
-/* Rows of a schedule's table. */
+/* Rows of a schedule's table, and the row of that name; -1: none. */
+int schedule_option_row(const struct schedule_info *info, const char *name);
 int schedule_option_count(const struct schedule_info *info);
 
 /* Fills config->schedule_option for config->schedule: defaults, then the spec's, which may be NULL.

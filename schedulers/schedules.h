@@ -54,6 +54,11 @@ struct schedule_info {
     const char *(*stands_for)(const struct sched_info *sampler);
 };
 
+/* An option of the schedule that diffusers and other programs understand differently, and its
+ * values. */
+#define SCHEDULE_OVER "over"
+enum { SCHEDULE_OVER_LEVELS = 1, SCHEDULE_OVER_TIMESTEPS };
+
 const struct schedule_info *const *schedule_all(size_t *ret_n);
 
 /* DR_EINTERNAL that names the schedule and the member: of one, and of all. */
