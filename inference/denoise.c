@@ -56,9 +56,24 @@ static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
         return;
     }
     float scale = (float)sched_init_noise_scale(d->sched);
-    dr_rng_normal(&d->rng, d->input, d->n);
+    const struct denoise_noise *noise = spec->noise;
+    size_t index = noise ? (size_t)noise->index : 0, count = noise ? (size_t)noise->count : 1;
+    dr_rng_normal_part(&d->rng, d->input, index * d->n, d->n, count * d->n);
     for (size_t i = 0; i < d->n; i++)
         d->input[i] *= scale;
+}
+
+/* From here on the generator is the steps'. */
+static void take_noise(struct denoise *d, const struct denoise_noise *noise)
+{
+    if (!noise)
+        return;
+    if (noise->fresh)
+        dr_rng_seed(&d->rng, noise->rng, noise->seed);
+    sched_take_source(d->sched, &(struct sched_source){ .index = noise->index,
+                                                        .count = noise->count,
+                                                        .seed = noise->tree_seed,
+                                                        .kind = noise->tree });
 }
 
 static int open_state(struct denoise *d, const struct denoise_spec *spec, struct dr_error *err)
@@ -81,6 +96,7 @@ static int open_state(struct denoise *d, const struct denoise_spec *spec, struct
         return r;
     dr_rng_seed(&d->rng, spec->rng, spec->seed);
     initial_latents(d, spec);
+    take_noise(d, spec->noise);
     return sched_begin(d->sched, d->input, spec->first_step, err);
 }
 

@@ -22,6 +22,7 @@
 enum { JOB_BATCH = 16 };
 
 struct job_loras;
+struct preset;
 struct textual_inversions;
 
 struct job {
@@ -29,11 +30,16 @@ struct job {
     struct sched_config sched;
     int64_t width, height; /* pixels */
     int batch;
-    uint64_t seed; /* of picture 0; picture i uses seed + i */
-    enum dr_rng_kind rng;
+    uint64_t seed;                            /* of picture 0; picture i uses seed + i */
+    enum dr_rng_kind rng, step_rng, tree_rng; /* of the first noise, of the steps', of a path */
+    int64_t ensd;                             /* added to the seed of noise in steps; 0: none */
+    /* With a preset whose batches have one generator: pictures of the batch, and which is the
+     * job's first. */
+    int drawn, first_drawn;
     double guidance_scale, guidance_rescale;
     struct guiders guiders;
-    const char *preset, *precision;
+    const struct preset *preset;
+    const char *precision;
     bool vae_tiling;
     struct textual_inversions *embeddings; /* job_embeddings.h; NULL: none */
     struct job_loras *loras;               /* job_loras.h; NULL: none */

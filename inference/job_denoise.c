@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "inference/batch_manager.h"
 #include "inference/denoise.h"
+#include "inference/preset.h"
 #include "schedulers/scheduler_factory.h"
 
 struct denoising {
@@ -155,8 +156,18 @@ static int open_pictures(struct denoising *k, const float *latents, struct dr_er
                                  .n_phases = d->n_phases,
                                  .most = latents != NULL };
     int r = batch_new(d->rows, &k->batch, err);
+    bool together = job->preset->together;
     for (int i = 0; !r && i < job->batch; i++) {
-        spec.seed = job->seed + (uint64_t)i;
+        uint64_t seed = job->seed + (together ? 0 : (uint64_t)i);
+        struct denoise_noise noise = { .index = together ? job->first_drawn + i : 0,
+                                       .count = together ? job->drawn : 1,
+                                       .fresh = job->preset->fresh_steps || job->ensd,
+                                       .rng = job->step_rng,
+                                       .seed = seed + (uint64_t)job->ensd,
+                                       .tree = job->tree_rng,
+                                       .tree_seed = seed };
+        spec.seed = seed;
+        spec.noise = &noise;
         r = denoise_open(&spec, &k->picture[i], err);
         if (!r)
             r = batch_add(k->batch, k->picture[i], err);

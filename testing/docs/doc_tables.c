@@ -262,7 +262,17 @@ static void put_list(FILE *out, const char *name, const char *column)
 
 static void put_schedules(FILE *out)
 {
-    put_list(out, "schedules", "schedule");
+    const struct list_info *list = list_named("schedules");
+    const json_t *items = list_of("schedules");
+    put_head(out, (const char *const[]){ "schedule", "also", "meaning", "options", NULL });
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        const json_t *one = json_array_get(items, i);
+        fprintf(out, "| `%s` | ", list_item_name(one));
+        put_names(out, json_object_get(one, "aliases"));
+        fprintf(out, " | %s | ", list_words(list, list_item_name(one)));
+        put_options(out, json_object_get(one, "options"));
+        fprintf(out, " |\n");
+    }
 }
 
 static void put_presets(FILE *out)
