@@ -63,11 +63,11 @@ static int put_variants(const json_t *variants, struct buf *out)
     double bytes = number(variants, "bytes"), missing = number(variants, "missing_bytes");
     if (bytes <= 0)
         return 0;
-    int r = buf_printf(out, "%-14s %38s %12.0f layers%s", "LoRA weights", report_size(bytes, all),
-                       number(variants, "layers"), missing > 0 ? "" : ", made already");
-    if (!r && missing > 0 && missing < bytes)
-        r = buf_printf(out, ", %s of them not made yet", report_size(missing, made));
-    return r ? r : buf_puts(out, "\n");
+    int r = buf_printf(out, "%-14s %38s  (%.0f layers", "LoRA weights", report_size(bytes, all),
+                       number(variants, "layers"));
+    if (!r && missing < bytes)
+        r = buf_printf(out, ", %s made already", report_size(bytes - missing, made));
+    return r ? r : buf_puts(out, ")\n");
 }
 
 static int put_plan(const json_t *plan, struct buf *out)

@@ -1,12 +1,12 @@
 /* unet_blocks.c - see unet_blocks.h.
  *
- * Lists and presets mean what they mean in the extension that introduced them, scripts/
- * lora_block_weight.py of hako-mikan/sd-webui-lora-block-weight: lists of 12 and 17 numbers name the
- * text encoders and the blocks with attention of SDXL and SD 1.x, those of 20 and 26 all blocks;
- * blocks that a list does not name get 0, modules of the UNet that lie in no block 1. A preset is a
- * list of 17 numbers. Here numbers of blocks follow from the architecture, and presets from its
- * blocks with attention: for SD 1.x and 2.x they are the extension's numbers, for other UNets what
- * these say of halves.
+ * Lists and presets mean what they mean in the extension that introduced them,
+ * scripts/lora_block_weight.py of hako-mikan/sd-webui-lora-block-weight: lists of 12 and 17 numbers
+ * name the text encoders and the blocks with attention of SDXL and SD 1.x, those of 20 and 26 all
+ * blocks; blocks that a list does not name get 0, modules of the UNet that lie in no block 1. A
+ * preset is a list of 17 numbers. Here numbers of blocks follow from the architecture, and presets
+ * from its blocks with attention: for SD 1.x and 2.x they are the extension's numbers, for other
+ * UNets what these say of halves.
  */
 #include "models/adapters/unet_blocks.h"
 
