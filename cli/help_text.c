@@ -23,8 +23,9 @@ const struct help_place help_files[] = {
 
 const struct help_place help_variables[] = {
     { "DARKROOM_MODELS", "folders, with ':' between, in which models are looked for by name" },
-    { "DARKROOM_LORAS", "folders, with ':' between, in which LoRAs are looked for by name" },
-    { "DARKROOM_EMBEDDINGS", "the same for textual inversions" },
+#define KIND(name, word, variable, others, help) { variable, "the same for " help " alone" },
+#include "core/communication/model_folders.def"
+#undef KIND
     { "DARKROOM_SHARE", "folder of the shipped files (default: share/ found from the program)" },
     { "DARKROOM_WORKER", "worker program (default: darkroom-worker beside this one)" },
     { "DARKROOM_LOG", "what the worker logs: error, warn (default), info, debug, off" },
@@ -364,7 +365,8 @@ int help_models(const json_t *answer, int width, struct buf *out)
                            "-m takes the path of a checkpoint file (.safetensors) or diffusers "
                            "folder, or a name: of a file, with or without .safetensors, or of a "
                            "diffusers folder, in one of the folders below. models in the "
-                           "configuration and the variable DARKROOM_MODELS add folders.\n",
+                           "configuration and the variable DARKROOM_MODELS add folders; `darkroom "
+                           "models` also lists LoRAs, embeddings and parts.\n",
                            width);
     if (!r)
         r = buf_puts(out, "\nfolders:\n");

@@ -462,3 +462,52 @@ int weight_variant_fits(const struct weight_variant *v, const void *network, str
                ? 0
                : dr_fail(err, DR_EINVAL, "the variant of the weights is of another network");
 }
+
+/* ---- values alone ---- */
+
+struct values_walk {
+    struct variant_walk w;
+    const struct variant_values *how;
+};
+
+static int value_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    struct values_walk *k = ctx;
+    struct variant_walk *w = &k->w;
+    struct ordered *o = find_deltas(w, name);
+    int64_t count;
+    if (!o)
+        return 0;
+    size_t first = (size_t)(o - w->order), end = group_end(w, first);
+    int r = check_deltas(w, p, first, end, shape, name);
+    if (r || !k->how->wanted(k->how->ctx, name))
+        return r;
+    if (!shape_count(shape, &count))
+        return DR_ELIMIT;
+    float *value = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * sizeof *value);
+    if (!value)
+        return dr_fail(w->err, DR_ENOMEM, "out of memory for %lld changed values of %s",
+                       (long long)count, name);
+    r = compute(w, p, first, end, shape, count, value);
+    weight_source_release(&p->src);
+    if (!r)
+        r = k->how->value(k->how->ctx, name, shape, value, w->err);
+    dr_free(value);
+    return r;
+}
+
+int weight_variant_values(const struct variant_spec *spec, const struct variant_values *how,
+                          struct dr_error *err)
+{
+    struct values_walk k = { .how = how };
+    struct visitor v = { .param = value_param, .ctx = &k };
+    int r = walk_init(&k.w, spec, err);
+    if (!r)
+        r = spec->visit(spec->network, &v);
+    for (size_t i = 0; !r && i < k.w.n; i++)
+        if (!k.w.order[i].seen)
+            r = dr_fail_field(err, DR_EINVAL, k.w.order[i].delta->param, "an adapter for it",
+                              "a parameter of the network", NULL);
+    walk_release(&k.w);
+    return r;
+}

@@ -62,6 +62,18 @@ int weight_variant_open_over(const struct variant_spec *spec, struct weight_vari
                              struct weight_variant **ret, struct dr_error *err);
 const struct variant_facts *weight_variant_facts(const struct weight_variant *v);
 
+/* Calls `value` with each parameter that the deltas change and `wanted` is true of: base + deltas,
+ * in float32, for the call only. Needs no weight that was prepared. DR_EINVAL as
+ * weight_variant_check. */
+struct variant_values {
+    bool (*wanted)(void *ctx, const char *name);
+    int (*value)(void *ctx, const char *name, const struct shape *shape, const float *value,
+                 struct dr_error *err);
+    void *ctx;
+};
+int weight_variant_values(const struct variant_spec *spec, const struct variant_values *how,
+                          struct dr_error *err);
+
 /* The weight that a forward with x->variant uses for a layer; NULL before params_prepare. */
 const struct weight *weight_variant_of(const struct exec *x, const struct layer *l);
 /* A number that no other variant of this process has; 0 for NULL, the base. */

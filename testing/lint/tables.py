@@ -31,7 +31,7 @@ USES = {
 }
 KERNELS = "backend/cpu/x86/kernels.def"
 DATA = {"base/erf.def", "tensor/dtypes.def", "core/communication/request.def", "core/communication/neutral.def",
-        "core/communication/recipes.def", "core/communication/spec_keys.def",
+        "core/communication/recipes.def", "core/communication/spec_keys.def", "core/communication/model_folders.def",
         "models/adapters/adapters.def"}  # lines are data, nothing answers to them
 
 

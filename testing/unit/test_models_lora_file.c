@@ -28,7 +28,7 @@ static void bench_open(struct bench *b)
                                                clip_text_visit };
     b->networks[2] = (struct adapter_network){ COMPONENT_TEXT_ENCODER_2, b->m.clip[1],
                                                clip_text_visit };
-    b->model = (struct lora_model){ b->networks, 3, unet_arch(b->m.unet) };
+    b->model = (struct lora_model){ b->networks, 3, unet_arch(b->m.unet), false };
 }
 
 static const char *path_of(const char *name)
