@@ -118,7 +118,7 @@ int64_t delta_slab_rows(const struct delta_target *t)
     return n < t->rows ? n : t->rows;
 }
 
-int delta_stopped(const struct delta_target *t, struct dr_error *err)
+static int stopped(const struct delta_target *t, struct dr_error *err)
 {
     return t->stop && atomic_load(t->stop)
                ? dr_fail(err, DR_ECANCELED, "stopped while adapters were applied")
@@ -400,7 +400,7 @@ int delta_slabs(const struct delta_target *t, delta_rows_fn rows, void *ctx, str
     int64_t slab = delta_slab_rows(t);
     int r = 0;
     for (int64_t first = 0; !r && first < t->rows; first += slab) {
-        r = delta_stopped(t, err);
+        r = stopped(t, err);
         if (!r)
             r = rows(ctx, first, t->rows - first < slab ? t->rows - first : slab, err);
     }

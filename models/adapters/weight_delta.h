@@ -125,9 +125,7 @@ int64_t delta_dim(const struct weight_source *s, int i);
 /* strength alpha / rank. */
 double delta_factor(const struct weight_delta *d, int64_t rank);
 
-/* Rows in a slab; between slabs a kind calls delta_stopped, which is 0 or DR_ECANCELED. */
-int64_t delta_slab_rows(const struct delta_target *t);
-int delta_stopped(const struct delta_target *t, struct dr_error *err);
+int64_t delta_slab_rows(const struct delta_target *t); /* of a product */
 
 /* Items 0 .. n-1 (rows, or columns) in parts on the backend's threads; `cost` is how many numbers
  * an item has. What a part computes must not depend on where parts begin. DR_ECANCELED. */

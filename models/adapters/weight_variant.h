@@ -13,6 +13,8 @@
  *     weight_variant_close(v);
  *
  * Sums are made in float32, of whatever type the base is: that is what the reference computes with.
+ * Rounded to 16 bits, half the memory, the latents of test_loras.c are 2e-4 to 6e-4 (half
+ * precision) and 1e-3 to 5e-3 (bfloat16) from the reference's instead of 1e-6.
  * A kernel set that packs makes its own form of them, in its own type, and the sums are freed; one
  * that reads weights where they lie reads the sums, so there a touched parameter takes 4 bytes an
  * element. A touched layer of 8-bit weights leaves 8 bits: rounded again with the base's scales, a
