@@ -62,7 +62,7 @@ static json_t *block_types(const struct unet_arch *a, bool up)
 static json_t *depth_entry(const int *depth, int layers, int spare)
 {
     bool same = true;
-    int64_t list[ARCH_LAYERS];
+    int64_t list[ARCH_LAYERS] = { 0 };
     for (int j = 0; j < layers; j++) {
         same &= depth[j] == depth[0];
         list[j] = depth[j];
@@ -106,7 +106,7 @@ static int put_depths(json_t *o, const struct unet_arch *a)
 
 static json_t *layers(const struct unet_arch *a)
 {
-    int64_t list[ARCH_LEVELS];
+    int64_t list[ARCH_LEVELS] = { 0 };
     bool same = true;
     for (int i = 0; i < a->levels; i++) {
         list[i] = a->layers[i];
