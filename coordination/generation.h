@@ -4,6 +4,7 @@
 #define DR_COORDINATION_GENERATION_H
 
 #include "coordination/engine.h"
+#include "coordination/request_image.h"
 #include "coordination/speed.h"
 #include "core/communication/request.h"
 #include "inference/receipt.h"
@@ -14,7 +15,8 @@ struct generation {
     struct engine *engine;
     struct worker_job *worker;
     struct request request;
-    struct pipeline *pipeline; /* a reference */
+    struct pipeline *pipeline;  /* a reference */
+    struct request_image image; /* until the job has it */
     struct job job;
     struct memory_plan plan;
     struct image_sink sink; /* the host's, as it was when the job began */

@@ -16,6 +16,7 @@ struct denoise {
     int n_phases;
     struct sched *sched;
     struct sched_ask ask;
+    int first; /* evaluation of the schedule that the run begins with */
     struct dr_rng rng;
     float *input, *pred; /* [n] */
     float *predictions;  /* [rows_most, n], what the UNet gave */
@@ -47,6 +48,10 @@ static int check_phases(const struct denoise_spec *spec, struct dr_error *err)
 /* The latents to begin with, in d->input. */
 static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
 {
+    if (spec->clean) {
+        sched_add_noise(d->sched, spec->first_step, spec->clean, spec->noise, d->input);
+        return;
+    }
     if (spec->latents) {
         memcpy(d->input, spec->latents, d->n * sizeof *d->input);
         return;
@@ -70,7 +75,13 @@ static int open_state(struct denoise *d, const struct denoise_spec *spec, struct
         r = sched_replace(d->sched, spec->timesteps, spec->sigmas, err);
     if (r < 0)
         return r;
+    if (spec->first_step < 0 || spec->first_step >= spec->sched->steps)
+        return dr_fail(err, DR_EINVAL, "first step: got %d of %d", spec->first_step,
+                       spec->sched->steps);
     dr_rng_seed(&d->rng, spec->rng, spec->seed);
+    if (spec->generator)
+        d->rng = *spec->generator;
+    d->first = sched_level_of(d->sched, spec->first_step);
     initial_latents(d, spec);
     return sched_begin(d->sched, d->input, spec->first_step, err);
 }
@@ -130,6 +141,8 @@ int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
 {
     if (!sched_next(d->sched, &d->ask))
         return 0;
+    d->ask.evaluation -= d->first; /* outside, they are counted from the run's first */
+    d->ask.evaluations -= d->ask.evaluations ? d->first : 0;
     memcpy(d->input, d->ask.x, d->n * sizeof *d->input);
     d->ask.x = d->input;
     const struct guidance *g = &phase(d)->guidance;
@@ -187,7 +200,8 @@ double denoise_timestep(const struct denoise *d)
 
 int denoise_evaluations(const struct denoise *d)
 {
-    return sched_evaluations(d->sched);
+    int all = sched_evaluations(d->sched);
+    return all ? all - d->first : 0;
 }
 
 void denoise_size(const struct denoise *d, int64_t *ret_h, int64_t *ret_w)

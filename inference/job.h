@@ -20,6 +20,7 @@
 
 enum { JOB_BATCH = 16 };
 
+struct job_image;
 struct job_loras;
 struct textual_inversions;
 
@@ -35,6 +36,7 @@ struct job {
     bool vae_tiling;
     struct textual_inversions *embeddings; /* job_embeddings.h; NULL: none */
     struct job_loras *loras;               /* job_loras.h; NULL: none */
+    struct job_image *image;               /* job_image.h; NULL: it begins with noise */
     struct stages stages;
     struct arena arena;    /* texts and small things; freed with the job */
     struct dr_tally tally; /* what the job holds, from sdxl_job to job_release */

@@ -78,14 +78,20 @@ static int decode_pictures(void *ctx, struct exec *x, struct dr_error *err)
     return r;
 }
 
+static size_t most(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static int decode_all(struct job_walk *k, struct dr_error *err)
 {
     int64_t plane = 3 * k->job->width * k->job->height;
     int last = k->job->batch - 1;
     int r = params_acquire(k->p->vae, vae_visit, err);
     if (k->planning)
-        k->tile_bytes = k->job->tally.bytes[DR_TAG_JOB] +
-                        vae_manager_bytes(k->p->vae, tiling(k), k->h, k->w);
+        k->tile_bytes = most(k->tile_bytes,
+                             k->job->tally.bytes[DR_TAG_JOB] +
+                                 vae_manager_bytes(k->p->vae, tiling(k), k->h, k->w));
     if (!r)
         r = walk_stage(k, STAGE_DECODE, decode_pictures, k->job->batch, err);
     params_release(k->p->vae, vae_visit, walk_drops(k, STAGE_DECODE));

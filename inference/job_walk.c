@@ -110,6 +110,7 @@ void walk_release(struct job_walk *k)
 {
     free_phases(k);
     dr_free(k->latents);
+    dr_free(k->moments);
     dr_free(k->pixels);
     img_free(&k->image);
 }
@@ -167,6 +168,8 @@ static int denoise(void *ctx, struct exec *x, struct dr_error *err)
                              .phases = phases,
                              .n_phases = k->n_phases,
                              .rows = k->plan->rows,
+                             .encoder = k->p->encoder,
+                             .moments = k->moments,
                              .channels = k->channels,
                              .h = k->h,
                              .w = k->w };

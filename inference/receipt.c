@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/path_text.h"
 #include "models/adapters/textual_inversions.h"
+#include "inference/job_image.h"
 #include "inference/job_loras.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
@@ -151,6 +152,8 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair(dst, "Prompt 2", p->prompt_2);
     if (!r && p->guidance && p->negative_2 && *p->negative_2)
         r = pair(dst, "Negative prompt 2", p->negative_2);
+    if (!r && job->image)
+        r = pair_number(dst, "Denoising strength", job->image->strength);
     if (!r && job->guidance_rescale > 0)
         r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
     if (!r && has_eta(job))
@@ -318,6 +321,18 @@ static int add_embeddings(json_t *o, const struct job *job)
     return r;
 }
 
+static int add_image(json_t *o, const struct job_image *m)
+{
+    if (!m)
+        return 0;
+    int r = m->path ? jx_set(o, "image", path_text_json(m->path)) : 0;
+    if (!r)
+        r = jx_set(o, "image_sha256", json_string(m->sha256));
+    if (!r)
+        r = jx_set(o, "strength", json_real(m->strength));
+    return r ? r : jx_set(o, "resize_mode", json_string(job_image_fit_name(m->fit)));
+}
+
 static int add_loras(json_t *o, const struct job *job)
 {
     json_t *list = json_array();
@@ -418,6 +433,8 @@ json_t *receipt_json(const struct job *job, const struct receipt_facts *f, int i
     int r = add_prompts(o, &job->prompt);
     if (!r)
         r = add_sampling(o, job, index);
+    if (!r)
+        r = add_image(o, job->image);
     if (!r)
         r = add_loras(o, job);
     if (!r)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "inference/job_image.h"
 #include "inference/job_loras.h"
 #include "inference/sampler_names.h"
 #include "models/adapters/textual_inversions.h"
@@ -260,5 +261,6 @@ void job_release(struct job *job)
     textual_inversions_release(job->embeddings);
     dr_free(job->embeddings);
     job_loras_close(job->loras);
+    job_image_free(job->image);
     arena_free(&job->arena);
 }

@@ -250,11 +250,14 @@ int sched_two_but_last(const struct sched_config *config, int step)
 
 int sched_count(const struct sched_config *config)
 {
+    return sched_count_before(config, config->steps);
+}
+
+int sched_count_before(const struct sched_config *config, int step)
+{
     int count = 0;
-    if (config->sampler->layout.next)
-        return 0;
-    for (int step = 0; step < config->steps; step++)
-        count += evaluations_of(config, step);
+    for (int i = 0; !config->sampler->layout.next && i < step; i++)
+        count += evaluations_of(config, i);
     return count;
 }
 
@@ -468,6 +471,11 @@ int sched_evaluations(const struct sched *s)
 int sched_levels(const struct sched *s)
 {
     return s->levels;
+}
+
+int sched_level_of(const struct sched *s, int step)
+{
+    return s->begins[step];
 }
 
 const float *sched_timesteps(const struct sched *s)
