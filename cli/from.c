@@ -216,6 +216,8 @@ static int check_image(const struct cli_call *call, const struct request *q, str
     bool typed = cli_typed(call, FIELD_image);
     if (request_has(q, FIELD_image) && !request_has(q, FIELD_image_sha256))
         return dr_fail_field(err, DR_EINVAL, "image", "no digest", "image_sha256 beside it", NULL);
+    if (request_count(q, FIELD_mask) && !request_item_has(q, FIELD_mask, 0, "sha256"))
+        return dr_fail_field(err, DR_EINVAL, "mask", "no digest", "sha256 beside it", NULL);
     if (!typed && request_has(q, FIELD_image_sha256) && !request_has(q, FIELD_image))
         return dr_fail_field(err, DR_EINVAL, "image", "none, as it came in the request itself",
                              "its file", "give it with --image");
@@ -232,7 +234,7 @@ static int check_names(const struct request *q, struct dr_error *err)
             r = dr_fail_field(err, DR_EINVAL, field_info(id)->name, request_text(q, id),
                               "a model name, not a path", NULL);
         for (int k = 0; !r && k < request_count(q, id); k++)
-            if (strchr(request_item_text(q, id, k, "path"), '/'))
+            if (id != FIELD_mask && strchr(request_item_text(q, id, k, "path"), '/'))
                 r = dr_fail_field(err, DR_EINVAL, field_info(id)->name,
                                   request_item_text(q, id, k, "path"), "a name, not a path", NULL);
     }

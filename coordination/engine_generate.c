@@ -11,7 +11,6 @@
 #include "coordination/model_hints.h"
 #include "coordination/speed.h"
 #include "inference/job_embeddings.h"
-#include "inference/job_image.h"
 #include "inference/job_loras.h"
 #include "inference/receipt_match.h"
 #include "inference/recipe_apply.h"
@@ -39,6 +38,7 @@ static void generation_release(struct generation *g)
         job_release(&g->job);
     pipeline_unref(g->pipeline);
     img_free(&g->image.picture);
+    img_free(&g->mask.picture);
     request_free(&g->request);
     json_decref(g->warnings);
 }
@@ -102,35 +102,6 @@ static int find_pipeline(struct generation *g, struct dr_error *err)
     return r ? r
              : engine_pipeline(g->engine, &spec.spec, kernels, precision, g->worker->stop,
                                &g->pipeline, err);
-}
-
-/* The picture that the request begins with, whose size is the request's where it gives none. */
-static int read_image(struct generation *g, struct dr_error *err)
-{
-    struct request *q = &g->request;
-    if (!request_has(q, FIELD_image)) {
-        if (request_has(q, FIELD_strength)) /* A1111 sends it with every request */
-            add_warning(g, "strength: has no effect without an image");
-        return job_image_absent(q, err);
-    }
-    int r = request_image_read(&g->engine->roots, "image", request_text(q, FIELD_image),
-                               request_text(q, FIELD_image_sha256), &g->image, err);
-    return r ? r : job_image_size(q, g->pipeline, &g->image.picture, err);
-}
-
-static int set_image(struct generation *g, struct dr_error *err)
-{
-    const struct request_image *image = &g->image;
-    const char *path = request_text(&g->request, FIELD_image);
-    struct job_image_source source = { &image->picture, image->is_inline ? NULL : path,
-                                       image->sha256 };
-    if (!request_has(&g->request, FIELD_image))
-        return 0;
-    int r = job_set_image(&g->job, &g->request, g->pipeline, &source, err);
-    if (!r && request_image_transparent(&image->picture))
-        add_warning(g, "image: some of its pixels are transparent, which is ignored");
-    img_free(&g->image.picture);
-    return r;
 }
 
 /* The files of the request's LoRAs, opened for the job; what they say of themselves is warned. */
@@ -245,7 +216,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if (!r)
         r = find_pipeline(g, err);
     if (!r)
-        r = read_image(g, err);
+        r = generation_read_images(g, add_warning, err);
     if (!r)
         r = sdxl_job(&g->request, g->pipeline, &g->job, err);
     if (r < 0)
@@ -254,7 +225,7 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if ((r = recipe_check(&g->request, g->pipeline, &g->job, err)) < 0)
         return r;
     g->job.stages.roots = &e->roots;
-    r = set_image(g, err);
+    r = generation_set_images(g, add_warning, err);
     if (!r)
         r = open_loras(g, err);
     if (!r)

@@ -16,6 +16,8 @@ struct denoise {
     int n_phases;
     struct sched *sched;
     struct sched_ask ask;
+    const float *clean, *noise, *mask; /* of the spec */
+    bool soft;
     int first; /* evaluation of the schedule that the run begins with */
     struct dr_rng rng;
     float *input, *pred; /* [n] */
@@ -48,7 +50,7 @@ static int check_phases(const struct denoise_spec *spec, struct dr_error *err)
 /* The latents to begin with, in d->input. */
 static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
 {
-    if (spec->clean) {
+    if (spec->clean && !spec->pure) {
         sched_add_noise(d->sched, spec->first_step, spec->clean, spec->noise, d->input);
         return;
     }
@@ -57,7 +59,10 @@ static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
         return;
     }
     float scale = (float)sched_init_noise_scale(d->sched);
-    dr_rng_normal(&d->rng, d->input, d->n);
+    if (spec->noise)
+        memcpy(d->input, spec->noise, d->n * sizeof *d->input);
+    else
+        dr_rng_normal(&d->rng, d->input, d->n);
     for (size_t i = 0; i < d->n; i++)
         d->input[i] *= scale;
 }
@@ -100,6 +105,10 @@ int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct d
     d->n = (size_t)(spec->channels * spec->h * spec->w);
     d->phases = spec->phases;
     d->n_phases = spec->n_phases;
+    d->clean = spec->clean;
+    d->noise = spec->noise;
+    d->mask = spec->mask;
+    d->soft = spec->soft;
     r = open_state(d, spec, err);
     if (r < 0)
         denoise_close(d);
@@ -172,10 +181,34 @@ int denoise_combine(struct denoise *d, struct dr_error *err)
     return 0;
 }
 
+/* Puts what stays of the picture back into the latents, with the noise of the level that they have
+ * come to. Hard masks do it at every level, the clean picture at the end; soft ones as long as the
+ * share of the run that is over is less than what stays. */
+static void keep_known(struct denoise *d)
+{
+    struct sched_ask next;
+    float *x = sched_latents(d->sched);
+    size_t plane = (size_t)(d->h * d->w);
+    bool more = sched_next(d->sched, &next);
+    double over = more ? (double)(next.evaluation - d->first) / (next.evaluations - d->first) : 1;
+    if (more)
+        sched_noise_to(d->sched, next.sigma, d->clean, d->noise, d->input);
+    const float *known = more ? d->input : d->clean;
+    for (size_t i = 0; i < d->n; i++) {
+        float m = d->mask[i % plane];
+        bool stays = d->soft ? more && 1.0f - m > (float)over : m <= 0;
+        if (stays)
+            x[i] = known[i];
+    }
+}
+
 int denoise_advance(struct denoise *d, struct dr_error *err)
 {
     const float *uncond = guidance_uncond(&phase(d)->guidance, d->predictions);
-    return sched_feed(d->sched, d->pred, uncond, &d->rng, err);
+    int r = sched_feed(d->sched, d->pred, uncond, &d->rng, err);
+    if (!r && d->mask)
+        keep_known(d);
+    return r;
 }
 
 float *denoise_input(struct denoise *d)

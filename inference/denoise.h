@@ -18,6 +18,8 @@
 #ifndef DR_INFERENCE_DENOISE_H
 #define DR_INFERENCE_DENOISE_H
 
+#include <stdbool.h>
+
 #include "base/rng.h"
 #include "base/sha256.h"
 #include "inference/guidance.h"
@@ -50,6 +52,10 @@ struct denoise_spec {
      * with; and the generator that they were drawn from. NULL: none. */
     const float *clean, *noise;
     const struct dr_rng *generator;
+    /* [h, w]: 1 where the picture is drawn anew, 0 where it stays `clean`; with `soft` also in
+     * between: for that share of the run. NULL: 1. */
+    const float *mask;
+    bool soft, pure;                    /* pure: the run begins with the noise alone */
     const struct denoise_phase *phases; /* borrowed until denoise_close */
     int n_phases;
 };

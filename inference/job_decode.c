@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/clock.h"
+#include "inference/job_mask.h"
 #include "inference/job_walk.h"
 #include "models/vae_manager.h"
 
@@ -44,8 +45,11 @@ static int hand_out(struct job_walk *k, int index, const float *pixels, struct d
     if (r < 0)
         return r;
     double began = dr_now();
+    const struct dr_image *finished = image;
+    if (k->job->mask && (r = job_mask_finish(k->job->mask, image, &finished, err)) < 0)
+        return r;
     struct dr_tally *before = dr_tally_use(NULL);
-    r = k->events->picture(k->events->ctx, index, image, err);
+    r = k->events->picture(k->events->ctx, index, finished, err);
     dr_tally_use(before);
     k->handing += dr_now() - began;
     return r;

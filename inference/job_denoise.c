@@ -9,6 +9,7 @@
 #include "inference/batch_manager.h"
 #include "inference/denoise.h"
 #include "inference/job_image.h"
+#include "inference/job_mask.h"
 #include "inference/job_start.h"
 #include "schedulers/scheduler_factory.h"
 
@@ -162,6 +163,9 @@ static int open_pictures(struct denoising *k, const float *latents, struct dr_er
             spec.clean = k->start.clean + (size_t)i * k->n;
             spec.noise = k->start.noise + (size_t)i * k->n;
             spec.generator = &k->start.rng[i];
+            spec.pure = k->start.pure;
+            spec.mask = job->mask ? job->mask->latents : NULL;
+            spec.soft = job->mask && job->mask->soft;
         }
         r = denoise_open(&spec, &k->picture[i], err);
         if (!r)

@@ -54,7 +54,7 @@ int job_image_size(struct request *q, const struct pipeline *p, const struct dr_
 
 int job_image_absent(const struct request *q, struct dr_error *err)
 {
-    static const enum field_id fields[] = { FIELD_resize_mode, FIELD_image_sha256 };
+    static const enum field_id fields[] = { FIELD_mask, FIELD_resize_mode, FIELD_image_sha256 };
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         if (request_has(q, fields[i]))
             return dr_fail_field(err, DR_EINVAL, field_info(fields[i])->name,

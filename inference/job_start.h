@@ -7,7 +7,9 @@
 
 struct job_start {
     float *clean, *noise; /* [batch, channels, h, w]; NULL: the job begins with noise alone */
+    float *spare;         /* of one picture */
     struct dr_rng rng[JOB_BATCH];
+    bool pure; /* the run begins with the noise alone */
 };
 
 /* Memory only on a plan. Its stages, "init_latents" and "noise", are replaced and written. */

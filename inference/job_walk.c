@@ -6,6 +6,7 @@
 #include "inference/denoise.h"
 #include "inference/job_denoise.h"
 #include "inference/job_loras.h"
+#include "inference/job_mask.h"
 #include "inference/job_variants.h"
 #include "models/unet.h"
 
@@ -83,7 +84,7 @@ int walk_begin(struct job_walk *k, struct dr_error *err)
         return dr_fail(err, DR_ENOMEM, "out of memory for %d latents", job->batch);
     if (k->planning) {
         k->pixel_bytes = (size_t)k->shown * pixels * sizeof *k->pixels;
-        k->image_bytes = pixels;
+        k->image_bytes = pixels + (job->mask ? job_mask_finish_bytes(job->mask) : 0);
         return 0;
     }
     k->pixels = dr_malloc(DR_TAG_JOB, (size_t)k->shown * pixels * sizeof *k->pixels);

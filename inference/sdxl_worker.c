@@ -8,6 +8,7 @@
 
 #include "inference/job_image.h"
 #include "inference/job_loras.h"
+#include "inference/job_mask.h"
 #include "inference/sampler_names.h"
 #include "models/adapters/textual_inversions.h"
 #include "models/vae_manager.h"
@@ -262,5 +263,6 @@ void job_release(struct job *job)
     dr_free(job->embeddings);
     job_loras_close(job->loras);
     job_image_free(job->image);
+    job_mask_free(job->mask);
     arena_free(&job->arena);
 }

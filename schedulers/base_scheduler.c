@@ -491,7 +491,12 @@ const float *sched_sigmas(const struct sched *s)
 void sched_add_noise(const struct sched *s, int first_step, const float *clean, const float *noise,
                      float *ret_latents)
 {
-    double sigma = s->sigmas[s->begins[first_step]];
+    sched_noise_to(s, s->sigmas[s->begins[first_step]], clean, noise, ret_latents);
+}
+
+void sched_noise_to(const struct sched *s, double sigma, const float *clean, const float *noise,
+                    float *ret_latents)
+{
     double alpha = sched_alpha_at(s, sigma);
     struct sched_term terms[] = { { alpha, clean }, { alpha * sigma, noise } };
     sched_mix(ret_latents, s->n, terms, 2);

@@ -148,6 +148,10 @@ int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
 void sched_add_noise(const struct sched *s, int first_step, const float *clean, const float *noise,
                      float *ret_latents);
 
+/* The same at a level of that sigma. */
+void sched_noise_to(const struct sched *s, double sigma, const float *clean, const float *noise,
+                    float *ret_latents);
+
 /* Starts at step first_step (0 .. steps-1) from latents[n], which are copied. May be called again
  * to start anew. */
 int sched_begin(struct sched *s, const float *latents, int first_step, struct dr_error *err);

@@ -183,6 +183,11 @@ static bool is_inline(const struct field_info *f, const char *text)
            (strlen(text) >= DR_PATH_MAX || !strncasecmp(text, "data:", 5));
 }
 
+json_t *request_text_json(const struct field_info *f, const char *text)
+{
+    return is_path(f) && !is_inline(f, text) ? path_text_json(text) : json_string(text);
+}
+
 /* "--model: empty path" */
 static int fail_empty(const char *path, const char *what, struct dr_error *err)
 {
@@ -540,8 +545,7 @@ json_t *request_value_json(const struct field_info *f, const struct field_value 
     case FIELD_TYPE_NUMBERS:
         return request_numbers_json(v);
     default:
-        return is_path(f) && !is_inline(f, v->text) ? path_text_json(v->text)
-                                                    : json_string(v->text);
+        return request_text_json(f, v->text);
     }
 }
 
