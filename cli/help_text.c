@@ -66,7 +66,7 @@ static const struct {
     { "Changes of the model", "lora embedding" },
     { "Picture", "width height seed batch count" },
     { "Sampling",
-      "recipe steps cfg cfg-rescale sampler schedule scheduler spacing timesteps sigmas "
+      "recipe steps cfg cfg-rescale guidance sampler schedule scheduler spacing timesteps sigmas "
       "eta clip-skip rng preset" },
     { "SDXL size conditioning", "original-size target-size crop" },
     { "Output", "output format quality no-metadata json quiet" },
@@ -245,11 +245,14 @@ static int put_item_options(const json_t *item, int width, struct buf *out)
     json_array_foreach(json_object_get(item, "options"), i, o)
     {
         snprintf(name, sizeof name, "  ,%s=", json_string_value(json_object_get(o, "name")));
-        snprintf(what, sizeof what, "%.9g to %.9g (%.9g): %s",
-                 json_number_value(json_object_get(o, "minimum")),
-                 json_number_value(json_object_get(o, "maximum")),
-                 json_number_value(json_object_get(o, "default")),
-                 json_string_value(json_object_get(o, "help")));
+        if (!json_object_get(o, "minimum"))
+            snprintf(what, sizeof what, "%s", json_string_value(json_object_get(o, "help")));
+        else
+            snprintf(what, sizeof what, "%.9g to %.9g (%.9g): %s",
+                     json_number_value(json_object_get(o, "minimum")),
+                     json_number_value(json_object_get(o, "maximum")),
+                     json_number_value(json_object_get(o, "default")),
+                     json_string_value(json_object_get(o, "help")));
         if (!r)
             r = put_row(out, name, what, VERB_COLUMN + 6, width);
     }
