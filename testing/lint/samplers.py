@@ -18,7 +18,7 @@ FIELDS = "core/communication/request.def"
 REQUIREMENTS = "tools/golden/requirements.txt"
 GOLDEN = "testing/golden/schedulers/"
 REFERENCES, LEVELS = GOLDEN + "references.txt", GOLDEN + "schedules.txt"
-MAKER = "tools/golden/schedulers.py"
+MAKER = "tools/golden/sampler_formulas.py"
 RUNS = {"diffusers": GOLDEN + "trajectories.txt", "k-diffusion": GOLDEN + "k_trajectories.txt",
         "formula": GOLDEN + "k_trajectories.txt"}  # a formula is a function of the maker, its version the paper
 TAKES_ETA = re.compile(r'\{ "eta", ')

@@ -39,6 +39,14 @@ static struct sched *make(const char *json, const char *sampler, const char *sch
     return s;
 }
 
+static bool first_of_rule(const struct sched_info *const *samplers, size_t i)
+{
+    for (size_t k = 0; k < i; k++)
+        if (samplers[k]->rule == samplers[i]->rule)
+            return false;
+    return true;
+}
+
 /* Calls `each` for every sampler, schedule, spacing that applies, and number of steps. */
 static void walk(const char *json, void (*each)(struct sched *s))
 {
@@ -50,6 +58,9 @@ static void walk(const char *json, void (*each)(struct sched *s))
             bool uses = schedule_uses_spacing(schedules[k], samplers[i]);
             for (int spacing = 0; spacing < (uses ? SCHED_SPACING_COUNT : 1); spacing++) {
                 for (int c = 0; c < STEP_COUNTS; c++) {
+                    /* levels of many steps are the rule's: one sampler shows them */
+                    if (!first_of_rule(samplers, i) && step_counts[c] > 7)
+                        continue;
                     /* a Brownian tree is slow, and no other one with more steps */
                     if (samplers[i]->noise == SCHED_NOISE_BROWNIAN && step_counts[c] > 20)
                         continue;
