@@ -27,8 +27,7 @@ bool sched_same_name(const char *a, const char *b)
 }
 
 /* Folded. A sampler's name may end in that of a schedule. */
-static const char elsewhere[] = "dpmfast plms pndm ddpm sasolver sasolverpece restart beta simple "
-                                "ddimuniform linearquadratic kloptimal ays alignyoursteps";
+static const char elsewhere[] = "dpmfast plms pndm ddpm sasolver sasolverpece restart";
 
 int sched_tell_elsewhere(const char *name, int code, struct dr_error *err)
 {

@@ -481,7 +481,8 @@ static bool always_noisy(const struct sched_info *sampler)
            !sampler->layout.next;
 }
 
-/* Their noise is that of dpmpp_2m_sde, golden vectors hold them to it, and Brownian trees are slow. */
+/* Their noise is that of dpmpp_2m_sde, golden vectors hold them to it, and Brownian trees are slow.
+ */
 static bool noisy_as_another(const struct sched_info *sampler)
 {
     return !strcmp(sampler->name, "dpmpp_2m_sde_heun") || !strcmp(sampler->name, "dpmpp_3m_sde");
@@ -494,6 +495,8 @@ static void check_point(const struct sched_info *sampler, enum sched_prediction 
     bool slow = sampler->noise == SCHED_NOISE_BROWNIAN;
     if (prediction != SCHED_EPSILON || slow) /* noise and prediction meet in the sum only */
         n_schedules = prediction != SCHED_EPSILON && slow ? 0 : 1;
+    else if (n_schedules > 4) /* those that samplers differ in; others are only other levels */
+        n_schedules = 4;
     bool eta = sched_option_row(sampler, "eta") >= 0 && !sampler->layout.next;
     if (noisy_as_another(sampler))
         return;
