@@ -85,12 +85,13 @@ static int infotext_options(const struct job *job, struct buf *dst)
 {
     const struct sched_option *o = job->sched.sampler->options;
     struct buf text;
+    char value[SCHED_OPTION_TEXT];
     buf_init(&text, DR_TAG_JOB, 0);
     int r = 0;
     for (int i = 0; !r && i < sched_option_count(job->sched.sampler); i++)
         if (strcmp(o[i].name, "eta") != 0)
-            r = buf_printf(&text, "%s%s=%.9g", text.len ? "," : "", o[i].name,
-                           job->sched.option[i]);
+            r = buf_printf(&text, "%s%s=%s", text.len ? "," : "", o[i].name,
+                           sched_option_text(&o[i], job->sched.option[i], value));
     if (!r)
         r = pair(dst, "Sampler options", buf_text(&text));
     buf_free(&text);
@@ -306,9 +307,12 @@ static json_t *sampler_json(const struct job *job)
     int r = jx_set(o, "name", json_string(info->name));
     for (int i = 0; !r && i < sched_option_count(info); i++) {
         double v = job->sched.option[i];
-        if (strcmp(info->options[i].name, "eta") != 0)
-            r = jx_set(o, info->options[i].name,
-                       info->options[i].whole ? json_integer((json_int_t)v) : json_real(v));
+        const struct sched_option *option = &info->options[i];
+        if (strcmp(option->name, "eta") != 0)
+            r = jx_set(o, option->name,
+                       option->names   ? json_string(option->names[(int)v])
+                       : option->whole ? json_integer((json_int_t)v)
+                                       : json_real(v));
     }
     if (r < 0) {
         json_decref(o);

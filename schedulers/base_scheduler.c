@@ -267,12 +267,14 @@ static void lay_out_step(struct sched *s, const struct noise_table *table, int s
 {
     const struct sched_layout *layout = &s->config.sampler->layout;
     int begin = s->begins[step], next = s->begins[step + 1];
+    int after = s->begins[step + 2 <= s->config.steps ? step + 2 : step + 1];
+    struct sched_way way = { s->sigmas[begin], s->sigmas[next], s->sigmas[after] };
     for (int e = begin + 1; e < next; e++) {
         s->sigmas[e] = s->sigmas[next];
         s->timesteps[e] = next < s->levels ? s->timesteps[next] : 0;
         if (!layout->level)
             continue;
-        double sigma = layout->level(&s->config, s->sigmas[begin], s->sigmas[next], e - begin);
+        double sigma = layout->level(&s->config, &way, e - begin);
         s->sigmas[e] = (float)sigma;
         if (s->sigmas[e] != s->sigmas[next])
             s->timesteps[e] = (float)sched_given_timestep(&s->config,

@@ -109,7 +109,7 @@ struct sched_config {
     char missing_class[64]; /* class of the model's file for which another is used; "" */
 };
 
-enum { SCHED_WARNING = 500 };
+enum { SCHED_WARNING = 1000 };
 
 /* Name of key `i` if the value of the model's family stands in for what its file does not say, else
  * ""; NULL past the last key. */
