@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "inference/job_loras.h"
+#include "inference/job_prompts.h"
 #include "inference/sampler_names.h"
 #include "models/adapters/textual_inversions.h"
 #include "models/vae_manager.h"
@@ -147,6 +148,17 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
     return r;
 }
 
+/* The prompts' language: a preset without one of its own has plain words. */
+static int take_language(const struct request *q, const struct pipeline *p, struct job *job,
+                         struct dr_error *err)
+{
+    (void)p;
+    const char *name = request_has(q, FIELD_prompt_syntax) ? request_text(q, FIELD_prompt_syntax)
+                                                           : "plain";
+    const char *emphasis = request_has(q, FIELD_emphasis) ? request_text(q, FIELD_emphasis) : NULL;
+    return job_prompts_language(job, name, emphasis, err);
+}
+
 static int take_layers(const struct request *q, const struct pipeline *p, struct job *job,
                        struct dr_error *err)
 {
@@ -223,7 +235,7 @@ static int take_tiling(const struct request *q, const struct pipeline *p, struct
 
 static int (*const parts[])(const struct request *q, const struct pipeline *p, struct job *job,
                             struct dr_error *err) = {
-    take_conventions, take_width,  take_height, take_seed,     take_prompts,
+    take_conventions, take_width,  take_height, take_seed,     take_prompts, take_language,
     take_layers,      take_stages, take_sizes,  take_schedule, take_tiling,
 };
 
@@ -247,6 +259,10 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
     job.guidance_scale = sampler_guidance_scale(q, job.sched.sampler);
     struct guidance g = job_guidance(&job);
     job.prompt.guidance = guidance_rows(&g) > 1;
+    if ((r = job_prompts_read(&job, err)) < 0) {
+        job_release(&job);
+        return r;
+    }
     job.precision = precision_name(backend_precision(p->backend));
     *ret = job;
     return 0;
@@ -260,5 +276,6 @@ void job_release(struct job *job)
     textual_inversions_release(job->embeddings);
     dr_free(job->embeddings);
     job_loras_close(job->loras);
+    job_prompts_release(job);
     arena_free(&job->arena);
 }
