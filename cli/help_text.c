@@ -23,8 +23,9 @@ const struct help_place help_files[] = {
 
 const struct help_place help_variables[] = {
     { "DARKROOM_MODELS", "folders, with ':' between, in which models are looked for by name" },
-    { "DARKROOM_LORAS", "folders, with ':' between, in which LoRAs are looked for by name" },
-    { "DARKROOM_EMBEDDINGS", "the same for textual inversions" },
+#define KIND(name, word, variable, others, help) { variable, "the same for " help " alone" },
+#include "core/communication/model_folders.def"
+#undef KIND
     { "DARKROOM_SHARE", "folder of the shipped files (default: share/ found from the program)" },
     { "DARKROOM_WORKER", "worker program (default: darkroom-worker beside this one)" },
     { "DARKROOM_LOG", "what the worker logs: error, warn (default), info, debug, off" },
@@ -65,7 +66,7 @@ static const struct {
     { "Changes of the model", "lora embedding" },
     { "Picture", "width height seed batch count" },
     { "Sampling",
-      "recipe steps cfg cfg-rescale sampler schedule scheduler spacing timesteps sigmas "
+      "recipe steps cfg cfg-rescale guidance sampler schedule scheduler spacing timesteps sigmas "
       "eta clip-skip rng preset" },
     { "SDXL size conditioning", "original-size target-size crop" },
     { "Output", "output format quality no-metadata json quiet" },
@@ -244,11 +245,14 @@ static int put_item_options(const json_t *item, int width, struct buf *out)
     json_array_foreach(json_object_get(item, "options"), i, o)
     {
         snprintf(name, sizeof name, "  ,%s=", json_string_value(json_object_get(o, "name")));
-        snprintf(what, sizeof what, "%.9g to %.9g (%.9g): %s",
-                 json_number_value(json_object_get(o, "minimum")),
-                 json_number_value(json_object_get(o, "maximum")),
-                 json_number_value(json_object_get(o, "default")),
-                 json_string_value(json_object_get(o, "help")));
+        if (!json_object_get(o, "minimum"))
+            snprintf(what, sizeof what, "%s", json_string_value(json_object_get(o, "help")));
+        else
+            snprintf(what, sizeof what, "%.9g to %.9g (%.9g): %s",
+                     json_number_value(json_object_get(o, "minimum")),
+                     json_number_value(json_object_get(o, "maximum")),
+                     json_number_value(json_object_get(o, "default")),
+                     json_string_value(json_object_get(o, "help")));
         if (!r)
             r = put_row(out, name, what, VERB_COLUMN + 6, width);
     }
@@ -364,7 +368,8 @@ int help_models(const json_t *answer, int width, struct buf *out)
                            "-m takes the path of a checkpoint file (.safetensors) or diffusers "
                            "folder, or a name: of a file, with or without .safetensors, or of a "
                            "diffusers folder, in one of the folders below. models in the "
-                           "configuration and the variable DARKROOM_MODELS add folders.\n",
+                           "configuration and the variable DARKROOM_MODELS add folders; `darkroom "
+                           "models` also lists LoRAs, embeddings and parts.\n",
                            width);
     if (!r)
         r = buf_puts(out, "\nfolders:\n");

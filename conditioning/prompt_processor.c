@@ -228,7 +228,8 @@ static int read_rows(struct row_reading *k, struct prompt_embeds *m, struct dr_e
     for (int e = 0; e < PROMPT_ENCODERS; e++)
         own = k->e->encoder[e].text ? k->e->encoder[e].layer : own;
     for (int row = 0; row < m->rows; row++)
-        m->skip[row] = row >= m->negatives && k->q->clip_skip ? k->q->clip_skip : own;
+        m->skip[row] = (k->q->skip_both || row >= m->negatives) && k->q->clip_skip ? k->q->clip_skip
+                                                                                   : own;
     for (int e = 0; !r && e < PROMPT_ENCODERS; e++)
         if (k->e->encoder[e].text)
             r = fill_ids(k, m, e, err);

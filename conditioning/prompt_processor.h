@@ -67,7 +67,8 @@ struct prompt_request {
     bool guidance;      /* there is a negative row */
     bool composed;      /* the prompt has parts, which are measured from the negative row */
     bool zero_negative; /* no negative given means zero embeddings (force_zeros_for_empty_prompt) */
-    int clip_skip; /* of the positive row: hidden_states[-clip_skip]; 0: the encoders' own layer */
+    int clip_skip;  /* of the positive row: hidden_states[-clip_skip]; 0: the encoders' own layer */
+    bool skip_both; /* and of the negative row */
     int64_t original_height, original_width, crop_top, crop_left, target_height, target_width;
 };
 

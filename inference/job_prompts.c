@@ -51,7 +51,6 @@ static int prompt_steps(const struct sched_config *sched)
 
 int job_prompts_read(struct job *job, struct dr_error *err)
 {
-    struct dr_tally *before = dr_tally_use(&job->tally);
     int r = 0;
     job->script = dr_calloc(DR_TAG_JOB, 1, sizeof *job->script);
     if (!job->script)
@@ -59,7 +58,6 @@ int job_prompts_read(struct job *job, struct dr_error *err)
     if (!r)
         r = prompt_script_read(&job->prompt, prompt_steps(&job->sched), job->script, err);
     job->prompt.script = job->script;
-    dr_tally_use(before);
     return r;
 }
 
@@ -121,7 +119,7 @@ int job_phases_make(const struct job *job, struct unet *unet, struct walk_phase 
     size_t most = (size_t)(n + s->n_phases), parts = (size_t)job_prompts_more(job);
     struct guidance g = job_guidance(job);
     memset(ret, 0, sizeof *ret);
-    if ((s->negatives > 0) != (guidance_rows(&g) > 1))
+    if ((s->negatives > 0) != guidance_negative(&g))
         return dr_fail(err, DR_EINTERNAL, "%d texts of negative prompts for %d rows of guidance",
                        s->negatives, guidance_rows(&g));
     ret->phase = dr_calloc(DR_TAG_JOB, most, sizeof *ret->phase);

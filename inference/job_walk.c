@@ -206,7 +206,7 @@ int walk_denoise(struct job_walk *k, struct dr_error *err)
     if (!r && k->planning)
         count_contexts(k);
     if (!r)
-        r = walk_stage(k, STAGE_DENOISE, denoise, job_evaluations(k->job), err);
+        r = walk_stage(k, STAGE_DENOISE, denoise, job_full_evaluations(k->job), err);
     free_phases(k);
     params_release(k->p->unet, unet_visit, walk_drops(k, STAGE_DENOISE));
     return r;

@@ -14,6 +14,8 @@
     "\"set_alpha_to_one\": false, \"clip_sample\": false, "
 
 static const char epsilon[] = "{" TRAINED "\"prediction_type\": \"epsilon\"}";
+static const char epsilon_xl[] =
+    "{" TRAINED "\"prediction_type\": \"epsilon\", \"optimised_levels\": \"sdxl\"}";
 static const char velocity[] = "{" TRAINED "\"prediction_type\": \"v_prediction\"}";
 
 #define BIGG                                                                                       \
@@ -42,7 +44,7 @@ const struct family family_sdxl_refiner = {
     .sample_size = 128,
     .vae_scale = SDXL_VAE_SCALE,
     .zero_negative = false,
-    .scheduler = epsilon,
+    .scheduler = epsilon_xl,
 };
 
 const struct family family_sdxl = {
@@ -63,7 +65,7 @@ const struct family family_sdxl = {
     .sample_size = 128,
     .vae_scale = SDXL_VAE_SCALE,
     .zero_negative = true,
-    .scheduler = epsilon,
+    .scheduler = epsilon_xl,
 };
 
 const struct family family_sd1 = {

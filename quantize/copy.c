@@ -57,7 +57,7 @@ struct rewrite {
 
 static bool chosen(const struct copying *j, const struct safetensors *st, const struct st_tensor *t)
 {
-    return j->choice->chosen(j->choice->ctx, st_data(st, t));
+    return j->choice->chosen && j->choice->chosen(j->choice->ctx, st_data(st, t));
 }
 
 static int list_items(const struct copying *j, struct rewrite *w)
@@ -96,8 +96,10 @@ static int open_out(const struct copying *j, struct rewrite *w, int fd, const ch
         return no_memory(j);
     }
     for (size_t i = 0; i < h->n_metadata; i++)
-        if (strcmp(h->metadata[i].key, "darkroom.int8"))
+        if (strcmp(h->metadata[i].key, j->choice->amend ? "darkroom.merge" : "darkroom.int8"))
             m[n++] = h->metadata[i];
+    if (j->choice->amend)
+        m[n++] = (struct st_metadata){ "darkroom.merge", j->choice->amend_note };
     if (w->n > h->n_tensors)
         m[n++] = (struct st_metadata){ "darkroom.int8", j->choice->note };
     int r = st_out_open(fd, path, w->items, w->n, m, n, &w->out, j->err);
@@ -151,6 +153,8 @@ static int rewrite_file(const struct copying *j, const struct safetensors *st, i
         close(fd);
     for (size_t i = 0; i < st->header.n_tensors && !r; i++)
         r = w.scale_of[i] ? put_int8(j, &w, i) : put_plain(j, &w, i);
+    if (!r && j->choice->amend)
+        r = j->choice->amend(j->choice->amend_ctx, st, &w.out, j->err);
     if (!r)
         r = st_out_close(&w.out, j->err);
     st_out_release(&w.out);

@@ -19,6 +19,7 @@
 #define DR_QUANTIZE_COPY_H
 
 #include "base/fs.h"
+#include "models/formats/safetensors_write.h"
 #include "models/model_loader.h"
 
 #define QUANTIZE_CARD "README.md"
@@ -29,6 +30,11 @@ struct quantize_choice {
     bool (*chosen)(const void *ctx, const void *data);
     const void *ctx;
     const char *note; /* metadata "darkroom.int8" of the files */
+    /* Of a copy with other changes: nothing is chosen, and after a file's tensors were copied this
+     * puts other bytes into `out`, whose items are the file's tensors. NULL: none. */
+    int (*amend)(void *ctx, const struct safetensors *st, struct st_out *out, struct dr_error *err);
+    void *amend_ctx;
+    const char *amend_note; /* metadata "darkroom.merge" of the files */
 };
 
 struct quantize_made;

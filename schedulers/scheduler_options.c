@@ -8,21 +8,32 @@
 #include <string.h>
 
 #include "base/nearest.h"
+#include "schedulers/schedules.h"
 
-int sched_option_count(const struct sched_info *info)
+static int count_rows(const struct sched_option *options)
 {
     int n = 0;
-    while (info->options && info->options[n].name)
+    while (options && options[n].name)
         n++;
     return n;
 }
 
-int sched_option_row(const struct sched_info *info, const char *name)
+static int find_row(const struct sched_option *options, const char *name)
 {
-    for (int i = 0; i < sched_option_count(info); i++)
-        if (!strcmp(info->options[i].name, name))
+    for (int i = 0; i < count_rows(options); i++)
+        if (!strcmp(options[i].name, name))
             return i;
     return -1;
+}
+
+int sched_option_count(const struct sched_info *info)
+{
+    return count_rows(info->options);
+}
+
+int sched_option_row(const struct sched_info *info, const char *name)
+{
+    return find_row(info->options, name);
 }
 
 double sched_eta(const struct sched_config *config)
@@ -62,22 +73,29 @@ static int fail_eta(const struct sched_info *sampler, const char *got, struct dr
     return r;
 }
 
-static int fail_unknown(const struct sched_info *info, const char *path, const char *key,
+/* What an option belongs to. */
+struct owner {
+    const char *field, *name; /* "sampler", "euler" */
+    const struct sched_option *options;
+    double *value; /* by row */
+};
+
+static int fail_unknown(const struct owner *of, const char *path, const char *key,
                         struct dr_error *err)
 {
     const char *names[SCHED_MAX_OPTIONS];
     char list[160] = "";
-    int n = sched_option_count(info);
+    int n = count_rows(of->options);
     size_t used = 0;
     for (int i = 0; i < n; i++) {
-        names[i] = info->options[i].name;
+        names[i] = of->options[i].name;
         if (used < sizeof list)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "it has ",
                                      names[i]);
     }
     const char *near = dr_nearest(key, names, (size_t)n);
-    int r = dr_fail(err, DR_EINVAL, "sampler: %s has no option %.80s (%s%s%s%s)", info->name, key,
-                    near ? "nearest: " : "", near ? near : "", near ? "; " : "",
+    int r = dr_fail(err, DR_EINVAL, "%s: %s has no option %.80s (%s%s%s%s)", of->field, of->name,
+                    key, near ? "nearest: " : "", near ? near : "", near ? "; " : "",
                     n ? list : "it has none");
     if (err) {
         snprintf(err->path, sizeof err->path, "%s", path);
@@ -88,21 +106,50 @@ static int fail_unknown(const struct sched_info *info, const char *path, const c
 }
 
 /* One option from text. */
-static int read_option(const char *key, const char *text, struct sched_config *c,
+static int read_option(const struct owner *of, const char *key, const char *text,
                        struct dr_error *err)
 {
     char path[120], *end;
-    int row = sched_option_row(c->sampler, key);
-    snprintf(path, sizeof path, "sampler.%.80s", key);
+    int row = find_row(of->options, key);
+    snprintf(path, sizeof path, "%s.%.80s", of->field, key);
     if (row < 0)
-        return fail_unknown(c->sampler, path, key, err);
+        return fail_unknown(of, path, key, err);
     errno = 0;
     double v = strtod(text, &end);
     bool whole_text = end != text && !*end && !text[strspn(text, "0123456789+-.eE")];
-    if (!whole_text || errno || !in_range(&c->sampler->options[row], v))
-        return fail_range(&c->sampler->options[row], path, text, err);
-    c->option[row] = v;
+    if (!whole_text || errno || !in_range(&of->options[row], v))
+        return fail_range(&of->options[row], path, text, err);
+    of->value[row] = v;
     return 0;
+}
+
+/* The table's defaults, then what the spec says. */
+static int read_options(const struct owner *of, const struct spec *spec, struct dr_error *err)
+{
+    int r = 0;
+    memset(of->value, 0, SCHED_MAX_OPTIONS * sizeof *of->value);
+    for (int i = 0; i < count_rows(of->options); i++)
+        of->value[i] = of->options[i].dflt;
+    for (int i = 0; !r && spec && i < spec->n; i++)
+        r = read_option(of, spec->option[i].key, spec->option[i].value, err);
+    return r;
+}
+
+int sched_schedule_options_apply(const struct spec *spec, struct sched_config *c,
+                                 struct dr_error *err)
+{
+    struct owner of = { "schedule", c->schedule->name, c->schedule->options, c->schedule_option };
+    return read_options(&of, spec, err);
+}
+
+int schedule_option_row(const struct schedule_info *info, const char *name)
+{
+    return find_row(info->options, name);
+}
+
+int schedule_option_count(const struct schedule_info *info)
+{
+    return count_rows(info->options);
 }
 
 /* The request's own field; `given`: the sampler's options had one too. */
@@ -125,15 +172,11 @@ static int read_eta(double eta, bool given, struct sched_config *c, struct dr_er
 int sched_options_apply(const struct spec *spec, double eta, struct sched_config *c,
                         struct dr_error *err)
 {
+    struct owner of = { "sampler", c->sampler->name, c->sampler->options, c->option };
     bool eta_given = false;
-    int r = 0;
-    memset(c->option, 0, sizeof c->option);
-    for (int i = 0; i < sched_option_count(c->sampler); i++)
-        c->option[i] = c->sampler->options[i].dflt;
-    for (int i = 0; !r && spec && i < spec->n; i++) {
-        r = read_option(spec->option[i].key, spec->option[i].value, c, err);
+    int r = read_options(&of, spec, err);
+    for (int i = 0; spec && i < spec->n; i++)
         eta_given |= !strcmp(spec->option[i].key, "eta");
-    }
     return r || isnan(eta) ? r : read_eta(eta, eta_given, c, err);
 }
 
@@ -166,20 +209,30 @@ int sched_options_from_file(const json_t *file, const struct spec *spec, struct 
     return r;
 }
 
-int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err)
+int sched_option_table_check(const char *kind, const char *line, const struct sched_option *options,
+                             struct dr_error *err)
 {
-    int n = sched_option_count(info), eta = sched_option_row(info, "eta");
+    int n = count_rows(options);
     if (n > SCHED_MAX_OPTIONS)
-        return dr_fail(err, DR_EINTERNAL, "sampler %s: member options has %d rows, at most %d fit",
+        return dr_fail(err, DR_EINTERNAL, "%s %s: member options has %d rows, at most %d fit", kind,
                        line, n, SCHED_MAX_OPTIONS);
     for (int i = 0; i < n; i++) {
-        const struct sched_option *o = &info->options[i];
-        if (!in_range(o, o->dflt) || !o->help || sched_option_row(info, o->name) != i)
+        const struct sched_option *o = &options[i];
+        if (!in_range(o, o->dflt) || !o->help || find_row(options, o->name) != i)
             return dr_fail(err, DR_EINTERNAL,
-                           "sampler %s: member options: %s has a default out of its range, no "
+                           "%s %s: member options: %s has a default out of its range, no "
                            "help, or a second row",
-                           line, o->name);
+                           kind, line, o->name);
     }
+    return 0;
+}
+
+int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err)
+{
+    int eta = sched_option_row(info, "eta");
+    int r = sched_option_table_check("sampler", line, info->options, err);
+    if (r)
+        return r;
     if (eta >= 0 && info->noise == SCHED_NOISE_NONE)
         return dr_fail(err, DR_EINTERNAL,
                        "sampler %s: members noise and options: noise is missing beside eta", line);

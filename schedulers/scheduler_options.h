@@ -32,7 +32,18 @@ int sched_options_apply(const struct spec *spec, double eta, struct sched_config
 int sched_options_from_file(const json_t *file, const struct spec *spec,
                             struct sched_config *config, struct dr_error *err);
 
-/* DR_EINTERNAL about a table with a fault. */
+/* Rows of a schedule's table, and the row of that name; -1: none. */
+int schedule_option_row(const struct schedule_info *info, const char *name);
+int schedule_option_count(const struct schedule_info *info);
+
+/* Fills config->schedule_option for config->schedule: defaults, then the spec's, which may be NULL.
+ * Errors as of sched_options_apply. */
+int sched_schedule_options_apply(const struct spec *spec, struct sched_config *config,
+                                 struct dr_error *err);
+
+/* DR_EINTERNAL about a table with a fault: of any, and of a sampler's with what goes with it. */
+int sched_option_table_check(const char *kind, const char *line, const struct sched_option *options,
+                             struct dr_error *err);
 int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err);
 
 #endif

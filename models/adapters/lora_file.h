@@ -23,6 +23,9 @@ struct lora_model {
     const struct adapter_network *networks;
     int n;
     const struct unet_arch *unet;
+    /* Only what names and shapes say: no digest, values by lora_file_values, another width of text
+     * is no error. */
+    bool survey;
 };
 
 struct lora_file;
@@ -42,6 +45,13 @@ const char *lora_file_warning(const struct lora_file *f);
 /* The changes of a network, with strength 1. */
 size_t lora_file_deltas(const struct lora_file *f, enum component component,
                         const struct weight_delta **ret);
+
+/* Tensors that the model uses; *ret_unused: the others. */
+size_t lora_file_used(const struct lora_file *f, size_t *ret_unused);
+/* The i-th that is not used, of the first few; NULL: none. */
+const char *lora_file_unused(const struct lora_file *f, size_t i);
+/* Of a survey: DR_EFORMAT for a number that is not finite, DR_EIO, DR_ECANCELED. */
+int lora_file_values(const struct lora_file *f, const atomic_int *stop, struct dr_error *err);
 
 /* DR_EIO when it was changed since it was opened. */
 int lora_file_check(const struct lora_file *f, struct dr_error *err);

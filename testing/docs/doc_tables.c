@@ -29,7 +29,7 @@
 
 static const char begin_mark[] = "<!-- table: ", end_mark[] = "<!-- end of table -->";
 static const char *const pages[] = { "docs/api_documentation.md", "docs/command_line.md",
-                                     "docs/models.md" };
+                                     "docs/models.md", "docs/guidance.md" };
 
 static json_t *capabilities; /* of an engine of this build */
 
@@ -212,6 +212,28 @@ static void put_samplers(FILE *out)
     }
 }
 
+static void put_guiders(FILE *out)
+{
+    const json_t *all = list_of("guidance");
+    put_head(out, (const char *const[]){ "guider", "what it is", "from", "class in diffusers",
+                                         "options", NULL });
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *one = json_array_get(all, i), *options = json_object_get(one, "options");
+        const char *class = json_string_value(json_object_get(one, "diffusers"));
+        bool text = json_array_size(options) &&
+                    !json_object_get(json_array_get(options, 0), "minimum");
+        fprintf(out, "| `%s` | %s | %s | %s | ", list_item_name(one),
+                json_string_value(json_object_get(one, "title")),
+                json_string_value(json_object_get(one, "paper")), class ? class : "none");
+        if (text)
+            fprintf(out, "`%s` %s", list_item_name(json_array_get(options, 0)),
+                    json_string_value(json_object_get(json_array_get(options, 0), "help")));
+        else
+            put_options(out, options);
+        fprintf(out, " |\n");
+    }
+}
+
 static const struct list_info *list_named(const char *name)
 {
     const struct list_info *list;
@@ -240,7 +262,17 @@ static void put_list(FILE *out, const char *name, const char *column)
 
 static void put_schedules(FILE *out)
 {
-    put_list(out, "schedules", "schedule");
+    const struct list_info *list = list_named("schedules");
+    const json_t *items = list_of("schedules");
+    put_head(out, (const char *const[]){ "schedule", "also", "meaning", "options", NULL });
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        const json_t *one = json_array_get(items, i);
+        fprintf(out, "| `%s` | ", list_item_name(one));
+        put_names(out, json_object_get(one, "aliases"));
+        fprintf(out, " | %s | ", list_words(list, list_item_name(one)));
+        put_options(out, json_object_get(one, "options"));
+        fprintf(out, " |\n");
+    }
 }
 
 static void put_presets(FILE *out)
@@ -395,6 +427,7 @@ static const struct {
     { "errors", put_errors },
     { "samplers", put_samplers },
     { "schedules", put_schedules },
+    { "guiders", put_guiders },
     { "recipes", put_recipes },
     { "presets", put_presets },
     { "kernel sets", put_kernel_sets },

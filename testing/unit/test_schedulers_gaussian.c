@@ -438,6 +438,8 @@ static void check_point(const struct sched_info *sampler, enum sched_prediction 
     bool slow = sampler->noise == SCHED_NOISE_BROWNIAN;
     if (prediction != SCHED_EPSILON || slow) /* noise and prediction meet in the sum only */
         n_schedules = prediction != SCHED_EPSILON && slow ? 0 : 1;
+    else if (n_schedules > 4) /* those that samplers differ in; others are only other levels */
+        n_schedules = 4;
     bool eta = sched_option_row(sampler, "eta") >= 0 && !sampler->layout.next;
     for (size_t k = 0; eta && k < n_schedules; k++) {
         double most = run_to_point(sampler, prediction, schedules[k]->name, 1);
