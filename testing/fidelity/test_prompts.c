@@ -207,7 +207,8 @@ static void what_makes_no_sense_is_refused(void **state)
     static const char *const cases[][2] = {
         { "\"prompt\":\"(a:1.2.3)\",\"prompt_syntax\":\"a1111\"", "prompt: got weight 1.2.3" },
         { "\"prompt\":\"a\",\"prompt_syntax\":\"midjourney\"", "prompt_syntax" },
-        { "\"prompt\":\"a\",\"emphasis\":\"ignore\"", "emphasis: got ignore" },
+        { "\"prompt\":\"a\",\"emphasis\":\"ignore\",\"prompt_syntax\":\"plain\"",
+          "emphasis: got ignore" },
         { "\"prompt\":\"a\",\"prompt_2\":\"a AND b\",\"prompt_syntax\":\"a1111\"",
           "prompt_2: got AND" },
     };
