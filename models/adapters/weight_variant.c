@@ -488,7 +488,9 @@ static int value_param(void *ctx, struct param *p, const char *name, const struc
     if (!value)
         return dr_fail(w->err, DR_ENOMEM, "out of memory for %lld changed values of %s",
                        (long long)count, name);
-    struct changed c = { .param = p, .shape = *shape, .first = first, .end = end, .value = value };
+    const struct changed c = {
+        .param = p, .shape = *shape, .first = first, .end = end, .value = value
+    };
     r = compute(w, &c);
     weight_source_release(&p->src);
     if (!r)
