@@ -45,6 +45,7 @@ struct job {
     const struct preset *preset;
     const char *precision;
     bool vae_tiling;
+    unsigned wrap;                         /* EXEC_WRAP_X, EXEC_WRAP_Y: edges that fit together */
     struct textual_inversions *embeddings; /* job_embeddings.h; NULL: none */
     struct job_loras *loras;               /* job_loras.h; NULL: none */
     struct job_mask *mask;                 /* job_mask.h; NULL: all of it is drawn anew */

@@ -16,6 +16,7 @@
 static int run_pass(void *ctx, struct exec *x, struct dr_error *err)
 {
     struct job_walk *k = ctx;
+    x->wrap = k->job->wrap;
     int r = k->pass(k, x, err);
     k->tables = k->job->tally.bytes[DR_TAG_ACTIVATION];
     return r;

@@ -191,6 +191,11 @@ static int infotext_guiders(const struct job *job, struct buf *dst)
     return r;
 }
 
+static const char *axes(const struct job *job)
+{
+    return job->wrap == EXEC_WRAP_X ? "x" : job->wrap == EXEC_WRAP_Y ? "y" : "xy";
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -209,6 +214,8 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
     if (!r)
         r = infotext_guiders(job, dst);
+    if (!r && job->wrap)
+        r = pair(dst, "Tile", axes(job));
     if (!r && has_eta(job))
         r = pair_number(dst, "Eta", sched_eta(&job->sched));
     if (!r && has_options(job))
@@ -538,6 +545,8 @@ static int add_facts(json_t *o, const struct job *job, const struct receipt_fact
         r = jx_set(o, "precision", json_string(job->precision));
     if (!r)
         r = jx_set(o, "vae_tiling", json_string(job->vae_tiling ? "on" : "off"));
+    if (!r && job->wrap)
+        r = jx_set(o, "tile", json_string(axes(job)));
     if (!r)
         r = jx_set(o, "model", json_string(f->model));
     for (int i = 0; !r && i < COMPONENT_COUNT; i++)
