@@ -59,7 +59,7 @@ test: test-deps
 test-sanitized: test-deps
 	@$(MAKE) --no-print-directory build TESTS=1 MODE=asan TARGETS="unit_tests fuzzers"
 	@cd build/asan && ctest --output-on-failure -j $(JOBS) -L 'unit|fuzz'
-	@tools/fuzz.sh build/asan 20 $(JOBS)
+	@tools/fuzz.sh build/asan 10 $(JOBS)
 
 test-full: test
 	@$(MAKE) --no-print-directory build TESTS=1 MODE=asan

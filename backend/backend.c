@@ -244,6 +244,30 @@ int act_read(struct exec *x, struct act a, void *dst, struct dr_error *err)
     return move_act(x, &a, dst, true, err);
 }
 
+const void *act_address(struct exec *x, struct act a)
+{
+    void *(*address)(const struct buffer *) = x->be->v->host_address;
+    const char *memory = address && a.buf && a.ld == a.c ? address(a.buf) : NULL;
+    return memory ? memory + a.offset : NULL;
+}
+
+static int each_here(backend_part_fn part, void *ctx, int64_t n, const atomic_int *stop)
+{
+    for (int64_t i = 0; i < n; i++) {
+        if (stop && atomic_load(stop))
+            return DR_ECANCELED;
+        part(ctx, i);
+    }
+    return 0;
+}
+
+int backend_each(struct backend *be, backend_part_fn part, void *ctx, int64_t n,
+                 const atomic_int *stop, struct dr_error *err)
+{
+    int r = be->v->each ? be->v->each(be, part, ctx, n, stop) : each_here(part, ctx, n, stop);
+    return r ? dr_fail(err, r, "stopped") : 0;
+}
+
 /* Samples, channels, pixels of an activation, and of [n, c, h, w] in its dtype. */
 static struct transfer nchw_transfer(const struct act *a, void *host, bool to_host)
 {

@@ -192,6 +192,16 @@ int act_read(struct exec *x, struct act a, void *dst, struct dr_error *err);
 int act_write_nchw(struct exec *x, struct act a, const float *src, struct dr_error *err);
 int act_read_nchw(struct exec *x, struct act a, float *dst, struct dr_error *err);
 
+/* Where a dense activation lies, for host code that reads it before the next op; NULL: not in the
+ * host's memory. */
+const void *act_address(struct exec *x, struct act a);
+
+/* Host code in n independent parts, on the threads that ops run on: part(ctx, i) for each i, in any
+ * order, several at once. Not from within a part. DR_ECANCELED when *stop became nonzero. */
+typedef void (*backend_part_fn)(void *ctx, int64_t i);
+int backend_each(struct backend *be, backend_part_fn part, void *ctx, int64_t n,
+                 const atomic_int *stop, struct dr_error *err);
+
 /* ---- backends ---- */
 
 /* What the operands of products may be rounded to; sums are float32 or wider always. F32 also

@@ -49,6 +49,8 @@ struct backend_vtable {
     /* b is zeroed but for be and size. */
     int (*buffer_init)(struct backend *be, struct buffer *b, struct dr_error *err);
     void (*buffer_release)(struct buffer *b);
+    /* The buffer's memory where it is the host's. NULL: it never is. */
+    void *(*host_address)(const struct buffer *b);
     /* Begins a copy, ordered after the ops that were run before; its host memory is the backend's
      * until transfer_wait. A backend may be done when transfer_start returns. At most one at a
      * time. */
@@ -79,6 +81,9 @@ struct backend_vtable {
      * needed). */
     int (*run)(struct backend *be, const struct op *op, struct buffer *scratch_buf,
                size_t scratch_offset, const atomic_int *stop, struct dr_error *err);
+    /* As backend_each: 0 or DR_ECANCELED. NULL: on the calling thread. */
+    int (*each)(struct backend *be, backend_part_fn part, void *ctx, int64_t n,
+                const atomic_int *stop);
 };
 
 /* First member of every backend. */

@@ -193,6 +193,20 @@ size_t dr_alloc_kept(void)
     return mapped;
 }
 
+/* The block that begins at p; mapped: as in its header. */
+static void *hand_out(void *p, enum dr_tag tag, size_t size, size_t mapped)
+{
+    advise_huge(p, mapped ? mapped : size + HEADER);
+    struct alloc_header *h = p;
+    h->size = size;
+    h->mapped = mapped;
+    h->tag = tag;
+    count_in(&counters[tag], size);
+    count_in(&counters[DR_TAG_COUNT], size);
+    tally_in(h);
+    return (char *)p + HEADER;
+}
+
 static void *allocate(enum dr_tag tag, size_t size, bool again)
 {
     size_t whole, mapped = 0;
@@ -204,17 +218,7 @@ static void *allocate(enum dr_tag tag, size_t size, bool again)
         p = take(whole);
         mapped = again ? whole : 0;
     }
-    if (!p)
-        return NULL;
-    advise_huge(p, mapped ? mapped : whole);
-    struct alloc_header *h = p;
-    h->size = size;
-    h->mapped = mapped;
-    h->tag = tag;
-    count_in(&counters[tag], size);
-    count_in(&counters[DR_TAG_COUNT], size);
-    tally_in(h);
-    return (char *)p + HEADER;
+    return p ? hand_out(p, tag, size, mapped) : NULL;
 }
 
 void *dr_malloc(enum dr_tag tag, size_t size)
@@ -264,20 +268,47 @@ char *dr_strdup(enum dr_tag tag, const char *s)
     return dr_strndup(tag, s, strlen(s));
 }
 
+static void count_block_out(const struct alloc_header *h)
+{
+    count_out(&counters[h->tag], h->size);
+    count_out(&counters[DR_TAG_COUNT], h->size);
+    tally_out(h);
+}
+
 void dr_free(void *p)
 {
     if (!p)
         return;
     struct alloc_header *h = (struct alloc_header *)((char *)p - HEADER);
-    count_out(&counters[h->tag], h->size);
-    count_out(&counters[DR_TAG_COUNT], h->size);
-    tally_out(h);
+    count_block_out(h);
     if (h->mapped)
         give_spare(h, h->mapped);
     else if (h->size + HEADER < LARGE_FROM)
         free(h);
     else
         munmap(h, h->size + HEADER);
+}
+
+void *dr_malloc_over(enum dr_tag tag, size_t size, void *old)
+{
+    struct alloc_header *h = old ? (struct alloc_header *)((char *)old - HEADER) : NULL;
+    size_t whole;
+    bool large = h && !h->mapped && h->size + HEADER >= LARGE_FROM;
+    if (!large || size > largest || !dr_add_size(size, HEADER, &whole) || whole < LARGE_FROM) {
+        dr_free(old);
+        return dr_malloc(tag, size);
+    }
+    if (must_fail()) {
+        dr_free(old);
+        return NULL;
+    }
+    size_t mapped = h->size + HEADER;
+    count_block_out(h);
+    void *p = mremap(h, mapped, whole, MREMAP_MAYMOVE);
+    if (p != MAP_FAILED)
+        return hand_out(p, tag, size, 0);
+    munmap(h, mapped);
+    return NULL;
 }
 
 const char *dr_tag_name(enum dr_tag tag)

@@ -47,6 +47,10 @@ void dr_free(void *p);
  * The contents are those of before. */
 void *dr_malloc_again(enum dr_tag tag, size_t size);
 
+/* dr_malloc in the place of `old` (NULL: of none), which is freed in any case: the pages of a large
+ * block need not be cleared again. The contents are undefined. */
+void *dr_malloc_over(enum dr_tag tag, size_t size, void *old);
+
 /* How much such memory stays: one block of that size at most, what is more of it goes back. 0, as
  * at the start: none. With sanitizers none ever. */
 void dr_alloc_keep(size_t most);

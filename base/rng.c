@@ -147,16 +147,16 @@ static float cuda_normal(uint32_t x, uint32_t y)
     return (float)(sqrt(-2 * dr_log(u)) * dr_sin(angle));
 }
 
-static void fill_cuda(struct dr_rng *g, float *dst, size_t n)
+static void fill_cuda(struct dr_rng *g, float *dst, size_t first, size_t n)
 {
     uint64_t at = g->offset / CUDA_STEP;
     const uint32_t key[2] = { (uint32_t)g->seed, (uint32_t)(g->seed >> 32) };
-    for (uint64_t i = 0; i < n; i++) {
+    for (uint64_t i = first; i < first + n; i++) {
         const uint32_t counter[4] = { (uint32_t)at, (uint32_t)(at >> 32), (uint32_t)i,
                                       (uint32_t)(i >> 32) };
         uint32_t words[4];
         dr_philox(counter, key, words);
-        dst[i] = cuda_normal(words[0], words[1]);
+        dst[i - first] = cuda_normal(words[0], words[1]);
     }
     g->offset += n ? CUDA_STEP : 0;
 }
@@ -164,12 +164,46 @@ static void fill_cuda(struct dr_rng *g, float *dst, size_t n)
 void dr_rng_normal(struct dr_rng *g, float *dst, size_t n)
 {
     if (g->kind == DR_RNG_CUDA) {
-        fill_cuda(g, dst, n);
+        fill_cuda(g, dst, 0, n);
     } else if (n >= BLOCK) {
         fill_blocks(g, dst, n);
     } else {
         for (size_t i = 0; i < n; i++)
             dst[i] = next_single(g);
+    }
+}
+
+/* What of a block that begins at `at` lies in the part. */
+static void keep(float *dst, size_t first, size_t n, const float block[BLOCK], size_t at)
+{
+    for (size_t i = 0; i < BLOCK; i++)
+        if (at + i >= first && at + i < first + n)
+            dst[at + i - first] = block[i];
+}
+
+void dr_rng_normal_part(struct dr_rng *g, float *dst, size_t first, size_t n, size_t total)
+{
+    if (g->kind == DR_RNG_CUDA) {
+        fill_cuda(g, dst, first, n);
+        return;
+    }
+    for (size_t i = 0; total < BLOCK && i < total; i++) {
+        float v = next_single(g);
+        if (i >= first && i < first + n)
+            dst[i - first] = v;
+    }
+    float block[BLOCK];
+    for (size_t at = 0; total >= BLOCK && at < total; at += BLOCK) {
+        size_t count = total - at < BLOCK ? total - at : BLOCK;
+        for (size_t i = 0; i < count; i++)
+            block[i] = uniform_24(g);
+        if (count < BLOCK) { /* the last 16 anew */
+            at = total - BLOCK;
+            for (size_t i = 0; i < BLOCK; i++)
+                block[i] = uniform_24(g);
+        }
+        transform_block(block);
+        keep(dst, first, n, block, at);
     }
 }
 

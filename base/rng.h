@@ -39,6 +39,10 @@ void dr_rng_seed(struct dr_rng *g, enum dr_rng_kind kind, uint64_t seed);
 /* torch.randn(n, generator=g) in float32: mean 0, variance 1. n 0 draws nothing. */
 void dr_rng_normal(struct dr_rng *g, float *dst, size_t n);
 
+/* Of dr_rng_normal(g, .., total) the n values from `first` on; the generator is where that leaves
+ * it. */
+void dr_rng_normal_part(struct dr_rng *g, float *dst, size_t first, size_t n, size_t total);
+
 /* The raw 32-bit stream of a CPU generator (torch's random()). */
 uint32_t dr_rng_u32(struct dr_rng *g);
 

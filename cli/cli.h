@@ -25,7 +25,7 @@ enum cli_option {
 
 #define TAKES(name) (1u << OPT_##name)
 
-enum { CLI_ARGUMENTS = 4, CLI_OPTIONS = FIELD_COUNT + OPT_COUNT };
+enum { CLI_ARGUMENTS = 33, CLI_OPTIONS = FIELD_COUNT + OPT_COUNT };
 
 struct cli_verb;
 

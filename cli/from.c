@@ -233,8 +233,9 @@ static int check_names(const struct request *q, struct dr_error *err)
         if ((id == FIELD_model || field_is_part(id)) && strchr(request_text(q, id), '/'))
             r = dr_fail_field(err, DR_EINVAL, field_info(id)->name, request_text(q, id),
                               "a model name, not a path", NULL);
-        for (int k = 0; !r && k < request_count(q, id); k++)
-            if (id != FIELD_mask && strchr(request_item_text(q, id, k, "path"), '/'))
+        bool files = field_key(id, 0) && !strcmp(field_key(id, 0)->unit, "path");
+        for (int k = 0; !r && files && k < request_count(q, id); k++)
+            if (strchr(request_item_text(q, id, k, "path"), '/'))
                 r = dr_fail_field(err, DR_EINVAL, field_info(id)->name,
                                   request_item_text(q, id, k, "path"), "a name, not a path", NULL);
     }

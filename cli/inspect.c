@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "base/path_text.h"
+#include "base/utf8.h"
 #include "cli/report.h"
 #include "cli/session.h"
 
-enum { DEPTH_MOST = 8, KEY_COLUMNS = 22 };
+enum { DEPTH_MOST = 8, KEY_COLUMNS = 22, METADATA_SHOWN = 300 };
 
 static int put_value(const char *key, const json_t *value, int depth, struct buf *out);
 
@@ -88,6 +89,30 @@ static int put_list(const char *key, const json_t *array, struct buf *out)
     return r;
 }
 
+/* Metadata: what some tools store is longer than the rest together; --json has all of it. */
+static int put_metadata(const json_t *metadata, int depth, struct buf *out)
+{
+    const char *key;
+    json_t *item;
+    int r = 0;
+    json_object_foreach((json_t *)metadata, key, item)
+    {
+        char text[METADATA_SHOWN + 40];
+        const char *all = json_string_value(item);
+        size_t n = json_string_length(item);
+        json_t *shown = NULL;
+        if (all && n > METADATA_SHOWN) {
+            n = utf8_valid_prefix(all, METADATA_SHOWN);
+            snprintf(text, sizeof text, "%.*s ... (%zu bytes)", (int)n, all, strlen(all));
+            shown = json_string(text);
+        }
+        if (!r)
+            r = put_value(key, shown ? shown : item, depth, out);
+        json_decref(shown);
+    }
+    return r;
+}
+
 static int put_members(const json_t *value, int depth, struct buf *out)
 {
     const char *key;
@@ -122,7 +147,7 @@ static int put_value(const char *key, const json_t *value, int depth, struct buf
     if (!r && inner)
         r = buf_putc(out, '\n');
     if (!r && inner)
-        return put_members(value, depth + 1, out);
+        return (strcmp(key, "metadata") ? put_members : put_metadata)(value, depth + 1, out);
     if (!r)
         r = buf_putc(out, ' ');
     if (!r)
@@ -162,10 +187,14 @@ const struct cli_verb cli_inspect = {
     .name = "inspect",
     .synopsis = "FILE",
     .summary = "describe a model file, a model folder or a picture",
-    .notes = "Of a model: kind, architecture, parameters of each part, dtypes, metadata and "
-             "sha256. Of a PNG, JPEG or WebP picture: its size, infotext and receipt (see generate "
-             "--from). Of a part of a model (a UNet, a text encoder, a VAE): what it is and which "
-             "option takes it. With such options: the model with these parts.\n",
+    .notes =
+        "Of a model: kind, architecture, parameters of each part, dtypes, metadata and "
+        "sha256. Of a PNG, JPEG or WebP picture: its size, infotext and receipt (see generate "
+        "--from). Of a LoRA or a relative of it: its kind, spelling, rank and alpha, the models it "
+        "fits, tensors that nothing can use, what its trainer wrote (base model, resolution) "
+        "and its trigger words. Of an embedding: how many vectors, for which encoders. "
+        "Of a part of a model (a UNet, a text encoder, a VAE): what it is and which "
+        "option takes it. With such options: the model with these parts.\n",
     .parts = true,
     .least = 1,
     .most = 1,

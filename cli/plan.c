@@ -56,6 +56,20 @@ static int put_stages(const json_t *plan, struct buf *out)
     return r;
 }
 
+/* Of layers that LoRAs change. */
+static int put_variants(const json_t *variants, struct buf *out)
+{
+    char all[32], made[32];
+    double bytes = number(variants, "bytes"), missing = number(variants, "missing_bytes");
+    if (bytes <= 0)
+        return 0;
+    int r = buf_printf(out, "%-14s %38s  (%.0f layers", "LoRA weights", report_size(bytes, all),
+                       number(variants, "layers"));
+    if (!r && missing < bytes)
+        r = buf_printf(out, ", %s made already", report_size(bytes - missing, made));
+    return r ? r : buf_puts(out, ")\n");
+}
+
 static int put_plan(const json_t *plan, struct buf *out)
 {
     char peak[32], limit[32], whole[32], flops[32], time[32];
@@ -68,6 +82,8 @@ static int put_plan(const json_t *plan, struct buf *out)
                        number(plan, "rows_per_forward") == 1 ? "" : "s", jx_text(plan, "kernels"));
     if (!r)
         r = put_stages(plan, out);
+    if (!r)
+        r = put_variants(json_object_get(plan, "variants"), out);
     if (!r)
         r = buf_printf(out, "\npeak %s of %s%s, %s%s\nlimit %s (%s)\n",
                        report_size(number(plan, "peak_bytes"), peak),

@@ -13,9 +13,11 @@
 #include "base/fs.h"
 #include "base/size_text.h"
 #include "base/spec.h"
+#include "cli/extra_model_paths.h"
 #include "cli/from.h"
 #include "cli/target.h"
 #include "cli/report.h"
+#include "core/communication/model_folders.h"
 #include "core/communication/recipe.h"
 
 /* Every field with an option, then threads and output; not the prompt, which belongs to one
@@ -29,13 +31,30 @@ static bool configurable(enum field_id id)
 }
 
 /* Keys that are options of the worker only. */
-enum { KEY_CACHE = FIELD_COUNT + OPT_COUNT, KEY_CACHE_LIMIT, KEY_MODELS };
+enum {
+    KEY_CACHE = FIELD_COUNT + OPT_COUNT,
+    KEY_CACHE_LIMIT,
+    KEY_MODELS,
+    KEY_EXTRA_PATHS,
+    KEY_FOLDERS, /* and the other kinds after it */
+};
 
 static const struct option_info worker_keys[] = {
     { .name = "models",
       .value = "FOLDERS",
       .help = "folders, with ':' between, in which models are looked for by name",
       .id = KEY_MODELS },
+#define KIND(kind, word, variable, others, text)                                                   \
+    { .name = "models." #kind,                                                                     \
+      .value = "FOLDERS",                                                                          \
+      .help = "the same for " text " alone",                                                       \
+      .id = KEY_FOLDERS + FOLDER_##kind },
+#include "core/communication/model_folders.def"
+#undef KIND
+    { .name = "models.extra_model_paths",
+      .value = "FILE",
+      .help = "ComfyUI's extra_model_paths.yaml (default: the one beside the configuration)",
+      .id = KEY_EXTRA_PATHS },
     { .name = "cache",
       .value = "FOLDER",
       .help = "where packed weights are cached (default: ~/.cache/darkroom/weights)",
@@ -164,28 +183,35 @@ static int take_cache(struct cli_call *call, const struct config *c, const struc
 }
 
 /* Added to the variable that the worker inherits. */
-static int take_models(const struct config *c, const char *value, struct dr_error *err)
+static int take_folders(const struct config *c, const char *variable, const char *value,
+                        struct dr_error *err)
 {
-    const char *before = getenv("DARKROOM_MODELS");
-    struct buf all;
-    buf_init(&all, DR_TAG_BASE, 0);
-    int r = before ? buf_puts(&all, before) : 0;
-    for (const char *p = value; !r && *p;) {
-        char one[DR_PATH_MAX], path[DR_PATH_MAX];
-        int n = (int)strcspn(p, ":");
-        snprintf(one, sizeof one, "%.*s", n, p);
-        p += n;
-        p += *p == ':';
-        if (!n)
-            continue;
+    char one[MODEL_FOLDER_BYTES], path[DR_PATH_MAX];
+    int r = 0;
+    while (!r && model_folder_next(&value, one)) {
         r = path_from(c, one, path, sizeof path, err);
         if (!r)
-            r = buf_printf(&all, "%s%s", all.len ? ":" : "", path);
+            r = extra_model_paths_add(variable, path, err);
     }
-    if (!r && setenv("DARKROOM_MODELS", buf_text(&all), 1))
-        r = DR_ENOMEM;
-    buf_free(&all);
-    return r == DR_ENOMEM ? dr_fail(err, r, "out of memory") : r;
+    return r;
+}
+
+/* Folders, or a file that names them. */
+static int take_places(const struct config *c, const struct config_entry *e, int key,
+                       const char *value, struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    struct dr_error inner = { 0 };
+    if (key == KEY_MODELS)
+        return take_folders(c, "DARKROOM_MODELS", value, err);
+    if (key >= KEY_FOLDERS)
+        return take_folders(c, model_folder((enum model_folder)(key - KEY_FOLDERS))->variable,
+                            value, err);
+    int r = path_from(c, value, path, sizeof path, err);
+    if (r || !(r = extra_model_paths_read(path, &inner)))
+        return r;
+    return r == DR_ENOMEM ? dr_fail(err, r, "%s", inner.text)
+                          : config_fail(c, e, err, "%s", inner.text);
 }
 
 static bool is_list(int key)
@@ -262,7 +288,7 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
         return config_fail(c, e, err, "got a list, expected one value");
     if (is_list(key))
         return take_item(call, c, e, (enum field_id)key, err);
-    if (!*value && (is_path_key(key) || key == KEY_MODELS))
+    if (!*value && (is_path_key(key) || key >= KEY_MODELS))
         return config_fail(c, e, err, "empty path");
     if (is_path_key(key)) {
         int r = path_from(c, value, path, sizeof path, err);
@@ -271,8 +297,8 @@ static int take_entry(struct cli_call *call, const struct config *c, const struc
         bool kept = is_model_key(key) && (is_name(value, path) || !strncmp(value, "file://", 7));
         value = kept ? value : path;
     }
-    if (key == KEY_MODELS)
-        return take_models(c, value, err);
+    if (key >= KEY_MODELS)
+        return take_places(c, e, key, value, err);
     if (key >= KEY_CACHE)
         return take_cache(call, c, e, key, value, err);
     if (key >= FIELD_COUNT)
@@ -324,6 +350,18 @@ int settings_take(struct cli_call *call, const struct config *config, struct dr_
     return r;
 }
 
+/* The file beside the configuration, if there is one. */
+static int take_extra_paths(const struct cli_call *call, const struct config *c,
+                            struct dr_error *err)
+{
+    char path[DR_PATH_MAX];
+    struct stat st;
+    if (path_from(c, "extra_model_paths.yaml", path, sizeof path, NULL) || lstat(path, &st))
+        return 0;
+    int r = extra_model_paths_read(path, err);
+    return r < 0 ? forgive(call, -1, r, err) : 0;
+}
+
 bool settings_used(const struct cli_verb *verb)
 {
     return verb->request || verb->settings || (verb->takes & TAKES(threads));
@@ -345,6 +383,8 @@ int settings_apply(struct cli_call *call, struct dr_error *err)
     if (r < 0)
         return named ? r : forgive(call, -1, r, err);
     r = settings_take(call, &config, err);
+    if (!r && !config_find(&config, "models.extra_model_paths"))
+        r = take_extra_paths(call, &config, err);
     config_free(&config);
     return r;
 }

@@ -177,7 +177,7 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
     m.zero_negative = q->guidance && !q->negative && q->zero_negative;
     m.known[0] = m.zero_negative;
     for (int row = 0; row < m.rows; row++)
-        m.skip[row] = row == m.rows - 1 && q->clip_skip ? q->clip_skip : own;
+        m.skip[row] = (q->skip_both || row == m.rows - 1) && q->clip_skip ? q->clip_skip : own;
     warn_syntax(q, &m);
     if (!q->guidance && (given(q->negative) || given(q->negative_2)))
         warn(&m, "the negative prompt is ignored: guidance is off (guidance_scale is 1 or less)");

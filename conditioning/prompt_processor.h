@@ -47,7 +47,8 @@ struct prompt_request {
         *negative_2;    /* negative NULL: none given; negative_2 NULL or "": the negative */
     bool guidance;      /* there is a negative row */
     bool zero_negative; /* no negative given means zero embeddings (force_zeros_for_empty_prompt) */
-    int clip_skip; /* of the positive row: hidden_states[-clip_skip]; 0: the encoders' own layer */
+    int clip_skip;  /* of the positive row: hidden_states[-clip_skip]; 0: the encoders' own layer */
+    bool skip_both; /* and of the negative row */
     int64_t original_height, original_width, crop_top, crop_left, target_height, target_width;
 };
 

@@ -7,7 +7,9 @@
 #include "base/words.h"
 #include "core/communication/recipe.h"
 #include "core/communication/request.h"
+#include "inference/guiders/guiders.h"
 #include "models/tokenizers/clip_tokenizer.h"
+#include "inference/preset.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
@@ -38,15 +40,14 @@ static json_t *words(const char *list)
     return array;
 }
 
-/* What a sampler can be given: "NAME,key=value". */
-static json_t *options_json(const struct sched_info *info)
+/* What a sampler or a schedule can be given: "NAME,key=value". */
+static json_t *options_json(const struct sched_option *o)
 {
     json_t *array = json_array();
-    for (int i = 0; array && i < sched_option_count(info); i++) {
-        const struct sched_option *o = &info->options[i];
-        if (jx_add(array, json_pack("{s:s,s:f,s:f,s:f,s:b,s:s}", "name", o->name, "minimum", o->lo,
-                                    "maximum", o->hi, "default", o->dflt, "integer", o->whole,
-                                    "help", o->help)) < 0) {
+    for (; array && o && o->name; o++) {
+        if (jx_add(array, json_pack("{s:s,s:f,s:f,s:f,s:b,s:s,s:o}", "name", o->name, "minimum",
+                                    o->lo, "maximum", o->hi, "default", o->dflt, "integer",
+                                    o->whole, "help", o->help, "choices", names(o->names))) < 0) {
             json_decref(array);
             return NULL;
         }
@@ -78,7 +79,7 @@ static json_t *samplers_json(void)
                                 names(all[i]->aliases), "takes_eta",
                                 sched_option_row(all[i], "eta") >= 0, "adaptive",
                                 all[i]->layout.next != NULL, "lists", lists_json(all[i]), "options",
-                                options_json(all[i]));
+                                options_json(all[i]->options));
         if (jx_add(array, one) < 0) {
             json_decref(array);
             return NULL;
@@ -93,8 +94,9 @@ static json_t *schedules_json(void)
     const struct schedule_info *const *all = schedule_all(&n);
     json_t *array = json_array();
     for (size_t i = 0; array && i < n; i++) {
-        json_t *one = json_pack("{s:s,s:s,s:o}", "name", all[i]->name, "title",
-                                schedule_title(all[i]), "aliases", names(all[i]->aliases));
+        json_t *one = json_pack("{s:s,s:s,s:o,s:o}", "name", all[i]->name, "title",
+                                schedule_title(all[i]), "aliases", names(all[i]->aliases),
+                                "options", options_json(all[i]->options));
         if (jx_add(array, one) < 0) {
             json_decref(array);
             return NULL;
@@ -172,6 +174,19 @@ static json_t *precisions_json(void)
     return list;
 }
 
+static json_t *presets_json(void)
+{
+    const struct preset *preset;
+    json_t *array = json_array();
+    for (int i = 0; array && (preset = preset_at(i)); i++) {
+        if (jx_add(array, json_string(preset->name)) < 0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
 json_t *engine_capabilities_json(const struct engine *e)
 {
     struct {
@@ -182,10 +197,11 @@ json_t *engine_capabilities_json(const struct engine *e)
         { "capabilities", json_pack("[s]", "text2img") },
         { "supported_inference_types", json_pack("[s]", "text2img") },
         { "supported_precisions", precisions_json() },
-        { "presets", json_pack("[s]", "diffusers") },
+        { "presets", presets_json() },
         { "verbs", verbs_json() },
         { "samplers", samplers_json() },
         { "schedules", schedules_json() },
+        { "guidance", guiders_list_json() },
         { "recipes", recipes_json() },
         { "cases", engine_bench_cases_json() },
         { "request", request_schema() },

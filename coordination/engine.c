@@ -54,8 +54,11 @@ static int find_file(const struct engine *e, const char *field, const char *text
     ret->root.fd = -1;
     int r = e->models.n ? engine_find_in_roots(e, field, text, ret, &found)
                         : dr_realpath(ret->path, sizeof ret->path, text, &found);
-    if ((r == DR_ENOENT || r == DR_EINVAL) && model_names_find(e, text, ret))
-        r = 0;
+    if (r == DR_ENOENT || r == DR_EINVAL) {
+        int named = engine_find_name(e, field, text, ret, err);
+        if (named != DR_ENOENT)
+            return named;
+    }
     if (r == DR_ENOENT || (r == DR_EINVAL && model_names_are(text)))
         return model_names_fail(field, text, err);
     if (r < 0 && err)

@@ -50,6 +50,7 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
 int engine_bench(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_cache(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
+int engine_lora(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err);
 
 /* A model on a kernel set and precision, to plan with: a reference, for pipeline_unref. */
@@ -98,15 +99,19 @@ const struct model_root *engine_model_root(const struct engine_model *m);
 int engine_backend(struct engine *e, const struct model_spec *spec, const char *kernels,
                    enum precision precision, const atomic_int *stop, struct backend **ret,
                    struct dr_error *err);
-/* The same by name: model_names.c. */
-bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret);
+/* A model, or the part that the field is about, by its name (file_names.c). DR_ENOENT without a
+ * message: there is none; DR_EINVAL names two of that name. */
+int engine_find_name(const struct engine *e, const char *field, const char *name,
+                     struct engine_model *ret, struct dr_error *err);
+/* The answer of `models`: new reference. */
+int engine_names_json(const struct engine *e, json_t **ret, struct dr_error *err);
 /* A file that a request's field gives by path or name. */
 struct engine_wanted {
     const char *field, *name;
     const char *sha256;     /* of a receipt: of several files of that name this one; "": none */
     const atomic_int *stop; /* nonzero: no more files are read for their digests */
 };
-/* The place of a LoRA: lora_names.c. */
+/* The place of a LoRA: file_names.c. */
 int engine_find_lora(const struct engine *e, const struct engine_wanted *wanted,
                      struct lora_place *ret, struct dr_error *err);
 /* The same of an embedding: *ret_fd reads it and is the caller's. */

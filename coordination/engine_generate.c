@@ -357,6 +357,12 @@ static json_t *stages_json(const struct memory_plan *plan, int evaluations)
     return list;
 }
 
+static json_t *variants_json(const struct variant_use *v)
+{
+    return json_pack("{s:I,s:I,s:I}", "layers", (json_int_t)v->layers, "bytes",
+                     (json_int_t)v->bytes, "missing_bytes", (json_int_t)v->missing);
+}
+
 int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, struct dr_error *err)
 {
     struct generation g;
@@ -368,13 +374,14 @@ int engine_plan(void *engine, struct worker_job *worker, json_t **ret_data, stru
         json_t *tags = generation_tags(g.plan.tagged, &tagged);
         double seconds = speed_estimate(g.pipeline->backend, &g.plan, evaluations).seconds;
         *ret_data = json_pack(
-            "{s:o,s:o,s:I,s:I,s:I,s:I,s:{s:I,s:s},s:o,s:i,s:b,s:I,s:I,s:i,s:o,s:s,s:O,s:o}",
-            "stages", stages, "tagged", tags, "tagged_bytes", (json_int_t)tagged, "baseline_bytes",
-            (json_int_t)g.plan.baseline, "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes",
-            (json_int_t)g.plan.limit, "limit", "bytes", (json_int_t)g.plan.bound.limit, "source",
-            g.plan.bound.source, "flops", generation_flops(g.plan.flops), "rows_per_forward",
-            g.plan.rows, "admitted", g.plan.peak <= g.plan.limit, "width", (json_int_t)g.job.width,
-            "height", (json_int_t)g.job.height, "steps", g.job.sched.steps, "evaluations",
+            "{s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:{s:I,s:s},s:o,s:i,s:b,s:I,s:I,s:i,s:o,s:s,s:O,s:o}",
+            "stages", stages, "variants", variants_json(&g.plan.variants), "tagged", tags,
+            "tagged_bytes", (json_int_t)tagged, "baseline_bytes", (json_int_t)g.plan.baseline,
+            "peak_bytes", (json_int_t)g.plan.peak, "limit_bytes", (json_int_t)g.plan.limit, "limit",
+            "bytes", (json_int_t)g.plan.bound.limit, "source", g.plan.bound.source, "flops",
+            generation_flops(g.plan.flops), "rows_per_forward", g.plan.rows, "admitted",
+            g.plan.peak <= g.plan.limit, "width", (json_int_t)g.job.width, "height",
+            (json_int_t)g.job.height, "steps", g.job.sched.steps, "evaluations",
             evaluations ? json_integer(evaluations) : json_null(), "kernels",
             backend_kernel_set(g.pipeline->backend), "warnings", g.warnings, "estimated_seconds",
             seconds > 0 ? json_real(seconds) : json_null());

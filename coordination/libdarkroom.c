@@ -175,6 +175,7 @@ static int open_worker(struct darkroom *d, struct dr_error *err)
             [VERB_check] = engine_check,
             [VERB_bench] = engine_bench,
             [VERB_convert] = engine_convert,
+            [VERB_lora] = engine_lora,
             [VERB_models] = engine_models,
             [VERB_cache] = engine_cache,
             [VERB_validate] = engine_validate,

@@ -1,7 +1,5 @@
-/* model_names.c - models by name: where they are looked for, and which there are.
- *
- * A name is that of a file, with or without .safetensors, or of a diffusers folder, in one of the
- * folders of --models, of the variable DARKROOM_MODELS, or among the shipped models. */
+/* model_names.c - which files there are to be called by name (file_names.c), and what to say where
+ * there is none. */
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,96 +7,25 @@
 
 #include "base/fs.h"
 #include "base/path_text.h"
-#include "coordination/engine.h"
+#include "coordination/searched_folders.h"
 
-static const char extension[] = ".safetensors", shipped[] = "models";
+static const char *const extensions[] = { ".safetensors", ".gguf" };
 
-enum { FOLDERS = ROOTS_MAX + 65 };
-
-/* Folders that exist, in the order of the search. */
-struct search {
-    char *folder[FOLDERS];
-    int n, shipped; /* that of the shipped models; -1: not found */
-};
-
-static int add_folder(struct search *s, const char *path, size_t len)
-{
-    if (s->n == FOLDERS || !len)
-        return 0;
-    s->folder[s->n] = dr_strndup(DR_TAG_BASE, path, len);
-    if (!s->folder[s->n])
-        return DR_ENOMEM;
-    s->n++;
-    return 0;
-}
-
-static int search_open(const struct engine *e, struct search *s)
-{
-    const char *variable = getenv("DARKROOM_MODELS");
-    char path[DR_PATH_MAX], real[DR_PATH_MAX] = "";
-    int r = 0;
-    s->n = 0;
-    s->shipped = -1;
-    for (int i = 0; !r && i < e->models.n; i++)
-        r = add_folder(s, e->models.folder[i], strlen(e->models.folder[i]));
-    for (const char *p = variable; !r && p && *p;) {
-        size_t n = strcspn(p, ":");
-        r = add_folder(s, p, n);
-        p += n;
-        p += *p == ':';
-    }
-    if (!r && !dr_share_path(path, sizeof path, shipped, NULL) &&
-        !dr_realpath(real, sizeof real, path, NULL))
-        r = add_folder(s, real, strlen(real));
-    if (!r && s->n && !strcmp(s->folder[s->n - 1], real))
-        s->shipped = s->n - 1;
-    return r;
-}
-
-static void search_close(struct search *s)
-{
-    for (int i = 0; i < s->n; i++)
-        dr_free(s->folder[i]);
-}
-
-/* Shipped models are always allowed; others must be inside the models folders. */
-static bool find_file(const struct engine *e, const struct search *s, int i, const char *file,
-                      struct engine_model *ret)
-{
-    if (e->models.n && i != s->shipped)
-        return !engine_find_in_roots(e, "model", file, ret, NULL);
-    ret->root.fd = -1;
-    return !dr_realpath(ret->path, sizeof ret->path, file, NULL);
-}
-
-bool model_names_find(const struct engine *e, const char *name, struct engine_model *ret)
-{
-    static const char *const extensions[] = { "", extension };
-    struct search s;
-    bool found = false;
-    if (!*name || strchr(name, '/') || *name == '.')
-        return false;
-    if (search_open(e, &s) == 0)
-        for (int i = 0; !found && i < s.n; i++)
-            for (int k = 0; !found && k < 2; k++) {
-                char file[DR_PATH_MAX];
-                int len = snprintf(file, sizeof file, "%s/%s%s", s.folder[i], name, extensions[k]);
-                found = len < (int)sizeof file && find_file(e, &s, i, file, ret);
-            }
-    search_close(&s);
-    return found;
-}
+enum { EXTENSIONS = sizeof extensions / sizeof *extensions };
 
 /* "model" of "model.safetensors" or of a folder with a model_index.json; 0: it is no model. */
 static size_t name_length(const char *path)
 {
     char index[DR_PATH_MAX];
     const char *name = dr_path_base(path);
-    size_t n = strlen(name), m = strlen(extension);
+    size_t n = strlen(name);
     if (*name == '.')
         return 0;
-    if (n > m && !strcmp(name + n - m, extension))
-        return dr_is_file(path) ? n - m : 0;
+    for (int i = 0; i < EXTENSIONS; i++) {
+        size_t m = strlen(extensions[i]);
+        if (n > m && !strcmp(name + n - m, extensions[i]))
+            return dr_is_file(path) ? n - m : 0;
+    }
     return !dr_path_join(index, sizeof index, path, "model_index.json") && dr_is_file(index) ? n
                                                                                              : 0;
 }
@@ -162,26 +89,51 @@ static int add_models(json_t *list, const char *folder)
     return r;
 }
 
+/* The files of a kind under `key`, and its folders in `folders`. General folders, whose files may
+ * be of any kind, are those of models. */
+static int add_kind(const struct engine *e, enum model_folder kind, json_t *o, json_t *folders)
+{
+    bool models = kind == FOLDER_checkpoints;
+    struct searched_folders f;
+    json_t *list = json_array();
+    int r = jx_set(o, models ? "models" : model_folder(kind)->name, list);
+    if (r)
+        return r;
+    r = searched_folders_open(e, kind, &f, NULL);
+    if (r)
+        return r;
+    for (int i = 0; !r && i < f.n; i++) {
+        const char *path = f.folder[i].path, *of = model_folder(kind)->name;
+        if (f.folder[i].general && !models)
+            continue;
+        r = jx_add(folders, json_pack("{s:o,s:b,s:o}", "path", path_text_json(path), "exists",
+                                      dr_is_dir(path), "kind",
+                                      f.folder[i].general ? json_null() : json_string(of)));
+        if (!r)
+            r = add_models(list, path);
+    }
+    searched_folders_close(&f);
+    return r;
+}
+
+int engine_names_json(const struct engine *e, json_t **ret, struct dr_error *err)
+{
+    json_t *o = json_object(), *folders = json_array();
+    int r = jx_set(o, "folders", folders);
+    for (int i = 0; !r && i < MODEL_FOLDERS; i++)
+        r = add_kind(e, (enum model_folder)i, o, folders);
+    if (r)
+        json_decref(o);
+    else
+        *ret = o;
+    return r ? dr_fail(err, DR_ENOMEM, "out of memory for the answer") : 0;
+}
+
 int engine_models(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
     static const char *const keys[] = { NULL };
-    struct search s = { .n = 0 };
     int r = message_only(job->data, keys, err);
-    if (r < 0)
-        return r;
-    json_t *folders = json_array(), *models = json_array();
-    r = folders && models ? search_open(engine, &s) : DR_ENOMEM;
-    for (int i = 0; !r && i < s.n; i++) {
-        r = jx_add(folders, json_pack("{s:o,s:b}", "path", path_text_json(s.folder[i]), "exists",
-                                      dr_is_dir(s.folder[i])));
-        if (!r)
-            r = add_models(models, s.folder[i]);
-    }
-    search_close(&s);
-    *ret_data = r ? NULL : json_pack("{s:O,s:O}", "folders", folders, "models", models);
-    json_decref(folders);
-    json_decref(models);
-    return *ret_data ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for the answer");
+    return r < 0 ? r : engine_names_json(engine, ret_data, err);
 }
 
 static int fail(const char *field, const char *model, int code, struct dr_error *err)
@@ -201,7 +153,7 @@ static bool is_hub_id(const char *model)
                                "-._";
     size_t n = strspn(model, word), m = model[n] == '/' ? strspn(model + n + 1, word) : 0;
     return n && m && !model[n + 1 + m] && *model != '.' &&
-           strcmp(dr_path_extension(model), extension) != 0;
+           strcmp(dr_path_extension(model), extensions[0]) != 0;
 }
 
 bool model_names_are(const char *model)

@@ -16,12 +16,16 @@ struct denoise {
     int n_phases;
     struct sched *sched;
     struct sched_ask ask;
-    const float *clean, *noise, *mask; /* of the spec */
+    const float *clean, *start_noise, *mask; /* of the spec */
     bool soft;
     int first; /* evaluation of the schedule that the run begins with */
     struct dr_rng rng;
     float *input, *pred; /* [n] */
     float *predictions;  /* [rows_most, n], what the UNet gave */
+    bool most;           /* show the rows of the evaluation that has most */
+    size_t n_state;      /* floats at the beginning of */
+    float *memory;       /* [guidance_memory, n]; NULL: the guidance keeps nothing */
+    bool combined;       /* since the rows were asked for */
 };
 
 static const char magic[16] = "darkroom denoise";
@@ -51,7 +55,7 @@ static int check_phases(const struct denoise_spec *spec, struct dr_error *err)
 static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
 {
     if (spec->clean && !spec->pure) {
-        sched_add_noise(d->sched, spec->first_step, spec->clean, spec->noise, d->input);
+        sched_add_noise(d->sched, spec->first_step, spec->clean, spec->start_noise, d->input);
         return;
     }
     if (spec->latents) {
@@ -59,12 +63,27 @@ static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
         return;
     }
     float scale = (float)sched_init_noise_scale(d->sched);
-    if (spec->noise)
-        memcpy(d->input, spec->noise, d->n * sizeof *d->input);
+    const struct denoise_noise *noise = spec->noise;
+    size_t index = noise ? (size_t)noise->index : 0, count = noise ? (size_t)noise->count : 1;
+    if (spec->start_noise)
+        memcpy(d->input, spec->start_noise, d->n * sizeof *d->input);
     else
-        dr_rng_normal(&d->rng, d->input, d->n);
+        dr_rng_normal_part(&d->rng, d->input, index * d->n, d->n, count * d->n);
     for (size_t i = 0; i < d->n; i++)
         d->input[i] *= scale;
+}
+
+/* From here on the generator is the steps'. */
+static void take_noise(struct denoise *d, const struct denoise_noise *noise)
+{
+    if (!noise)
+        return;
+    if (noise->fresh)
+        dr_rng_seed(&d->rng, noise->rng, noise->seed);
+    sched_take_source(d->sched, &(struct sched_source){ .index = noise->index,
+                                                        .count = noise->count,
+                                                        .seed = noise->tree_seed,
+                                                        .kind = noise->tree });
 }
 
 static int open_state(struct denoise *d, const struct denoise_spec *spec, struct dr_error *err)
@@ -73,7 +92,12 @@ static int open_state(struct denoise *d, const struct denoise_spec *spec, struct
     d->pred = dr_calloc(DR_TAG_JOB, d->n, sizeof *d->pred);
     d->predictions = dr_calloc(DR_TAG_JOB, d->n * (size_t)denoise_rows_most(d),
                                sizeof *d->predictions);
-    if (!d->input || !d->pred || !d->predictions)
+    const struct guidance *g = &d->phases[0].guidance; /* all phases have the same guiders */
+    size_t memory = (size_t)guidance_memory(g) * d->n;
+    d->n_state = (size_t)guidance_state(g) * d->n;
+    if (memory)
+        d->memory = dr_calloc(DR_TAG_JOB, memory, sizeof *d->memory);
+    if (!d->input || !d->pred || !d->predictions || (memory && !d->memory))
         return dr_fail(err, DR_ENOMEM, "out of memory for the latents of a picture");
     int r = sched_new(spec->sched, d->n, &d->sched, err);
     if (!r && (spec->timesteps || spec->sigmas))
@@ -88,6 +112,7 @@ static int open_state(struct denoise *d, const struct denoise_spec *spec, struct
         d->rng = *spec->generator;
     d->first = sched_level_of(d->sched, spec->first_step);
     initial_latents(d, spec);
+    take_noise(d, spec->noise);
     return sched_begin(d->sched, d->input, spec->first_step, err);
 }
 
@@ -105,8 +130,9 @@ int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct d
     d->n = (size_t)(spec->channels * spec->h * spec->w);
     d->phases = spec->phases;
     d->n_phases = spec->n_phases;
+    d->most = spec->most;
     d->clean = spec->clean;
-    d->noise = spec->noise;
+    d->start_noise = spec->start_noise;
     d->mask = spec->mask;
     d->soft = spec->soft;
     r = open_state(d, spec, err);
@@ -125,6 +151,7 @@ void denoise_close(struct denoise *d)
     dr_free(d->input);
     dr_free(d->pred);
     dr_free(d->predictions);
+    dr_free(d->memory);
     dr_free(d);
 }
 
@@ -154,9 +181,11 @@ int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
     d->ask.evaluations -= d->ask.evaluations ? d->first : 0;
     memcpy(d->input, d->ask.x, d->n * sizeof *d->input);
     d->ask.x = d->input;
-    const struct guidance *g = &phase(d)->guidance;
-    guidance_expand(g, &d->ask, d->predictions, d->n, ret_rows);
-    return guidance_rows(g);
+    d->combined = false;
+    struct sched_ask ask = d->ask;
+    if (d->most)
+        ask.steps = 0;
+    return guidance_expand(&phase(d)->guidance, &ask, d->predictions, d->n, ret_rows);
 }
 
 struct unet *denoise_unet(const struct denoise *d)
@@ -171,7 +200,14 @@ const struct weight_variant *denoise_variant(const struct denoise *d)
 
 int denoise_combine(struct denoise *d, struct dr_error *err)
 {
-    guidance_combine(&phase(d)->guidance, d->predictions, d->n, d->pred);
+    const struct guidance_at at = { .ask = &d->ask,
+                                    .predictions = d->predictions,
+                                    .n = d->n,
+                                    .channels = d->channels,
+                                    .clean = sched_clean_weights(d->sched, &d->ask),
+                                    .memory = d->memory };
+    guidance_combine(&phase(d)->guidance, &at, d->pred);
+    d->combined = true;
     for (size_t i = 0; i < d->n; i++)
         if (!isfinite(d->pred[i]))
             return dr_fail(err, DR_EFORMAT,
@@ -192,7 +228,7 @@ static void keep_known(struct denoise *d)
     bool more = sched_next(d->sched, &next);
     double over = more ? (double)(next.evaluation - d->first) / (next.evaluations - d->first) : 1;
     if (more)
-        sched_noise_to(d->sched, next.sigma, d->clean, d->noise, d->input);
+        sched_noise_to(d->sched, next.sigma, d->clean, d->start_noise, d->input);
     const float *known = more ? d->input : d->clean;
     for (size_t i = 0; i < d->n; i++) {
         float m = d->mask[i % plane];
@@ -204,8 +240,10 @@ static void keep_known(struct denoise *d)
 
 int denoise_advance(struct denoise *d, struct dr_error *err)
 {
-    const float *uncond = guidance_uncond(&phase(d)->guidance, d->predictions);
-    int r = sched_feed(d->sched, d->pred, uncond, &d->rng, err);
+    const struct guidance *g = &phase(d)->guidance;
+    if (d->combined)
+        guidance_advance(g, d->n, d->memory);
+    int r = sched_feed(d->sched, d->pred, guidance_uncond(g, d->predictions), &d->rng, err);
     if (!r && d->mask)
         keep_known(d);
     return r;
@@ -247,7 +285,7 @@ void denoise_size(const struct denoise *d, int64_t *ret_h, int64_t *ret_w)
 
 size_t denoise_state_size(const struct denoise *d)
 {
-    return sizeof(struct state_head) + sched_state_size(d->sched);
+    return sizeof(struct state_head) + sched_state_size(d->sched) + d->n_state * sizeof(float);
 }
 
 /* The sum of a block whose own sum is taken as zeros. */
@@ -281,7 +319,10 @@ int denoise_save(const struct denoise *d, const uint8_t identity[SHA256_BYTES], 
     memcpy(head.identity, identity, sizeof head.identity);
     memcpy(&head.rng, &d->rng, sizeof head.rng);
     memcpy(ret_state, &head, sizeof head);
-    sched_save(d->sched, (uint8_t *)ret_state + sizeof head);
+    uint8_t *at = (uint8_t *)ret_state + sizeof head;
+    sched_save(d->sched, at);
+    if (d->n_state)
+        memcpy(at + sched_state_size(d->sched), d->memory, d->n_state * sizeof *d->memory);
     int r = sum_of(ret_state, size, head.sum, err);
     memcpy(ret_state, &head, sizeof head);
     return r;
@@ -311,8 +352,12 @@ int denoise_load(struct denoise *d, const uint8_t identity[SHA256_BYTES], const 
     if (head.rng.kind != d->rng.kind || head.rng.seed != d->rng.seed ||
         head.rng.index > DR_RNG_WORDS)
         return dr_fail(err, DR_EFORMAT, "saved picture: of another seed or generator");
-    r = sched_load(d->sched, (const uint8_t *)state + sizeof head, size - sizeof head, err);
-    if (!r)
-        memcpy(&d->rng, &head.rng, sizeof d->rng);
-    return r;
+    const uint8_t *at = (const uint8_t *)state + sizeof head;
+    r = sched_load(d->sched, at, sched_state_size(d->sched), err);
+    if (r < 0)
+        return r;
+    memcpy(&d->rng, &head.rng, sizeof d->rng);
+    if (d->n_state)
+        memcpy(d->memory, at + sched_state_size(d->sched), d->n_state * sizeof *d->memory);
+    return 0;
 }

@@ -38,19 +38,30 @@ struct denoise_phase {
     struct guidance guidance;             /* its contexts are of the same variant */
 };
 
+/* Noise in the steps where its generator is not the first noise's. */
+struct denoise_noise {
+    int index, count; /* the picture is number `index` of `count` whose noise is drawn together */
+    bool fresh;       /* a generator of its own, */
+    enum dr_rng_kind rng;
+    uint64_t seed;
+    enum dr_rng_kind tree; /* and that of a Brownian path, */
+    uint64_t tree_seed;
+};
+
 struct denoise_spec {
     const struct sched_config *sched;
     const float *timesteps,
         *sigmas;            /* instead of the scheduler's own (sched_replace); NULL: those */
     int64_t channels, h, w; /* of the latents */
     enum dr_rng_kind rng;
-    uint64_t seed;
+    uint64_t seed;                     /* of the first noise */
+    const struct denoise_noise *noise; /* of the steps'; NULL: the same generator goes on */
     const float *latents; /* [channels, h, w] of step first_step; NULL: noise of the seed, scaled as
                            * the sampler wants it */
     int first_step;
     /* Instead of both: latents of a picture and noise, [channels, h, w], to begin in the middle
      * with; and the generator that they were drawn from. NULL: none. */
-    const float *clean, *noise;
+    const float *clean, *start_noise;
     const struct dr_rng *generator;
     /* [h, w]: 1 where the picture is drawn anew, 0 where it stays `clean`; with `soft` also in
      * between: for that share of the run. NULL: 1. */
@@ -58,6 +69,7 @@ struct denoise_spec {
     bool soft, pure;                    /* pure: the run begins with the noise alone */
     const struct denoise_phase *phases; /* borrowed until denoise_close */
     int n_phases;
+    bool most; /* show the rows of the evaluation that has most: for a plan */
 };
 
 /* What does not change is copied, but for the phases. Nothing is allocated after this. DR_EINVAL

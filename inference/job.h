@@ -16,12 +16,14 @@
 #include "inference/memory_optimizer.h"
 #include "inference/stages.h"
 #include "inference/guidance.h"
+#include "inference/guiders/guiders.h"
 #include "schedulers/base_scheduler.h"
 
 enum { JOB_BATCH = 16 };
 
 struct job_image;
 struct job_loras;
+struct preset;
 struct job_mask;
 struct textual_inversions;
 
@@ -30,10 +32,16 @@ struct job {
     struct sched_config sched;
     int64_t width, height; /* pixels */
     int batch;
-    uint64_t seed; /* of picture 0; picture i uses seed + i */
-    enum dr_rng_kind rng;
+    uint64_t seed;                            /* of picture 0; picture i uses seed + i */
+    enum dr_rng_kind rng, step_rng, tree_rng; /* of the first noise, of the steps', of a path */
+    int64_t ensd;                             /* added to the seed of noise in steps; 0: none */
+    /* With a preset whose batches have one generator: pictures of the batch, and which is the
+     * job's first. */
+    int drawn, first_drawn;
     double guidance_scale, guidance_rescale;
-    const char *preset, *precision;
+    struct guiders guiders;
+    const struct preset *preset;
+    const char *precision;
     bool vae_tiling;
     struct textual_inversions *embeddings; /* job_embeddings.h; NULL: none */
     struct job_loras *loras;               /* job_loras.h; NULL: none */
@@ -61,6 +69,9 @@ struct job_events {
 
 /* How often the model is evaluated for a picture; 0: the sampler decides while it runs. */
 int job_evaluations(const struct job *job);
+
+/* The same in work: an evaluation with half of the most rows is half of one. */
+double job_full_evaluations(const struct job *job);
 
 /* The job's guidance, without the conditioning. */
 struct guidance job_guidance(const struct job *job);

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "inference/batch_manager.h"
 #include "inference/denoise.h"
+#include "inference/preset.h"
 #include "inference/job_image.h"
 #include "inference/job_mask.h"
 #include "inference/job_start.h"
@@ -76,9 +77,10 @@ static int on_input(void *ctx, bool *skip_forward, struct dr_error *err)
     struct denoising *k = ctx;
     char name[32];
     const struct sched_info *sampler = k->d->job->sched.sampler;
-    *skip_forward = (!sampler->uncond && stage_loads(k->stages, stage_name("pred", k->at, name))) ||
-                    (!sampler->vectors &&
-                     stage_loads(k->stages, stage_name("latents", k->at, name)));
+    bool history = sampler->vectors || guidance_state(&k->d->phases[0].guidance);
+    bool needed = sampler->uncond || guidance_state(&k->d->phases[0].guidance);
+    *skip_forward = (!needed && stage_loads(k->stages, stage_name("pred", k->at, name))) ||
+                    (!history && stage_loads(k->stages, stage_name("latents", k->at, name)));
     return replace(k, stage_name("model_input", k->at, name), denoise_input, err);
 }
 
@@ -87,7 +89,9 @@ static int on_pred(void *ctx, struct dr_error *err)
     struct denoising *k = ctx;
     char name[32];
     int at = k->at;
-    bool history = k->d->job->sched.sampler->vectors > 0, loaded;
+    bool history = k->d->job->sched.sampler->vectors > 0 ||
+                   guidance_state(&k->d->phases[0].guidance);
+    bool loaded;
     int r = load(k, stage_name("pred", at, name), denoise_pred, &loaded, err);
     bool skipped = !loaded && !history && stage_loads(k->stages, stage_name("latents", at, name));
     for (int i = 0; skipped && i < k->d->job->batch; i++)
@@ -155,13 +159,24 @@ static int open_pictures(struct denoising *k, const float *latents, struct dr_er
                                  .latents = latents,
                                  .first_step = job->image ? job->image->first_step : 0,
                                  .phases = d->phases,
-                                 .n_phases = d->n_phases };
+                                 .n_phases = d->n_phases,
+                                 .most = latents != NULL };
     int r = batch_new(d->rows, &k->batch, err);
+    bool together = job->preset->together;
     for (int i = 0; !r && i < job->batch; i++) {
-        spec.seed = job->seed + (uint64_t)i;
+        uint64_t seed = job->seed + (together ? 0 : (uint64_t)i);
+        struct denoise_noise noise = { .index = together ? job->first_drawn + i : 0,
+                                       .count = together ? job->drawn : 1,
+                                       .fresh = job->preset->fresh_steps || job->ensd,
+                                       .rng = job->step_rng,
+                                       .seed = seed + (uint64_t)job->ensd,
+                                       .tree = job->tree_rng,
+                                       .tree_seed = seed };
+        spec.seed = seed;
+        spec.noise = &noise;
         if (k->start.clean) {
             spec.clean = k->start.clean + (size_t)i * k->n;
-            spec.noise = k->start.noise + (size_t)i * k->n;
+            spec.start_noise = k->start.noise + (size_t)i * k->n;
             spec.generator = &k->start.rng[i];
             spec.pure = k->start.pure;
             spec.mask = job->mask ? job->mask->latents : NULL;

@@ -80,8 +80,9 @@ static int scale_part(struct job_lora *l, enum component component, const struct
         return dr_fail(err, DR_ENOMEM, "out of memory for %zu changes of weights", n);
     for (size_t i = 0; i < n; i++) {
         int block = text ? 0 : unet_block_of(unet, deltas[i].param);
+        double factor = text || block ? blocks[block] : 1; /* 1: in no block of the UNet */
         list[i] = deltas[i];
-        list[i].strength = (text ? l->text_strength : l->strength) * blocks[block];
+        list[i].strength = (text ? l->text_strength : l->strength) * factor;
     }
     l->part[component].list = list;
     l->part[component].n = n;

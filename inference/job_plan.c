@@ -87,7 +87,7 @@ static int plan_denoise(struct job_walk *k, size_t peaks[DR_TAG_COUNT], struct d
 static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
 {
     struct memory_plan *plan = k->plan;
-    size_t activation = 0, private_weights = pipeline_unmade_bytes(k->p) + k->variant_bytes;
+    size_t activation = 0, private_weights = pipeline_unmade_bytes(k->p) + k->variant_use.missing;
     plan->flops = 0;
     for (int s = 0; s < STAGE_COUNT; s++) {
         size_t now = plan->stage[s].workspace + plan->stage[s].kept;
@@ -108,6 +108,7 @@ static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
     plan->tagged[DR_TAG_IMAGE] += k->image_bytes;
     plan->tagged[DR_TAG_PROMPT] += k->prompt_bytes;
     plan->tagged[DR_TAG_WEIGHTS] += private_weights;
+    plan->variants = k->variant_use;
     plan->pictures = tiles + k->pixel_bytes + k->image_bytes;
     /* the only picture's bytes are first touched when the workspace is gone */
     plan->never_both = k->job->batch > 1 ? 0 : k->image_bytes;

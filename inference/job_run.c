@@ -5,6 +5,7 @@
 
 #include "inference/job_image.h"
 #include "inference/job_walk.h"
+#include "models/unet.h"
 #include "schedulers/scheduler_factory.h"
 
 int job_evaluations(const struct job *job)
@@ -13,10 +14,28 @@ int job_evaluations(const struct job *job)
     return sched_count(&job->sched) - sched_count_before(&job->sched, first);
 }
 
+double job_full_evaluations(const struct job *job)
+{
+    struct guidance g = job_guidance(job);
+    int n = job_evaluations(job), most = guidance_rows(&g);
+    struct unet_row rows[UNET_ROWS];
+    struct sched *s = NULL;
+    double sum = 0;
+    if (!job->guiders.n || !n || sched_new(&job->sched, 1, &s, NULL) < 0)
+        return n;
+    for (int e = 0; e < n; e++) {
+        struct sched_ask ask = { .step = sched_step_of(s, e), .steps = job->sched.steps };
+        sum += (double)guidance_expand(&g, &ask, NULL, 0, rows) / most;
+    }
+    sched_free(s);
+    return sum;
+}
+
 struct guidance job_guidance(const struct job *job)
 {
     return (struct guidance){ .scale = job->guidance_scale,
                               .rescale = job->guidance_rescale,
+                              .guiders = job->guiders.n ? &job->guiders : NULL,
                               .uncond = sched_wants_uncond(&job->sched) };
 }
 

@@ -14,14 +14,14 @@ static const struct pipeline_network *find_network(const struct pipeline *p, con
     return NULL;
 }
 
-/* Counts the bytes of a set that the cache lacks, once for all phases and rounds of planning. */
+/* Counts a set and what the cache lacks, once for all phases and rounds of planning. */
 static int count(struct job_walk *k, const struct variant_spec *planned, struct dr_error *err)
 {
     struct variant_spec spec = *planned;
     struct variant_facts facts;
     spec.be = k->p->backend;
     int r = weight_variant_check(planned, &facts, err);
-    if (r || !facts.layers || variant_cache_has(k->p->variants, &spec, facts.key))
+    if (r || !facts.layers)
         return r;
     for (int i = 0; i < k->n_variants; i++)
         if (k->variants[i].network == spec.network &&
@@ -29,7 +29,10 @@ static int count(struct job_walk *k, const struct variant_spec *planned, struct 
             return 0;
     k->variants[k->n_variants].network = spec.network;
     memcpy(k->variants[k->n_variants++].key, facts.key, sizeof facts.key);
-    k->variant_bytes += facts.bytes;
+    k->variant_use.layers += facts.layers;
+    k->variant_use.bytes += facts.bytes;
+    if (!variant_cache_has(k->p->variants, &spec, facts.key))
+        k->variant_use.missing += facts.bytes;
     return 0;
 }
 

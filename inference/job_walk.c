@@ -175,9 +175,9 @@ static int denoise(void *ctx, struct exec *x, struct dr_error *err)
                              .h = k->h,
                              .w = k->w };
     struct guidance g = job_guidance(job);
-    if (job->prompts.rows != guidance_rows(&g))
-        return dr_fail(err, DR_EINTERNAL, "%d prompts for %d rows of guidance", job->prompts.rows,
-                       guidance_rows(&g));
+    if (job->prompts.rows != 1 + guidance_negative(&g))
+        return dr_fail(err, DR_EINTERNAL, "%d prompts for %d that guidance asks for",
+                       job->prompts.rows, 1 + guidance_negative(&g));
     for (int i = 0; i < k->n_phases; i++) {
         struct walk_phase *p = &k->phases[i];
         g.negative = &p->conditioning[0];
@@ -209,7 +209,7 @@ int walk_denoise(struct job_walk *k, struct dr_error *err)
     if (!r && k->planning)
         count_contexts(k);
     if (!r)
-        r = walk_stage(k, STAGE_DENOISE, denoise, job_evaluations(k->job), err);
+        r = walk_stage(k, STAGE_DENOISE, denoise, job_full_evaluations(k->job), err);
     free_phases(k);
     params_release(k->p->unet, unet_visit, walk_drops(k, STAGE_DENOISE));
     return r;

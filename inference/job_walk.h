@@ -52,7 +52,7 @@ struct job_walk {
         uint8_t key[SHA256_BYTES];
     } variants[WALK_VARIANTS]; /* sets of changes that are counted */
     int n_variants;
-    size_t variant_bytes; /* of their weights */
+    struct variant_use variant_use;
 };
 
 /* Sizes, latents and, in a run, pixels and images. */

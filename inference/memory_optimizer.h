@@ -36,12 +36,19 @@ struct stage_use {
     double flops;     /* nominal, over the whole job; denoise: 0 where evaluations are open */
 };
 
+/* Second weights of layers that LoRAs change. */
+struct variant_use {
+    size_t layers, bytes; /* that the job uses */
+    size_t missing;       /* of bytes: not made yet */
+};
+
 struct memory_plan {
     struct stage_use stage[STAGE_COUNT];
     int rows;                    /* most rows of one forward */
     bool drop[STAGE_COUNT];      /* give the stage's weights back when it is done */
     bool keep;                   /* one block serves all stages, and stays for the next job */
     size_t tagged[DR_TAG_COUNT]; /* peak bytes by allocation tag */
+    struct variant_use variants; /* of tagged */
     size_t pictures;   /* of tagged: pixels of results and tiles, touched by the last stage only */
     size_t never_both; /* of pictures: not touched while the last stage's workspace is there */
     size_t held;       /* private bytes that are there already: of tagged, and of idle models */

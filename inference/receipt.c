@@ -11,6 +11,7 @@
 #include "models/adapters/textual_inversions.h"
 #include "inference/job_image.h"
 #include "inference/job_loras.h"
+#include "inference/preset.h"
 #include "inference/job_mask.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
@@ -67,6 +68,12 @@ static bool has_eta(const struct job *job)
     return sched_option_row(job->sched.sampler, "eta") >= 0;
 }
 
+/* That of a picture; of a batch with one generator the batch's. */
+static uint64_t picture_seed(const struct job *job, int index)
+{
+    return job->seed + (job->preset->together ? 0 : (uint64_t)index);
+}
+
 /* Whether the sampler has options beside eta, which has a field of its own. */
 static bool has_options(const struct job *job)
 {
@@ -78,12 +85,13 @@ static int infotext_options(const struct job *job, struct buf *dst)
 {
     const struct sched_option *o = job->sched.sampler->options;
     struct buf text;
+    char value[SCHED_OPTION_TEXT];
     buf_init(&text, DR_TAG_JOB, 0);
     int r = 0;
     for (int i = 0; !r && i < sched_option_count(job->sched.sampler); i++)
         if (strcmp(o[i].name, "eta") != 0)
-            r = buf_printf(&text, "%s%s=%.9g", text.len ? "," : "", o[i].name,
-                           job->sched.option[i]);
+            r = buf_printf(&text, "%s%s=%s", text.len ? "," : "", o[i].name,
+                           sched_option_text(&o[i], job->sched.option[i], value));
     if (!r)
         r = pair(dst, "Sampler options", buf_text(&text));
     buf_free(&text);
@@ -113,12 +121,37 @@ static const char *list_name(const struct sched_config *s)
     return s->listed == SCHED_LISTED_SIGMAS ? "sigmas" : "timesteps";
 }
 
+/* Whether the schedule was given an option. */
+static bool has_schedule_options(const struct sched_config *s)
+{
+    bool has = false;
+    for (int i = 0; i < schedule_option_count(s->schedule); i++)
+        has |= s->schedule_option[i] != s->schedule->options[i].dflt;
+    return has;
+}
+
+/* The title; with options the text of the request's field. */
+static int infotext_schedule(const struct sched_config *s, struct buf *dst)
+{
+    struct buf text;
+    if (!has_schedule_options(s))
+        return buf_printf(dst, ", Schedule type: %s", schedule_title(s->schedule));
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = buf_puts(&text, s->schedule->name);
+    for (int i = 0; !r && i < schedule_option_count(s->schedule); i++)
+        r = buf_printf(&text, ",%s=%.9g", s->schedule->options[i].name, s->schedule_option[i]);
+    if (!r)
+        r = pair(dst, "Schedule type", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 /* ", Timesteps: "999,749"", or the schedule's name. */
 static int infotext_levels(const struct sched_config *s, struct buf *dst)
 {
     struct buf text;
     if (!s->listed)
-        return buf_printf(dst, ", Schedule type: %s", schedule_title(s->schedule));
+        return infotext_schedule(s, dst);
     buf_init(&text, DR_TAG_JOB, 0);
     int r = 0;
     for (int i = 0; !r && i < s->steps; i++)
@@ -145,6 +178,17 @@ static int infotext_embeddings(const struct job *job, struct buf *dst)
     return r;
 }
 
+static int infotext_guiders(const struct job *job, struct buf *dst)
+{
+    struct buf text;
+    buf_init(&text, DR_TAG_JOB, 0);
+    int r = guiders_text(&job->guiders, &text);
+    if (!r && text.len)
+        r = pair(dst, "Guidance", buf_text(&text));
+    buf_free(&text);
+    return r;
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -157,6 +201,8 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair_number(dst, "Denoising strength", job->image->strength);
     if (!r && job->guidance_rescale > 0)
         r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
+    if (!r)
+        r = infotext_guiders(job, dst);
     if (!r && has_eta(job))
         r = pair_number(dst, "Eta", sched_eta(&job->sched));
     if (!r && has_options(job))
@@ -195,7 +241,7 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
         r = pair_number(dst, "CFG scale", job->guidance_scale);
     if (!r)
         r = buf_printf(dst, ", Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64,
-                       job->seed + (uint64_t)index, job->width, job->height);
+                       picture_seed(job, index), job->width, job->height);
     if (!r && *f->digest)
         r = buf_printf(dst, ", Model hash: %.10s", f->digest);
     if (!r)
@@ -206,6 +252,8 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
     if (!r)
         r = buf_printf(dst, ", Clip skip: %d, RNG: %s", job->prompt.clip_skip,
                        job->rng == DR_RNG_CPU ? "CPU" : "GPU");
+    if (!r && job->ensd)
+        r = buf_printf(dst, ", ENSD: %" PRId64, job->ensd);
     if (!r)
         r = infotext_extras(job, dst);
     return r ? r : buf_printf(dst, ", Version: darkroom %s", f->version);
@@ -259,9 +307,12 @@ static json_t *sampler_json(const struct job *job)
     int r = jx_set(o, "name", json_string(info->name));
     for (int i = 0; !r && i < sched_option_count(info); i++) {
         double v = job->sched.option[i];
-        if (strcmp(info->options[i].name, "eta") != 0)
-            r = jx_set(o, info->options[i].name,
-                       info->options[i].whole ? json_integer((json_int_t)v) : json_real(v));
+        const struct sched_option *option = &info->options[i];
+        if (strcmp(option->name, "eta") != 0)
+            r = jx_set(o, option->name,
+                       option->names   ? json_string(option->names[(int)v])
+                       : option->whole ? json_integer((json_int_t)v)
+                                       : json_real(v));
     }
     if (r < 0) {
         json_decref(o);
@@ -373,11 +424,29 @@ static int add_loras(json_t *o, const struct job *job)
     return r;
 }
 
-/* The schedule's name, or the list. */
+/* The schedule's name, or an object if it was given an option. NULL: out of memory. */
+static json_t *schedule_json(const struct sched_config *s)
+{
+    if (!has_schedule_options(s))
+        return json_string(s->schedule->name);
+    json_t *o = json_object();
+    int r = jx_set(o, "name", json_string(s->schedule->name));
+    for (int i = 0; !r && i < schedule_option_count(s->schedule); i++) {
+        const struct sched_option *option = &s->schedule->options[i];
+        double v = s->schedule_option[i];
+        r = jx_set(o, option->name, option->whole ? json_integer((json_int_t)v) : json_real(v));
+    }
+    if (!r)
+        return o;
+    json_decref(o);
+    return NULL;
+}
+
+/* The schedule, or the list. */
 static int add_levels(json_t *o, const struct sched_config *s)
 {
     if (!s->listed)
-        return jx_set(o, "schedule", json_string(s->schedule->name));
+        return jx_set(o, "schedule", schedule_json(s));
     json_t *list = json_array();
     int r = 0;
     for (int i = 0; !r && i < s->steps; i++)
@@ -387,6 +456,23 @@ static int add_levels(json_t *o, const struct sched_config *s)
         return r;
     }
     return jx_set(o, list_name(s), list);
+}
+
+/* Seed and generators; a mixture of them is the preset's and not named. */
+static int add_noise(json_t *o, const struct job *job, int index)
+{
+    bool together = job->preset->together && job->drawn > 1;
+    bool one = job->rng == job->step_rng && job->rng == job->tree_rng;
+    int r = jx_set(o, "seed", jx_uint(picture_seed(job, index)));
+    if (!r && one)
+        r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
+    if (!r && job->ensd)
+        r = jx_set(o, "ensd", json_integer(job->ensd));
+    if (!r && together)
+        r = jx_set(o, "drawn_together", json_integer(job->drawn));
+    if (!r && together)
+        r = jx_set(o, "drawn_index", json_integer(job->first_drawn + index));
+    return r;
 }
 
 static int add_sampling(json_t *o, const struct job *job, int index)
@@ -401,10 +487,10 @@ static int add_sampling(json_t *o, const struct job *job, int index)
         r = jx_set(o, "guidance_scale", json_real(job->guidance_scale));
     if (!r)
         r = jx_set(o, "guidance_rescale", json_real(job->guidance_rescale));
+    if (!r && job->guiders.n)
+        r = jx_set(o, "guidance", guiders_json(&job->guiders));
     if (!r)
-        r = jx_set(o, "seed", jx_uint(job->seed + (uint64_t)index));
-    if (!r)
-        r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
+        r = add_noise(o, job, index);
     if (!r)
         r = jx_set(o, "sampler", sampler_json(job));
     if (!r)
@@ -434,7 +520,7 @@ static int add_formulation(json_t *o, const struct job *job, const struct receip
 
 static int add_facts(json_t *o, const struct job *job, const struct receipt_facts *f)
 {
-    int r = jx_set(o, "preset", json_string(job->preset));
+    int r = jx_set(o, "preset", json_string(job->preset->name));
     if (!r)
         r = add_formulation(o, job, f);
     if (!r)

@@ -35,7 +35,7 @@ static int read_typed(const struct request *q, struct typed *ret, struct dr_erro
         t.sampler = sched_find(name, &t.schedule);
     }
     if (schedule)
-        t.schedule = schedule_find(schedule);
+        t.schedule = schedule_find_spec(schedule);
     t.has_schedule = schedule || t.schedule;
     *ret = t;
     return 0;

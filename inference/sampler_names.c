@@ -10,7 +10,7 @@
 #include "schedulers/schedules.h"
 #include "schedulers/names.h"
 
-enum { LIST_BYTES = 400, NAMES = 128, NAME_BYTES = 128 };
+enum { LIST_BYTES = 1200, NAMES = 128, NAME_BYTES = 128 };
 
 struct names {
     const char *sampler, *schedule, *scheduler;
@@ -87,9 +87,10 @@ static int take_schedule(struct names *n, const struct schedule_info *schedule,
     const struct schedule_info *named = NULL;
     if (n->sampler && find_sampler(n->sampler, &named) && named && named != schedule)
         return clash(n->scheduler, "sampler", n->sampler, err);
-    if (n->schedule && schedule_find(n->schedule) != schedule)
+    if (n->schedule && schedule_find_spec(n->schedule) != schedule)
         return clash(n->scheduler, "schedule", n->schedule, err);
-    n->schedule = schedule->name;
+    if (!n->schedule || !strchr(n->schedule, ',')) /* options stay */
+        n->schedule = schedule->name;
     return 0;
 }
 
@@ -141,13 +142,14 @@ int sampler_names(const struct request *q, const char **ret_sampler, const char 
     return r;
 }
 
-static double default_scale(const struct sched_info *sampler)
+static double default_scale(const struct sched_info *sampler, double usual)
 {
-    double own = sampler ? sampler->cfg : 0;
+    double own = sampler && sampler->cfg > 0 ? sampler->cfg : usual;
     return own > 0 ? own : strtod(field_info(FIELD_guidance_scale)->dflt, NULL);
 }
 
-double sampler_guidance_scale(const struct request *q, const struct sched_info *sampler)
+double sampler_guidance_scale(const struct request *q, const struct sched_info *sampler,
+                              double usual)
 {
     const char *before = text_of(q, FIELD_receipt_sampler);
     const struct schedule_info *schedule;
@@ -155,6 +157,6 @@ double sampler_guidance_scale(const struct request *q, const struct sched_info *
         return request_real(q, FIELD_guidance_scale);
     double receipt = request_real(q, FIELD_receipt_guidance_scale);
     bool stays = request_has(q, FIELD_receipt_guidance_scale) &&
-                 !(before && receipt == default_scale(find_sampler(before, &schedule)));
-    return stays ? receipt : default_scale(sampler);
+                 !(before && receipt == default_scale(find_sampler(before, &schedule), usual));
+    return stays ? receipt : default_scale(sampler, usual);
 }

@@ -20,6 +20,7 @@ int sampler_names(const struct request *q, const char **ret_sampler, const char 
 
 /* The guidance scale: the request's, else the receipt's unless that was the default of a sampler
  * that is replaced, else the sampler's default. */
-double sampler_guidance_scale(const struct request *q, const struct sched_info *sampler);
+double sampler_guidance_scale(const struct request *q, const struct sched_info *sampler,
+                              double usual);
 
 #endif

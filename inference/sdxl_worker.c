@@ -8,6 +8,7 @@
 
 #include "inference/job_image.h"
 #include "inference/job_loras.h"
+#include "inference/preset.h"
 #include "inference/job_mask.h"
 #include "inference/sampler_names.h"
 #include "models/adapters/textual_inversions.h"
@@ -16,8 +17,6 @@
 #include "schedulers/scheduler_manager.h"
 
 enum { JOB_TEXT_BYTES = 1 << 20 };
-
-static const char *const presets[] = { "diffusers" };
 
 /* width or height: the model's own unless given; a multiple of the latent factor. */
 static int take_edge(const struct request *q, enum field_id id, const struct pipeline *p,
@@ -86,6 +85,20 @@ static int take_sizes(const struct request *q, const struct pipeline *p, struct 
     return 0;
 }
 
+/* Which pictures of a batch with one generator these are. */
+static int take_drawn(const struct request *q, struct job *job, struct dr_error *err)
+{
+    char got[32];
+    bool has = request_has(q, FIELD_drawn_together) && job->preset->together;
+    job->drawn = has ? (int)request_int(q, FIELD_drawn_together) : job->batch;
+    job->first_drawn = has ? (int)request_int(q, FIELD_drawn_index) : 0;
+    if (job->first_drawn + job->batch <= job->drawn)
+        return 0;
+    snprintf(got, sizeof got, "%d", job->batch);
+    return dr_fail_field(err, DR_EINVAL, "batch_size", got, "1",
+                         "the receipt's picture is one of a batch with one generator");
+}
+
 static int take_seed(const struct request *q, const struct pipeline *p, struct job *job,
                      struct dr_error *err)
 {
@@ -103,8 +116,13 @@ static int take_seed(const struct request *q, const struct pipeline *p, struct j
         job->seed = dr_rng_entropy();
         given = job->seed <= UINT32_MAX - more;
     }
-    job->rng = strcmp(request_text(q, FIELD_rng), "cuda") ? DR_RNG_CPU : DR_RNG_CUDA;
-    return 0;
+    enum dr_rng_kind named = strcmp(request_text(q, FIELD_rng), "cuda") ? DR_RNG_CPU : DR_RNG_CUDA;
+    bool has = request_has(q, FIELD_rng);
+    job->rng = has ? named : job->preset->noise;
+    job->step_rng = has ? named : job->preset->step_noise;
+    job->tree_rng = has ? named : job->preset->tree_noise;
+    job->ensd = request_int(q, FIELD_ensd);
+    return take_drawn(q, job, err);
 }
 
 /* A copy in the job's arena; NULL when the field is unset. */
@@ -154,10 +172,18 @@ static int take_layers(const struct request *q, const struct pipeline *p, struct
 {
     struct prompt_request *m = &job->prompt;
     int r = 0;
-    m->zero_negative = checkpoint_force_zeros(p->checkpoint);
+    bool zeros = checkpoint_force_zeros(p->checkpoint);
+    m->zero_negative = zeros && !job->preset->encodes_none;
+    if (zeros && job->preset->empty_is_none && m->negative && !*m->negative)
+        m->negative = NULL;
+    m->skip_both = job->preset->skip_both;
     m->clip_skip = request_has(q, FIELD_clip_skip)
                        ? (int)request_int(q, FIELD_clip_skip)
                        : checkpoint_family(p->checkpoint)->encoders[0].layer;
+    int own = checkpoint_family(p->checkpoint)->encoders[0].layer;
+    if (zeros && job->preset->no_skip_where_zeros && m->clip_skip != own)
+        r = refuse_given(q, FIELD_clip_skip, "another layer than its own",
+                         "the program of the preset ignores it with SDXL", err);
     for (int i = 0; !r && i < PROMPT_ENCODERS; i++) {
         const struct clip_arch *a = checkpoint_clip_arch(p->checkpoint, i);
         if (a && m->clip_skip > a->layers) {
@@ -179,26 +205,33 @@ static int take_schedule(const struct request *q, const struct pipeline *p, stru
         .timesteps = request_has(q, FIELD_timesteps) ? request_text(q, FIELD_timesteps) : NULL,
         .sigmas = request_has(q, FIELD_sigmas) ? request_text(q, FIELD_sigmas) : NULL,
         .eta = request_has(q, FIELD_eta) ? request_real(q, FIELD_eta) : NAN,
+        .conventions = &job->preset->sched,
+        .usual_sampler = job->preset->sampler,
+        .usual_schedule = job->preset->schedule,
     };
     bool listed = wanted.timesteps || wanted.sigmas;
     if (request_has(q, FIELD_steps) || !listed)
-        wanted.steps = (int)request_int(q, FIELD_steps);
+        wanted.steps = request_has(q, FIELD_steps) || !job->preset->steps
+                           ? (int)request_int(q, FIELD_steps)
+                           : job->preset->steps;
     int r = sampler_names(q, &wanted.sampler, &wanted.schedule, err);
     if (!r)
         r = sched_configure(checkpoint_trained(p->checkpoint),
                             checkpoint_scheduler_config(p->checkpoint), &wanted, &job->sched, err);
+    if (!r && job->ensd && job->sched.sampler->noise != SCHED_NOISE_NORMAL) {
+        char got[32];
+        snprintf(got, sizeof got, "%" PRId64, job->ensd);
+        r = dr_fail_field(err, DR_EINVAL, "ensd", got, "none",
+                          "the sampler draws nothing from a generator in its steps");
+    }
     return r;
 }
 
 static int take_conventions(const struct request *q, const struct pipeline *p, struct job *job,
                             struct dr_error *err)
 {
-    const char *preset = request_text(q, FIELD_preset);
     (void)p;
-    if (strcmp(preset, presets[0]))
-        return dr_fail_field(err, DR_EINVAL, "preset", preset, presets[0], NULL);
-    job->preset = presets[0];
-    return 0;
+    return preset_find(request_text(q, FIELD_preset), &job->preset, err);
 }
 
 static int take_stages(const struct request *q, const struct pipeline *p, struct job *job,
@@ -223,10 +256,23 @@ static int take_tiling(const struct request *q, const struct pipeline *p, struct
     return 0;
 }
 
+static int take_guidance(const struct request *q, const struct pipeline *p, struct job *job,
+                         struct dr_error *err)
+{
+    job->guidance_scale = sampler_guidance_scale(q, job->sched.sampler, job->preset->cfg);
+    job->guidance_rescale = request_real(q, FIELD_guidance_rescale);
+    int r = guiders_read(q, &job->guiders, err);
+    if (!r)
+        r = guiders_bind(&job->guiders, p->unet, err);
+    struct guidance g = job_guidance(job);
+    job->prompt.guidance = guidance_negative(&g);
+    return r ? r : guiders_check(&job->guiders, &job->sched, job->prompt.guidance, err);
+}
+
 static int (*const parts[])(const struct request *q, const struct pipeline *p, struct job *job,
                             struct dr_error *err) = {
-    take_conventions, take_width,  take_height, take_seed,     take_prompts,
-    take_layers,      take_stages, take_sizes,  take_schedule, take_tiling,
+    take_conventions, take_width, take_height,   take_seed,     take_prompts, take_layers,
+    take_stages,      take_sizes, take_schedule, take_guidance, take_tiling,
 };
 
 int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
@@ -238,7 +284,6 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
     dr_tally_init(&job.tally);
     struct dr_tally *before = dr_tally_use(&job.tally);
     arena_init(&job.arena, DR_TAG_JOB, 0, JOB_TEXT_BYTES);
-    job.guidance_rescale = request_real(q, FIELD_guidance_rescale);
     for (size_t i = 0; !r && i < sizeof parts / sizeof *parts; i++)
         r = parts[i](q, p, &job, err);
     dr_tally_use(before);
@@ -246,9 +291,6 @@ int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
         job_release(&job);
         return r;
     }
-    job.guidance_scale = sampler_guidance_scale(q, job.sched.sampler);
-    struct guidance g = job_guidance(&job);
-    job.prompt.guidance = guidance_rows(&g) > 1;
     job.precision = precision_name(backend_precision(p->backend));
     *ret = job;
     return 0;

@@ -159,6 +159,12 @@ int blk_weigh(struct exec *x, struct act src, double scale, struct act mask, str
     return op_run(x, &op, err);
 }
 
+int blk_low_scale(struct exec *x, double scale, struct act io, struct dr_error *err)
+{
+    struct op op = { .kind = OP_KIND_low_scale, .dst = io, .src = io, .scale = scale };
+    return op_run(x, &op, err);
+}
+
 int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
                   bool causal, struct act dst, struct dr_error *err)
 {
@@ -407,20 +413,102 @@ bool spatial_keeps_zero(const struct spatial *s)
     return true;
 }
 
+/* Whether the sample's self-attention in this block is another. */
+static bool self_changes(const struct spatial *s, const struct tblock *b,
+                         const struct self_change *change)
+{
+    int block = (int)(b - s->blocks);
+    for (int i = 0; change && i < change->n; i++) {
+        const struct self_place *p = &change->place[i];
+        if (p->part == s->at.part && (p->level < 0 || p->level == s->at.level) &&
+            (p->unit < 0 || p->unit == s->at.unit) && (p->block < 0 || p->block == block))
+            return true;
+    }
+    return false;
+}
+
+/* t += out1(attention of one query, the mean of all): the same for every token. The mean is
+ * attention to the queries with scores that are all 0. */
+static int mean_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
+                          struct act qkv, struct act t, struct dr_error *err)
+{
+    int64_t c = s->channels;
+    struct act q = act_channels(qkv, 0, c), one = q, mean, attended, out, all;
+    one.w = 1;
+    int e;
+    if ((e = operand(x, OP_LINEAR, 1, 1, 1, c, &mean, err)) ||
+        (e = operand(x, OP_LINEAR, 1, 1, 1, c, &attended, err)) ||
+        (e = blk_new(x, 1, 1, 1, c, &out, err)) || (e = blk_new(x, 1, 1, t.w, c, &all, err)))
+        return e;
+    struct op average = { .kind = OP_KIND_attention,
+                          .dst = mean,
+                          .src = one,
+                          .k = act_channels(qkv, c, c),
+                          .v = q,
+                          .heads = (int)s->heads,
+                          .scale = 1e-30 };
+    struct op spread = { .kind = OP_KIND_resize, .dst = all, .src = out };
+    if ((e = op_run(x, &average, err)) ||
+        (e = blk_attention(x, mean, act_channels(qkv, c, c), act_channels(qkv, 2 * c, c), s->heads,
+                           false, attended, err)) ||
+        (e = blk_linear(x, &b->out1, attended, (struct blk_linear){ 0 }, out, err)) ||
+        (e = op_run(x, &spread, err)) || (e = blk_weigh(x, all, 1, (struct act){ 0 }, t, t, err)))
+        return e;
+    act_free(x, &all);
+    act_free(x, &out);
+    act_free(x, &attended);
+    act_free(x, &mean);
+    return 0;
+}
+
+/* t += out1(self-attention) sample by sample, where some have another. */
+static int mixed_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
+                           const struct kv_blocks *kv, struct act qkv, struct act t, struct act a,
+                           struct dr_error *err)
+{
+    int64_t c = s->channels;
+    int e = 0;
+    for (int64_t i = 0; i < t.n && !e; i++) {
+        struct act all = act_samples(qkv, i, 1), v = act_channels(all, 2 * c, c);
+        struct act own = act_samples(t, i, 1), attended = act_samples(a, i, 1);
+        const struct self_change *change = kv[i].self;
+        bool changes = self_changes(s, b, change);
+        if (changes && change->kind == SELF_MEAN) {
+            e = mean_attention(s, b, x, all, own, err);
+            continue;
+        }
+        if (changes)
+            attended = v;
+        else
+            e = blk_attention(x, act_channels(all, 0, c), act_channels(all, c, c), v, s->heads,
+                              false, attended, err);
+        if (!e)
+            e = blk_linear(x, &b->out1, attended, (struct blk_linear){ .residual = own }, own, err);
+    }
+    return e;
+}
+
 /* t += out1(attention(qkv(norm1(t)))); a is scratch of t's shape. */
 static int self_attention(const struct spatial *s, const struct tblock *b, struct exec *x,
-                          struct act t, struct act a, struct dr_error *err)
+                          const struct kv_blocks *kv, struct act t, struct act a,
+                          struct dr_error *err)
 {
+    bool mixed = false;
+    for (int64_t i = 0; i < t.n; i++)
+        mixed = mixed || self_changes(s, b, kv[i].self);
     int64_t c = s->channels;
     struct act qkv;
     int e;
     if ((e = blk_layer_norm(x, &b->norm1, t, TBLOCK_NORM_EPS, a, err)) ||
         (e = operand(x, OP_LINEAR, t.n, 1, t.w, 3 * c, &qkv, err)) ||
         (e = blk_linear(x, &b->qkv, a, (struct blk_linear){ 0 }, qkv, err)) ||
-        (e = blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
-                           act_channels(qkv, 2 * c, c), s->heads, false, a, err)))
+        (e = mixed ? mixed_attention(s, b, x, kv, qkv, t, a, err)
+                   : blk_attention(x, act_channels(qkv, 0, c), act_channels(qkv, c, c),
+                                   act_channels(qkv, 2 * c, c), s->heads, false, a, err)))
         return e;
     act_free(x, &qkv);
+    if (mixed)
+        return 0;
     return blk_linear(x, &b->out1, a, (struct blk_linear){ .residual = t }, t, err);
 }
 
@@ -542,7 +630,7 @@ int spatial_run(const struct spatial *s, struct exec *x, const struct kv_blocks 
     act_free(x, &io->moments);
     for (int i = 0; i < s->depth; i++) {
         const struct tblock *b = &s->blocks[i];
-        if ((e = self_attention(s, b, x, t, a, err)) ||
+        if ((e = self_attention(s, b, x, kv, t, a, err)) ||
             (e = text_attention(s, b, x, kv, &io->x, t, a, err)) ||
             (e = feed_forward(b, x, t, a, err)))
             return e;

@@ -64,6 +64,8 @@ int blk_relu(struct exec *x, struct act dst, struct dr_error *err);
 /* dst = residual + scale * mask * src; mask.buf NULL: 1. */
 int blk_weigh(struct exec *x, struct act src, double scale, struct act mask, struct act residual,
               struct act dst, struct dr_error *err);
+/* io with the lowest frequencies of each picture multiplied by scale. */
+int blk_low_scale(struct exec *x, double scale, struct act io, struct dr_error *err);
 int blk_attention(struct exec *x, struct act q, struct act k, struct act v, int64_t heads,
                   bool causal, struct act dst, struct dr_error *err);
 
@@ -102,10 +104,29 @@ struct tblock {
     int64_t kv_at; /* columns of keys and values before this block's in a context, per token */
 };
 
+/* Where a transformer is in a UNet; -1: any. */
+enum self_part { SELF_DOWN, SELF_MID, SELF_UP, SELF_PARTS };
+struct self_place {
+    int part, level, unit, block; /* down_blocks.LEVEL.attentions.UNIT.transformer_blocks.BLOCK */
+};
+
+/* What takes the place of self-attention, in some transformers and for some samples. */
+enum self_kind {
+    SELF_VALUES, /* every token attends to itself alone (Ahn et al. 2024, arXiv 2403.17377) */
+    SELF_MEAN    /* every query is the mean of all (Hong 2024, arXiv 2408.00760, without limit) */
+};
+enum { SELF_PLACES = 16 };
+struct self_change {
+    enum self_kind kind;
+    int n;
+    struct self_place place[SELF_PLACES];
+};
+
 struct spatial {
     int64_t channels, heads;
     int groups;
     int depth;
+    struct self_place at; /* block: -1 */
     struct layer norm, proj_in, proj_out;
     struct tblock *blocks; /* [depth], owned */
 };
@@ -130,6 +151,7 @@ struct kv_block {
 struct kv_blocks {
     int n;
     struct kv_block block[KV_BLOCKS];
+    const struct self_change *self; /* NULL: self-attention as usual */
 };
 
 /* One set with weight 1 and no mask: its attention is the sum. */

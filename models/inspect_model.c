@@ -9,9 +9,11 @@
 #include "models/adapters/inversion_file.h"
 #include "models/checkpoint_impl.h"
 #include "models/formats/classify.h"
+#include "models/inspect_adapter.h"
 #include "models/inspect_part.h"
+#include "models/inspect_training.h"
 
-enum { LONGEST_TEXT = 16 << 10 };
+enum { LONGEST_TEXT = 16 << 10, METADATA_MOST = 512, METADATA_BYTES = 4 << 20 };
 
 static const char *const act_names[] = {
     [ARCH_GELU] = "gelu", [ARCH_QUICK_GELU] = "quick_gelu", [ARCH_SILU] = "silu"
@@ -139,16 +141,25 @@ static json_t *child_array(json_t *parent, const char *key)
     return jx_set(parent, key, a) ? NULL : a;
 }
 
-/* Texts are cut where they get long: some tools store whole workflows. */
+/* Texts are cut where they get long: some tools store whole workflows. What is too much for an
+ * answer is left out and counted. */
 static int metadata_object(const struct st_header *h, json_t *o)
 {
+    size_t left = METADATA_BYTES, left_out = 0;
     int r = 0;
     for (size_t i = 0; i < h->n_metadata; i++) {
         const char *text = h->metadata[i].value;
-        size_t n = strlen(text);
+        size_t n = strlen(text), key = strlen(h->metadata[i].key);
         n = n > LONGEST_TEXT ? utf8_valid_prefix(text, LONGEST_TEXT) : n;
+        if (i >= METADATA_MOST || n + key > left) {
+            left_out++;
+            continue;
+        }
+        left -= n + key;
         SET(o, h->metadata[i].key, json_stringn(text, n));
     }
+    if (left_out)
+        SET(o, "(left out)", json_integer((json_int_t)left_out));
     return r;
 }
 
@@ -248,15 +259,16 @@ static const struct file_kind textual_inversion = {
     .id = "textual-inversion", .text = "a textual inversion (embedding), for --embedding"
 };
 
-/* {"fits", "parts": [{"tensor", "vectors", "width"}]} */
+/* {"fits", "parts": [{"tensor", "vectors", "width", "encoder"}]} */
 static int inversion_object(const struct inversion_part *parts, int n, json_t *o)
 {
     int r = 0;
     SET(o, "fits", json_string(inversion_fits(parts, n)));
     json_t *list = r ? NULL : child_array(o, "parts");
     for (int i = 0; !r && i < n; i++)
-        r = jx_add(list, json_pack("{s:s,s:I,s:I}", "tensor", parts[i].tensor->name, "vectors",
-                                   (json_int_t)parts[i].n, "width", (json_int_t)parts[i].width));
+        r = jx_add(list, json_pack("{s:s,s:I,s:I,s:s}", "tensor", parts[i].tensor->name, "vectors",
+                                   (json_int_t)parts[i].n, "width", (json_int_t)parts[i].width,
+                                   "encoder", inversion_encoder(&parts[i])));
     return r;
 }
 
@@ -289,11 +301,15 @@ static int describe_file(const struct safetensors *st, json_t *o)
         r = inversion_object(parts, n_parts, child(o, "embedding"));
     if (!r && kind->option)
         r = inspect_part(&st->header, o);
+    if (!r)
+        r = inspect_training(&st->header, o);
     return r ? r : metadata_object(&st->header, child(o, "metadata"));
 }
 
 /* Whether it is a file that is sound but no checkpoint; *ret_r is the outcome for it. */
-static bool try_other(struct model_files *m, json_t *o, int *ret_r, struct dr_error *err)
+static bool try_other(const struct model_place *at, struct model_files *m,
+                      const struct digest_options *digest, json_t *o, int *ret_r,
+                      struct dr_error *err)
 {
     struct safetensors st;
     const struct model_file *f;
@@ -312,6 +328,9 @@ static bool try_other(struct model_files *m, json_t *o, int *ret_r, struct dr_er
         r = describe_file(&st, o);
         *ret_r = r ? no_memory(err) : 0;
     }
+    if (other && !*ret_r && classify(&st.header)->adapter)
+        *ret_r = inspect_adapter(at->root, at->path, &st.header, digest != NULL,
+                                 digest ? digest->stop : NULL, child(o, "adapter"), err);
     st_close(&st);
     return other;
 }
@@ -352,7 +371,7 @@ int inspect_model_spec(const struct model_spec *spec, const struct digest_option
     if (r)
         return r;
     json_t *o = json_object();
-    bool other = o && !has_parts(spec) && try_other(m, o, &r, err);
+    bool other = o && !has_parts(spec) && try_other(&spec->model, m, digest, o, &r, err);
     if (other && !r && digest)
         r = digest_files(m, digest, hex, err);
     if (!o || (other && !r && digest && jx_set(o, "sha256", json_string(hex))))

@@ -8,9 +8,10 @@
  *      "files": [{"path", "size"}], "warnings": [...], "sha256"}
  *     "parts" says "from", a path, of a part that replaces the model's own.
  * Of any other safetensors file (a LoRA, a VAE ...): path, kind, description, size, tensors,
- * parameters, dtypes, metadata, sha256; of a UNet, text encoder or VAE also what tells its family,
+ * parameters, dtypes, "training" (inspect_training.h), metadata, sha256; of a LoRA or a relative
+ * "adapter" (inspect_adapter.h); of a UNet, text encoder or VAE also what tells its family,
  * "fits" and the "option" that takes it; and of a textual inversion
- *     "embedding": {"fits", "parts": [{"tensor", "vectors", "width"}]}
+ *     "embedding": {"fits", "parts": [{"tensor", "vectors", "width", "encoder"}]}
  */
 #ifndef DR_MODELS_INSPECT_MODEL_H
 #define DR_MODELS_INSPECT_MODEL_H

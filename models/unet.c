@@ -34,6 +34,8 @@ static int init_up(struct unet *u, struct dr_error *err)
             if ((e = unet_unit_init(&u->trunk, &l->units[j], in + u->trunk.skips[--skip], c, level,
                                     a->up_depth[level][j], err)))
                 return e;
+            else
+                l->units[j].spatial.at = (struct self_place){ SELF_UP, i, j, -1 };
         if (level) {
             l->samples = true;
             l->sampler = layer_upsampler(c);
@@ -98,6 +100,26 @@ int unet_context_new(struct unet *u, struct exec *x, const float *text, int64_t 
                              time_ids, ret, err);
 }
 
+static const struct unet_level *level_at(const struct unet *u, int part, int i)
+{
+    bool there = part == SELF_MID ? i == 0 : i < u->trunk.arch.levels;
+    return !there              ? NULL
+           : part == SELF_DOWN ? &u->trunk.down[i]
+           : part == SELF_UP   ? &u->up[i]
+                               : &u->trunk.mid;
+}
+
+bool unet_has_transformer(const struct unet *u, const struct self_place *at)
+{
+    const struct unet_level *l;
+    for (int i = 0; (l = level_at(u, at->part, i)); i++)
+        for (int j = 0; j < l->n; j++)
+            if ((at->level < 0 || at->level == i) && (at->unit < 0 || at->unit == j) &&
+                l->units[j].attends && at->block < l->units[j].spatial.depth)
+                return true;
+    return false;
+}
+
 /* ---- forward ---- */
 
 /* io += the rows' residuals: of the skip of that number, or of the middle for one past the last. */
@@ -117,6 +139,24 @@ static int add_residuals(struct unet_pass *p, int skip, struct act io)
     return e;
 }
 
+/* FreeU's factors of what comes up and of the skip, for the rows that ask for them. */
+static int free_rows(struct unet_pass *p, int level, struct act up, struct act skip)
+{
+    int e = 0;
+    for (int64_t i = 0; i < p->n && level < 2 && !e; i++) {
+        const struct unet_changes *c = p->rows[i].changes;
+        struct act half = act_channels(act_samples(up, i, 1), 0, up.c / 2);
+        if (!c || !c->freeu.on)
+            continue;
+        if (half.c)
+            e = blk_weigh(p->x, half, c->freeu.backbone[level], (struct act){ 0 },
+                          (struct act){ 0 }, half, p->err);
+        if (!e)
+            e = blk_low_scale(p->x, c->freeu.skip[level], act_samples(skip, i, 1), p->err);
+    }
+    return e;
+}
+
 static int run_up(const struct unet *u, struct unet_pass *p, struct stream *y)
 {
     int e;
@@ -126,7 +166,7 @@ static int run_up(const struct unet *u, struct unet_pass *p, struct stream *y)
             struct stream in = { .x = { 0 } };
             struct act skip = p->skips[--p->n_skips], left = y->x;
             struct blk_way way = { .moments = p->n_skips == 0 };
-            if ((e = add_residuals(p, p->n_skips, skip)) ||
+            if ((e = add_residuals(p, p->n_skips, skip)) || (e = free_rows(p, i, left, skip)) ||
                 (e = blk_concat(p->x, &left, &skip, &in.x, p->err)))
                 return e;
             if ((e = unet_unit_run(p, &l->units[j], &in, way, y)))

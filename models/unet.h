@@ -9,6 +9,7 @@
 #define DR_MODELS_UNET_H
 
 #include "models/arch.h"
+#include "models/blocks.h"
 #include "models/params.h"
 
 struct unet;
@@ -18,6 +19,12 @@ int unet_new(const struct unet_arch *arch, struct unet **ret, struct dr_error *e
 void unet_free(struct unet *u);
 int unet_visit(void *unet, const struct visitor *v);
 const struct unet_arch *unet_arch(const struct unet *u);
+
+/* Names of transformers with ; between, as diffusers has them ("mid", "down_blocks.2",
+ * "up_blocks.0.attentions.1", "mid_block.attentions.0.transformer_blocks.3"), into places. DR_EINVAL
+ * about `path` for a name that none of this network's transformers has. */
+int unet_places(const struct unet *u, const char *path, const char *text, struct self_change *ret,
+                struct dr_error *err);
 
 /* What is computed once for a prompt: text [tokens, context] and pooled [pooled] float32, time_ids
  * [n_time_ids]. Computes the cross-attention keys and values of all blocks on x's backend in a
@@ -68,12 +75,26 @@ static inline struct unet_conditioning unet_prompt(const struct unet_context *co
                                        .blocks = { { .context = context, .weight = 1 } } };
 }
 
+/* FreeU (Si et al. 2023, arXiv 2309.11497): factors in the first two levels of the way up. */
+struct unet_freeu {
+    bool on;
+    double backbone[2]; /* b1, b2: of the first half of the channels that come up */
+    double skip[2];     /* s1, s2: of the lowest frequencies of the skips */
+};
+
+/* What a row's forward does otherwise. */
+struct unet_changes {
+    struct self_change self; /* n 0: self-attention as usual */
+    struct unet_freeu freeu;
+};
+
 /* Contexts are for forwards with the variant (x->variant) that they were made with. */
 struct unet_row {
     const float *latent; /* [in_channels - n_extra, h, w], scaled model input */
     double timestep;     /* may be fractional */
     const struct unet_conditioning *conditioning;
-    float *pred; /* [out_channels, h, w], out */
+    float *pred;                        /* [out_channels, h, w], out */
+    const struct unet_changes *changes; /* NULL: none */
 };
 
 enum { UNET_ROWS = 64 /* most rows of one forward */ };

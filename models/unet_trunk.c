@@ -52,6 +52,7 @@ static int init_down(struct unet_trunk *t, struct dr_error *err)
         for (int j = 0; j < l->n; j++, in = c) {
             if ((e = unet_unit_init(t, &l->units[j], in, c, i, a->depth[i][j], err)))
                 return e;
+            l->units[j].spatial.at = (struct self_place){ SELF_DOWN, i, j, -1 };
             l->units[j].resnet.norm2_reads = i + j == 0;
             t->skips[t->n_skips++] = c;
         }
@@ -76,6 +77,7 @@ static int init_mid(struct unet_trunk *t, struct dr_error *err)
         if ((e = unet_unit_init(t, &t->mid.units[j], a->channels[top], a->channels[top], top,
                                 j ? 0 : a->mid_depth, err)))
             return e;
+    t->mid.units[0].spatial.at = (struct self_place){ SELF_MID, 0, 0, -1 };
     return 0;
 }
 
@@ -415,11 +417,13 @@ int unet_pass_begin(struct unet_pass *p, const struct unet_trunk *t, struct exec
 }
 
 /* What the row attends to, its masks on the backend. */
-static int collect_blocks(struct unet_pass *p, const struct unet_conditioning *c, int64_t h,
-                          int64_t w, struct kv_blocks *ret)
+static int collect_blocks(struct unet_pass *p, const struct unet_row *row, int64_t h, int64_t w,
+                          struct kv_blocks *ret)
 {
+    const struct unet_conditioning *c = row->conditioning;
     int e = 0;
     ret->n = 0;
+    ret->self = row->changes ? &row->changes->self : NULL;
     for (int i = 0; i < c->n_blocks && !e; i++) {
         const struct unet_block *b = &c->blocks[i];
         struct kv_block *k = &ret->block[ret->n];
@@ -437,7 +441,7 @@ int unet_trunk_run(struct unet_pass *p, int64_t h, int64_t w, struct stream *ret
 {
     int e = 0;
     for (int64_t i = 0; i < p->n && !e; i++)
-        e = collect_blocks(p, p->rows[i].conditioning, h, w, &p->kv[i]);
+        e = collect_blocks(p, &p->rows[i], h, w, &p->kv[i]);
     if (e || (e = time_embedding(p)) || (e = run_in(p, h, w, ret)) || (e = run_down(p, ret)))
         return e;
     return run_mid(p, ret);

@@ -91,6 +91,9 @@ int unet_level_visit(struct unet_level *l, const struct visitor *v, const char *
 int unet_unit_run(struct unet_pass *p, const struct unet_unit *b, struct stream *in,
                   struct blk_way way, struct stream *ret);
 
+/* Whether the network has a transformer at such a place. */
+bool unet_has_transformer(const struct unet *u, const struct self_place *at);
+
 /* A context with the keys and values of the trunk and of n_up levels more. */
 int unet_context_make(struct unet_trunk *t, const struct unet_level *up, int n_up, struct exec *x,
                       const float *text, int64_t tokens, const float *pooled, const float *time_ids,

@@ -19,6 +19,7 @@
 #define DR_QUANTIZE_COPY_H
 
 #include "base/fs.h"
+#include "models/formats/safetensors_write.h"
 #include "models/model_loader.h"
 
 #define QUANTIZE_CARD "README.md"
@@ -29,6 +30,11 @@ struct quantize_choice {
     bool (*chosen)(const void *ctx, const void *data);
     const void *ctx;
     const char *note; /* metadata "darkroom.int8" of the files */
+    /* Of a copy with other changes: nothing is chosen, and after a file's tensors were copied this
+     * puts other bytes into `out`, whose items are the file's tensors. NULL: none. */
+    int (*amend)(void *ctx, const struct safetensors *st, struct st_out *out, struct dr_error *err);
+    void *amend_ctx;
+    const char *amend_note; /* metadata "darkroom.merge" of the files */
 };
 
 struct quantize_made;
@@ -49,6 +55,13 @@ int quantize_check(const struct quantize_copy *k, const char *model, struct dr_e
 int quantize_write(struct quantize_copy *k, const struct checkpoint *c,
                    const struct quantize_choice *choice, const atomic_int *stop,
                    struct dr_error *err);
+/* The copy as an empty file, *ret_fd, or folder, which others fill. */
+int quantize_start(struct quantize_copy *k, bool folder, int *ret_fd, struct dr_error *err);
+/* A new file of that folder, by its name below it, with folders as needed; to be closed. */
+int quantize_new(struct quantize_copy *k, const char *name, int *ret_fd, struct dr_error *err);
+/* The licences of a model that is a folder, into such a copy. */
+int quantize_licences(struct quantize_copy *k, const struct checkpoint *c, const atomic_int *stop,
+                      struct dr_error *err);
 /* One more file of a copy that is a folder. */
 int quantize_add(struct quantize_copy *k, const char *name, const struct buf *text,
                  struct dr_error *err);

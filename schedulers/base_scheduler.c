@@ -150,7 +150,8 @@ double sched_alpha_at(const struct sched *s, double sigma)
 
 bool sched_by_timestep(const struct sched *s)
 {
-    return s->config.schedule == &schedule_normal && !s->given_sigmas;
+    return s->config.schedule == &schedule_normal && !s->given_sigmas &&
+           s->config.conventions.levels == SCHED_LEVELS_CLASS;
 }
 
 double sched_alpha_bar(const struct sched *s, const struct noise_table *table, int evaluation)
@@ -266,15 +267,18 @@ static void lay_out_step(struct sched *s, const struct noise_table *table, int s
 {
     const struct sched_layout *layout = &s->config.sampler->layout;
     int begin = s->begins[step], next = s->begins[step + 1];
+    int after = s->begins[step + 2 <= s->config.steps ? step + 2 : step + 1];
+    struct sched_way way = { s->sigmas[begin], s->sigmas[next], s->sigmas[after] };
     for (int e = begin + 1; e < next; e++) {
         s->sigmas[e] = s->sigmas[next];
         s->timesteps[e] = next < s->levels ? s->timesteps[next] : 0;
         if (!layout->level)
             continue;
-        double sigma = layout->level(&s->config, s->sigmas[begin], s->sigmas[next], e - begin);
+        double sigma = layout->level(&s->config, &way, e - begin);
         s->sigmas[e] = (float)sigma;
         if (s->sigmas[e] != s->sigmas[next])
-            s->timesteps[e] = (float)noise_table_timestep(table, sigma);
+            s->timesteps[e] = (float)sched_given_timestep(&s->config,
+                                                          noise_table_timestep(table, sigma));
     }
 }
 
@@ -349,6 +353,7 @@ int sched_new(const struct sched_config *config, size_t n, struct sched **ret_sc
     if (r)
         goto out;
     lay_out(s, &table);
+    s->highest = table.sigmas[table.n - 1];
     if (info->prepare)
         r = info->prepare(s, &table, err);
     if (r)
@@ -457,6 +462,12 @@ static float input_scale(const struct sched *s, float sigma)
 
 double sched_init_noise_scale(const struct sched *s)
 {
+    enum sched_start start = s->config.conventions.start;
+    if (start != SCHED_START_CLASS && !sched_is_edm(&s->config)) {
+        double sigma = s->sigmas[0], full = sqrt(sigma * sigma + 1);
+        bool whole = start == SCHED_START_FULL && sigma >= s->highest * (1 - 1e-5);
+        return (whole ? full : sigma) / (is_vp(s) ? full : 1);
+    }
     if (is_vp(s))
         return 1;
     bool wide = sched_is_edm(&s->config) || s->config.spacing == SCHED_LEADING;
@@ -552,7 +563,8 @@ static bool question(const struct sched *s, struct sched_ask *ret)
     if (is_open(s)) {
         if (!s->config.sampler->layout.next(s, &sigma))
             return false;
-        *ret = (struct sched_ask){ .timestep = noise_table_timestep(&s->table, sigma),
+        double timestep = noise_table_timestep(&s->table, sigma);
+        *ret = (struct sched_ask){ .timestep = sched_given_timestep(&s->config, timestep),
                                    .sigma = (float)sigma,
                                    .step = e };
     } else if (e < s->evaluations) {
@@ -580,6 +592,23 @@ bool sched_next(struct sched *s, struct sched_ask *ret_ask)
     return true;
 }
 
+int sched_step_of(const struct sched *s, int evaluation)
+{
+    return sched_place(s, evaluation).step;
+}
+
+/* The model's input is variance preserving whatever the latents are, but for EDM. */
+struct sched_weights sched_clean_weights(const struct sched *s, const struct sched_ask *ask)
+{
+    double alpha = sched_alpha(ask->sigma);
+    struct sched_pair clean = sched_vp_clean(s, alpha, ask->sigma * alpha);
+    if (sched_is_edm(&s->config)) {
+        clean = sched_clean(s, ask->sigma);
+        clean.x *= input_scale(s, (float)ask->sigma);
+    }
+    return (struct sched_weights){ clean.x, clean.pred };
+}
+
 bool sched_adds_noise(const struct sched *s)
 {
     const struct sched_info *info = s->config.sampler;
@@ -599,17 +628,25 @@ double sched_option_value(const struct sched *s, int i)
 
 const float *sched_next_noise(struct sched *s, double from, double to)
 {
+    size_t first = s->n * (size_t)s->source.index;
+    size_t total = s->given_source ? s->n * (size_t)s->source.count : s->n;
     if (!s->noise)
         return NULL;
     if (s->config.sampler->noise == SCHED_NOISE_NORMAL) {
-        dr_rng_normal(s->rng, s->noise, s->n);
+        if (total == s->n)
+            dr_rng_normal(s->rng, s->noise, s->n);
+        else
+            dr_rng_normal_part(s->rng, s->noise, first, s->n, total);
         return s->noise;
     }
     struct brownian_tree tree = { .low = s->sigmas[s->levels - 1],
                                   .high = s->sigmas[s->state->first],
-                                  .seed = s->rng->seed,
-                                  .kind = (enum dr_rng_kind)s->rng->kind,
+                                  .seed = s->given_source ? s->source.seed : s->rng->seed,
+                                  .kind = s->given_source ? s->source.kind
+                                                          : (enum dr_rng_kind)s->rng->kind,
                                   .n = s->n,
+                                  .first = first,
+                                  .total = total,
                                   .work = s->work,
                                   .sum = s->sum };
     brownian_interval(&tree, from, to, s->noise);
@@ -642,6 +679,12 @@ int sched_feed(struct sched *s, const float *pred, const float *uncond, struct d
                        "small for this model",
                        info->name, SCHED_MAX_OPEN);
     return 0;
+}
+
+void sched_take_source(struct sched *s, const struct sched_source *source)
+{
+    s->source = *source;
+    s->given_source = true;
 }
 
 size_t sched_state_size(const struct sched *s)

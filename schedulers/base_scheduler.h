@@ -30,8 +30,8 @@
 #include <stddef.h>
 
 #include "base/error.h"
+#include "base/rng.h"
 
-struct dr_rng;
 struct sched;
 struct sched_info;    /* a sampler: scheduler_factory.h */
 struct schedule_info; /* a sigma schedule: schedules.h */
@@ -59,6 +59,27 @@ enum {
 /* Where a run's levels come from: its schedule, or a list of timesteps or of sigmas. */
 enum sched_listed { SCHED_LISTED_NOT, SCHED_LISTED_TIMESTEPS, SCHED_LISTED_SIGMAS };
 
+/* Whose rules a run follows where programs differ; all 0: those of diffusers' classes. */
+enum sched_levels {
+    SCHED_LEVELS_CLASS, /* each sampler's class of diffusers has its own (enum sched_rule) */
+    SCHED_LEVELS_MODEL  /* k-diffusion's: between the model's ends, whatever the sampler */
+};
+enum sched_start {
+    SCHED_START_CLASS, /* as the class scales it */
+    SCHED_START_SIGMA, /* noise times the first sigma */
+    SCHED_START_FULL   /* times sqrt(1 + sigma^2) from the model's highest level up, else sigma */
+};
+
+struct sched_conventions {
+    enum sched_levels levels;
+    enum sched_start start;
+    bool beta_of_timesteps; /* schedule beta chooses timesteps, not sigmas */
+    bool whole_timesteps;   /* the network is given the nearest timestep of training */
+    /* Folded names, separated by blanks, NULL: none. Samplers whose levels stay their class's; and
+     * those that lay out a level more and leave the lowest out. */
+    const char *by_class, *one_more;
+};
+
 /* Effective settings, all decided: what a receipt records. sched_configure fills it. */
 struct sched_config {
     const struct sched_info *sampler;
@@ -67,7 +88,10 @@ struct sched_config {
     float level[SCHED_MAX_LISTED]; /* [steps] the list, without the last 0 of sigmas */
     enum sched_spacing spacing;
     int steps;
-    double option[SCHED_MAX_OPTIONS]; /* in the order of the sampler's table */
+    double option[SCHED_MAX_OPTIONS];          /* in the order of the sampler's table */
+    double schedule_option[SCHED_MAX_OPTIONS]; /* of the schedule's */
+    struct sched_conventions conventions;
+    int optimised_for; /* the model whose optimised levels are taken: 0 SD 1.5, 1 SDXL */
 
     enum sched_prediction prediction;
     enum sched_betas betas;
@@ -85,7 +109,7 @@ struct sched_config {
     char missing_class[64]; /* class of the model's file for which another is used; "" */
 };
 
-enum { SCHED_WARNING = 500 };
+enum { SCHED_WARNING = 1000 };
 
 /* Name of key `i` if the value of the model's family stands in for what its file does not say, else
  * ""; NULL past the last key. */
@@ -156,6 +180,15 @@ void sched_noise_to(const struct sched *s, double sigma, const float *clean, con
  * to start anew. */
 int sched_begin(struct sched *s, const float *latents, int first_step, struct dr_error *err);
 
+/* The step that an evaluation of a known number belongs to. */
+int sched_step_of(const struct sched *s, int evaluation);
+
+/* Weights of a question's x and of a prediction in the clean picture that the prediction means. */
+struct sched_weights {
+    double x, pred;
+};
+struct sched_weights sched_clean_weights(const struct sched *s, const struct sched_ask *ask);
+
 /* Fills *ret_ask and returns true while the model is to be asked. Asking twice gives the same
  * question. */
 bool sched_next(struct sched *s, struct sched_ask *ret_ask);
@@ -171,6 +204,16 @@ int sched_feed(struct sched *s, const float *pred, const float *uncond, struct d
 bool sched_adds_noise(const struct sched *s);
 
 bool sched_wants_uncond(const struct sched_config *config);
+
+/* Where the noise in steps comes from, if not from sched_feed's generator alone; before
+ * sched_begin. */
+struct sched_source {
+    int index, count; /* the latents are number `index` of `count` that are drawn together */
+    uint64_t seed;    /* of a Brownian path */
+    enum dr_rng_kind kind;
+};
+
+void sched_take_source(struct sched *s, const struct sched_source *source);
 
 /* The latents [n] now. May be written between sched_feed and sched_next (masks, injected). */
 float *sched_latents(struct sched *s);

@@ -105,7 +105,7 @@ static void normals(const struct brownian_tree *tree, uint32_t seed, float *ret)
 {
     struct dr_rng rng;
     dr_rng_seed(&rng, tree->kind, seed);
-    dr_rng_normal(&rng, ret, tree->n);
+    dr_rng_normal_part(&rng, ret, tree->first, tree->n, tree->total);
 }
 
 /* The increment of the node's left half, from that of the node: in float32, in torch's order. */

@@ -19,7 +19,8 @@ struct brownian_tree {
     double low, high;      /* the path's ends */
     uint64_t seed;         /* torchsde's entropy */
     enum dr_rng_kind kind; /* of the generators */
-    size_t n;              /* values, each with a path of its own */
+    size_t n;              /* values, each with a path of its own, */
+    size_t first, total;   /* of so many, from there on */
     float *work;           /* [3 n] */
     double *sum;           /* [n] */
 };

@@ -36,6 +36,13 @@ static void sigma_alphas(struct sched *s, double last)
     }
 }
 
+/* A last step does not go up where the levels end below the model's lowest. */
+static double no_higher(const struct sched *s, const struct noise_table *table, double last)
+{
+    double sigma = s->sigmas[s->evaluations - 1], alpha = sched_alpha(sigma);
+    return sigma < table->sigmas[0] * (1 - 1e-4) && alpha * alpha > last ? alpha * alpha : last;
+}
+
 static int prepare(struct sched *s, const struct noise_table *table, struct dr_error *err)
 {
     double last = s->config.set_alpha_to_one ? 1 : table->alphas[0];
@@ -44,10 +51,10 @@ static int prepare(struct sched *s, const struct noise_table *table, struct dr_e
         sigma_alphas(s, final * final);
         return 0;
     }
-    if (s->config.schedule == &schedule_normal)
+    if (sched_by_timestep(s))
         normal_alphas(s, table, last);
     else
-        sigma_alphas(s, last);
+        sigma_alphas(s, last = no_higher(s, table, last));
     s->sigmas[s->evaluations] = (float)sqrt((1 - last) / last);
     return sched_check_pure_noise(s, s->aux[ALPHA], err);
 }

@@ -19,7 +19,6 @@ static const struct sched_fixed_key fixed[] = {
     { "interpolation_type", "linear" },
     { "timestep_type", "discrete" },
     { "final_sigmas_type", "zero" },
-    { "use_beta_sigmas", "false" },
     { "sigma_min", "null" },
     { "sigma_max", "null" },
     { NULL, NULL },

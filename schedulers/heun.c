@@ -35,7 +35,6 @@ static const char *const aliases[] = { "HeunDiscrete", NULL };
 
 static const struct sched_fixed_key fixed[] = {
     { "clip_sample", "false" },
-    { "use_beta_sigmas", "false" },
     { NULL, NULL },
 };
 

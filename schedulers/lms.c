@@ -51,7 +51,6 @@ static void feed(struct sched *s, const struct sched_answer *answer)
 static const char *const aliases[] = { "LMSDiscrete", NULL };
 
 static const struct sched_fixed_key fixed[] = {
-    { "use_beta_sigmas", "false" },
     { NULL, NULL },
 };
 

@@ -130,18 +130,19 @@ static const struct sched_info *find_with_schedule(const char *folded,
     size_t n, length = strlen(folded);
     const struct schedule_info *const *schedules = schedule_all(&n);
     for (size_t i = 0; i < n; i++) {
-        char end[SCHED_NAME_BYTES], start[SCHED_NAME_BYTES];
-        if (!sched_fold_name(schedules[i]->name, end))
-            continue;
-        size_t end_length = strlen(end);
-        if (length <= end_length || strcmp(folded + length - end_length, end))
-            continue;
-        memcpy(start, folded, length - end_length);
-        start[length - end_length] = '\0';
-        const struct sched_info *info = find(start);
-        if (info) {
-            *ret_schedule = schedules[i];
-            return info;
+        const char *own;
+        for (size_t k = 0; (own = schedule_spelling(schedules[i], k)); k++) {
+            char end[SCHED_NAME_BYTES], start[SCHED_NAME_BYTES];
+            size_t end_length = sched_fold_name(own, end) ? strlen(end) : length;
+            if (length <= end_length || strcmp(folded + length - end_length, end))
+                continue;
+            memcpy(start, folded, length - end_length);
+            start[length - end_length] = '\0';
+            const struct sched_info *info = find(start);
+            if (info) {
+                *ret_schedule = schedules[i];
+                return info;
+            }
         }
     }
     return NULL;

@@ -28,18 +28,21 @@ struct sched_state {
 struct sched {
     struct sched_config config;
     size_t n;
-    int evaluations;          /* 0: open */
-    int levels;               /* the evaluations; of an open number: the steps */
-    float *timesteps;         /* [levels] */
-    float *sigmas;            /* [levels + 1] */
-    int *begins;              /* [steps + 1] level at which each step begins; the last: `levels` */
-    double *aux;              /* [levels * info->aux] */
-    float *input;             /* [n] what ask.x shows */
-    float *noise;             /* [n] what sched_noise gives; NULL if none is added */
-    double *sum;              /* [n] and */
-    float *work;              /* [3 n] for brownian_interval; NULL for other noise */
-    struct dr_rng *rng;       /* the picture's, during sched_feed */
+    int evaluations;    /* 0: open */
+    int levels;         /* the evaluations; of an open number: the steps */
+    float *timesteps;   /* [levels] */
+    float *sigmas;      /* [levels + 1] */
+    int *begins;        /* [steps + 1] level at which each step begins; the last: `levels` */
+    double *aux;        /* [levels * info->aux] */
+    float *input;       /* [n] what ask.x shows */
+    float *noise;       /* [n] what sched_noise gives; NULL if none is added */
+    double *sum;        /* [n] and */
+    float *work;        /* [3 n] for brownian_interval; NULL for other noise */
+    struct dr_rng *rng; /* the picture's, during sched_feed */
+    struct sched_source source;
+    bool given_source;        /* else a path is of the generator's seed and kind */
     struct noise_table table; /* of an open number of evaluations; else empty */
+    double highest;           /* the model's highest sigma */
     size_t state_size;        /* bytes of state */
     struct sched_state *state;
     bool asked;

@@ -116,14 +116,25 @@ static int read_clip(const json_t *file, bool clip, struct sched_config *c, stru
 
 static int read_schedule(const json_t *file, struct sched_config *c, struct dr_error *err)
 {
-    bool karras = false, exponential = false;
-    int r = jx_opt_bool(file, FILE_NAME, "use_karras_sigmas", &karras, err);
-    if (!r)
-        r = jx_opt_bool(file, FILE_NAME, "use_exponential_sigmas", &exponential, err);
-    if (!r && karras && exponential)
-        r = sched_key_error(DR_EINVAL, "use_karras_sigmas, use_exponential_sigmas", "both true",
-                            "at most one of them", NULL, err);
-    c->schedule = karras ? &schedule_karras : exponential ? &schedule_exponential : c->schedule;
+    static const struct {
+        const char *key;
+        const struct schedule_info *schedule;
+    } flags[] = { { "use_karras_sigmas", &schedule_karras },
+                  { "use_exponential_sigmas", &schedule_exponential },
+                  { "use_beta_sigmas", &schedule_beta } };
+    const char *said = NULL;
+    int r = 0;
+    for (size_t i = 0; !r && i < sizeof flags / sizeof *flags; i++) {
+        bool on = false;
+        r = jx_opt_bool(file, FILE_NAME, flags[i].key, &on, err);
+        if (!r && on && said) {
+            char keys[96];
+            snprintf(keys, sizeof keys, "%s, %s", said, flags[i].key);
+            r = sched_key_error(DR_EINVAL, keys, "both true", "at most one of them", NULL, err);
+        }
+        said = on ? flags[i].key : said;
+        c->schedule = on ? flags[i].schedule : c->schedule;
+    }
     return r;
 }
 
@@ -141,7 +152,6 @@ static int read_file(const json_t *file, const struct sched_defaults *defaults,
         { "solver_order", "2" },
         { "thresholding", "false" },
         { "final_sigmas_type", "zero" },
-        { "use_beta_sigmas", "false" },
         { NULL, NULL },
     };
     const struct sched_info *as = reads_as(c->sampler);
@@ -286,15 +296,18 @@ static int apply_file(const json_t *file, const struct sched_info *own, struct s
 /* How the model's family was trained: everything that a file could leave open. */
 static int read_trained(const json_t *trained, struct sched_config *ret, struct dr_error *err)
 {
+    static const char *const optimised[] = { "sd15", "sdxl" };
     *ret = (struct sched_config){ .sampler = &sched_euler, .schedule = &schedule_normal };
     int r = read_names(trained, ret, err);
+    if (!r)
+        r = sched_key_name(trained, "optimised_levels", optimised, 2, &ret->optimised_for, err);
     return r ? r : read_numbers(trained, ret, err);
 }
 
 /* The file's class, if there is a file; the request's sampler, else the file's, else Euler; and the
  * schedule that the sampler's name may carry. */
-static int choose_sampler(const json_t *file, const struct spec *wanted, struct sched_config *c,
-                          const struct sched_info **ret_own,
+static int choose_sampler(const json_t *file, const struct spec *wanted, const char *usual,
+                          struct sched_config *c, const struct sched_info **ret_own,
                           const struct schedule_info **ret_schedule, struct dr_error *err)
 {
     *ret_schedule = NULL;
@@ -304,22 +317,56 @@ static int choose_sampler(const json_t *file, const struct spec *wanted, struct 
         r = edm_is_file(file) ? edm_read(file, c, err) : sched_keys_fixed(file, formulation, err);
     if (!r && wanted)
         return sched_lookup("sampler", wanted->value, &c->sampler, ret_schedule, err);
+    if (!r && usual && !sched_is_edm(c))
+        return sched_lookup("sampler", usual, &c->sampler, NULL, err);
     if (!r && *ret_own)
         c->sampler = *ret_own;
     return r;
 }
 
-static int apply_schedule(const struct sched_request *request, const struct schedule_info *named,
-                          struct sched_config *c, struct dr_error *err)
+static void apply_conventions(const struct sched_request *request, struct sched_config *c)
 {
+    if (request->conventions)
+        c->conventions = *request->conventions;
+    if (sched_names_have(c->conventions.by_class, c->sampler))
+        c->conventions.levels = SCHED_LEVELS_CLASS;
+}
+
+static int apply_schedule(const struct sched_request *request, const struct schedule_info *named,
+                          const struct spec *spec, struct sched_config *c, struct dr_error *err)
+{
+    bool usual = spec->value && !sched_is_edm(c) && !named;
+    bool of_file = c->schedule != &schedule_normal && !usual && !named;
     if (named)
         c->schedule = named;
-    if (!request->schedule)
-        return 0;
-    int r = schedule_lookup("schedule", request->schedule, &c->schedule, err);
-    if (!r && named && named != c->schedule)
-        r = dr_fail_field(err, DR_EINVAL, "schedule", request->schedule, named->name,
+    int r = 0;
+    if (request->schedule || usual)
+        r = schedule_lookup("schedule", spec->value, &c->schedule, err);
+    if (!r && request->schedule && named && named != c->schedule)
+        r = dr_fail_field(err, DR_EINVAL, "schedule", spec->value, named->name,
                           "the sampler's name says so");
+    if (!r && c->schedule->stands_for)
+        c->schedule = schedule_find(c->schedule->stands_for(c->sampler));
+    if (!r)
+        r = sched_schedule_options_apply(spec, c, err);
+    int over = schedule_option_row(c->schedule, SCHEDULE_OVER);
+    if (!r && of_file && over >= 0)
+        c->schedule_option[over] = SCHEDULE_OVER_LEVELS; /* as the file's class means it */
+    return r;
+}
+
+/* The schedule's options are text of the request. */
+static int read_schedule_spec(const struct sched_request *request,
+                              const struct schedule_info *named, struct sched_config *c,
+                              struct dr_error *err)
+{
+    struct spec spec = { .value = request->usual_schedule };
+    int r = request->schedule ? spec_parse("schedule", request->schedule, &spec, err) : 0;
+    if (r < 0)
+        return r;
+    r = apply_schedule(request, named, &spec, c, err);
+    if (request->schedule)
+        spec_release(&spec);
     return r;
 }
 
@@ -411,11 +458,13 @@ static int configure(const json_t *trained, const json_t *file, const struct sch
     const struct schedule_info *named = NULL;
     int r = read_trained(trained, &c, err);
     if (!r)
-        r = choose_sampler(file, wanted, &c, &own, &named, err);
+        r = choose_sampler(file, wanted, request->usual_sampler, &c, &own, &named, err);
     if (!r && file && !sched_is_edm(&c))
         r = apply_file(file, own, &c, err);
     if (!r)
-        r = apply_schedule(request, named, &c, err);
+        apply_conventions(request, &c);
+    if (!r)
+        r = read_schedule_spec(request, named, &c, err);
     if (!r)
         r = apply_list(request, named, &c, err);
     if (!r && sched_is_edm(&c))

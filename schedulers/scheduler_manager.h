@@ -22,8 +22,12 @@
 
 /* What was asked for; NULL, NaN: nothing said. */
 struct sched_request {
-    const char *sampler; /* "NAME[,key=value]..." (scheduler_options.h) */
-    const char *schedule, *spacing;
+    const char *sampler, *schedule; /* "NAME[,key=value]..." (scheduler_options.h) */
+    const char *spacing;
+    const struct sched_conventions *conventions; /* NULL: those of diffusers' classes */
+    /* What stands for a sampler or a schedule that neither the request nor the file names; NULL:
+     * Euler's, normal. */
+    const char *usual_sampler, *usual_schedule;
     const char *timesteps, *sigmas; /* lists, "999,749,499,249" (base/numbers.h) */
     double eta;
     int steps; /* 1 .., 0: as many as the list has */

@@ -8,21 +8,32 @@
 #include <string.h>
 
 #include "base/nearest.h"
+#include "schedulers/schedules.h"
 
-int sched_option_count(const struct sched_info *info)
+static int count_rows(const struct sched_option *options)
 {
     int n = 0;
-    while (info->options && info->options[n].name)
+    while (options && options[n].name)
         n++;
     return n;
 }
 
-int sched_option_row(const struct sched_info *info, const char *name)
+static int find_row(const struct sched_option *options, const char *name)
 {
-    for (int i = 0; i < sched_option_count(info); i++)
-        if (!strcmp(info->options[i].name, name))
+    for (int i = 0; i < count_rows(options); i++)
+        if (!strcmp(options[i].name, name))
             return i;
     return -1;
+}
+
+int sched_option_count(const struct sched_info *info)
+{
+    return count_rows(info->options);
+}
+
+int sched_option_row(const struct sched_info *info, const char *name)
+{
+    return find_row(info->options, name);
 }
 
 double sched_eta(const struct sched_config *config)
@@ -35,6 +46,8 @@ static int fail_range(const struct sched_option *o, const char *path, const char
                       struct dr_error *err)
 {
     char expected[80];
+    if (o->names)
+        return dr_fail_choice(err, DR_EINVAL, path, got, o->names, (size_t)o->hi + 1);
     snprintf(expected, sizeof expected, "%s from %.9g to %.9g",
              o->whole ? "an integer" : "a number", o->lo, o->hi);
     return dr_fail_field(err, DR_EINVAL, path, got, expected, NULL);
@@ -48,7 +61,7 @@ static bool in_range(const struct sched_option *o, double v)
 /* "eta: not used by euler (samplers that take it: euler_a, ddim)" */
 static int fail_eta(const struct sched_info *sampler, const char *got, struct dr_error *err)
 {
-    char takers[160] = "";
+    char takers[400] = "";
     size_t n, used = 0;
     const struct sched_info *const *all = sched_all(&n);
     for (size_t i = 0; i < n && used < sizeof takers; i++)
@@ -62,22 +75,29 @@ static int fail_eta(const struct sched_info *sampler, const char *got, struct dr
     return r;
 }
 
-static int fail_unknown(const struct sched_info *info, const char *path, const char *key,
+/* What an option belongs to. */
+struct owner {
+    const char *field, *name; /* "sampler", "euler" */
+    const struct sched_option *options;
+    double *value; /* by row */
+};
+
+static int fail_unknown(const struct owner *of, const char *path, const char *key,
                         struct dr_error *err)
 {
     const char *names[SCHED_MAX_OPTIONS];
     char list[160] = "";
-    int n = sched_option_count(info);
+    int n = count_rows(of->options);
     size_t used = 0;
     for (int i = 0; i < n; i++) {
-        names[i] = info->options[i].name;
+        names[i] = of->options[i].name;
         if (used < sizeof list)
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "it has ",
                                      names[i]);
     }
     const char *near = dr_nearest(key, names, (size_t)n);
-    int r = dr_fail(err, DR_EINVAL, "sampler: %s has no option %.80s (%s%s%s%s)", info->name, key,
-                    near ? "nearest: " : "", near ? near : "", near ? "; " : "",
+    int r = dr_fail(err, DR_EINVAL, "%s: %s has no option %.80s (%s%s%s%s)", of->field, of->name,
+                    key, near ? "nearest: " : "", near ? near : "", near ? "; " : "",
                     n ? list : "it has none");
     if (err) {
         snprintf(err->path, sizeof err->path, "%s", path);
@@ -87,22 +107,77 @@ static int fail_unknown(const struct sched_info *info, const char *path, const c
     return r;
 }
 
-/* One option from text. */
-static int read_option(const char *key, const char *text, struct sched_config *c,
-                       struct dr_error *err)
+/* The value that is spelled so; NaN: none. */
+static double named_value(const struct sched_option *o, const char *name)
 {
-    char path[120], *end;
-    int row = sched_option_row(c->sampler, key);
-    snprintf(path, sizeof path, "sampler.%.80s", key);
-    if (row < 0)
-        return fail_unknown(c->sampler, path, key, err);
+    for (int i = 0; o->names[i]; i++)
+        if (!strcmp(name, o->names[i]))
+            return i;
+    return NAN;
+}
+
+/* A value of an option's kind as text; NaN: it is none. */
+static double value_of(const struct sched_option *o, const char *text)
+{
+    char *end;
+    if (o->names)
+        return named_value(o, text);
     errno = 0;
     double v = strtod(text, &end);
     bool whole_text = end != text && !*end && !text[strspn(text, "0123456789+-.eE")];
-    if (!whole_text || errno || !in_range(&c->sampler->options[row], v))
-        return fail_range(&c->sampler->options[row], path, text, err);
-    c->option[row] = v;
+    return whole_text && !errno && in_range(o, v) ? v : NAN;
+}
+
+const char *sched_option_text(const struct sched_option *o, double value,
+                              char dst[SCHED_OPTION_TEXT])
+{
+    snprintf(dst, SCHED_OPTION_TEXT, "%.9g", value);
+    return o->names ? o->names[(int)value] : dst;
+}
+
+/* One option from text. */
+static int read_option(const struct owner *of, const char *key, const char *text,
+                       struct dr_error *err)
+{
+    char path[120];
+    int row = find_row(of->options, key);
+    snprintf(path, sizeof path, "%s.%.80s", of->field, key);
+    if (row < 0)
+        return fail_unknown(of, path, key, err);
+    double v = value_of(&of->options[row], text);
+    if (isnan(v))
+        return fail_range(&of->options[row], path, text, err);
+    of->value[row] = v;
     return 0;
+}
+
+/* The table's defaults, then what the spec says. */
+static int read_options(const struct owner *of, const struct spec *spec, struct dr_error *err)
+{
+    int r = 0;
+    memset(of->value, 0, SCHED_MAX_OPTIONS * sizeof *of->value);
+    for (int i = 0; i < count_rows(of->options); i++)
+        of->value[i] = of->options[i].dflt;
+    for (int i = 0; !r && spec && i < spec->n; i++)
+        r = read_option(of, spec->option[i].key, spec->option[i].value, err);
+    return r;
+}
+
+int sched_schedule_options_apply(const struct spec *spec, struct sched_config *c,
+                                 struct dr_error *err)
+{
+    struct owner of = { "schedule", c->schedule->name, c->schedule->options, c->schedule_option };
+    return read_options(&of, spec, err);
+}
+
+int schedule_option_row(const struct schedule_info *info, const char *name)
+{
+    return find_row(info->options, name);
+}
+
+int schedule_option_count(const struct schedule_info *info)
+{
+    return count_rows(info->options);
 }
 
 /* The request's own field; `given`: the sampler's options had one too. */
@@ -125,15 +200,11 @@ static int read_eta(double eta, bool given, struct sched_config *c, struct dr_er
 int sched_options_apply(const struct spec *spec, double eta, struct sched_config *c,
                         struct dr_error *err)
 {
+    struct owner of = { "sampler", c->sampler->name, c->sampler->options, c->option };
     bool eta_given = false;
-    int r = 0;
-    memset(c->option, 0, sizeof c->option);
-    for (int i = 0; i < sched_option_count(c->sampler); i++)
-        c->option[i] = c->sampler->options[i].dflt;
-    for (int i = 0; !r && spec && i < spec->n; i++) {
-        r = read_option(spec->option[i].key, spec->option[i].value, c, err);
+    int r = read_options(&of, spec, err);
+    for (int i = 0; spec && i < spec->n; i++)
         eta_given |= !strcmp(spec->option[i].key, "eta");
-    }
     return r || isnan(eta) ? r : read_eta(eta, eta_given, c, err);
 }
 
@@ -156,6 +227,12 @@ int sched_options_from_file(const json_t *file, const struct spec *spec, struct 
         char path[96], got[32];
         if (has_option(spec, o->name))
             continue;
+        if (o->names) { /* values without a name are those that `fixed` lets pass */
+            const char *text = json_string_value(json_object_get(file, o->name));
+            double named = text ? named_value(o, text) : NAN;
+            c->option[i] = isnan(named) ? c->option[i] : named;
+            continue;
+        }
         r = jx_opt_number(file, name, o->name, &v, err);
         snprintf(path, sizeof path, "%s: %s", name, o->name);
         snprintf(got, sizeof got, "%.9g", v);
@@ -166,20 +243,37 @@ int sched_options_from_file(const json_t *file, const struct spec *spec, struct 
     return r;
 }
 
-int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err)
+int sched_option_table_check(const char *kind, const char *line, const struct sched_option *options,
+                             struct dr_error *err)
 {
-    int n = sched_option_count(info), eta = sched_option_row(info, "eta");
+    int n = count_rows(options);
     if (n > SCHED_MAX_OPTIONS)
-        return dr_fail(err, DR_EINTERNAL, "sampler %s: member options has %d rows, at most %d fit",
+        return dr_fail(err, DR_EINTERNAL, "%s %s: member options has %d rows, at most %d fit", kind,
                        line, n, SCHED_MAX_OPTIONS);
     for (int i = 0; i < n; i++) {
-        const struct sched_option *o = &info->options[i];
-        if (!in_range(o, o->dflt) || !o->help || sched_option_row(info, o->name) != i)
+        const struct sched_option *o = &options[i];
+        int spelled = 0;
+        while (o->names && o->names[spelled])
+            spelled++;
+        if (o->names && (!o->whole || o->lo != 0 || o->hi != spelled - 1))
             return dr_fail(err, DR_EINTERNAL,
-                           "sampler %s: member options: %s has a default out of its range, no "
+                           "%s %s: member options: %s has %d names for its values", kind, line,
+                           o->name, spelled);
+        if (!in_range(o, o->dflt) || !o->help || find_row(options, o->name) != i)
+            return dr_fail(err, DR_EINTERNAL,
+                           "%s %s: member options: %s has a default out of its range, no "
                            "help, or a second row",
-                           line, o->name);
+                           kind, line, o->name);
     }
+    return 0;
+}
+
+int sched_options_check(const struct sched_info *info, const char *line, struct dr_error *err)
+{
+    int eta = sched_option_row(info, "eta");
+    int r = sched_option_table_check("sampler", line, info->options, err);
+    if (r)
+        return r;
     if (eta >= 0 && info->noise == SCHED_NOISE_NONE)
         return dr_fail(err, DR_EINTERNAL,
                        "sampler %s: members noise and options: noise is missing beside eta", line);

@@ -1,139 +1,68 @@
-/* schedules.c - see schedules.h.
+/* schedules.c - see schedules.h. What all schedules share; each is in a schedule_*.c.
  *
- * Spacings: Lin et al. 2023 (arXiv 2305.08891), table 2. Karras: Karras et al. 2022 (arXiv
- * 2206.00364), equation 5 with rho 7. Rounding and truncation are those of diffusers'
- * EulerDiscreteScheduler, DDIMScheduler and DPMSolverMultistepScheduler, numpy's linspace and
- * arange included; the one deviation: where arange(1000, 0, -1000/n) gives n+1 values by rounding
- * (61, 103, ... steps of spacing trailing), the run has n steps as asked.
+ * Spacings: Lin et al. 2023 (arXiv 2305.08891), table 2. Rounding and truncation are those of
+ * diffusers' EulerDiscreteScheduler, DDIMScheduler and DPMSolverMultistepScheduler, numpy's
+ * linspace and arange included; the one deviation: where arange(1000, 0, -1000/n) gives n+1 values
+ * by rounding (61, 103, ... steps of spacing trailing), the run has n steps as asked.
  *
- * Darkroom's own: karras and exponential for ddim, euler_a and the consistency rule (sigmas by
- * Euler's rule; ddim, lcm and tcd take abar = 1/(1+sigma^2)), and sgm_uniform, which is the normal
- * scheduler of ComfyUI with sgm true: n+1 even timesteps from the model's last to 0, the 0 dropped,
- * sigmas linear in the logarithm; samplers of the DPM rule tell the model the rounded timestep, as
- * they do for karras.
+ * Darkroom's own: karras, exponential and beta for ddim, euler_a and the consistency rule (sigmas
+ * by Euler's rule; ddim, lcm and tcd take abar = 1/(1+sigma^2)); samplers of the DPM rule give the
+ * model whole timesteps with every schedule, as their classes do for karras.
  */
 #include "schedulers/schedules.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/alloc.h"
-#include "base/dmath.h"
 #include "base/members.h"
 #include "base/nearest.h"
-#include "schedulers/noise_table.h"
+#include "base/words.h"
 #include "schedulers/names.h"
-#include "schedulers/scheduler_impl.h"
+#include "schedulers/schedule_impl.h"
 #include "schedulers/scheduler_options.h"
 
-static const double KARRAS_RHO = 7;
-
-/* Whether levels have timesteps of training, and a network that wants whole ones. */
-static bool rounds(const struct schedule_job *job)
+void schedule_ends(const struct schedule_job *job, double *ret_max, double *ret_min)
 {
-    return job->config->sampler->rule == SCHED_RULE_DPM && !job->table->edm;
+    const struct noise_table *t = job->table;
+    bool own = job->spaced && job->config->schedule->kind == SCHEDULE_RANGE &&
+               job->config->sampler->rule != SCHED_RULE_DPM;
+    double max = schedule_value(job, SCHEDULE_SIGMA_MAX);
+    double min = schedule_value(job, SCHEDULE_SIGMA_MIN);
+    *ret_max = max > 0 ? max : own ? job->spaced_sigmas[0] : t->sigmas[t->n - 1];
+    *ret_min = min > 0 ? min : own ? job->spaced_sigmas[job->n - 1] : t->sigmas[0];
 }
 
-static void fill_normal(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps)
-{
-    for (int i = 0; i < job->n; i++) {
-        ret_sigmas[i] = job->spaced_sigmas[i];
-        ret_timesteps[i] = job->spaced[i];
-    }
-}
-
-/* The ends of a range schedule: the run's own for Euler's rule, the model's for the DPM rule and
- * for EDM. */
-static void range_of(const struct schedule_job *job, double *ret_max, double *ret_min)
-{
-    bool whole = job->config->sampler->rule == SCHED_RULE_DPM || job->table->edm;
-    *ret_max = whole ? job->table->sigmas[job->table->n - 1] : job->spaced_sigmas[0];
-    *ret_min = whole ? job->table->sigmas[0] : job->spaced_sigmas[job->n - 1];
-}
-
-/* numpy.linspace(start, end, n)[i]. */
-static double linspace(double start, double end, int n, int i)
+double schedule_linspace(double start, double end, int n, int i)
 {
     if (n == 1)
         return start;
     return i == n - 1 ? end : i * ((end - start) / (n - 1)) + start;
 }
 
-static void fill_karras(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps)
+/* Whether levels have timesteps of training, and a network that wants whole ones. */
+static bool rounds(const struct sched_config *c)
 {
-    double max, min, rho = job->table->edm ? job->config->rho : KARRAS_RHO;
-    range_of(job, &max, &min);
-    double max_root = dr_pow(max, 1 / rho), min_root = dr_pow(min, 1 / rho);
-    for (int i = 0; i < job->n; i++) {
-        double root = max_root + linspace(0, 1, job->n, i) * (min_root - max_root);
-        ret_sigmas[i] = dr_pow(root, rho);
-        double t = noise_table_timestep(job->table, ret_sigmas[i]);
-        ret_timesteps[i] = rounds(job) ? rint(t) : t;
-    }
+    return c->sampler->rule == SCHED_RULE_DPM && !sched_is_edm(c) &&
+           c->conventions.levels == SCHED_LEVELS_CLASS;
 }
 
-static void fill_exponential(const struct schedule_job *job, double *ret_sigmas,
-                             double *ret_timesteps)
+double schedule_timestep(const struct schedule_job *job, double sigma,
+                         enum schedule_rounding rounding)
 {
-    double max, min;
-    range_of(job, &max, &min);
-    double log_max = dr_log(max), log_min = dr_log(min);
-    for (int i = 0; i < job->n; i++) {
-        ret_sigmas[i] = dr_exp(linspace(log_max, log_min, job->n, i));
-        double t = noise_table_timestep(job->table, ret_sigmas[i]);
-        ret_timesteps[i] = rounds(job) ? floor(t) : t;
-    }
+    double t = noise_table_timestep(job->table, sigma);
+    return !rounds(job->config) ? t : rounding == SCHEDULE_DOWN ? floor(t) : rint(t);
 }
 
-static void fill_sgm_uniform(const struct schedule_job *job, double *ret_sigmas,
-                             double *ret_timesteps)
+void schedule_put_timestep(const struct schedule_job *job, int i, int timestep, double *ret_sigmas,
+                           double *ret_timesteps)
 {
-    for (int i = 0; i < job->n; i++) {
-        double t = linspace(job->table->n - 1, 0, job->n + 1, i);
-        ret_sigmas[i] = noise_table_sigma_log(job->table, t);
-        ret_timesteps[i] = rounds(job) ? rint(t) : t;
-    }
+    ret_sigmas[i] = job->table->sigmas[timestep];
+    ret_timesteps[i] = timestep;
 }
 
-/* "Uniform" is AUTOMATIC1111's name for the model's own levels; ComfyUI's "normal" and
- * stable-diffusion.cpp's "discrete" are near, not equal: there is one normal here, that of the
- * sampler's diffusers class. */
-static const char *const normal_aliases[] = { "discrete", "uniform", NULL };
-static const char *const karras_aliases[] = { "use_karras_sigmas", NULL };
-static const char *const exponential_aliases[] = { "use_exponential_sigmas", NULL };
-static const char *const sgm_uniform_aliases[] = { "sgm", NULL };
-
-const struct schedule_info schedule_normal = {
-    .name = "normal",
-    .title = "Normal",
-    .aliases = normal_aliases,
-    .kind = SCHEDULE_SPACED,
-    .fill = fill_normal,
-};
-
-const struct schedule_info schedule_karras = {
-    .name = "karras",
-    .title = "Karras",
-    .aliases = karras_aliases,
-    .kind = SCHEDULE_RANGE,
-    .fill = fill_karras,
-};
-
-const struct schedule_info schedule_exponential = {
-    .name = "exponential",
-    .title = "Exponential",
-    .aliases = exponential_aliases,
-    .kind = SCHEDULE_RANGE,
-    .fill = fill_exponential,
-};
-
-const struct schedule_info schedule_sgm_uniform = {
-    .name = "sgm_uniform",
-    .title = "SGM Uniform",
-    .aliases = sgm_uniform_aliases,
-    .kind = SCHEDULE_FIXED,
-    .fill = fill_sgm_uniform,
-};
+/* ---- the table ---- */
 
 static const struct schedule_info *const all[] = {
 #define X(name) &schedule_##name,
@@ -158,12 +87,13 @@ const struct schedule_info *const *schedule_all(size_t *ret_n)
 int schedule_info_check(const struct schedule_info *info, const char *line, struct dr_error *err)
 {
     const struct dr_member members[] = {
-        { "fill", info->fill != NULL },
+        { "fill", info->fill || info->stands_for },
         { "kind", info->kind < SCHEDULE_KIND_COUNT },
     };
     int r = dr_members_check_name("schedule", line, info->name, err);
-    return r ? r
-             : dr_members_check("schedule", line, members, sizeof members / sizeof *members, err);
+    if (!r)
+        r = dr_members_check("schedule", line, members, sizeof members / sizeof *members, err);
+    return r ? r : sched_option_table_check("schedule", line, info->options, err);
 }
 
 int schedule_tables_check(struct dr_error *err)
@@ -179,17 +109,36 @@ const char *schedule_title(const struct schedule_info *info)
     return info->title ? info->title : info->name;
 }
 
+const char *schedule_spelling(const struct schedule_info *info, size_t k)
+{
+    if (k < 2)
+        return k ? schedule_title(info) : info->name;
+    size_t n = 2;
+    for (const char *const *alias = info->aliases; alias && *alias; alias++)
+        if (n++ == k)
+            return *alias;
+    return NULL;
+}
+
 const struct schedule_info *schedule_find(const char *name)
 {
     for (size_t i = 0; i < COUNT; i++) {
-        if (sched_same_name(name, all[i]->name) || sched_same_name(name, schedule_title(all[i])))
-            return all[i];
-        for (const char *const *alias = all[i]->aliases; alias && *alias; alias++) {
-            if (sched_same_name(name, *alias))
+        const char *own;
+        for (size_t k = 0; (own = schedule_spelling(all[i], k)); k++)
+            if (sched_same_name(name, own))
                 return all[i];
-        }
     }
     return NULL;
+}
+
+const struct schedule_info *schedule_find_spec(const char *text)
+{
+    char name[SCHED_NAME_BYTES];
+    size_t n = strcspn(text, ",");
+    if (n >= sizeof name)
+        return NULL;
+    snprintf(name, sizeof name, "%.*s", (int)n, text);
+    return schedule_find(name);
 }
 
 int schedule_lookup(const char *field, const char *name, const struct schedule_info **ret_schedule,
@@ -214,14 +163,25 @@ static bool uses_rule(const struct schedule_info *schedule, const struct sched_i
            (schedule->kind == SCHEDULE_RANGE && sampler->rule != SCHED_RULE_DPM);
 }
 
+static bool spaces(const struct sched_config *c)
+{
+    return !sched_is_edm(c) && c->conventions.levels == SCHED_LEVELS_CLASS &&
+           uses_rule(c->schedule, c->sampler);
+}
+
 bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sched_info *sampler)
 {
     return uses_rule(schedule, sampler) && sampler->rule != SCHED_RULE_CONSISTENCY;
 }
 
-bool schedule_is_spaced(const struct sched_config *config)
+bool schedule_is_spaced(const struct sched_config *c)
 {
-    return !sched_is_edm(config) && schedule_uses_spacing(config->schedule, config->sampler);
+    return spaces(c) && c->sampler->rule != SCHED_RULE_CONSISTENCY;
+}
+
+bool sched_names_have(const char *names, const struct sched_info *sampler)
+{
+    return names && word_in(names, ' ', sampler->name);
 }
 
 static int steps_error(const struct sched_config *c, const char *why, struct dr_error *err)
@@ -246,7 +206,7 @@ static double spaced_timestep(const struct sched_config *c, int i)
         double delta = (train - (double)train / n) - train;
         return rint(train + i * delta) - 1;
     }
-    double t = linspace(0, train - 1, points, rising);
+    double t = schedule_linspace(0, train - 1, points, rising);
     return c->sampler->rule == SCHED_RULE_EULER ? (float)t : rint(t);
 }
 
@@ -284,6 +244,21 @@ static int space(const struct sched_config *c, double *ret_timesteps, struct dr_
     return 0;
 }
 
+/* Whether the schedule has so few or so many steps. */
+static int check_steps(const struct sched_config *c, struct dr_error *err)
+{
+    const struct schedule_info *schedule = c->schedule;
+    char got[32], expected[96];
+    int least = schedule->least ? schedule->least(c) : 1;
+    int most = schedule->most ? schedule->most(c) : c->train_steps;
+    if (c->listed || (c->steps >= least && c->steps <= most))
+        return 0;
+    snprintf(got, sizeof got, "%d", c->steps);
+    snprintf(expected, sizeof expected, "%d to %d with schedule %s and its options", least, most,
+             schedule->name);
+    return dr_fail_field(err, DR_EINVAL, "steps", got, expected, NULL);
+}
+
 static int check(const struct sched_config *c, const float *timesteps, const float *sigmas,
                  struct dr_error *err)
 {
@@ -308,32 +283,78 @@ static void fill_listed(const struct schedule_job *job, double *ret_sigmas, doub
     }
 }
 
+/* Of schedules that can be given them. */
+static int check_ends(const struct schedule_job *job, struct dr_error *err)
+{
+    const struct sched_option *options = job->config->schedule->options;
+    double max, min;
+    char got[32], expected[48];
+    if (!options || strcmp(options[SCHEDULE_SIGMA_MIN].name, "sigma_min"))
+        return 0;
+    schedule_ends(job, &max, &min);
+    if (min < max || (job->n == 1 && min == max))
+        return 0;
+    snprintf(got, sizeof got, "%.9g", min);
+    snprintf(expected, sizeof expected, "a level below the highest, %.9g", max);
+    return dr_fail_field(err, DR_EINVAL, "schedule.sigma_min", got, expected, NULL);
+}
+
+/* The timesteps of `job`, whose config has the steps that are laid out. */
+static int lay_out(struct schedule_job *job, double *work, double *ret_sigmas,
+                   double *ret_timesteps, struct dr_error *err)
+{
+    const struct sched_config *c = job->config;
+    bool listed = c->listed != SCHED_LISTED_NOT;
+    bool uses = !listed && spaces(c);
+    int r = check_steps(c, err);
+    if (!r && uses)
+        r = space(c, work, err);
+    if (r)
+        return r;
+    if (uses) {
+        for (int i = 0; i < job->n; i++)
+            work[job->n + i] = noise_table_sigma(job->table, work[i]);
+        job->spaced = work;
+        job->spaced_sigmas = work + job->n;
+    }
+    if (!listed)
+        r = check_ends(job, err);
+    if (r)
+        return r;
+    (listed ? fill_listed : c->schedule->fill)(job, ret_sigmas, ret_timesteps);
+    for (int i = 0; i < job->n; i++)
+        ret_timesteps[i] = sched_given_timestep(c, ret_timesteps[i]);
+    return 0;
+}
+
+double sched_given_timestep(const struct sched_config *config, double timestep)
+{
+    bool whole = config->conventions.whole_timesteps && !sched_is_edm(config);
+    return whole ? rint(timestep) : timestep;
+}
+
 int schedule_make(const struct sched_config *config, const struct noise_table *table,
                   float *ret_timesteps, float *ret_sigmas, struct dr_error *err)
 {
+    struct sched_config laid = *config;
     int n = config->steps;
     if (n < 1 || n > config->train_steps)
         return steps_error(config, "the model has no more timesteps", err);
-    double *work = dr_calloc(DR_TAG_JOB, 4 * (size_t)n, sizeof *work);
+    if (!config->listed && sched_names_have(config->conventions.one_more, config->sampler))
+        laid.steps++;
+    size_t count = (size_t)laid.steps;
+    double *work = dr_calloc(DR_TAG_JOB, 4 * count, sizeof *work);
     if (!work)
         return dr_fail(err, DR_ENOMEM, "out of memory for a schedule of %d steps", n);
-    double *spaced = work, *spaced_sigmas = work + n;
-    double *sigmas = work + 2 * (size_t)n, *timesteps = work + 3 * (size_t)n;
-    bool listed = config->listed != SCHED_LISTED_NOT;
-    bool uses = !listed && !sched_is_edm(config) && uses_rule(config->schedule, config->sampler);
-    int r = uses ? space(config, spaced, err) : 0;
-    if (r)
-        goto out;
-    for (int i = 0; uses && i < n; i++)
-        spaced_sigmas[i] = noise_table_sigma(table, spaced[i]);
-    struct schedule_job job = { table, config, spaced, spaced_sigmas, n };
-    (listed ? fill_listed : config->schedule->fill)(&job, sigmas, timesteps);
-    for (int i = 0; i < n; i++) {
+    double *sigmas = work + 2 * count, *timesteps = work + 3 * count;
+    struct schedule_job job = { .table = table, .config = &laid, .n = laid.steps };
+    int r = lay_out(&job, work, sigmas, timesteps, err);
+    for (int i = 0; !r && i < n; i++) {
         ret_sigmas[i] = (float)sigmas[i];
         ret_timesteps[i] = (float)timesteps[i];
     }
-    r = check(config, ret_timesteps, ret_sigmas, err);
-out:
+    if (!r)
+        r = check(config, ret_timesteps, ret_sigmas, err);
     dr_free(work);
     return r;
 }

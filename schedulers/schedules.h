@@ -14,11 +14,12 @@
 
 #include "base/error.h"
 #include "schedulers/base_scheduler.h"
+#include "schedulers/scheduler_factory.h"
 
 struct noise_table;
 
 /* What a schedule works from: `n` steps; `spaced` [n] timesteps by the class's spacing and
- * `spaced_sigmas` [n] interpolated there. */
+ * `spaced_sigmas` [n] interpolated there, both NULL where no spacing applies. */
 struct schedule_job {
     const struct noise_table *table;
     const struct sched_config *config;
@@ -30,7 +31,8 @@ struct schedule_job {
 enum schedule_kind {
     SCHEDULE_SPACED, /* the spacing's timesteps as they are */
     SCHEDULE_RANGE,  /* its own levels between two ends; the rule says whose ends */
-    SCHEDULE_FIXED,  /* its own timesteps */
+    SCHEDULE_ENDS,   /* the same between the model's ends, whatever the rule */
+    SCHEDULE_FIXED,  /* its own timesteps or levels, of models with timesteps of training */
     SCHEDULE_KIND_COUNT
 };
 
@@ -41,10 +43,21 @@ struct schedule_info {
     void (*fill)(const struct schedule_job *job, double *ret_sigmas, double *ret_timesteps);
 
     /* Optional. */
-    enum schedule_kind kind;    /* left out: SCHEDULE_SPACED */
-    const char *title;          /* "Karras"; NULL: the name */
-    const char *const *aliases; /* NULL at the end; NULL: none */
+    enum schedule_kind kind;            /* left out: SCHEDULE_SPACED */
+    const char *title;                  /* "Karras"; NULL: the name */
+    const char *const *aliases;         /* NULL at the end; NULL: none */
+    const struct sched_option *options; /* name NULL at the end; NULL: none */
+    /* The fewest and the most steps with these options; NULL: 1, as many as there are timesteps. */
+    int (*least)(const struct sched_config *config);
+    int (*most)(const struct sched_config *config);
+    /* Of one that stands for others: the name of the schedule that the sampler gets. */
+    const char *(*stands_for)(const struct sched_info *sampler);
 };
+
+/* An option of the schedule that diffusers and other programs understand differently, and its
+ * values. */
+#define SCHEDULE_OVER "over"
+enum { SCHEDULE_OVER_LEVELS = 1, SCHEDULE_OVER_TIMESTEPS };
 
 const struct schedule_info *const *schedule_all(size_t *ret_n);
 
@@ -55,7 +68,12 @@ int schedule_tables_check(struct dr_error *err);
 /* The title for people, or the name where there is none. */
 const char *schedule_title(const struct schedule_info *info);
 
+/* By name, title or alias; NULL: there is none. */
 const struct schedule_info *schedule_find(const char *name);
+/* The same of a text that may have options after the name (base/spec.h). */
+const struct schedule_info *schedule_find_spec(const char *text);
+/* The k-th spelling of its name: name, title, aliases; NULL after the last. */
+const char *schedule_spelling(const struct schedule_info *info, size_t k);
 int schedule_lookup(const char *field, const char *name, const struct schedule_info **ret_schedule,
                     struct dr_error *err);
 
@@ -63,6 +81,12 @@ int schedule_lookup(const char *field, const char *name, const struct schedule_i
 bool schedule_uses_spacing(const struct schedule_info *schedule, const struct sched_info *sampler);
 /* The same of whole settings: a model of the EDM formulation has no timesteps to space. */
 bool schedule_is_spaced(const struct sched_config *config);
+
+/* Whether a sampler is one of the names, NULL: none, of sched_conventions. */
+bool sched_names_have(const char *names, const struct sched_info *sampler);
+
+/* The timestep that the network is given, by the conventions. */
+double sched_given_timestep(const struct sched_config *config, double timestep);
 
 /* The timesteps and sigmas of config->steps steps, float32 as the diffusers object holds them but
  * for its repetitions (heun) and the final sigma. DR_EINVAL about "steps" where the class's rule

@@ -44,7 +44,7 @@ static int prepare(struct sched *s, const struct noise_table *table, struct dr_e
 {
     int n = s->evaluations;
     if (!s->given_sigmas)
-        s->sigmas[n] = table->sigmas[0];
+        s->sigmas[n] = fminf(table->sigmas[0], s->sigmas[n - 1]);
     for (int e = 0; e < n; e++) {
         double *aux = s->aux + AUX * e;
         aux[ALPHA_BAR] = sched_alpha_bar(s, table, e);

@@ -31,6 +31,11 @@ static void cpu_buffer_release(struct buffer *b)
     dr_free(b->memory);
 }
 
+static void *cpu_host_address(const struct buffer *b)
+{
+    return b->memory;
+}
+
 /* ---- transfers ---- */
 
 /* A row of elements as far apart as said. Those of 4 bytes are what pictures and latents have. */
@@ -261,6 +266,25 @@ static int cpu_run(struct backend *be, const struct op *op, struct buffer *scrat
     return 0;
 }
 
+struct host_parts {
+    backend_part_fn part;
+    void *ctx;
+};
+
+static void run_part(void *ctx, int64_t i, int thread)
+{
+    const struct host_parts *h = ctx;
+    (void)thread;
+    h->part(h->ctx, i);
+}
+
+static int cpu_each(struct backend *be, backend_part_fn part, void *ctx, int64_t n,
+                    const atomic_int *stop)
+{
+    struct host_parts h = { part, ctx };
+    return pool_run(((struct cpu_backend *)be)->pool, run_part, &h, n, stop);
+}
+
 /* ---- opening ---- */
 
 int cpu_backend_open(const struct backend_options *opt, const struct backend_vtable *v,
@@ -300,6 +324,7 @@ const struct backend_vtable cpu_vtable = {
     .close = cpu_close,
     .buffer_init = cpu_buffer_init,
     .buffer_release = cpu_buffer_release,
+    .host_address = cpu_host_address,
     .transfer_start = cpu_transfer_start,
     .transfer_wait = cpu_transfer_wait,
     .packed_size = cpu_packed_size,
@@ -311,6 +336,7 @@ const struct backend_vtable cpu_vtable = {
     .need = cpu_need,
     .stat_chunks = cpu_stat_chunks,
     .run = cpu_run,
+    .each = cpu_each,
 };
 
 static int device_open(const struct backend_options *opt, struct backend **ret,

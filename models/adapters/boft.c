@@ -29,10 +29,11 @@ static int check(const struct weight_delta *d, const struct shape *shape, struct
     return r ? r : rotation_check_rescale(d, shape, err);
 }
 
-/* The row at place p of a stage whose partners lie `apart`: pairs (2 apart) are interleaved. */
-static int64_t row_at(int64_t p, int64_t apart)
+/* The row at place i of a stage whose partners lie `apart`: pairs (2 apart) are interleaved. */
+static int64_t row_at(const struct rotation_mix *mix, int64_t round, int64_t i)
 {
-    int64_t group = p / (2 * apart), within = p % (2 * apart);
+    int64_t apart = ((int64_t)1 << round) * (mix->b / 2);
+    int64_t group = i / (2 * apart), within = i % (2 * apart);
     return group * 2 * apart + within % 2 * apart + within / 2;
 }
 
@@ -41,23 +42,12 @@ static int apply(const struct weight_delta *d, const struct delta_target *t, str
     int64_t b = delta_dim(&d->tensor[OFT_BLOCKS], 2), n = t->rows / b;
     double *m = NULL;
     int r = rotation_matrices(d, stages(d) * n, b, d->alpha * (double)t->rows, &m, err);
-    int64_t *at = dr_malloc(DR_TAG_WEIGHTS, (size_t)b * sizeof *at);
-    float *scratch = dr_malloc(DR_TAG_WEIGHTS, (size_t)(b * t->cols) * sizeof *scratch);
-    if (!r && (!at || !scratch))
-        r = dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
-    for (int64_t k = 0; !r && k < stages(d) * n; k++) {
-        int64_t apart = ((int64_t)1 << k / n) * (b / 2);
-        r = delta_stopped(t, err);
-        for (int64_t i = 0; !r && i < b; i++)
-            at[i] = row_at(k % n * b + i, apart);
-        if (!r)
-            rotation_mix(t, at, m + k * b * b, false, b, scratch);
-    }
+    struct rotation_mix mix = { stages(d), n, b, m, false, row_at };
+    if (!r)
+        r = rotation_apply(&mix, t, err);
     if (!r)
         r = rotation_rescale(d, t, err);
     dr_free(m);
-    dr_free(at);
-    dr_free(scratch);
     return r;
 }
 

@@ -10,23 +10,31 @@ static int check(const struct weight_delta *d, const struct shape *shape, struct
     return delta_check_tensor(d, DIFFERENCE, shape, err);
 }
 
+struct difference_run {
+    const struct weight_delta *d;
+    const struct delta_target *t;
+};
+
+static void add_part(void *ctx, int64_t first, int64_t n)
+{
+    const struct difference_run *s = ctx;
+    int64_t cols = s->t->cols;
+    double strength = s->d->strength;
+    float other[DELTA_RUN];
+    for (int64_t o = first; o < first + n; o++)
+        for (int64_t from = 0; from < cols; from += DELTA_RUN) {
+            int64_t count = cols - from < DELTA_RUN ? cols - from : DELTA_RUN;
+            float *value = s->t->value + o * cols + from;
+            delta_read_some(&s->d->tensor[DIFFERENCE], o, from, count, cols, other);
+            for (int64_t i = 0; i < count; i++)
+                value[i] = (float)(value[i] + strength * other[i]);
+        }
+}
+
 static int apply(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err)
 {
-    int64_t slab = delta_slab_rows(t);
-    float *rows = dr_malloc(DR_TAG_WEIGHTS, (size_t)(slab * t->cols) * sizeof *rows);
-    int r = rows ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
-    for (int64_t first = 0; !r && first < t->rows; first += slab) {
-        int64_t n = t->rows - first < slab ? t->rows - first : slab;
-        float *value = t->value + first * t->cols;
-        r = delta_stopped(t, err);
-        if (r)
-            break;
-        delta_read_rows(&d->tensor[DIFFERENCE], first, n, t->cols, rows);
-        for (int64_t i = 0; i < n * t->cols; i++)
-            value[i] = (float)(value[i] + d->strength * rows[i]);
-    }
-    dr_free(rows);
-    return r;
+    struct difference_run s = { d, t };
+    return delta_parts(t, t->rows, t->cols, add_part, &s, err);
 }
 
 const struct delta_kind delta_kind_difference = {

@@ -33,23 +33,30 @@ struct dora_run {
     int64_t n, kernel; /* channels, and columns of each */
 };
 
-/* Squared lengths. */
-static int sum_rows(void *ctx, int64_t first, int64_t n, struct dr_error *err)
+/* Squared lengths of rows; of channels, over the rows in their order. */
+static void sum_rows(void *ctx, int64_t first, int64_t n)
 {
-    struct dora_run *s = ctx;
-    (void)err;
+    const struct dora_run *s = ctx;
     for (int64_t o = first; o < first + n; o++)
         for (int64_t i = 0; i < s->t->cols; i++) {
             double v = s->t->value[o * s->t->cols + i];
-            s->scale[s->rows ? o : i / s->kernel] += v * v;
+            s->scale[o] += v * v;
         }
-    return 0;
 }
 
-static int set_rows(void *ctx, int64_t first, int64_t n, struct dr_error *err)
+static void sum_channels(void *ctx, int64_t first, int64_t n)
 {
-    struct dora_run *s = ctx;
-    (void)err;
+    const struct dora_run *s = ctx;
+    for (int64_t o = 0; o < s->t->rows; o++)
+        for (int64_t i = first * s->kernel; i < (first + n) * s->kernel; i++) {
+            double v = s->t->value[o * s->t->cols + i];
+            s->scale[i / s->kernel] += v * v;
+        }
+}
+
+static void set_part(void *ctx, int64_t first, int64_t n)
+{
+    const struct dora_run *s = ctx;
     for (int64_t o = first; o < first + n; o++)
         for (int64_t i = 0; i < s->t->cols; i++) {
             float *value = s->t->value + o * s->t->cols + i;
@@ -57,7 +64,6 @@ static int set_rows(void *ctx, int64_t first, int64_t n, struct dr_error *err)
             double wanted = *value * s->scale[s->rows ? o : i / s->kernel];
             *value = (float)(base + s->strength * (wanted - base));
         }
-    return 0;
 }
 
 /* From squared lengths to factors. */
@@ -65,6 +71,17 @@ static void finish_scales(struct dora_run *s)
 {
     for (int64_t i = 0; i < s->n; i++)
         s->scale[i] = s->magnitude[i] / (sqrt(s->scale[i]) + FLT_EPSILON);
+}
+
+static int set_lengths(struct dora_run *s, struct dr_error *err)
+{
+    const struct delta_target *t = s->t;
+    int r = s->rows ? delta_parts(t, t->rows, t->cols, sum_rows, s, err)
+                    : delta_parts(t, s->n, t->rows * s->kernel, sum_channels, s, err);
+    if (r)
+        return r;
+    finish_scales(s);
+    return delta_parts(t, t->rows, t->cols, set_part, s, err);
 }
 
 static int apply(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err)
@@ -90,11 +107,7 @@ static int apply(const struct weight_delta *d, const struct delta_target *t, str
         r = d->inner->apply(&whole, t, err);
     }
     if (!r)
-        r = delta_slabs(t, sum_rows, &s, err);
-    if (!r) {
-        finish_scales(&s);
-        r = delta_slabs(t, set_rows, &s, err);
-    }
+        r = set_lengths(&s, err);
     dr_free(base);
     dr_free(magnitude);
     dr_free(s.scale);

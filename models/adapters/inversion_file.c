@@ -115,6 +115,13 @@ const char *inversion_fits(const struct inversion_part *parts, int n)
     return "models with text encoders of these widths";
 }
 
+const char *inversion_encoder(const struct inversion_part *part)
+{
+    bool second = part->role == INVERSION_SECOND ||
+                  (part->role == INVERSION_ANY && part->width == families[0].second);
+    return second ? "text_encoder_2" : "text_encoder";
+}
+
 bool inversion_likely(const struct st_header *h)
 {
     struct inversion_part parts[INVERSION_PARTS];

@@ -35,6 +35,9 @@ int inversion_parts(const struct st_header *h, const char *path,
  * has called one. */
 bool inversion_likely(const struct st_header *h);
 
+/* "text_encoder_2": the one that a part is for, in the models that inversion_fits names. */
+const char *inversion_encoder(const struct inversion_part *part);
+
 /* "SDXL": the models that have text encoders of these widths. */
 const char *inversion_fits(const struct inversion_part *parts, int n);
 

@@ -15,42 +15,43 @@ static int check(const struct weight_delta *d, const struct shape *shape, struct
 
 struct loha_run {
     const struct delta_target *t;
-    struct delta_pair first, second;
-    float *one, *other;
+    struct delta_pair one, other;
+    const float *left, *right; /* of the slab from row `first` on */
+    int64_t first;
     double factor;
 };
 
-static int add_rows(void *ctx, int64_t first, int64_t n, struct dr_error *err)
+static void add_part(void *ctx, int64_t first, int64_t n)
+{
+    const struct loha_run *a = ctx;
+    int64_t cols = a->t->cols;
+    const float *left = a->left + first * cols, *right = a->right + first * cols;
+    float *value = a->t->value + (a->first + first) * cols;
+    for (int64_t i = 0; i < n * cols; i++)
+        value[i] = (float)(value[i] + a->factor * ((double)left[i] * right[i]));
+}
+
+static int add_slab(void *ctx, int64_t first, int64_t n, struct dr_error *err)
 {
     struct loha_run *a = ctx;
-    float *value = a->t->value + first * a->t->cols;
-    int r = delta_pair_rows(&a->first, first, n, a->one, err);
+    int r = delta_pair_rows(&a->one, first, n, &a->left, err);
     if (!r)
-        r = delta_pair_rows(&a->second, first, n, a->other, err);
-    for (int64_t i = 0; !r && i < n * a->t->cols; i++)
-        value[i] = (float)(value[i] + a->factor * ((double)a->one[i] * a->other[i]));
-    return r;
+        r = delta_pair_rows(&a->other, first, n, &a->right, err);
+    a->first = first;
+    return r ? r : delta_parts(a->t, n, a->t->cols, add_part, a, err);
 }
 
 static int apply(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err)
 {
     struct loha_run a = { .t = t };
-    size_t floats = (size_t)(delta_slab_rows(t) * t->cols);
-    a.one = dr_malloc(DR_TAG_WEIGHTS, floats * sizeof *a.one);
-    a.other = dr_malloc(DR_TAG_WEIGHTS, floats * sizeof *a.other);
-    int r = a.one && a.other ? 0
-                             : dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
+    int r = delta_pair_open(&a.one, d, t, LOHA_1A, LOHA_1B, LOHA_1T, true, err);
     if (!r)
-        r = delta_pair_open(&a.first, d, t, LOHA_1A, LOHA_1B, LOHA_1T, true, err);
+        r = delta_pair_open(&a.other, d, t, LOHA_2A, LOHA_2B, LOHA_2T, true, err);
+    a.factor = delta_factor(d, a.one.rank);
     if (!r)
-        r = delta_pair_open(&a.second, d, t, LOHA_2A, LOHA_2B, LOHA_2T, true, err);
-    a.factor = delta_factor(d, a.first.rank);
-    if (!r)
-        r = delta_slabs(t, add_rows, &a, err);
-    delta_pair_close(&a.second);
-    delta_pair_close(&a.first);
-    dr_free(a.one);
-    dr_free(a.other);
+        r = delta_slabs(t, add_slab, &a, err);
+    delta_pair_close(&a.other);
+    delta_pair_close(&a.one);
     return r;
 }
 

@@ -90,31 +90,30 @@ static int check(const struct weight_delta *d, const struct shape *param, struct
     return r ? r : check_second(d, &h, param, err);
 }
 
-/* ret [n, m] = a [n, rank] b [rank, m]; `turned`: a lies as [rank, n]. Sums in double. */
-static void multiply(float *ret, const float *a, bool turned, const float *b, int64_t n,
-                     int64_t rank, int64_t m)
+struct multiply {
+    float *ret;
+    const float *a, *b;
+    bool turned;
+    int64_t n, rank, m;
+};
+
+static void multiply_rows(void *ctx, int64_t first, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < m; j++) {
+    const struct multiply *p = ctx;
+    for (int64_t i = first; i < first + n; i++)
+        for (int64_t j = 0; j < p->m; j++) {
             double sum = 0;
-            for (int64_t k = 0; k < rank; k++)
-                sum += (double)a[turned ? k * n + i : i * rank + k] * b[k * m + j];
-            ret[i * m + j] = (float)sum;
+            for (int64_t k = 0; k < p->rank; k++)
+                sum += (double)p->a[p->turned ? k * p->n + i : i * p->rank + k] *
+                       p->b[k * p->m + j];
+            p->ret[i * p->m + j] = (float)sum;
         }
 }
 
-/* mid [rank, rank, kernel] times down [rank, in]. */
-static void fold(float *ret, const float *mid, const float *down, int64_t rank, int64_t in,
-                 int64_t kernel)
+/* ret [n, m] = a [n, rank] b [rank, m]; `turned`: a lies as [rank, n]. Sums in double. */
+static int multiply(const struct delta_target *t, struct multiply p, struct dr_error *err)
 {
-    for (int64_t a = 0; a < rank; a++)
-        for (int64_t i = 0; i < in; i++)
-            for (int64_t k = 0; k < kernel; k++) {
-                double sum = 0;
-                for (int64_t b = 0; b < rank; b++)
-                    sum += (double)mid[(a * rank + b) * kernel + k] * down[b * in + i];
-                ret[(a * in + i) * kernel + k] = (float)sum;
-            }
+    return delta_parts(t, p.n, p.m * p.rank, multiply_rows, &p, err);
 }
 
 static float *room(const struct weight_delta *d, int64_t floats, struct dr_error *err)
@@ -126,54 +125,58 @@ static float *room(const struct weight_delta *d, int64_t floats, struct dr_error
 }
 
 /* The second factor of w2 as [rank, width]. */
-static float *second_side(const struct weight_delta *d, const struct halves *h,
-                          struct dr_error *err)
+static int second_side(const struct weight_delta *d, const struct halves *h,
+                       const struct delta_target *t, float **ret, struct dr_error *err)
 {
     if (!h->tucker)
-        return delta_read(d, LOKR_2B, h->rank2, h->width, err);
+        return (*ret = delta_read(d, LOKR_2B, h->rank2, h->width, err)) ? 0 : DR_ENOMEM;
     int64_t in = delta_dim(&d->tensor[LOKR_2B], 1), kernel = h->width / in;
     float *mid = delta_read(d, LOKR_2T, h->rank2 * h->rank2, kernel, err);
     float *down = mid ? delta_read(d, LOKR_2B, h->rank2, in, err) : NULL;
-    float *side = down ? room(d, h->rank2 * h->width, err) : NULL;
-    if (side)
-        fold(side, mid, down, h->rank2, in, kernel);
+    *ret = down ? room(d, h->rank2 * h->width, err) : NULL;
+    int r = *ret ? delta_fold(t, mid, down, h->rank2, in, kernel, *ret, err) : DR_ENOMEM;
     dr_free(mid);
     dr_free(down);
-    return side;
+    return r;
 }
 
-/* A half as a matrix. NULL: DR_ENOMEM. */
-static float *half(const struct weight_delta *d, const struct halves *h, bool second,
-                   struct dr_error *err)
+/* A half as a matrix; dr_free *ret also after a failure. */
+static int half(const struct weight_delta *d, const struct halves *h, bool second,
+                const struct delta_target *t, float **ret, struct dr_error *err)
 {
     int64_t n = second ? h->out2 : h->out1, m = second ? h->width : h->in1;
     int64_t rank = second ? h->rank2 : h->rank1;
+    float *b = NULL;
+    int r = 0;
     if (!rank)
-        return delta_read(d, second ? LOKR_2 : LOKR_1, n, m, err);
-    float *a = delta_read(d, second ? LOKR_2A : LOKR_1A, n, rank, err), *b = NULL;
-    if (a)
-        b = second ? second_side(d, h, err) : delta_read(d, LOKR_1B, rank, m, err);
-    float *ret = b ? room(d, n * m, err) : NULL;
-    if (ret)
-        multiply(ret, a, second && h->tucker, b, n, rank, m);
+        return (*ret = delta_read(d, second ? LOKR_2 : LOKR_1, n, m, err)) ? 0 : DR_ENOMEM;
+    float *a = delta_read(d, second ? LOKR_2A : LOKR_1A, n, rank, err);
+    if (a && second)
+        r = second_side(d, h, t, &b, err);
+    else if (a)
+        b = delta_read(d, LOKR_1B, rank, m, err);
+    *ret = !r && b ? room(d, n * m, err) : NULL;
+    if (*ret)
+        r = multiply(t, (struct multiply){ *ret, a, b, second && h->tucker, n, rank, m }, err);
+    else if (!r)
+        r = DR_ENOMEM;
     dr_free(a);
     dr_free(b);
-    return ret;
+    return r;
 }
 
 struct lokr_run {
     const struct delta_target *t;
     struct halves h;
-    float *first, *second;
+    float *first, *second; /* the halves */
     double factor;
 };
 
-static int add_rows(void *ctx, int64_t first, int64_t n, struct dr_error *err)
+static void add_part(void *ctx, int64_t first, int64_t n)
 {
     const struct lokr_run *a = ctx;
     const struct halves *h = &a->h;
     int64_t width = h->width;
-    (void)err;
     for (int64_t o = first; o < first + n; o++)
         for (int64_t i = 0; i < h->in1; i++) {
             double w1 = a->factor * a->first[o / h->out2 * h->in1 + i];
@@ -182,7 +185,6 @@ static int add_rows(void *ctx, int64_t first, int64_t n, struct dr_error *err)
             for (int64_t k = 0; k < width; k++)
                 value[k] = (float)(value[k] + w1 * w2[k]);
         }
-    return 0;
 }
 
 static int apply(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err)
@@ -190,9 +192,11 @@ static int apply(const struct weight_delta *d, const struct delta_target *t, str
     struct lokr_run a = { .t = t, .h = sizes(d, t->cols) };
     int64_t rank = a.h.rank2 ? a.h.rank2 : a.h.rank1;
     a.factor = rank ? delta_factor(d, rank) : d->strength;
-    a.first = half(d, &a.h, false, err);
-    a.second = a.first ? half(d, &a.h, true, err) : NULL;
-    int r = a.second ? delta_slabs(t, add_rows, &a, err) : DR_ENOMEM;
+    int r = half(d, &a.h, false, t, &a.first, err);
+    if (!r)
+        r = half(d, &a.h, true, t, &a.second, err);
+    if (!r)
+        r = delta_parts(t, t->rows, t->cols, add_part, &a, err);
     dr_free(a.first);
     dr_free(a.second);
     return r;

@@ -18,13 +18,13 @@ struct claim {
     const struct adapter_module *module;
     const struct adapter_ending *ending;
     const struct st_tensor *tensor;
-    bool used;
+    bool used, read; /* read: all its values are looked at */
 };
 
 struct lora_file {
     struct model_files *files;
     struct safetensors st;
-    bool opened;
+    bool opened, survey;
     char digest[SHA256_HEX];
     char warning[600];
     struct arena texts;
@@ -77,7 +77,7 @@ static int open_tensors(struct lora_file *f, const struct model_root *root, cons
     if (r)
         return r;
     f->opened = true;
-    return digest_files(f->files, &how, f->digest, err);
+    return f->survey ? 0 : digest_files(f->files, &how, f->digest, err);
 }
 
 static int by_module(const void *a, const void *b)
@@ -104,7 +104,7 @@ static int claim_all(struct lora_file *f, struct dr_error *err)
         const struct adapter_module *m = ending ? adapter_module_find(&f->modules, t->name, n)
                                                 : NULL;
         if (m)
-            f->claims[f->n_claims++] = (struct claim){ m, ending, t, false };
+            f->claims[f->n_claims++] = (struct claim){ m, ending, t, false, false };
         else
             leave(f, t->name);
     }
@@ -388,10 +388,11 @@ static int add_module(struct lora_file *f, struct claim *first, struct claim *en
     }
     for (struct claim *c = first; !r && c < end; c++) {
         bool used = c->used || (any && !c->ending->kind);
+        c->read = c->used || (used && (c->ending->note == NOTE_MAGNITUDE ||
+                                       c->ending->note == NOTE_MAGNITUDE_ROWS));
         if (!used)
             leave(f, c->tensor->name);
-        else if (c->used || c->ending->note == NOTE_MAGNITUDE ||
-                 c->ending->note == NOTE_MAGNITUDE_ROWS)
+        else if (c->read && !f->survey)
             r = check_finite(f, c->tensor, stop, err);
     }
     return r;
@@ -442,6 +443,7 @@ static const char *width_name(int64_t width)
 {
     return width == 768    ? " (Stable Diffusion 1.x)"
            : width == 1024 ? " (Stable Diffusion 2.x)"
+           : width == 1280 ? " (the SDXL refiner)"
            : width == 2048 ? " (SDXL)"
                            : "";
 }
@@ -451,7 +453,7 @@ static int check_family(const struct lora_file *f, const struct unet_arch *unet,
 {
     char got[96], expected[96];
     int64_t width = text_width(f);
-    if (!width || width == unet->context)
+    if (!width || width == unet->context || (f->survey && !*width_name(width)))
         return 0;
     snprintf(got, sizeof got, "a LoRA for models whose text is %lld wide%s", (long long)width,
              width_name(width));
@@ -491,10 +493,10 @@ static int read_file(struct lora_file *f, const struct model_root *root, const c
 {
     int r = open_tensors(f, root, path, stop, err);
     if (!r)
+        r = check_family(f, model->unet, err);
+    if (!r)
         r = adapter_modules_init(&f->modules, model->networks, model->n, model->unet, &f->texts,
                                  err);
-    if (!r)
-        r = check_family(f, model->unet, err);
     if (!r)
         r = read_metadata(f, err);
     if (!r)
@@ -512,6 +514,7 @@ int lora_file_open(const struct model_root *root, const char *path, const struct
     struct lora_file *f = dr_calloc(DR_TAG_MODEL, 1, sizeof *f);
     if (!f)
         return dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
+    f->survey = model->survey;
     arena_init(&f->texts, DR_TAG_MODEL, 0, NAMES_BYTES);
     int r = read_file(f, root, path, model, stop, err);
     if (f->opened && r != DR_ECANCELED && st_check(&f->st, NULL))
@@ -554,6 +557,33 @@ size_t lora_file_deltas(const struct lora_file *f, enum component component,
 {
     *ret = f->part[component].list;
     return f->part[component].n;
+}
+
+const struct st_header *lora_file_header(const struct lora_file *f)
+{
+    return &f->st.header;
+}
+
+size_t lora_file_used(const struct lora_file *f, size_t *ret_unused)
+{
+    *ret_unused = f->unused;
+    return f->st.header.n_tensors - f->unused;
+}
+
+const char *lora_file_unused(const struct lora_file *f, size_t i)
+{
+    return i < NAMES_SHOWN && i < f->unused ? f->unused_name[i] : NULL;
+}
+
+int lora_file_values(const struct lora_file *f, const atomic_int *stop, struct dr_error *err)
+{
+    int r = 0;
+    for (size_t i = 0; !r && i < f->n_claims; i++)
+        if (f->claims[i].read)
+            r = check_finite(f, f->claims[i].tensor, stop, err);
+    if (r != DR_ECANCELED && st_check(&f->st, NULL))
+        r = st_check(&f->st, err); /* what was read of it says nothing */
+    return r;
 }
 
 int lora_file_check(const struct lora_file *f, struct dr_error *err)

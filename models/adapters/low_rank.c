@@ -17,33 +17,38 @@ static int check(const struct weight_delta *d, const struct shape *shape, struct
 struct low_rank_run {
     const struct delta_target *t;
     struct delta_pair pair;
-    float *product;
+    const float *product; /* of the slab from row `first` on */
+    int64_t first;
     double factor;
 };
 
-static int add_rows(void *ctx, int64_t first, int64_t n, struct dr_error *err)
+static void add_part(void *ctx, int64_t first, int64_t n)
+{
+    const struct low_rank_run *a = ctx;
+    int64_t cols = a->t->cols;
+    const float *product = a->product + first * cols;
+    float *value = a->t->value + (a->first + first) * cols;
+    double factor = a->factor;
+    for (int64_t i = 0; i < n * cols; i++)
+        value[i] = (float)(value[i] + factor * product[i]);
+}
+
+static int add_slab(void *ctx, int64_t first, int64_t n, struct dr_error *err)
 {
     struct low_rank_run *a = ctx;
-    float *value = a->t->value + first * a->t->cols;
-    int r = delta_pair_rows(&a->pair, first, n, a->product, err);
-    for (int64_t i = 0; !r && i < n * a->t->cols; i++)
-        value[i] = (float)(value[i] + a->factor * a->product[i]);
-    return r;
+    int r = delta_pair_rows(&a->pair, first, n, &a->product, err);
+    a->first = first;
+    return r ? r : delta_parts(a->t, n, a->t->cols, add_part, a, err);
 }
 
 static int apply(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err)
 {
     struct low_rank_run a = { .t = t };
-    a.product = dr_malloc(DR_TAG_WEIGHTS,
-                          (size_t)(delta_slab_rows(t) * t->cols) * sizeof *a.product);
-    int r = a.product ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
-    if (!r)
-        r = delta_pair_open(&a.pair, d, t, LOW_RANK_UP, LOW_RANK_DOWN, LOW_RANK_MID, false, err);
+    int r = delta_pair_open(&a.pair, d, t, LOW_RANK_UP, LOW_RANK_DOWN, LOW_RANK_MID, false, err);
     a.factor = delta_factor(d, a.pair.rank);
     if (!r)
-        r = delta_slabs(t, add_rows, &a, err);
+        r = delta_slabs(t, add_slab, &a, err);
     delta_pair_close(&a.pair);
-    dr_free(a.product);
     return r;
 }
 

@@ -22,27 +22,24 @@ static int check(const struct weight_delta *d, const struct shape *shape, struct
     return r ? r : rotation_check_rescale(d, shape, err);
 }
 
+static int64_t row_at(const struct rotation_mix *mix, int64_t round, int64_t i)
+{
+    (void)mix;
+    (void)round;
+    return i;
+}
+
 static int apply(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err)
 {
     int64_t b = delta_dim(&d->tensor[OFT_BLOCKS], 1), n = t->rows / b;
     double *m = NULL;
     int r = rotation_matrices(d, n, b, d->alpha * (double)t->rows, &m, err);
-    int64_t *at = dr_malloc(DR_TAG_WEIGHTS, (size_t)b * sizeof *at);
-    float *scratch = dr_malloc(DR_TAG_WEIGHTS, (size_t)(b * t->cols) * sizeof *scratch);
-    if (!r && (!at || !scratch))
-        r = dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
-    for (int64_t k = 0; !r && k < n; k++) {
-        r = delta_stopped(t, err);
-        for (int64_t i = 0; !r && i < b; i++)
-            at[i] = k * b + i;
-        if (!r)
-            rotation_mix(t, at, m + k * b * b, true, b, scratch);
-    }
+    struct rotation_mix mix = { 1, n, b, m, true, row_at };
+    if (!r)
+        r = rotation_apply(&mix, t, err);
     if (!r)
         r = rotation_rescale(d, t, err);
     dr_free(m);
-    dr_free(at);
-    dr_free(scratch);
     return r;
 }
 

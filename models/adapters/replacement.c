@@ -12,28 +12,28 @@ static int check(const struct weight_delta *d, const struct shape *shape, struct
 struct replacement_run {
     const struct weight_delta *d;
     const struct delta_target *t;
-    float *rows;
 };
 
-static int set_rows(void *ctx, int64_t first, int64_t n, struct dr_error *err)
+static void set_part(void *ctx, int64_t first, int64_t n)
 {
     const struct replacement_run *s = ctx;
-    float *value = s->t->value + first * s->t->cols;
-    (void)err;
-    delta_read_rows(&s->d->tensor[DIFFERENCE], first, n, s->t->cols, s->rows);
-    for (int64_t i = 0; i < n * s->t->cols; i++)
-        value[i] = (float)(value[i] + s->d->strength * ((double)s->rows[i] - value[i]));
-    return 0;
+    int64_t cols = s->t->cols;
+    double strength = s->d->strength;
+    float other[DELTA_RUN];
+    for (int64_t o = first; o < first + n; o++)
+        for (int64_t from = 0; from < cols; from += DELTA_RUN) {
+            int64_t count = cols - from < DELTA_RUN ? cols - from : DELTA_RUN;
+            float *value = s->t->value + o * cols + from;
+            delta_read_some(&s->d->tensor[DIFFERENCE], o, from, count, cols, other);
+            for (int64_t i = 0; i < count; i++)
+                value[i] = (float)(value[i] + strength * ((double)other[i] - value[i]));
+        }
 }
 
 static int apply(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err)
 {
-    struct replacement_run s = { .d = d, .t = t };
-    s.rows = dr_malloc(DR_TAG_WEIGHTS, (size_t)(delta_slab_rows(t) * t->cols) * sizeof *s.rows);
-    int r = s.rows ? delta_slabs(t, set_rows, &s, err)
-                   : dr_fail(err, DR_ENOMEM, "out of memory for rows of %s", d->param);
-    dr_free(s.rows);
-    return r;
+    struct replacement_run s = { d, t };
+    return delta_parts(t, t->rows, t->cols, set_part, &s, err);
 }
 
 const struct delta_kind delta_kind_replacement = {

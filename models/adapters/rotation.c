@@ -111,19 +111,51 @@ int rotation_matrices(const struct weight_delta *d, int64_t n, int64_t b, double
     return r;
 }
 
-void rotation_mix(const struct delta_target *t, const int64_t *at, const double *m, bool turned,
-                  int64_t b, float *scratch)
+struct mix_run {
+    const struct rotation_mix *mix;
+    const struct delta_target *t;
+    float *scratch; /* [b, cols], in runs of columns */
+};
+
+/* Columns [first, first + n) of one block; scratch has b * n floats. */
+static void mix_block(const struct mix_run *run, int64_t round, int64_t block, int64_t first,
+                      int64_t n, float *scratch)
 {
-    size_t row = (size_t)t->cols * sizeof *scratch;
+    const struct rotation_mix *mix = run->mix;
+    int64_t b = mix->b, cols = run->t->cols;
+    const double *m = mix->m + (round * mix->blocks + block) * b * b;
     for (int64_t i = 0; i < b; i++)
-        memcpy(scratch + i * t->cols, t->value + at[i] * t->cols, row);
-    for (int64_t i = 0; i < b; i++)
-        for (int64_t c = 0; c < t->cols; c++) {
+        memcpy(scratch + i * n,
+               run->t->value + mix->row_at(mix, round, block * b + i) * cols + first,
+               (size_t)n * sizeof *scratch);
+    for (int64_t i = 0; i < b; i++) {
+        float *value = run->t->value + mix->row_at(mix, round, block * b + i) * cols + first;
+        for (int64_t c = 0; c < n; c++) {
             double sum = 0;
             for (int64_t j = 0; j < b; j++)
-                sum += m[turned ? j * b + i : i * b + j] * scratch[j * t->cols + c];
-            t->value[at[i] * t->cols + c] = (float)sum;
+                sum += m[mix->turned ? j * b + i : i * b + j] * scratch[j * n + c];
+            value[c] = (float)sum;
         }
+    }
+}
+
+static void mix_columns(void *ctx, int64_t first, int64_t n)
+{
+    const struct mix_run *run = ctx;
+    for (int64_t round = 0; round < run->mix->rounds; round++)
+        for (int64_t block = 0; block < run->mix->blocks; block++)
+            mix_block(run, round, block, first, n, run->scratch + first * run->mix->b);
+}
+
+int rotation_apply(const struct rotation_mix *mix, const struct delta_target *t,
+                   struct dr_error *err)
+{
+    struct mix_run run = { mix, t, NULL };
+    run.scratch = dr_malloc(DR_TAG_WEIGHTS, (size_t)(mix->b * t->cols) * sizeof *run.scratch);
+    int r = run.scratch ? delta_parts(t, t->cols, t->rows * mix->b, mix_columns, &run, err)
+                        : dr_fail(err, DR_ENOMEM, "out of memory for rows to mix");
+    dr_free(run.scratch);
+    return r;
 }
 
 int rotation_check_rescale(const struct weight_delta *d, const struct shape *param,

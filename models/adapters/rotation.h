@@ -11,10 +11,18 @@
 int rotation_matrices(const struct weight_delta *d, int64_t n, int64_t b, double most, double **ret,
                       struct dr_error *err);
 
-/* Rows of the value, in place: row at[i] becomes the sum over j of m[i][j] row at[j]; `turned`: of
- * m[j][i]. scratch has b * cols floats. */
-void rotation_mix(const struct delta_target *t, const int64_t *at, const double *m, bool turned,
-                  int64_t b, float *scratch);
+/* Rounds of mixing, each of some blocks of b rows: round k, block n turns b rows of the value, in
+ * place, into sums of them. */
+struct rotation_mix {
+    int64_t rounds, blocks, b;
+    const double *m; /* [rounds, blocks, b, b]; by its rows, or `turned` by its columns */
+    bool turned;
+    /* The row at place i of all of the round's blocks, one after another. */
+    int64_t (*row_at)(const struct rotation_mix *mix, int64_t round, int64_t i);
+};
+/* DR_ENOMEM, DR_ECANCELED. */
+int rotation_apply(const struct rotation_mix *mix, const struct delta_target *t,
+                   struct dr_error *err);
 
 /* Row i times rescale[i], where the file has it. */
 int rotation_rescale(const struct weight_delta *d, const struct delta_target *t,

@@ -1,7 +1,12 @@
 /* unet_blocks.c - see unet_blocks.h.
  *
- * The presets and the short lists (of blocks with attention) are those of A1111's extension for
- * LoRA block weights; numbers of blocks follow from the architecture.
+ * Lists and presets mean what they mean in the extension that introduced them,
+ * scripts/lora_block_weight.py of hako-mikan/sd-webui-lora-block-weight: lists of 12 and 17 numbers
+ * name the text encoders and the blocks with attention of SDXL and SD 1.x, those of 20 and 26 all
+ * blocks; blocks that a list does not name get 0, modules of the UNet that lie in no block 1. A
+ * preset is a list of 17 numbers. Here numbers of blocks follow from the architecture, and presets
+ * from its blocks with attention: for SD 1.x and 2.x they are the extension's numbers, for other
+ * UNets what these say of halves.
  */
 #include "models/adapters/unet_blocks.h"
 
@@ -10,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/nearest.h"
 
@@ -182,22 +188,39 @@ static const struct {
     const char *name;
     double base, shallow_in, deep_in, middle, deep_out, shallow_out;
 } presets[] = {
-    { "all", 1, 1, 1, 1, 1, 1 },  { "none", 0, 0, 0, 0, 0, 0 },  { "ins", 1, 1, 0, 0, 0, 0 },
-    { "ind", 1, 0, 1, 0, 0, 0 },  { "inall", 1, 1, 1, 0, 0, 0 }, { "midd", 1, 0, 1, 1, 1, 0 },
-    { "outd", 1, 0, 0, 0, 1, 0 }, { "outs", 1, 0, 0, 0, 0, 1 },  { "outall", 1, 0, 0, 0, 1, 1 },
+    { "all", 1, 1, 1, 1, 1, 1 },    { "none", 0, 0, 0, 0, 0, 0 },
+    { "ins", 1, 1, 0, 0, 0, 0 },    { "ind", 1, 0, 1, 0, 0, 0 },
+    { "inall", 1, 1, 1, 0, 0, 0 },  { "midd", 1, 0, 1, 1, 1, 0 },
+    { "outd", 1, 0, 0, 0, 1, 0 },   { "outs", 1, 0, 0, 0, 0, 1 },
+    { "outall", 1, 0, 0, 0, 1, 1 }, { "all0.5", 0.5, 0.5, 0.5, 0.5, 0.5, 0.5 },
 };
 
 enum { PRESETS = sizeof presets / sizeof *presets };
+
+static int attending(const struct unet_arch *a, int first, int n)
+{
+    int sum = 0;
+    for (int i = first; i < first + n; i++)
+        sum += attends(a, i);
+    return sum;
+}
+
+/* Blocks [first, first + n): the first half of those with attention and the other, the rest 0. */
+static void fill_halves(const struct unet_arch *a, int first, int n, double one, double other,
+                        double ret[UNET_BLOCKS_MOST])
+{
+    int half = attending(a, first, n) / 2;
+    for (int i = first, seen = 0; i < first + n; i++)
+        ret[i] = !attends(a, i) ? 0 : seen++ < half ? one : other;
+}
 
 static void fill_preset(const struct unet_arch *a, int which, double ret[UNET_BLOCKS_MOST])
 {
     int in = inputs(a), out = outputs(a);
     ret[0] = presets[which].base;
-    for (int i = 0; i < in; i++)
-        ret[1 + i] = 2 * i < in ? presets[which].shallow_in : presets[which].deep_in;
+    fill_halves(a, 1, in, presets[which].shallow_in, presets[which].deep_in, ret);
     ret[1 + in] = presets[which].middle;
-    for (int i = 0; i < out; i++)
-        ret[2 + in + i] = 2 * i < out ? presets[which].deep_out : presets[which].shallow_out;
+    fill_halves(a, 2 + in, out, presets[which].deep_out, presets[which].shallow_out, ret);
 }
 
 /* Numbers of the text; -1: something else. */
@@ -221,11 +244,11 @@ static int read_numbers(const char *text, double ret[UNET_BLOCKS_MOST])
 }
 
 static int fail_text(const struct unet_arch *a, const char *field, const char *text, int n,
-                     int attending, struct dr_error *err)
+                     int short_list, struct dr_error *err)
 {
     char got[160], expected[200];
     size_t used = (size_t)snprintf(expected, sizeof expected, "%d or %d numbers for this UNet, or ",
-                                   1 + attending, unet_block_count(a));
+                                   short_list, unet_block_count(a));
     for (int i = 0; i < PRESETS && used < sizeof expected; i++)
         used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s", i ? ", " : "",
                                  presets[i].name);
@@ -237,17 +260,15 @@ int unet_block_strengths(const struct unet_arch *a, const char *field, const cha
                          double ret[UNET_BLOCKS_MOST], struct dr_error *err)
 {
     double given[UNET_BLOCKS_MOST];
-    int all = unet_block_count(a), attending = 0;
+    int all = unet_block_count(a), short_list = 1 + attending(a, 1, all - 1);
     for (int i = 0; i < PRESETS; i++)
-        if (!strcmp(presets[i].name, text)) {
+        if (!strcasecmp(presets[i].name, text)) {
             fill_preset(a, i, ret);
             return 0;
         }
-    for (int i = 1; i < all; i++)
-        attending += attends(a, i);
     int n = read_numbers(text, given);
-    if (n != all && n != 1 + attending)
-        return fail_text(a, field, text, n, attending, err);
+    if (n != all && n != short_list)
+        return fail_text(a, field, text, n, short_list, err);
     ret[0] = given[0];
     for (int i = 1, k = 1; i < all; i++)
         ret[i] = n == all ? given[i] : attends(a, i) ? given[k++] : 0;

@@ -21,8 +21,9 @@ int unet_block_count(const struct unet_arch *a); /* with number 0 */
 bool unet_single_name(const struct unet_arch *a, const char *module, char *dst, size_t n);
 
 /* A strength for each block from text: numbers with ';', ',' or blanks between, one for each block
- * or one for number 0 and each block with attention (the others get 0), or the name of a preset.
- * DR_EINVAL says what this UNet takes. */
+ * or one for number 0 and each block with attention (the others get 0), or the name of a preset in
+ * either case. Number 0 is that of the text encoders; of the UNet, what lies in no block keeps its
+ * strength. DR_EINVAL says what this UNet takes. */
 int unet_block_strengths(const struct unet_arch *a, const char *field, const char *text,
                          double ret[UNET_BLOCKS_MOST], struct dr_error *err);
 

@@ -34,11 +34,18 @@ static struct variant_entry *unlink_entry(struct variant_entry **at)
     return e;
 }
 
-static void drop(struct variant_entry **at)
+/* Takes it out of the list and gives back its variant. */
+static struct weight_variant *detach(struct variant_entry **at)
 {
     struct variant_entry *e = unlink_entry(at);
-    weight_variant_close(e->variant);
+    struct weight_variant *v = e->variant;
     dr_free(e);
+    return v;
+}
+
+static void drop(struct variant_entry **at)
+{
+    weight_variant_close(detach(at));
 }
 
 void variant_cache_free(struct variant_cache *c)
@@ -56,21 +63,31 @@ static void put_first(struct variant_cache *c, struct variant_entry *e)
     c->first = e;
 }
 
-/* Drops the least recently used that are not in use until `more` bytes fit too, or none is left. */
-static void make_room(struct variant_cache *c, size_t more)
+/* The least recently used that is not in use, if one must go so that `more` bytes fit too. */
+static struct variant_entry **superfluous(struct variant_cache *c, size_t more)
 {
-    for (;;) {
-        struct variant_entry **idle = NULL;
-        size_t sum = more;
-        for (struct variant_entry **at = &c->first; *at; at = &(*at)->next) {
-            sum += weight_variant_facts((*at)->variant)->bytes;
-            if (!(*at)->users)
-                idle = at;
-        }
-        if (!idle || sum <= c->budget)
-            return;
-        drop(idle);
+    struct variant_entry **idle = NULL;
+    size_t sum = more;
+    for (struct variant_entry **at = &c->first; *at; at = &(*at)->next) {
+        sum += weight_variant_facts((*at)->variant)->bytes;
+        if (!(*at)->users)
+            idle = at;
     }
+    return sum > c->budget ? idle : NULL;
+}
+
+/* Drops what must go, but for the largest, which is returned; NULL: nothing. */
+static struct weight_variant *make_room(struct variant_cache *c, size_t more)
+{
+    struct weight_variant *largest = NULL;
+    for (struct variant_entry **at; (at = superfluous(c, more));) {
+        struct weight_variant *v = detach(at);
+        bool larger = !largest ||
+                      weight_variant_facts(v)->bytes > weight_variant_facts(largest)->bytes;
+        weight_variant_close(larger ? largest : v);
+        largest = larger ? v : largest;
+    }
+    return largest;
 }
 
 static struct variant_entry **find(struct variant_cache *c, const struct variant_spec *spec,
@@ -89,8 +106,7 @@ static int open_entry(struct variant_cache *c, const struct variant_spec *spec, 
     struct variant_entry *e = dr_calloc(DR_TAG_MODEL, 1, sizeof *e);
     if (!e)
         return dr_fail(err, DR_ENOMEM, "out of memory for a variant of the weights");
-    make_room(c, bytes);
-    int r = weight_variant_open(spec, &e->variant, err);
+    int r = weight_variant_open_over(spec, make_room(c, bytes), &e->variant, err);
     if (r) {
         dr_free(e);
         return r;
@@ -128,7 +144,7 @@ void variant_cache_release(struct variant_cache *c, const struct weight_variant 
     for (struct variant_entry *e = c->first; e; e = e->next)
         if (v && e->variant == v)
             e->users--;
-    make_room(c, 0);
+    weight_variant_close(make_room(c, 0));
 }
 
 bool variant_cache_has(struct variant_cache *c, const struct variant_spec *spec,

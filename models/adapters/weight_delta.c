@@ -7,7 +7,7 @@
 #include "backend/ops/op.h"
 #include "models/params.h"
 
-enum { SLAB_FLOATS = 1 << 20, ALIGN = 64 };
+enum { SLAB_FLOATS = 1 << 20, PART_FLOATS = 1 << 15, ALIGN = 64 };
 
 static struct shape without_ones(const struct shape *s)
 {
@@ -118,11 +118,40 @@ int64_t delta_slab_rows(const struct delta_target *t)
     return n < t->rows ? n : t->rows;
 }
 
-int delta_stopped(const struct delta_target *t, struct dr_error *err)
+static int stopped(const struct delta_target *t, struct dr_error *err)
 {
     return t->stop && atomic_load(t->stop)
                ? dr_fail(err, DR_ECANCELED, "stopped while adapters were applied")
                : 0;
+}
+
+struct parts {
+    delta_part_fn part;
+    void *ctx;
+    int64_t n, size; /* items, and of a part */
+};
+
+static void run_part(void *ctx, int64_t i)
+{
+    const struct parts *p = ctx;
+    int64_t first = i * p->size, left = p->n - first;
+    p->part(p->ctx, first, left < p->size ? left : p->size);
+}
+
+int delta_parts(const struct delta_target *t, int64_t n, int64_t cost, delta_part_fn part,
+                void *ctx, struct dr_error *err)
+{
+    struct parts p = { part, ctx, n, cost < PART_FLOATS ? PART_FLOATS / cost : 1 };
+    return backend_each(t->be, run_part, &p, (n + p.size - 1) / p.size, t->stop, err);
+}
+
+void delta_read_some(const struct weight_source *s, int64_t row, int64_t from, int64_t n,
+                     int64_t cols, float *ret)
+{
+    if (s->scales)
+        weight_row(s, row, from, n, ret);
+    else
+        dtype_read(ret, s->data, s->dtype, row * cols + from, n);
 }
 
 void delta_read_rows(const struct weight_source *s, int64_t first, int64_t n, int64_t cols,
@@ -165,13 +194,52 @@ static int transpose(struct delta_product *p, const struct weight_source *right,
              : 0;
 }
 
+/* A workspace of at least so many bytes that no other product of the target uses. */
+static int take_space(struct delta_product *p, const struct delta_target *t, size_t bytes,
+                      struct dr_error *err)
+{
+    struct delta_space *s = t->room->space;
+    if (s->taken)
+        s++;
+    if (s->bytes < bytes) {
+        workspace_free(s->ws);
+        *s = (struct delta_space){ .ws = NULL };
+        int r = workspace_new(t->be, bytes, &s->ws, err);
+        if (r)
+            return r;
+        s->bytes = bytes;
+    }
+    s->taken = true;
+    workspace_reset(s->ws);
+    p->space = s;
+    p->x.ws = s->ws;
+    return 0;
+}
+
+void delta_room_release(struct delta_room *room)
+{
+    for (size_t i = 0; i < sizeof room->space / sizeof *room->space; i++)
+        workspace_free(room->space[i].ws);
+    *room = (struct delta_room){ .space = { { .ws = NULL } } };
+}
+
+static int take_acts(struct delta_product *p, struct dr_error *err)
+{
+    int r = act_new(&p->x, DTYPE_F32, 1, 1, p->most, p->rank, &p->src, err);
+    if (!r)
+        r = act_new(&p->x, DTYPE_F32, 1, 1, p->most, p->cols, &p->dst, err);
+    if (r || act_address(&p->x, p->dst))
+        return r;
+    p->copy = dr_malloc(DR_TAG_WEIGHTS, (size_t)(p->most * p->cols) * sizeof *p->copy);
+    return p->copy ? 0 : dr_fail(err, DR_ENOMEM, "out of memory for rows of a product");
+}
+
 int delta_product_open(struct delta_product *p, const struct delta_target *t,
                        const struct weight_source *right, int64_t rank, struct dr_error *err)
 {
-    *p = (struct delta_product){ .rank = rank, .cols = t->cols };
+    *p = (struct delta_product){ .rank = rank, .cols = t->cols, .most = delta_slab_rows(t) };
     p->x = (struct exec){ .be = t->be, .stop = t->stop };
     struct layer l = layer_keep_f32(layer_linear(rank, t->cols, false));
-    int64_t most = delta_slab_rows(t);
     int r = transpose(p, right, err);
     if (r)
         return r;
@@ -183,31 +251,33 @@ int delta_product_open(struct delta_product *p, const struct delta_target *t,
     if (r)
         return r;
     const struct op op = { .kind = OP_LINEAR,
-                           .dst = rows_act(most, t->cols),
-                           .src = rows_act(most, rank),
+                           .dst = rows_act(p->most, t->cols),
+                           .src = rows_act(p->most, rank),
                            .weight = p->right };
-    size_t bytes = aligned(most * t->cols) + aligned(most * rank);
-    return workspace_new(t->be, bytes + backend_need(t->be, &op).scratch + ALIGN, &p->x.ws, err);
+    size_t bytes = aligned(p->most * t->cols) + aligned(p->most * rank);
+    r = take_space(p, t, bytes + backend_need(t->be, &op).scratch + ALIGN, err);
+    return r ? r : take_acts(p, err);
 }
 
-int delta_product_rows(struct delta_product *p, const float *left, int64_t n, float *ret,
+int delta_product_rows(struct delta_product *p, const float *left, int64_t n, const float **ret,
                        struct dr_error *err)
 {
-    struct op op = { .kind = OP_LINEAR, .weight = p->right };
-    int r;
-    workspace_reset(p->x.ws);
-    if ((r = act_new(&p->x, DTYPE_F32, 1, 1, n, p->rank, &op.src, err)) ||
-        (r = act_new(&p->x, DTYPE_F32, 1, 1, n, p->cols, &op.dst, err)) ||
-        (r = act_write(&p->x, op.src, left, err)) || (r = op_run(&p->x, &op, err)))
-        return r;
-    return act_read(&p->x, op.dst, ret, err);
+    struct op op = { .kind = OP_LINEAR, .weight = p->right, .src = p->src, .dst = p->dst };
+    op.src.w = op.dst.w = n;
+    int r = act_write(&p->x, op.src, left, err);
+    if (!r)
+        r = op_run(&p->x, &op, err);
+    *ret = p->copy ? p->copy : act_address(&p->x, op.dst);
+    return r || !p->copy ? r : act_read(&p->x, op.dst, p->copy, err);
 }
 
 void delta_product_close(struct delta_product *p)
 {
     weight_free(p->right);
-    workspace_free(p->x.ws);
+    if (p->space)
+        p->space->taken = false;
     dr_free(p->transposed);
+    dr_free(p->copy);
     memset(p, 0, sizeof *p);
 }
 
@@ -224,23 +294,31 @@ float *delta_read(const struct weight_delta *d, int i, int64_t rows, int64_t col
     return m;
 }
 
-/* right [rank, in * kernel] = mid [rank, rank, kernel] times down [rank, in], over the second
- * dimension of mid. Sums in double, rounded once. */
-static int merge_middle(float *right, const float *mid, const float *down, int64_t rank, int64_t in,
-                        int64_t kernel, const struct delta_target *t, struct dr_error *err)
+struct fold {
+    const float *mid, *down;
+    float *ret;
+    int64_t rank, in, kernel;
+};
+
+static void fold_rows(void *ctx, int64_t first, int64_t n)
 {
-    int r = 0;
-    for (int64_t a = 0; !r && a < rank; a++) {
-        r = delta_stopped(t, err);
-        for (int64_t i = 0; !r && i < in; i++)
-            for (int64_t k = 0; k < kernel; k++) {
+    const struct fold *f = ctx;
+    for (int64_t a = first; a < first + n; a++)
+        for (int64_t i = 0; i < f->in; i++)
+            for (int64_t k = 0; k < f->kernel; k++) {
                 double sum = 0;
-                for (int64_t b = 0; b < rank; b++)
-                    sum += (double)mid[(a * rank + b) * kernel + k] * down[b * in + i];
-                right[(a * in + i) * kernel + k] = (float)sum;
+                for (int64_t b = 0; b < f->rank; b++)
+                    sum += (double)f->mid[(a * f->rank + b) * f->kernel + k] *
+                           f->down[b * f->in + i];
+                f->ret[(a * f->in + i) * f->kernel + k] = (float)sum;
             }
-    }
-    return r;
+}
+
+int delta_fold(const struct delta_target *t, const float *mid, const float *down, int64_t rank,
+               int64_t in, int64_t kernel, float *ret, struct dr_error *err)
+{
+    struct fold f = { mid, down, ret, rank, in, kernel };
+    return delta_parts(t, rank, rank * in * kernel, fold_rows, &f, err);
 }
 
 /* down with its middle tensor, in p->right. */
@@ -253,7 +331,7 @@ static int open_middle(struct delta_pair *p, const struct weight_delta *d,
     int r = side ? 0 : DR_ENOMEM;
     if (!r) {
         p->right = dr_malloc(DR_TAG_WEIGHTS, (size_t)(p->rank * t->cols) * sizeof *p->right);
-        r = p->right ? merge_middle(p->right, middle, side, p->rank, in, kernel, t, err)
+        r = p->right ? delta_fold(t, middle, side, p->rank, in, kernel, p->right, err)
                      : dr_fail(err, DR_ENOMEM, "out of memory for a matrix of %s", d->param);
     }
     dr_free(middle);
@@ -303,7 +381,7 @@ int delta_pair_open(struct delta_pair *p, const struct weight_delta *d,
     return delta_product_open(&p->product, t, tucker ? &made : &d->tensor[down], p->rank, err);
 }
 
-int delta_pair_rows(struct delta_pair *p, int64_t first, int64_t n, float *ret,
+int delta_pair_rows(struct delta_pair *p, int64_t first, int64_t n, const float **ret,
                     struct dr_error *err)
 {
     return delta_product_rows(&p->product, p->left + first * p->rank, n, ret, err);
@@ -322,7 +400,7 @@ int delta_slabs(const struct delta_target *t, delta_rows_fn rows, void *ctx, str
     int64_t slab = delta_slab_rows(t);
     int r = 0;
     for (int64_t first = 0; !r && first < t->rows; first += slab) {
-        r = delta_stopped(t, err);
+        r = stopped(t, err);
         if (!r)
             r = rows(ctx, first, t->rows - first < slab ? t->rows - first : slab, err);
     }

@@ -30,10 +30,22 @@ struct weight_delta {
     struct weight_source tensor[DELTA_TENSORS]; /* the kind's file says which is which */
 };
 
+/* Workspaces of matrix products, kept from parameter to parameter, since making one costs as much
+ * as a small product. Zero-initialise. */
+struct delta_room {
+    struct delta_space {
+        struct workspace *ws;
+        size_t bytes;
+        bool taken;
+    } space[2]; /* the most products that a kind has at once */
+};
+void delta_room_release(struct delta_room *room);
+
 /* The parameter under change, as a matrix: its first dimension by the product of the others. */
 struct delta_target {
     struct backend *be;
     const atomic_int *stop; /* nonzero: DR_ECANCELED. NULL: never */
+    struct delta_room *room;
     int64_t rows, cols;
     float *value; /* [rows, cols]: the base's value with the deltas before this one */
 };
@@ -51,8 +63,8 @@ struct delta_kind {
     /* DR_EINVAL that names the tensor, what it is and what was expected; shape is the parameter's.
      * `tensor[].data` may be NULL. */
     int (*check)(const struct weight_delta *d, const struct shape *shape, struct dr_error *err);
-    /* In slabs of rows, with scratch for a slab; polls t->stop for each, as products do. The same
-     * bits for any number of threads. */
+    /* Products in slabs of rows, everything else in parts on the backend's threads; polls t->stop
+     * for each. The same bits for any number of threads. */
     int (*apply)(const struct weight_delta *d, const struct delta_target *t, struct dr_error *err);
 };
 
@@ -113,33 +125,51 @@ int64_t delta_dim(const struct weight_source *s, int i);
 /* strength alpha / rank. */
 double delta_factor(const struct weight_delta *d, int64_t rank);
 
-/* Rows in a slab; between slabs a kind calls delta_stopped, which is 0 or DR_ECANCELED. */
-int64_t delta_slab_rows(const struct delta_target *t);
-int delta_stopped(const struct delta_target *t, struct dr_error *err);
+int64_t delta_slab_rows(const struct delta_target *t); /* of a product */
 
-/* Rows [first, first + n) of a source seen as a matrix with `cols` columns, as float32. */
+/* Items 0 .. n-1 (rows, or columns) in parts on the backend's threads; `cost` is how many numbers
+ * an item has. What a part computes must not depend on where parts begin. DR_ECANCELED. */
+typedef void (*delta_part_fn)(void *ctx, int64_t first, int64_t n);
+int delta_parts(const struct delta_target *t, int64_t n, int64_t cost, delta_part_fn part,
+                void *ctx, struct dr_error *err);
+
+/* Rows [first, first + n) of a source seen as a matrix with `cols` columns, as float32; and
+ * elements [from, from + n) of one row. */
 void delta_read_rows(const struct weight_source *s, int64_t first, int64_t n, int64_t cols,
                      float *ret);
+void delta_read_some(const struct weight_source *s, int64_t row, int64_t from, int64_t n,
+                     int64_t cols, float *ret);
+
+enum { DELTA_RUN = 256 }; /* elements that such a loop takes at once */
 
 /* Matrix products on the target's backend: any left matrix of `rank` columns, in slabs of rows,
  * times right [rank, cols]. Float32 operands and sums in every kernel set. */
 struct delta_product {
-    int64_t rank, cols;
+    int64_t rank, cols, most; /* rows at once */
     struct exec x;
+    struct delta_space *space;
+    struct act src, dst;
     float *transposed; /* right, as a linear layer's weight */
+    float *copy;       /* of the result, where the backend's memory is not the host's */
     struct weight *right;
 };
 /* delta_product_close also after a failure. */
 int delta_product_open(struct delta_product *p, const struct delta_target *t,
                        const struct weight_source *right, int64_t rank, struct dr_error *err);
-/* ret [n, cols] = left [n, rank] right; n is at most delta_slab_rows. DR_ECANCELED. */
-int delta_product_rows(struct delta_product *p, const float *left, int64_t n, float *ret,
+/* *ret [n, cols] = left [n, rank] right, until the next call; n is at most delta_slab_rows.
+ * DR_ECANCELED. */
+int delta_product_rows(struct delta_product *p, const float *left, int64_t n, const float **ret,
                        struct dr_error *err);
 void delta_product_close(struct delta_product *p);
 
 /* A whole tensor as a matrix in memory, [rows, cols]; NULL: DR_ENOMEM. */
 float *delta_read(const struct weight_delta *d, int i, int64_t rows, int64_t cols,
                   struct dr_error *err);
+
+/* ret [rank, in * kernel] = mid [rank, rank, kernel] times down [rank, in], over the second
+ * dimension of mid. Sums in double, rounded once. */
+int delta_fold(const struct delta_target *t, const float *mid, const float *down, int64_t rank,
+               int64_t in, int64_t kernel, float *ret, struct dr_error *err);
 
 /* up [rows, rank] times down [rank, cols], in slabs of rows; down may have a middle tensor, whose
  * product with it is made first. delta_pair_close also after a failure. */
@@ -151,8 +181,8 @@ struct delta_pair {
 int delta_pair_open(struct delta_pair *p, const struct weight_delta *d,
                     const struct delta_target *t, int up, int down, int mid, bool turned,
                     struct dr_error *err);
-/* ret [n, cols]: rows from `first` on. */
-int delta_pair_rows(struct delta_pair *p, int64_t first, int64_t n, float *ret,
+/* *ret [n, cols]: rows from `first` on, until the next call. */
+int delta_pair_rows(struct delta_pair *p, int64_t first, int64_t n, const float **ret,
                     struct dr_error *err);
 void delta_pair_close(struct delta_pair *p);
 

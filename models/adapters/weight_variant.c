@@ -1,7 +1,10 @@
 /* weight_variant.c - see weight_variant.h.
  *
  * The same walk over the parameters runs twice: once to check and to measure, once to compute. A
- * layer's parameters come before the layer, so those that change are gathered until it comes.
+ * layer's parameters come before the layer, so those that change are gathered until it comes. All
+ * values that stay lie in one block, which may be of large pages: for a set that changes gigabytes,
+ * clearing small ones would take as long as the sums. Values that are packed and dropped share one
+ * place for the largest layer.
  */
 #include "models/adapters/weight_variant.h"
 
@@ -12,18 +15,18 @@
 
 #include "base/checked.h"
 
-enum { SOURCES = 2 * LAYER_PARTS };
+enum { SOURCES = 2 * LAYER_PARTS, ALIGN = 64 / sizeof(float) };
 
 struct touched {
     const struct layer *layer;
     struct weight *weight;
-    float *value[SOURCES]; /* that the weight reads; NULL: none, or freed after packing */
 };
 
 struct weight_variant {
     const void *network;
     uint64_t serial; /* of no other variant in this process */
     struct variant_facts facts;
+    float *values; /* that the weights read, all layers'; NULL: none */
     size_t n;
     struct touched *layers; /* [facts.layers], n filled; by address when all are */
 };
@@ -38,7 +41,9 @@ struct ordered {
 struct changed {
     const struct param *param;
     struct shape shape;
-    float *value; /* NULL while checking, and under plan */
+    size_t floats;     /* with what comes between two parameters */
+    size_t first, end; /* its deltas in the order */
+    float *value;      /* NULL while checking, and under plan */
 };
 
 struct variant_walk {
@@ -46,7 +51,10 @@ struct variant_walk {
     struct ordered *order; /* [n], the deltas of a parameter together */
     size_t n;
     struct variant_facts facts;
+    size_t kept, largest;         /* floats of all values that stay; of a layer whose do not */
     struct weight_variant *build; /* NULL: only checks */
+    float *dropped;               /* [largest] */
+    struct delta_room room;
     struct changed changed[SOURCES];
     int n_changed;
     struct dr_error *err;
@@ -139,8 +147,8 @@ static int walk_init(struct variant_walk *w, const struct variant_spec *spec, st
 
 static void walk_release(struct variant_walk *w)
 {
-    for (int i = 0; i < w->n_changed; i++)
-        dr_free(w->changed[i].value);
+    delta_room_release(&w->room);
+    dr_free(w->dropped);
     dr_free(w->order);
 }
 
@@ -160,32 +168,32 @@ static struct ordered *find_deltas(const struct variant_walk *w, const char *nam
     return o;
 }
 
-static int read_base(const struct delta_target *t, const struct weight_source *base,
-                     struct dr_error *err)
+struct base_run {
+    const struct delta_target *t;
+    const struct weight_source *base;
+};
+
+static void read_part(void *ctx, int64_t first, int64_t n)
 {
-    int64_t slab = delta_slab_rows(t);
-    int r = 0;
-    for (int64_t first = 0; !r && first < t->rows; first += slab) {
-        int64_t n = t->rows - first < slab ? t->rows - first : slab;
-        r = delta_stopped(t, err);
-        if (!r)
-            delta_read_rows(base, first, n, t->cols, t->value + first * t->cols);
-    }
-    return r;
+    const struct base_run *b = ctx;
+    delta_read_rows(b->base, first, n, b->t->cols, b->t->value + first * b->t->cols);
 }
 
-static int compute(const struct variant_walk *w, const struct param *p, size_t first, size_t end,
-                   const struct shape *shape, int64_t count, float *value)
+static int compute(struct variant_walk *w, const struct changed *c)
 {
+    int64_t count, rows = c->shape.d[0];
+    shape_count(&c->shape, &count);
     const struct delta_target t = { .be = w->spec->be,
                                     .stop = w->spec->stop,
-                                    .rows = shape->d[0],
-                                    .cols = count / shape->d[0],
-                                    .value = value };
-    int r = read_base(&t, &p->src, w->err);
-    for (size_t i = first; !r && i < end; i++)
+                                    .room = &w->room,
+                                    .rows = rows,
+                                    .cols = count / rows,
+                                    .value = c->value };
+    struct base_run base = { &t, &c->param->src };
+    int r = delta_parts(&t, t.rows, t.cols, read_part, &base, w->err);
+    for (size_t i = c->first; !r && i < c->end; i++)
         r = w->order[i].delta->kind->apply(w->order[i].delta, &t, w->err);
-    return r;
+    return r ? dr_while(w->err, r, "changing %s", w->order[c->first].delta->param) : 0;
 }
 
 static int check_deltas(const struct variant_walk *w, const struct param *p, size_t first,
@@ -213,16 +221,13 @@ static int walk_param(void *ctx, struct param *p, const char *name, const struct
     int r = check_deltas(w, p, first, end, shape, name);
     if (r || !shape_count(shape, &count))
         return r ? r : DR_ELIMIT;
-    *c = (struct changed){ .param = p, .shape = *shape };
+    *c = (struct changed){ .param = p,
+                           .shape = *shape,
+                           .floats = ((size_t)count + ALIGN - 1) / ALIGN * ALIGN,
+                           .first = first,
+                           .end = end };
     w->n_changed++;
-    if (!w->build || backend_is_plan(w->spec->be))
-        return 0;
-    c->value = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * sizeof *c->value);
-    if (!c->value)
-        return dr_fail(w->err, DR_ENOMEM, "out of memory for %lld changed values of %s",
-                       (long long)count, name);
-    r = compute(w, p, first, end, shape, count, c->value);
-    return r ? dr_while(w->err, r, "changing %s", name) : 0;
+    return 0;
 }
 
 /* ---- layers ---- */
@@ -249,55 +254,75 @@ static int gather(const struct variant_walk *w, const struct layer *l,
     return n;
 }
 
-/* Whether the layer's changed values are needed no more when its weight is made; adds to *bytes
- * what stays. */
-static bool frees_values(const struct variant_walk *w, const struct layer *l,
-                         const struct weight_source *sources, size_t *bytes)
+/* Whether the layer's changed values are needed no more when its weight is made; counts what stays
+ * and what does not. */
+static bool drops_values(struct variant_walk *w, const struct layer *l,
+                         const struct weight_source *sources)
 {
     struct weight_desc desc = l->desc;
+    size_t floats = 0;
     desc.int8 = weight_is_int8(&desc, sources);
     struct weight_bytes made = weight_bytes(w->spec->be, &desc);
-    *bytes += made.vectors + made.packed;
-    for (int i = 0; !made.packed && i < w->n_changed; i++) {
-        int64_t count;
-        if (shape_count(&w->changed[i].shape, &count))
-            *bytes += (size_t)count * sizeof(float);
+    for (int i = 0; i < w->n_changed; i++)
+        floats += w->changed[i].floats;
+    w->facts.layers++;
+    w->facts.bytes += made.vectors + made.packed;
+    if (made.packed) {
+        w->largest = floats > w->largest ? floats : w->largest;
+        return true;
     }
-    return made.packed > 0;
+    w->facts.bytes += floats * sizeof(float);
+    w->kept += floats;
+    return false;
 }
 
-static void keep_or_free(struct variant_walk *w, struct touched *t, bool frees)
+/* Into memory at `to`. */
+static int change(struct variant_walk *w, float *to)
 {
-    for (int i = 0; i < w->n_changed; i++) {
-        t->value[i] = frees ? NULL : w->changed[i].value;
-        if (!frees)
-            continue;
-        dr_free(w->changed[i].value);
-        weight_source_release(&w->changed[i].param->src);
+    int r = 0;
+    for (int i = 0; !r && i < w->n_changed; i++) {
+        w->changed[i].value = to;
+        to += w->changed[i].floats;
+        r = compute(w, &w->changed[i]);
     }
-    w->n_changed = 0;
+    return r;
+}
+
+/* `at`: where its values begin among those that stay. */
+static int build_layer(struct variant_walk *w, struct layer *l, const char *name, size_t at,
+                       bool drops)
+{
+    struct weight_source sources[SOURCES];
+    struct touched t = { .layer = l };
+    int r = 0;
+    if (!backend_is_plan(w->spec->be))
+        r = change(w, drops ? w->dropped : w->build->values + at);
+    if (r)
+        return r;
+    int n = gather(w, l, sources);
+    r = weight_prepare(w->spec->be, &l->desc, sources, n, &t.weight, w->err);
+    if (r)
+        return dr_while(w->err, r, "preparing the changed layer '%s'", name);
+    for (int i = 0; drops && i < w->n_changed; i++)
+        weight_source_release(&w->changed[i].param->src);
+    w->build->layers[w->build->n++] = t;
+    return 0;
 }
 
 static int walk_layer(void *ctx, struct layer *l, const char *name)
 {
     struct variant_walk *w = ctx;
     struct weight_source sources[SOURCES];
+    int r = 0;
     if (!w->n_changed)
         return 0;
-    int n = gather(w, l, sources);
-    bool frees = frees_values(w, l, sources, &w->facts.bytes);
-    w->facts.layers++;
-    if (!w->build) {
-        w->n_changed = 0;
-        return 0;
-    }
-    struct touched t = { .layer = l };
-    int r = weight_prepare(w->spec->be, &l->desc, sources, n, &t.weight, w->err);
-    if (r)
-        return dr_while(w->err, r, "preparing the changed layer '%s'", name);
-    keep_or_free(w, &t, frees);
-    w->build->layers[w->build->n++] = t;
-    return 0;
+    gather(w, l, sources);
+    size_t at = w->kept;
+    bool drops = drops_values(w, l, sources);
+    if (w->build)
+        r = build_layer(w, l, name, at, drops);
+    w->n_changed = 0;
+    return r;
 }
 
 /* ---- the whole ---- */
@@ -332,40 +357,72 @@ static int by_address(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static int build(struct weight_variant *v, const struct variant_spec *spec, struct dr_error *err)
+/* Memory for what the walk has measured, that of the values over old ones. */
+static int make_place(struct variant_walk *w, struct weight_variant *v, float *old)
 {
-    struct variant_walk w;
-    static atomic_ullong opened;
-    v->network = spec->network;
-    v->serial = atomic_fetch_add(&opened, 1) + 1;
+    bool plan = backend_is_plan(w->spec->be);
     v->layers = dr_calloc(DR_TAG_MODEL, v->facts.layers, sizeof *v->layers);
-    if (!v->layers)
-        return dr_fail(err, DR_ENOMEM, "out of memory for %zu changed layers", v->facts.layers);
-    int r = walk_init(&w, spec, err);
-    w.build = v;
+    if (w->kept && !plan)
+        v->values = dr_malloc_over(DR_TAG_WEIGHTS, w->kept * sizeof(float), old);
+    else
+        dr_free(old);
+    if (w->largest && !plan)
+        w->dropped = dr_malloc(DR_TAG_WEIGHTS, w->largest * sizeof(float));
+    return v->layers && (plan || ((v->values || !w->kept) && (w->dropped || !w->largest)))
+               ? 0
+               : dr_fail(w->err, DR_ENOMEM, "out of memory for %zu changed layers of %zu bytes",
+                         v->facts.layers, v->facts.bytes);
+}
+
+/* The second walk. */
+static int build(struct variant_walk *w, struct weight_variant *v, float *old)
+{
+    static atomic_ullong opened;
+    v->network = w->spec->network;
+    v->serial = atomic_fetch_add(&opened, 1) + 1;
+    v->facts = w->facts;
+    int r = make_place(w, v, old);
+    w->build = v;
+    w->kept = 0;
     if (!r)
-        r = walk_network(&w);
-    walk_release(&w);
-    qsort(v->layers, v->n, sizeof *v->layers, by_address);
+        r = walk_network(w);
+    if (v->n)
+        qsort(v->layers, v->n, sizeof *v->layers, by_address);
     return r;
 }
 
-int weight_variant_open(const struct variant_spec *spec, struct weight_variant **ret,
-                        struct dr_error *err)
+static float *close_but_values(struct weight_variant *v)
 {
-    struct variant_facts facts;
-    int r = weight_variant_check(spec, &facts, err);
-    if (r)
-        return r;
-    if (!facts.layers) {
-        *ret = NULL;
-        return 0;
-    }
-    struct weight_variant *v = dr_calloc(DR_TAG_MODEL, 1, sizeof *v);
-    if (!v)
-        return dr_fail(err, DR_ENOMEM, "out of memory for a variant of the weights");
-    v->facts = facts;
-    r = build(v, spec, err);
+    float *values = v ? v->values : NULL;
+    for (size_t i = 0; v && i < v->n; i++)
+        weight_free(v->layers[i].weight);
+    if (v)
+        dr_free(v->layers);
+    dr_free(v);
+    return values;
+}
+
+void weight_variant_close(struct weight_variant *v)
+{
+    dr_free(close_but_values(v));
+}
+
+int weight_variant_open_over(const struct variant_spec *spec, struct weight_variant *old,
+                             struct weight_variant **ret, struct dr_error *err)
+{
+    struct variant_walk w;
+    struct weight_variant *v = NULL;
+    float *values = close_but_values(old);
+    int r = walk_init(&w, spec, err);
+    if (!r)
+        r = walk_network(&w);
+    if (!r && w.facts.layers && !(v = dr_calloc(DR_TAG_MODEL, 1, sizeof *v)))
+        r = dr_fail(err, DR_ENOMEM, "out of memory for a variant of the weights");
+    if (v)
+        r = build(&w, v, values);
+    else
+        dr_free(values);
+    walk_release(&w);
     if (r)
         weight_variant_close(v);
     else
@@ -373,17 +430,10 @@ int weight_variant_open(const struct variant_spec *spec, struct weight_variant *
     return r;
 }
 
-void weight_variant_close(struct weight_variant *v)
+int weight_variant_open(const struct variant_spec *spec, struct weight_variant **ret,
+                        struct dr_error *err)
 {
-    if (!v)
-        return;
-    for (size_t i = 0; i < v->n; i++) {
-        weight_free(v->layers[i].weight);
-        for (int k = 0; k < SOURCES; k++)
-            dr_free(v->layers[i].value[k]);
-    }
-    dr_free(v->layers);
-    dr_free(v);
+    return weight_variant_open_over(spec, NULL, ret, err);
 }
 
 const struct variant_facts *weight_variant_facts(const struct weight_variant *v)
@@ -411,4 +461,56 @@ int weight_variant_fits(const struct weight_variant *v, const void *network, str
     return !v || v->network == network
                ? 0
                : dr_fail(err, DR_EINVAL, "the variant of the weights is of another network");
+}
+
+/* ---- values alone ---- */
+
+struct values_walk {
+    struct variant_walk w;
+    const struct variant_values *how;
+};
+
+static int value_param(void *ctx, struct param *p, const char *name, const struct shape *shape)
+{
+    struct values_walk *k = ctx;
+    struct variant_walk *w = &k->w;
+    struct ordered *o = find_deltas(w, name);
+    int64_t count;
+    if (!o)
+        return 0;
+    size_t first = (size_t)(o - w->order), end = group_end(w, first);
+    int r = check_deltas(w, p, first, end, shape, name);
+    if (r || !k->how->wanted(k->how->ctx, name))
+        return r;
+    if (!shape_count(shape, &count))
+        return DR_ELIMIT;
+    float *value = dr_malloc(DR_TAG_WEIGHTS, (size_t)count * sizeof *value);
+    if (!value)
+        return dr_fail(w->err, DR_ENOMEM, "out of memory for %lld changed values of %s",
+                       (long long)count, name);
+    const struct changed c = {
+        .param = p, .shape = *shape, .first = first, .end = end, .value = value
+    };
+    r = compute(w, &c);
+    weight_source_release(&p->src);
+    if (!r)
+        r = k->how->value(k->how->ctx, name, shape, value, w->err);
+    dr_free(value);
+    return r;
+}
+
+int weight_variant_values(const struct variant_spec *spec, const struct variant_values *how,
+                          struct dr_error *err)
+{
+    struct values_walk k = { .how = how };
+    struct visitor v = { .param = value_param, .ctx = &k };
+    int r = walk_init(&k.w, spec, err);
+    if (!r)
+        r = spec->visit(spec->network, &v);
+    for (size_t i = 0; !r && i < k.w.n; i++)
+        if (!k.w.order[i].seen)
+            r = dr_fail_field(err, DR_EINVAL, k.w.order[i].delta->param, "an adapter for it",
+                              "a parameter of the network", NULL);
+    walk_release(&k.w);
+    return r;
 }

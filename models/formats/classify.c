@@ -29,33 +29,24 @@ enum { OPEN_CLIP_H = 1024 }; /* channels of the text encoder of 2.x */
     }
 #define TEXT_ENCODERS "--text-encoder or --text-encoder-2"
 
+#define ADAPTER(name, what)                                                                        \
+    {                                                                                              \
+        .id = name, .text = what ": an adapter for a checkpoint (--lora)", .adapter = true         \
+    }
+
 /* They repeat the names of what they adapt, so they come before it. */
 static const struct sign adapters[] = {
-    { "*lora_down*",
-      NULL,
-      { .id = "lora", .text = "a LoRA: an adapter for a checkpoint (--lora)" } },
-    { "*lora_up*", NULL, { .id = "lora", .text = "a LoRA: an adapter for a checkpoint (--lora)" } },
-    { "*.lora_A.*",
-      NULL,
-      { .id = "lora", .text = "a LoRA: an adapter for a checkpoint (--lora)" } },
-    { "*.lora.up.*",
-      NULL,
-      { .id = "lora", .text = "a LoRA: an adapter for a checkpoint (--lora)" } },
-    { "*lora_linear_layer*",
-      NULL,
-      { .id = "lora", .text = "a LoRA: an adapter for a checkpoint (--lora)" } },
-    { "*.hada_w1_a",
-      NULL,
-      { .id = "loha", .text = "a LoHa: an adapter for a checkpoint (--lora)" } },
-    { "*.lokr_w1*",
-      NULL,
-      { .id = "lokr", .text = "a LoKr: an adapter for a checkpoint (--lora)" } },
-    { "*.oft_blocks",
-      NULL,
-      { .id = "oft", .text = "an OFT: an adapter for a checkpoint (--lora)" } },
-    { "lora_unet_*",
-      NULL,
-      { .id = "lora", .text = "a LoRA: an adapter for a checkpoint (--lora)" } },
+    { "*lora_down*", NULL, ADAPTER("lora", "a LoRA") },
+    { "*lora_up*", NULL, ADAPTER("lora", "a LoRA") },
+    { "*.lora_A.*", NULL, ADAPTER("lora", "a LoRA") },
+    { "*.lora.up.*", NULL, ADAPTER("lora", "a LoRA") },
+    { "*lora_linear_layer*", NULL, ADAPTER("lora", "a LoRA") },
+    { "*.hada_w1_a", NULL, ADAPTER("loha", "a LoHa") },
+    { "*.lokr_w1*", NULL, ADAPTER("lokr", "a LoKr") },
+    { "*.oft_blocks", NULL, ADAPTER("oft", "an OFT") },
+    { "lora_unet_*", NULL, ADAPTER("lora", "a LoRA") },
+    { "lora_te*", NULL, ADAPTER("lora", "a LoRA") },
+    { "lycoris_*", NULL, ADAPTER("lora", "a LoRA or a relative of it") },
     { "*ip_adapter.*", NULL, { .id = "ip-adapter", .text = "an IP-Adapter" } },
     { "*motion_modules.*", NULL, { .id = "animatediff", .text = "an AnimateDiff motion module" } },
 };

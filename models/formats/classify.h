@@ -12,6 +12,7 @@ struct file_kind {
     const char *text;            /* "a Stable Diffusion 1.x checkpoint" */
     const struct family *family; /* of a whole checkpoint that says no more of itself; else NULL */
     bool quantised;
+    bool adapter;       /* of those that --lora takes */
     const char *option; /* of a part of a model: the option that takes it, else NULL */
 };
 

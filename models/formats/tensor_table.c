@@ -53,6 +53,7 @@ int tensor_table_add(struct tensor_table *t, struct arena *names, const char *na
     struct tensor_entry *e = &t->entries[t->n++];
     *e = (struct tensor_entry){ .name = full + strlen(component) + 1,
                                 .src = *src,
+                                .stored = src->data,
                                 .transpose = transpose };
     e->src.name = full;
     return 0;

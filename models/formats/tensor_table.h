@@ -9,6 +9,7 @@
 struct tensor_entry {
     const char *name;         /* canonical: "conv_in.weight" */
     struct weight_source src; /* its name is "unet.conv_in.weight" */
+    const void *stored;       /* where the file has it, also when src is a copy */
     bool transpose;           /* lies as [in, out]; src.shape is already [out, in] */
     void *copy;               /* owned: the transposed copy, once loaded */
     void *scales;             /* owned: float32 for each row, where the file's scales are not so */

@@ -29,7 +29,7 @@
 
 static const char begin_mark[] = "<!-- table: ", end_mark[] = "<!-- end of table -->";
 static const char *const pages[] = { "docs/api_documentation.md", "docs/command_line.md",
-                                     "docs/models.md" };
+                                     "docs/models.md", "docs/guidance.md" };
 
 static json_t *capabilities; /* of an engine of this build */
 
@@ -186,7 +186,14 @@ static const json_t *list_of(const char *key)
 static void put_options(FILE *out, const json_t *options)
 {
     for (size_t i = 0; i < json_array_size(options); i++) {
-        const json_t *o = json_array_get(options, i);
+        const json_t *o = json_array_get(options, i), *choices = json_object_get(o, "choices");
+        if (json_array_size(choices)) {
+            size_t dflt = (size_t)json_number_value(json_object_get(o, "default"));
+            fprintf(out, "%s`%s` ", i ? ", " : "", list_item_name(o));
+            put_names(out, choices);
+            fprintf(out, " (%s)", json_string_value(json_array_get(choices, dflt)));
+            continue;
+        }
         fprintf(out, "%s`%s` %.9g to %.9g (%.9g)", i ? ", " : "", list_item_name(o),
                 json_number_value(json_object_get(o, "minimum")),
                 json_number_value(json_object_get(o, "maximum")),
@@ -208,6 +215,28 @@ static void put_samplers(FILE *out)
         put_names(out, json_object_get(one, "aliases"));
         fprintf(out, " | ");
         put_options(out, json_object_get(one, "options"));
+        fprintf(out, " |\n");
+    }
+}
+
+static void put_guiders(FILE *out)
+{
+    const json_t *all = list_of("guidance");
+    put_head(out, (const char *const[]){ "guider", "what it is", "from", "class in diffusers",
+                                         "options", NULL });
+    for (size_t i = 0; i < json_array_size(all); i++) {
+        const json_t *one = json_array_get(all, i), *options = json_object_get(one, "options");
+        const char *class = json_string_value(json_object_get(one, "diffusers"));
+        bool text = json_array_size(options) &&
+                    !json_object_get(json_array_get(options, 0), "minimum");
+        fprintf(out, "| `%s` | %s | %s | %s | ", list_item_name(one),
+                json_string_value(json_object_get(one, "title")),
+                json_string_value(json_object_get(one, "paper")), class ? class : "none");
+        if (text)
+            fprintf(out, "`%s` %s", list_item_name(json_array_get(options, 0)),
+                    json_string_value(json_object_get(json_array_get(options, 0), "help")));
+        else
+            put_options(out, options);
         fprintf(out, " |\n");
     }
 }
@@ -240,7 +269,17 @@ static void put_list(FILE *out, const char *name, const char *column)
 
 static void put_schedules(FILE *out)
 {
-    put_list(out, "schedules", "schedule");
+    const struct list_info *list = list_named("schedules");
+    const json_t *items = list_of("schedules");
+    put_head(out, (const char *const[]){ "schedule", "also", "meaning", "options", NULL });
+    for (size_t i = 0; i < json_array_size(items); i++) {
+        const json_t *one = json_array_get(items, i);
+        fprintf(out, "| `%s` | ", list_item_name(one));
+        put_names(out, json_object_get(one, "aliases"));
+        fprintf(out, " | %s | ", list_words(list, list_item_name(one)));
+        put_options(out, json_object_get(one, "options"));
+        fprintf(out, " |\n");
+    }
 }
 
 static void put_presets(FILE *out)
@@ -395,6 +434,7 @@ static const struct {
     { "errors", put_errors },
     { "samplers", put_samplers },
     { "schedules", put_schedules },
+    { "guiders", put_guiders },
     { "recipes", put_recipes },
     { "presets", put_presets },
     { "kernel sets", put_kernel_sets },

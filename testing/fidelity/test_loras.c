@@ -2,7 +2,7 @@
  * wrote the file.
  *
  * The files and the last latents of diffusers with peft, and of lycoris-lora's merged weights, were
- * made by tools/golden/lora.py. The limit is that of a whole run in float32, 1e-4.
+ * made by tools/golden/lora.py and lora_sd1.py. The limit is that of a whole run in float32, 1e-4.
  */
 #include "testing/helpers/test.h"
 
@@ -15,13 +15,14 @@
 #include "base/npy.h"
 #include "include/darkroom.h"
 #include "testing/helpers/base_files.h"
+#include "testing/helpers/made_model.h"
 
 static const double LIMIT = 1e-4;
 
 struct bench {
     struct darkroom *engine;
     json_t *answer;
-    char golden[1024];
+    char golden[1024], model[1024];
 };
 
 static void on_event(void *user, const char *json)
@@ -32,15 +33,27 @@ static void on_event(void *user, const char *json)
     assert_int_equal(jx_parse(json, strlen(json), NULL, "event", &b->answer, &err), 0);
 }
 
-static void bench_open(struct bench *b)
+/* With the files of a golden folder; `made`: the model of that name (made_model.h), NULL: the odd
+ * one. */
+static void bench_open_with(struct bench *b, const char *golden, const char *made)
 {
-    char options[3000], error[512];
+    char options[3000], folder[1024], error[512];
     memset(b, 0, sizeof *b);
-    snprintf(b->golden, sizeof b->golden, "%s", test_source("testing/golden/lora"));
-    snprintf(options, sizeof options, "{\"kernels\":\"auto\",\"threads\":2,\"roots\":[\"%s\"]}",
-             test_dir());
+    snprintf(b->golden, sizeof b->golden, "%s/%s", test_source("testing/golden"), golden);
+    snprintf(b->model, sizeof b->model, "%s", test_source("testing/golden/odd/model"));
+    snprintf(folder, sizeof folder, "%s/%s", test_dir(), made ? made : "");
+    if (made)
+        made_model(made, folder, b->model, sizeof b->model);
+    snprintf(options, sizeof options,
+             "{\"kernels\":\"auto\",\"threads\":2,\"roots\":[\"%s\",\"%s\"]}", test_dir(),
+             test_source("testing/golden"));
     if (darkroom_open(options, on_event, b, &b->engine, error, sizeof error) < 0)
         fail_msg("%s", error);
+}
+
+static void bench_open(struct bench *b)
+{
+    bench_open_with(b, "lora", NULL);
 }
 
 static void bench_close(struct bench *b)
@@ -63,7 +76,7 @@ static struct npy load(const char *folder, const char *name)
 /* Sends the request with a folder for stages; takes it over. */
 static void submit_as_it_is(struct bench *b, json_t *data, const char *out)
 {
-    json_object_set_new(data, "model", json_string(test_source("testing/golden/odd/model")));
+    json_object_set_new(data, "model", json_string(b->model));
     json_object_set_new(data, "precision", json_string("f32"));
     json_object_set_new(data, "dump_stages", json_string(out));
     json_t *message = json_pack("{s:s,s:s,s:o}", "type", "generate", "request_id", "lora", "data",
@@ -119,15 +132,27 @@ static json_t *cases_of(const struct bench *b)
     snprintf(path, sizeof path, "%s/cases.json", b->golden);
     if (jx_parse_file(path, NULL, &cases, &err) < 0)
         fail_msg("%s", err.text);
-    assert_true(json_array_size(cases) > 10);
+    assert_true(json_array_size(cases) >= 4);
     return cases;
 }
 
-static void every_family_agrees(void **state)
+/* Nothing is said of the LoRA: all of it was used. */
+static void no_warning_of(const struct bench *b, const char *name)
 {
-    (void)state;
+    const json_t *warnings = json_object_get(json_object_get(b->answer, "data"), "warnings");
+    json_t *text;
+    size_t i;
+    json_array_foreach(warnings, i, text)
+    {
+        printf("%s\n", json_string_value(text));
+        assert_null(strstr(json_string_value(text), name));
+    }
+}
+
+static void all_agree(const char *golden, const char *made)
+{
     struct bench b;
-    bench_open(&b);
+    bench_open_with(&b, golden, made);
     json_t *cases = cases_of(&b), *entry;
     struct npy base = load(b.golden, "base");
     double worst = 0;
@@ -141,8 +166,7 @@ static void every_family_agrees(void **state)
                                json_deep_copy(json_object_get(request, "loras")));
         double error = apart(&ours, &theirs), change = apart(&theirs, &base);
         printf("%-16s error %.2e, change of the latents %.2e\n", name, error, change);
-        assert_true(
-            json_array_size(json_object_get(json_object_get(b.answer, "data"), "warnings")) == 0);
+        no_warning_of(&b, name);
         if (change < 100 * LIMIT)
             fail_msg("%s changes too little to be seen", name);
         worst = error > worst ? error : worst;
@@ -159,6 +183,18 @@ static void every_family_agrees(void **state)
     npy_free(&base);
     json_decref(cases);
     bench_close(&b);
+}
+
+static void every_family_agrees(void **state)
+{
+    (void)state;
+    all_agree("lora", NULL);
+}
+
+static void stable_diffusion_1_agrees(void **state)
+{
+    (void)state;
+    all_agree("lora_sd1", "sd1");
 }
 
 /* A request's LoRA with what is said of it. */
@@ -354,37 +390,58 @@ static void receipts_draw_it_again(void **state)
 }
 
 /* Memory of the variant is in the plan, once. */
+static double number_at(const struct bench *b, const char *object, const char *key)
+{
+    return json_number_value(
+        json_object_get(json_object_get(json_object_get(b->answer, "data"), object), key));
+}
+
+static void plan_with(struct bench *b, const json_t *request, json_t *loras)
+{
+    json_t *data = json_deep_copy(request);
+    json_object_set_new(data, "loras", loras);
+    json_object_set_new(data, "model", json_string(b->model));
+    json_object_set_new(data, "precision", json_string("f32"));
+    json_t *message = json_pack("{s:s,s:s,s:o}", "type", "plan", "request_id", "plan", "data",
+                                data);
+    char *text = json_dumps(message, JSON_COMPACT);
+    assert_int_equal(darkroom_submit(b->engine, text), 0);
+    darkroom_drain(b->engine);
+    dr_free(text);
+    json_decref(message);
+}
+
+/* What a plan says of second weights, before they are made and afterwards; half of the run without
+ * the LoRA makes no difference. */
 static void plans_count_the_changed_weights(void **state)
 {
     (void)state;
     struct bench b;
-    double bytes[2];
+    char path[1200];
     bench_open(&b);
     json_t *q = request_of(&b);
-    for (int i = 0; i < 2; i++) {
-        char path[1200];
-        json_t *data = json_deep_copy(q);
-        snprintf(path, sizeof path, "%s/" LOHA, b.golden);
-        json_object_set_new(data, "loras", i ? json_pack("[{s:s}]", "path", path) : json_array());
-        json_object_set_new(data, "model", json_string(test_source("testing/golden/odd/model")));
-        json_t *message = json_pack("{s:s,s:s,s:o}", "type", "plan", "request_id", "plan", "data",
-                                    data);
-        char *text = json_dumps(message, JSON_COMPACT);
-        assert_int_equal(darkroom_submit(b.engine, text), 0);
-        darkroom_drain(b.engine);
-        dr_free(text);
-        json_decref(message);
-        bytes[i] = json_number_value(json_object_get(
-            json_object_get(json_object_get(b.answer, "data"), "tagged"), "weights"));
-    }
-    printf("weights: %.0f bytes, with a LoRA %.0f\n", bytes[0], bytes[1]);
-    assert_true(bytes[0] > 0 && bytes[1] > bytes[0] + 10000 && bytes[1] < bytes[0] + 1e6);
+    snprintf(path, sizeof path, "%s/" LOHA, b.golden);
+    plan_with(&b, q, json_array());
+    double base = number_at(&b, "tagged", "weights");
+    assert_true(base > 0 && number_at(&b, "variants", "bytes") == 0);
+    plan_with(&b, q, json_pack("[{s:s,s:f}]", "path", path, "end", 0.5));
+    double bytes = number_at(&b, "variants", "bytes");
+    printf("weights: %.0f bytes, of the LoRA %.0f\n", base, bytes);
+    assert_true(number_at(&b, "variants", "layers") == 8 && bytes > 10000);
+    assert_true(number_at(&b, "variants", "missing_bytes") == bytes);
+    assert_true(number_at(&b, "tagged", "weights") == base + bytes);
+    struct npy latents = draw_with(&b, q, json_pack("[{s:s,s:f}]", "path", LOHA, "end", 0.5));
+    npy_free(&latents);
+    plan_with(&b, q, json_pack("[{s:s}]", "path", path));
+    assert_true(number_at(&b, "variants", "bytes") == bytes);
+    assert_true(number_at(&b, "variants", "missing_bytes") == 0);
     json_decref(q);
     bench_close(&b);
 }
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_family_agrees),
+    cmocka_unit_test(stable_diffusion_1_agrees),
     cmocka_unit_test(sets_that_are_equal_give_equal_bits),
     cmocka_unit_test(a_span_of_evaluations_is_a_phase),
     cmocka_unit_test(the_base_is_left_alone),

@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "cli/config.h"
 #include "cli/settings.h"
+#include "core/communication/model_folders.h"
 
 static const char name[] = "input.yaml";
 
@@ -109,6 +110,8 @@ static void take_settings(const struct config *c)
     dr_free(call.cache_limit);
     dr_free(call.model);
     unsetenv("DARKROOM_MODELS");
+    for (int i = 0; i < MODEL_FOLDERS; i++)
+        unsetenv(model_folder((enum model_folder)i)->variable);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)

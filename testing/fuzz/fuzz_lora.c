@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     FUZZ_MUST(!unet_new(&arch, &u, &err));
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     const struct adapter_network network = { COMPONENT_UNET, u, unet_visit };
-    const struct lora_model model = { &network, 1, &arch };
+    const struct lora_model model = { &network, 1, &arch, false };
     int r = lora_file_open(NULL, path, &model, NULL, &f, &err);
     if (r < 0) {
         fuzz_must_explain(r, &err);

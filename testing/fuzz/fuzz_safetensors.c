@@ -1,11 +1,13 @@
 /* fuzz_safetensors.c - libFuzzer target: any bytes as a file. Beyond not crashing, a header that is
  * accepted must keep what st_parse promises: tensors sorted, in the data, sized as their shapes
- * say, tiling it exactly. */
+ * say, tiling it exactly, and its metadata can be described. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/json.h"
 #include "models/formats/safetensors.h"
+#include "models/inspect_training.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n);
 
@@ -13,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
     struct st_header h;
     struct dr_error err;
+    jx_init();
     int r = st_parse(bytes, n, n, "input", &h, &err);
     if (r) {
         if (r > 0 || err.code != r || !err.text[0])
@@ -31,6 +34,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
         }
         if (covered != n - h.data_at)
             abort();
+        json_t *o = json_object();
+        if (!o || inspect_training(&h, o))
+            abort();
+        json_decref(o);
         st_header_free(&h);
     }
     if (dr_alloc_stats_all().blocks)

@@ -61,6 +61,7 @@ int backend_open_guarded(const struct backend_options *opt, struct backend **ret
     vtable = cpu_vtable;
     vtable.buffer_init = guarded_buffer_init;
     vtable.buffer_release = guarded_buffer_release;
+    vtable.host_address = NULL; /* nobody may look */
     vtable.transfer_start = guarded_transfer_start;
     vtable.run = guarded_run;
     int r = cpu_backend_open(opt, &vtable, ret, err);

@@ -18,7 +18,8 @@ FIELDS = "core/communication/request.def"
 REQUIREMENTS = "tools/golden/requirements.txt"
 GOLDEN = "testing/golden/schedulers/"
 REFERENCES, LEVELS = GOLDEN + "references.txt", GOLDEN + "schedules.txt"
-MAKER = "tools/golden/schedulers.py"
+SIGMAS = GOLDEN + "sigmas.txt"  # of tools/golden/schedules.py
+MAKER = "tools/golden/sampler_formulas.py"
 RUNS = {"diffusers": GOLDEN + "trajectories.txt", "k-diffusion": GOLDEN + "k_trajectories.txt",
         "formula": GOLDEN + "k_trajectories.txt"}  # a formula is a function of the maker, its version the paper
 TAKES_ETA = re.compile(r'\{ "eta", ')
@@ -87,9 +88,10 @@ def check_readme(present):
 def check_schedules(present):
     """Golden levels, or a test of its own for a schedule that the references lack: NAME_is_..."""
     golden = {row[2] for row in rows_of(present, LEVELS) if len(row) > 2}
+    golden |= {row[0].split(",")[0] for row in rows_of(present, SIGMAS)}
     code = tree.without_comments(present[SCHEDULES])
-    return [f"{SCHEDULES}:{tree.line_of(code, m.start())}: {m.group(1)} has neither levels in {LEVELS} nor a test "
-            f"{m.group(1)}_is_... in {TABLE_TEST}" for m in re.finditer(r"^X\((\w+)\)", code, re.M)
+    return [f"{SCHEDULES}:{tree.line_of(code, m.start())}: {m.group(1)} has neither levels in {LEVELS} or {SIGMAS} nor a "
+            f"test {m.group(1)}_is_... in {TABLE_TEST}" for m in re.finditer(r"^X\((\w+)\)", code, re.M)
             if m.group(1) not in golden and f"cmocka_unit_test({m.group(1)}_is_" not in present[TABLE_TEST]]
 
 
@@ -149,7 +151,7 @@ GOOD = {
 def but(**changes):
     """GOOD with other texts; None: the file is not there."""
     by_name = {"samplers": SAMPLERS, "schedules": SCHEDULES, "readme": README, "references": REFERENCES, "levels": LEVELS,
-               "fields": FIELDS, "test": TABLE_TEST, "runs": RUNS["diffusers"], "k_runs": RUNS["k-diffusion"], "euler": "schedulers/euler.c"}
+               "fields": FIELDS, "test": TABLE_TEST, "sigmas": SIGMAS, "runs": RUNS["diffusers"], "k_runs": RUNS["k-diffusion"], "euler": "schedulers/euler.c"}
     sample = dict(GOOD)
     for name, text in changes.items():
         sample[by_name[name]] = text
@@ -183,11 +185,12 @@ tree.proof("samplers", [
 ], [
     but(),
     but(references=GOOD[REFERENCES].replace("k-diffusion 0.1", "formula arxiv:1")),
+    but(test="", sigmas="even,rho=1 euler class leading 1 0 k-diffusion\n"),
     but(euler=GOOD["schedulers/euler.c"] + 'static const char *const aliases[] = { "a", NULL };\n'
         'static const struct x fixed[] = {\n    { "a", "b" },\n    { NULL, NULL },\n};\n'),
 ], check)
 
 source = sys.argv[1]
-paths = [SAMPLERS, SCHEDULES, README, FIELDS, MAKER, TABLE_TEST, REQUIREMENTS, REFERENCES, LEVELS, *RUNS.values()]
+paths = [SAMPLERS, SCHEDULES, README, FIELDS, MAKER, TABLE_TEST, REQUIREMENTS, REFERENCES, LEVELS, SIGMAS, *RUNS.values()]
 paths += [p for p in tree.files(source, ".c") if p.startswith("schedulers/")]
 tree.finish(check({p: tree.read(source, p) for p in paths if os.path.exists(os.path.join(source, p))}))

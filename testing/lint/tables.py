@@ -14,6 +14,8 @@ import tree  # noqa: E402
 # table: (macro, folder, pattern of a descriptor with the name in group 1, file of a name or None)
 DESCRIPTORS = {
     "schedulers/schedulers.def": ("X", "schedulers/", r"^const struct sched_info sched_(\w+) =", "schedulers/{}.c"),
+    "inference/guiders/guiders.def": ("X", "inference/guiders/", r"^const struct guider_info guider_(\w+) =",
+                                      "inference/guiders/{}.c"),
     "schedulers/schedules.def": ("X", "schedulers/", r"^const struct schedule_info schedule_(\w+) =", None),
     "cli/verbs.def": ("VERB", "cli/", r"^const struct cli_verb cli_(\w+) =", "cli/{}.c"),
     "backend/cpu/x86/peaks.def": ("FAMILY", "backend/cpu/x86/", r"^double cpu_peak_loop__(\w+)\(",
@@ -31,7 +33,8 @@ USES = {
 }
 KERNELS = "backend/cpu/x86/kernels.def"
 DATA = {"base/erf.def", "tensor/dtypes.def", "core/communication/request.def", "core/communication/neutral.def",
-        "core/communication/recipes.def", "core/communication/spec_keys.def",
+        "core/communication/recipes.def", "inference/presets.def", "core/communication/spec_keys.def",
+        "core/communication/model_folders.def",
         "models/adapters/adapters.def"}  # lines are data, nothing answers to them
 
 

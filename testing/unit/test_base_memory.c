@@ -181,11 +181,49 @@ static void memory_stays_for_the_next_block(void **state)
     dr_tally_use(before);
 }
 
+/* A block in the place of another takes its pages, and fails without leaving either. */
+static void a_block_takes_the_place_of_another(void **state)
+{
+    (void)state;
+    enum { SMALL = 100, LARGE = 4 << 20 };
+    static const size_t sizes[][2] = { { SMALL, SMALL },
+                                       { SMALL, LARGE },
+                                       { LARGE, SMALL },
+                                       { LARGE, LARGE + 5 },
+                                       { LARGE, LARGE / 2 } };
+    uint64_t blocks = test_blocks();
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int fails = 0; fails < 2; fails++) {
+            size_t before = dr_alloc_stats(DR_TAG_TEST).bytes;
+            unsigned char *old = dr_malloc(DR_TAG_TEST, sizes[i][0]);
+            assert_non_null(old);
+            memset(old, 7, sizes[i][0]);
+            dr_alloc_fail_at((uint64_t)fails, 1);
+            unsigned char *p = dr_malloc_over(DR_TAG_TEST, sizes[i][1], old);
+            dr_alloc_fail_at(0, 0);
+            assert_int_equal(p == NULL, fails);
+            assert_int_equal(dr_alloc_stats(DR_TAG_TEST).bytes, before + (p ? sizes[i][1] : 0));
+            if (p && !TEST_SANITIZED && sizes[i][0] == LARGE && sizes[i][1] > SMALL)
+                assert_true(p[LARGE / 2 - 1] == 7); /* the same pages */
+            if (p)
+                memset(p, 9, sizes[i][1]);
+            dr_free(p);
+        }
+    unsigned char *none = dr_malloc_over(DR_TAG_TEST, SMALL, NULL);
+    assert_non_null(none);
+    dr_free(none);
+    assert_true(test_blocks() == blocks);
+}
+
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(buffer_grows_and_stops),          cmocka_unit_test(buffer_refuses_huge),
-    cmocka_unit_test(buffer_survives_no_memory),       cmocka_unit_test(arena_pieces_stay),
-    cmocka_unit_test(memory_stays_for_the_next_block), cmocka_unit_test(arena_keeps_to_its_maximum),
+    cmocka_unit_test(buffer_grows_and_stops),
+    cmocka_unit_test(buffer_refuses_huge),
+    cmocka_unit_test(buffer_survives_no_memory),
+    cmocka_unit_test(arena_pieces_stay),
+    cmocka_unit_test(memory_stays_for_the_next_block),
+    cmocka_unit_test(arena_keeps_to_its_maximum),
     cmocka_unit_test(arena_survives_no_memory),
+    cmocka_unit_test(a_block_takes_the_place_of_another),
 };
 
 int main(int argc, char **argv)

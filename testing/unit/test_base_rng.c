@@ -150,7 +150,32 @@ static void entropy_is_a_seed(void **state)
     assert_true(all == UINT32_MAX); /* every bit of 32 is drawn, and none above */
 }
 
+/* A part is that of the whole, and leaves the generator where the whole does. */
+static void parts_are_of_the_whole(void **state)
+{
+    (void)state;
+    static const size_t sizes[][2] = { { 3, 2 }, { 16, 3 }, { 20, 3 }, { 676, 2 }, { 13, 5 } };
+    float whole[1400], part[700], next, expected;
+    for (int kind = DR_RNG_CPU; kind <= DR_RNG_CUDA; kind++) {
+        for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+            size_t n = sizes[i][0], count = sizes[i][1];
+            struct dr_rng g, h;
+            dr_rng_seed(&g, (enum dr_rng_kind)kind, 5);
+            dr_rng_normal(&g, whole, n * count);
+            dr_rng_normal(&g, &expected, 1);
+            for (size_t k = 0; k < count; k++) {
+                dr_rng_seed(&h, (enum dr_rng_kind)kind, 5);
+                dr_rng_normal_part(&h, part, k * n, n, n * count);
+                dr_rng_normal(&h, &next, 1);
+                assert_memory_equal(part, whole + k * n, n * sizeof *part);
+                assert_true(next == expected);
+            }
+        }
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(parts_are_of_the_whole),
     cmocka_unit_test(mersenne_twister_is_the_standard_one),
     cmocka_unit_test(philox_known_answers),
     cmocka_unit_test(normals_are_torchs),

@@ -242,7 +242,7 @@ static void help_names_its_topics(void **state)
         if (!strstr(buf_text(&out), row))
             fail_msg("%s", list->name);
     }
-    assert_int_equal(n, 8);
+    assert_int_equal(n, 9);
     buf_free(&out);
 }
 

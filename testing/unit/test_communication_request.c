@@ -30,7 +30,9 @@ static json_t *sample(const struct field_info *f)
     case FIELD_TYPE_MAP:
         return json_pack("{s:s}", "latents_init", "a.npy");
     case FIELD_TYPE_SPECS:
-        return json_pack("[{s:s}]", "path", "a.safetensors");
+        return json_pack("[{s:s}]",
+                         field_key((enum field_id)(f - field_info((enum field_id)0)), 0)->name,
+                         "a.safetensors");
     case FIELD_TYPE_NUMBERS:
         return json_pack("[f,f]", 999.0, 0.5);
     default:

@@ -233,7 +233,7 @@ static void check_prediction(const struct subject *s, const struct prompt_embeds
     must(unet_context_new(s->unet, &s->g->x, m->text, m->length, NULL, NULL, &context, &err), &err);
     const struct unet_conditioning prompt = unet_prompt(context);
     for (int i = 0; i < 2; i++) {
-        const struct unet_row row = { latent, 500 + 100 * i, &prompt, pred[i] };
+        const struct unet_row row = { latent, 500 + 100 * i, &prompt, pred[i], NULL };
         must(unet_forward(s->unet, &s->g->x, &row, 1, H, W, &err), &err);
     }
     for (int i = 0; i < SIZE; i++)

@@ -12,6 +12,7 @@
 
 #include "base/fs.h"
 #include "inference/batch_manager.h"
+#include "inference/guiders/guiders.h"
 #include "models/adapters/weight_variant.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_manager.h"
@@ -82,6 +83,8 @@ struct wanted {
     int steps, positive; /* context */
     double scale;
     uint64_t seed;
+    bool guided; /* by guiders too */
+    struct guiders guiders;
     struct sched_config config;
     struct denoise_phase phase;
 };
@@ -93,16 +96,31 @@ static struct wanted want(const char *sampler, int steps, int positive, double s
     };
 }
 
+/* One with a state, one that leaves the unconditional row of the last steps out. */
+static void read_guiders(struct guiders *ret)
+{
+    struct request q;
+    request_init(&q);
+    assert_int_equal(request_set_text(&q, FIELD_guidance, "apg,momentum=0.7", NULL), 0);
+    assert_int_equal(request_set_text(&q, FIELD_guidance, "interval,end=0.7", NULL), 0);
+    assert_int_equal(guiders_read(&q, ret, NULL), 0);
+    request_free(&q);
+}
+
 static void configure(struct fixture *f, struct wanted *w)
 {
     struct dr_error err = { 0 };
     struct sched_request request = { .sampler = w->sampler, .steps = w->steps };
     if (sched_configure_text(NULL, 0, &request, &w->config, &err))
         fail_msg("%s: %s", w->sampler, err.text);
+    w->guiders.n = 0;
+    if (w->guided)
+        read_guiders(&w->guiders);
     w->phase = (struct denoise_phase){ .unet = f->m.unet,
                                        .guidance = { .scale = w->scale,
                                                      .rescale = 0.3,
                                                      .uncond = sched_wants_uncond(&w->config),
+                                                     .guiders = w->guided ? &w->guiders : NULL,
                                                      .negative = &f->conditioning[0],
                                                      .positive = &f->conditioning[w->positive] } };
 }
@@ -191,6 +209,7 @@ static void pictures_share_forwards_without_a_trace(void **state)
     static float alone[PICTURES][N];
     struct fixture f;
     int last = 0; /* evaluation of the one that takes longest */
+    w[2].guided = w[5].guided = w[6].guided = true;
     open_fixture(&f);
     for (int i = 0; i < PICTURES; i++) {
         configure(&f, &w[i]);
@@ -583,7 +602,7 @@ static void pictures_of_other_variants_go_apart(void **state)
 /* ---- saved and loaded ---- */
 
 /* In a fresh process: loads the block from standard input and draws to the end; the latents go to
- * standard output. argv: PROGRAM --finish SAMPLER STEPS POSITIVE SCALE SEED */
+ * standard output. argv: PROGRAM --finish SAMPLER STEPS POSITIVE SCALE SEED GUIDED */
 static int finish(char **argv)
 {
     static uint8_t block[1 << 16];
@@ -591,6 +610,7 @@ static int finish(char **argv)
     struct dr_error err = { 0 };
     struct wanted w = want(argv[2], (int)strtol(argv[3], NULL, 10), (int)strtol(argv[4], NULL, 10),
                            strtod(argv[5], NULL), strtoull(argv[6], NULL, 10));
+    w.guided = !strcmp(argv[7], "guided");
     size_t size = fread(block, 1, sizeof block, stdin);
     open_fixture(&f);
     configure(&f, &w);
@@ -609,6 +629,7 @@ static void finish_elsewhere(const struct wanted *w, const void *block, size_t s
                              float latents[N])
 {
     char steps[16], positive[16], scale[32], seed[32], path[300];
+    const char *guided = w->guided ? "guided" : "plain";
     int from_it[2], status;
     snprintf(path, sizeof path, "%s/block", test_dir());
     assert_int_equal(dr_write_file(path, block, size, NULL), 0);
@@ -622,7 +643,7 @@ static void finish_elsewhere(const struct wanted *w, const void *block, size_t s
         int in = open(path, O_RDONLY);
         if (in >= 0 && dup2(in, 0) == 0 && dup2(from_it[1], 1) == 1)
             execl("/proc/self/exe", "finish", "--finish", w->sampler, steps, positive, scale, seed,
-                  (char *)NULL);
+                  guided, (char *)NULL);
         _exit(127);
     }
     close(from_it[1]);
@@ -653,6 +674,7 @@ static void a_saved_picture_goes_on_elsewhere_with_the_same_bits(void **state)
         struct wanted w = want(sampler, 3, 1, 2, 77);
         struct fixture f;
         struct dr_error err = { 0 };
+        w.guided = i % 3 == 0; /* euler, lms and others */
         open_fixture(&f);
         configure(&f, &w);
         draw_alone(&f, &w, alone);
@@ -736,7 +758,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_saved_picture_goes_on_elsewhere_with_the_same_bits),
         cmocka_unit_test(a_block_that_is_not_its_own_harms_nothing),
     };
-    if (argc == 7 && !strcmp(argv[1], "--finish"))
+    if (argc == 8 && !strcmp(argv[1], "--finish"))
         return finish(argv);
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -16,6 +16,14 @@ static void fill(float *v, unsigned seed)
     }
 }
 
+static void combine(const struct guidance *g, const float *predictions, float *pred)
+{
+    const struct sched_ask ask = { .steps = 1 };
+    guidance_combine(
+        g, &(struct guidance_at){ .ask = &ask, .predictions = predictions, .n = N, .channels = 4 },
+        pred);
+}
+
 static void at_scale_one_the_positive_row_is_all(void **state)
 {
     (void)state;
@@ -23,7 +31,7 @@ static void at_scale_one_the_positive_row_is_all(void **state)
     float predictions[2 * N], pred[N];
     fill(predictions, 1);
     assert_int_equal(guidance_rows(&g), 1);
-    guidance_combine(&g, predictions, N, pred);
+    combine(&g, predictions, pred);
     assert_memory_equal(pred, predictions, sizeof pred);
 }
 
@@ -50,7 +58,7 @@ static void combines_linearly(void **state)
     struct guidance g = { .scale = 7.5 };
     float predictions[2 * N], pred[N];
     fill(predictions, 2);
-    guidance_combine(&g, predictions, N, pred);
+    combine(&g, predictions, pred);
     for (int i = 0; i < N; i++) {
         double expected = predictions[i] + 7.5 * ((double)predictions[N + i] - predictions[i]);
         assert_true(fabs(pred[i] - expected) <= 1e-6 * fabs(expected) + 1e-9);
@@ -73,7 +81,7 @@ static void a_full_rescale_has_the_positive_deviation(void **state)
     struct guidance g = { .scale = 9, .rescale = 1 };
     float predictions[2 * N], pred[N];
     fill(predictions, 3);
-    guidance_combine(&g, predictions, N, pred);
+    combine(&g, predictions, pred);
     assert_true(fabs(deviation(pred) / deviation(predictions + N) - 1) < 1e-6);
 }
 
@@ -84,9 +92,9 @@ static void half_a_rescale_is_half_way(void **state)
                     full = { .scale = 9, .rescale = 1 };
     float predictions[2 * N], a[N], b[N], c[N];
     fill(predictions, 4);
-    guidance_combine(&none, predictions, N, a);
-    guidance_combine(&half, predictions, N, b);
-    guidance_combine(&full, predictions, N, c);
+    combine(&none, predictions, a);
+    combine(&half, predictions, b);
+    combine(&full, predictions, c);
     for (int i = 0; i < N; i++)
         assert_true(fabs(b[i] - (a[i] + (double)c[i]) / 2) < 1e-6);
 }

@@ -30,8 +30,33 @@ int guidance_rows(const struct guidance *g)
     return ROWS;
 }
 
-void guidance_expand(const struct guidance *g, const struct sched_ask *ask, float *predictions,
-                     size_t n, struct unet_row *rows)
+bool guidance_negative(const struct guidance *g)
+{
+    (void)g;
+    return true;
+}
+
+int guidance_state(const struct guidance *g)
+{
+    (void)g;
+    return 0;
+}
+
+int guidance_memory(const struct guidance *g)
+{
+    (void)g;
+    return 0;
+}
+
+void guidance_advance(const struct guidance *g, size_t n, float *memory)
+{
+    (void)g;
+    (void)n;
+    (void)memory;
+}
+
+int guidance_expand(const struct guidance *g, const struct sched_ask *ask, float *predictions,
+                    size_t n, struct unet_row *rows)
 {
     const struct unet_conditioning *of[ROWS] = { g->negative, &conditioning[1], g->positive };
     for (int i = 0; i < ROWS; i++)
@@ -39,6 +64,7 @@ void guidance_expand(const struct guidance *g, const struct sched_ask *ask, floa
                                      .timestep = ask->timestep,
                                      .conditioning = of[i],
                                      .pred = predictions + (size_t)i * n };
+    return ROWS;
 }
 
 const float *guidance_uncond(const struct guidance *g, const float *predictions)
@@ -47,10 +73,10 @@ const float *guidance_uncond(const struct guidance *g, const float *predictions)
     return predictions;
 }
 
-void guidance_combine(const struct guidance *g, const float *predictions, size_t n, float *pred)
+void guidance_combine(const struct guidance *g, const struct guidance_at *at, float *pred)
 {
-    const float *none = predictions, *one = none + n, *both = one + n;
-    for (size_t i = 0; i < n; i++)
+    const float *none = at->predictions, *one = none + at->n, *both = one + at->n;
+    for (size_t i = 0; i < at->n; i++)
         pred[i] = (float)(none[i] + PARTIAL * ((double)one[i] - none[i]) +
                           g->scale * ((double)both[i] - one[i]));
 }

@@ -84,7 +84,7 @@ static void errors_name_the_field_and_the_nearest(void **state)
     refused("{\"prompt\":\"\",\"schedule\":\"karas\"}", DR_EINVAL, "schedule", "karras");
     refused("{\"prompt\":\"\",\"schedule\":\"sgm_uniform\",\"spacing\":\"linspace\"}", DR_EINVAL,
             "spacing", "");
-    refused("{\"prompt\":\"\",\"preset\":\"a1111\"}", DR_EINVAL, "preset", "diffusers");
+    refused("{\"prompt\":\"\",\"preset\":\"comfy\"}", DR_EINVAL, "preset", "nearest: comfyui");
     refused("{\"prompt\":\"\",\"clip_skip\":4}", DR_EINVAL, "clip_skip", "1 to 3");
     refused("{\"prompt\":\"\",\"clip_skip\":0}", DR_EINVAL, "clip_skip", "");
     close_model();

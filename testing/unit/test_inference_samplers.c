@@ -143,7 +143,7 @@ static void guidance_follows_the_sampler(void **state)
         struct dr_error err = { 0 };
         const char *sampler, *schedule;
         assert_int_equal(names_of(cases[i].json, &q, &sampler, &schedule, &err), 0);
-        double scale = sampler_guidance_scale(&q, sched_find(cases[i].sampler, NULL));
+        double scale = sampler_guidance_scale(&q, sched_find(cases[i].sampler, NULL), 0);
         if (scale != cases[i].scale)
             fail_msg("%s, %s: %g", cases[i].json, cases[i].sampler, scale);
         request_free(&q);

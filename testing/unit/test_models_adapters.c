@@ -44,7 +44,7 @@ static void forward_unet(struct odd *m, const struct weight_variant *variant, fl
                               ids.data, &context[i], &err),
              &err);
         prompt[i] = unet_prompt(context[i]);
-        rows[i] = (struct unet_row){ latent[i], 300.0 + i, &prompt[i], pred + i * N / ROWS };
+        rows[i] = (struct unet_row){ latent[i], 300.0 + i, &prompt[i], pred + i * N / ROWS, NULL };
     }
     must(unet_forward(m->unet, &x, rows, ROWS, H, W, &err), &err);
     for (int i = 0; i < ROWS; i++)
@@ -457,7 +457,7 @@ static void networks_refuse_variants_of_others(void **state)
     x.variant = v;
     must(unet_context_new(m.unet, &x, text, 1, pooled, ids, &of_variant, &err), &err);
     struct unet_conditioning prompt = unet_prompt(context);
-    struct unet_row row = { latent, 5, &prompt, pred };
+    struct unet_row row = { latent, 5, &prompt, pred, NULL };
     assert_int_equal(unet_forward(m.unet, &x, &row, 1, H, W, &err), DR_EINVAL);
     assert_non_null(strstr(err.text, "variant"));
     prompt = unet_prompt(of_variant);

@@ -349,7 +349,7 @@ static void fixture_close(struct fixture *f)
 static const float *predict(struct fixture *f, const struct unet_conditioning *c, int row)
 {
     struct dr_error err = { 0 };
-    const struct unet_row r = { f->latent + row * SIZE, 500, c, f->pred + row * SIZE };
+    const struct unet_row r = { f->latent + row * SIZE, 500, c, f->pred + row * SIZE, NULL };
     must(unet_forward(f->g->unet, &f->g->x, &r, 1, H, W, &err), &err);
     assert_int_equal(workspace_used(f->g->ws), 0);
     return r.pred;
@@ -400,7 +400,7 @@ static void check_company(struct odd *g, const char *kernels)
     struct unet_row rows[ROWS];
     float *together = f.pred + ROWS * SIZE;
     for (int i = 0; i < ROWS; i++)
-        rows[i] = (struct unet_row){ f.latent + i * SIZE, 500, &c[i], together + i * SIZE };
+        rows[i] = (struct unet_row){ f.latent + i * SIZE, 500, &c[i], together + i * SIZE, NULL };
     must(unet_forward(g->unet, &g->x, rows, ROWS, H, W, &err), &err);
     for (int i = 0; i < ROWS; i++)
         if (memcmp(predict(&f, &c[i], i), together + i * SIZE, SIZE * sizeof(float)))
@@ -568,7 +568,7 @@ static void check_trunk(struct odd *g, const char *kernels)
          &err);
     assert_true(unet_context_bytes(context) < unet_context_bytes(f.a));
     c = unet_prompt(context);
-    const struct unet_row row = { f.latent, 500, &c, NULL };
+    const struct unet_row row = { f.latent, 500, &c, NULL, NULL };
     must(unet_pass_begin(&p, &t, &g->x, &row, 1, H, W, &err), &err);
     must(unet_trunk_run(&p, H, W, &y), &err);
     assert_int_equal(p.n_skips, s.n);
@@ -619,7 +619,8 @@ static void check_extra(struct odd *g, const char *kernels)
     struct unet_conditioning plain = unet_prompt(context), extra = plain;
     extra.extra = in + (CHANNELS - EXTRA) * PLANE;
     extra.n_extra = EXTRA;
-    const struct unet_row rows[] = { { in, 500, &plain, whole }, { in, 500, &extra, split } };
+    const struct unet_row rows[] = { { in, 500, &plain, whole, NULL },
+                                     { in, 500, &extra, split, NULL } };
     must(unet_forward(u, &g->x, rows, 2, H, W, &err), &err);
     if (memcmp(split, whole, sizeof whole))
         fail_msg("%s: extra channels are not those of the input", kernels);
@@ -660,7 +661,7 @@ static void check_chunks(struct odd *g, const char *kernels)
         memcpy(text + i * CHUNK * ODD_CONTEXT, text, CHUNK * ODD_CONTEXT * sizeof *text);
         context[i] = context_of(g, text, (i + 1) * CHUNK);
         c[i] = unet_prompt(context[i]);
-        rows[i] = (struct unet_row){ f.latent, 500, &c[i], f.pred + (ROWS + i) * SIZE };
+        rows[i] = (struct unet_row){ f.latent, 500, &c[i], f.pred + (ROWS + i) * SIZE, NULL };
     }
     must(unet_forward(g->unet, &g->x, rows, ROWS, H, W, &err), &err);
     for (int i = 0; i < ROWS; i++) {
@@ -735,7 +736,7 @@ static void wrong_rows_are_errors(void **state)
     fixture_open(&f, &g);
     struct unet_residuals few = { .n_skips = 2, .weight = 1 };
     struct unet_conditioning c = { 0 };
-    const struct unet_row row = { f.latent, 500, &c, f.pred };
+    const struct unet_row row = { f.latent, 500, &c, f.pred, NULL };
     assert_int_equal(unet_forward(g.unet, &g.x, &row, 1, H, W, &err), DR_EINVAL);
     assert_non_null(strstr(err.text, "row 0: 0 blocks"));
     c = unet_prompt(f.a);

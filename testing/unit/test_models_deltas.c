@@ -72,10 +72,10 @@ static int set_lengths(const struct weight_delta *d, const struct delta_target *
 {
     int64_t rank = d->tensor[0].shape.d[1], slab = delta_slab_rows(t);
     float *left = dr_malloc(DR_TAG_TEST, (size_t)(slab * rank) * sizeof *left);
-    float *product = dr_malloc(DR_TAG_TEST, (size_t)(slab * t->cols) * sizeof *product);
+    const float *product = NULL;
     double *squares = dr_calloc(DR_TAG_TEST, (size_t)t->cols, sizeof *squares);
     struct delta_product p = { .rank = 0 };
-    int r = left && product && squares ? 0 : dr_fail(err, DR_ENOMEM, "no memory");
+    int r = left && squares ? 0 : dr_fail(err, DR_ENOMEM, "no memory");
     if (!r)
         r = delta_product_open(&p, t, &d->tensor[1], rank, err);
     for (int pass = 0; pass < 2; pass++)
@@ -83,7 +83,7 @@ static int set_lengths(const struct weight_delta *d, const struct delta_target *
             int64_t n = t->rows - first < slab ? t->rows - first : slab;
             float *value = t->value + first * t->cols;
             delta_read_rows(&d->tensor[0], first, n, rank, left);
-            r = delta_product_rows(&p, left, n, product, err);
+            r = delta_product_rows(&p, left, n, &product, err);
             for (int64_t i = 0; !r && !pass && i < n * t->cols; i++) {
                 double moved = (double)value[i] + product[i];
                 squares[i % t->cols] += moved * moved;
@@ -93,7 +93,6 @@ static int set_lengths(const struct weight_delta *d, const struct delta_target *
         }
     delta_product_close(&p);
     dr_free(squares);
-    dr_free(product);
     dr_free(left);
     return r;
 }

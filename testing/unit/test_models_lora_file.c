@@ -28,7 +28,7 @@ static void bench_open(struct bench *b)
                                                clip_text_visit };
     b->networks[2] = (struct adapter_network){ COMPONENT_TEXT_ENCODER_2, b->m.clip[1],
                                                clip_text_visit };
-    b->model = (struct lora_model){ b->networks, 3, unet_arch(b->m.unet) };
+    b->model = (struct lora_model){ b->networks, 3, unet_arch(b->m.unet), false };
 }
 
 static const char *path_of(const char *name)
@@ -412,6 +412,13 @@ static void alpha_comes_from_tensors_or_metadata(void **state)
     odd_close(&b.m);
 }
 
+static const struct unet_arch sd1 = { .levels = 4,
+                                      .layers = { 2, 2, 2, 2 },
+                                      .depth = { { 1, 1 }, { 1, 1 }, { 1, 1 }, { 0 } },
+                                      .up_depth = { { 1, 1, 1 }, { 1, 1, 1 }, { 1, 1, 1 }, { 0 } },
+                                      .mid = true,
+                                      .mid_depth = 1 };
+
 /* The public models' blocks, by the numbers of their single files. */
 static void blocks_have_the_numbers_of_single_files(void **state)
 {
@@ -422,14 +429,6 @@ static void blocks_have_the_numbers_of_single_files(void **state)
                                            .up_depth = { { 0 }, { 2, 2, 2 }, { 10, 10, 10 } },
                                            .mid = true,
                                            .mid_depth = 10 };
-    static const struct unet_arch sd1 = {
-        .levels = 4,
-        .layers = { 2, 2, 2, 2 },
-        .depth = { { 1, 1 }, { 1, 1 }, { 1, 1 }, { 0 } },
-        .up_depth = { { 1, 1, 1 }, { 1, 1, 1 }, { 1, 1, 1 }, { 0 } },
-        .mid = true,
-        .mid_depth = 1
-    };
     static const struct {
         const struct unet_arch *arch;
         const char *name, *single;
@@ -483,7 +482,32 @@ static void blocks_have_the_numbers_of_single_files(void **state)
     }
 }
 
+/* The presets are the extension's lists, written out as it has them. */
+static void presets_are_lists_of_17(void **state)
+{
+    (void)state;
+    static const char *const lists[][2] = {
+        { "none", "0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0" },
+        { "ALL", "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1" },
+        { "ins", "1,1,1,1,0,0,0,0,0,0,0,0,0,0,0,0,0" },
+        { "IND", "1,0,0,0,1,1,1,0,0,0,0,0,0,0,0,0,0" },
+        { "inall", "1,1,1,1,1,1,1,0,0,0,0,0,0,0,0,0,0" },
+        { "midd", "1,0,0,0,1,1,1,1,1,1,1,1,0,0,0,0,0" },
+        { "outd", "1,0,0,0,0,0,0,0,1,1,1,1,0,0,0,0,0" },
+        { "outs", "1,0,0,0,0,0,0,0,0,0,0,0,1,1,1,1,1" },
+        { "outall", "1,0,0,0,0,0,0,0,1,1,1,1,1,1,1,1,1" },
+        { "ALL0.5", ".5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5,.5" },
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        double preset[UNET_BLOCKS_MOST] = { 0 }, list[UNET_BLOCKS_MOST] = { 0 };
+        assert_int_equal(unet_block_strengths(&sd1, "b", lists[i][0], preset, NULL), 0);
+        assert_int_equal(unet_block_strengths(&sd1, "b", lists[i][1], list, NULL), 0);
+        assert_memory_equal(preset, list, sizeof list);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(presets_are_lists_of_17),
     cmocka_unit_test(every_spelling_finds_its_layer),
     cmocka_unit_test(hostile_files_are_named),
     cmocka_unit_test(shapes_that_do_not_fit_are_named),

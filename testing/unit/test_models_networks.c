@@ -375,7 +375,7 @@ static int run_unet(struct odd *g, const float *noise, float *out, struct dr_err
         return r;
     const struct unet_conditioning prompt = unet_prompt(context);
     for (int i = 0; i < ROWS; i++)
-        rows[i] = (struct unet_row){ noise + i, 100.0 * i, &prompt, out + i * 60 };
+        rows[i] = (struct unet_row){ noise + i, 100.0 * i, &prompt, out + i * 60, NULL };
     r = unet_forward(g->unet, &g->x, rows, ROWS, 3, 5, err);
     unet_context_free(context);
     return r;
@@ -516,7 +516,7 @@ static void wrong_calls_are_errors(void **state)
     assert_int_equal(clip_text_encode(g.clip[0], &g.x, ids, 1, 78, last, out, NULL, &err),
                      DR_EINVAL);
     must(clip_text_encode(g.clip[0], &g.x, ids, 1, 3, first, out, NULL, &err), &err);
-    struct unet_row row = { out, 1, NULL, out };
+    struct unet_row row = { out, 1, NULL, out, NULL };
     assert_int_equal(unet_forward(g.unet, &g.x, &row, 1, 2, 2, &err), DR_EINVAL);
     assert_int_equal(unet_forward(g.unet, &g.x, &row, 0, 2, 2, &err), DR_EINVAL);
     struct unet_context *context = NULL;

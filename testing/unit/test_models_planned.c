@@ -41,7 +41,7 @@ static void small_variants_run(void **state)
     struct unet_context *context;
     must(unet_context_new(u, &g.x, NULL, 5, NULL, NULL, &context, &err), &err);
     const struct unet_conditioning prompt = unet_prompt(context);
-    struct unet_row row = { NULL, 3, &prompt, NULL };
+    struct unet_row row = { NULL, 3, &prompt, NULL, NULL };
     must(unet_forward(u, &g.x, &row, 1, 1, 1, &err), &err);
     must(unet_forward(u, &g.x, &row, 1, 9, 1, &err), &err);
     assert_int_equal(workspace_used(g.ws), 0);
@@ -89,7 +89,8 @@ static void memory_at_full_size(void **state)
     struct unet_context *context;
     must(unet_context_new(u, &g.x, NULL, 77, NULL, NULL, &context, &err), &err);
     const struct unet_conditioning prompt = unet_prompt(context);
-    struct unet_row rows[2] = { { NULL, 1, &prompt, NULL }, { NULL, 1, &prompt, NULL } };
+    struct unet_row rows[2] = { { NULL, 1, &prompt, NULL, NULL },
+                                { NULL, 1, &prompt, NULL, NULL } };
     workspace_reset(g.ws);
     backend_plan_reset(g.be);
     must(unet_forward(u, &g.x, rows, 2, 128, 128, &err), &err);

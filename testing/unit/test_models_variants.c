@@ -72,7 +72,7 @@ static void forward(struct odd *m, const struct weight_variant *v, float pred[N]
         pooled[i] = (float)(i % 3) - 1;
     must(unet_context_new(m->unet, &x, text, 2, pooled, ids, &context, &err), &err);
     const struct unet_conditioning prompt = unet_prompt(context);
-    struct unet_row row = { latent, 500, &prompt, pred };
+    struct unet_row row = { latent, 500, &prompt, pred, NULL };
     must(unet_forward(m->unet, &x, &row, 1, H, W, &err), &err);
     unet_context_free(context);
 }
@@ -384,6 +384,60 @@ static void the_cache_finds_sets_again(void **state)
     odd_close(&m);
 }
 
+/* A set in a cache for one, then another, which takes over the first one's memory. */
+static int replace_a_set(void *ctx, struct dr_error *err)
+{
+    const struct variant_spec *spec = ctx;
+    struct variant_cache *c;
+    const struct weight_variant *v = NULL;
+    struct variant_facts facts;
+    int r = weight_variant_check(&spec[0], &facts, err);
+    if (!r)
+        r = variant_cache_new(facts.bytes, &c, err);
+    for (int i = 0, made = !r; made && i < 2; i++) {
+        v = NULL;
+        if (!r)
+            r = variant_cache_acquire(c, &spec[i], &v, err);
+        variant_cache_release(c, v);
+        if (i)
+            variant_cache_free(c);
+    }
+    return r;
+}
+
+/* With the same bits as in memory of its own, whether it needs more of it or less. */
+static void a_set_takes_the_place_of_another(void **state)
+{
+    (void)state;
+    static float fresh[N], taken[N];
+    struct odd m;
+    struct changes sets[2] = { { .n = 0 }, { .n = 0 } };
+    struct dr_error err = { 0 };
+    odd_must(&m, ODD_CPU, NULL, 2);
+    some_changes(&m, &sets[0]);
+    changes_difference(&sets[1], m.unet, unet_visit, "mid_block.resnets.1.conv2.weight");
+    for (int i = 0; i < 2; i++) {
+        struct variant_spec specs[] = { spec_of(&m, &sets[1 - i]), spec_of(&m, &sets[i]) };
+        struct weight_variant *v, *old, *other;
+        size_t before = dr_alloc_stats(DR_TAG_WEIGHTS).bytes;
+        must(weight_variant_open(&specs[1], &v, &err), &err);
+        forward(&m, v, fresh);
+        weight_variant_close(v);
+        must(weight_variant_open(&specs[0], &old, &err), &err);
+        must(weight_variant_open_over(&specs[1], old, &other, &err), &err);
+        forward(&m, other, taken);
+        assert_memory_equal(taken, fresh, sizeof fresh);
+        assert_int_equal(dr_alloc_stats(DR_TAG_WEIGHTS).bytes,
+                         before + weight_variant_facts(other)->bytes);
+        weight_variant_close(other);
+        test_oom_walk(replace_a_set, specs);
+        assert_int_equal(dr_alloc_stats(DR_TAG_WEIGHTS).bytes, before);
+    }
+    changes_free(&sets[0]);
+    changes_free(&sets[1]);
+    odd_close(&m);
+}
+
 static void without_a_budget_nothing_is_kept(void **state)
 {
     (void)state;
@@ -419,6 +473,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(making_touches_no_buffer),
         cmocka_unit_test(the_pack_is_never_written),
         cmocka_unit_test(the_cache_finds_sets_again),
+        cmocka_unit_test(a_set_takes_the_place_of_another),
         cmocka_unit_test(without_a_budget_nothing_is_kept),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -303,6 +303,7 @@ static void brownian_intervals(void **state)
                                       .seed = seed,
                                       .kind = DR_RNG_CPU,
                                       .n = (size_t)values,
+                                      .total = (size_t)values,
                                       .work = work,
                                       .sum = sum };
         assert_true(values <= VALUES && offset + values <= all.count);

@@ -39,6 +39,22 @@ static struct sched *make(const char *json, const char *sampler, const char *sch
     return s;
 }
 
+/* Whether a walk takes this pair with so many steps: a sampler of each rule and layout with all; the
+ * rest with 7, and with fewer under the first schedules of the table, which samplers differ in. */
+static bool is_walked(const struct sched_info *sampler, size_t schedule, int steps)
+{
+    static const char *const whole[] = { "euler", "heun", "ddim", "dpmpp_2m", "dpmpp_sde", "lcm" };
+    bool all = steps == 7 || (schedule < 4 && steps < 7);
+    size_t n;
+    const struct schedule_info *info = schedule_all(&n)[schedule];
+    const struct sched_config c = { .sampler = sampler, .schedule = info, .train_steps = 1000 };
+    for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
+        all |= !strcmp(sampler->name, whole[i]);
+    if (info->stands_for || (info->most && steps > info->most(&c)))
+        return false;
+    return all;
+}
+
 /* Calls `each` for every sampler, schedule, spacing that applies, and number of steps. */
 static void walk(const char *json, void (*each)(struct sched *s))
 {
@@ -50,6 +66,8 @@ static void walk(const char *json, void (*each)(struct sched *s))
             bool uses = schedule_uses_spacing(schedules[k], samplers[i]);
             for (int spacing = 0; spacing < (uses ? SCHED_SPACING_COUNT : 1); spacing++) {
                 for (int c = 0; c < STEP_COUNTS; c++) {
+                    if (!is_walked(samplers[i], k, step_counts[c]))
+                        continue;
                     /* a Brownian tree is slow, and no other one with more steps */
                     if (samplers[i]->noise == SCHED_NOISE_BROWNIAN && step_counts[c] > 20)
                         continue;
@@ -138,11 +156,18 @@ static void check_oracle(struct sched *s)
     }
     /* float32 latents over a small sigma: lms, explicit and of order 4, is the worst with 1.1e-4.
      * The reference's ddim counts strides back from the last timestep, and under trailing may end
-     * at timestep 0's noise of 3 %, as tcd always does. */
+     * at timestep 0's noise of 3 %, as tcd always does; lcm's answer there is what it was given. */
     const struct sched_config *c = sched_config_of(s);
-    bool short_of_it = sigmas_end(s) > 0 ||
+    bool boundary = c->sampler->consistency && sched_timesteps(s)[sched_levels(s) - 1] < 2;
+    bool short_of_it = sigmas_end(s) > 0 || boundary ||
                        (c->sampler->rule == SCHED_RULE_DDIM && c->spacing == SCHED_TRAILING);
-    if (!(test_rel_l2(sched_latents(s), clean, VALUES) < (short_of_it ? 0.06 : 2e-4)))
+    /* lms extrapolates from three near levels over a step many times as long; weights of ipndm_v do
+     * not sum up to 1 where steps become longer from one to the next, and it loses digits */
+    bool uneven = (!strcmp(c->sampler->name, "lms") && c->schedule->kind == SCHEDULE_ENDS) ||
+                  !strcmp(c->sampler->name, "ipndm_v");
+    if (!(test_rel_l2(sched_latents(s), clean, VALUES) < (short_of_it ? 0.06
+                                                          : uneven    ? 5e-3
+                                                                      : 2e-4)))
         fail_msg("%s %s %s %d steps: off by %g", sched_config_of(s)->sampler->name,
                  sched_config_of(s)->schedule->name,
                  sched_spacing_name(sched_config_of(s)->spacing), sched_config_of(s)->steps,
@@ -245,7 +270,7 @@ static void a_saved_run_goes_on_with_the_same_bits(void **state)
     const struct sched_info *const *samplers = sched_all(&n);
     const struct schedule_info *const *schedules = schedule_all(&n_schedules);
     for (size_t i = 0; i < n; i++) {
-        for (size_t k = 0; k < n_schedules; k++)
+        for (size_t k = 0; k < n_schedules && k < 4; k++)
             resume_everywhere(samplers[i]->name, schedules[k]->name, 9);
     }
 }
@@ -324,7 +349,9 @@ static void check_own_arrays(struct sched *s)
     memcpy(arrays + n, sched_sigmas(s), (n + 1) * sizeof *arrays);
     run(s, 8, NULL);
     memcpy(before, sched_latents(s), sizeof before);
-    assert_int_equal(sched_replace(s, open ? NULL : arrays, arrays + n, &err), 0);
+    if (sched_replace(s, open ? NULL : arrays, arrays + n, &err))
+        fail_msg("%s %s: %s", sched_config_of(s)->sampler->name, sched_config_of(s)->schedule->name,
+                 err.text);
     run(s, 8, NULL);
     assert_memory_equal(before, sched_latents(s), sizeof before);
     dr_free(arrays);
@@ -553,6 +580,20 @@ static void sgm_uniform_is_that_of_comfyui(void **state)
     }
 }
 
+/* AUTOMATIC1111's choice for the sampler; what the receipt records is that schedule. */
+static void automatic_is_the_samplers(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = { { "euler", "normal" },
+                                            { "dpmpp_2m", "karras" },
+                                            { "dpmpp_2m_sde", "exponential" } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct sched *s = make(NULL, cases[i][0], "automatic", NULL, 5, NAN);
+        assert_string_equal(sched_config_of(s)->schedule->name, cases[i][1]);
+        sched_free(s);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(sigmas_fall_to_zero),
     cmocka_unit_test(an_oracle_leads_to_the_picture),
@@ -569,6 +610,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(generators_stand_where_the_reference_leaves_them),
     cmocka_unit_test(ddim_is_euler_in_other_coordinates),
     cmocka_unit_test(sgm_uniform_is_that_of_comfyui),
+    cmocka_unit_test(automatic_is_the_samplers),
 };
 
 int main(int argc, char **argv)

@@ -28,6 +28,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 CASES = ["unet_512", "unet_512_cfg", "unet_1024", "unet_1024_cfg", "vae_decode_512", "vae_decode_1024"]
+PICTURES = ["picture_4_512", "picture_4_1024"]  # only when they are named; OpenVINO alone
 # name: (script, options)
 PEERS = {
     "torch_f32": ("peer_torch.py", ["--type", "f32"]),
@@ -58,7 +59,7 @@ def names(known):
 
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--cases", type=names(CASES), default=CASES, help="comma between")
+    p.add_argument("--cases", type=names(CASES + PICTURES), default=CASES, help="comma between")
     p.add_argument("--peers", type=names(list(PEERS)), default=list(PEERS), help="comma between")
     p.add_argument("--isa", type=names(ISAS), default=ISAS, help="native, avx2 or both (default)")
     p.add_argument("--rounds", type=int, default=3)
@@ -164,7 +165,10 @@ def convert(o, python):
     """OpenVINO reads the networks from files that are written once."""
     if "native" not in o.isa or not any(name.startswith("openvino") for name in o.peers):
         return
-    for network in sorted({case.split("_")[0] for case in o.cases}):
+    networks = {case.split("_")[0] for case in o.cases}
+    if "picture" in networks:
+        networks = networks - {"picture"} | {"unet", "vae"}
+    for network in sorted(networks):
         if os.path.exists(os.path.join(o.work, f"{network}.xml")):
             continue
         say(f"converting the {network} for OpenVINO")
@@ -286,7 +290,8 @@ def main():
     rows, darkrooms = [], []
     for isa in o.isa:
         for case in o.cases:
-            peers = [name for name in o.peers if isa == "native" or name.startswith("torch")]
+            wanted = ("openvino",) if case in PICTURES else ("openvino", "torch")
+            peers = [name for name in o.peers if name.startswith(wanted if isa == "native" else "torch")]
             rows.append({"case": case, "isa": isa, "best_peer": None, "peers": {name: {"samples": [], "ratios": []} for name in peers}})
             darkrooms.append(Darkroom(o, isa))
     for number in range(o.rounds):

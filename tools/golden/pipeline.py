@@ -19,7 +19,7 @@ import tempfile
 import diffusers
 import numpy as np
 import torch
-from diffusers import StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPAGPipeline, StableDiffusionXLPipeline
 
 CLASSES = {
     "euler": "EulerDiscreteScheduler",
@@ -75,8 +75,8 @@ class Recorder:
 
         def recorded_scale(sample, *args, **kwargs):
             out = scale(sample, *args, **kwargs)
-            half = out.shape[0] // 2 if pipe.do_classifier_free_guidance else out.shape[0]
-            self.keep("model_input_%03d" % self.count, out[:half])
+            rows = 1 + pipe.do_classifier_free_guidance + getattr(pipe, "do_perturbed_attention_guidance", False)
+            self.keep("model_input_%03d" % self.count, out[:out.shape[0] // rows])
             return out
 
         @functools.wraps(step)  # the pipeline looks at its parameters
@@ -152,11 +152,39 @@ def record_sigmas(scheduler, request, stages):
         stages["sigmas"] = ((1 - abar) / abar).sqrt().float().numpy()
 
 
+class MeanQueries:
+    """Self-attention in which every query of the last of `rows` rows is the mean of all (SEG, arXiv 2408.00760, its blur
+    without limit): the class of diffusers exchanges its two cases."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, temb=None):
+        q, k, v = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)
+        last = q.shape[0] // self.rows
+        q = torch.cat([q[:-last], q[-last:].mean(dim=1, keepdim=True).expand_as(q[-last:])])
+        heads = lambda t: t.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+        out = torch.nn.functional.scaled_dot_product_attention(heads(q), heads(k), heads(v))
+        return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
+
+
 def run(folder, request):
-    return record(StableDiffusionXLPipeline.from_pretrained(folder, torch_dtype=torch.float32, add_watermarker=False), request)
+    guiders = {g["name"]: g for g in request.get("guidance", [])}
+    settings = {"torch_dtype": torch.float32, "add_watermarker": False}
+    guider = guiders.get("pag", guiders.get("seg"))
+    if guider:
+        pipe = StableDiffusionXLPAGPipeline.from_pretrained(folder, pag_applied_layers=guider["layers"].split(";"), **settings)
+        if "seg" in guiders:
+            pipe.set_pag_applied_layers(guider["layers"].split(";"), (MeanQueries(3), MeanQueries(2)))
+        more = {"pag_scale": guider["scale"], "pag_adaptive_scale": guider.get("adaptive", 0.0)}
+    else:
+        pipe, more = StableDiffusionXLPipeline.from_pretrained(folder, **settings), {}
+    if "freeu" in guiders:
+        pipe.enable_freeu(**{key: guiders["freeu"][key] for key in ("s1", "s2", "b1", "b2")})
+    return record(pipe, request, **more)
 
 
-def record(pipe, request):
+def record(pipe, request, **optional):
     """The stages of a run of a pipeline, Stable Diffusion's or SDXL's."""
     pipe.set_progress_bar_config(disable=True)
     pipe.scheduler = make_scheduler(pipe, request)
@@ -164,7 +192,6 @@ def record(pipe, request):
     scale = request.get("guidance_scale", 5.0)
     batch = request.get("batch_size", 1)
     generators = [torch.Generator().manual_seed(request["seed"] + i) for i in range(batch)]
-    optional = {}
     if "original_size" in request:
         optional["original_size"] = size_of(request["original_size"])
     if "target_size" in request:
