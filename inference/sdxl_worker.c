@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "inference/job_image.h"
 #include "inference/job_loras.h"
 #include "inference/preset.h"
+#include "inference/job_mask.h"
 #include "inference/sampler_names.h"
 #include "models/adapters/textual_inversions.h"
 #include "models/vae_manager.h"
@@ -302,5 +304,7 @@ void job_release(struct job *job)
     textual_inversions_release(job->embeddings);
     dr_free(job->embeddings);
     job_loras_close(job->loras);
+    job_image_free(job->image);
+    job_mask_free(job->mask);
     arena_free(&job->arena);
 }
