@@ -106,7 +106,7 @@ static int put_depths(json_t *o, const struct unet_arch *a)
 
 static json_t *layers(const struct unet_arch *a)
 {
-    int64_t list[ARCH_LEVELS];
+    int64_t list[ARCH_LEVELS] = { 0 };
     bool same = true;
     for (int i = 0; i < a->levels; i++) {
         list[i] = a->layers[i];
