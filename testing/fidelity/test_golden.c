@@ -175,6 +175,7 @@ static json_t *request_of(const struct one *c, const char *const *from)
     json_object_set_new(data, "dump_stages", json_string(c->ours));
     empty(c->ours);
     json_object_set_new(data, "precision", json_string("f32"));
+    json_object_set_new(data, "preset", json_string("diffusers"));
     for (; from && *from; from++) {
         bool counted = !strcmp(*from, "model_input") || !strcmp(*from, "pred");
         for (int at = 0; counted && at < c->evaluations; at++) {
