@@ -18,7 +18,7 @@ struct denoise {
     struct sched_ask ask;
     const float *clean, *start_noise, *mask; /* of the spec */
     bool soft;
-    int first; /* evaluation of the schedule that the run begins with */
+    int first, first_step; /* evaluation and step of the schedule that the run begins with */
     struct dr_rng rng;
     float *input, *pred; /* [n] */
     float *predictions;  /* [rows_most, n], what the UNet gave */
@@ -134,6 +134,7 @@ int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct d
     d->most = spec->most;
     d->clean = spec->clean;
     d->start_noise = spec->start_noise;
+    d->first_step = spec->first_step;
     d->mask = spec->mask;
     d->soft = spec->soft;
     r = open_state(d, spec, err);
@@ -208,6 +209,8 @@ int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
         return 0;
     d->ask.evaluation -= d->first; /* outside, they are counted from the run's first */
     d->ask.evaluations -= d->ask.evaluations ? d->first : 0;
+    d->ask.step -= d->first_step;
+    d->ask.steps -= d->ask.steps ? d->first_step : 0;
     memcpy(d->input, d->ask.x, d->n * sizeof *d->input);
     d->ask.x = d->input;
     d->combined = false;

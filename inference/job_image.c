@@ -8,6 +8,7 @@
 
 #include "conditioning/img2img.h"
 #include "inference/job.h"
+#include "inference/preset.h"
 
 static const char *const fits[] = {
     [IMG_FIT_CROP] = "crop", [IMG_FIT_WHOLE] = "fit", [IMG_FIT_STRETCH] = "stretch"
@@ -102,6 +103,10 @@ static int make(struct job_image *m, struct job *job, const struct request *q,
 int job_set_image(struct job *job, const struct request *q, const struct pipeline *p,
                   const struct job_image_source *source, struct dr_error *err)
 {
+    if (job->preset->noise_only)
+        return dr_fail_field(err, DR_EUNSUPPORTED, "preset", job->preset->name,
+                             "darkroom or diffusers with an image",
+                             "how it begins with a picture is not supported yet");
     if (!p->encoder)
         return dr_fail_field(err, DR_EUNSUPPORTED, "image", "a picture to begin with",
                              "a model whose VAE can encode", p->no_encoder);
