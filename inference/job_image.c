@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "inference/preset.h"
 #include "conditioning/img2img.h"
 #include "inference/job.h"
 
@@ -102,6 +103,13 @@ static int make(struct job_image *m, struct job *job, const struct request *q,
 int job_set_image(struct job *job, const struct request *q, const struct pipeline *p,
                   const struct job_image_source *source, struct dr_error *err)
 {
+    if (job->preset->text_only) {
+        char got[64];
+        snprintf(got, sizeof got, "a picture, with preset %s", job->preset->name);
+        return dr_fail_field(err, DR_EUNSUPPORTED, "image", got,
+                             "a picture with preset darkroom or diffusers",
+                             "where this program begins is not done");
+    }
     if (!p->encoder)
         return dr_fail_field(err, DR_EUNSUPPORTED, "image", "a picture to begin with",
                              "a model whose VAE can encode", p->no_encoder);

@@ -27,6 +27,7 @@ struct preset {
     bool no_skip_where_zeros; /* none of models that take zeros for no negative prompt (SDXL) */
     bool empty_is_none;       /* an empty negative prompt counts as none */
     bool encodes_none;        /* no negative prompt counts as an empty one */
+    bool text_only;           /* how it begins with a picture is not done */
 };
 
 /* In the order of presets.def; NULL past the end. */
