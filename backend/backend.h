@@ -132,6 +132,9 @@ void weight_source_release(const struct weight_source *s);
 /* ---- execution ---- */
 
 /* All that a forward pass carries around. */
+/* Axes along which pictures go on at their opposite edge. */
+enum { EXEC_WRAP_X = 1, EXEC_WRAP_Y = 2 };
+
 struct exec {
     struct backend *be;
     struct workspace *ws;
@@ -141,6 +144,7 @@ struct exec {
     void *watcher; /* the watch's own */
     /* Which weights the network's layers use (models/adapters/weight_variant.h); NULL: the base. */
     const struct weight_variant *variant;
+    unsigned wrap; /* of a network's convolutions (models/wrapped_conv.h) */
 };
 
 struct op_need {

@@ -64,7 +64,7 @@ static const struct {
 } groups[] = {
     { "Prompt", "model prompt prompt-2 negative negative-2 from" },
     { "Changes of the model", "lora embedding" },
-    { "Picture", "width height seed batch count" },
+    { "Picture", "width height tile seed batch count" },
     { "Picture to begin with", "image strength resize mask" },
     { "Sampling",
       "recipe steps cfg cfg-rescale guidance sampler schedule scheduler spacing timesteps sigmas "

@@ -23,12 +23,14 @@ enum { JOB_BATCH = 16 };
 
 struct job_image;
 struct job_loras;
+struct prompt_script;
 struct preset;
 struct job_mask;
 struct textual_inversions;
 
 struct job {
     struct prompt_request prompt; /* texts are the job's */
+    struct prompt_script *script; /* of the prompt (job_prompts.h); owned */
     struct sched_config sched;
     int64_t width, height; /* pixels */
     int batch;
@@ -43,6 +45,7 @@ struct job {
     const struct preset *preset;
     const char *precision;
     bool vae_tiling;
+    unsigned wrap;                         /* EXEC_WRAP_X, EXEC_WRAP_Y: edges that fit together */
     struct textual_inversions *embeddings; /* job_embeddings.h; NULL: none */
     struct job_loras *loras;               /* job_loras.h; NULL: none */
     struct job_mask *mask;                 /* job_mask.h; NULL: all of it is drawn anew */

@@ -9,8 +9,10 @@
 #include "base/json.h"
 #include "base/path_text.h"
 #include "models/adapters/textual_inversions.h"
+#include "conditioning/prompt_language.h"
 #include "inference/job_image.h"
 #include "inference/job_loras.h"
+#include "inference/job_prompts.h"
 #include "inference/preset.h"
 #include "inference/job_mask.h"
 #include "schedulers/scheduler_factory.h"
@@ -189,6 +191,11 @@ static int infotext_guiders(const struct job *job, struct buf *dst)
     return r;
 }
 
+static const char *axes(const struct job *job)
+{
+    return job->wrap == EXEC_WRAP_X ? "x" : job->wrap == EXEC_WRAP_Y ? "y" : "xy";
+}
+
 static int infotext_extras(const struct job *job, struct buf *dst)
 {
     const struct prompt_request *p = &job->prompt;
@@ -197,12 +204,18 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair(dst, "Prompt 2", p->prompt_2);
     if (!r && p->guidance && p->negative_2 && *p->negative_2)
         r = pair(dst, "Negative prompt 2", p->negative_2);
+    if (!r && p->language != &prompt_plain)
+        r = pair(dst, "Prompt syntax", p->language->name);
+    if (!r && p->emphasis != PROMPT_EMPHASIS_ORIGINAL)
+        r = pair(dst, "Emphasis", p->emphasis == PROMPT_EMPHASIS_IGNORE ? "Ignore" : "No norm");
     if (!r && job->image)
         r = pair_number(dst, "Denoising strength", job->image->strength);
     if (!r && job->guidance_rescale > 0)
         r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
     if (!r)
         r = infotext_guiders(job, dst);
+    if (!r && job->wrap)
+        r = pair(dst, "Tile", axes(job));
     if (!r && has_eta(job))
         r = pair_number(dst, "Eta", sched_eta(&job->sched));
     if (!r && has_options(job))
@@ -274,8 +287,9 @@ static json_t *text_or_null(const char *s)
     return s ? json_string(s) : json_null();
 }
 
-static int add_prompts(json_t *o, const struct prompt_request *p)
+static int add_prompts(json_t *o, const struct job *job)
 {
+    const struct prompt_request *p = &job->prompt;
     int r = jx_set(o, "prompt", json_string(p->prompt));
     if (!r)
         r = jx_set(o, "prompt_2", text_or_null(p->prompt_2));
@@ -283,6 +297,10 @@ static int add_prompts(json_t *o, const struct prompt_request *p)
         r = jx_set(o, "negative_prompt", text_or_null(p->negative));
     if (!r)
         r = jx_set(o, "negative_prompt_2", text_or_null(p->negative_2));
+    if (!r)
+        r = jx_set(o, "prompt_syntax", json_string(p->language->name));
+    if (!r && p->language->weighing == PROMPT_WEIGHS_SCALE)
+        r = jx_set(o, "emphasis", json_string(job_emphasis_name(job)));
     if (!r)
         r = jx_set(o, "clip_skip", json_integer(p->clip_skip));
     if (!r && !p->original_width) /* the model takes no sizes */
@@ -527,6 +545,8 @@ static int add_facts(json_t *o, const struct job *job, const struct receipt_fact
         r = jx_set(o, "precision", json_string(job->precision));
     if (!r)
         r = jx_set(o, "vae_tiling", json_string(job->vae_tiling ? "on" : "off"));
+    if (!r && job->wrap)
+        r = jx_set(o, "tile", json_string(axes(job)));
     if (!r)
         r = jx_set(o, "model", json_string(f->model));
     for (int i = 0; !r && i < COMPONENT_COUNT; i++)
@@ -544,7 +564,7 @@ static int add_facts(json_t *o, const struct job *job, const struct receipt_fact
 json_t *receipt_json(const struct job *job, const struct receipt_facts *f, int index)
 {
     json_t *o = json_object();
-    int r = add_prompts(o, &job->prompt);
+    int r = add_prompts(o, job);
     if (!r)
         r = add_sampling(o, job, index);
     if (!r)

@@ -8,6 +8,7 @@
 
 #include "inference/job_image.h"
 #include "inference/job_loras.h"
+#include "inference/job_prompts.h"
 #include "inference/preset.h"
 #include "inference/job_mask.h"
 #include "inference/sampler_names.h"
@@ -167,6 +168,17 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
     return r;
 }
 
+/* The prompts' language: a preset without one of its own has plain words. */
+static int take_language(const struct request *q, const struct pipeline *p, struct job *job,
+                         struct dr_error *err)
+{
+    (void)p;
+    const char *name = request_has(q, FIELD_prompt_syntax) ? request_text(q, FIELD_prompt_syntax)
+                                                           : job->preset->language;
+    const char *emphasis = request_has(q, FIELD_emphasis) ? request_text(q, FIELD_emphasis) : NULL;
+    return job_prompts_language(job, name, emphasis, err);
+}
+
 static int take_layers(const struct request *q, const struct pipeline *p, struct job *job,
                        struct dr_error *err)
 {
@@ -242,6 +254,37 @@ static int take_stages(const struct request *q, const struct pipeline *p, struct
     return take_text(q, FIELD_dump_stages, job, &job->stages.dump, err);
 }
 
+/* A wrapped axis is halved exactly by each level of the networks. */
+static int check_wrapped(const struct pipeline *p, enum field_id id, int64_t v,
+                         struct dr_error *err)
+{
+    int64_t step = p->latent_factor << (unet_arch(p->unet)->levels - 1);
+    char got[32], expected[64], hint[48];
+    if (v % step == 0)
+        return 0;
+    int64_t nearest = v < step ? step : (v + step / 2) / step * step;
+    snprintf(got, sizeof got, "%" PRId64, v);
+    snprintf(expected, sizeof expected, "with tile a multiple of %" PRId64, step);
+    snprintf(hint, sizeof hint, "nearest: %" PRId64, nearest);
+    return dr_fail_field(err, DR_EINVAL, field_info(id)->name, got, expected, hint);
+}
+
+static int take_wrap(const struct request *q, const struct pipeline *p, struct job *job,
+                     struct dr_error *err)
+{
+    const char *axes = request_text(q, FIELD_tile);
+    int r = 0;
+    job->wrap = !strcmp(axes, "x")    ? EXEC_WRAP_X
+                : !strcmp(axes, "y")  ? EXEC_WRAP_Y
+                : !strcmp(axes, "xy") ? EXEC_WRAP_X | EXEC_WRAP_Y
+                                      : 0;
+    if (job->wrap & EXEC_WRAP_X)
+        r = check_wrapped(p, FIELD_width, job->width, err);
+    if (!r && job->wrap & EXEC_WRAP_Y)
+        r = check_wrapped(p, FIELD_height, job->height, err);
+    return r;
+}
+
 static int take_tiling(const struct request *q, const struct pipeline *p, struct job *job,
                        struct dr_error *err)
 {
@@ -249,7 +292,11 @@ static int take_tiling(const struct request *q, const struct pipeline *p, struct
     struct vae_tiling wanted = { .mode = !strcmp(text, "on")    ? VAE_TILING_ON
                                          : !strcmp(text, "off") ? VAE_TILING_OFF
                                                                 : VAE_TILING_AUTO };
-    (void)err;
+    if (job->wrap && wanted.mode == VAE_TILING_ON)
+        return dr_fail_field(err, DR_EINVAL, "vae_tiling", "on", "off or auto with tile",
+                             "each tile would fit to itself");
+    if (job->wrap)
+        wanted.mode = VAE_TILING_OFF;
     wanted = vae_tiling_effective(wanted, p->vae, job->height / p->latent_factor,
                                   job->width / p->latent_factor);
     job->vae_tiling = wanted.mode == VAE_TILING_ON;
@@ -269,10 +316,20 @@ static int take_guidance(const struct request *q, const struct pipeline *p, stru
     return r ? r : guiders_check(&job->guiders, &job->sched, job->prompt.guidance, err);
 }
 
+/* The texts of the run, whose length and guidance are settled. */
+static int take_script(const struct request *q, const struct pipeline *p, struct job *job,
+                       struct dr_error *err)
+{
+    (void)q;
+    (void)p;
+    return job_prompts_read(job, err);
+}
+
 static int (*const parts[])(const struct request *q, const struct pipeline *p, struct job *job,
                             struct dr_error *err) = {
-    take_conventions, take_width, take_height,   take_seed,     take_prompts, take_layers,
-    take_stages,      take_sizes, take_schedule, take_guidance, take_tiling,
+    take_conventions, take_width,  take_height, take_seed,   take_prompts,
+    take_language,    take_layers, take_stages, take_sizes,  take_schedule,
+    take_guidance,    take_script, take_wrap,   take_tiling,
 };
 
 int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
@@ -304,6 +361,7 @@ void job_release(struct job *job)
     textual_inversions_release(job->embeddings);
     dr_free(job->embeddings);
     job_loras_close(job->loras);
+    job_prompts_release(job);
     job_image_free(job->image);
     job_mask_free(job->mask);
     arena_free(&job->arena);

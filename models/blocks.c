@@ -11,6 +11,7 @@
 
 #include "base/alloc.h"
 #include "models/adapters/weight_variant.h"
+#include "models/wrapped_conv.h"
 
 /* Fixed by diffusers' classes, not by any config file. */
 #define SPATIAL_NORM_EPS 1e-6 /* Transformer2DModel.norm */
@@ -26,12 +27,18 @@ int blk_new(struct exec *x, int64_t n, int64_t h, int64_t w, int64_t c, struct a
     return act_new(x, DTYPE_F32, n, h, w, c, ret, err);
 }
 
+/* A convolution that wraps copies its source first, and copies are float32. */
+static enum dtype operand_type(const struct exec *x, enum op_kind product)
+{
+    return x->wrap && product == OP_CONV2D ? DTYPE_F32 : backend_operand(x->be, product);
+}
+
 /* The same, of the type that this product takes: for what a norm, an attention or a product gives
  * to it. What is added to stays float32. */
 static int operand(struct exec *x, enum op_kind product, int64_t n, int64_t h, int64_t w, int64_t c,
                    struct act *ret, struct dr_error *err)
 {
-    return act_new(x, backend_operand(x->be, product), n, h, w, c, ret, err);
+    return act_new(x, operand_type(x, product), n, h, w, c, ret, err);
 }
 
 static int run(struct exec *x, const struct layer *l, struct op *op, struct dr_error *err)
@@ -76,6 +83,8 @@ int blk_linear(struct exec *x, const struct layer *l, struct act src, struct blk
 int blk_conv(struct exec *x, const struct layer *l, struct act src, struct blk_conv how,
              struct act dst, struct dr_error *err)
 {
+    if (x->wrap && !how.pad_high)
+        return wrapped_conv(x, l, src, how, dst, err);
     struct op op = {
         .kind = OP_KIND_conv2d,
         .dst = dst,
@@ -107,7 +116,7 @@ int blk_normed(struct exec *x, const struct layer *l, struct blk_norm how, struc
                struct dr_error *err)
 {
     struct act in = y->x, out = in;
-    bool in_place = backend_operand(x->be, OP_CONV2D) == in.dtype;
+    bool in_place = operand_type(x, OP_CONV2D) == in.dtype;
     int e;
     if (!in_place && (e = operand(x, OP_CONV2D, in.n, in.h, in.w, in.c, &out, err)))
         return e;
@@ -130,6 +139,10 @@ int blk_layer_norm(struct exec *x, const struct layer *l, struct act src, double
 int blk_upsample(struct exec *x, const struct layer *l, struct act src, struct act dst,
                  struct act *moments, struct dr_error *err)
 {
+    if (moments)
+        *moments = (struct act){ .buf = NULL };
+    if (x->wrap)
+        return wrapped_upsample(x, l, src, dst, err);
     struct op op = { .kind = OP_KIND_upsample_conv, .dst = dst, .src = src };
     return run_giving(x, l, &op, moments, err);
 }

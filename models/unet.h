@@ -21,8 +21,8 @@ int unet_visit(void *unet, const struct visitor *v);
 const struct unet_arch *unet_arch(const struct unet *u);
 
 /* Names of transformers with ; between, as diffusers has them ("mid", "down_blocks.2",
- * "up_blocks.0.attentions.1", "mid_block.attentions.0.transformer_blocks.3"), into places. DR_EINVAL
- * about `path` for a name that none of this network's transformers has. */
+ * "up_blocks.0.attentions.1", "mid_block.attentions.0.transformer_blocks.3"), into places.
+ * DR_EINVAL about `path` for a name that none of this network's transformers has. */
 int unet_places(const struct unet *u, const char *path, const char *text, struct self_change *ret,
                 struct dr_error *err);
 

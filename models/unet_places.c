@@ -1,6 +1,6 @@
 /* unet_places.c - names of a UNet's transformers, see unet_places in unet.h. The names are those of
- * modules of diffusers' UNet2DConditionModel, or the beginning of one; of up_blocks the first is the
- * coarsest. */
+ * modules of diffusers' UNet2DConditionModel, or the beginning of one; of up_blocks the first is
+ * the coarsest. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

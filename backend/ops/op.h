@@ -48,7 +48,8 @@ struct op {
     const struct weight *weight;
     const struct weight *position; /* embedding: second table, row = index of the token */
     enum activation activation;
-    int pad_low, pad_high; /* conv2d: zero rows and columns before, after (VAE going down: 0, 1) */
+    int pad_low, pad_high; /* conv2d: zero rows and columns before, after (VAE going down: 0, 1);
+                              wrap: how far rows, columns are moved */
     int groups;            /* group_norm */
     double eps;            /* norms */
     int heads;             /* attention: c = heads * head width */

@@ -1,7 +1,7 @@
 /* freeu.c - FreeU (Si et al. 2023, arXiv 2309.11497): in the first two levels of the way up the
- * first half of the channels that come up counts more, and the lowest frequencies of the skips less.
- * It changes the network of every row and costs no row of its own. Reference: diffusers enable_freeu.
- * Defaults are those that its authors name for SDXL. */
+ * first half of the channels that come up counts more, and the lowest frequencies of the skips
+ * less. It changes the network of every row and costs no row of its own. Reference: diffusers
+ * enable_freeu. Defaults are those that its authors name for SDXL. */
 #include "inference/guiders/guiders.h"
 
 enum { B1, B2, S1, S2 };

@@ -1,7 +1,7 @@
 /* seg.c - smoothed energy guidance (Hong 2024, arXiv 2408.00760): away from a prediction whose
  * queries, in some transformers, are blurred over the picture; without limit, as the paper
- * recommends, so that each is the mean of all. (The class SmoothedEnergyGuidance of diffusers 0.42.1
- * takes the mean for a finite blur and a wide kernel for an infinite one: its two cases are
+ * recommends, so that each is the mean of all. (The class SmoothedEnergyGuidance of diffusers
+ * 0.42.1 takes the mean for a finite blur and a wide kernel for an infinite one: its two cases are
  * exchanged.) */
 #include "inference/guiders/guiders.h"
 

@@ -192,7 +192,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(layer_norm_kernels),    cmocka_unit_test(attention_kernels),
     cmocka_unit_test(embedding_kernels),     cmocka_unit_test(resize_kernels),
     cmocka_unit_test(add_kernels),           cmocka_unit_test(weigh_kernels),
-    cmocka_unit_test(low_scale_kernels),
+    cmocka_unit_test(low_scale_kernels),     cmocka_unit_test(wrap_kernels),
 };
 
 static void print_digest(void *ctx, const struct check_result *r)

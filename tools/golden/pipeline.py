@@ -168,6 +168,21 @@ class MeanQueries:
         return attn.to_out[1](attn.to_out[0](out.transpose(1, 2).flatten(2)))
 
 
+def tile(pipe, axes):
+    """Circular padding along these axes in every convolution, as programs on diffusers do it."""
+    def forward(self, x, weight, bias):
+        across, down = (self.padding[1] if "x" in axes else 0), (self.padding[0] if "y" in axes else 0)
+        x = torch.nn.functional.pad(x, (across, across, 0, 0), mode="circular") if across else x
+        x = torch.nn.functional.pad(x, (0, 0, down, down), mode="circular") if down else x
+        rest = (self.padding[0] - down, self.padding[1] - across)
+        return torch.nn.functional.conv2d(x, weight, bias, self.stride, rest, self.dilation, self.groups)
+
+    for part in (pipe.unet, pipe.vae):
+        for module in part.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                module._conv_forward = forward.__get__(module)
+
+
 def run(folder, request):
     guiders = {g["name"]: g for g in request.get("guidance", [])}
     settings = {"torch_dtype": torch.float32, "add_watermarker": False}
@@ -181,6 +196,8 @@ def run(folder, request):
         pipe, more = StableDiffusionXLPipeline.from_pretrained(folder, **settings), {}
     if "freeu" in guiders:
         pipe.enable_freeu(**{key: guiders["freeu"][key] for key in ("s1", "s2", "b1", "b2")})
+    if "tile" in request:
+        tile(pipe, request["tile"])
     return record(pipe, request, **more)
 
 
