@@ -18,7 +18,6 @@ static const struct {
 } exceptions[] = {
     { "lms", "normal ddim_uniform beta", "extrapolating from four steps overshoots at 20 of them" },
     { "heun", "laplace", "few of its steps are at low noise, and Heun's last ones are too long" },
-    { "lcm tcd", "*", "made for distilled models, and this one is none" },
     { "*", "linear_quadratic",
       "made for flow matching: half of its steps are near pure noise, of the others one or two are "
       "long" },
