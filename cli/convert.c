@@ -103,7 +103,15 @@ static int put_types(const json_t *answer, struct buf *out)
     }
     if (!r && number(answer, "left_out") > 0)
         r = buf_printf(out, "\nleft out, no tensors: %.0f values", number(answer, "left_out"));
-    return r ? r : buf_printf(out, "\nwritten: %s\n", jx_text(answer, "output"));
+    if (!r)
+        r = buf_printf(out, "\nwritten: %s\n", jx_text(answer, "output"));
+    size_t i;
+    json_array_foreach(json_object_get(answer, "warnings"), i, n)
+    {
+        if (!r)
+            r = buf_printf(out, "warning: %s\n", json_string_value(n));
+    }
+    return r;
 }
 
 static void on_progress(void *ctx, const json_t *data)
@@ -120,10 +128,14 @@ static int call_worker(struct cli_call *call, const char *output, json_t **ret,
     char *root = dr_strndup(DR_TAG_BASE, folder ? output : ".", folder ? folder : 1);
     struct session_options options = { .threads = call->value[OPT_threads], .root = root };
     const char *model = call->arguments ? call->argument[0] : call->value[OPT_model];
-    json_t *data = json_pack("{s:o*,s:o,s:b,s:s*,s:b}", "model",
+    json_t *data = json_pack("{s:o*,s:o,s:b,s:s*,s:s*,s:b}", "model",
                              model ? path_text_typed(model) : NULL, "output",
                              path_text_json(output), "int8", call->value[OPT_int8] != NULL, "type",
-                             call->value[OPT_type], "stream", 1);
+                             call->value[OPT_type], "layout", call->value[OPT_layout], "stream", 1);
+    if (data && cli_add_parts(call, data)) {
+        json_decref(data);
+        data = NULL;
+    }
     int r = !root || !data    ? dr_fail(err, DR_ENOMEM, "out of memory")
             : dr_is_dir(root) ? 0
                               : dr_fail(err, DR_ENOENT, "%s: no such folder", root);
@@ -144,6 +156,14 @@ static int call_worker(struct cli_call *call, const char *output, json_t **ret,
     return r;
 }
 
+static bool parts_given(const struct cli_call *call)
+{
+    for (int i = 0; i < FIELD_COUNT; i++)
+        if (field_is_part((enum field_id)i) && request_has(&call->request, (enum field_id)i))
+            return true;
+    return false;
+}
+
 static int convert(struct cli_call *call, struct dr_error *err)
 {
     json_t *answer;
@@ -151,9 +171,17 @@ static int convert(struct cli_call *call, struct dr_error *err)
     const char *given = call->value[OPT_output];
     bool model = call->arguments || call->value[OPT_model];
     call->usage = true;
-    if (!call->value[OPT_int8] && !model)
+    if (!call->value[OPT_int8] && !call->value[OPT_layout] && !model)
         return dr_fail_field(err, DR_EINVAL, "convert", "nothing to do",
-                             "a file to copy with weights of another --type, or --int8", example);
+                             "a file to copy with weights of another --type, another --layout, "
+                             "or --int8",
+                             example);
+    if (call->value[OPT_int8] && call->value[OPT_layout])
+        return dr_fail_field(err, DR_EINVAL, "--layout", call->value[OPT_layout],
+                             "nothing beside --int8", NULL);
+    if (!call->value[OPT_layout] && parts_given(call))
+        return dr_fail_field(err, DR_EINVAL, "convert", "parts of a model",
+                             "--layout, of the model that they are put into", NULL);
     if (call->arguments && call->value[OPT_model])
         return dr_fail_field(err, DR_EINVAL, "--model", call->value[OPT_model],
                              "the model once: as an argument, or so", NULL);
@@ -184,12 +212,16 @@ static int convert(struct cli_call *call, struct dr_error *err)
 
 const struct cli_verb cli_convert = {
     .name = "convert",
-    .synopsis = "[FILE] -o PATH [--type NAME|--int8]",
-    .summary = "copy a model with weights of another type, or a pickle's tensors",
+    .synopsis = "[FILE] -o PATH [--layout NAME] [--type NAME|--int8]",
+    .summary = "copy a model in another layout or with weights of another type",
     .notes =
         "FILE is a safetensors or GGUF file, or a pickle of PyTorch (.ckpt, .pt, .bin), whose "
         "tensors are read and nothing of it is run. The copy is a safetensors file, or GGUF "
         "with --type q8_0 or q4_k. Names stay; scales of 8-bit weights are applied.\n"
+        "--layout writes a single file or a diffusers folder of a model of either layout, or a "
+        "file of one of its parts. With --unet, --vae, --text-encoder and --text-encoder-2 these "
+        "parts take the place of the model's own. Numbers stay what they are unless --type is "
+        "given. What the other layout cannot say is an error that names it.\n"
         "--int8 measures the error that 8 bits make in each layer of the UNet on a few pictures, "
         "leaves the sensitive layers alone, and writes a model of the same layout with the "
         "others rounded, and a report. Such a model is computed in 8 bits if the processor "
@@ -199,7 +231,8 @@ const struct cli_verb cli_convert = {
               [OPT_output] = "where the copy goes: a folder for a folder, a file for a file; "
                              "must not exist yet" },
     .most = 1,
-    .takes = TAKES(int8) | TAKES(type) | TAKES(model) | TAKES(output) | TAKES(threads) |
-             TAKES(quiet) | TAKES(json),
+    .parts = true,
+    .takes = TAKES(int8) | TAKES(type) | TAKES(layout) | TAKES(model) | TAKES(output) |
+             TAKES(threads) | TAKES(quiet) | TAKES(json),
     .run = convert,
 };

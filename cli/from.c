@@ -153,6 +153,8 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
             request_unset(q, (enum field_id)i);
     if (sampler || schedule)
         request_unset(q, FIELD_spacing);
+    if (cli_typed(call, FIELD_image))
+        request_unset(q, FIELD_image_sha256);
     if (cli_typed(call, FIELD_precision))
         request_unset(q, FIELD_kernels);
     if (cli_typed(call, FIELD_kernels))
@@ -207,6 +209,21 @@ static void drop_configured(struct cli_call *call)
             request_unset(&call->request, fields[i]);
 }
 
+/* A picture to begin with is known by its digest, so that one from elsewhere cannot make use of any
+ * other file; one that came in a request has no path. */
+static int check_image(const struct cli_call *call, const struct request *q, struct dr_error *err)
+{
+    bool typed = cli_typed(call, FIELD_image);
+    if (request_has(q, FIELD_image) && !request_has(q, FIELD_image_sha256))
+        return dr_fail_field(err, DR_EINVAL, "image", "no digest", "image_sha256 beside it", NULL);
+    if (request_count(q, FIELD_mask) && !request_item_has(q, FIELD_mask, 0, "sha256"))
+        return dr_fail_field(err, DR_EINVAL, "mask", "no digest", "sha256 beside it", NULL);
+    if (!typed && request_has(q, FIELD_image_sha256) && !request_has(q, FIELD_image))
+        return dr_fail_field(err, DR_EINVAL, "image", "none, as it came in the request itself",
+                             "its file", "give it with --image");
+    return 0;
+}
+
 /* A picture from elsewhere must not name files by path. */
 static int check_names(const struct request *q, struct dr_error *err)
 {
@@ -243,7 +260,7 @@ static int take(struct cli_call *call, const char *path, const json_t *receipt,
     struct request q;
     struct dr_error inner = { 0 };
     int r = request_parse(receipt, "", NULL, &q, &inner);
-    if (!r && (r = check_names(&q, &inner)) < 0)
+    if (!r && ((r = check_names(&q, &inner)) < 0 || (r = check_image(call, &q, &inner)) < 0))
         request_free(&q);
     if (r < 0)
         return option_fail(err, r, "--from", "%s: its receipt: %s", path, inner.text);

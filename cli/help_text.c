@@ -65,6 +65,7 @@ static const struct {
     { "Prompt", "model prompt prompt-2 negative negative-2 from" },
     { "Changes of the model", "lora embedding" },
     { "Picture", "width height tile seed batch count" },
+    { "Picture to begin with", "image strength resize mask" },
     { "Sampling",
       "recipe steps cfg cfg-rescale guidance sampler schedule scheduler spacing timesteps sigmas "
       "eta clip-skip rng preset" },
@@ -235,24 +236,40 @@ int help_verb(const struct cli_verb *verb, int width, struct buf *out)
     return r || !verb->notes ? r : put_paragraphs(out, verb->notes, width);
 }
 
+/* "0 to 1 (1)", "phi_1 or phi_2 (phi_1)", or "" where neither a range nor words are said. */
+static void option_range(const json_t *o, char *dst, size_t n)
+{
+    const json_t *choices = json_object_get(o, "choices"), *choice;
+    double dflt = json_number_value(json_object_get(o, "default"));
+    size_t i, used = 0;
+    dst[0] = '\0';
+    if (json_object_get(o, "minimum") && !json_array_size(choices))
+        snprintf(dst, n, "%.9g to %.9g (%.9g)", json_number_value(json_object_get(o, "minimum")),
+                 json_number_value(json_object_get(o, "maximum")), dflt);
+    json_array_foreach(choices, i, choice)
+    {
+        if (used < n)
+            used += (size_t)snprintf(dst + used, n - used, "%s%s", i ? " or " : "",
+                                     json_string_value(choice));
+    }
+    if (json_array_size(choices) && used < n)
+        snprintf(dst + used, n - used, " (%s)",
+                 json_string_value(json_array_get(choices, (size_t)dflt)));
+}
+
 /* A row for each thing that an item can be given: "  eta  0 to 1 (1): noise that is fresh". */
 static int put_item_options(const json_t *item, int width, struct buf *out)
 {
     size_t i;
     json_t *o;
-    char name[64], what[300];
+    char name[64], range[120], what[300];
     int r = 0;
     json_array_foreach(json_object_get(item, "options"), i, o)
     {
         snprintf(name, sizeof name, "  ,%s=", json_string_value(json_object_get(o, "name")));
-        if (!json_object_get(o, "minimum"))
-            snprintf(what, sizeof what, "%s", json_string_value(json_object_get(o, "help")));
-        else
-            snprintf(what, sizeof what, "%.9g to %.9g (%.9g): %s",
-                     json_number_value(json_object_get(o, "minimum")),
-                     json_number_value(json_object_get(o, "maximum")),
-                     json_number_value(json_object_get(o, "default")),
-                     json_string_value(json_object_get(o, "help")));
+        option_range(o, range, sizeof range);
+        snprintf(what, sizeof what, "%s%s%s", range, *range ? ": " : "",
+                 json_string_value(json_object_get(o, "help")));
         if (!r)
             r = put_row(out, name, what, VERB_COLUMN + 6, width);
     }

@@ -1,6 +1,8 @@
-/* lora.c - `darkroom lora`: LoRAs that there are, and merging them into a copy of a model. */
+/* lora.c - `darkroom lora`: LoRAs that there are, merging them into a copy of a model or into one,
+ * and other names. */
 #include "cli/cli.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/nearest.h"
@@ -99,11 +101,29 @@ static int put_merged(const json_t *answer, struct buf *out)
     {
         report_line("warning: %s", json_string_value(warning));
     }
-    int r = buf_printf(out, "changed: %.0f tensors\nwritten: ",
-                       json_number_value(json_object_get(answer, "changed")));
+    const json_t *changed = json_object_get(answer, "changed");
+    int r = buf_printf(out, "%s: %.0f tensors\nwritten: ", changed ? "changed" : "made",
+                       json_number_value(changed ? changed : json_object_get(answer, "tensors")));
     if (!r)
         r = report_put(out, jx_text(answer, "output"));
     return r ? r : buf_putc(out, '\n');
+}
+
+static int put_extracted(const json_t *answer, struct buf *out)
+{
+    size_t i;
+    json_t *name;
+    json_array_foreach(json_object_get(answer, "left_out"), i, name)
+    {
+        report_line("warning: %s differs and is not in the LoRA", json_string_value(name));
+    }
+    int r = buf_printf(out,
+                       "layers: %.0f, ranks %.0f to %.0f, %.4g %% of the differences' squares\n",
+                       json_number_value(json_object_get(answer, "layers")),
+                       json_number_value(json_object_get(answer, "rank_least")),
+                       json_number_value(json_object_get(answer, "rank_most")),
+                       100 * json_number_value(json_object_get(answer, "energy")));
+    return r ? r : put_merged(answer, out);
 }
 
 /* ---- calls ---- */
@@ -152,43 +172,140 @@ static json_t *files_of(const struct cli_call *call)
     return files;
 }
 
-static int check_merge(struct cli_call *call, struct dr_error *err)
+static int check_output(struct cli_call *call, const char *what, struct dr_error *err)
 {
     const char *output = call->value[OPT_output];
     call->usage = true;
     if (call->arguments < 2)
-        return dr_fail_field(err, DR_EINVAL, "lora merge", "no file", "one LoRA or more", example);
+        return dr_fail_field(err, DR_EINVAL, what, "no file", "one LoRA or more", example);
     if (!output || !*output)
         return dr_fail_field(err, DR_EINVAL, "--output", "nothing",
-                             "a path for the copy that does not exist yet", example);
+                             "a path for the result that does not exist yet", example);
     call->usage = false;
     return 0;
 }
 
-static int merge(struct cli_call *call, json_t **ret, struct dr_error *err)
+/* Takes `data` over, to which the output is added. */
+static int call_writer(struct cli_call *call, json_t *data, json_t **ret, struct dr_error *err)
 {
-    int r = check_merge(call, err);
-    if (r)
-        return r;
-    const char *given = call->value[OPT_output], *model = call->value[OPT_model];
+    const char *given = call->value[OPT_output];
     char *output = dr_strndup(DR_TAG_BASE, given, dr_path_trimmed(given));
     size_t folder = output ? (size_t)(dr_path_base(output) - output) : 0;
     char *root = output ? dr_strndup(DR_TAG_BASE, folder ? output : ".", folder ? folder : 1)
                         : NULL;
     struct session_options options = { .threads = call->value[OPT_threads], .root = root };
-    if (!root)
+    int r = 0;
+    if (!root || jx_set(data, "output", path_text_json(output)))
         r = dr_fail(err, DR_ENOMEM, "out of memory");
     else if (!dr_is_dir(root))
         r = dr_fail(err, DR_ENOENT, "%s: no such folder", root);
     if (!r)
-        r = call_worker(call, &options,
-                        json_pack("{s:s,s:o,s:o*,s:o,s:b}", "action", "merge", "loras",
-                                  files_of(call), "model", model ? path_text_typed(model) : NULL,
-                                  "output", path_text_json(output), "stream", 1),
-                        ret, err);
+        r = call_worker(call, &options, data, ret, err);
+    else
+        json_decref(data);
     dr_free(output);
     dr_free(root);
     return r;
+}
+
+/* "8" of --rank as a number; NULL: out of memory, or not given. */
+static int add_rank(struct cli_call *call, json_t *data, struct dr_error *err)
+{
+    const char *text = call->value[OPT_rank];
+    uint64_t rank;
+    if (!text)
+        return 0;
+    call->usage = !jx_digits(text, &rank) || rank < 1 || rank > 4096;
+    if (call->usage)
+        return dr_fail_field(err, DR_EINVAL, "--rank", text, "1 to 4096", NULL);
+    return jx_set(data, "rank", json_integer((json_int_t)rank))
+               ? dr_fail(err, DR_ENOMEM, "out of memory")
+               : 0;
+}
+
+static int merge(struct cli_call *call, json_t **ret, struct dr_error *err)
+{
+    const char *model = call->value[OPT_model];
+    int r = check_output(call, "lora merge", err);
+    if (!r && call->value[OPT_energy]) {
+        call->usage = true;
+        r = dr_fail_field(err, DR_EINVAL, "--energy", call->value[OPT_energy], "--rank",
+                          "energy is for lora extract");
+    }
+    if (r)
+        return r;
+    json_t *data = json_pack("{s:s,s:o,s:o*,s:s*,s:s*,s:b}", "action", "merge", "loras",
+                             files_of(call), "model", model ? path_text_typed(model) : NULL, "type",
+                             call->value[OPT_type], "names", call->value[OPT_names], "stream", 1);
+    r = data ? add_rank(call, data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
+    if (!r)
+        return call_writer(call, data, ret, err);
+    json_decref(data);
+    return r;
+}
+
+static int add_energy(struct cli_call *call, json_t *data, struct dr_error *err)
+{
+    const char *text = call->value[OPT_energy];
+    char *end;
+    if (!text)
+        return 0;
+    double energy = strtod(text, &end);
+    call->usage = !*text || *end || !(energy > 0 && energy <= 1);
+    if (call->usage)
+        return dr_fail_field(err, DR_EINVAL, "--energy", text, "a number above 0, at most 1", NULL);
+    return jx_set(data, "energy", json_real(energy)) ? dr_fail(err, DR_ENOMEM, "out of memory") : 0;
+}
+
+static int extract(struct cli_call *call, json_t **ret, struct dr_error *err)
+{
+    int r = check_output(call, "lora extract", err);
+    call->usage = true;
+    if (!r && call->arguments != 3)
+        r = dr_fail_field(err, DR_EINVAL, "lora extract", "not two models",
+                          "the base and the tuned one",
+                          "darkroom lora extract BASE TUNED --rank 32 -o LORA");
+    if (!r && !call->value[OPT_rank] && !call->value[OPT_energy])
+        r = dr_fail_field(err, DR_EINVAL, "--rank", "nothing", "--rank, --energy or both", NULL);
+    if (!r && call->value[OPT_model])
+        r = dr_fail_field(err, DR_EINVAL, "--model", call->value[OPT_model],
+                          "the models as arguments", NULL);
+    if (r)
+        return r;
+    call->usage = false;
+    json_t *data = json_pack("{s:s,s:o,s:o,s:s*,s:s*,s:b}", "action", "extract", "base",
+                             path_text_typed(call->argument[1]), "tuned",
+                             path_text_typed(call->argument[2]), "type", call->value[OPT_type],
+                             "names", call->value[OPT_names], "stream", 1);
+    r = data ? add_rank(call, data, err) : dr_fail(err, DR_ENOMEM, "out of memory");
+    if (!r)
+        r = add_energy(call, data, err);
+    if (!r)
+        return call_writer(call, data, ret, err);
+    json_decref(data);
+    return r;
+}
+
+static int convert(struct cli_call *call, json_t **ret, struct dr_error *err)
+{
+    int r = check_output(call, "lora convert", err);
+    call->usage = true;
+    if (!r && call->arguments > 2)
+        r = dr_fail_field(err, DR_EINVAL, "lora convert", "more files", "one", NULL);
+    if (!r && !call->value[OPT_names])
+        r = dr_fail_field(err, DR_EINVAL, "--names", "nothing", "kohya-single, kohya or diffusers",
+                          NULL);
+    if (!r && (call->value[OPT_model] || call->value[OPT_rank] || call->value[OPT_type] ||
+               call->value[OPT_energy]))
+        r = dr_fail_field(err, DR_EINVAL, "lora convert", "--model, --rank, --energy or --type",
+                          "--names alone", NULL);
+    if (r)
+        return r;
+    call->usage = false;
+    json_t *data = json_pack("{s:s,s:o,s:s,s:b}", "action", "convert", "lora",
+                             path_text_typed(call->argument[1]), "names", call->value[OPT_names],
+                             "stream", 1);
+    return data ? call_writer(call, data, ret, err) : dr_fail(err, DR_ENOMEM, "out of memory");
 }
 
 static const struct {
@@ -198,6 +315,8 @@ static const struct {
 } actions[] = {
     { "list", list, put_list },
     { "merge", merge, put_merged },
+    { "extract", extract, put_extracted },
+    { "convert", convert, put_merged },
 };
 
 enum { ACTIONS = sizeof actions / sizeof *actions };
@@ -231,22 +350,30 @@ static int lora(struct cli_call *call, struct dr_error *err)
 
 const struct cli_verb cli_lora = {
     .name = "lora",
-    .synopsis = "list | merge FILE[,KEY=X]... [-m MODEL] -o COPY",
-    .summary = "list LoRAs, or merge some into a copy of a model",
+    .synopsis = "list | merge FILE[,KEY=X]... [-m MODEL] -o OUT | extract BASE TUNED -o OUT | "
+                "convert FILE --names NAME -o OUT",
+    .summary = "list, merge, extract and convert LoRAs",
     .notes =
         "list shows the LoRAs in the folders of `darkroom models`: kind, rank, the models they "
         "fit, and trigger words; inspect FILE says more of one.\n"
-        "merge writes a copy of the model that draws what the model draws with these LoRAs: base "
-        "+ changes in float32, rounded once to the type that the model stores. Each FILE is a path "
-        "or name with the keys strength, text_strength and blocks, as --lora takes them (see help "
-        "lora of generate). Nothing that exists is replaced.\n",
-    .help = { [OPT_model] = "checkpoint or diffusers folder; it is not changed (default: the "
-                            "shipped small model)",
-              [OPT_output] = "where the copy goes: a folder for a folder, a file for a file; must "
-                             "not exist yet" },
+        "merge with -m writes a copy of the model that draws what the model draws with these "
+        "LoRAs: base + changes in float32, rounded once to the type that the model stores. "
+        "Without it the LoRAs become one, whose rank is the sum of theirs, or --rank: then each "
+        "layer's product is the best one of that rank. Each FILE is a path or name with the keys "
+        "strength, text_strength and, with -m, blocks, as --lora takes them.\n"
+        "extract writes the LoRA that leads from the model BASE to the model TUNED: the best "
+        "product of --rank for each layer that differs, or of the smallest rank that holds "
+        "--energy; what differs in biases and norms is kept as it is.\n"
+        "convert writes the tensors of a LoRA under other names: of kohya's scripts with the "
+        "blocks of single files (kohya-single) or of diffusers (kohya), or of diffusers.\n"
+        "Nothing that exists is replaced.\n",
+    .help = { [OPT_model] = "checkpoint or diffusers folder to merge into; it is not changed",
+              [OPT_output] = "where the result goes: a folder for a folder, else a file; must not "
+                             "exist yet",
+              [OPT_type] = "f32, f16 or bf16, of the tensors of merged LoRAs (default: f32)" },
     .least = 1,
     .most = CLI_ARGUMENTS,
-    .takes = TAKES(model) | TAKES(output) | TAKES(threads) | TAKES(quiet) | TAKES(json),
-    .settings = true,
+    .takes = TAKES(model) | TAKES(output) | TAKES(threads) | TAKES(quiet) | TAKES(json) |
+             TAKES(rank) | TAKES(energy) | TAKES(type) | TAKES(names),
     .run = lora,
 };

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -211,6 +212,13 @@ static int add_request(struct roots_list *list, const struct request *q, struct 
         if (!r)
             r = add_root(list, folder, strlen(folder), err);
     }
+    if (!r && request_has(q, FIELD_image) &&
+        strncasecmp(request_text(q, FIELD_image), "data:", 5) &&
+        (r = add_folder_of(list, request_text(q, FIELD_image), err)) < 0)
+        dr_while(err, r, "reading --image");
+    for (int i = 0; !r && i < request_count(q, FIELD_mask); i++)
+        if ((r = add_folder_of(list, request_item_text(q, FIELD_mask, i, "path"), err)) < 0)
+            dr_while(err, r, "reading --mask");
     json_object_foreach(q->value[FIELD_load_stage].map, name, file)
     {
         if (!r && (r = add_folder_of(list, json_string_value(file), err)) < 0)

@@ -115,7 +115,7 @@ static const char *value_name(const struct field_info *f)
 {
     switch (f->type) {
     case FIELD_TYPE_TEXT:
-        return !strcmp(f->unit, "path") ? "PATH" : "TEXT";
+        return !strcmp(f->unit, "path") || !strcmp(f->unit, "picture") ? "PATH" : "TEXT";
     case FIELD_TYPE_INT:
     case FIELD_TYPE_SEED:
         return "N";

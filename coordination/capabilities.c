@@ -45,9 +45,9 @@ static json_t *options_json(const struct sched_option *o)
 {
     json_t *array = json_array();
     for (; array && o && o->name; o++) {
-        if (jx_add(array, json_pack("{s:s,s:f,s:f,s:f,s:b,s:s}", "name", o->name, "minimum", o->lo,
-                                    "maximum", o->hi, "default", o->dflt, "integer", o->whole,
-                                    "help", o->help)) < 0) {
+        if (jx_add(array, json_pack("{s:s,s:f,s:f,s:f,s:b,s:s,s:o}", "name", o->name, "minimum",
+                                    o->lo, "maximum", o->hi, "default", o->dflt, "integer",
+                                    o->whole, "help", o->help, "choices", names(o->names))) < 0) {
             json_decref(array);
             return NULL;
         }

@@ -4,7 +4,7 @@
  * The model is opened in float32 for the measuring. The copy gets its name only when it is whole
  * and has been opened: its own predictions, and those of the 16-bit set for comparison, are part of
  * the report, where this machine has such sets. */
-#include "coordination/engine.h"
+#include "coordination/engine_layout.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -396,6 +396,8 @@ static int convert_type(struct conversion *k, json_t **ret_data, struct dr_error
 
 int engine_convert(void *engine, struct worker_job *job, json_t **ret_data, struct dr_error *err)
 {
+    if (json_object_get(job->data, "layout"))
+        return engine_layout(engine, job, ret_data, err);
     struct conversion k = {
         .engine = engine,
         .job = job,

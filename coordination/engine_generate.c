@@ -37,6 +37,8 @@ static void generation_release(struct generation *g)
     if (g->has_job)
         job_release(&g->job);
     pipeline_unref(g->pipeline);
+    img_free(&g->image.picture);
+    img_free(&g->mask.picture);
     request_free(&g->request);
     json_decref(g->warnings);
 }
@@ -214,6 +216,8 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if (!r)
         r = find_pipeline(g, err);
     if (!r)
+        r = generation_read_images(g, add_warning, err);
+    if (!r)
         r = sdxl_job(&g->request, g->pipeline, &g->job, err);
     if (r < 0)
         return r;
@@ -221,7 +225,9 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     if ((r = recipe_check(&g->request, g->pipeline, &g->job, err)) < 0)
         return r;
     g->job.stages.roots = &e->roots;
-    r = open_loras(g, err);
+    r = generation_set_images(g, add_warning, err);
+    if (!r)
+        r = open_loras(g, err);
     if (!r)
         r = add_embeddings(g, err);
     if (r < 0)
@@ -336,6 +342,8 @@ static json_t *stages_json(const struct memory_plan *plan, int evaluations)
     for (int s = 0; list && s < STAGE_COUNT; s++) {
         const struct stage_use *u = &plan->stage[s];
         bool known = s != STAGE_DENOISE || evaluations;
+        if (s == STAGE_INIT_IMAGE && !u->workspace) /* the job begins with noise */
+            continue;
         if (jx_add(list, json_pack("{s:s,s:I,s:I,s:I,s:o,s:b}", "stage",
                                    job_stage_name((enum job_stage)s), "workspace_bytes",
                                    (json_int_t)u->workspace, "kept_bytes", (json_int_t)u->kept,

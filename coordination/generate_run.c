@@ -137,6 +137,7 @@ static json_t *with(json_t *data, const char *key, json_t *value)
 static void on_stage(void *ctx, enum job_stage stage)
 {
     static const char *const messages[STAGE_COUNT] = { "encoding the prompt",
+                                                       "encoding the picture",
                                                        "preparing the denoiser", "denoising",
                                                        "decoding" };
     struct generation *g = ctx;
@@ -297,8 +298,11 @@ static int add_seconds(const struct result *res, const struct job_timing *timing
     json_t *stages = json_object();
     double seconds = dr_now() - res->g->started;
     int r = stages ? 0 : DR_ENOMEM;
-    for (int s = 0; !r && s < STAGE_COUNT; s++)
+    for (int s = 0; !r && s < STAGE_COUNT; s++) {
+        if (s == STAGE_INIT_IMAGE && !res->g->job.image)
+            continue;
         r = jx_set(stages, job_stage_name((enum job_stage)s), seconds_json(timing->seconds[s]));
+    }
     if (!r)
         r = jx_set(stages, "write", seconds_json(res->seconds));
     if (r < 0) {

@@ -4,6 +4,7 @@
 #define DR_COORDINATION_GENERATION_H
 
 #include "coordination/engine.h"
+#include "coordination/request_image.h"
 #include "coordination/speed.h"
 #include "core/communication/request.h"
 #include "inference/receipt.h"
@@ -14,7 +15,8 @@ struct generation {
     struct engine *engine;
     struct worker_job *worker;
     struct request request;
-    struct pipeline *pipeline; /* a reference */
+    struct pipeline *pipeline;        /* a reference */
+    struct request_image image, mask; /* until the job has them */
     struct job job;
     struct memory_plan plan;
     struct image_sink sink; /* the host's, as it was when the job began */
@@ -37,6 +39,13 @@ struct receipt_facts generation_facts(const struct generation *g, const struct m
 json_t *generation_flops(double flops);
 /* Bytes by allocation tag; new reference, NULL when memory is short. */
 json_t *generation_tags(const size_t tagged[DR_TAG_COUNT], size_t *ret_total);
+
+/* generate_images.c: the pictures that the request begins with: read, with the picture's size where
+ * the request gives none; and given to the job. */
+int generation_read_images(struct generation *g, void (*warning)(void *ctx, const char *text),
+                           struct dr_error *err);
+int generation_set_images(struct generation *g, void (*warning)(void *ctx, const char *text),
+                          struct dr_error *err);
 
 /* Draws what is loaded and admitted. Each picture is encoded, written and reported as soon as it is
  * decoded, and stays when a later one fails. */

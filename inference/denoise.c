@@ -16,13 +16,17 @@ struct denoise {
     int n_phases;
     struct sched *sched;
     struct sched_ask ask;
+    const float *clean, *start_noise, *mask; /* of the spec */
+    bool soft;
+    int first; /* evaluation of the schedule that the run begins with */
     struct dr_rng rng;
     float *input, *pred; /* [n] */
     float *predictions;  /* [rows_most, n], what the UNet gave */
-    bool most;           /* show the rows of the evaluation that has most */
-    size_t n_state;      /* floats at the beginning of */
-    float *memory;       /* [guidance_memory, n]; NULL: the guidance keeps nothing */
-    bool combined;       /* since the rows were asked for */
+    int first_step;
+    bool most;      /* show the rows of the evaluation that has most */
+    size_t n_state; /* floats at the beginning of */
+    float *memory;  /* [guidance_memory, n]; NULL: the guidance keeps nothing */
+    bool combined;  /* since the rows were asked for */
 };
 
 static const char magic[16] = "darkroom denoise";
@@ -51,6 +55,10 @@ static int check_phases(const struct denoise_spec *spec, struct dr_error *err)
 /* The latents to begin with, in d->input. */
 static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
 {
+    if (spec->clean && !spec->pure) {
+        sched_add_noise(d->sched, spec->first_step, spec->clean, spec->start_noise, d->input);
+        return;
+    }
     if (spec->latents) {
         memcpy(d->input, spec->latents, d->n * sizeof *d->input);
         return;
@@ -58,7 +66,10 @@ static void initial_latents(struct denoise *d, const struct denoise_spec *spec)
     float scale = (float)sched_init_noise_scale(d->sched);
     const struct denoise_noise *noise = spec->noise;
     size_t index = noise ? (size_t)noise->index : 0, count = noise ? (size_t)noise->count : 1;
-    dr_rng_normal_part(&d->rng, d->input, index * d->n, d->n, count * d->n);
+    if (spec->start_noise)
+        memcpy(d->input, spec->start_noise, d->n * sizeof *d->input);
+    else
+        dr_rng_normal_part(&d->rng, d->input, index * d->n, d->n, count * d->n);
     for (size_t i = 0; i < d->n; i++)
         d->input[i] *= scale;
 }
@@ -94,7 +105,13 @@ static int open_state(struct denoise *d, const struct denoise_spec *spec, struct
         r = sched_replace(d->sched, spec->timesteps, spec->sigmas, err);
     if (r < 0)
         return r;
+    if (spec->first_step < 0 || spec->first_step >= spec->sched->steps)
+        return dr_fail(err, DR_EINVAL, "first step: got %d of %d", spec->first_step,
+                       spec->sched->steps);
     dr_rng_seed(&d->rng, spec->rng, spec->seed);
+    if (spec->generator)
+        d->rng = *spec->generator;
+    d->first = sched_level_of(d->sched, spec->first_step);
     initial_latents(d, spec);
     take_noise(d, spec->noise);
     return sched_begin(d->sched, d->input, spec->first_step, err);
@@ -115,6 +132,11 @@ int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct d
     d->phases = spec->phases;
     d->n_phases = spec->n_phases;
     d->most = spec->most;
+    d->first_step = spec->first_step;
+    d->clean = spec->clean;
+    d->start_noise = spec->start_noise;
+    d->mask = spec->mask;
+    d->soft = spec->soft;
     r = open_state(d, spec, err);
     if (r < 0)
         denoise_close(d);
@@ -153,14 +175,27 @@ int denoise_rows_most(const struct denoise *d)
     return most;
 }
 
+/* The question with the steps of this run, which may begin in the schedule's middle. */
+static struct sched_ask asked(const struct denoise *d)
+{
+    struct sched_ask ask = d->ask;
+    if (ask.steps) {
+        ask.step -= d->first_step;
+        ask.steps -= d->first_step;
+    }
+    return ask;
+}
+
 int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
 {
     if (!sched_next(d->sched, &d->ask))
         return 0;
+    d->ask.evaluation -= d->first; /* outside, they are counted from the run's first */
+    d->ask.evaluations -= d->ask.evaluations ? d->first : 0;
     memcpy(d->input, d->ask.x, d->n * sizeof *d->input);
     d->ask.x = d->input;
     d->combined = false;
-    struct sched_ask ask = d->ask;
+    struct sched_ask ask = asked(d);
     if (d->most)
         ask.steps = 0;
     return guidance_expand(&phase(d)->guidance, &ask, d->predictions, d->n, ret_rows);
@@ -178,7 +213,8 @@ const struct weight_variant *denoise_variant(const struct denoise *d)
 
 int denoise_combine(struct denoise *d, struct dr_error *err)
 {
-    const struct guidance_at at = { .ask = &d->ask,
+    const struct sched_ask ask = asked(d);
+    const struct guidance_at at = { .ask = &ask,
                                     .predictions = d->predictions,
                                     .n = d->n,
                                     .channels = d->channels,
@@ -195,12 +231,36 @@ int denoise_combine(struct denoise *d, struct dr_error *err)
     return 0;
 }
 
+/* Puts what stays of the picture back into the latents, with the noise of the level that they have
+ * come to. Hard masks do it at every level, the clean picture at the end; soft ones as long as the
+ * share of the run that is over is less than what stays. */
+static void keep_known(struct denoise *d)
+{
+    struct sched_ask next;
+    float *x = sched_latents(d->sched);
+    size_t plane = (size_t)(d->h * d->w);
+    bool more = sched_next(d->sched, &next);
+    double over = more ? (double)(next.evaluation - d->first) / (next.evaluations - d->first) : 1;
+    if (more)
+        sched_noise_to(d->sched, next.sigma, d->clean, d->start_noise, d->input);
+    const float *known = more ? d->input : d->clean;
+    for (size_t i = 0; i < d->n; i++) {
+        float m = d->mask[i % plane];
+        bool stays = d->soft ? more && 1.0f - m > (float)over : m <= 0;
+        if (stays)
+            x[i] = known[i];
+    }
+}
+
 int denoise_advance(struct denoise *d, struct dr_error *err)
 {
     const struct guidance *g = &phase(d)->guidance;
     if (d->combined)
         guidance_advance(g, d->n, d->memory);
-    return sched_feed(d->sched, d->pred, guidance_uncond(g, d->predictions), &d->rng, err);
+    int r = sched_feed(d->sched, d->pred, guidance_uncond(g, d->predictions), &d->rng, err);
+    if (!r && d->mask)
+        keep_known(d);
+    return r;
 }
 
 float *denoise_input(struct denoise *d)
@@ -225,7 +285,8 @@ double denoise_timestep(const struct denoise *d)
 
 int denoise_evaluations(const struct denoise *d)
 {
-    return sched_evaluations(d->sched);
+    int all = sched_evaluations(d->sched);
+    return all ? all - d->first : 0;
 }
 
 void denoise_size(const struct denoise *d, int64_t *ret_h, int64_t *ret_w)

@@ -18,6 +18,8 @@
 #ifndef DR_INFERENCE_DENOISE_H
 #define DR_INFERENCE_DENOISE_H
 
+#include <stdbool.h>
+
 #include "base/rng.h"
 #include "base/sha256.h"
 #include "inference/guidance.h"
@@ -57,6 +59,14 @@ struct denoise_spec {
     const float *latents; /* [channels, h, w] of step first_step; NULL: noise of the seed, scaled as
                            * the sampler wants it */
     int first_step;
+    /* Instead of both: latents of a picture and noise, [channels, h, w], to begin in the middle
+     * with; and the generator that they were drawn from. NULL: none. */
+    const float *clean, *start_noise;
+    const struct dr_rng *generator;
+    /* [h, w]: 1 where the picture is drawn anew, 0 where it stays `clean`; with `soft` also in
+     * between: for that share of the run. NULL: 1. */
+    const float *mask;
+    bool soft, pure;                    /* pure: the run begins with the noise alone */
     const struct denoise_phase *phases; /* borrowed until denoise_close */
     int n_phases;
     bool most; /* show the rows of the evaluation that has most: for a plan */
@@ -88,8 +98,8 @@ float *denoise_input(struct denoise *d);
 float *denoise_pred(struct denoise *d);
 float *denoise_latents(struct denoise *d);
 
-/* The timestep that denoise_rows asked for last, and how many evaluations there are (0: the sampler
- * decides while it runs). */
+/* The timestep that denoise_rows asked for last, and how many evaluations the run has (0: the
+ * sampler decides while it runs). */
 double denoise_timestep(const struct denoise *d);
 int denoise_evaluations(const struct denoise *d);
 void denoise_size(const struct denoise *d, int64_t *ret_h, int64_t *ret_w);

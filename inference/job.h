@@ -21,8 +21,10 @@
 
 enum { JOB_BATCH = 16 };
 
+struct job_image;
 struct job_loras;
 struct preset;
+struct job_mask;
 struct textual_inversions;
 
 struct job {
@@ -44,6 +46,8 @@ struct job {
     unsigned wrap;                         /* EXEC_WRAP_X, EXEC_WRAP_Y: edges that fit together */
     struct textual_inversions *embeddings; /* job_embeddings.h; NULL: none */
     struct job_loras *loras;               /* job_loras.h; NULL: none */
+    struct job_mask *mask;                 /* job_mask.h; NULL: all of it is drawn anew */
+    struct job_image *image;               /* job_image.h; NULL: it begins with noise */
     struct stages stages;
     struct arena arena;    /* texts and small things; freed with the job */
     struct dr_tally tally; /* what the job holds, from sdxl_job to job_release */

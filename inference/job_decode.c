@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "base/clock.h"
+#include "inference/job_mask.h"
 #include "inference/job_walk.h"
 #include "models/vae_manager.h"
 
@@ -44,8 +45,11 @@ static int hand_out(struct job_walk *k, int index, const float *pixels, struct d
     if (r < 0)
         return r;
     double began = dr_now();
+    const struct dr_image *finished = image;
+    if (k->job->mask && (r = job_mask_finish(k->job->mask, image, &finished, err)) < 0)
+        return r;
     struct dr_tally *before = dr_tally_use(NULL);
-    r = k->events->picture(k->events->ctx, index, image, err);
+    r = k->events->picture(k->events->ctx, index, finished, err);
     dr_tally_use(before);
     k->handing += dr_now() - began;
     return r;
@@ -78,14 +82,20 @@ static int decode_pictures(void *ctx, struct exec *x, struct dr_error *err)
     return r;
 }
 
+static size_t most(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
 static int decode_all(struct job_walk *k, struct dr_error *err)
 {
     int64_t plane = 3 * k->job->width * k->job->height;
     int last = k->job->batch - 1;
     int r = params_acquire(k->p->vae, vae_visit, err);
     if (k->planning)
-        k->tile_bytes = k->job->tally.bytes[DR_TAG_JOB] +
-                        vae_manager_bytes(k->p->vae, tiling(k), k->h, k->w);
+        k->tile_bytes = most(k->tile_bytes,
+                             k->job->tally.bytes[DR_TAG_JOB] +
+                                 vae_manager_bytes(k->p->vae, tiling(k), k->h, k->w));
     if (!r)
         r = walk_stage(k, STAGE_DECODE, decode_pictures, k->job->batch, err);
     params_release(k->p->vae, vae_visit, walk_drops(k, STAGE_DECODE));

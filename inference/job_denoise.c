@@ -9,6 +9,9 @@
 #include "inference/batch_manager.h"
 #include "inference/denoise.h"
 #include "inference/preset.h"
+#include "inference/job_image.h"
+#include "inference/job_mask.h"
+#include "inference/job_start.h"
 #include "schedulers/scheduler_factory.h"
 
 struct denoising {
@@ -16,6 +19,7 @@ struct denoising {
     const struct stages *stages;
     struct denoise *picture[JOB_BATCH];
     struct batch *batch;
+    struct job_start start;
     size_t n;                  /* floats of one picture's latents */
     int at;                    /* evaluation of the pictures that are not finished */
     float *timesteps, *sigmas; /* from files; NULL: the scheduler's own */
@@ -25,6 +29,7 @@ struct denoising {
 static void run_release(struct denoising *k)
 {
     batch_free(k->batch);
+    job_start_release(&k->start);
     for (int i = 0; i < JOB_BATCH; i++)
         denoise_close(k->picture[i]);
     dr_free(k->timesteps);
@@ -152,6 +157,7 @@ static int open_pictures(struct denoising *k, const float *latents, struct dr_er
                                  .w = d->w,
                                  .rng = job->rng,
                                  .latents = latents,
+                                 .first_step = job->image ? job->image->first_step : 0,
                                  .phases = d->phases,
                                  .n_phases = d->n_phases,
                                  .most = latents != NULL };
@@ -168,6 +174,14 @@ static int open_pictures(struct denoising *k, const float *latents, struct dr_er
                                        .tree_seed = seed };
         spec.seed = seed;
         spec.noise = &noise;
+        if (k->start.clean) {
+            spec.clean = k->start.clean + (size_t)i * k->n;
+            spec.start_noise = k->start.noise + (size_t)i * k->n;
+            spec.generator = &k->start.rng[i];
+            spec.pure = k->start.pure;
+            spec.mask = job->mask ? job->mask->latents : NULL;
+            spec.soft = job->mask && job->mask->soft;
+        }
         r = denoise_open(&spec, &k->picture[i], err);
         if (!r)
             r = batch_add(k->batch, k->picture[i], err);
@@ -224,6 +238,8 @@ static int run(struct denoising *k, struct exec *x, const struct job_events *eve
         return dr_fail(err, DR_ENOMEM, "out of memory for the latents of a job");
     if (!r && !planning)
         r = settle_times(k, err);
+    if (!r)
+        r = job_start_init(&k->start, k->d, planning, err);
     if (!r)
         r = open_pictures(k, planning ? ret_latents : NULL, err); /* noise takes only time */
     if (!r && planning)

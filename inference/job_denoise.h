@@ -9,12 +9,15 @@
 
 struct denoise_phase;
 struct exec;
+struct vae;
 
 struct job_denoise {
     const struct job *job;
     const struct denoise_phase *phases;
     int n_phases;
-    int rows;               /* most rows of one forward */
+    int rows; /* most rows of one forward */
+    const struct vae *encoder;
+    const float *moments;   /* what it gave of the picture to begin with; NULL: none */
     int64_t channels, h, w; /* of the latents */
 };
 

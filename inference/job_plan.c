@@ -6,7 +6,9 @@
 #include "backend/measure.h"
 #include "base/system.h"
 #include "inference/guidance.h"
+#include "inference/job_image.h"
 #include "inference/job_walk.h"
+#include "schedulers/scheduler_factory.h"
 
 /* Whether the files of stages are what the job needs, by their headers. */
 static int try_stages(const struct job_walk *k, struct dr_error *err)
@@ -14,7 +16,8 @@ static int try_stages(const struct job_walk *k, struct dr_error *err)
     const struct stages *stages = &k->job->stages;
     const struct prompt_embeds *m = &k->job->prompts;
     int evaluations = job_evaluations(k->job);
-    int64_t batch = k->job->batch, levels = evaluations ? evaluations : k->job->sched.steps;
+    int64_t batch = k->job->batch;
+    int64_t levels = evaluations ? sched_count(&k->job->sched) : k->job->sched.steps;
     const struct {
         const char *name;
         enum npy_dtype dtype;
@@ -29,14 +32,22 @@ static int try_stages(const struct job_walk *k, struct dr_error *err)
         { "time_ids", NPY_F32, true, 2, { m->rows, m->n_time_ids } },
         { "timesteps", NPY_F32, true, 1, { levels } },
         { "sigmas", NPY_F32, true, 1, { levels + 1 } },
+        { "init_image", NPY_F32, k->job->image, 4, { 1, 3, k->job->height, k->job->width } },
+        { "init_latents", NPY_F32, k->job->image, 4, { batch, k->channels, k->h, k->w } },
+        { "noise", NPY_F32, k->job->image, 4, { batch, k->channels, k->h, k->w } },
         { "latents_init", NPY_F32, true, 4, { batch, k->channels, k->h, k->w } },
         { "image", NPY_F32, true, 4, { batch, 3, k->job->height, k->job->width } },
     };
     const int64_t latents[4] = { batch, k->channels, k->h, k->w };
     const char *name;
     json_t *file;
+    static const char *const of_picture[] = { "init_image", "init_latents", "noise" };
     int r = 0, evaluation;
     bool loaded;
+    for (size_t i = 0; !k->job->image && i < sizeof of_picture / sizeof *of_picture; i++)
+        if (stage_loads(stages, of_picture[i]))
+            return stage_refuse(stages, of_picture[i], "a file",
+                                "none: the job does not begin with a picture", err);
     if (!evaluations && stage_loads(stages, "timesteps"))
         return stage_refuse(stages, "timesteps", "a file", "none: the sampler chooses its own",
                             err);
@@ -136,10 +147,16 @@ static int plan_rows(struct job_walk *k, struct dr_error *err)
 
 static int plan_all(struct job_walk *k, struct dr_error *err)
 {
-    int r = walk_begin(k, err);
+    const struct job *job = k->job;
+    int r = guiders_check(&job->guiders, &job->sched, job->image ? job->image->first_step : 0,
+                          job->prompt.guidance, err);
+    if (!r)
+        r = walk_begin(k, err);
     dr_tally_reset_peak(&k->job->tally);
     if (!r)
         r = walk_text(k, err);
+    if (!r)
+        r = walk_encode(k, err);
     if (!r)
         r = try_stages(k, err);
     return r ? r : plan_rows(k, err);

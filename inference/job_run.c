@@ -3,13 +3,15 @@
 
 #include <string.h>
 
+#include "inference/job_image.h"
 #include "inference/job_walk.h"
 #include "models/unet.h"
 #include "schedulers/scheduler_factory.h"
 
 int job_evaluations(const struct job *job)
 {
-    return sched_count(&job->sched);
+    int first = job->image ? job->image->first_step : 0;
+    return sched_count(&job->sched) - sched_count_before(&job->sched, first);
 }
 
 double job_full_evaluations(const struct job *job)
@@ -21,8 +23,11 @@ double job_full_evaluations(const struct job *job)
     double sum = 0;
     if (!job->guiders.n || !n || sched_new(&job->sched, 1, &s, NULL) < 0)
         return n;
+    int first = job->image ? job->image->first_step : 0;
+    int before = sched_count_before(&job->sched, first);
     for (int e = 0; e < n; e++) {
-        struct sched_ask ask = { .step = sched_step_of(s, e), .steps = job->sched.steps };
+        struct sched_ask ask = { .step = sched_step_of(s, before + e) - first,
+                                 .steps = job->sched.steps - first };
         sum += (double)guidance_expand(&g, &ask, NULL, 0, rows) / most;
     }
     sched_free(s);
@@ -54,7 +59,10 @@ static int walk(struct job_walk *k, struct dr_error *err)
     int r = walk_begin(k, err);
     if (!r)
         r = walk_text(k, err);
-    if (!r && !stage_loads(&k->job->stages, "image"))
+    bool draws = !stage_loads(&k->job->stages, "image");
+    if (!r && draws)
+        r = walk_encode(k, err);
+    if (!r && draws)
         r = walk_denoise(k, err);
     if (!r)
         r = walk_decode(k, err);

@@ -6,6 +6,7 @@
 #include "inference/denoise.h"
 #include "inference/job_denoise.h"
 #include "inference/job_loras.h"
+#include "inference/job_mask.h"
 #include "inference/job_variants.h"
 #include "models/unet.h"
 
@@ -84,7 +85,7 @@ int walk_begin(struct job_walk *k, struct dr_error *err)
         return dr_fail(err, DR_ENOMEM, "out of memory for %d latents", job->batch);
     if (k->planning) {
         k->pixel_bytes = (size_t)k->shown * pixels * sizeof *k->pixels;
-        k->image_bytes = pixels;
+        k->image_bytes = pixels + (job->mask ? job_mask_finish_bytes(job->mask) : 0);
         return 0;
     }
     k->pixels = dr_malloc(DR_TAG_JOB, (size_t)k->shown * pixels * sizeof *k->pixels);
@@ -111,6 +112,7 @@ void walk_release(struct job_walk *k)
 {
     free_phases(k);
     dr_free(k->latents);
+    dr_free(k->moments);
     dr_free(k->pixels);
     img_free(&k->image);
 }
@@ -168,6 +170,8 @@ static int denoise(void *ctx, struct exec *x, struct dr_error *err)
                              .phases = phases,
                              .n_phases = k->n_phases,
                              .rows = k->plan->rows,
+                             .encoder = k->p->encoder,
+                             .moments = k->moments,
                              .channels = k->channels,
                              .h = k->h,
                              .w = k->w };

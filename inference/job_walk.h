@@ -33,6 +33,7 @@ struct job_walk {
     int n_phases;
     int64_t h, w, channels; /* of the latents */
     float *latents;         /* [batch, channels, h, w] */
+    float *moments;         /* of the picture that the job begins with; NULL: none */
     float *pixels;          /* [shown, 3, height, width], 0..1 after decoding; NULL when planning */
     int shown;              /* pictures held as floats: all when stages ask for them, else one */
     struct dr_image *images; /* [batch], or NULL: each is handed out and `image` is used again */
@@ -68,6 +69,7 @@ bool walk_drops(const struct job_walk *k, enum job_stage stage);
 
 /* The stages, in this order. */
 int walk_text(struct job_walk *k, struct dr_error *err);    /* job_text.c */
+int walk_encode(struct job_walk *k, struct dr_error *err);  /* job_encode.c; none without picture */
 int walk_denoise(struct job_walk *k, struct dr_error *err); /* with the context before it */
 int walk_decode(struct job_walk *k, struct dr_error *err);  /* job_decode.c */
 

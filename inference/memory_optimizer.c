@@ -10,7 +10,8 @@ enum { ADDRESS_RESERVE = 32 << 20 };
 
 const char *job_stage_name(enum job_stage stage)
 {
-    static const char *const names[STAGE_COUNT] = { "text", "context", "denoise", "decode" };
+    static const char *const names[STAGE_COUNT] = { "text", "init_image", "context", "denoise",
+                                                    "decode" };
     return names[stage];
 }
 
@@ -96,7 +97,7 @@ void memory_decide(struct memory_plan *plan)
     size_t half = whole / 2, less = whole / 5 * 2;
     memset(plan->drop, 0, sizeof plan->drop);
     plan->keep = false;
-    plan->drop[STAGE_TEXT] = peak_of(plan) > less;
+    plan->drop[STAGE_TEXT] = plan->drop[STAGE_INIT_IMAGE] = peak_of(plan) > less;
     plan->drop[STAGE_DENOISE] = peak_of(plan) > half;
     plan->drop[STAGE_DECODE] = peak_of(plan) > half;
     plan->peak = peak_of(plan);

@@ -19,7 +19,15 @@
 /* The source of a limit that was asked for. */
 #define MEMORY_ASKED "memory_limit"
 
-enum job_stage { STAGE_TEXT, STAGE_CONTEXT, STAGE_DENOISE, STAGE_DECODE, STAGE_COUNT };
+/* STAGE_INIT_IMAGE: the picture that a job begins with is encoded; others do not have it. */
+enum job_stage {
+    STAGE_TEXT,
+    STAGE_INIT_IMAGE,
+    STAGE_CONTEXT,
+    STAGE_DENOISE,
+    STAGE_DECODE,
+    STAGE_COUNT
+};
 
 struct stage_use {
     size_t workspace; /* bytes of its block: activations and op scratch */

@@ -54,6 +54,31 @@ static int load(struct pipeline *p, enum component component, void *network, vis
     return checkpoint_load(p->checkpoint, component, network, visit, err);
 }
 
+/* Half a VAE is enough to draw from text, so one that cannot encode is an error of jobs that begin
+ * with a picture. */
+static int open_encoder(struct pipeline *p, struct dr_error *err)
+{
+    struct dr_error why = { 0 };
+    const struct vae_arch *a = checkpoint_vae_arch(p->checkpoint);
+    snprintf(p->no_encoder, sizeof p->no_encoder, "its VAE has no encoder");
+    if (!checkpoint_has_encoder(p->checkpoint) || a->in_channels != 3)
+        return 0;
+    int r = vae_new(a, true, false, &p->encoder, err);
+    if (r < 0)
+        return r;
+    r = load(p, COMPONENT_VAE, p->encoder, vae_visit, &why);
+    if (r == DR_EFORMAT || r == DR_EUNSUPPORTED) {
+        snprintf(p->no_encoder, sizeof p->no_encoder, "%s", why.text);
+        p->n_networks--;
+        vae_free(p->encoder);
+        p->encoder = NULL;
+        return 0;
+    }
+    if (r < 0 && err)
+        *err = why;
+    return r;
+}
+
 static int open_networks(struct pipeline *p, struct dr_error *err)
 {
     static const enum component text[PROMPT_ENCODERS] = { COMPONENT_TEXT_ENCODER,
@@ -81,7 +106,7 @@ static int open_networks(struct pipeline *p, struct dr_error *err)
         r = vae_new(checkpoint_vae_arch(p->checkpoint), false, true, &p->vae, err);
     if (!r)
         r = load(p, COMPONENT_VAE, p->vae, vae_visit, err);
-    return r;
+    return r ? r : open_encoder(p, err);
 }
 
 /* What a UNet's channels beyond those of the latents are for. */
@@ -204,6 +229,7 @@ void pipeline_unref(struct pipeline *p)
     prompt_cache_release(&p->prompts);
     unet_free(p->unet);
     vae_free(p->vae);
+    vae_free(p->encoder);
     pack_close(p->pack);
     backend_close(p->plan);
     checkpoint_close(p->checkpoint);

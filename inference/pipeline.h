@@ -27,7 +27,7 @@ struct variant_cache;
 struct unet;
 struct vae;
 
-enum { PIPELINE_NETWORKS = PROMPT_ENCODERS + 2 };
+enum { PIPELINE_NETWORKS = PROMPT_ENCODERS + 3 };
 
 /* A network of a pipeline, for what is done with each of them. */
 struct pipeline_network {
@@ -41,7 +41,9 @@ struct pipeline {
     struct checkpoint *checkpoint;
     struct backend *backend; /* borrowed */
     struct unet *unet;
-    struct vae *vae; /* decoder */
+    struct vae *vae;      /* decoder */
+    struct vae *encoder;  /* of the same VAE; NULL: */
+    char no_encoder[300]; /* why it has none */
     struct prompt_encoders encoders;
     struct tok *tokenizers[PROMPT_ENCODERS];
     int64_t latent_factor; /* pixels per latent along an edge: 8 */

@@ -9,8 +9,10 @@
 #include "base/json.h"
 #include "base/path_text.h"
 #include "models/adapters/textual_inversions.h"
+#include "inference/job_image.h"
 #include "inference/job_loras.h"
 #include "inference/preset.h"
+#include "inference/job_mask.h"
 #include "schedulers/scheduler_factory.h"
 #include "schedulers/scheduler_options.h"
 #include "schedulers/schedules.h"
@@ -83,12 +85,13 @@ static int infotext_options(const struct job *job, struct buf *dst)
 {
     const struct sched_option *o = job->sched.sampler->options;
     struct buf text;
+    char value[SCHED_OPTION_TEXT];
     buf_init(&text, DR_TAG_JOB, 0);
     int r = 0;
     for (int i = 0; !r && i < sched_option_count(job->sched.sampler); i++)
         if (strcmp(o[i].name, "eta") != 0)
-            r = buf_printf(&text, "%s%s=%.9g", text.len ? "," : "", o[i].name,
-                           job->sched.option[i]);
+            r = buf_printf(&text, "%s%s=%s", text.len ? "," : "", o[i].name,
+                           sched_option_text(&o[i], job->sched.option[i], value));
     if (!r)
         r = pair(dst, "Sampler options", buf_text(&text));
     buf_free(&text);
@@ -199,6 +202,8 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair(dst, "Prompt 2", p->prompt_2);
     if (!r && p->guidance && p->negative_2 && *p->negative_2)
         r = pair(dst, "Negative prompt 2", p->negative_2);
+    if (!r && job->image)
+        r = pair_number(dst, "Denoising strength", job->image->strength);
     if (!r && job->guidance_rescale > 0)
         r = pair_number(dst, "CFG Rescale", job->guidance_rescale);
     if (!r)
@@ -309,9 +314,12 @@ static json_t *sampler_json(const struct job *job)
     int r = jx_set(o, "name", json_string(info->name));
     for (int i = 0; !r && i < sched_option_count(info); i++) {
         double v = job->sched.option[i];
-        if (strcmp(info->options[i].name, "eta") != 0)
-            r = jx_set(o, info->options[i].name,
-                       info->options[i].whole ? json_integer((json_int_t)v) : json_real(v));
+        const struct sched_option *option = &info->options[i];
+        if (strcmp(option->name, "eta") != 0)
+            r = jx_set(o, option->name,
+                       option->names   ? json_string(option->names[(int)v])
+                       : option->whole ? json_integer((json_int_t)v)
+                                       : json_real(v));
     }
     if (r < 0) {
         json_decref(o);
@@ -370,6 +378,45 @@ static int add_embeddings(json_t *o, const struct job *job)
         return jx_set(o, "embeddings", list);
     json_decref(list);
     return r;
+}
+
+static int add_image(json_t *o, const struct job_image *m)
+{
+    if (!m)
+        return 0;
+    int r = m->path ? jx_set(o, "image", path_text_json(m->path)) : 0;
+    if (!r)
+        r = jx_set(o, "image_sha256", json_string(m->sha256));
+    if (!r)
+        r = jx_set(o, "strength", json_real(m->strength));
+    return r ? r : jx_set(o, "resize_mode", json_string(job_image_fit_name(m->fit)));
+}
+
+static json_t *mask_json(const struct job_mask *m)
+{
+    json_t *o = json_object();
+    const char *path = m->path ? m->path : "in-the-request"; /* the main key must be there */
+    int r = jx_set(o, "path", path_text_json(path));
+    if (!r && m->blur > 0)
+        r = jx_set(o, "blur", json_real(m->blur));
+    if (!r && m->grow)
+        r = jx_set(o, "grow", json_integer(m->grow));
+    if (!r && m->invert)
+        r = jx_set(o, "invert", json_true());
+    if (!r)
+        r = jx_set(o, "fill", json_string(job_mask_fill_name(m->fill)));
+    if (!r && m->only >= 0)
+        r = jx_set(o, "only", json_integer(m->only));
+    if (!r && m->soft)
+        r = jx_set(o, "soft", json_true());
+    if (!r && !m->paste_back)
+        r = jx_set(o, "paste_back", json_false());
+    if (!r)
+        r = jx_set(o, "sha256", json_string(m->sha256));
+    if (!r)
+        return o;
+    json_decref(o);
+    return NULL;
 }
 
 static int add_loras(json_t *o, const struct job *job)
@@ -509,6 +556,10 @@ json_t *receipt_json(const struct job *job, const struct receipt_facts *f, int i
     int r = add_prompts(o, &job->prompt);
     if (!r)
         r = add_sampling(o, job, index);
+    if (!r)
+        r = add_image(o, job->image);
+    if (!r && job->mask)
+        r = jx_set(o, "mask", mask_json(job->mask));
     if (!r)
         r = add_loras(o, job);
     if (!r)

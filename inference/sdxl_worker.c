@@ -6,8 +6,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "inference/job_image.h"
 #include "inference/job_loras.h"
 #include "inference/preset.h"
+#include "inference/job_mask.h"
 #include "inference/sampler_names.h"
 #include "models/adapters/textual_inversions.h"
 #include "models/vae_manager.h"
@@ -299,7 +301,7 @@ static int take_guidance(const struct request *q, const struct pipeline *p, stru
         r = guiders_bind(&job->guiders, p->unet, err);
     struct guidance g = job_guidance(job);
     job->prompt.guidance = guidance_negative(&g);
-    return r ? r : guiders_check(&job->guiders, &job->sched, job->prompt.guidance, err);
+    return r ? r : guiders_check(&job->guiders, &job->sched, 0, job->prompt.guidance, err);
 }
 
 static int (*const parts[])(const struct request *q, const struct pipeline *p, struct job *job,
@@ -337,5 +339,7 @@ void job_release(struct job *job)
     textual_inversions_release(job->embeddings);
     dr_free(job->embeddings);
     job_loras_close(job->loras);
+    job_image_free(job->image);
+    job_mask_free(job->mask);
     arena_free(&job->arena);
 }

@@ -18,11 +18,12 @@ static const char epsilon_xl[] =
     "{" TRAINED "\"prediction_type\": \"epsilon\", \"optimised_levels\": \"sdxl\"}";
 static const char velocity[] = "{" TRAINED "\"prediction_type\": \"v_prediction\"}";
 
-#define BIGG                                                                                       \
+#define BIGG(place)                                                                                \
     {                                                                                              \
         .component = COMPONENT_TEXT_ENCODER_2,                                                     \
         .meaning = "second text encoder (conditioner.embedders.1.*)", .act = ARCH_GELU,            \
-        .pooled = true, .layer = 2, .pads_zero = true                                              \
+        .pooled = true, .layer = 2, .pads_zero = true,                                             \
+        .prefix = "conditioner.embedders." place ".model.", .open_clip = true                      \
     }
 
 /* OpenCLIP-H. The penultimate of its 24 layers is the last that is read, and the folders of these
@@ -30,14 +31,15 @@ static const char velocity[] = "{" TRAINED "\"prediction_type\": \"v_prediction\
 #define OPEN_CLIP_H                                                                                \
     {                                                                                              \
         .component = COMPONENT_TEXT_ENCODER, .meaning = "text encoder (cond_stage_model.model.*)", \
-        .act = ARCH_GELU, .layer = 1, .final_norm = true, .read = 23, .pads_zero = true            \
+        .act = ARCH_GELU, .layer = 1, .final_norm = true, .read = 23, .pads_zero = true,           \
+        .prefix = "cond_stage_model.model.", .open_clip = true                                     \
     }
 
 const struct family family_sdxl_refiner = {
     .text = "an SDXL checkpoint",
     .kind = "sdxl-family",
     .opens = true,
-    .encoders = { BIGG },
+    .encoders = { BIGG("0") },
     .n_encoders = 1,
     .added = true,
     .head_width = 64,
@@ -57,8 +59,9 @@ const struct family family_sdxl = {
     .encoders = { { .component = COMPONENT_TEXT_ENCODER,
                     .meaning = "first text encoder (conditioner.embedders.0.*)",
                     .act = ARCH_QUICK_GELU,
-                    .layer = 2 },
-                  BIGG },
+                    .layer = 2,
+                    .prefix = "conditioner.embedders.0.transformer." },
+                  BIGG("1") },
     .n_encoders = 2,
     .added = true,
     .head_width = 64,
@@ -78,7 +81,8 @@ const struct family family_sd1 = {
                     .meaning = "text encoder (cond_stage_model.transformer.*)",
                     .act = ARCH_QUICK_GELU,
                     .layer = 1,
-                    .final_norm = true } },
+                    .final_norm = true,
+                    .prefix = "cond_stage_model.transformer." } },
     .n_encoders = 1,
     .heads = 8,
     .sample_size = 64,
@@ -93,6 +97,7 @@ static const struct family sd2_base = {
     .kind = "sd2-family",
     .context = 1024,
     .opens = true,
+    .epsilon_mark = true,
     .encoders = { OPEN_CLIP_H },
     .n_encoders = 1,
     .head_width = 64,

@@ -21,6 +21,8 @@ struct family_encoder {
     bool final_norm;     /* through the final norm */
     int read;            /* of single files: layers that are read where there is one more; 0: all */
     bool pads_zero;      /* of single files: its tokenizer pads with id 0, "!" */
+    const char *prefix;  /* of its tensors in single files */
+    bool open_clip;      /* where these have OpenCLIP's names, else transformers' */
 };
 
 struct family {
@@ -37,6 +39,7 @@ struct family {
     /* Of folders: the families among which the width of the text decides; NULL: none. */
     const struct family *const *by_context;
     int64_t context;    /* that width */
+    bool epsilon_mark;  /* a single file of it says that it predicts noise by its training steps */
     const char *unsaid; /* warning where a single file does not say what its model predicts; NULL */
     struct family_encoder encoders[FAMILY_ENCODERS]; /* in the order of their columns */
     int n_encoders;

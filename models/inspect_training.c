@@ -11,7 +11,7 @@
 #include "base/json.h"
 #include "base/utf8.h"
 
-enum { TEXT_BYTES = 400, WORD_BYTES = 100, WORDS = 20, TAGS_BYTES = 8 << 20, TAGS_MOST = 200000 };
+enum { TEXT_BYTES = 400, WORD_BYTES = 100, WORDS = 20, TAGS_BYTES = 2 << 20, TAGS_MOST = 100000 };
 
 static const struct {
     const char *name, *key;

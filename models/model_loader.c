@@ -297,6 +297,16 @@ bool checkpoint_has(const struct checkpoint *c, enum component component)
     return component < COMPONENT_COUNT && c->has[component];
 }
 
+bool checkpoint_has_encoder(const struct checkpoint *c)
+{
+    static const char prefix[] = "encoder.";
+    const struct tensor_table *t = &c->tables[COMPONENT_VAE];
+    for (size_t i = 0; checkpoint_has(c, COMPONENT_VAE) && i < t->n; i++)
+        if (!strncmp(t->entries[i].name, prefix, sizeof prefix - 1))
+            return true;
+    return false;
+}
+
 /* Known members of the families by what tells them apart. down and up: transformer blocks of all
  * layers going down and up. */
 static const struct {

@@ -63,6 +63,9 @@ const char *checkpoint_kind(const struct checkpoint *c);
 const struct family *checkpoint_family(const struct checkpoint *c);
 bool checkpoint_has(const struct checkpoint *c, enum component component);
 
+/* Whether its VAE's files have an encoder. */
+bool checkpoint_has_encoder(const struct checkpoint *c);
+
 /* NULL when the component is absent. */
 const struct unet_arch *checkpoint_unet_arch(const struct checkpoint *c);
 const struct clip_arch *checkpoint_clip_arch(const struct checkpoint *c, int which); /* 0 or 1 */

@@ -22,12 +22,13 @@ struct picture {
 struct tiler {
     struct vae *v;
     struct exec *x;
-    const float *latents; /* of the sample, [latent_channels, h, w] */
-    float *image;         /* of the sample, [channels, h * factor, w * factor] */
-    int64_t latent_channels, channels, factor;
+    bool encodes;
+    const float *from; /* of the sample, [from_channels, h * from_factor, w * from_factor] */
+    float *to;         /* of the sample, [channels, h * factor, w * factor] */
+    int64_t from_channels, from_factor, channels, factor;
     int64_t h, w, tile, step, columns; /* latents; columns: tiles in a row */
-    int64_t blend, limit;              /* pixels: the ramp; what a tile gives to the picture */
-    float *block, *latent, *strips;    /* all memory; a tile's latents; [columns] strips */
+    int64_t blend, limit;              /* of the result: the ramp; what a tile gives to it */
+    float *block, *cut, *strips;       /* all memory; a tile of the source; [columns] strips */
     struct picture now, left;          /* left: the last `blend` columns of the tile before */
 };
 
@@ -54,13 +55,14 @@ static int64_t least(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static struct tiler tiler_of(const struct vae *v, int64_t tile, int64_t h, int64_t w)
+static struct tiler tiler_of(const struct vae *v, bool encodes, int64_t tile, int64_t h, int64_t w)
 {
     const struct vae_arch *a = vae_arch(v);
-    struct tiler t = { .h = h, .w = w, .tile = tile };
-    t.latent_channels = a->latent_channels;
-    t.channels = a->out_channels;
-    t.factor = vae_factor(v);
+    struct tiler t = { .encodes = encodes, .h = h, .w = w, .tile = tile };
+    t.from_channels = encodes ? a->in_channels : a->latent_channels;
+    t.from_factor = encodes ? vae_factor(v) : 1;
+    t.channels = encodes ? vae_moments(a) : a->out_channels;
+    t.factor = encodes ? 1 : vae_factor(v);
     t.step = tile * 3 / 4;
     t.blend = tile * t.factor / 4;
     t.limit = tile * t.factor - t.blend;
@@ -76,21 +78,32 @@ static int64_t strip_floats(const struct tiler *t)
 /* 0 when it does not fit. */
 static size_t tiler_bytes(const struct tiler *t)
 {
-    int64_t edge = t->tile * t->factor, strips, sum;
+    int64_t edge = t->tile * t->factor, from = t->tile * t->from_factor, strips, sum;
     if (!dr_mul_i64(strip_floats(t), t->columns + 1, &strips) ||
         !dr_add_i64(strips, t->channels * edge * edge, &sum) ||
-        !dr_add_i64(sum, t->latent_channels * t->tile * t->tile, &sum) || sum > INT64_MAX / 8)
+        !dr_add_i64(sum, t->from_channels * from * from, &sum) || sum > INT64_MAX / 8)
         return 0;
     return (size_t)sum * sizeof(float);
 }
 
-size_t vae_manager_bytes(const struct vae *v, struct vae_tiling how, int64_t h, int64_t w)
+static size_t bytes_of(const struct vae *v, bool encodes, struct vae_tiling how, int64_t h,
+                       int64_t w)
 {
     how = vae_tiling_effective(how, v, h, w);
     if (how.mode == VAE_TILING_OFF || !tile_valid(how.tile) || h > EDGE_MAX || w > EDGE_MAX)
         return 0;
-    struct tiler t = tiler_of(v, how.tile, h, w);
+    struct tiler t = tiler_of(v, encodes, how.tile, h, w);
     return tiler_bytes(&t);
+}
+
+size_t vae_manager_bytes(const struct vae *v, struct vae_tiling how, int64_t h, int64_t w)
+{
+    return bytes_of(v, false, how, h, w);
+}
+
+size_t vae_manager_encode_bytes(const struct vae *v, struct vae_tiling how, int64_t h, int64_t w)
+{
+    return bytes_of(v, true, how, h, w);
 }
 
 /* dst = old * (1 - at) + dst * at, the weights rounded to float32 as the reference does. */
@@ -142,28 +155,37 @@ static void place(const struct tiler *t, int64_t top, int64_t left)
     int64_t rows = least(t->now.h, t->limit), width = least(t->now.w, t->limit);
     for (int64_t c = 0; c < t->channels; c++)
         for (int64_t y = 0; y < rows; y++)
-            memcpy(t->image + (c * h + top + y) * w + left,
-                   t->now.data + (c * t->now.h + y) * t->now.w, (size_t)width * sizeof *t->image);
+            memcpy(t->to + (c * h + top + y) * w + left,
+                   t->now.data + (c * t->now.h + y) * t->now.w, (size_t)width * sizeof *t->to);
 }
 
-static int tile_decode(struct tiler *t, int64_t i, int64_t j, struct dr_error *err)
+/* The part of the source at row i and column j, which is h x w, in latents. */
+static void cut_tile(const struct tiler *t, int64_t i, int64_t j, int64_t h, int64_t w)
 {
-    int64_t h = least(t->tile, t->h - i), w = least(t->tile, t->w - j);
+    int64_t f = t->from_factor;
+    for (int64_t c = 0; c < t->from_channels; c++)
+        for (int64_t y = 0; y < h * f; y++)
+            memcpy(t->cut + (c * h * f + y) * w * f,
+                   t->from + (c * t->h * f + i * f + y) * t->w * f + j * f,
+                   (size_t)(w * f) * sizeof *t->cut);
+}
+
+static int tile_compute(struct tiler *t, int64_t i, int64_t j, struct dr_error *err)
+{
+    int64_t h = least(t->tile, t->h - i), w = least(t->tile, t->w - j), f = t->from_factor;
+    bool plan = backend_is_plan(t->x->be);
     t->now.h = h * t->factor;
     t->now.w = w * t->factor;
-    if (backend_is_plan(t->x->be))
-        return vae_decode(t->v, t->x, NULL, 1, h, w, NULL, err);
-    for (int64_t c = 0; c < t->latent_channels; c++)
-        for (int64_t y = 0; y < h; y++)
-            memcpy(t->latent + (c * h + y) * w, t->latents + (c * t->h + i + y) * t->w + j,
-                   (size_t)w * sizeof *t->latent);
-    return vae_decode(t->v, t->x, t->latent, 1, h, w, t->now.data, err);
+    if (!plan)
+        cut_tile(t, i, j, h, w);
+    return t->encodes ? vae_encode(t->v, t->x, t->cut, 1, h * f, w * f, t->now.data, err)
+                      : vae_decode(t->v, t->x, t->cut, 1, h, w, t->now.data, err);
 }
 
 /* Row and column of tiles, counted in tiles. */
 static int tile_run(struct tiler *t, int64_t row, int64_t column, struct dr_error *err)
 {
-    int e = tile_decode(t, row * t->step, column * t->step, err);
+    int e = tile_compute(t, row * t->step, column * t->step, err);
     if (e || backend_is_plan(t->x->be))
         return e;
     struct picture strip = { t->strips + column * strip_floats(t), t->blend, t->now.w };
@@ -188,38 +210,74 @@ static int sample_run(struct tiler *t, struct dr_error *err)
     return 0;
 }
 
+/* All samples, in tiles of that many latents. */
+static int run_tiled(struct tiler *t, const float *from, int64_t n, float *to, struct dr_error *err)
+{
+    int64_t f = t->from_factor;
+    int e = 0;
+    size_t bytes = tiler_bytes(t);
+    bool plan = backend_is_plan(t->x->be);
+    if (!plan && !(t->block = bytes ? dr_malloc(DR_TAG_JOB, bytes) : NULL))
+        return dr_fail(err, DR_ENOMEM, "out of memory for the tiles of a %lldx%lld picture",
+                       (long long)(t->w * f * t->factor), (long long)(t->h * f * t->factor));
+    if (!plan) {
+        t->strips = t->block;
+        t->left.data = t->strips + t->columns * strip_floats(t);
+        t->cut = t->left.data + strip_floats(t);
+        t->now.data = t->cut + t->from_channels * t->tile * f * t->tile * f;
+    }
+    for (int64_t i = 0; i < n && !e; i++) {
+        if (!plan) {
+            t->from = from + i * t->from_channels * t->h * f * t->w * f;
+            t->to = to + i * t->channels * t->h * t->w * t->factor * t->factor;
+        }
+        e = sample_run(t, err);
+    }
+    dr_free(t->block);
+    return e;
+}
+
+static int check_tile(struct vae_tiling how, struct dr_error *err)
+{
+    return how.tile && !tile_valid(how.tile)
+               ? dr_fail(err, DR_EINVAL,
+                         "tiles of %lld latents: expected a multiple of 4 from %d to %d",
+                         (long long)how.tile, VAE_TILE_MIN, VAE_TILE_MAX)
+               : 0;
+}
+
+static bool is_whole(struct vae_tiling how, int64_t h, int64_t w)
+{
+    return how.mode == VAE_TILING_OFF || h < 1 || w < 1 || h > EDGE_MAX || w > EDGE_MAX;
+}
+
 int vae_manager_decode(struct vae *v, struct exec *x, struct vae_tiling how, const float *latents,
                        int64_t n, int64_t h, int64_t w, float *ret_image, struct dr_error *err)
 {
-    if (how.tile && !tile_valid(how.tile))
-        return dr_fail(err, DR_EINVAL,
-                       "tiles of %lld latents: expected a multiple of 4 from %d to %d",
-                       (long long)how.tile, VAE_TILE_MIN, VAE_TILE_MAX);
+    int r = check_tile(how, err);
+    if (r < 0)
+        return r;
     how = vae_tiling_effective(how, v, h, w);
-    if (how.mode == VAE_TILING_OFF || h < 1 || w < 1 || h > EDGE_MAX || w > EDGE_MAX)
+    if (is_whole(how, h, w))
         return vae_decode(v, x, latents, n, h, w, ret_image, err);
-    struct tiler t = tiler_of(v, how.tile, h, w);
+    struct tiler t = tiler_of(v, false, how.tile, h, w);
     t.v = v;
     t.x = x;
-    size_t bytes = tiler_bytes(&t);
-    bool plan = backend_is_plan(x->be);
-    if (!plan && !(t.block = bytes ? dr_malloc(DR_TAG_JOB, bytes) : NULL))
-        return dr_fail(err, DR_ENOMEM, "out of memory for the tiles of a %lldx%lld decode",
-                       (long long)w, (long long)h);
-    if (!plan) {
-        t.strips = t.block;
-        t.left.data = t.strips + t.columns * strip_floats(&t);
-        t.latent = t.left.data + strip_floats(&t);
-        t.now.data = t.latent + t.latent_channels * t.tile * t.tile;
-    }
-    int e = 0;
-    for (int64_t i = 0; i < n && !e; i++) {
-        if (!plan) {
-            t.latents = latents + i * t.latent_channels * h * w;
-            t.image = ret_image + i * t.channels * h * w * t.factor * t.factor;
-        }
-        e = sample_run(&t, err);
-    }
-    dr_free(t.block);
-    return e;
+    return run_tiled(&t, latents, n, ret_image, err);
+}
+
+int vae_manager_encode(struct vae *v, struct exec *x, struct vae_tiling how, const float *image,
+                       int64_t n, int64_t h, int64_t w, float *ret_moments, struct dr_error *err)
+{
+    int r = check_tile(how, err);
+    if (r < 0)
+        return r;
+    int64_t f = vae_factor(v);
+    how = vae_tiling_effective(how, v, h, w);
+    if (is_whole(how, h, w))
+        return vae_encode(v, x, image, n, h * f, w * f, ret_moments, err);
+    struct tiler t = tiler_of(v, true, how.tile, h, w);
+    t.v = v;
+    t.x = x;
+    return run_tiled(&t, image, n, ret_moments, err);
 }

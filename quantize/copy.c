@@ -480,7 +480,7 @@ int quantize_check(const struct quantize_copy *k, const char *model, struct dr_e
     return r;
 }
 
-static int write_folder(const struct copying *j)
+static int start_folder(const struct copying *j)
 {
     struct quantize_copy *k = j->k;
     k->own = dr_make_temporary(k->folder, dr_path_base(k->path), k->temporary);
@@ -488,20 +488,51 @@ static int write_folder(const struct copying *j)
                        : remember(j, k->own, "");
     if (r && *k->temporary)
         unlinkat(k->folder, k->temporary, AT_REMOVEDIR);
-    return r ? r : copy_folder(j);
+    return r;
 }
 
-static int write_single(const struct copying *j)
+static int start_single(const struct copying *j, int *ret_fd)
 {
     struct quantize_copy *k = j->k;
     int fd = dr_open_temporary(k->folder, dr_path_base(k->path), k->temporary);
     if (fd < 0)
         return dr_fail_errno(j->err, k->path, "create");
     int r = remember(j, fd, "");
+    *ret_fd = fd;
     if (!r)
-        return rewrite_file(j, j->c->files[0], fd, k->path);
+        return 0;
     close(fd);
     unlinkat(k->folder, k->temporary, 0);
+    return r;
+}
+
+static int write_folder(const struct copying *j)
+{
+    int r = start_folder(j);
+    return r ? r : copy_folder(j);
+}
+
+static int write_single(const struct copying *j)
+{
+    int fd = -1, r = start_single(j, &fd);
+    return r ? r : rewrite_file(j, j->c->files[0], fd, j->k->path);
+}
+
+int quantize_start(struct quantize_copy *k, bool folder, int *ret_fd, struct dr_error *err)
+{
+    struct copying j = { .k = k, .err = err };
+    *ret_fd = -1;
+    return folder ? start_folder(&j) : start_single(&j, ret_fd);
+}
+
+int quantize_new(struct quantize_copy *k, const char *name, int *ret_fd, struct dr_error *err)
+{
+    struct copying j = { .k = k, .err = err };
+    int to = -1, r = place_of(&j, name, &to);
+    if (!r)
+        r = make_file(&j, to, dr_path_base(name), name, ret_fd);
+    if (to >= 0)
+        close(to);
     return r;
 }
 
@@ -519,6 +550,13 @@ int quantize_write(struct quantize_copy *k, const struct checkpoint *c,
     if (!r && !checkpoint_current(c))
         r = dr_fail(err, DR_EIO, "%s: was changed while it was copied", c->path);
     return r;
+}
+
+int quantize_licences(struct quantize_copy *k, const struct checkpoint *c, const atomic_int *stop,
+                      struct dr_error *err)
+{
+    struct copying j = { .k = k, .c = c, .stop = stop, .err = err };
+    return c->folder ? copy_licences(&j) : 0;
 }
 
 int quantize_add(struct quantize_copy *k, const char *name, const struct buf *text,

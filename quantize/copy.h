@@ -55,6 +55,13 @@ int quantize_check(const struct quantize_copy *k, const char *model, struct dr_e
 int quantize_write(struct quantize_copy *k, const struct checkpoint *c,
                    const struct quantize_choice *choice, const atomic_int *stop,
                    struct dr_error *err);
+/* The copy as an empty file, *ret_fd, or folder, which others fill. */
+int quantize_start(struct quantize_copy *k, bool folder, int *ret_fd, struct dr_error *err);
+/* A new file of that folder, by its name below it, with folders as needed; to be closed. */
+int quantize_new(struct quantize_copy *k, const char *name, int *ret_fd, struct dr_error *err);
+/* The licences of a model that is a folder, into such a copy. */
+int quantize_licences(struct quantize_copy *k, const struct checkpoint *c, const atomic_int *stop,
+                      struct dr_error *err);
 /* One more file of a copy that is a folder. */
 int quantize_add(struct quantize_copy *k, const char *name, const struct buf *text,
                  struct dr_error *err);

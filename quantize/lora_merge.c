@@ -69,6 +69,7 @@ static int strengths_of(const struct lora_merging *m, int i, double blocks[UNET_
 
 static int scale_part(struct lora_merging *m, enum component c, struct dr_error *err)
 {
+    const struct unet_arch *unet = unet_arch(m->base->unet);
     const struct weight_delta *deltas;
     size_t n = 0;
     int r = 0;
@@ -84,11 +85,11 @@ static int scale_part(struct lora_merging *m, enum component c, struct dr_error 
         r = strengths_of(m, i, blocks, err);
         for (size_t k = 0; !r && k < of; k++) {
             struct weight_delta *d = &m->part[c].list[m->part[c].n];
+            int block = c == COMPONENT_UNET ? unet_block_of(unet, deltas[k].param) : 0;
+            double factor = c != COMPONENT_UNET || block ? blocks[block] : 1; /* in no block */
             *d = deltas[k];
-            d->strength = c == COMPONENT_UNET
-                              ? m->items[i].strength *
-                                    blocks[unet_block_of(unet_arch(m->base->unet), d->param)]
-                              : m->items[i].text_strength;
+            d->strength = (c == COMPONENT_UNET ? m->items[i].strength : m->items[i].text_strength) *
+                          factor;
             m->part[c].order[m->part[c].n++] = d;
         }
     }

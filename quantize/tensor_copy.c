@@ -17,24 +17,12 @@
 
 enum { RUN = 1 << 16 }; /* elements at a time: whole blocks of every type */
 
-/* A tensor of the file, whatever that is. */
-struct origin {
-    const char *name;
-    enum dtype dtype;
-    struct shape shape;
-    const void *data;                 /* dense; NULL: of torch */
-    const struct torch_tensor *torch; /* NULL: dense */
-    const void *scale;                /* NULL: none */
-    enum dtype scale_dtype;
-    bool scale_by_row;
-};
-
 struct retyping {
     enum dtype type;
     const char *path; /* of the source */
     const atomic_int *stop;
     struct dr_error *err;
-    struct origin *origins;
+    struct tensor_origin *origins;
     struct st_item *items; /* what becomes of them */
     size_t n;
     const struct st_metadata *metadata;
@@ -65,7 +53,7 @@ static int no_memory(const struct retyping *c)
 
 /* ---- what becomes of a tensor ---- */
 
-static enum dtype target_of(const struct retyping *c, const struct origin *o)
+static enum dtype target_of(const struct retyping *c, const struct tensor_origin *o)
 {
     enum dtype plain = o->scale ? DTYPE_F32 : o->dtype;
     bool real = dtype_is_real(o->dtype) || o->scale;
@@ -89,8 +77,10 @@ static int plan(struct retyping *c)
     if (!c->items)
         return no_memory(c);
     for (size_t i = 0; i < c->n; i++) {
-        const struct origin *o = &c->origins[i];
+        const struct tensor_origin *o = &c->origins[i];
         c->items[i] = (struct st_item){ o->name, target_of(c, o), o->shape };
+        for (const struct tensor_origin *below = o->below; below; below = below->below)
+            c->items[i].shape.d[0] += below->shape.d[0];
         if (c->type == DTYPE_COUNT && dtype_block(o->dtype) > 1)
             return dr_fail_field(c->err, DR_EINVAL, "type", "nothing",
                                  "a type for the copy of a GGUF file", NULL);
@@ -101,11 +91,12 @@ static int plan(struct retyping *c)
 /* ---- numbers ---- */
 
 /* As float32, with the scale. F64 is rounded to it. */
-static void read_values(const struct retyping *c, const struct origin *o, int64_t first, int64_t n)
+static void read_values(const struct retyping *c, const struct tensor_origin *o, int64_t first,
+                        int64_t n)
 {
     int64_t count = 1;
-    if (o->torch) {
-        torch_copy(o->torch, first, n, c->bytes);
+    if (o->torch || o->turned) {
+        read_bytes(c, o, first, n);
         dtype_read(c->values, c->bytes, o->dtype, 0, n);
     } else {
         dtype_read(c->values, o->data, o->dtype, first, n);
@@ -127,8 +118,8 @@ static bool is_lost(float was, float is)
     return isfinite(was) ? !isfinite(is) : is != was;
 }
 
-static int check_range(const struct retyping *c, const struct origin *o, enum dtype to, int64_t n,
-                       float *back)
+static int check_range(const struct retyping *c, const struct tensor_origin *o, enum dtype to,
+                       int64_t n, float *back)
 {
     dtype_to_f32(back, c->bytes, to, n);
     for (int64_t i = 0; i < n; i++)
@@ -139,32 +130,66 @@ static int check_range(const struct retyping *c, const struct origin *o, enum dt
     return 0;
 }
 
-static int put_tensor(struct retyping *c, size_t i, float *back)
+/* Element i of the turned matrix is this one of the stored. */
+static int64_t turned(const struct tensor_origin *o, int64_t i)
 {
-    const struct origin *o = &c->origins[i];
+    return i % o->shape.d[1] * o->shape.d[0] + i / o->shape.d[1];
+}
+
+/* n elements from `first` on as they are stored. */
+static void read_bytes(const struct retyping *c, const struct tensor_origin *o, int64_t first,
+                       int64_t n)
+{
+    int64_t size = 0, skip = 0;
+    if (o->torch) {
+        torch_copy(o->torch, first, n, c->bytes);
+        return;
+    }
+    dtype_bytes(o->dtype, 1, &size);
+    for (int64_t i = 0; o->turned && i < n; i++)
+        memcpy(c->bytes + i * size, (const char *)o->data + turned(o, first + i) * size,
+               (size_t)size);
+    if (o->turned)
+        return;
+    dtype_bytes(o->dtype, first, &skip);
+    dtype_bytes(o->dtype, n, &size);
+    memcpy(c->bytes, (const char *)o->data + skip, (size_t)size);
+}
+
+/* One origin, from element `at` of item i on; *at moves past it. */
+static int put_origin(struct retyping *c, size_t i, const struct tensor_origin *o, int64_t *at,
+                      float *back)
+{
     enum dtype to = c->items[i].dtype;
     bool same = to == o->dtype && !o->scale;
-    int64_t count = 0, at = 0, bytes = 0;
+    int64_t count = 0, done = 0, bytes = 0;
     int r = 0;
     shape_count(&o->shape, &count);
-    for (int64_t n; !r && at < count; at += n) {
-        n = count - at < RUN ? count - at : RUN;
+    for (int64_t n; !r && done < count; done += n, *at += n) {
+        n = count - done < RUN ? count - done : RUN;
         if (c->stop && atomic_load(c->stop))
             return dr_fail(c->err, DR_ECANCELED, "stopped");
-        uint64_t offset = dtype_bytes(to, at, &bytes) ? (uint64_t)bytes : 0;
+        uint64_t offset = dtype_bytes(to, *at, &bytes) ? (uint64_t)bytes : 0;
         dtype_bytes(to, n, &bytes);
-        if (same && o->torch) {
-            torch_copy(o->torch, at, n, c->bytes);
-        } else if (same) {
-            memcpy(c->bytes, (const char *)o->data + offset, (size_t)bytes);
+        if (same) {
+            read_bytes(c, o, done, n);
         } else {
-            read_values(c, o, at, n);
+            read_values(c, o, done, n);
             dtype_from_f32(c->bytes, to, c->values, n);
             r = check_range(c, o, to, n, back);
         }
         if (!r)
             r = st_out_put(&c->out, i, offset, c->bytes, (size_t)bytes, c->err);
     }
+    return r;
+}
+
+static int put_tensor(struct retyping *c, size_t i, float *back)
+{
+    int64_t at = 0;
+    int r = 0;
+    for (const struct tensor_origin *o = &c->origins[i]; !r && o; o = o->below)
+        r = put_origin(c, i, o, &at, back);
     return r;
 }
 
@@ -229,7 +254,7 @@ static int write_file(struct retyping *c, int fd, const char *path, json_t **ret
 /* ---- sources ---- */
 
 static int take_scale(struct retyping *c, const struct safetensors *st, const struct st_tensor *s,
-                      const struct st_tensor *weight, struct origin *o)
+                      const struct st_tensor *weight, struct tensor_origin *o)
 {
     int64_t count = 0;
     bool row = shape_count(&s->shape, &count) && weight->shape.n > 1 && s->shape.n > 0 &&
@@ -274,8 +299,8 @@ static int list_st(struct retyping *c, const struct safetensors *st)
         const struct st_tensor *scale = fold ? scale_of(h, t->name) : NULL;
         if (fold && (scale_of_layer(t->name) || quantised_mark(t->name)))
             continue;
-        struct origin *o = &c->origins[c->n++];
-        *o = (struct origin){
+        struct tensor_origin *o = &c->origins[c->n++];
+        *o = (struct tensor_origin){
             .name = t->name, .dtype = t->dtype, .shape = t->shape, .data = st_data(st, t)
         };
         if (scale)
@@ -314,8 +339,9 @@ static int list_torch(struct retyping *c, const struct torch_file *f)
         return no_memory(c);
     for (size_t i = 0; i < f->n; i++) {
         const struct torch_tensor *t = &f->tensors[i];
-        c->origins[c->n++] =
-            (struct origin){ .name = t->name, .dtype = t->dtype, .shape = t->shape, .torch = t };
+        c->origins[c->n++] = (struct tensor_origin){
+            .name = t->name, .dtype = t->dtype, .shape = t->shape, .torch = t
+        };
     }
     c->left_out = f->left_out;
     c->metadata = &format;
@@ -385,5 +411,40 @@ int tensor_copy(int from, const char *from_path, int to, const char *to_path, en
         json_decref(*ret);
         *ret = NULL;
     }
+    return r;
+}
+
+/* ---- tensors of the caller's ---- */
+
+uint64_t tensor_write_size(const struct tensor_origin *origins, size_t n, enum dtype type)
+{
+    const struct retyping c = { .type = type };
+    uint64_t sum = 0;
+    for (size_t i = 0; i < n; i++)
+        for (const struct tensor_origin *o = &origins[i]; o; o = o->below) {
+            int64_t count = 0, bytes = 0;
+            if (shape_count(&o->shape, &count) &&
+                dtype_bytes(target_of(&c, &origins[i]), count, &bytes))
+                sum += (uint64_t)bytes;
+        }
+    return sum;
+}
+
+int tensor_write(const struct tensor_write *w, int to, const char *to_path, json_t **ret,
+                 struct dr_error *err)
+{
+    struct retyping c = { .type = w->type,
+                          .path = w->source,
+                          .stop = w->stop,
+                          .err = err,
+                          .origins = w->origins,
+                          .n = w->n,
+                          .metadata = w->metadata,
+                          .n_metadata = w->n_metadata,
+                          .out = { .fd = -1 } };
+    *ret = NULL;
+    int r = write_file(&c, to, to_path, ret);
+    st_out_release(&c.out);
+    dr_free(c.items);
     return r;
 }

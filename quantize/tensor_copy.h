@@ -14,7 +14,22 @@
 #include <stdatomic.h>
 
 #include "base/error.h"
-#include "tensor/dtype.h"
+#include "models/formats/safetensors.h"
+#include "models/formats/torch_file.h"
+
+/* A tensor, wherever its numbers are. */
+struct tensor_origin {
+    const char *name;
+    enum dtype dtype;
+    struct shape shape;
+    const void *data;                 /* dense; NULL: of torch */
+    const struct torch_tensor *torch; /* NULL: dense */
+    bool turned;                      /* a matrix whose data lie as [columns, rows] */
+    const void *scale;                /* NULL: none */
+    enum dtype scale_dtype;
+    bool scale_by_row;
+    const struct tensor_origin *below; /* its rows follow in the same tensor; NULL: none */
+};
 
 /* "f32", "f16", "bf16", "f8_e4m3", "f8_e5m2", "q8_0", "q4_k"; DR_EINVAL names them. */
 int tensor_copy_type(const char *name, enum dtype *ret, struct dr_error *err);
@@ -24,5 +39,21 @@ int tensor_copy_type(const char *name, enum dtype *ret, struct dr_error *err);
  * "left_out"}. */
 int tensor_copy(int from, const char *from_path, int to, const char *to_path, enum dtype type,
                 const atomic_int *stop, json_t **ret, struct dr_error *err);
+
+/* A file of these tensors, in this order. type DTYPE_COUNT: as they are. */
+struct tensor_write {
+    struct tensor_origin *origins;
+    size_t n;
+    const struct st_metadata *metadata;
+    size_t n_metadata;
+    enum dtype type;
+    const char *source; /* names them in errors */
+    const atomic_int *stop;
+};
+/* Bytes of their numbers there. */
+uint64_t tensor_write_size(const struct tensor_origin *origins, size_t n, enum dtype type);
+/* Into a new file, which is taken over; the answer is that of tensor_copy. */
+int tensor_write(const struct tensor_write *w, int to, const char *to_path, json_t **ret,
+                 struct dr_error *err);
 
 #endif

@@ -251,11 +251,14 @@ int sched_two_but_last(const struct sched_config *config, int step)
 
 int sched_count(const struct sched_config *config)
 {
+    return sched_count_before(config, config->steps);
+}
+
+int sched_count_before(const struct sched_config *config, int step)
+{
     int count = 0;
-    if (config->sampler->layout.next)
-        return 0;
-    for (int step = 0; step < config->steps; step++)
-        count += evaluations_of(config, step);
+    for (int i = 0; !config->sampler->layout.next && i < step; i++)
+        count += evaluations_of(config, i);
     return count;
 }
 
@@ -264,12 +267,14 @@ static void lay_out_step(struct sched *s, const struct noise_table *table, int s
 {
     const struct sched_layout *layout = &s->config.sampler->layout;
     int begin = s->begins[step], next = s->begins[step + 1];
+    int after = s->begins[step + 2 <= s->config.steps ? step + 2 : step + 1];
+    struct sched_way way = { s->sigmas[begin], s->sigmas[next], s->sigmas[after] };
     for (int e = begin + 1; e < next; e++) {
         s->sigmas[e] = s->sigmas[next];
         s->timesteps[e] = next < s->levels ? s->timesteps[next] : 0;
         if (!layout->level)
             continue;
-        double sigma = layout->level(&s->config, s->sigmas[begin], s->sigmas[next], e - begin);
+        double sigma = layout->level(&s->config, &way, e - begin);
         s->sigmas[e] = (float)sigma;
         if (s->sigmas[e] != s->sigmas[next])
             s->timesteps[e] = (float)sched_given_timestep(&s->config,
@@ -479,6 +484,11 @@ int sched_levels(const struct sched *s)
     return s->levels;
 }
 
+int sched_level_of(const struct sched *s, int step)
+{
+    return s->begins[step];
+}
+
 const float *sched_timesteps(const struct sched *s)
 {
     return s->timesteps;
@@ -492,7 +502,12 @@ const float *sched_sigmas(const struct sched *s)
 void sched_add_noise(const struct sched *s, int first_step, const float *clean, const float *noise,
                      float *ret_latents)
 {
-    double sigma = s->sigmas[s->begins[first_step]];
+    sched_noise_to(s, s->sigmas[s->begins[first_step]], clean, noise, ret_latents);
+}
+
+void sched_noise_to(const struct sched *s, double sigma, const float *clean, const float *noise,
+                    float *ret_latents)
+{
     double alpha = sched_alpha_at(s, sigma);
     struct sched_term terms[] = { { alpha, clean }, { alpha * sigma, noise } };
     sched_mix(ret_latents, s->n, terms, 2);

@@ -109,7 +109,7 @@ struct sched_config {
     char missing_class[64]; /* class of the model's file for which another is used; "" */
 };
 
-enum { SCHED_WARNING = 500 };
+enum { SCHED_WARNING = 1000 };
 
 /* Name of key `i` if the value of the model's family stands in for what its file does not say, else
  * ""; NULL past the last key. */
@@ -127,6 +127,8 @@ static inline bool sched_is_edm(const struct sched_config *config)
 /* The evaluations of a run with these settings, 0 where the sampler decides while it runs: the one
  * place where their number comes from. */
 int sched_count(const struct sched_config *config);
+/* Of those, the ones before a step. */
+int sched_count_before(const struct sched_config *config, int step);
 
 /* One question to the model. */
 struct sched_ask {
@@ -154,6 +156,7 @@ double sched_init_noise_scale(const struct sched *s);
  * the object. */
 int sched_evaluations(const struct sched *s);
 int sched_levels(const struct sched *s);
+int sched_level_of(const struct sched *s, int step); /* the first of a step's */
 const float *sched_timesteps(const struct sched *s);
 const float *sched_sigmas(const struct sched *s);
 
@@ -168,6 +171,10 @@ int sched_replace(struct sched *s, const float *timesteps, const float *sigmas,
  * may be either. */
 void sched_add_noise(const struct sched *s, int first_step, const float *clean, const float *noise,
                      float *ret_latents);
+
+/* The same at a level of that sigma. */
+void sched_noise_to(const struct sched *s, double sigma, const float *clean, const float *noise,
+                    float *ret_latents);
 
 /* Starts at step first_step (0 .. steps-1) from latents[n], which are copied. May be called again
  * to start anew. */

@@ -18,10 +18,11 @@ static const struct sched_option options[] = {
 enum { START, VECTORS };
 
 /* Half-way, in the logarithm, to where the step leads before noise is added. */
-static double level(const struct sched_config *config, double from, double to, int part)
+static double level(const struct sched_config *config, const struct sched_way *way, int part)
 {
     (void)part;
-    return sqrt(from * sched_ancestral_parts(from, to, config->option[ETA]).down);
+    double down = sched_ancestral_parts(way->from, way->to, config->option[ETA]).down;
+    return sqrt(way->from * down);
 }
 
 static void feed(struct sched *s, const struct sched_answer *answer)

@@ -22,11 +22,11 @@ static const struct sched_option options[] = {
 /* Latents and x0 of the step's beginning. */
 enum { START, CLEAN, VECTORS };
 
-static double level(const struct sched_config *config, double from, double to, int part)
+static double level(const struct sched_config *config, const struct sched_way *way, int part)
 {
     double r = config->option[R];
     (void)part;
-    return r < 1 ? dr_exp((1 - r) * dr_log(from) + r * dr_log(to)) : to;
+    return r < 1 ? dr_exp((1 - r) * dr_log(way->from) + r * dr_log(way->to)) : way->to;
 }
 
 /* Latents: START taken from `from` to `to` with x0 the sum of two terms, and noise added. */

@@ -27,10 +27,7 @@ bool sched_same_name(const char *a, const char *b)
 }
 
 /* Folded. A sampler's name may end in that of a schedule. */
-static const char elsewhere[] =
-    "heunpp2 heun++ dpm2 dpm2a dpm2ancestral dpmfast dpm++2msdeheun dpmpp2msdeheun dpm++3msde "
-    "dpmpp3msde deis deismultistep ipndm ipndmv plms pndm ddpm resmultistep gradientestimation "
-    "sasolver restart";
+static const char elsewhere[] = "dpmfast plms pndm ddpm sasolver sasolverpece restart";
 
 int sched_tell_elsewhere(const char *name, int code, struct dr_error *err)
 {

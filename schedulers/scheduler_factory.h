@@ -26,6 +26,14 @@ struct sched_option {
     double lo, hi, dflt;
     bool whole;       /* integers only */
     const char *help; /* one line */
+    /* The values lo to hi are spelled by these, NULL at the end; NULL: they are numbers. */
+    const char *const *names;
+};
+
+/* The levels of a step: where it begins, where it leads, and where the step after it leads (0 where
+ * there is none). */
+struct sched_way {
+    double from, to, after;
 };
 
 /* How many times the model is evaluated in a step, and at which levels. All NULL: once, at the
@@ -33,9 +41,9 @@ struct sched_option {
 struct sched_layout {
     /* Evaluations of one of config->steps steps. */
     int (*evaluations)(const struct sched_config *config, int step);
-    /* Sigma of evaluation `part` (1, 2, ...) of a step that goes from one level to another; NULL:
-     * `to`, so that it shares its level with the next step's first evaluation. */
-    double (*level)(const struct sched_config *config, double from, double to, int part);
+    /* Sigma of evaluation `part` (1, 2, ...) of a step; NULL: where the step leads, so that it
+     * shares its level with the next step's first evaluation. */
+    double (*level)(const struct sched_config *config, const struct sched_way *way, int part);
     /* An open number of evaluations: after each one the sampler says whether there is another and
      * at which sigma. `evaluations` and `level` are not read then. */
     bool (*next)(const struct sched *s, double *ret_sigma);
@@ -88,6 +96,7 @@ struct sched_info {
     /* Required. */
     const char *name; /* canonical, "dpmpp_2m"; that of its line in schedulers.def */
     int order;        /* of accuracy: the error of a run falls with steps^-order (without noise) */
+    int even_order;   /* the same where the levels are evenly apart in sigma; 0: `order` */
     /* Moves the latents over the current evaluation. Noise is what sched_noise gives. */
     void (*feed)(struct sched *s, const struct sched_answer *answer);
 

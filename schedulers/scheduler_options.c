@@ -46,6 +46,8 @@ static int fail_range(const struct sched_option *o, const char *path, const char
                       struct dr_error *err)
 {
     char expected[80];
+    if (o->names)
+        return dr_fail_choice(err, DR_EINVAL, path, got, o->names, (size_t)o->hi + 1);
     snprintf(expected, sizeof expected, "%s from %.9g to %.9g",
              o->whole ? "an integer" : "a number", o->lo, o->hi);
     return dr_fail_field(err, DR_EINVAL, path, got, expected, NULL);
@@ -59,7 +61,7 @@ static bool in_range(const struct sched_option *o, double v)
 /* "eta: not used by euler (samplers that take it: euler_a, ddim)" */
 static int fail_eta(const struct sched_info *sampler, const char *got, struct dr_error *err)
 {
-    char takers[160] = "";
+    char takers[400] = "";
     size_t n, used = 0;
     const struct sched_info *const *all = sched_all(&n);
     for (size_t i = 0; i < n && used < sizeof takers; i++)
@@ -105,19 +107,45 @@ static int fail_unknown(const struct owner *of, const char *path, const char *ke
     return r;
 }
 
+/* The value that is spelled so; NaN: none. */
+static double named_value(const struct sched_option *o, const char *name)
+{
+    for (int i = 0; o->names[i]; i++)
+        if (!strcmp(name, o->names[i]))
+            return i;
+    return NAN;
+}
+
+/* A value of an option's kind as text; NaN: it is none. */
+static double value_of(const struct sched_option *o, const char *text)
+{
+    char *end;
+    if (o->names)
+        return named_value(o, text);
+    errno = 0;
+    double v = strtod(text, &end);
+    bool whole_text = end != text && !*end && !text[strspn(text, "0123456789+-.eE")];
+    return whole_text && !errno && in_range(o, v) ? v : NAN;
+}
+
+const char *sched_option_text(const struct sched_option *o, double value,
+                              char dst[SCHED_OPTION_TEXT])
+{
+    snprintf(dst, SCHED_OPTION_TEXT, "%.9g", value);
+    return o->names ? o->names[(int)value] : dst;
+}
+
 /* One option from text. */
 static int read_option(const struct owner *of, const char *key, const char *text,
                        struct dr_error *err)
 {
-    char path[120], *end;
+    char path[120];
     int row = find_row(of->options, key);
     snprintf(path, sizeof path, "%s.%.80s", of->field, key);
     if (row < 0)
         return fail_unknown(of, path, key, err);
-    errno = 0;
-    double v = strtod(text, &end);
-    bool whole_text = end != text && !*end && !text[strspn(text, "0123456789+-.eE")];
-    if (!whole_text || errno || !in_range(&of->options[row], v))
+    double v = value_of(&of->options[row], text);
+    if (isnan(v))
         return fail_range(&of->options[row], path, text, err);
     of->value[row] = v;
     return 0;
@@ -199,6 +227,12 @@ int sched_options_from_file(const json_t *file, const struct spec *spec, struct 
         char path[96], got[32];
         if (has_option(spec, o->name))
             continue;
+        if (o->names) { /* values without a name are those that `fixed` lets pass */
+            const char *text = json_string_value(json_object_get(file, o->name));
+            double named = text ? named_value(o, text) : NAN;
+            c->option[i] = isnan(named) ? c->option[i] : named;
+            continue;
+        }
         r = jx_opt_number(file, name, o->name, &v, err);
         snprintf(path, sizeof path, "%s: %s", name, o->name);
         snprintf(got, sizeof got, "%.9g", v);
@@ -218,6 +252,13 @@ int sched_option_table_check(const char *kind, const char *line, const struct sc
                        line, n, SCHED_MAX_OPTIONS);
     for (int i = 0; i < n; i++) {
         const struct sched_option *o = &options[i];
+        int spelled = 0;
+        while (o->names && o->names[spelled])
+            spelled++;
+        if (o->names && (!o->whole || o->lo != 0 || o->hi != spelled - 1))
+            return dr_fail(err, DR_EINTERNAL,
+                           "%s %s: member options: %s has %d names for its values", kind, line,
+                           o->name, spelled);
         if (!in_range(o, o->dflt) || !o->help || find_row(options, o->name) != i)
             return dr_fail(err, DR_EINTERNAL,
                            "%s %s: member options: %s has a default out of its range, no "

@@ -20,6 +20,12 @@ int sched_option_row(const struct sched_info *info, const char *name);
 /* The value of option eta: the weight of fresh noise; 0 for samplers without it. */
 double sched_eta(const struct sched_config *config);
 
+enum { SCHED_OPTION_TEXT = 32 };
+
+/* A value as it is typed; `dst` is room for it. */
+const char *sched_option_text(const struct sched_option *option, double value,
+                              char dst[SCHED_OPTION_TEXT]);
+
 /* Fills config->option with the sampler's defaults, then with what the spec and the request's own
  * eta (NaN: not given) say. DR_EINVAL names "sampler.KEY" or "eta": an option that the sampler
  * does not have (and the nearest that it has), a value that is no number or out of range, two

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/alloc.h"
 #include "base/path_text.h"
@@ -171,7 +172,20 @@ static void choices_text(const char *choices, char *dst, size_t n)
 
 static bool is_path(const struct field_info *f)
 {
-    return f->type == FIELD_TYPE_TEXT && !strcmp(f->unit, "path");
+    return f->type == FIELD_TYPE_TEXT && (!strcmp(f->unit, "path") || !strcmp(f->unit, "picture"));
+}
+
+/* A picture's bytes instead of its path. A short base64 may look like a path: whoever reads it
+ * finds out. */
+static bool is_inline(const struct field_info *f, const char *text)
+{
+    return !strcmp(f->unit, "picture") &&
+           (strlen(text) >= DR_PATH_MAX || !strncasecmp(text, "data:", 5));
+}
+
+json_t *request_text_json(const struct field_info *f, const char *text)
+{
+    return is_path(f) && !is_inline(f, text) ? path_text_json(text) : json_string(text);
 }
 
 /* "--model: empty path" */
@@ -256,18 +270,21 @@ static int set_path_text(const char *path, const char *text, struct field_value 
     return v->text ? 0 : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
 }
 
-static int set_path(const char *path, const json_t *value, struct field_value *v,
-                    struct dr_error *err)
+static int set_path(const struct field_info *f, const char *path, const json_t *value,
+                    struct field_value *v, struct dr_error *err)
 {
     const char *text = json_string_value(value);
     if (strlen(text) != json_string_length(value))
         return dr_fail_field(err, DR_EINVAL, path, NULL, "text without NUL characters", NULL);
-    return set_path_text(path, text, v, err);
+    if (!is_inline(f, text))
+        return set_path_text(path, text, v, err);
+    v->text = dr_strdup(DR_TAG_BASE, text);
+    return v->text ? 0 : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
 }
 
 /* Names with paths; the map keeps the paths' own bytes, which need not be UTF-8. */
-static int set_map(const char *path, const json_t *value, struct field_value *v,
-                   struct dr_error *err)
+static int set_map(const struct field_info *f, const char *path, const json_t *value,
+                   struct field_value *v, struct dr_error *err)
 {
     const char *key;
     json_t *item;
@@ -280,7 +297,7 @@ static int set_map(const char *path, const json_t *value, struct field_value *v,
         if (!json_is_string(item))
             return dr_fail_field(err, DR_EINVAL, path, jx_kind(item), "names with text values",
                                  key);
-        int r = set_path(full, item, &file, err);
+        int r = set_path(f, full, item, &file, err);
         if (r < 0)
             return r;
         r = jx_set(v->map, key, json_string_nocheck(file.text));
@@ -368,7 +385,7 @@ int request_value_from_json(const struct field_info *f, const char *path, const 
     case FIELD_TYPE_CHOICE:
     case FIELD_TYPE_NAME:
         if (json_is_string(value) && is_path(f))
-            return set_path(path, value, v, err);
+            return set_path(f, path, value, v, err);
         if (json_is_string(value))
             return set_string(f, path, json_string_value(value), json_string_length(value), v, err);
         break;
@@ -379,7 +396,7 @@ int request_value_from_json(const struct field_info *f, const char *path, const 
         break;
     case FIELD_TYPE_MAP:
         if (json_is_object(value))
-            return set_map(path, value, v, err);
+            return set_map(f, path, value, v, err);
         break;
     case FIELD_TYPE_SPECS:
         return request_specs_from_json(f, path, value, v, err);
@@ -528,7 +545,7 @@ json_t *request_value_json(const struct field_info *f, const struct field_value 
     case FIELD_TYPE_NUMBERS:
         return request_numbers_json(v);
     default:
-        return is_path(f) ? path_text_json(v->text) : json_string(v->text);
+        return request_text_json(f, v->text);
     }
 }
 

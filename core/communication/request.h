@@ -110,6 +110,7 @@ const char *request_text(const struct request *r, enum field_id id);
 /* SPECS: how many there are, and of one of them a key's value, else the table's default. */
 int request_count(const struct request *r, enum field_id id);
 bool request_item_has(const struct request *r, enum field_id id, int item, const char *key);
+bool request_item_flag(const struct request *r, enum field_id id, int item, const char *key);
 double request_item_real(const struct request *r, enum field_id id, int item, const char *key);
 const char *request_item_text(const struct request *r, enum field_id id, int item, const char *key);
 

@@ -14,6 +14,8 @@ int request_value_from_json(const struct field_info *f, const char *path, const 
 int request_value_from_text(const struct field_info *f, const char *path, const char *text,
                             struct field_value *v, struct dr_error *err);
 json_t *request_value_json(const struct field_info *f, const struct field_value *v);
+/* A field's text, which may be a path. */
+json_t *request_text_json(const struct field_info *f, const char *text);
 
 /* SPECS: all of them from JSON, one more from text, and back. */
 int request_specs_from_json(const struct field_info *f, const char *path, const json_t *value,

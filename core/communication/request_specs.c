@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/alloc.h"
 #include "base/nearest.h"
@@ -192,6 +193,13 @@ static int add_json(const struct field_info *f, const char *path, const json_t *
     const char *text = json_string_value(value);
     if (text && strlen(text) != json_string_length(value))
         return dr_fail_field(err, DR_EINVAL, path, NULL, "text without NUL characters", NULL);
+    if (text && !strncasecmp(text, "data:", 5)) { /* its comma is no separator */
+        json_t *object = json_pack("{s:s}", field_key(id_of(f), 0)->name, text);
+        int r = object ? add_object(f, path, object, v, err)
+                       : dr_fail(err, DR_ENOMEM, "%s: out of memory", path);
+        json_decref(object);
+        return r;
+    }
     if (text)
         return request_specs_add_text(f, path, text, v, err);
     if (json_is_object(value) && !jx_literal(value))
@@ -224,10 +232,9 @@ static json_t *item_json(const struct field_info *f, const json_t *item)
     json_t *o = json_object();
     for (int i = 0; o && (key = field_key(id_of(f), i)); i++) {
         json_t *value = json_object_get(item, key->name);
-        bool path = key->type == FIELD_TYPE_TEXT && !strcmp(key->unit, "path");
-        if (value &&
-            jx_set(o, key->name,
-                   path ? path_text_json(json_string_value(value)) : json_incref(value)) < 0) {
+        if (value && jx_set(o, key->name,
+                            json_is_string(value) ? request_text_json(key, json_string_value(value))
+                                                  : json_incref(value)) < 0) {
             json_decref(o);
             o = NULL;
         }
@@ -260,6 +267,12 @@ static const json_t *item_value(const struct request *r, enum field_id id, int i
 bool request_item_has(const struct request *r, enum field_id id, int item, const char *key)
 {
     return item_value(r, id, item, key) != NULL;
+}
+
+bool request_item_flag(const struct request *r, enum field_id id, int item, const char *key)
+{
+    const json_t *value = item_value(r, id, item, key);
+    return value ? json_is_true(value) : !strcmp(find_key(field_info(id), key)->dflt, "true");
 }
 
 double request_item_real(const struct request *r, enum field_id id, int item, const char *key)

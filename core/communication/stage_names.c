@@ -7,8 +7,9 @@
 
 #include "base/nearest.h"
 
-static const char *const plain[] = { "tokens",    "tokens_2", "prompt_embeds", "pooled", "time_ids",
-                                     "timesteps", "sigmas",   "latents_init",  "image" };
+static const char *const plain[] = { "tokens",   "tokens_2",   "prompt_embeds", "pooled",
+                                     "time_ids", "timesteps",  "sigmas",        "latents_init",
+                                     "image",    "init_image", "init_latents",  "noise" };
 static const char *const counted[] = { "model_input", "pred", "latents" };
 
 enum { N_PLAIN = sizeof plain / sizeof *plain, N_COUNTED = sizeof counted / sizeof *counted };
@@ -58,11 +59,14 @@ bool stage_is_file(const char *file)
 int stage_fail_unknown(const char *field, const char *name, struct dr_error *err)
 {
     static const char *const names[N_PLAIN + N_COUNTED] = {
-        "tokens", "tokens_2",     "prompt_embeds", "pooled",          "time_ids", "timesteps",
-        "sigmas", "latents_init", "image",         "model_input_000", "pred_000", "latents_000"
+        "tokens",       "tokens_2", "prompt_embeds",   "pooled",   "time_ids",
+        "timesteps",    "sigmas",   "latents_init",    "image",    "init_image",
+        "init_latents", "noise",    "model_input_000", "pred_000", "latents_000"
     };
-    return dr_fail_nearest(err, DR_EINVAL, field, name,
-                           "tokens, tokens_2, prompt_embeds, pooled, time_ids, timesteps, sigmas, "
-                           "latents_init, model_input_III, pred_III, latents_III or image",
-                           names, N_PLAIN + N_COUNTED);
+    return dr_fail_nearest(
+        err, DR_EINVAL, field, name,
+        "tokens, tokens_2, prompt_embeds, pooled, time_ids, timesteps, sigmas, "
+        "latents_init, init_image, init_latents, noise, model_input_III, pred_III, "
+        "latents_III or image",
+        names, N_PLAIN + N_COUNTED);
 }

@@ -1,6 +1,6 @@
 /* stage_names.h - names of a job's stages, in requests and as files: tokens tokens_2 prompt_embeds
- * pooled time_ids timesteps sigmas latents_init model_input_III pred_III latents_III image; III
- * counts model evaluations from 000. */
+ * pooled time_ids timesteps sigmas init_image init_latents noise latents_init model_input_III
+ * pred_III latents_III image; III counts model evaluations from 000. */
 #ifndef DR_CORE_COMMUNICATION_STAGE_NAMES_H
 #define DR_CORE_COMMUNICATION_STAGE_NAMES_H
 

@@ -443,6 +443,7 @@ static const char *width_name(int64_t width)
 {
     return width == 768    ? " (Stable Diffusion 1.x)"
            : width == 1024 ? " (Stable Diffusion 2.x)"
+           : width == 1280 ? " (the SDXL refiner)"
            : width == 2048 ? " (SDXL)"
                            : "";
 }
@@ -452,7 +453,7 @@ static int check_family(const struct lora_file *f, const struct unet_arch *unet,
 {
     char got[96], expected[96];
     int64_t width = text_width(f);
-    if (!width || width == unet->context || f->survey)
+    if (!width || width == unet->context || (f->survey && !*width_name(width)))
         return 0;
     snprintf(got, sizeof got, "a LoRA for models whose text is %lld wide%s", (long long)width,
              width_name(width));
@@ -492,10 +493,10 @@ static int read_file(struct lora_file *f, const struct model_root *root, const c
 {
     int r = open_tensors(f, root, path, stop, err);
     if (!r)
+        r = check_family(f, model->unet, err);
+    if (!r)
         r = adapter_modules_init(&f->modules, model->networks, model->n, model->unet, &f->texts,
                                  err);
-    if (!r)
-        r = check_family(f, model->unet, err);
     if (!r)
         r = read_metadata(f, err);
     if (!r)
@@ -556,6 +557,11 @@ size_t lora_file_deltas(const struct lora_file *f, enum component component,
 {
     *ret = f->part[component].list;
     return f->part[component].n;
+}
+
+const struct st_header *lora_file_header(const struct lora_file *f)
+{
+    return &f->st.header;
 }
 
 size_t lora_file_used(const struct lora_file *f, size_t *ret_unused)

@@ -16,6 +16,7 @@
 #define DR_MODELS_ADAPTERS_LORA_FILE_H
 
 #include "models/adapters/adapter_keys.h"
+#include "models/formats/safetensors.h"
 #include "models/model_files.h"
 
 /* What it is read for. */
@@ -23,8 +24,8 @@ struct lora_model {
     const struct adapter_network *networks;
     int n;
     const struct unet_arch *unet;
-    /* Only what names and shapes say: no digest, values by lora_file_values, another width of text
-     * is no error. */
+    /* Only what names and shapes say: no digest, values by lora_file_values, a width of text that
+     * no family has is no error. */
     bool survey;
 };
 
@@ -46,6 +47,7 @@ const char *lora_file_warning(const struct lora_file *f);
 size_t lora_file_deltas(const struct lora_file *f, enum component component,
                         const struct weight_delta **ret);
 
+const struct st_header *lora_file_header(const struct lora_file *f);
 /* Tensors that the model uses; *ret_unused: the others. */
 size_t lora_file_used(const struct lora_file *f, size_t *ret_unused);
 /* The i-th that is not used, of the first few; NULL: none. */

@@ -223,6 +223,12 @@ void lora_survey_close(struct lora_survey *s)
     s->file = NULL;
 }
 
+const struct unet_arch *lora_survey_unet(const struct lora_survey *s, bool *ret_one_encoder)
+{
+    *ret_one_encoder = s->best >= 0 && !families[s->best].text[1];
+    return s->best < 0 ? NULL : families[s->best].unet;
+}
+
 /* ---- words ---- */
 
 int64_t lora_survey_rank(const struct weight_delta *d)

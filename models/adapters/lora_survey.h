@@ -28,6 +28,9 @@ int lora_survey_open(const struct model_root *root, const char *path, bool value
                      const atomic_int *stop, struct lora_survey *ret, struct dr_error *err);
 void lora_survey_close(struct lora_survey *s);
 
+/* The UNet of the best family; NULL: there is none. Whether it has one text encoder alone. */
+const struct unet_arch *lora_survey_unet(const struct lora_survey *s, bool *ret_one_encoder);
+
 /* Of a change: the rank of its product, 0 where it has none. */
 int64_t lora_survey_rank(const struct weight_delta *d);
 /* "LoRA", "LoCon (Tucker)", "DoRA": what people call the kind of change. */

@@ -488,7 +488,10 @@ static int value_param(void *ctx, struct param *p, const char *name, const struc
     if (!value)
         return dr_fail(w->err, DR_ENOMEM, "out of memory for %lld changed values of %s",
                        (long long)count, name);
-    r = compute(w, p, first, end, shape, count, value);
+    const struct changed c = {
+        .param = p, .shape = *shape, .first = first, .end = end, .value = value
+    };
+    r = compute(w, &c);
     weight_source_release(&p->src);
     if (!r)
         r = k->how->value(k->how->ctx, name, shape, value, w->err);

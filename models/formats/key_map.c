@@ -12,14 +12,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "models/formats/key_rules.h"
 #include "models/formats/quantised.h"
-
-struct rule {
-    const char *from, *to;
-    const struct rule *rest;
-    /* SHIFTED: the first number counts one thing more than in the result */
-    enum { PLAIN, INPUT_BLOCK, OUTPUT_BLOCK, STACKED, TRANSPOSED, SHIFTED, IGNORED } how;
-};
 
 /* ---- single files ---- */
 
@@ -187,6 +181,16 @@ static const struct {
     { "first_stage_model.", COMPONENT_VAE, vae_single },
     { "", COMPONENT_COUNT, constants },
 };
+
+const struct rule *key_rules(enum key_form form)
+{
+    static const struct rule *const forms[] = {
+        [KEY_FORM_UNET] = unet_single,
+        [KEY_FORM_OPEN_CLIP] = open_clip,
+        [KEY_FORM_VAE] = vae_single,
+    };
+    return forms[form];
+}
 
 /* ---- diffusers folders ---- */
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/alloc.h"
+#include "base/json.h"
 #include "models/tokenizers/clip_internal.h"
 #include "models/tokenizers/zst.h"
 
@@ -98,4 +99,38 @@ int tok_open_builtin(enum tok_builtin which, struct tok **ret_tok, struct dr_err
     }
     dr_free(text);
     return r;
+}
+
+int tok_builtin_texts(struct buf *ret_vocab, struct buf *ret_merges, struct dr_error *err)
+{
+    struct tok *tok = NULL;
+    char *text = NULL;
+    size_t size = 0;
+    json_t *vocab = json_object();
+    buf_init(ret_vocab, DR_TAG_FILE, 0);
+    buf_init(ret_merges, DR_TAG_FILE, 0);
+    int r = zst_read_share(merges_name, MAX_MERGES, &text, &size, err);
+    if (!r)
+        r = tok_open_builtin(TOK_CLIP_L, &tok, err);
+    for (int32_t i = 0; !r && i < tok->bpe.n_tokens; i++)
+        if (jx_set(vocab, bpe_spelling(&tok->bpe, i), json_integer(i)))
+            r = dr_fail(err, DR_ENOMEM, "out of memory for a vocabulary");
+    if (!r && (jx_dump(vocab, ret_vocab) || buf_append(ret_merges, text, size)))
+        r = dr_fail(err, DR_ENOMEM, "out of memory for a vocabulary");
+    json_decref(vocab);
+    tok_free(tok);
+    dr_free(text);
+    return r;
+}
+
+bool tok_same(const struct tok *a, const struct tok *b)
+{
+    const struct bpe *x = &a->bpe, *y = &b->bpe;
+    bool same = x->id_limit == y->id_limit && x->n_merges == y->n_merges &&
+                a->info.pad == b->info.pad && a->info.max_length == b->info.max_length;
+    for (int32_t i = 0; same && i < x->id_limit; i++) {
+        const char *p = bpe_spelling(x, i), *q = bpe_spelling(y, i);
+        same = p && q ? !strcmp(p, q) : p == q;
+    }
+    return same;
 }

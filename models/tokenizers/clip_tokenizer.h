@@ -61,6 +61,11 @@ int tok_find_files(struct model_files *model, const char *folder, struct dr_erro
 
 /* From share/tokenizers/clip/. */
 int tok_open_builtin(enum tok_builtin which, struct tok **ret_tok, struct dr_error *err);
+/* The built-in table as a folder has it: vocab.json and merges.txt. The caller frees them in any
+ * case. */
+int tok_builtin_texts(struct buf *ret_vocab, struct buf *ret_merges, struct dr_error *err);
+/* Whether both give every text the same ids, padding included. */
+bool tok_same(const struct tok *a, const struct tok *b);
 
 void tok_free(struct tok *tok);
 

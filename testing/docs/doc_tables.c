@@ -186,7 +186,14 @@ static const json_t *list_of(const char *key)
 static void put_options(FILE *out, const json_t *options)
 {
     for (size_t i = 0; i < json_array_size(options); i++) {
-        const json_t *o = json_array_get(options, i);
+        const json_t *o = json_array_get(options, i), *choices = json_object_get(o, "choices");
+        if (json_array_size(choices)) {
+            size_t dflt = (size_t)json_number_value(json_object_get(o, "default"));
+            fprintf(out, "%s`%s` ", i ? ", " : "", list_item_name(o));
+            put_names(out, choices);
+            fprintf(out, " (%s)", json_string_value(json_array_get(choices, dflt)));
+            continue;
+        }
         fprintf(out, "%s`%s` %.9g to %.9g (%.9g)", i ? ", " : "", list_item_name(o),
                 json_number_value(json_object_get(o, "minimum")),
                 json_number_value(json_object_get(o, "maximum")),

@@ -1,10 +1,12 @@
 /* test_cli_lora.c - `darkroom lora`: which there are, and copies of models with LoRAs in them. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/fs.h"
+#include "testing/helpers/base_files.h"
 #include "testing/helpers/program.h"
 #include "testing/helpers/safetensors_writer.h"
 #include "testing/helpers/sgm_maker.h"
@@ -169,16 +171,76 @@ static void a_single_file_does_too(void **state)
     assert_int_equal(access("none.safetensors", F_OK), -1);
 }
 
+/* Relative distance of two arrays of float32. */
+static double apart(const char *a, const char *b)
+{
+    struct npy x, y;
+    double square = 0, size = 0;
+    assert_int_equal(npy_load(a, &x, NULL) | npy_load(b, &y, NULL), 0);
+    assert_int_equal(x.count, y.count);
+    for (int64_t i = 0; i < x.count; i++) {
+        double p = ((float *)x.data)[i], q = ((float *)y.data)[i];
+        square += (p - q) * (p - q);
+        size += p * p;
+    }
+    npy_free(&x);
+    npy_free(&y);
+    return sqrt(square / size);
+}
+
+/* What was merged comes out again: ranks are 2 and 3, and more finds no more. */
+static void a_lora_comes_back_out_of_a_model(void **state)
+{
+    (void)state;
+    struct program p;
+    char spec[700];
+    program_folder();
+    snprintf(spec, sizeof spec, "%s,strength=0.75", golden("kohya"));
+    program_run(&p, 0, "lora", "merge", spec, "-m", program_model(), "-o", "tuned", "-q", NULL);
+    program_free(&p);
+    program_run(&p, 0, "lora", "extract", program_model(), "tuned", "--rank", "4", "-o",
+                "all.safetensors", "--json", NULL);
+    json_t *o = program_json(&p);
+    assert_true(json_number_value(json_object_get(o, "energy")) > 1 - 1e-9);
+    assert_int_equal(json_integer_value(json_object_get(o, "layers")), 12);
+    assert_int_equal(json_integer_value(json_object_get(o, "vectors")), 0);
+    json_decref(o);
+    program_free(&p);
+    draw("tuned", NULL, "tuned-stages");
+    draw(program_model(), "all.safetensors", "all");
+    assert_true(apart("tuned-stages/latents_001.npy", "all/latents_001.npy") < 1e-5);
+    /* fewer singular values hold less */
+    program_run(&p, 0, "lora", "extract", program_model(), "tuned", "--energy", "0.5", "--names",
+                "diffusers", "-o", "half.safetensors", "--json", NULL);
+    o = program_json(&p);
+    double energy = json_number_value(json_object_get(o, "energy"));
+    assert_true(energy >= 0.5 && energy < 0.999);
+    json_decref(o);
+    program_free(&p);
+    draw(program_model(), "half.safetensors", "half");
+    assert_true(apart("tuned-stages/latents_001.npy", "half/latents_001.npy") > 1e-4);
+    REFUSE("a model that differs from the base", "lora", "extract", program_model(),
+           program_model(), "--rank", "2", "-o", "none.safetensors");
+    REFUSE("the layers of the base", "lora", "extract", program_model(), "", "--rank", "2", "-o",
+           "none.safetensors");
+    REFUSE("--rank, --energy or both", "lora", "extract", "a", "b", "-o", "none.safetensors");
+    assert_int_equal(access("none.safetensors", F_OK), -1);
+}
+
 static void mistakes_are_named(void **state)
 {
     (void)state;
     program_folder();
-    REFUSE("lora: got paint, expected one of list, merge", "lora", "paint");
+    REFUSE("lora: got paint, expected one of list, merge, extract, convert", "lora", "paint");
     REFUSE("one LoRA or more", "lora", "merge", "-o", "x");
-    REFUSE("a path for the copy", "lora", "merge", golden("kohya"));
+    REFUSE("a path for the result", "lora", "merge", golden("kohya"));
     REFUSE("nothing in the file fits", "lora", "merge",
            test_source("testing/golden/embeddings/bad-hand.safetensors"), "-m", program_model(),
            "-o", "x");
+    REFUSE("--names: got nothing", "lora", "convert", golden("kohya"), "-o", "x");
+    REFUSE("--rank: got 0, expected 1 to 4096", "lora", "merge", golden("kohya"), "--rank", "0",
+           "-o", "x");
+    REFUSE("layers of other widths", "lora", "merge", golden("kohya"), "-o", "x");
     REFUSE("nothing beside it", "lora", "list", "all");
     assert_int_equal(program_entries("."), 0);
 }
@@ -207,9 +269,8 @@ static void the_list_has_what_can_be_used(void **state)
 }
 
 static const struct CMUnitTest tests[] = {
-    cmocka_unit_test(a_folder_draws_what_its_loras_draw),
-    cmocka_unit_test(a_single_file_does_too),
-    cmocka_unit_test(mistakes_are_named),
+    cmocka_unit_test(a_folder_draws_what_its_loras_draw), cmocka_unit_test(a_single_file_does_too),
+    cmocka_unit_test(a_lora_comes_back_out_of_a_model),   cmocka_unit_test(mistakes_are_named),
     cmocka_unit_test(the_list_has_what_can_be_used),
 };
 

@@ -15,10 +15,10 @@ static inline int test_lay_out(const struct sched *s, const float *levels, float
     for (int step = 0; step < c->steps; step++) {
         int parts = layout->evaluations && !layout->next ? layout->evaluations(c, step) : 1;
         ret[count++] = levels[step];
+        float after = step + 2 <= c->steps ? levels[step + 2] : levels[step + 1];
+        struct sched_way way = { levels[step], levels[step + 1], after };
         for (int part = 1; part < parts; part++)
-            ret[count++] = layout->level ? (float)layout->level(c, (double)levels[step],
-                                                                (double)levels[step + 1], part)
-                                         : levels[step + 1];
+            ret[count++] = layout->level ? (float)layout->level(c, &way, part) : levels[step + 1];
     }
     ret[count] = levels[c->steps];
     return count;

@@ -19,7 +19,7 @@ REQUIREMENTS = "tools/golden/requirements.txt"
 GOLDEN = "testing/golden/schedulers/"
 REFERENCES, LEVELS = GOLDEN + "references.txt", GOLDEN + "schedules.txt"
 SIGMAS = GOLDEN + "sigmas.txt"  # of tools/golden/schedules.py
-MAKER = "tools/golden/schedulers.py"
+MAKER = "tools/golden/sampler_formulas.py"
 RUNS = {"diffusers": GOLDEN + "trajectories.txt", "k-diffusion": GOLDEN + "k_trajectories.txt",
         "formula": GOLDEN + "k_trajectories.txt"}  # a formula is a function of the maker, its version the paper
 TAKES_ETA = re.compile(r'\{ "eta", ')

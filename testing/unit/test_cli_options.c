@@ -144,8 +144,8 @@ static void mistakes_are_told(void **state)
         { { "--width", "--cfg", "5" },
           "--width: got --cfg, expected a value, N (write --width=--cfg if that is meant)" },
         { { "-W", "--cfg-scale=5" }, "-W: got --cfg-scale=5" },
-        { { "--init-image", "a.png" }, "--init-image: not supported by darkroom yet" },
-        { { "--strength=1" }, "--strength: not supported by darkroom yet" },
+        { { "--outpaint", "8,8,8,8" }, "--outpaint: not supported by darkroom yet" },
+        { { "--hires=2" }, "--hires: not supported by darkroom yet" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct seen s;

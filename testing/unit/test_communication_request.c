@@ -471,7 +471,7 @@ static void members_that_ask_for_nothing_are_skipped(void **state)
     request_free(&r);
     must_refuse("{\"n_iter\":4}", DR_EUNSUPPORTED, "data.n_iter", "got 4, expected only 1");
     must_refuse("{\"enable_hr\":true}", DR_EUNSUPPORTED, "data.enable_hr", "only false");
-    must_refuse("{\"init_image\":\"a.png\"}", DR_EUNSUPPORTED, "data.init_image",
+    must_refuse("{\"hires\":\"2\"}", DR_EUNSUPPORTED, "data.hires",
                 "not supported by darkroom yet");
     must_refuse("{\"count\":4}", DR_EUNSUPPORTED, "data.count", "batch_size");
     must_refuse("{\"styles\":[\"a\"]}", DR_EUNSUPPORTED, "data.styles", "got [\"a\"]");

@@ -7,6 +7,7 @@
 #include "backend/device.h"
 #include "base/json.h"
 #include "inference/job_run.h"
+#include "inference/job_image.h"
 #include "inference/sdxl_worker.h"
 
 enum { WIDTH = 32, HEIGHT = 16, BYTES = 3 * WIDTH * HEIGHT, BATCH = 3 };
@@ -54,6 +55,19 @@ static int on_picture(void *ctx, int index, const struct dr_image *image, struct
     return 0;
 }
 
+static int begin_with_picture(struct job *job, const struct request *q, const struct pipeline *p,
+                              struct dr_error *err)
+{
+    struct dr_image grey;
+    if (img_new(9, 5, 1, &grey, err) < 0)
+        return DR_ENOMEM;
+    memset(grey.pixels, 100, 45);
+    struct job_image_source source = { &grey, NULL, "" };
+    int r = job_set_image(job, q, p, &source, err);
+    img_free(&grey);
+    return r;
+}
+
 /* Fills r; images: NULL or [BATCH]. */
 static void run(struct run *r, struct dr_image *images, struct dr_error *err)
 {
@@ -70,7 +84,7 @@ static void run(struct run *r, struct dr_image *images, struct dr_error *err)
     if (backend_open(&options, &be, err) ||
         pipeline_open(test_source("testing/golden/odd/model"), be, NULL, &p, err) ||
         pipeline_load(p, NULL, err) || request_parse(data, "", NULL, &q, err) ||
-        sdxl_job(&q, p, &job, err) ||
+        sdxl_job(&q, p, &job, err) || begin_with_picture(&job, &q, p, err) ||
         job_plan(p, &job, &(struct memory_budget){ 0 }, NULL, &r->plan, err))
         fail_msg("%s", err->text);
     r->code = job_run(p, &job, &r->plan, &events, NULL, images, &r->timing, err);
@@ -98,9 +112,9 @@ static void pictures_are_those_of_the_whole_batch(void **state)
         img_free(&images[i]);
     }
     assert_memory_not_equal(one.pixels[0], one.pixels[1], BYTES);
-    /* one picture at a time, and what the receiver keeps is not the job's */
-    assert_int_equal(one.plan.tagged[DR_TAG_IMAGE], BYTES);
-    assert_int_equal(one.timing.tagged[DR_TAG_IMAGE], BYTES);
+    /* one picture at a time beside the one to begin with; the receiver's is not the job's */
+    assert_int_equal(one.plan.tagged[DR_TAG_IMAGE], 2 * BYTES);
+    assert_int_equal(one.timing.tagged[DR_TAG_IMAGE], 2 * BYTES);
 }
 
 static void a_job_tells_how_far_it_is(void **state)

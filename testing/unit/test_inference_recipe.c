@@ -243,7 +243,7 @@ static void without_guidance_there_is_no_negative(void **state)
         assert_true(with.stage[s].flops == bare.stage[s].flops);
         assert_true(with.stage[s].workspace == bare.stage[s].workspace);
         assert_true(with.stage[s].kept == bare.stage[s].kept);
-        if (s != STAGE_DECODE)
+        if (s != STAGE_DECODE && s != STAGE_INIT_IMAGE)
             assert_true(guided.stage[s].flops > 1.9 * bare.stage[s].flops);
     }
     assert_true(bare.stage[STAGE_TEXT].flops > 0);

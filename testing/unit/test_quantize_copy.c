@@ -60,7 +60,7 @@ static int convert(const char *from, const char *to, const atomic_int *stop, str
         return r;
     snprintf(folder, sizeof folder, "%.*s", (int)(dr_path_base(to) - to), to);
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    struct quantize_choice choice = { is_layer, c, "a note" };
+    struct quantize_choice choice = { .chosen = is_layer, .ctx = c, .note = "a note" };
     quantize_begin(&copy, fd, to);
     r = quantize_check(&copy, from, err);
     if (!r)

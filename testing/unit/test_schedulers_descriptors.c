@@ -75,11 +75,14 @@ static void faults_are_named(void **state)
     static const struct sched_fixed_key fixed[] = { { "a", "1" }, { "b", NULL }, { NULL, NULL } };
     static const char *const many[] = { "a", "b", "c", "d", "e", "f", "g", "h", "i",
                                         "j", "k", "l", "m", "n", "o", "p", "q", NULL };
-    static const struct sched_option eta[] = { { "eta", 0, 1, 1, false, "x" }, { .name = NULL } };
-    static const struct sched_option outside[] = { { "r", 0, 1, 2, false, "x" }, { .name = NULL } };
-    static const struct sched_option silent[] = { { "r", 0, 1, 1, false, NULL }, { .name = NULL } };
-    static const struct sched_option twice[] = { { "r", 0, 1, 1, false, "x" },
-                                                 { "r", 0, 2, 1, false, "y" },
+    static const struct sched_option eta[] = { { "eta", 0, 1, 1, false, "x", NULL },
+                                               { .name = NULL } };
+    static const struct sched_option outside[] = { { "r", 0, 1, 2, false, "x", NULL },
+                                                   { .name = NULL } };
+    static const struct sched_option silent[] = { { "r", 0, 1, 1, false, NULL, NULL },
+                                                  { .name = NULL } };
+    static const struct sched_option twice[] = { { "r", 0, 1, 1, false, "x", NULL },
+                                                 { "r", 0, 2, 1, false, "y", NULL },
                                                  { .name = NULL } };
     struct {
         struct sched_info info;

@@ -96,6 +96,11 @@ static void every_option_has_its_range(void **state)
                 struct dr_error err;
                 char text[96];
                 snprintf(text, sizeof text, "%s,%s=%.17g", all[i]->name, o->name, ends[e]);
+                if (o->names) /* by its name alone: no number, no other word */
+                    snprintf(text, sizeof text, "%s,%s=%s", all[i]->name, o->name,
+                             e < 2    ? o->names[(int)ends[e]]
+                             : e == 2 ? "0"
+                                      : "other");
                 int r = configure(text, NAN, &c, &err);
                 if (e < 2 ? r || c.option[k] != ends[e] : r != DR_EINVAL)
                     fail_msg("%s: %d %s", text, r, err.text);

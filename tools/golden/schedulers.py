@@ -4,7 +4,7 @@
     python3 tools/golden/schedulers.py testing/golden/schedulers
 
 A new sampler with a class in diffusers is a line of SAMPLERS, one without it a line of K_DIFFUSION, or of FORMULAS
-where no package of PyPI has it.
+where no package of PyPI has it (a function of sampler_formulas.py).
 
 schedules.npy     float32, all arrays one after another; schedules.txt has a line per case:
                   sampler spacing schedule steps offset timesteps sigmas init_noise_scale
@@ -43,6 +43,8 @@ import numpy as np
 import torch
 import diffusers
 
+import sampler_formulas
+
 VALUES = 32
 SAMPLERS = {
     "euler": diffusers.EulerDiscreteScheduler,
@@ -63,11 +65,36 @@ K_DIFFUSION = {
     "dpmpp_2m_sde": ("sample_dpmpp_2m_sde", "euler"),
     "dpmpp_2s_a": ("sample_dpmpp_2s_ancestral", "euler"),
     "dpm_adaptive": ("sample_dpm_adaptive", "euler"),
+    "dpm2": ("sample_dpm_2", "euler"),
+    "dpm2_a": ("sample_dpm_2_ancestral", "euler"),
+    "dpmpp_2m_sde_heun": ("sample_dpmpp_2m_sde", "euler"),
+    "dpmpp_3m_sde": ("sample_dpmpp_3m_sde", "euler"),
 }
-# The same for functions of this file.
+# The same for functions of sampler_formulas.py, with the paper or program whose rule it is.
+CFG_PP = "arxiv:2406.08070"
 FORMULAS = {
-    "euler_cfg_pp": ("sample_euler_cfg_pp", "euler"),
+    "euler_cfg_pp": ("sample_euler_cfg_pp", "euler", CFG_PP),
+    "heunpp2": ("sample_heunpp2", "euler", "sd-webui-samplers-scheduler"),
+    "dpmpp_2m_v2": ("sample_dpmpp_2m_v2", "euler", "stable-diffusion.cpp"),
+    "deis": ("sample_deis", "euler", "arxiv:2204.13902"),
+    "ipndm": ("sample_ipndm", "euler", "arxiv:2204.13902"),
+    "ipndm_v": ("sample_ipndm_v", "euler", "diff-sampler"),
+    "res_multistep": ("sample_res_multistep", "euler", "arxiv:2308.02157"),
+    "res_multistep_a": ("sample_res_multistep_a", "euler", "arxiv:2308.02157"),
+    "gradient_estimation": ("sample_gradient_estimation", "euler", "arxiv:2306.04848"),
+    "er_sde": ("sample_er_sde", "euler", "arxiv:2309.06169"),
+    "seeds_2": ("sample_seeds_2", "euler", "arxiv:2305.14267"),
+    "seeds_3": ("sample_seeds_3", "euler", "arxiv:2305.14267"),
+    "exp_heun_2_x0": ("sample_exp_heun_2_x0", "euler", "doi:10.1137/040611434"),
+    "exp_heun_2_x0_sde": ("sample_exp_heun_2_x0_sde", "euler", "arxiv:2305.14267"),
+    "euler_a_cfg_pp": ("sample_euler_a_cfg_pp", "euler", CFG_PP),
+    "dpmpp_2m_cfg_pp": ("sample_dpmpp_2m_cfg_pp", "euler", CFG_PP),
+    "dpmpp_2s_a_cfg_pp": ("sample_dpmpp_2s_a_cfg_pp", "euler", CFG_PP),
+    "res_multistep_cfg_pp": ("sample_res_multistep_cfg_pp", "euler", CFG_PP),
+    "res_multistep_a_cfg_pp": ("sample_res_multistep_a_cfg_pp", "euler", CFG_PP),
+    "gradient_estimation_cfg_pp": ("sample_gradient_estimation_cfg_pp", "euler", CFG_PP),
 }
+NOISY = [{}, {"eta": 0.5}, {"s_noise": 1.1}]
 # sampler: what it can be given, a run each.
 OPTIONS = {
     "dpmpp_sde": [{}, {"eta": 0.5}, {"eta": 0.0}, {"r": 0.3}, {"s_noise": 1.1, "r": 1.0}],
@@ -77,7 +104,27 @@ OPTIONS = {
                      {"eta": 1.0, "s_noise": 1.2, "order": 2}, {"h_init": 2.0, "accept_safety": 0.9},
                      {"pcoeff": 0.2, "icoeff": 0.7, "dcoeff": 0.1, "rtol": 0.02}],
     "euler_cfg_pp": [{}],
+    "dpm2": [{}],
+    "dpm2_a": [*NOISY, {"eta": 0.0}],
+    "dpmpp_2m_sde_heun": [*NOISY, {"eta": 0.0}],
+    "dpmpp_3m_sde": [*NOISY, {"eta": 0.0}],
+    "deis": [{}, {"max_order": 2}, {"max_order": 4}],
+    "ipndm": [{}, {"max_order": 3}, {"max_order": 2}],
+    "ipndm_v": [{}, {"max_order": 3}, {"max_order": 2}],
+    "gradient_estimation": [{}, {"ge_gamma": 1.5}],
+    "gradient_estimation_cfg_pp": [{}, {"ge_gamma": 1.5}],
+    "er_sde": [{}, {"max_stage": 2}, {"max_stage": 1, "s_noise": 1.1}, {"solver_type": "ode"},
+               {"solver_type": "reverse_time_sde"}],
+    "seeds_2": [*NOISY, {"r": 0.3}, {"solver_type": "phi_2", "r": 0.8}],
+    "seeds_3": [*NOISY, {"r_1": 0.25, "r_2": 0.75}],
+    "exp_heun_2_x0": [{}, {"solver_type": "phi_1"}],
+    "exp_heun_2_x0_sde": [*NOISY, {"solver_type": "phi_1"}],
+    "res_multistep_a": NOISY,
+    "res_multistep_a_cfg_pp": NOISY,
+    "euler_a_cfg_pp": NOISY,
+    "dpmpp_2s_a_cfg_pp": NOISY,
 }
+LONG_RUNS = {"euler_a", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2s_a", "dpm_adaptive"}  # with every option
 K_DIFFUSION_VERSION = "0.1.1.post1"
 VARIANCE_PRESERVING = {"ddim", "dpmpp_2m", "unipc", "lcm", "tcd"}
 CONSISTENCY = {"lcm", "tcd"}  # timesteps of their own, whatever the spacing
@@ -216,14 +263,21 @@ class Denoiser:
         return torch.randn(VALUES, generator=self.own, dtype=torch.float32)[None]
 
 
-def sample_euler_cfg_pp(denoiser, x, sigmas):
-    """CFG++ (arXiv 2406.08070, algorithm 1) with Euler's step: the guided image D and the noise of the unconditional
-    one D_u, x' = D + sigma' (x - D_u) / sigma."""
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:]):
-        guided = denoiser(x, sigma[None])
-        without = denoiser.denoised(x, float(sigma), uncond_model)
-        x = guided + sigma_next * (x - without) / sigma
-    return x
+class Exact:
+    """The view of `model` that sampler_formulas.py has: both predictions' x0 in double. Keeps latents and levels."""
+
+    def __init__(self, denoiser):
+        self.denoiser, self.rows, self.levels = denoiser, [], []
+
+    def __call__(self, x, sigma):
+        self.rows.append(x.astype(np.float32))
+        self.levels.append(sigma)
+        x = torch.from_numpy(x)[None]
+        return tuple(self.denoiser.denoised(x, sigma, predict)[0].numpy().astype(np.float64)
+                     for predict in (model, uncond_model))
+
+    def noise(self):
+        return self.denoiser.fresh(None, None)[0].numpy().astype(np.float64)
 
 
 def inner_levels(sigmas, r, eta=0.0):
@@ -256,7 +310,7 @@ class BrownianNoise:
 
 def k_trajectory(sampler, spacing, schedule, prediction, steps, options):
     """The sigmas and the latents before and after each evaluation."""
-    function, levels = {**K_DIFFUSION, **FORMULAS}[sampler]
+    function, levels = {**K_DIFFUSION, **FORMULAS}[sampler][:2]
     scheduler = make(levels, spacing, schedule)
     scheduler.set_timesteps(steps)
     denoiser = Denoiser(scheduler, sampler in VARIANCE_PRESERVING, prediction)
@@ -267,7 +321,10 @@ def k_trajectory(sampler, spacing, schedule, prediction, steps, options):
     # Heun asks twice at each level but the first: take those of one evaluation a step.
     sigmas = torch.unique_consecutive(scheduler.sigmas)
     if sampler in FORMULAS:
-        end = globals()[function](denoiser, x, sigmas)
+        exact = Exact(denoiser)
+        end = getattr(sampler_formulas, function)(exact, x[0].numpy().astype(np.float64), sigmas.double().tolist(),
+                                                  exact.noise, **options)
+        return np.float32(exact.levels + [float(sigmas[-1])]), np.stack(exact.rows + [end.astype(np.float32)])
     elif sampler == "dpm_adaptive":
         last = options.pop("denoise_to_zero", 1)
         torch.set_default_dtype(torch.float64)  # times in float32 would be off by 1e-6
@@ -276,15 +333,17 @@ def k_trajectory(sampler, spacing, schedule, prediction, steps, options):
         torch.set_default_dtype(torch.float32)
         if last:
             end = denoiser(end, sigmas[-2:-1])
-    elif sampler in ("dpmpp_sde", "dpmpp_2m_sde"):
+    elif sampler in ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde"):
+        if sampler == "dpmpp_2m_sde_heun":
+            options["solver_type"] = "heun"
         inner = inner_levels(sigmas, options.get("r", 0.5)) if sampler == "dpmpp_sde" else sigmas.tolist()
         end = getattr(k_sampling(), function)(denoiser, x, sigmas, disable=True,
                                               noise_sampler=BrownianNoise(x, inner, 7), **options)
         sigmas = torch.tensor(inner)
-    elif sampler == "dpmpp_2s_a":
-        inner = inner_levels(sigmas, 0.5, options.get("eta", 1.0))
-        end = k_sampling().sample_dpmpp_2s_ancestral(denoiser, x, sigmas, disable=True,
-                                                     noise_sampler=denoiser.fresh, **options)
+    elif sampler in ("dpmpp_2s_a", "dpm2", "dpm2_a"):
+        inner = inner_levels(sigmas, 0.5, 0.0 if sampler == "dpm2" else options.get("eta", 1.0))
+        noise = {} if sampler == "dpm2" else {"noise_sampler": denoiser.fresh}
+        end = getattr(k_sampling(), function)(denoiser, x, sigmas, disable=True, **noise, **options)
         sigmas = torch.tensor(inner)
     else:
         sample = getattr(k_sampling(), function)
@@ -296,13 +355,15 @@ def k_trajectory(sampler, spacing, schedule, prediction, steps, options):
 def options_of(sampler, function):
     if sampler in OPTIONS:
         return OPTIONS[sampler]
-    return [{"eta": eta} for eta in (1.0, 0.5, 0.0)] if takes_eta(getattr(k_sampling(), function)) else [{}]
+    return [{"eta": eta} for eta in (1.0, 0.5, 0.0)] if sampler in K_DIFFUSION and \
+        takes_eta(getattr(k_sampling(), function)) else [{}]
 
 
 def k_cases():
-    for sampler, (function, _) in {**K_DIFFUSION, **FORMULAS}.items():
+    for sampler, (function, *_) in {**K_DIFFUSION, **FORMULAS}.items():
         for options in options_of(sampler, function):
-            for spacing, steps in (("leading", 7), ("trailing", 20)):
+            many = sampler in LONG_RUNS or not options
+            for spacing, steps in (("leading", 7), ("trailing", 20))[:2 if many else 1]:
                 yield sampler, spacing, "normal", "epsilon", steps, options
         if sampler in OPTIONS:
             yield sampler, "leading", "normal", "v_prediction", 7, OPTIONS[sampler][0]
@@ -315,7 +376,7 @@ def write_k_trajectories(folder):
         sigmas, rows = k_trajectory(sampler, spacing, schedule, prediction, steps, dict(options))
         assert np.isfinite(rows).all(), (sampler, spacing, steps, options)
         eta = options.get("eta", {"dpm_adaptive": 0.0, "euler_cfg_pp": 0.0}.get(sampler, 1.0))
-        spelled = "".join(f",{key}={value:g}" for key, value in options.items() if key != "eta") or "-"
+        spelled = "".join(f",{key}={value if isinstance(value, str) else format(value, 'g')}" for key, value in options.items() if key != "eta") or "-"
         lines.append(f"{sampler} {spacing} {schedule} {prediction} 0 {steps} 0 {eta:g} {offset} {len(rows) - 1} "
                      f"{len(sigmas)} {spelled}\n")
         arrays += [sigmas, rows.ravel()]
@@ -352,8 +413,8 @@ def references():
         yield f"{sampler} diffusers {diffusers.__version__} {scheduler.__name__}\n"
     for sampler, (function, _) in K_DIFFUSION.items():
         yield f"{sampler} k-diffusion {K_DIFFUSION_VERSION} {function}\n"
-    for sampler, (function, _) in FORMULAS.items():
-        yield f"{sampler} formula arxiv:2406.08070 {function}\n"
+    for sampler, (function, _, paper) in FORMULAS.items():
+        yield f"{sampler} formula {paper} {function}\n"
 
 
 def trajectory_cases():

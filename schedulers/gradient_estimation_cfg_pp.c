@@ -1,0 +1,32 @@
+/* gradient_estimation_cfg_pp.c - gradient_estimation with CFG++. */
+#include "schedulers/gradient.h"
+
+enum { GE_GAMMA };
+
+static const struct sched_option options[] = {
+    [GE_GAMMA] = { "ge_gamma", 1, 5, 2, false,
+                   "weight of this slope; the one before has the rest" },
+    { .name = NULL },
+};
+
+static void feed(struct sched *s, const struct sched_answer *answer)
+{
+    gradient_step(s, answer, sched_option_value(s, GE_GAMMA), true);
+}
+
+static const char *const aliases[] = { "Gradient estimation CFG++", NULL };
+
+const struct sched_info sched_gradient_estimation_cfg_pp = {
+    .name = "gradient_estimation_cfg_pp",
+    .title = "Gradient estimation CFG PP",
+    .aliases = aliases,
+    .order = 1,
+    .rule = SCHED_RULE_EULER,
+    .lists = SCHED_LISTS_SIGMAS,
+    .options = options,
+    .cfg = 1,
+    .uncond = true,
+    .zero_snr = true,
+    .vectors = GRADIENT_VECTORS,
+    .feed = feed,
+};
