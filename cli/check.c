@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/check_matrix.h"
 #include "cli/progress.h"
 #include "cli/report.h"
 #include "cli/session.h"
@@ -297,10 +298,16 @@ static int check(struct cli_call *call, struct dr_error *err)
     struct session_options options = { .threads = call->value[OPT_threads],
                                        .cache = call->cache,
                                        .cache_limit = call->cache_limit };
-    if (call->value[OPT_cache] && call->value[OPT_quick]) {
+    const char *only = call->value[OPT_only];
+    bool cache = call->value[OPT_cache], matrix = call->value[OPT_matrix];
+    if (cache + matrix + (call->value[OPT_quick] != NULL) > 1 || (only && !matrix)) {
         call->usage = true;
-        return dr_fail(err, DR_EINVAL, "check: expected --cache or --quick, not both");
+        return only && !matrix
+                   ? dr_fail(err, DR_EINVAL, "check: --only needs --matrix")
+                   : dr_fail(err, DR_EINVAL, "check: expected one of --cache, --matrix, --quick");
     }
+    if (matrix)
+        return check_matrix(call, &options, err);
     if (call->value[OPT_cache])
         return check_cache(call, &options, err);
     struct report p = { .protocol = json_array() };
@@ -333,7 +340,11 @@ const struct cli_verb cli_check = {
              "picture against the one that the reference implementation drew. This takes about a "
              "minute on two cores; --quick leaves the kernels out and takes a few seconds. "
              "--cache verifies every byte of the cached packed weights instead, as fast as the "
-             "disk reads, and removes damaged files. Exit status 1 if anything failed.\n",
-    .takes = TAKES(threads) | TAKES(cache) | TAKES(quick) | TAKES(quiet) | TAKES(json),
+             "disk reads, and removes damaged files. --matrix draws with every sampler and "
+             "schedule, on the shipped model, and looks whether each picture shows its prompt: + "
+             "yes, . not expected to, - no; --only euler or --only euler/karras takes a part. Exit "
+             "status 1 if anything failed.\n",
+    .takes = TAKES(threads) | TAKES(cache) | TAKES(quick) | TAKES(matrix) | TAKES(only) |
+             TAKES(quiet) | TAKES(json),
     .run = check,
 };

@@ -35,10 +35,10 @@ struct cli_call {
     const char *value[OPT_COUNT]; /* NULL: not given; "" for a flag */
     const char *argument[CLI_ARGUMENTS];
     int arguments;
-    struct request request; /* of verbs with .request */
-    struct prompts prompts; /* every -p; the request has the last one */
-    uint64_t typed;         /* fields given on the command line, a bit each */
-    int line[FIELD_COUNT];  /* of the configuration that gave a field; 0: none */
+    struct request request;  /* of verbs with .request */
+    struct prompts prompts;  /* every -p; the request has the last one */
+    bool typed[FIELD_COUNT]; /* fields given on the command line */
+    int line[FIELD_COUNT];   /* of the configuration that gave a field; 0: none */
     char config_path[DR_PATH_MAX];
     char *threads, *output;    /* the configuration's; owned */
     char *cache, *cache_limit; /* likewise; NULL: the worker's own choice */
@@ -76,7 +76,7 @@ struct cli_verb {
 
 static inline bool cli_typed(const struct cli_call *call, enum field_id id)
 {
-    return call->typed >> id & 1;
+    return call->typed[id];
 }
 
 /* In the order of the table; NULL past the end. */

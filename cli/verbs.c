@@ -31,8 +31,6 @@ static const char *const lines[VERBS] = {
 #undef VERB
 };
 
-_Static_assert(FIELD_COUNT <= 64, "a field has a bit of cli_call.typed");
-
 static const struct option_info own[OPT_COUNT] = {
 #define OPTION(name_, letter_, value_, choices_, help_)                                            \
     [OPT_##name_] = { .name = #name_,                                                              \
@@ -251,7 +249,7 @@ static int take_option(void *ctx, const struct option_info *o, const char *value
             return fail_empty(o, err);
         return value && *o->choices ? check_choice(o, value, err) : 0;
     }
-    call->typed |= 1ull << o->id;
+    call->typed[o->id] = true;
     if (o->id == FIELD_prompt) {
         int r = prompts_add(&call->prompts, value, err);
         return r < 0 ? r

@@ -17,7 +17,7 @@ static const uint8_t *embeddings_of(const struct prompt_embeds *m, int row)
     static const uint8_t none[SHA256_BYTES];
     for (int i = 0; m->embeddings && i < PROMPT_ENCODERS; i++) {
         const int32_t *ids = ids_of(m, row, i);
-        for (int64_t k = 0; ids && k < m->length; k++)
+        for (int64_t k = 0; ids && k < prompt_read(m, row); k++)
             if (ids[k] >= m->vocab[i])
                 return m->embeddings->identity;
     }
@@ -26,12 +26,13 @@ static const uint8_t *embeddings_of(const struct prompt_embeds *m, int row)
 
 static bool is_text_of(const struct prompt_entry *e, const struct prompt_embeds *m, int row)
 {
-    bool same = e->skip == m->skip[row] && e->length == m->length &&
+    int64_t n = prompt_read(m, row);
+    bool same = e->skip == m->skip[row] && e->length == n &&
                 !memcmp(e->variant_key, m->variant_key, sizeof e->variant_key) &&
                 !memcmp(e->embeddings, embeddings_of(m, row), sizeof e->embeddings);
     for (int i = 0; i < PROMPT_ENCODERS && same; i++) {
         const int32_t *ids = ids_of(m, row, i);
-        same = !ids || !memcmp(e->ids + i * m->length, ids, (size_t)m->length * sizeof *ids);
+        same = !ids || !memcmp(e->ids + i * n, ids, (size_t)n * sizeof *ids);
     }
     return same;
 }
@@ -44,10 +45,10 @@ static struct prompt_entry *entry_of(struct prompt_cache *c, const struct prompt
     return NULL;
 }
 
-static size_t entry_bytes(const struct prompt_embeds *m)
+static size_t entry_bytes(const struct prompt_embeds *m, int row)
 {
-    return (size_t)(m->pooled_width + m->length * m->width) * sizeof(float) +
-           (size_t)(PROMPT_ENCODERS * m->length) * sizeof(int32_t);
+    return (size_t)(m->pooled_width + prompt_read(m, row) * m->width) * sizeof(float) +
+           (size_t)(PROMPT_ENCODERS * prompt_read(m, row)) * sizeof(int32_t);
 }
 
 void prompt_cache_release(struct prompt_cache *c)
@@ -68,7 +69,7 @@ void prompt_cache_find(struct prompt_cache *c, struct prompt_embeds *m)
         memcpy(m->pooled + row * m->pooled_width, e->pooled,
                (size_t)m->pooled_width * sizeof *m->pooled);
         memcpy(m->text + row * m->length * m->width, e->text,
-               (size_t)(m->length * m->width) * sizeof *m->text);
+               (size_t)(prompt_read(m, row) * m->width) * sizeof *m->text);
         m->known[row] = true;
     }
 }
@@ -89,19 +90,20 @@ static void make_room(struct prompt_cache *c, size_t bytes, bool count_only)
 }
 
 /* A new one; NULL where it does not fit or there is no memory. */
-static struct prompt_entry *new_entry(struct prompt_cache *c, const struct prompt_embeds *m)
+static struct prompt_entry *new_entry(struct prompt_cache *c, const struct prompt_embeds *m,
+                                      int row)
 {
-    size_t bytes = entry_bytes(m);
+    size_t bytes = entry_bytes(m, row);
     if (bytes > PROMPT_CACHE_BYTES)
         return NULL;
     make_room(c, bytes, false);
     struct prompt_entry *e = &c->entry[c->n];
-    *e = (struct prompt_entry){ .bytes = bytes, .length = m->length };
+    *e = (struct prompt_entry){ .bytes = bytes, .length = prompt_read(m, row) };
     e->pooled = dr_malloc(DR_TAG_PROMPT, bytes);
     if (!e->pooled)
         return NULL;
     e->text = e->pooled + m->pooled_width;
-    e->ids = (int32_t *)(e->text + m->length * m->width);
+    e->ids = (int32_t *)(e->text + e->length * m->width);
     c->bytes += bytes;
     c->n++;
     return e;
@@ -110,7 +112,8 @@ static struct prompt_entry *new_entry(struct prompt_cache *c, const struct promp
 void prompt_cache_keep(struct prompt_cache *c, const struct prompt_embeds *m)
 {
     for (int row = 0; row < m->rows; row++) {
-        struct prompt_entry *e = m->known[row] || entry_of(c, m, row) ? NULL : new_entry(c, m);
+        bool kept = m->known[row] || entry_of(c, m, row);
+        struct prompt_entry *e = kept ? NULL : new_entry(c, m, row);
         if (!e)
             continue;
         e->used = c->calls;
@@ -120,21 +123,22 @@ void prompt_cache_keep(struct prompt_cache *c, const struct prompt_embeds *m)
         memcpy(e->pooled, m->pooled + row * m->pooled_width,
                (size_t)m->pooled_width * sizeof *e->pooled);
         memcpy(e->text, m->text + row * m->length * m->width,
-               (size_t)(m->length * m->width) * sizeof *e->text);
-        memset(e->ids, 0, (size_t)(PROMPT_ENCODERS * m->length) * sizeof *e->ids);
+               (size_t)(e->length * m->width) * sizeof *e->text);
+        memset(e->ids, 0, (size_t)(PROMPT_ENCODERS * e->length) * sizeof *e->ids);
         for (int i = 0; i < PROMPT_ENCODERS; i++)
             if (ids_of(m, row, i))
-                memcpy(e->ids + i * m->length, ids_of(m, row, i),
-                       (size_t)m->length * sizeof *e->ids);
+                memcpy(e->ids + i * e->length, ids_of(m, row, i),
+                       (size_t)e->length * sizeof *e->ids);
     }
 }
 
 size_t prompt_cache_growth(const struct prompt_cache *c, const struct prompt_embeds *m)
 {
     struct prompt_cache after = *c;
-    size_t bytes = entry_bytes(m), most = c->bytes;
-    for (int row = 0; row < m->rows && bytes <= PROMPT_CACHE_BYTES; row++) {
-        if (m->known[row])
+    size_t most = c->bytes;
+    for (int row = 0; row < m->rows; row++) {
+        size_t bytes = entry_bytes(m, row);
+        if (m->known[row] || bytes > PROMPT_CACHE_BYTES)
             continue;
         make_room(&after, bytes, true);
         after.entry[after.n++] = (struct prompt_entry){ .used = c->calls, .bytes = bytes };

@@ -3,7 +3,8 @@
  * A model's CLIP encoders read the prompt (the second one its own, if there is one); their hidden
  * states side by side are the text context, the projection of one of them, if the model takes one,
  * is the pooled embedding.
- * Row 0 is the negative prompt when there is guidance, the last row the positive one. Reference:
+ * Row 0 is the negative prompt when there is guidance, the last row the positive one; a language
+ * with schedules may make more of both (prompt_script.h). Reference:
  * diffusers StableDiffusionXLPipeline.encode_prompt and _get_add_time_ids,
  * StableDiffusionPipeline.encode_prompt.
  */
@@ -19,7 +20,13 @@ struct clip_text;
 struct tok;
 struct weight_variant;
 
-enum { PROMPT_ENCODERS = 2, PROMPT_ROWS = 2, PROMPT_TIME_IDS = 6 };
+/* Rows are the texts of a job, and the empty one that weights may be measured from. */
+enum {
+    PROMPT_ENCODERS = 2,
+    PROMPT_TEXTS = 64,
+    PROMPT_ROWS = PROMPT_TEXTS + 1,
+    PROMPT_TIME_IDS = 6
+};
 enum { PROMPT_WARNINGS = 12, PROMPT_WARNING = 700 };
 
 /* One of a model's text encoders. Its hidden states are columns of the text context. */
@@ -39,13 +46,26 @@ struct prompt_encoders {
 };
 
 struct textual_inversions;
+struct prompt_language;
+struct prompt_script;
+
+/* What weights that scale a hidden state do to the mean of a chunk. */
+enum prompt_emphasis {
+    PROMPT_EMPHASIS_ORIGINAL, /* it is restored */
+    PROMPT_EMPHASIS_NO_NORM,  /* it changes */
+    PROMPT_EMPHASIS_IGNORE    /* nothing: weights are read and not used */
+};
 
 struct prompt_request {
+    const struct prompt_language *language; /* of all texts; NULL: plain words */
+    const struct prompt_script *script;     /* theirs, of the whole run; NULL: one phase */
+    enum prompt_emphasis emphasis;
     const struct textual_inversions *embeddings; /* words of the texts; NULL: none */
     const char *prompt, *prompt_2;               /* prompt_2 NULL or "": the prompt */
     const char *negative,
         *negative_2;    /* negative NULL: none given; negative_2 NULL or "": the negative */
     bool guidance;      /* there is a negative row */
+    bool composed;      /* the prompt has parts, which are measured from the negative row */
     bool zero_negative; /* no negative given means zero embeddings (force_zeros_for_empty_prompt) */
     int clip_skip;  /* of the positive row: hidden_states[-clip_skip]; 0: the encoders' own layer */
     bool skip_both; /* and of the negative row */
@@ -55,8 +75,11 @@ struct prompt_request {
 /* All arrays are rows x something, owned. ids of an absent encoder are NULL. */
 struct prompt_embeds {
     int rows;
-    int chunks;     /* of a row: encoded one by one, their hidden states follow each other */
-    int64_t length; /* tokens of a row, chunks * chunk */
+    int negatives;               /* rows of the negative prompt, which come first */
+    int chunks[PROMPT_ROWS];     /* encoded one by one, their hidden states follow each other */
+    int64_t chunk;               /* tokens of one */
+    int64_t tokens[PROMPT_ROWS]; /* of the context: more than the chunks' repeat the last state */
+    int64_t length;              /* tokens of the longest row; shorter ones end with zeros */
     int64_t width, pooled_width;
     int n_time_ids;
     bool zero_negative;      /* row 0 is zeros */
@@ -69,9 +92,15 @@ struct prompt_embeds {
     const struct textual_inversions *embeddings; /* the request's */
     int64_t vocab[PROMPT_ENCODERS];              /* ids from there on are words of theirs */
     int32_t *ids[PROMPT_ENCODERS];               /* [rows, length] */
-    float *text;                                 /* [rows, length, width] */
-    float *pooled;                               /* [rows, pooled_width] */
-    float *time_ids;                             /* [rows, n_time_ids] */
+    float *weight[PROMPT_ENCODERS];              /* [rows, length] of the tokens; NULL: all are 1 */
+    const struct prompt_language *language;      /* the request's */
+    enum prompt_emphasis emphasis;
+    bool weighted; /* a weight is not 1 */
+    int empty;     /* row of the empty text, which the weights are measured from; -1: none */
+    int64_t columns[PROMPT_ENCODERS]; /* of the encoder's states in the context */
+    float *text;                      /* [rows, length, width] */
+    float *pooled;                    /* [rows, pooled_width] */
+    float *time_ids;                  /* [rows, n_time_ids] */
     int n_warnings;
     char warning[PROMPT_WARNINGS][PROMPT_WARNING];
 };
@@ -86,6 +115,15 @@ int prompt_tokenize(const struct prompt_encoders *e, const struct prompt_request
  * of the first chunk. */
 int prompt_encode(const struct prompt_encoders *e, struct exec *x, struct prompt_embeds *embeds,
                   struct dr_error *err);
+
+/* After all rows are known: weights act on the text, and rows are filled to their tokens. */
+void prompt_weigh(struct prompt_embeds *embeds);
+
+/* Tokens of a row that encoders read. */
+static inline int64_t prompt_read(const struct prompt_embeds *m, int row)
+{
+    return m->chunks[row] * m->chunk;
+}
 
 void prompt_release(struct prompt_embeds *embeds);
 

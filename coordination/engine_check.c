@@ -1,13 +1,12 @@
 /* engine_check.c - the self-test on the user's machine: every kernel against its reference, and a
  * picture against the one the reference implementation drew from the same weights and seed. */
-#include "coordination/engine.h"
+#include "coordination/check_draw.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "backend/check/op_check.h"
 #include "base/fs.h"
-#include "inference/sdxl_worker.h"
 
 static const char request_file[] = "check/request.json", picture_file[] = "check/picture.png";
 
@@ -72,36 +71,6 @@ static int compare(const struct dr_image *a, const struct dr_image *b, int64_t *
     return largest;
 }
 
-static int draw(struct engine *e, const struct request *q, const atomic_int *stop,
-                struct dr_image *ret, struct dr_error *err)
-{
-    struct pipeline_options how = { .stop = stop };
-    struct pipeline *p;
-    struct job job = { .batch = 0 };
-    struct memory_plan plan;
-    struct job_timing timing;
-    struct engine_spec spec;
-    int r = engine_find_spec(e, &(struct engine_names){ .model = "" }, &spec, err);
-    if (!r)
-        r = engine_pipeline(e, &spec.spec, request_text(q, FIELD_kernels), PRECISION_F32, stop, &p,
-                            err);
-    if (r < 0)
-        return r;
-    struct memory_budget budget = engine_budget(e, p);
-    r = sdxl_job(q, p, &job, err);
-    if (!r && job.batch != 1)
-        r = dr_fail(err, DR_EFORMAT, "%s: batch_size must be 1", request_file);
-    if (!r)
-        r = job_plan(p, &job, &budget, NULL, &plan, err);
-    if (!r)
-        r = engine_load(e, p, &plan, &how, err);
-    if (!r)
-        r = job_run(p, &job, &plan, NULL, stop, ret, &timing, err);
-    job_release(&job);
-    pipeline_unref(p);
-    return r;
-}
-
 static int check_picture(struct engine *e, const atomic_int *stop, json_t **ret,
                          struct dr_error *err)
 {
@@ -113,7 +82,7 @@ static int check_picture(struct engine *e, const atomic_int *stop, json_t **ret,
         return r;
     r = read_picture(&theirs, err);
     if (!r)
-        r = draw(e, &q, stop, &ours, err);
+        r = check_draw(e, &q, stop, &ours, err);
     if (!r) {
         int largest = compare(&ours, &theirs, &differing);
         *ret = json_pack("{s:s,s:i,s:I,s:b}", "prompt", request_text(&q, FIELD_prompt),
@@ -135,16 +104,19 @@ int engine_check(void *engine, struct worker_job *job, json_t **ret_data, struct
     struct dr_error found = { 0 };
     json_t *picture = NULL;
     int failed = 0;
-    static const char *const keys[] = { "cache", "quick", NULL };
+    static const char *const keys[] = { "cache", "quick", "matrix", "schedule", NULL };
     bool cache = false, quick = false;
     int given = message_only(job->data, keys, err);
     if (!given)
         given = jx_opt_bool(job->data, "data", "cache", &cache, err);
     if (!given)
         given = jx_opt_bool(job->data, "data", "quick", &quick, err);
-    if (given < 0 || cache) {
+    bool matrix = json_object_get(job->data, "matrix") != NULL;
+    if (given < 0 || cache || matrix) {
         json_decref(f.list);
-        return given < 0 ? given : engine_check_cache(engine, job, ret_data, err);
+        return given < 0 ? given
+               : matrix  ? engine_check_matrix(engine, job, ret_data, err)
+                         : engine_check_cache(engine, job, ret_data, err);
     }
     int r = f.list ? 0 : dr_fail(err, DR_ENOMEM, "out of memory");
     if (!r && !quick)

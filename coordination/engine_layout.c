@@ -8,7 +8,7 @@
 #include "quantize/layout.h"
 
 struct layout_call {
-    enum layout layout;
+    enum model_layout layout;
     enum dtype type;
     bool stream;
     struct engine_spec spec;

@@ -27,6 +27,7 @@ struct denoise {
     size_t n_state; /* floats at the beginning of */
     float *memory;  /* [guidance_memory, n]; NULL: the guidance keeps nothing */
     bool combined;  /* since the rows were asked for */
+    int guided;     /* rows of the guidance; those of further parts follow */
 };
 
 static const char magic[16] = "darkroom denoise";
@@ -49,6 +50,11 @@ static int check_phases(const struct denoise_spec *spec, struct dr_error *err)
         if (!rises)
             return dr_fail(err, DR_EINVAL, "phases of a picture must begin at 0 and rise");
     }
+    for (int i = 0; i < spec->n_phases; i++)
+        if (spec->phases[i].n_more && !guidance_composes(&spec->phases[i].guidance))
+            return dr_fail(err, DR_EINVAL,
+                           "prompt: parts with AND do not go together with guidance interval, "
+                           "schedule, pag or seg");
     return spec->n_phases > 0 ? 0 : dr_fail(err, DR_EINVAL, "a picture without a phase");
 }
 
@@ -169,7 +175,7 @@ int denoise_rows_most(const struct denoise *d)
 {
     int most = 0;
     for (int i = 0; i < d->n_phases; i++) {
-        int rows = guidance_rows(&d->phases[i].guidance);
+        int rows = guidance_rows(&d->phases[i].guidance) + d->phases[i].n_more;
         most = rows > most ? rows : most;
     }
     return most;
@@ -186,6 +192,34 @@ static struct sched_ask asked(const struct denoise *d)
     return ask;
 }
 
+/* Rows of the prompt's further parts after n others; returns how many there are. */
+static int add_parts(const struct denoise *d, int n, struct unet_row *rows)
+{
+    const struct denoise_phase *p = phase(d);
+    for (int i = 0; i < p->n_more; i++, n++)
+        rows[n] = (struct unet_row){ .latent = d->ask.x,
+                                     .timestep = d->ask.timestep,
+                                     .conditioning = p->more[i],
+                                     .pred = d->predictions + (size_t)n * d->n };
+    return n;
+}
+
+/* The parts' predictions become one, in the place of the first. The negative one is there: a
+ * composed prompt asks for it. */
+static void compose(struct denoise *d)
+{
+    const struct denoise_phase *p = phase(d);
+    const float *negative = d->predictions;
+    float *positive = d->predictions + d->n;
+    const float *more = d->predictions + (size_t)d->guided * d->n;
+    for (size_t i = 0; p->weight && i < d->n; i++) {
+        double base = negative[i], sum = p->weight[0] * (positive[i] - base);
+        for (int k = 0; k < p->n_more; k++)
+            sum += p->weight[1 + k] * (more[(size_t)k * d->n + i] - base);
+        positive[i] = (float)(base + sum);
+    }
+}
+
 int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
 {
     if (!sched_next(d->sched, &d->ask))
@@ -198,7 +232,8 @@ int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
     struct sched_ask ask = asked(d);
     if (d->most)
         ask.steps = 0;
-    return guidance_expand(&phase(d)->guidance, &ask, d->predictions, d->n, ret_rows);
+    d->guided = guidance_expand(&phase(d)->guidance, &ask, d->predictions, d->n, ret_rows);
+    return add_parts(d, d->guided, ret_rows);
 }
 
 struct unet *denoise_unet(const struct denoise *d)
@@ -213,6 +248,7 @@ const struct weight_variant *denoise_variant(const struct denoise *d)
 
 int denoise_combine(struct denoise *d, struct dr_error *err)
 {
+    compose(d);
     const struct sched_ask ask = asked(d);
     const struct guidance_at at = { .ask = &ask,
                                     .predictions = d->predictions,

@@ -36,6 +36,12 @@ struct denoise_phase {
     struct unet *unet;
     const struct weight_variant *variant; /* of the network's weights; NULL: the base */
     struct guidance guidance;             /* its contexts are of the same variant */
+    /* Further parts of the prompt, and the weights of all, the guidance's first: the conditional
+     * prediction is negative + the sum of weight (part - negative) (Liu et al. 2022). 0 and NULL:
+     * the guidance's is all. */
+    int n_more;
+    const struct unet_conditioning *const *more; /* [n_more] */
+    const double *weight;                        /* [1 + n_more] */
 };
 
 /* Noise in the steps where its generator is not the first noise's. */

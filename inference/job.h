@@ -23,12 +23,14 @@ enum { JOB_BATCH = 16 };
 
 struct job_image;
 struct job_loras;
+struct prompt_script;
 struct preset;
 struct job_mask;
 struct textual_inversions;
 
 struct job {
     struct prompt_request prompt; /* texts are the job's */
+    struct prompt_script *script; /* of the prompt (job_prompts.h); owned */
     struct sched_config sched;
     int64_t width, height; /* pixels */
     int batch;

@@ -7,6 +7,7 @@
 #include "base/system.h"
 #include "inference/guidance.h"
 #include "inference/job_image.h"
+#include "inference/job_prompts.h"
 #include "inference/job_walk.h"
 #include "schedulers/scheduler_factory.h"
 
@@ -124,9 +125,9 @@ static void sum_up(const struct job_walk *k, const size_t peaks[DR_TAG_COUNT])
 static int plan_rows(struct job_walk *k, struct dr_error *err)
 {
     struct guidance g = job_guidance(k->job);
-    int each = guidance_rows(&g);
+    int each = guidance_rows(&g) + job_prompts_more(k->job);
     size_t fixed[DR_TAG_COUNT] = { 0 }, denoise[DR_TAG_COUNT], peaks[DR_TAG_COUNT];
-    k->plan->rows = each * k->job->batch;
+    k->plan->rows = each * k->job->batch < UNET_ROWS ? each * k->job->batch : UNET_ROWS;
     join_peaks(k, fixed);
     int r = plan_denoise(k, denoise, err);
     dr_tally_reset_peak(&k->job->tally);

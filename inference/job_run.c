@@ -39,7 +39,7 @@ struct guidance job_guidance(const struct job *job)
     return (struct guidance){ .scale = job->guidance_scale,
                               .rescale = job->guidance_rescale,
                               .guiders = job->guiders.n ? &job->guiders : NULL,
-                              .uncond = sched_wants_uncond(&job->sched) };
+                              .uncond = sched_wants_uncond(&job->sched) || job->prompt.composed };
 }
 
 /* exec.watch: how far the stage is, by the FLOPs of the ops so far. */

@@ -127,8 +127,11 @@ static int plan_prompts(struct job_walk *k, struct dr_error *err)
         prompt_cache_find(&k->p->prompts, m);
     k->prompt_bytes = prompt_cache_growth(&k->p->prompts, m);
     bool known = all_known(m);
+    int longest = m->rows - 1;
+    for (int row = 0; row < m->rows; row++)
+        longest = m->chunks[row] > m->chunks[longest] ? row : longest;
     if (known && k->p->text_read)
-        m->known[m->rows - 1] = false;
+        m->known[longest] = false;
     int r = encode_prompts(k, err);
     if (known)
         k->plan->stage[STAGE_TEXT].flops = 0;
@@ -230,5 +233,8 @@ int walk_text(struct job_walk *k, struct dr_error *err)
     if (!stage_loads(stages, "prompt_embeds") ||
         (m->pooled_width && !stage_loads(stages, "pooled")))
         r = encode_prompts(k, err);
-    return r ? r : exchange_embeddings(k, err);
+    if (r < 0)
+        return r;
+    prompt_weigh(m);
+    return exchange_embeddings(k, err);
 }

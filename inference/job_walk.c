@@ -1,12 +1,15 @@
 /* job_walk.c - see job_walk.h: what all stages share, and the context and denoise stages. */
 #include "inference/job_walk.h"
 
+#include <limits.h>
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "inference/denoise.h"
 #include "inference/job_denoise.h"
 #include "inference/job_loras.h"
 #include "inference/job_mask.h"
+#include "inference/job_prompts.h"
 #include "inference/job_variants.h"
 #include "models/unet.h"
 
@@ -132,6 +135,12 @@ static int open_phases(struct job_walk *k, struct dr_error *err)
     return r;
 }
 
+/* Where the next phase of weights begins. */
+static int phase_end(const struct job_walk *k, const struct walk_phase *phase)
+{
+    return phase + 1 < k->phases + k->n_phases ? phase[1].first : INT_MAX;
+}
+
 /* Keys and values of the prompts, which live until the denoising is over. */
 static int make_contexts(struct job_walk *k, struct exec *x, struct walk_phase *phase,
                          struct dr_error *err)
@@ -142,9 +151,11 @@ static int make_contexts(struct job_walk *k, struct exec *x, struct walk_phase *
     int r = 0;
     own.variant = phase->variant;
     for (int i = 0; !r && i < m->rows; i++) {
+        if (!job_prompts_uses(k->job, i, phase->first, phase_end(k, phase)))
+            continue;
         const float *text = m->text + i * m->length * m->width;
         bool zeros = m->zero_negative && i == 0 && !given; /* all that is known when planning */
-        r = unet_context_new(k->p->unet, &own, k->planning && !zeros ? NULL : text, m->length,
+        r = unet_context_new(k->p->unet, &own, k->planning && !zeros ? NULL : text, m->tokens[i],
                              m->pooled + i * m->pooled_width, m->time_ids + i * m->n_time_ids,
                              &phase->context[i], err);
         phase->conditioning[i] = unet_prompt(phase->context[i]);
@@ -164,37 +175,29 @@ static int make_all_contexts(void *ctx, struct exec *x, struct dr_error *err)
 static int denoise(void *ctx, struct exec *x, struct dr_error *err)
 {
     struct job_walk *k = ctx;
-    const struct job *job = k->job;
-    struct denoise_phase phases[LORA_PHASES];
-    struct job_denoise d = { .job = job,
-                             .phases = phases,
-                             .n_phases = k->n_phases,
+    struct job_phases phases;
+    struct job_denoise d = { .job = k->job,
                              .rows = k->plan->rows,
                              .encoder = k->p->encoder,
                              .moments = k->moments,
                              .channels = k->channels,
                              .h = k->h,
                              .w = k->w };
-    struct guidance g = job_guidance(job);
-    if (job->prompts.rows != 1 + guidance_negative(&g))
-        return dr_fail(err, DR_EINTERNAL, "%d prompts for %d that guidance asks for",
-                       job->prompts.rows, 1 + guidance_negative(&g));
-    for (int i = 0; i < k->n_phases; i++) {
-        struct walk_phase *p = &k->phases[i];
-        g.negative = &p->conditioning[0];
-        g.positive = &p->conditioning[job->prompts.rows - 1];
-        phases[i] = (struct denoise_phase){
-            .first = p->first, .unet = k->p->unet, .variant = p->variant, .guidance = g
-        };
-    }
-    return job_denoise_run(&d, x, k->events, k->latents, err);
+    int r = job_phases_make(k->job, k->p->unet, k->phases, k->n_phases, &phases, err);
+    d.phases = phases.phase;
+    d.n_phases = phases.n;
+    if (!r)
+        r = job_denoise_run(&d, x, k->events, k->latents, err);
+    job_phases_release(&phases);
+    return r;
 }
 
 static void count_contexts(struct job_walk *k)
 {
     for (int i = 0; i < k->n_phases; i++)
         for (int row = 0; row < k->job->prompts.rows; row++) {
-            size_t bytes = unet_context_bytes(k->phases[i].context[row]);
+            const struct unet_context *context = k->phases[i].context[row];
+            size_t bytes = context ? unet_context_bytes(context) : 0;
             k->plan->stage[STAGE_CONTEXT].kept += bytes;
             k->plan->stage[STAGE_DENOISE].kept += bytes;
         }

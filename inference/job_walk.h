@@ -13,7 +13,8 @@
 
 enum { WALK_VARIANTS = 2 * 32 + 1 + PROMPT_ENCODERS }; /* LORA_PHASES, and the text encoders */
 
-/* The UNet's weights from an evaluation on, and the keys and values it makes of the prompts. */
+/* The UNet's weights from an evaluation on, and the keys and values it makes of the texts that are
+ * read with them; NULL of the others. */
 struct walk_phase {
     int first;
     const struct weight_variant *variant;

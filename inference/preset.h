@@ -19,6 +19,8 @@ struct preset {
     enum dr_rng_kind noise, step_noise, tree_noise;
     bool fresh_steps; /* noise in steps is of a generator of its own, seeded the same */
     bool together;    /* one generator, of the first seed, for all pictures of a batch */
+    const char
+        *language; /* of prompts (conditioning/prompt_language.h), unless the request has one */
     /* Where the request leaves them open; NULL, 0: the model's and the table's. */
     const char *sampler, *schedule;
     int steps;

@@ -9,8 +9,10 @@
 #include "base/json.h"
 #include "base/path_text.h"
 #include "models/adapters/textual_inversions.h"
+#include "conditioning/prompt_language.h"
 #include "inference/job_image.h"
 #include "inference/job_loras.h"
+#include "inference/job_prompts.h"
 #include "inference/preset.h"
 #include "inference/job_mask.h"
 #include "schedulers/scheduler_factory.h"
@@ -202,6 +204,10 @@ static int infotext_extras(const struct job *job, struct buf *dst)
         r = pair(dst, "Prompt 2", p->prompt_2);
     if (!r && p->guidance && p->negative_2 && *p->negative_2)
         r = pair(dst, "Negative prompt 2", p->negative_2);
+    if (!r && p->language != &prompt_plain)
+        r = pair(dst, "Prompt syntax", p->language->name);
+    if (!r && p->emphasis != PROMPT_EMPHASIS_ORIGINAL)
+        r = pair(dst, "Emphasis", p->emphasis == PROMPT_EMPHASIS_IGNORE ? "Ignore" : "No norm");
     if (!r && job->image)
         r = pair_number(dst, "Denoising strength", job->image->strength);
     if (!r && job->guidance_rescale > 0)
@@ -281,8 +287,9 @@ static json_t *text_or_null(const char *s)
     return s ? json_string(s) : json_null();
 }
 
-static int add_prompts(json_t *o, const struct prompt_request *p)
+static int add_prompts(json_t *o, const struct job *job)
 {
+    const struct prompt_request *p = &job->prompt;
     int r = jx_set(o, "prompt", json_string(p->prompt));
     if (!r)
         r = jx_set(o, "prompt_2", text_or_null(p->prompt_2));
@@ -290,6 +297,10 @@ static int add_prompts(json_t *o, const struct prompt_request *p)
         r = jx_set(o, "negative_prompt", text_or_null(p->negative));
     if (!r)
         r = jx_set(o, "negative_prompt_2", text_or_null(p->negative_2));
+    if (!r)
+        r = jx_set(o, "prompt_syntax", json_string(p->language->name));
+    if (!r && p->language->weighing == PROMPT_WEIGHS_SCALE)
+        r = jx_set(o, "emphasis", json_string(job_emphasis_name(job)));
     if (!r)
         r = jx_set(o, "clip_skip", json_integer(p->clip_skip));
     if (!r && !p->original_width) /* the model takes no sizes */
@@ -553,7 +564,7 @@ static int add_facts(json_t *o, const struct job *job, const struct receipt_fact
 json_t *receipt_json(const struct job *job, const struct receipt_facts *f, int index)
 {
     json_t *o = json_object();
-    int r = add_prompts(o, &job->prompt);
+    int r = add_prompts(o, job);
     if (!r)
         r = add_sampling(o, job, index);
     if (!r)

@@ -8,6 +8,7 @@
 
 #include "inference/job_image.h"
 #include "inference/job_loras.h"
+#include "inference/job_prompts.h"
 #include "inference/preset.h"
 #include "inference/job_mask.h"
 #include "inference/sampler_names.h"
@@ -167,6 +168,17 @@ static int take_prompts(const struct request *q, const struct pipeline *p, struc
     return r;
 }
 
+/* The prompts' language: a preset without one of its own has plain words. */
+static int take_language(const struct request *q, const struct pipeline *p, struct job *job,
+                         struct dr_error *err)
+{
+    (void)p;
+    const char *name = request_has(q, FIELD_prompt_syntax) ? request_text(q, FIELD_prompt_syntax)
+                                                           : job->preset->language;
+    const char *emphasis = request_has(q, FIELD_emphasis) ? request_text(q, FIELD_emphasis) : NULL;
+    return job_prompts_language(job, name, emphasis, err);
+}
+
 static int take_layers(const struct request *q, const struct pipeline *p, struct job *job,
                        struct dr_error *err)
 {
@@ -304,10 +316,20 @@ static int take_guidance(const struct request *q, const struct pipeline *p, stru
     return r ? r : guiders_check(&job->guiders, &job->sched, 0, job->prompt.guidance, err);
 }
 
+/* The texts of the run, whose length and guidance are settled. */
+static int take_script(const struct request *q, const struct pipeline *p, struct job *job,
+                       struct dr_error *err)
+{
+    (void)q;
+    (void)p;
+    return job_prompts_read(job, err);
+}
+
 static int (*const parts[])(const struct request *q, const struct pipeline *p, struct job *job,
                             struct dr_error *err) = {
-    take_conventions, take_width, take_height,   take_seed,     take_prompts, take_layers,
-    take_stages,      take_sizes, take_schedule, take_guidance, take_wrap,    take_tiling,
+    take_conventions, take_width,  take_height, take_seed,   take_prompts,
+    take_language,    take_layers, take_stages, take_sizes,  take_schedule,
+    take_guidance,    take_script, take_wrap,   take_tiling,
 };
 
 int sdxl_job(const struct request *q, const struct pipeline *p, struct job *ret,
@@ -339,6 +361,7 @@ void job_release(struct job *job)
     textual_inversions_release(job->embeddings);
     dr_free(job->embeddings);
     job_loras_close(job->loras);
+    job_prompts_release(job);
     job_image_free(job->image);
     job_mask_free(job->mask);
     arena_free(&job->arena);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/alloc.h"
 #include "base/json.h"
@@ -22,11 +23,11 @@ static const char *const names[LAYOUT_COUNT] = {
     [LAYOUT_VAE] = "vae",
 };
 
-int layout_find(const char *name, enum layout *ret, struct dr_error *err)
+int layout_find(const char *name, enum model_layout *ret, struct dr_error *err)
 {
     for (int i = 0; i < LAYOUT_COUNT; i++)
         if (!strcmp(names[i], name)) {
-            *ret = (enum layout)i;
+            *ret = (enum model_layout)i;
             return 0;
         }
     return dr_fail_field(err, DR_EINVAL, "layout", name,
@@ -51,7 +52,7 @@ int layout_warn(struct layout_job *j, const char *fmt, ...)
 /* ---- one file ---- */
 
 /* Which component a layout of one is; COMPONENT_COUNT: all of them. */
-static enum component only(enum layout layout)
+static enum component only(enum model_layout layout)
 {
     static const enum component parts[LAYOUT_COUNT] = {
         [LAYOUT_SINGLE] = COMPONENT_COUNT,
@@ -139,9 +140,8 @@ static int write_component(struct layout_job *j, enum component component)
 /* ---- before and after ---- */
 
 /* Every parameter of the networks is there and fits: a copy of half a model helps nobody. */
-static int check_networks(struct layout_job *j)
+int layout_check_networks(struct layout_job *j, struct checkpoint *c)
 {
-    struct checkpoint *c = j->c;
     struct unet *unet = NULL;
     struct vae *vae = NULL;
     int r = unet_new(&c->unet, &unet, j->err);
@@ -220,8 +220,8 @@ static int write_all(struct layout_job *j)
     return r ? r : layout_put_texts(j);
 }
 
-int layout_write(struct quantize_copy *k, struct checkpoint *c, enum layout layout, enum dtype type,
-                 const atomic_int *stop, json_t **ret, struct dr_error *err)
+int layout_write(struct quantize_copy *k, struct checkpoint *c, enum model_layout layout,
+                 enum dtype type, const atomic_int *stop, json_t **ret, struct dr_error *err)
 {
     struct layout_job j = {
         .k = k, .c = c, .layout = layout, .type = type, .stop = stop, .err = err
@@ -233,7 +233,7 @@ int layout_write(struct quantize_copy *k, struct checkpoint *c, enum layout layo
     if (!r)
         r = layout_check_source(&j);
     if (!r)
-        r = check_networks(&j);
+        r = layout_check_networks(&j, c);
     if (!r)
         r = check_room(&j);
     if (!r)

@@ -15,7 +15,7 @@
 #include "quantize/copy.h"
 #include "quantize/tensor_copy.h"
 
-enum layout {
+enum model_layout {
     LAYOUT_SINGLE,    /* one file with the names of the public releases */
     LAYOUT_DIFFUSERS, /* a folder */
     LAYOUT_UNET,      /* files of one component */
@@ -26,12 +26,12 @@ enum layout {
 };
 
 /* "single", "diffusers", "unet" ...; DR_EINVAL names them. */
-int layout_find(const char *name, enum layout *ret, struct dr_error *err);
+int layout_find(const char *name, enum model_layout *ret, struct dr_error *err);
 
 /* Writes c, which has its networks' tensors unread, into the copy, which the caller commits or
  * ends. type DTYPE_COUNT: as they are, DR_EINVAL for quantised weights. The answer is {"tensors",
  * "dtypes", "format", "family", "warnings"}. */
-int layout_write(struct quantize_copy *k, struct checkpoint *c, enum layout layout, enum dtype type,
-                 const atomic_int *stop, json_t **ret, struct dr_error *err);
+int layout_write(struct quantize_copy *k, struct checkpoint *c, enum model_layout layout,
+                 enum dtype type, const atomic_int *stop, json_t **ret, struct dr_error *err);
 
 #endif

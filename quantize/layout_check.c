@@ -94,7 +94,7 @@ int layout_check_source(struct layout_job *j)
         r = dr_fail_field(j->err, DR_EINVAL, "vae", checkpoint_source_path(c, COMPONENT_VAE),
                           "a full VAE: a tiny one decodes only beside another", NULL);
     for (int i = 0; !r && j->layout == LAYOUT_SINGLE && i < c->family->n_encoders; i++)
-        r = check_tokenizer(j, &c->family->encoders[i]);
+        r = check_tokenizer(j, layout_single_encoder(j, c->family->encoders[i].component));
     if (!r && j->layout == LAYOUT_SINGLE && c->folder)
         r = check_trained(j);
     if (!r && j->layout == LAYOUT_SINGLE && c->folder)
@@ -157,16 +157,25 @@ static int compare(struct layout_job *j, struct checkpoint *copy, enum component
     return r;
 }
 
+/* What it predicts; of an EDM model its scheduler says it. */
+static const char *prediction(const struct checkpoint *c)
+{
+    const char *own = json_string_value(json_object_get(c->scheduler, "prediction_type"));
+    if (!layout_is_edm(c))
+        return c->formulation.prediction;
+    return own && !strcmp(own, "v_prediction") ? "edm_v" : "edm";
+}
+
 static int compare_rest(struct layout_job *j, const struct checkpoint *copy)
 {
     const struct checkpoint_formulation *a = &j->c->formulation, *b = &copy->formulation;
     bool zero = !strcmp(a->zero_snr, "true");
     int64_t size = checkpoint_default_size(j->c), other = checkpoint_default_size(copy);
     int r = 0;
-    if (strcmp(a->prediction, b->prediction) || zero != !strcmp(b->zero_snr, "true"))
+    if (strcmp(prediction(j->c), prediction(copy)) || zero != !strcmp(b->zero_snr, "true"))
         r = dr_fail(j->err, DR_EUNSUPPORTED,
                     "%s: the layout cannot say that it predicts %s%s: expected layout diffusers",
-                    j->c->path, a->prediction, zero ? " with zero terminal SNR" : "");
+                    j->c->path, prediction(j->c), zero ? " with zero terminal SNR" : "");
     if (!r && size != other)
         r = layout_warn(j,
                         "the copy's usual size is %" PRId64 "x%" PRId64 ", not %" PRId64 "x%" PRId64
@@ -195,6 +204,8 @@ static int check_whole(struct layout_job *j, const char *path)
             r = compare(j, copy, (enum component)i);
     if (!r)
         r = compare_rest(j, copy);
+    if (!r && (r = layout_check_networks(j, copy)))
+        r = dr_while(j->err, r, "reading the copy, whose layout cannot say this architecture");
     checkpoint_close(copy);
     return r;
 }

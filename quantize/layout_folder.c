@@ -34,9 +34,12 @@ static int put_bytes(struct layout_job *j, const char *name, const char *bytes, 
 /* Takes the value over. */
 static int put_json(struct layout_job *j, const char *name, json_t *value)
 {
-    char *text = value ? json_dumps(value, JSON_INDENT(2) | JSON_SORT_KEYS) : NULL;
-    int r = text ? put_bytes(j, name, text, strlen(text)) : layout_no_memory(j);
-    free(text);
+    struct buf text;
+    buf_init(&text, DR_TAG_FILE, 0);
+    int r = value && !jx_dump(value, &text) && !buf_putc(&text, '\n')
+                ? put_bytes(j, name, text.data, text.len)
+                : layout_no_memory(j);
+    buf_free(&text);
     json_decref(value);
     return r;
 }
@@ -82,7 +85,7 @@ static int put_config(struct layout_job *j, enum component component)
 
 /* ---- scheduler ---- */
 
-json_t *layout_scheduler(const struct layout_job *j)
+static json_t *scheduler_config(const struct layout_job *j)
 {
     const struct checkpoint *c = j->c;
     if (c->scheduler && json_object_get(c->scheduler, "_class_name"))
@@ -215,7 +218,7 @@ static int put_components(const struct layout_job *j, json_t *index)
 static json_t *made_index(const struct layout_job *j)
 {
     const struct checkpoint *c = j->c;
-    json_t *scheduler = layout_scheduler(j), *index = json_object();
+    json_t *scheduler = scheduler_config(j), *index = json_object();
     const char *class = json_string_value(json_object_get(scheduler, "_class_name"));
     int r = scheduler ? jx_set(index, "_class_name", json_string(pipeline_class(c))) : DR_ENOMEM;
     if (!r)
@@ -290,6 +293,6 @@ int layout_put_texts(struct layout_job *j)
     for (int i = 0; !r && i < f->n_encoders; i++)
         r = put_tokenizer(j, &f->encoders[i]);
     if (!r)
-        r = put_json(j, "scheduler/scheduler_config.json", layout_scheduler(j));
+        r = put_json(j, "scheduler/scheduler_config.json", scheduler_config(j));
     return r ? r : quantize_licences(j->k, j->c, j->stop, j->err);
 }

@@ -8,7 +8,7 @@
 struct layout_job {
     struct quantize_copy *k;
     struct checkpoint *c;
-    enum layout layout;
+    enum model_layout layout;
     enum dtype type;
     const atomic_int *stop;
     struct dr_error *err;
@@ -23,6 +23,10 @@ struct layout_job {
 
 /* layout_names.c: the component's tensors into origins, as the layout names them. */
 int layout_list(struct layout_job *j, enum component component);
+/* What a single file has in the place of that encoder; a folder whose text has a width of its own
+ * (family_of_context) is known by its activation. NULL: nothing. */
+const struct family_encoder *layout_single_encoder(const struct layout_job *j,
+                                                   enum component component);
 /* layout_marks.c: tensors and metadata that say in a single file what it is; the caller's room for
  * LAYOUT_METADATA more entries. */
 enum { LAYOUT_METADATA = 4 };
@@ -34,10 +38,10 @@ int layout_put_texts(struct layout_job *j);
 int layout_check_source(struct layout_job *j);
 int layout_check_copy(struct layout_job *j);
 
+/* layout.c: every tensor of the networks is there and fits. */
+int layout_check_networks(struct layout_job *j, struct checkpoint *c);
 int layout_no_memory(const struct layout_job *j);
 int layout_warn(struct layout_job *j, const char *fmt, ...) DR_PRINTF(2, 3);
-/* The scheduler as a folder says it: new reference, NULL without memory. */
-json_t *layout_scheduler(const struct layout_job *j);
 bool layout_is_edm(const struct checkpoint *c);
 
 #endif

@@ -29,7 +29,7 @@ static void add_edm(struct layout_job *j)
     static const char *const ends[][2] = { { "sigma_max", "edm_vpred.sigma_max" },
                                            { "sigma_min", "edm_vpred.sigma_min" } };
     const struct vae_arch *vae = &j->c->vae;
-    const struct shape shape = { 4, { 1, vae->latent_channels, 1, 1 } };
+    const struct shape shape = SHAPE1(vae->latent_channels);
     for (int64_t i = 0; vae->normalised && i < vae->latent_channels; i++) {
         j->marks[0][i] = (float)vae->mean[i];
         j->marks[1][i] = (float)vae->deviation[i];
@@ -42,7 +42,7 @@ static void add_edm(struct layout_job *j)
     for (int i = 0; i < 2; i++) {
         const json_t *v = json_object_get(j->c->scheduler, ends[i][0]);
         j->marks[i][0] = json_is_number(v) ? (float)json_number_value(v) : i ? 0.002f : 80;
-        add_mark(j, ends[i][1], DTYPE_F32, SHAPE1(1), j->marks[i]);
+        add_mark(j, ends[i][1], DTYPE_F32, (struct shape){ 0 }, j->marks[i]);
     }
 }
 

@@ -15,10 +15,22 @@ struct naming {
     struct key_numbering numbers;
 };
 
-static struct naming naming_of(const struct layout_job *j, enum component component)
+const struct family_encoder *layout_single_encoder(const struct layout_job *j,
+                                                   enum component component)
 {
     const struct checkpoint *c = j->c;
     const struct family_encoder *e = family_encoder(c->family, component);
+    const struct family *const *f = c->family->by_context;
+    for (; e && !e->prefix && f && *f; f++)
+        if ((*f)->encoders[0].act == checkpoint_clip(j->c, component)->act)
+            e = &(*f)->encoders[0];
+    return e;
+}
+
+static struct naming naming_of(const struct layout_job *j, enum component component)
+{
+    const struct checkpoint *c = j->c;
+    const struct family_encoder *e = layout_single_encoder(j, component);
     struct naming n = { .prefix = "", .canonical = true };
     if (component == COMPONENT_UNET) {
         n = (struct naming){ .prefix = "model.diffusion_model.",
@@ -28,7 +40,7 @@ static struct naming naming_of(const struct layout_job *j, enum component compon
         n = (struct naming){ .prefix = j->layout == LAYOUT_VAE ? "" : "first_stage_model.",
                              .form = KEY_FORM_VAE,
                              .numbers = { .vae_levels = c->vae.levels } };
-    } else if (j->layout == LAYOUT_SINGLE && e) {
+    } else if (j->layout == LAYOUT_SINGLE && e && e->prefix) {
         n = (struct naming){ .prefix = e->prefix,
                              .canonical = !e->open_clip,
                              .form = KEY_FORM_OPEN_CLIP };

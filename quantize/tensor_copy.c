@@ -90,6 +90,32 @@ static int plan(struct retyping *c)
 
 /* ---- numbers ---- */
 
+/* Element i of the turned matrix is this one of the stored. */
+static int64_t turned(const struct tensor_origin *o, int64_t i)
+{
+    return i % o->shape.d[1] * o->shape.d[0] + i / o->shape.d[1];
+}
+
+/* n elements from `first` on as they are stored. */
+static void read_bytes(const struct retyping *c, const struct tensor_origin *o, int64_t first,
+                       int64_t n)
+{
+    int64_t size = 0, skip = 0;
+    if (o->torch) {
+        torch_copy(o->torch, first, n, c->bytes);
+        return;
+    }
+    dtype_bytes(o->dtype, 1, &size);
+    for (int64_t i = 0; o->turned && i < n; i++)
+        memcpy(c->bytes + i * size, (const char *)o->data + turned(o, first + i) * size,
+               (size_t)size);
+    if (o->turned)
+        return;
+    dtype_bytes(o->dtype, first, &skip);
+    dtype_bytes(o->dtype, n, &size);
+    memcpy(c->bytes, (const char *)o->data + skip, (size_t)size);
+}
+
 /* As float32, with the scale. F64 is rounded to it. */
 static void read_values(const struct retyping *c, const struct tensor_origin *o, int64_t first,
                         int64_t n)
@@ -128,32 +154,6 @@ static int check_range(const struct retyping *c, const struct tensor_origin *o, 
                            "%s: tensor '%.200s' has the value %g, which %s cannot hold", c->path,
                            o->name, (double)c->values[i], dtype_name(to));
     return 0;
-}
-
-/* Element i of the turned matrix is this one of the stored. */
-static int64_t turned(const struct tensor_origin *o, int64_t i)
-{
-    return i % o->shape.d[1] * o->shape.d[0] + i / o->shape.d[1];
-}
-
-/* n elements from `first` on as they are stored. */
-static void read_bytes(const struct retyping *c, const struct tensor_origin *o, int64_t first,
-                       int64_t n)
-{
-    int64_t size = 0, skip = 0;
-    if (o->torch) {
-        torch_copy(o->torch, first, n, c->bytes);
-        return;
-    }
-    dtype_bytes(o->dtype, 1, &size);
-    for (int64_t i = 0; o->turned && i < n; i++)
-        memcpy(c->bytes + i * size, (const char *)o->data + turned(o, first + i) * size,
-               (size_t)size);
-    if (o->turned)
-        return;
-    dtype_bytes(o->dtype, first, &skip);
-    dtype_bytes(o->dtype, n, &size);
-    memcpy(c->bytes, (const char *)o->data + skip, (size_t)size);
 }
 
 /* One origin, from element `at` of item i on; *at moves past it. */

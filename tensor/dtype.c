@@ -145,32 +145,52 @@ static float one_to_f32(const unsigned char *p, enum dtype t)
     }
 }
 
-/* Models are made of the types of 16 and 8 bits: loops without the switch, that of half precision
- * without branches, so that compilers take several numbers at once; for 8 bits normal numbers
- * first. */
-static void f16_to_f32(float *dst, const unsigned char *src, int64_t n)
+/* Models are made of the types of 16 and 8 bits: loops without the switch. Those of 16 bits have no
+ * branches and a fixed length, so that compilers take several numbers at once; those of 8 bits have
+ * normal numbers first. */
+enum { RUN = 16 }; /* numbers whose loop has a fixed length */
+
+static inline void f16_run(float *dst, const uint16_t *src)
 {
     const uint32_t move = 112u << 23; /* of exponents; that of infinities and NaN moves twice */
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t h;
-        uint32_t bits;
-        memcpy(&h, src + 2 * i, sizeof h);
-        uint32_t magnitude = h & 0x7fffu;
+    for (int i = 0; i < RUN; i++) {
+        uint32_t h = src[i], magnitude = h & 0x7fffu, bits;
         uint32_t small = -(uint32_t)(magnitude < 0x400u), top = -(uint32_t)(magnitude >= 0x7c00u);
         float f = (float)(int32_t)magnitude * 0x1p-24f; /* below the normal numbers */
         memcpy(&bits, &f, sizeof bits);
         uint32_t large = (magnitude << 13) + move + (move & top);
-        dst[i] = from_bits((uint32_t)(h & 0x8000u) << 16 | (bits & small) | (large & ~small));
+        dst[i] = from_bits((h & 0x8000u) << 16 | (bits & small) | (large & ~small));
     }
 }
 
-static void bf16_to_f32(float *dst, const unsigned char *src, int64_t n)
+static inline void bf16_run(float *dst, const uint16_t *src)
 {
-    for (int64_t i = 0; i < n; i++) {
-        uint16_t h;
-        memcpy(&h, src + 2 * i, sizeof h);
-        dst[i] = from_bits((uint32_t)h << 16);
+    for (int i = 0; i < RUN; i++)
+        dst[i] = from_bits((uint32_t)src[i] << 16);
+}
+
+static inline void halves_run(float *dst, const uint16_t halves[RUN], bool bf16)
+{
+    if (bf16)
+        bf16_run(dst, halves);
+    else
+        f16_run(dst, halves);
+}
+
+static inline void halves_to_f32(float *dst, const unsigned char *src, int64_t n, bool bf16)
+{
+    uint16_t halves[RUN] = { 0 };
+    float last[RUN];
+    int64_t i = 0;
+    for (; i + RUN <= n; i += RUN) {
+        memcpy(halves, src + 2 * i, sizeof halves);
+        halves_run(dst + i, halves, bf16);
     }
+    if (i == n)
+        return;
+    memcpy(halves, src + 2 * i, 2 * (size_t)(n - i));
+    halves_run(last, halves, bf16);
+    memcpy(dst + i, last, (size_t)(n - i) * sizeof *last);
 }
 
 static void e4m3_to_f32(float *dst, const unsigned char *src, int64_t n)
@@ -204,10 +224,10 @@ void dtype_to_f32(float *dst, const void *src, enum dtype t, int64_t n)
         memcpy(dst, src, (size_t)n * sizeof *dst);
         return;
     case DTYPE_F16:
-        f16_to_f32(dst, src, n);
+        halves_to_f32(dst, src, n, false);
         return;
     case DTYPE_BF16:
-        bf16_to_f32(dst, src, n);
+        halves_to_f32(dst, src, n, true);
         return;
     case DTYPE_F8_E4M3:
         e4m3_to_f32(dst, src, n);

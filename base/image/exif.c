@@ -7,9 +7,11 @@
 #include "base/utf8.h"
 
 enum {
+    TAG_ORIENTATION = 0x0112,
     TAG_EXIF_IFD = 0x8769,
     TAG_MAKER_NOTE = 0x927c,
     TAG_USER_COMMENT = 0x9286,
+    TYPE_SHORT = 3,
     TYPE_LONG = 4,
     TYPE_UNDEFINED = 7
 };
@@ -172,17 +174,34 @@ static int append_utf16(const uint8_t *s, size_t n, bool little, struct buf *dst
     return 0;
 }
 
-/* The bytes of an UNDEFINED entry of the second directory. */
-static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct exif_block *b,
-                      const uint8_t **ret, size_t *ret_len)
+static int open_block(const void *bytes, size_t n, struct exif_block *b)
 {
     *b = (struct exif_block){ bytes, n, false };
     if (n < 8)
         return DR_EFORMAT;
     b->little = b->bytes[0] == 'I';
-    if (memcmp(bytes, b->little ? "II*\0" : "MM\0*", 4))
-        return DR_EFORMAT;
-    int r;
+    return memcmp(bytes, b->little ? "II*\0" : "MM\0*", 4) ? DR_EFORMAT : 0;
+}
+
+int exif_orientation(const void *bytes, size_t n)
+{
+    struct exif_block b;
+    int r = open_block(bytes, n, &b);
+    const uint8_t *e = r ? NULL
+                         : find_entry(&b, get(b.bytes + 4, 4, b.little), TAG_ORIENTATION, &r);
+    if (!e || get(e + 2, 2, b.little) != TYPE_SHORT || get(e + 4, 4, b.little) != 1)
+        return 1;
+    int orientation = (int)get(e + 8, 2, b.little);
+    return orientation >= 1 && orientation <= 8 ? orientation : 1;
+}
+
+/* The bytes of an UNDEFINED entry of the second directory. */
+static int find_bytes(const void *bytes, size_t n, uint32_t tag, struct exif_block *b,
+                      const uint8_t **ret, size_t *ret_len)
+{
+    int r = open_block(bytes, n, b);
+    if (r < 0)
+        return r;
     const uint8_t *e = find_entry(b, get(b->bytes + 4, 4, b->little), TAG_EXIF_IFD, &r);
     if (e)
         e = find_entry(b, get(e + 8, 4, b->little), tag, &r);

@@ -16,6 +16,7 @@
 
 #include "base/alloc.h"
 #include "base/image/exif.h"
+#include "base/image/turn.h"
 
 enum { MAX_SCANS = 200, PIECE = 16 << 10, EXIF_MARKER = JPEG_APP0 + 1, EXIF_HEAD = 6 };
 enum { USUAL_QUALITY = 95, FULL_CHROMA_FROM = 90, MAX_MARKER = 65533 };
@@ -154,6 +155,8 @@ int jpeg_decode(const void *bytes, size_t n, int channels, struct dr_image *ret_
     prepare_errors(c);
     int r = run_reader(c, bytes, n, err);
     jpeg_destroy_decompress(&c->j.d);
+    if (!r)
+        r = img_turn(&c->image, exif_orientation(buf_text(&c->exif), c->exif.len), err);
     if (!r && ret_texts) {
         r = exif_texts(buf_text(&c->exif), c->exif.len, &texts);
         if (r)

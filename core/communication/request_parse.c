@@ -6,6 +6,7 @@
 #include "base/nearest.h"
 #include "base/spec.h"
 #include "base/words.h"
+#include "core/communication/old_loras.h"
 #include "core/communication/request_impl.h"
 
 enum { NAME_BYTES = REQUEST_NAME_BYTES, SPELLINGS = 256 };
@@ -44,7 +45,7 @@ static bool is_group(const char *name)
 
 bool request_knows(const char *name)
 {
-    return find_field(name) >= 0 || is_group(name) || neutral_find(name);
+    return find_field(name) >= 0 || is_group(name) || neutral_find(name) || old_loras_knows(name);
 }
 
 static void full_name(const struct request_reader *r, const char *name, char dst[NAME_BYTES])
@@ -124,6 +125,8 @@ static int parse_member(struct request_reader *r, const char *group, const char 
     char name[NAME_BYTES], full[NAME_BYTES];
     if (json_is_null(value) || (!*group && listed(r->ignored, key)))
         return 0;
+    if (!*group && old_loras_knows(key)) /* they are wrong, which was noted */
+        return 0;
     if (!*group && is_group(key) && json_is_object(value) && !jx_literal(value))
         return parse_object(r, value, key);
     snprintf(name, sizeof name, "%s%s%s", group, *group ? "." : "", key);
@@ -160,7 +163,13 @@ int request_parse_all(const json_t *data, const char *path, const char *const *i
     request_init(ret);
     if (!json_is_object(data))
         return dr_fail_field(err, DR_EINVAL, path, jx_kind(data), "an object", NULL);
-    int code = parse_object(&r, data, "");
+    json_t *translated = NULL;
+    int code = old_loras_translate(data, path, &translated, err);
+    if (code < 0)
+        code = error_list_take(list, code, err);
+    if (!code)
+        code = parse_object(&r, translated ? translated : data, "");
+    json_decref(translated);
     if (code < 0)
         request_free(ret);
     return code;

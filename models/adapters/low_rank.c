@@ -22,14 +22,24 @@ struct low_rank_run {
     double factor;
 };
 
+enum { RUN = 16 }; /* of a fixed length, so that compilers take several sums at once */
+
+static void add_run(float *restrict value, const float *restrict product, double factor)
+{
+    for (int i = 0; i < RUN; i++)
+        value[i] = (float)(value[i] + factor * product[i]);
+}
+
 static void add_part(void *ctx, int64_t first, int64_t n)
 {
     const struct low_rank_run *a = ctx;
-    int64_t cols = a->t->cols;
+    int64_t cols = a->t->cols, count = n * cols, i = 0;
     const float *product = a->product + first * cols;
     float *value = a->t->value + (a->first + first) * cols;
     double factor = a->factor;
-    for (int64_t i = 0; i < n * cols; i++)
+    for (; i + RUN <= count; i += RUN)
+        add_run(value + i, product + i, factor);
+    for (; i < count; i++)
         value[i] = (float)(value[i] + factor * product[i]);
 }
 

@@ -62,7 +62,7 @@ static json_t *block_types(const struct unet_arch *a, bool up)
 static json_t *depth_entry(const int *depth, int layers, int spare)
 {
     bool same = true;
-    int64_t list[ARCH_LAYERS];
+    int64_t list[ARCH_LAYERS] = { 0 };
     for (int j = 0; j < layers; j++) {
         same &= depth[j] == depth[0];
         list[j] = depth[j];

@@ -1,5 +1,5 @@
-/* key_names.c - see key_names.h. Rules are tried in their order; the first whose result has the form
- * of the name gives the pattern, whose numbers are filled in. */
+/* key_names.c - see key_names.h. Rules are tried in their order; the first whose result has the
+ * form of the name gives the pattern, whose numbers are filled in. */
 #include "models/formats/key_names.h"
 
 #include <stdarg.h>

@@ -1,5 +1,5 @@
-/* key_names.h - from canonical names to those of a single file: key_map.h the other way, by the same
- * tables. */
+/* key_names.h - from canonical names to those of a single file: key_map.h the other way, by the
+ * same tables. */
 #ifndef DR_MODELS_FORMATS_KEY_NAMES_H
 #define DR_MODELS_FORMATS_KEY_NAMES_H
 

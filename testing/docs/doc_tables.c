@@ -29,7 +29,7 @@
 
 static const char begin_mark[] = "<!-- table: ", end_mark[] = "<!-- end of table -->";
 static const char *const pages[] = { "docs/api_documentation.md", "docs/command_line.md",
-                                     "docs/models.md", "docs/guidance.md" };
+                                     "docs/models.md", "docs/guidance.md", "docs/samplers.md" };
 
 static json_t *capabilities; /* of an engine of this build */
 

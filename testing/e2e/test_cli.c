@@ -107,7 +107,7 @@ static void mistakes_are_one_line_and_status_2(void **state)
     must_say(2, "cache: got prune, expected prune SIZE", "cache", "prune", NULL);
     must_say(2, "cache: got much, expected a size such as", "cache", "prune", "much");
     must_say(2, "cache: got 1G, expected nothing after", "cache", "clear", "1G");
-    must_say(2, "expected --cache or --quick, not both", "check", "--cache", "--quick");
+    must_say(2, "expected one of --cache, --matrix, --quick", "check", "--cache", "--quick");
     must_say(2, "--threads: got 1025, expected an integer from 0 to 1024", "devices", "-t1025",
              NULL);
     must_say(2, "--encoder: got 3, expected 1|2", "tokens", "--encoder=3", "x");

@@ -256,6 +256,30 @@ static void quick_checks_are_quick(void **state)
     program_free(&p);
 }
 
+/* One pair of a sampler and a schedule that shows its prompt, and one that does not. */
+static void the_matrix_looks_at_pictures(void **state)
+{
+    (void)state;
+    struct program p;
+    program_folder();
+    program_run(&p, 0, "check", "--matrix", "--only", "euler/karras", NULL);
+    assert_non_null(strstr(program_out(&p), "euler                +\n1 pairs, 0 failed\n"));
+    program_free(&p);
+    program_run(&p, 0, "check", "--matrix", "--only", "euler/linear_quadratic", "--json", NULL);
+    json_t *o = program_json(&p);
+    const json_t *one = json_array_get(json_object_get(o, "samplers"), 0);
+    const json_t *pair = json_array_get(json_object_get(one, "schedules"), 0);
+    assert_string_equal(json_string_value(json_object_get(pair, "result")), "expected");
+    assert_true(json_string_length(json_object_get(pair, "why")) > 0);
+    json_decref(o);
+    program_free(&p);
+    program_run(&p, 2, "check", "--matrix", "--only", "eulr", NULL);
+    assert_non_null(strstr(program_err(&p), "nearest: euler"));
+    program_free(&p);
+    program_run(&p, 2, "check", "--only", "euler", NULL);
+    program_free(&p);
+}
+
 /* A value of the configuration that nobody typed is named with its line. */
 static void a_wrong_value_of_the_configuration_is_found(void **state)
 {
@@ -298,6 +322,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_configuration_stops_what_draws),
     cmocka_unit_test(help_knows_its_topics),
     cmocka_unit_test(quick_checks_are_quick),
+    cmocka_unit_test(the_matrix_looks_at_pictures),
     cmocka_unit_test(a_wrong_value_of_the_configuration_is_found),
     cmocka_unit_test(validate_names_fields_in_one_way),
 };

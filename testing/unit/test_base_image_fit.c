@@ -140,6 +140,22 @@ static void what_is_half_marked_is_marked(void **state)
     img_free(&mask);
 }
 
+/* tools/golden/images.py: Pillow's exif_transpose, and libjpeg's rounding between the two. */
+static void pictures_are_put_upright(void **state)
+{
+    (void)state;
+    for (int way = 1; way <= 8; way++) {
+        char name[60];
+        snprintf(name, sizeof name, "../image/turned_%d.jpg", way);
+        struct dr_image image = decoded(name, 0);
+        snprintf(name, sizeof name, "../image/turned_%d", way);
+        int d = difference(&image, name);
+        img_free(&image);
+        if (d > 1)
+            fail_msg("orientation %d: off by %d", way, d);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
@@ -148,6 +164,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(masks_grow_in_every_direction),
         cmocka_unit_test(a_region_has_the_pictures_proportions),
         cmocka_unit_test(what_is_half_marked_is_marked),
+        cmocka_unit_test(pictures_are_put_upright),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -105,7 +105,7 @@ static void a_typed_recipe_wins_too(void **state)
     struct cli_call call;
     call_init(&call);
     assert_int_equal(request_set_text(&call.request, FIELD_recipe, "lcm", NULL), 0);
-    call.typed |= 1ull << FIELD_recipe;
+    call.typed[FIELD_recipe] = true;
     assert_int_equal(take(&call, text, NULL), 0);
     assert_false(request_has(&call.request, FIELD_steps));
     assert_false(request_has(&call.request, FIELD_guidance_scale));

@@ -135,6 +135,37 @@ static void two_spellings_must_agree(void **state)
     must_refuse("{\"seed\":7,\"seed\":8}", DR_EFORMAT, "", "seed");
 }
 
+/* The request of the older worker for LoRAs is that of any picture. */
+static void one_lora_beside_the_list(void **state)
+{
+    (void)state;
+    struct request r;
+    struct dr_error err;
+    assert_int_equal(parse("{\"prompt\": \"x\", \"lora_name\": \"lamp\", \"lora_scale\": 0.8, "
+                           "\"lora_adapters\": [{\"name\": \"sea\", \"weight\": -0.5}], "
+                           "\"num_inference_steps\": 20, \"guidance_scale\": 7.5, "
+                           "\"width\": 1024, \"height\": 1024, \"seed\": 5}",
+                           &r, &err),
+                     0);
+    assert_int_equal(request_count(&r, FIELD_loras), 2);
+    assert_string_equal(request_item_text(&r, FIELD_loras, 0, "path"), "lamp");
+    assert_true(request_item_real(&r, FIELD_loras, 0, "strength") == 0.8);
+    assert_string_equal(request_item_text(&r, FIELD_loras, 1, "path"), "sea");
+    assert_true(request_item_real(&r, FIELD_loras, 1, "strength") == -0.5);
+    request_free(&r);
+    assert_int_equal(parse("{\"lora_name\": \"lamp\", \"loras\": \"sea\"}", &r, &err), 0);
+    assert_int_equal(request_count(&r, FIELD_loras), 2);
+    assert_true(request_item_real(&r, FIELD_loras, 0, "strength") == 1);
+    request_free(&r);
+    assert_int_equal(parse("{\"lora_name\": null, \"lora_scale\": null}", &r, &err), 0);
+    assert_int_equal(request_count(&r, FIELD_loras), 0);
+    request_free(&r);
+    must_refuse("{\"lora_scale\": 1}", DR_EINVAL, "data.lora_name", "lora_scale");
+    must_refuse("{\"lora_name\": 3}", DR_EINVAL, "data.lora_name", "a file");
+    must_refuse("{\"lora_name\": \"a\", \"lora_scale\": \"b\"}", DR_EINVAL, "data.lora_scale",
+                "a number");
+}
+
 static void unknown_fields_name_the_nearest(void **state)
 {
     (void)state;
@@ -654,6 +685,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(paths_of_any_bytes_go_through_json),
     cmocka_unit_test(every_alias_is_its_field),
     cmocka_unit_test(two_spellings_must_agree),
+    cmocka_unit_test(one_lora_beside_the_list),
     cmocka_unit_test(unknown_fields_name_the_nearest),
     cmocka_unit_test(somebody_elses_members_are_left_alone),
     cmocka_unit_test(a_list_gets_every_error),

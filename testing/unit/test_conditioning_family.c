@@ -183,7 +183,13 @@ static void encode(const struct subject *s, struct prompt_embeds *m)
     struct dr_error err = { 0 };
     const struct prompt_encoders e = encoders_of(s);
     *m = (struct prompt_embeds){
-        .rows = 1, .chunks = 1, .length = TOKENS, .width = WIDTH, .skip = { e.encoder[0].layer }
+        .rows = 1,
+        .chunks = { 1 },
+        .chunk = TOKENS,
+        .tokens = { TOKENS },
+        .length = TOKENS,
+        .width = WIDTH,
+        .skip = { e.encoder[0].layer },
     };
     m->ids[0] = dr_calloc(DR_TAG_JOB, TOKENS, sizeof *m->ids[0]);
     m->text = dr_calloc(DR_TAG_JOB, TOKENS * WIDTH, sizeof *m->text);

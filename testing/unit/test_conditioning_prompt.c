@@ -380,7 +380,8 @@ static void glue_chunks(struct fixture *f, const char *const texts[3], struct pr
             *ret = *m;
             memset(m->ids, 0, sizeof m->ids);
             m->text = m->pooled = m->time_ids = NULL;
-            ret->chunks = 3;
+            ret->chunks[0] = 3;
+            ret->tokens[0] = 3 * LENGTH;
             ret->length = 3 * LENGTH;
             ret->text = dr_realloc(DR_TAG_JOB, ret->text,
                                    (size_t)(ret->length * ret->width) * sizeof *ret->text);

@@ -39,8 +39,8 @@ static struct sched *make(const char *json, const char *sampler, const char *sch
     return s;
 }
 
-/* Whether a walk takes this pair with so many steps: a sampler of each rule and layout with all; the
- * rest with 7, and with fewer under the first schedules of the table, which samplers differ in. */
+/* Whether a walk takes this pair with so many steps: a sampler of each rule and layout with all;
+ * the rest with 7, and with fewer under the table's first schedules, which samplers differ in. */
 static bool is_walked(const struct sched_info *sampler, size_t schedule, int steps)
 {
     static const char *const whole[] = { "euler", "heun", "ddim", "dpmpp_2m", "dpmpp_sde", "lcm" };

@@ -11,7 +11,7 @@ import struct
 import zlib
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 OUT = os.path.join(os.path.dirname(__file__), "..", "..", "testing", "golden", "image")
 W, H = 7, 13
@@ -85,3 +85,12 @@ for x0, y0, dx, dy in passes:
 with open(out("interlaced.png"), "wb") as f:
     f.write(png(struct.pack(">IIBBBBB", W, H, 8, 2, 0, 0, 1), rows))
 np.save(out("interlaced.npy"), rgb)
+
+# how a picture lies: what ImageOps.exif_transpose makes of it; stored grey, all eight ways
+tall = Image.fromarray(np.clip(x * 20 + y * 9, 0, 255).astype(np.uint8))
+for way in range(1, 9):
+    marks = Image.Exif()
+    marks[0x0112] = way
+    tall.save(out("turned_%d.jpg" % way), quality=95, exif=marks)
+    turned = np.asarray(ImageOps.exif_transpose(Image.open(out("turned_%d.jpg" % way))))
+    np.save(out("turned_%d.npy" % way), turned[..., None])
