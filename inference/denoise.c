@@ -22,11 +22,12 @@ struct denoise {
     struct dr_rng rng;
     float *input, *pred; /* [n] */
     float *predictions;  /* [rows_most, n], what the UNet gave */
-    bool most;           /* show the rows of the evaluation that has most */
-    size_t n_state;      /* floats at the beginning of */
-    float *memory;       /* [guidance_memory, n]; NULL: the guidance keeps nothing */
-    bool combined;       /* since the rows were asked for */
-    int guided;          /* rows of the guidance; those of further parts follow */
+    int first_step;
+    bool most;      /* show the rows of the evaluation that has most */
+    size_t n_state; /* floats at the beginning of */
+    float *memory;  /* [guidance_memory, n]; NULL: the guidance keeps nothing */
+    bool combined;  /* since the rows were asked for */
+    int guided;     /* rows of the guidance; those of further parts follow */
 };
 
 static const char magic[16] = "darkroom denoise";
@@ -49,6 +50,11 @@ static int check_phases(const struct denoise_spec *spec, struct dr_error *err)
         if (!rises)
             return dr_fail(err, DR_EINVAL, "phases of a picture must begin at 0 and rise");
     }
+    for (int i = 0; i < spec->n_phases; i++)
+        if (spec->phases[i].n_more && !guidance_composes(&spec->phases[i].guidance))
+            return dr_fail(err, DR_EINVAL,
+                           "prompt: parts with AND do not go together with guidance interval, "
+                           "schedule, pag or seg");
     return spec->n_phases > 0 ? 0 : dr_fail(err, DR_EINVAL, "a picture without a phase");
 }
 
@@ -132,6 +138,7 @@ int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct d
     d->phases = spec->phases;
     d->n_phases = spec->n_phases;
     d->most = spec->most;
+    d->first_step = spec->first_step;
     d->clean = spec->clean;
     d->start_noise = spec->start_noise;
     d->first_step = spec->first_step;
@@ -175,6 +182,17 @@ int denoise_rows_most(const struct denoise *d)
     return most;
 }
 
+/* The question with the steps of this run, which may begin in the schedule's middle. */
+static struct sched_ask asked(const struct denoise *d)
+{
+    struct sched_ask ask = d->ask;
+    if (ask.steps) {
+        ask.step -= d->first_step;
+        ask.steps -= d->first_step;
+    }
+    return ask;
+}
+
 /* Rows of the prompt's further parts after n others; returns how many there are. */
 static int add_parts(const struct denoise *d, int n, struct unet_row *rows)
 {
@@ -214,7 +232,7 @@ int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
     memcpy(d->input, d->ask.x, d->n * sizeof *d->input);
     d->ask.x = d->input;
     d->combined = false;
-    struct sched_ask ask = d->ask;
+    struct sched_ask ask = asked(d);
     if (d->most)
         ask.steps = 0;
     d->guided = guidance_expand(&phase(d)->guidance, &ask, d->predictions, d->n, ret_rows);
@@ -234,7 +252,8 @@ const struct weight_variant *denoise_variant(const struct denoise *d)
 int denoise_combine(struct denoise *d, struct dr_error *err)
 {
     compose(d);
-    const struct guidance_at at = { .ask = &d->ask,
+    const struct sched_ask ask = asked(d);
+    const struct guidance_at at = { .ask = &ask,
                                     .predictions = d->predictions,
                                     .n = d->n,
                                     .channels = d->channels,

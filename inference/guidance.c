@@ -73,6 +73,14 @@ int guidance_expand(const struct guidance *g, const struct sched_ask *ask, float
     return rows_now;
 }
 
+bool guidance_composes(const struct guidance *g)
+{
+    for (int i = 0; i < count(g); i++)
+        if (g->guiders->item[i].info->scale || g->guiders->item[i].info->row)
+            return false;
+    return true;
+}
+
 const float *guidance_uncond(const struct guidance *g, const float *predictions)
 {
     return g->uncond ? predictions : NULL;

@@ -35,6 +35,10 @@ int guidance_expand(const struct guidance *g, const struct sched_ask *ask, float
 /* The unconditional prediction among predictions [rows, n]; NULL where the sampler needs none. */
 const float *guidance_uncond(const struct guidance *g, const float *predictions);
 
+/* Whether further parts of a prompt may follow the rows: both rows are there at every evaluation,
+ * and no guider has one of its own. */
+bool guidance_composes(const struct guidance *g);
+
 /* What guiders keep of a picture: `state` arrays of n floats, to be saved with it, and all that
  * combining needs, `memory`, whose first arrays are the state. Zeros at first. */
 int guidance_state(const struct guidance *g);

@@ -6,6 +6,7 @@
 #include "backend/measure.h"
 #include "base/system.h"
 #include "inference/guidance.h"
+#include "inference/job_image.h"
 #include "inference/job_prompts.h"
 #include "inference/job_walk.h"
 #include "schedulers/scheduler_factory.h"
@@ -147,7 +148,11 @@ static int plan_rows(struct job_walk *k, struct dr_error *err)
 
 static int plan_all(struct job_walk *k, struct dr_error *err)
 {
-    int r = walk_begin(k, err);
+    const struct job *job = k->job;
+    int r = guiders_check(&job->guiders, &job->sched, job->image ? job->image->first_step : 0,
+                          job->prompt.guidance, err);
+    if (!r)
+        r = walk_begin(k, err);
     dr_tally_reset_peak(&k->job->tally);
     if (!r)
         r = walk_text(k, err);

@@ -23,8 +23,11 @@ double job_full_evaluations(const struct job *job)
     double sum = 0;
     if (!job->guiders.n || !n || sched_new(&job->sched, 1, &s, NULL) < 0)
         return n;
+    int first = job->image ? job->image->first_step : 0;
+    int before = sched_count_before(&job->sched, first);
     for (int e = 0; e < n; e++) {
-        struct sched_ask ask = { .step = sched_step_of(s, e), .steps = job->sched.steps };
+        struct sched_ask ask = { .step = sched_step_of(s, before + e) - first,
+                                 .steps = job->sched.steps - first };
         sum += (double)guidance_expand(&g, &ask, NULL, 0, rows) / most;
     }
     sched_free(s);

@@ -313,7 +313,7 @@ static int take_guidance(const struct request *q, const struct pipeline *p, stru
         r = guiders_bind(&job->guiders, p->unet, err);
     struct guidance g = job_guidance(job);
     job->prompt.guidance = guidance_negative(&g);
-    return r ? r : guiders_check(&job->guiders, &job->sched, job->prompt.guidance, err);
+    return r ? r : guiders_check(&job->guiders, &job->sched, 0, job->prompt.guidance, err);
 }
 
 /* The texts of the run, whose length and guidance are settled. */

@@ -233,7 +233,7 @@ static int fail_guider(const struct guider *g, const char *got, const char *expe
     return dr_fail_field(err, DR_EINVAL, path, got, expected, hint);
 }
 
-static int check_range(const struct guider *g, const struct sched_config *sched,
+static int check_range(const struct guider *g, const struct sched_config *sched, int steps,
                        struct dr_error *err)
 {
     char got[64], expected[64];
@@ -243,17 +243,17 @@ static int check_range(const struct guider *g, const struct sched_config *sched,
     if (ranged && !sched_count(sched))
         return fail_guider(g, g->n_points ? g->text : got, "no part of the run",
                            "this sampler decides while it runs how many steps there are", err);
-    bounds(g, sched->steps, &first, &end);
-    snprintf(expected, sizeof expected, "some of the %d steps between them", sched->steps);
+    bounds(g, steps, &first, &end);
+    snprintf(expected, sizeof expected, "some of the %d steps between them", steps);
     return first < end ? 0 : fail_guider(g, got, expected, NULL, err);
 }
 
-int guiders_check(const struct guiders *g, const struct sched_config *sched, bool on,
-                  struct dr_error *err)
+int guiders_check(const struct guiders *g, const struct sched_config *sched, int first_step,
+                  bool on, struct dr_error *err)
 {
     int r = 0;
     for (int i = 0; !r && i < g->n; i++)
-        r = check_range(&g->item[i], sched, err);
+        r = check_range(&g->item[i], sched, sched->steps - first_step, err);
     for (int i = 0; !r && i < g->n && !on; i++)
         if (!g->item[i].info->row && !g->item[i].info->freeu)
             r = fail_guider(&g->item[i], "a guidance scale of 1 or less", "more than 1",

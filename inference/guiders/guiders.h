@@ -94,10 +94,11 @@ int guiders_read(const struct request *q, struct guiders *ret, struct dr_error *
 /* Finds the transformers that texts name; before the list is used. */
 int guiders_bind(struct guiders *g, const struct unet *u, struct dr_error *err);
 
-/* Whether the list fits the run: a sampler whose number of steps is open has no fractions of it, a
- * guider must act in some step, and guidance must be on somewhere (`on`). */
-int guiders_check(const struct guiders *g, const struct sched_config *sched, bool on,
-                  struct dr_error *err);
+/* Whether the list fits a run that begins at first_step: a sampler whose number of steps is open
+ * has no fractions of it, a guider must act in some step, and guidance must be on somewhere (`on`).
+ */
+int guiders_check(const struct guiders *g, const struct sched_config *sched, int first_step,
+                  bool on, struct dr_error *err);
 
 /* Whether it acts at an evaluation; always where the number of steps is not known (0). */
 bool guider_acts(const struct guider *g, const struct sched_ask *ask);

@@ -233,7 +233,7 @@ static int check(const char *option, const char *sampler, int steps, bool on, st
     struct sched_request request = { .sampler = sampler, .steps = steps };
     read_one(option, &list);
     assert_int_equal(sched_configure_text(NULL, 0, &request, &config, err), 0);
-    return guiders_check(&list, &config, on, err);
+    return guiders_check(&list, &config, 0, on, err);
 }
 
 static void what_cannot_act_is_refused(void **state)
