@@ -22,12 +22,11 @@ struct denoise {
     struct dr_rng rng;
     float *input, *pred; /* [n] */
     float *predictions;  /* [rows_most, n], what the UNet gave */
-    int first_step;
-    bool most;      /* show the rows of the evaluation that has most */
-    size_t n_state; /* floats at the beginning of */
-    float *memory;  /* [guidance_memory, n]; NULL: the guidance keeps nothing */
-    bool combined;  /* since the rows were asked for */
-    int guided;     /* rows of the guidance; those of further parts follow */
+    bool most;           /* show the rows of the evaluation that has most */
+    size_t n_state;      /* floats at the beginning of */
+    float *memory;       /* [guidance_memory, n]; NULL: the guidance keeps nothing */
+    bool combined;       /* since the rows were asked for */
+    int guided;          /* rows of the guidance; those of further parts follow */
 };
 
 static const char magic[16] = "darkroom denoise";
@@ -141,7 +140,6 @@ int denoise_open(const struct denoise_spec *spec, struct denoise **ret, struct d
     d->first_step = spec->first_step;
     d->clean = spec->clean;
     d->start_noise = spec->start_noise;
-    d->first_step = spec->first_step;
     d->mask = spec->mask;
     d->soft = spec->soft;
     r = open_state(d, spec, err);
@@ -182,17 +180,6 @@ int denoise_rows_most(const struct denoise *d)
     return most;
 }
 
-/* The question with the steps of this run, which may begin in the schedule's middle. */
-static struct sched_ask asked(const struct denoise *d)
-{
-    struct sched_ask ask = d->ask;
-    if (ask.steps) {
-        ask.step -= d->first_step;
-        ask.steps -= d->first_step;
-    }
-    return ask;
-}
-
 /* Rows of the prompt's further parts after n others; returns how many there are. */
 static int add_parts(const struct denoise *d, int n, struct unet_row *rows)
 {
@@ -225,14 +212,15 @@ int denoise_rows(struct denoise *d, struct unet_row *ret_rows)
 {
     if (!sched_next(d->sched, &d->ask))
         return 0;
-    d->ask.evaluation -= d->first; /* outside, they are counted from the run's first */
+    /* Outside, evaluations and steps are counted from the run's first. */
+    d->ask.evaluation -= d->first;
     d->ask.evaluations -= d->ask.evaluations ? d->first : 0;
     d->ask.step -= d->first_step;
     d->ask.steps -= d->ask.steps ? d->first_step : 0;
     memcpy(d->input, d->ask.x, d->n * sizeof *d->input);
     d->ask.x = d->input;
     d->combined = false;
-    struct sched_ask ask = asked(d);
+    struct sched_ask ask = d->ask;
     if (d->most)
         ask.steps = 0;
     d->guided = guidance_expand(&phase(d)->guidance, &ask, d->predictions, d->n, ret_rows);
@@ -252,8 +240,7 @@ const struct weight_variant *denoise_variant(const struct denoise *d)
 int denoise_combine(struct denoise *d, struct dr_error *err)
 {
     compose(d);
-    const struct sched_ask ask = asked(d);
-    const struct guidance_at at = { .ask = &ask,
+    const struct guidance_at at = { .ask = &d->ask,
                                     .predictions = d->predictions,
                                     .n = d->n,
                                     .channels = d->channels,
