@@ -100,11 +100,17 @@ static int fail_near(struct dr_error *err, int code, const char *field, const ch
 int dr_fail_choice_near(struct dr_error *err, int code, const char *field, const char *got,
                         const char *const *names, size_t n, const char *near)
 {
+    static const char more[] = ", ...";
     char expected[sizeof err->expected] = "";
     size_t used = 0;
-    for (size_t i = 0; i < n && used < sizeof expected; i++)
-        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s",
-                                 i ? ", " : "one of ", names[i]);
+    for (size_t i = 0; i < n; i++) {
+        const char *before = i ? ", " : "one of ";
+        if (used + strlen(before) + strlen(names[i]) + sizeof more > sizeof expected) {
+            snprintf(expected + used, sizeof expected - used, "%s", more);
+            break;
+        }
+        used += (size_t)snprintf(expected + used, sizeof expected - used, "%s%s", before, names[i]);
+    }
     return fail_near(err, code, field, got, expected, near);
 }
 

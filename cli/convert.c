@@ -212,7 +212,7 @@ static int convert(struct cli_call *call, struct dr_error *err)
 
 const struct cli_verb cli_convert = {
     .name = "convert",
-    .synopsis = "[FILE] -o PATH [--layout NAME] [--type NAME|--int8]",
+    .synopsis = "[FILE] -o PATH [--layout NAME] [--type NAME]",
     .summary = "copy a model in another layout or with weights of another type",
     .notes =
         "FILE is a safetensors or GGUF file, or a pickle of PyTorch (.ckpt, .pt, .bin), whose "

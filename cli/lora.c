@@ -308,12 +308,24 @@ static int convert(struct cli_call *call, json_t **ret, struct dr_error *err)
     return data ? call_writer(call, data, ret, err) : dr_fail(err, DR_ENOMEM, "out of memory");
 }
 
+/* What `darkroom inspect` says of a file. */
+static int inspect(struct cli_call *call, json_t **ret, struct dr_error *err)
+{
+    (void)ret;
+    if (call->arguments != 2)
+        return dr_fail(err, DR_EINVAL, "lora inspect: expected one FILE");
+    call->argument[0] = call->argument[1];
+    return cli_inspect.run(call, err);
+}
+
 static const struct {
     const char *name;
+    /* *ret stays NULL where everything has been said. */
     int (*call)(struct cli_call *call, json_t **ret, struct dr_error *err);
     int (*put)(const json_t *answer, struct buf *out);
 } actions[] = {
     { "list", list, put_list },
+    { "inspect", inspect, NULL },
     { "merge", merge, put_merged },
     { "extract", extract, put_extracted },
     { "convert", convert, put_merged },
@@ -336,7 +348,7 @@ static int lora(struct cli_call *call, struct dr_error *err)
     if (at < 0)
         return dr_fail_choice(err, DR_EINVAL, "lora", call->argument[0], names, ACTIONS);
     int r = actions[at].call(call, &answer, err);
-    if (r < 0)
+    if (r < 0 || !answer)
         return r;
     buf_init(&out, DR_TAG_BASE, 0);
     if (actions[at].put(answer, &out) < 0)
@@ -350,21 +362,20 @@ static int lora(struct cli_call *call, struct dr_error *err)
 
 const struct cli_verb cli_lora = {
     .name = "lora",
-    .synopsis = "list | merge FILE[,KEY=X]... [-m MODEL] -o OUT | extract BASE TUNED -o OUT | "
-                "convert FILE --names NAME -o OUT",
+    .synopsis = "list | inspect | merge | extract | convert [FILE]... [-o PATH]",
     .summary = "list, merge, extract and convert LoRAs",
     .notes =
         "list shows the LoRAs in the folders of `darkroom models`: kind, rank, the models they "
         "fit, and trigger words; inspect FILE says more of one.\n"
-        "merge with -m writes a copy of the model that draws what the model draws with these "
+        "merge FILE[,KEY=X]... [-m MODEL] -o OUT: with -m it writes a copy of the model that draws what the model draws with these "
         "LoRAs: base + changes in float32, rounded once to the type that the model stores. "
         "Without it the LoRAs become one, whose rank is the sum of theirs, or --rank: then each "
         "layer's product is the best one of that rank. Each FILE is a path or name with the keys "
         "strength, text_strength and, with -m, blocks, as --lora takes them.\n"
-        "extract writes the LoRA that leads from the model BASE to the model TUNED: the best "
+        "extract BASE TUNED -o OUT writes the LoRA that leads from the model BASE to the model TUNED: the best "
         "product of --rank for each layer that differs, or of the smallest rank that holds "
         "--energy; what differs in biases and norms is kept as it is.\n"
-        "convert writes the tensors of a LoRA under other names: of kohya's scripts with the "
+        "convert FILE --names NAME -o OUT writes the tensors of a LoRA under other names: of kohya's scripts with the "
         "blocks of single files (kohya-single) or of diffusers (kohya), or of diffusers.\n"
         "Nothing that exists is replaced.\n",
     .help = { [OPT_model] = "checkpoint or diffusers folder to merge into; it is not changed",

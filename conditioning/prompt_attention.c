@@ -182,4 +182,5 @@ const struct prompt_language prompt_a1111 = {
     .weighing = PROMPT_WEIGHS_SCALE,
     .chunking = PROMPT_CHUNKS_COMMA,
     .schedules = true,
+    .tags = true,
 };

@@ -59,6 +59,7 @@ struct prompt_language {
     enum prompt_weighing weighing;
     enum prompt_chunking chunking;
     bool schedules; /* [from:to:when], [a|b] and AND (prompt_script.h) */
+    bool tags;      /* <lora:NAME:1>, which is no text (inference/lora_tags.h) */
 };
 
 /* NULL: there is none of that name. */

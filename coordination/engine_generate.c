@@ -12,6 +12,7 @@
 #include "coordination/speed.h"
 #include "inference/job_embeddings.h"
 #include "inference/job_loras.h"
+#include "inference/lora_tags.h"
 #include "inference/receipt_match.h"
 #include "inference/recipe_apply.h"
 #include "inference/sdxl_worker.h"
@@ -213,6 +214,8 @@ static int prepare(struct generation *g, struct engine *e, struct worker_job *wo
     r = check_paths(g, err);
     if (!r)
         r = recipe_apply(&g->request, err);
+    if (!r)
+        r = lora_tags_apply(&g->request, err);
     if (!r)
         r = find_pipeline(g, err);
     if (!r)

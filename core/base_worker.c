@@ -34,7 +34,10 @@ struct base_worker {
     pthread_mutex_t emit_lock;
     uint64_t done, failed;
     double opened;
+    _Atomic(void *) reserve; /* given up so that an answer is not lost; NULL: it was */
 };
+
+enum { RESERVE_BYTES = 256 * 1024 }; /* the system takes back a block of this size at once */
 
 static _Thread_local bool emitting; /* inside the owner's emit: no second event now */
 
@@ -53,17 +56,25 @@ int base_worker_emit(struct base_worker *w, json_t *event)
     return 0;
 }
 
-/* An answer must not be lost when out of memory: the last resort carries only the ids. */
+/* An answer must not be lost when out of memory: the last resort carries only the ids, and is made
+ * where the reserve was. */
 static void emit_failure(struct base_worker *w, const struct message_ids *ids,
                          const struct dr_error *error)
 {
     json_t *event = message_failure(ids, error);
+    if (!event) {
+        dr_free(atomic_exchange(&w->reserve, NULL));
+        event = message_failure(ids, error);
+    }
     if (!event)
         event = json_pack(
             "{s:b,s:s,s:s,s:s}", "success", 0,
             *ids->request_id || !*ids->correlation_id ? "request_id" : "correlationId",
             message_id(ids), "error", "out of memory", "error_code", dr_code_wire(DR_ENOMEM));
     base_worker_emit(w, event);
+    void *again = atomic_load(&w->reserve) ? NULL : dr_malloc(DR_TAG_BASE, RESERVE_BYTES);
+    if (again)
+        dr_free(atomic_exchange(&w->reserve, again));
 }
 
 static void emit_result(struct base_worker *w, const struct message_ids *ids, json_t *data)
@@ -210,7 +221,8 @@ int base_worker_new(const struct worker_config *config, struct base_worker **ret
     pthread_mutex_init(&w->emit_lock, NULL);
     pthread_cond_init(&w->work, NULL);
     pthread_cond_init(&w->idle, NULL);
-    if (pthread_create(&w->thread, NULL, engine_thread, w)) {
+    atomic_init(&w->reserve, dr_malloc(DR_TAG_BASE, RESERVE_BYTES));
+    if (!w->reserve || pthread_create(&w->thread, NULL, engine_thread, w)) {
         base_worker_free(w);
         return dr_fail(err, DR_ENOMEM, "cannot start the engine's thread");
     }
@@ -237,6 +249,7 @@ void base_worker_free(struct base_worker *w)
     pthread_cond_destroy(&w->idle);
     pthread_mutex_destroy(&w->lock);
     pthread_mutex_destroy(&w->emit_lock);
+    dr_free(w->reserve);
     dr_free(w);
 }
 

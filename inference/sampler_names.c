@@ -10,7 +10,7 @@
 #include "schedulers/schedules.h"
 #include "schedulers/names.h"
 
-enum { LIST_BYTES = 1200, NAMES = 128, NAME_BYTES = 128 };
+enum { LIST_BYTES = 160, NAMES = 128, NAME_BYTES = 128, SHOWN = 6 };
 
 struct names {
     const char *sampler, *schedule, *scheduler;
@@ -27,42 +27,43 @@ static int clash(const char *scheduler, const char *field, const char *name, str
     return r;
 }
 
-static size_t schedule_list(const char **names, char *dst, size_t n)
+/* The name of one of a list whose first SHOWN are shown. */
+static size_t list_name(size_t i, const char *name, char *dst, size_t size, size_t used)
 {
-    size_t count, used = 0;
-    const struct schedule_info *const *all = schedule_all(&count);
-    dst[0] = '\0';
-    for (size_t i = 0; i < count; i++) {
-        names[i] = all[i]->name;
-        if (used < n)
-            used += (size_t)snprintf(dst + used, n - used, "%s%s", i ? ", " : "", all[i]->name);
-    }
-    return count;
+    if (i > SHOWN || used >= size)
+        return used;
+    return used + (size_t)snprintf(dst + used, size - used, "%s%s", i ? ", " : "",
+                                   i < SHOWN ? name : "...");
 }
 
 /* Lists schedules, and samplers too where one would do. */
 static int fail_unknown(const char *scheduler, bool samplers, struct dr_error *err)
 {
-    char schedules[LIST_BYTES / 2], list[LIST_BYTES] = "", got[80];
+    char list[LIST_BYTES] = "", others[LIST_BYTES] = "", got[80];
     const char *names[NAMES];
-    size_t n = schedule_list(names, schedules, sizeof schedules), count, used = 0;
+    size_t n = 0, count, used = 0;
+    const struct schedule_info *const *schedules = schedule_all(&count);
+    for (size_t i = 0; i < count && n < NAMES; i++) {
+        names[n++] = schedules[i]->name;
+        used = list_name(i, schedules[i]->name, list, sizeof list, used);
+    }
     const struct sched_info *const *all = sched_all(&count);
+    used = 0;
     for (size_t i = 0; samplers && i < count && n < NAMES; i++) {
         names[n++] = all[i]->name;
-        if (used < sizeof list)
-            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s",
-                                     i ? ", " : " or a sampler: ", all[i]->name);
+        used = list_name(i, all[i]->name, others, sizeof others, used);
     }
     const char *near = dr_nearest(scheduler, names, n);
     snprintf(got, sizeof got, "%s", scheduler);
-    int r = dr_fail(err, DR_EINVAL, "scheduler: got %s, expected a noise schedule: %s%s%s%s%s", got,
-                    schedules, list, near ? " (nearest: " : "", near ? near : "", near ? ")" : "");
+    int r = dr_fail(err, DR_EINVAL, "scheduler: got %s, expected a noise schedule: %s%s%s%s%s%s",
+                    got, list, samplers ? " or a sampler: " : "", others, near ? " (nearest: " : "",
+                    near ? near : "", near ? ")" : "");
     if (!err)
         return r;
     sched_tell_elsewhere(scheduler, r, err);
     snprintf(err->path, sizeof err->path, "scheduler");
     snprintf(err->got, sizeof err->got, "%s", got);
-    snprintf(err->expected, sizeof err->expected, "a noise schedule: %.150s", schedules);
+    snprintf(err->expected, sizeof err->expected, "a noise schedule: %s", list);
     if (near)
         snprintf(err->hint, sizeof err->hint, "nearest: %s", near);
     return r;

@@ -13,7 +13,7 @@ enum { ALPHA, ALPHA_NEXT, AUX };
 enum { ETA };
 
 static const struct sched_option options[] = {
-    [ETA] = { "eta", 0, 1, 0, false, "noise of each step: 0 none, 1 as much as DDPM's" },
+    [ETA] = { "eta", 0, 1, 0, false, "noise of each step: 0 none, 1 as much as DDPM's", NULL },
     { .name = NULL },
 };
 

@@ -15,7 +15,7 @@
 enum { MAX_ORDER };
 
 static const struct sched_option options[] = {
-    [MAX_ORDER] = { "max_order", 1, 4, 3, true, "most evaluations that a step is made from" },
+    [MAX_ORDER] = { "max_order", 1, 4, 3, true, "most evaluations that a step is made from", NULL },
     { .name = NULL },
 };
 

@@ -9,8 +9,8 @@
 enum { ETA, S_NOISE };
 
 static const struct sched_option options[] = {
-    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh" },
-    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise" },
+    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh", NULL },
+    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise", NULL },
     { .name = NULL },
 };
 

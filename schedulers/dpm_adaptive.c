@@ -28,19 +28,21 @@ enum {
 };
 
 static const struct sched_option options[] = {
-    [ORDER] = { "order", 2, 3, 3, true, "evaluations of a step, and its order" },
-    [RTOL] = { "rtol", 0, 1, 0.05, false, "error of a step relative to the latents" },
-    [ATOL] = { "atol", 0.00001, 1, 0.0078, false, "error of a step that is always fine" },
-    [H_INIT] = { "h_init", 0.0001, 10, 0.05, false, "length of the first step, in log sigma" },
-    [PCOEFF] = { "pcoeff", -2, 2, 0, false, "controller: weight of the proportional term" },
-    [ICOEFF] = { "icoeff", 0, 2, 1, false, "controller: weight of the integral term" },
-    [DCOEFF] = { "dcoeff", -2, 2, 0, false, "controller: weight of the differential term" },
+    [ORDER] = { "order", 2, 3, 3, true, "evaluations of a step, and its order", NULL },
+    [RTOL] = { "rtol", 0, 1, 0.05, false, "error of a step relative to the latents", NULL },
+    [ATOL] = { "atol", 0.00001, 1, 0.0078, false, "error of a step that is always fine", NULL },
+    [H_INIT] = { "h_init", 0.0001, 10, 0.05, false, "length of the first step, in log sigma",
+                 NULL },
+    [PCOEFF] = { "pcoeff", -2, 2, 0, false, "controller: weight of the proportional term", NULL },
+    [ICOEFF] = { "icoeff", 0, 2, 1, false, "controller: weight of the integral term", NULL },
+    [DCOEFF] = { "dcoeff", -2, 2, 0, false, "controller: weight of the differential term", NULL },
     [ACCEPT_SAFETY] = { "accept_safety", 0.3, 1, 0.81, false,
-                        "a step is taken if the next would be this much of its length" },
-    [ETA] = { "eta", 0, 1, 0, false, "share of a step's noise that is fresh" },
-    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise" },
+                        "a step is taken if the next would be this much of its length", NULL },
+    [ETA] = { "eta", 0, 1, 0, false, "share of a step's noise that is fresh", NULL },
+    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise", NULL },
     [DENOISE_TO_ZERO] = { "denoise_to_zero", 0, 1, 1, true,
-                          "1: end with a step to no noise; 0: at the schedule's lowest level" },
+                          "1: end with a step to no noise; 0: at the schedule's lowest level",
+                          NULL },
     { .name = NULL },
 };
 

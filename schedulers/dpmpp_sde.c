@@ -13,9 +13,10 @@
 enum { ETA, S_NOISE, R };
 
 static const struct sched_option options[] = {
-    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh" },
-    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise" },
-    [R] = { "r", 0.01, 1, 0.5, false, "where in a step the second evaluation is, in log sigma" },
+    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh", NULL },
+    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise", NULL },
+    [R] = { "r", 0.01, 1, 0.5, false, "where in a step the second evaluation is, in log sigma",
+            NULL },
     { .name = NULL },
 };
 

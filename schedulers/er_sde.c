@@ -18,8 +18,8 @@ enum solver_type { ER_SDE, REVERSE_TIME_SDE, ODE };
 static const char *const solver_types[] = { "er_sde", "reverse_time_sde", "ode", NULL };
 
 static const struct sched_option options[] = {
-    [MAX_STAGE] = { "max_stage", 1, 3, 3, true, "most evaluations that a step is made from" },
-    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise" },
+    [MAX_STAGE] = { "max_stage", 1, 3, 3, true, "most evaluations that a step is made from", NULL },
+    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise", NULL },
     [SOLVER_TYPE] = { "solver_type", 0, 2, ER_SDE, true, "how noise is exchanged; ode: not at all",
                       solver_types },
     { .name = NULL },

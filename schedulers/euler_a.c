@@ -7,7 +7,7 @@
 enum { ETA };
 
 static const struct sched_option options[] = {
-    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh" },
+    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh", NULL },
     { .name = NULL },
 };
 

@@ -4,8 +4,8 @@
 enum { GE_GAMMA };
 
 static const struct sched_option options[] = {
-    [GE_GAMMA] = { "ge_gamma", 1, 5, 2, false,
-                   "weight of this slope; the one before has the rest" },
+    [GE_GAMMA] = { "ge_gamma", 1, 5, 2, false, "weight of this slope; the one before has the rest",
+                   NULL },
     { .name = NULL },
 };
 

@@ -17,9 +17,10 @@ static const double SIGMA_DATA = 0.5;
 
 static const struct sched_option options[] = {
     [ORIGINAL_STEPS] = { SCHED_ORIGINAL_STEPS, 1, SCHED_MAX_TRAIN_STEPS, 50, true,
-                         "timesteps that the model was distilled at, of which a run takes some" },
+                         "timesteps that the model was distilled at, of which a run takes some",
+                         NULL },
     [TIMESTEP_SCALING] = { "timestep_scaling", 0, 1000, 10, false,
-                           "factor of the timestep in the boundary scalings" },
+                           "factor of the timestep in the boundary scalings", NULL },
     { .name = NULL },
 };
 

@@ -14,7 +14,7 @@ enum { MODEL, MODELS = 2, MOST = 32 };
 
 static const struct sched_option model_options[] = {
     [MODEL] = { "model", 0, 2, 0, true,
-                "whose levels: 1 Stable Diffusion 1.5, 2 SDXL, 0 what the model is" },
+                "whose levels: 1 Stable Diffusion 1.5, 2 SDXL, 0 what the model is", NULL },
     { .name = NULL },
 };
 

@@ -68,7 +68,8 @@ enum { POINTS };
 static const struct sched_option turbo_options[] = {
     [POINTS] = { "points", 0, 1000, 0, true,
                  "the model's timesteps are divided into so many, of which the run takes the "
-                 "first; 0: as many as steps, 10: ComfyUI's node" },
+                 "first; 0: as many as steps, 10: ComfyUI's node",
+                 NULL },
     { .name = NULL },
 };
 

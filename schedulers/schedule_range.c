@@ -20,7 +20,8 @@ enum { RHO = SCHEDULE_ENDS_ROWS };
 static const struct sched_option karras_options[] = {
     SCHEDULE_ENDS_OPTIONS,
     [RHO] = { "rho", 0, 100, 0, false,
-              "how much more steps are at low noise; 0: 7, or what an EDM model's file says" },
+              "how much more steps are at low noise; 0: 7, or what an EDM model's file says",
+              NULL },
     { .name = NULL },
 };
 
@@ -59,7 +60,8 @@ static void fill_exponential(const struct schedule_job *job, double *ret_sigmas,
 static const struct sched_option poly_options[] = {
     SCHEDULE_ENDS_OPTIONS,
     [RHO] = { "rho", 0.01, 100, 1, false,
-              "power of the way through the logarithm; 1: even steps, above: more at low noise" },
+              "power of the way through the logarithm; 1: even steps, above: more at low noise",
+              NULL },
     { .name = NULL },
 };
 
@@ -81,8 +83,8 @@ enum { ALPHA = SCHEDULE_ENDS_ROWS, BETA, OVER };
 
 static const struct sched_option beta_options[] = {
     SCHEDULE_ENDS_OPTIONS,
-    [ALPHA] = { "alpha", 0.05, 20, 0.6, false, "lower: more steps at low noise" },
-    [BETA] = { "beta", 0.05, 20, 0.6, false, "lower: more steps at high noise" },
+    [ALPHA] = { "alpha", 0.05, 20, 0.6, false, "lower: more steps at low noise", NULL },
+    [BETA] = { "beta", 0.05, 20, 0.6, false, "lower: more steps at high noise", NULL },
     [OVER] = { SCHEDULE_OVER, 0, 2, 0, true,
                "of what the quantiles are: 1 noise levels, 2 timesteps, 0 as the preset has it" },
     { .name = NULL },
@@ -126,8 +128,9 @@ enum { LAPLACE_MU = SCHEDULE_ENDS_ROWS, LAPLACE_BETA };
 
 static const struct sched_option laplace_options[] = {
     SCHEDULE_ENDS_OPTIONS,
-    [LAPLACE_MU] = { "mu", -10, 10, 0, false, "logarithm of the level around which steps gather" },
-    [LAPLACE_BETA] = { "beta", 0.01, 10, 0.5, false, "how far from it they spread" },
+    [LAPLACE_MU] = { "mu", -10, 10, 0, false, "logarithm of the level around which steps gather",
+                     NULL },
+    [LAPLACE_BETA] = { "beta", 0.01, 10, 0.5, false, "how far from it they spread", NULL },
     { .name = NULL },
 };
 
@@ -150,9 +153,9 @@ static void fill_laplace(const struct schedule_job *job, double *ret_sigmas, dou
 enum { BETA_D, BETA_MIN, EPS_S };
 
 static const struct sched_option vp_options[] = {
-    [BETA_D] = { "beta_d", 0.1, 100, 19.9, false, "slope of the noise rate" },
-    [BETA_MIN] = { "beta_min", 0, 10, 0.1, false, "noise rate at the start" },
-    [EPS_S] = { "eps_s", 1e-6, 0.5, 1e-3, false, "time of the last level" },
+    [BETA_D] = { "beta_d", 0.1, 100, 19.9, false, "slope of the noise rate", NULL },
+    [BETA_MIN] = { "beta_min", 0, 10, 0.1, false, "noise rate at the start", NULL },
+    [EPS_S] = { "eps_s", 1e-6, 0.5, 1e-3, false, "time of the last level", NULL },
     { .name = NULL },
 };
 
@@ -170,9 +173,10 @@ enum { BLEND = SCHEDULE_ENDS_ROWS, SHARPEN, REACH };
 
 static const struct sched_option blend_options[] = {
     SCHEDULE_ENDS_OPTIONS,
-    [BLEND] = { "blend", 0, 1, 0.3, false, "share of exponential at the start" },
-    [SHARPEN] = { "sharpen", 0.1, 1, 0.9, false, "factor of levels within 1.5 of the lowest" },
-    [REACH] = { "reach", 1, 10, 1.1, false, "factor of the highest level" },
+    [BLEND] = { "blend", 0, 1, 0.3, false, "share of exponential at the start", NULL },
+    [SHARPEN] = { "sharpen", 0.1, 1, 0.9, false, "factor of levels within 1.5 of the lowest",
+                  NULL },
+    [REACH] = { "reach", 1, 10, 1.1, false, "factor of the highest level", NULL },
     { .name = NULL },
 };
 

@@ -20,8 +20,8 @@ enum { THRESHOLD, LINEAR_STEPS };
 
 static const struct sched_option quadratic_options[] = {
     [THRESHOLD] = { "threshold_noise", 0.0001, 0.5, 0.025, false,
-                    "share of the noise that the even steps take away" },
-    [LINEAR_STEPS] = { "linear_steps", 0, 1000, 0, true, "even steps; 0: half of them" },
+                    "share of the noise that the even steps take away", NULL },
+    [LINEAR_STEPS] = { "linear_steps", 0, 1000, 0, true, "even steps; 0: half of them", NULL },
     { .name = NULL },
 };
 
@@ -58,11 +58,13 @@ static int least_linear_quadratic(const struct sched_config *config)
 enum { MIDDLE, PIVOT_1, PIVOT_2, SLOPE_1, SLOPE_2 };
 
 static const struct sched_option tangent_options[] = {
-    [MIDDLE] = { "middle", 0.01, 0.99, 0.5, false, "share of the highest level at the joint" },
-    [PIVOT_1] = { "pivot_1", 0.05, 0.95, 0.6, false, "where the first curve is steepest" },
-    [PIVOT_2] = { "pivot_2", 0.05, 0.95, 0.6, false, "where the second curve is steepest" },
-    [SLOPE_1] = { "slope_1", 0.01, 10, 0.2, false, "how steep the first curve is, at 40 steps" },
-    [SLOPE_2] = { "slope_2", 0.01, 10, 0.2, false, "how steep the second curve is" },
+    [MIDDLE] = { "middle", 0.01, 0.99, 0.5, false, "share of the highest level at the joint",
+                 NULL },
+    [PIVOT_1] = { "pivot_1", 0.05, 0.95, 0.6, false, "where the first curve is steepest", NULL },
+    [PIVOT_2] = { "pivot_2", 0.05, 0.95, 0.6, false, "where the second curve is steepest", NULL },
+    [SLOPE_1] = { "slope_1", 0.01, 10, 0.2, false, "how steep the first curve is, at 40 steps",
+                  NULL },
+    [SLOPE_2] = { "slope_2", 0.01, 10, 0.2, false, "how steep the second curve is", NULL },
     { .name = NULL },
 };
 

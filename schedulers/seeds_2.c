@@ -7,9 +7,10 @@
 enum { ETA, S_NOISE, R, SOLVER_TYPE };
 
 static const struct sched_option options[] = {
-    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh" },
-    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise" },
-    [R] = { "r", 0.01, 1, 0.5, false, "where in a step the second evaluation is, in log sigma" },
+    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh", NULL },
+    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise", NULL },
+    [R] = { "r", 0.01, 1, 0.5, false, "where in a step the second evaluation is, in log sigma",
+            NULL },
     [SOLVER_TYPE] = { "solver_type", 0, 1, SEEDS_PHI_1, true,
                       "how the second evaluation is weighed", seeds_solvers },
     { .name = NULL },

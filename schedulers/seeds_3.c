@@ -10,12 +10,12 @@
 enum { ETA, S_NOISE, R_1, R_2 };
 
 static const struct sched_option options[] = {
-    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh" },
-    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise" },
+    [ETA] = { "eta", 0, 1, 1, false, "share of a step's noise that is fresh", NULL },
+    [S_NOISE] = { "s_noise", 0, 10, 1, false, "factor of the fresh noise", NULL },
     [R_1] = { "r_1", 0.01, 0.5, 1 / 3.0, false,
-              "where in a step the second evaluation is, in log sigma" },
+              "where in a step the second evaluation is, in log sigma", NULL },
     [R_2] = { "r_2", 0.51, 1, 2 / 3.0, false,
-              "where in a step the third evaluation is, in log sigma" },
+              "where in a step the third evaluation is, in log sigma", NULL },
     { .name = NULL },
 };
 

@@ -15,9 +15,11 @@ enum { ALPHA_BAR, BELOW, NEXT, AUX };
 enum { ETA, ORIGINAL_STEPS };
 
 static const struct sched_option options[] = {
-    [ETA] = { "eta", 0, 1, 0.3, false, "how far below the next level a step goes before noise" },
+    [ETA] = { "eta", 0, 1, 0.3, false, "how far below the next level a step goes before noise",
+              NULL },
     [ORIGINAL_STEPS] = { SCHED_ORIGINAL_STEPS, 1, SCHED_MAX_TRAIN_STEPS, 50, true,
-                         "timesteps that the model was distilled at, of which a run takes some" },
+                         "timesteps that the model was distilled at, of which a run takes some",
+                         NULL },
     { .name = NULL },
 };
 

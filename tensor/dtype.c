@@ -145,8 +145,8 @@ static float one_to_f32(const unsigned char *p, enum dtype t)
     }
 }
 
-/* Models are made of the types of 16 and 8 bits: loops without the switch. Those of 16 bits have no
- * branches and a fixed length, so that compilers take several numbers at once; those of 8 bits have
+/* Models are made of 16-bit and 8-bit types: loops without the switch. The 16-bit ones have no
+ * branches and a fixed length, so that compilers take several numbers at once; the 8-bit ones have
  * normal numbers first. */
 enum { RUN = 16 }; /* numbers whose loop has a fixed length */
 

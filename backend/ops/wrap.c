@@ -1,5 +1,5 @@
-/* wrap.c - dst[i, j] = src[(i + pad_low) mod h, (j + pad_high) mod w]: a picture that goes on at its
- * opposite edges, moved, and cut to any size.
+/* wrap.c - dst[i, j] = src[(i + pad_low) mod h, (j + pad_high) mod w]: a picture that goes on at
+ * its opposite edges, moved, and cut to any size.
  *
  * Contract (torch's circular padding, and its reversal by cutting). src [n, h, w, c], dst
  * [n, H, W, c], float32; any H and W. pad_low is added to rows and pad_high to columns, from minus

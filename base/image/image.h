@@ -2,8 +2,8 @@
  *
  * Decoders trust nothing: the size is checked against the limits before memory is allocated, and a
  * picture that ends early or whose checksum is wrong is an error, never half a picture. Encoders
- * are deterministic. A JPEG that lies on its side by EXIF is put upright; colour profiles and gamma are
- * not applied.
+ * are deterministic. A JPEG that lies on its side by EXIF is put upright; colour profiles and gamma
+ * are not applied.
  */
 #ifndef DR_BASE_IMAGE_IMAGE_H
 #define DR_BASE_IMAGE_IMAGE_H

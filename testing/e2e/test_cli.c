@@ -255,22 +255,25 @@ static void a_cut_prompt_is_told_first(void **state)
     for (int i = 0; i < 90; i++)
         memcpy(words + 2 * i, "a ", 3);
     program_folder();
-    program_run(&p, 0, QUICK_OF(words), "-s", "5", "-o", "a.png", NULL);
+    program_run(&p, 0, QUICK_OF(words), "--prompt-syntax=plain", "-s", "5", "-o", "a.png", NULL);
     const char *told = strstr(program_err(&p), warning), *seed = strstr(program_err(&p), "seed 5");
     assert_true(told && seed && told < seed);
     assert_null(strstr(told + 1, "warning: "));
     program_free(&p);
-    program_run(&p, 0, QUICK_OF(words), "-s", "5", "-q", "-o", "a.png", NULL);
+    program_run(&p, 0, QUICK_OF(words), "--prompt-syntax=plain", "-s", "5", "-q", "-o", "a.png",
+                NULL);
     assert_int_equal(p.err.len, 0);
     program_free(&p);
-    program_run(&p, 0, "validate", "-m", program_model(), "-p", words, NULL);
+    program_run(&p, 0, "validate", "-m", program_model(), "-p", words, "--prompt-syntax=plain",
+                NULL);
     assert_string_equal(program_out(&p), "valid\n");
     assert_non_null(strstr(program_err(&p), warning));
     program_free(&p);
-    program_run(&p, 0, "plan", "-m", program_model(), "-p", words, NULL);
+    program_run(&p, 0, "plan", "-m", program_model(), "-p", words, "--prompt-syntax=plain", NULL);
     assert_non_null(strstr(program_err(&p), warning));
     program_free(&p);
-    program_run(&p, 0, "plan", "-m", program_model(), "-p", words, "-q", NULL);
+    program_run(&p, 0, "plan", "-m", program_model(), "-p", words, "--prompt-syntax=plain", "-q",
+                NULL);
     assert_int_equal(p.err.len, 0);
     program_free(&p);
 }

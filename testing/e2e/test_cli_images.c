@@ -30,7 +30,7 @@ static const char *mask(const char *options)
 static struct dr_image read_picture(const char *path, int channels)
 {
     struct buf bytes;
-    struct dr_image image;
+    struct dr_image image = { 0 };
     struct dr_error err = { 0 };
     buf_init(&bytes, DR_TAG_TEST, 0);
     if (dr_read_file(path, 64 << 20, &bytes, &err) ||

@@ -329,7 +329,7 @@ static void nothing_is_said_twice(void **state)
         memcpy(words + 2 * i, "a ", 3);
     program_folder();
     program_run(&p, 0, "generate", "-m", program_model(), "-p", words, "-W64", "-H64", "--steps=1",
-                "-oa.png", NULL);
+                "--prompt-syntax=plain", "-oa.png", NULL);
     assert_int_equal(times(program_err(&p), "the prompt has 90 tokens"), 1);
     assert_int_equal(times(program_err(&p), " info "), 0);
     program_free(&p);

@@ -219,7 +219,7 @@ static void help_knows_its_topics(void **state)
         { "plan", "darkroom help generate" },
         { "--cfg", "also  --guidance-scale --cfg-scale\n" },
         { "-W", "--width N" },
-        { "--only", "measure one case" },
+        { "--only", "only this case of bench" },
         { "euler", "samplers:\n  euler " },
         { "DPM++ 2M", "samplers:\n  dpmpp_2m " },
         { "karras", "schedules:\n  karras " },

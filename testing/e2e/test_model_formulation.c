@@ -140,10 +140,10 @@ static void prompt_syntax_is_told(void **state)
     struct host h;
     host_begin(&h, NULL, NULL);
     for (int i = 0; i < 3; i++) {
-        host_say_json(&h,
-                      json_pack("{s:s,s:s,s:{s:s,s:s,s:i,s:i,s:i}}", "type", verbs[i], "request_id",
-                                "a", "data", "prompt", "a (red:1.3) circle", "negative_prompt",
-                                "<lora:x:1>", "steps", 1, "width", 64, "height", 64));
+        host_say_json(&h, json_pack("{s:s,s:s,s:{s:s,s:s,s:s,s:i,s:i,s:i}}", "type", verbs[i],
+                                    "request_id", "a", "data", "prompt_syntax", "plain", "prompt",
+                                    "a (red:1.3) circle", "negative_prompt", "<lora:x:1>", "steps",
+                                    1, "width", 64, "height", 64));
         json_t *event = host_answer(&h, "a");
         assert_non_null(strstr(warning(event, 0), "weight '(red:1.3)', LoRA tag '<lora:x:1>'"));
         assert_string_equal(warning(event, 1), "");

@@ -164,7 +164,9 @@ static void a_cut_prompt_is_told_before_it_is_drawn(void **state)
     int told = 0;
     bool drawing = false;
     host_begin(&h, NULL, NULL);
-    host_ask_picture(&h, "a", json_pack("{s:o,s:b}", "prompt", long_prompt(), "stream", 1));
+    host_ask_picture(
+        &h, "a",
+        json_pack("{s:o,s:s,s:b}", "prompt", long_prompt(), "prompt_syntax", "plain", "stream", 1));
     for (;;) {
         json_t *event = host_hear(&h);
         assert_non_null(event);
@@ -199,8 +201,9 @@ static void a_cut_prompt_is_told_without_drawing(void **state)
     host_begin(&h, NULL, NULL);
     for (int i = 0; i < 4; i++) {
         int told = 0, stream = i % 2;
-        host_say_json(&h, json_pack("{s:s,s:s,s:{s:o,s:b}}", "type", verbs[i / 2], "request_id",
-                                    "v", "data", "prompt", long_prompt(), "stream", stream));
+        host_say_json(&h, json_pack("{s:s,s:s,s:{s:o,s:s,s:b}}", "type", verbs[i / 2], "request_id",
+                                    "v", "data", "prompt", long_prompt(), "prompt_syntax", "plain",
+                                    "stream", stream));
         json_t *event = host_hear(&h);
         for (; event && host_is_progress(event); event = host_hear(&h)) {
             told += *host_text(json_object_get(event, "data"), "warning") != '\0';

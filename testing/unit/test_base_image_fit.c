@@ -16,7 +16,7 @@ static struct dr_image decoded(const char *name, int channels)
 {
     char path[300];
     struct buf file;
-    struct dr_image image;
+    struct dr_image image = { 0 };
     struct dr_error err;
     snprintf(path, sizeof path, "testing/golden/img2img/%s", name);
     buf_init(&file, DR_TAG_FILE, 0);

@@ -667,8 +667,9 @@ static void a_prompt_is_encoded_once(void **state)
 static void plan_of(struct run *r, const char *negative, size_t limit, struct memory_plan *ret)
 {
     struct dr_error err = { 0 };
-    json_t *data = json_pack("{s:s,s:s*,s:i,s:i,s:i}", "prompt", "a red circle", "negative_prompt",
-                             negative, "width", 64, "height", 64, "batch_size", 14);
+    json_t *data = json_pack("{s:s,s:s*,s:i,s:i,s:i,s:s}", "prompt", "a red circle",
+                             "negative_prompt", negative, "width", 64, "height", 64, "batch_size",
+                             14, "prompt_syntax", "plain");
     struct job_events events = { .warning = on_warning, .ctx = r };
     struct memory_budget budget = { .limit = limit };
     r->warnings = 0;
