@@ -86,7 +86,8 @@ static const struct sched_option beta_options[] = {
     [ALPHA] = { "alpha", 0.05, 20, 0.6, false, "lower: more steps at low noise", NULL },
     [BETA] = { "beta", 0.05, 20, 0.6, false, "lower: more steps at high noise", NULL },
     [OVER] = { SCHEDULE_OVER, 0, 2, 0, true,
-               "of what the quantiles are: 1 noise levels, 2 timesteps, 0 as the preset has it" },
+               "of what the quantiles are: 1 noise levels, 2 timesteps, 0 as the preset has it",
+               NULL },
     { .name = NULL },
 };
 
