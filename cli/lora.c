@@ -324,10 +324,8 @@ static const struct {
     int (*call)(struct cli_call *call, json_t **ret, struct dr_error *err);
     int (*put)(const json_t *answer, struct buf *out);
 } actions[] = {
-    { "list", list, put_list },
-    { "inspect", inspect, NULL },
-    { "merge", merge, put_merged },
-    { "extract", extract, put_extracted },
+    { "list", list, put_list },         { "inspect", inspect, NULL },
+    { "merge", merge, put_merged },     { "extract", extract, put_extracted },
     { "convert", convert, put_merged },
 };
 
@@ -362,21 +360,24 @@ static int lora(struct cli_call *call, struct dr_error *err)
 
 const struct cli_verb cli_lora = {
     .name = "lora",
-    .synopsis = "list | inspect | merge | extract | convert [FILE]... [-o PATH]",
+    .synopsis = "list|inspect|merge|extract|convert [FILE]...",
     .summary = "list, merge, extract and convert LoRAs",
     .notes =
         "list shows the LoRAs in the folders of `darkroom models`: kind, rank, the models they "
         "fit, and trigger words; inspect FILE says more of one.\n"
-        "merge FILE[,KEY=X]... [-m MODEL] -o OUT: with -m it writes a copy of the model that draws what the model draws with these "
-        "LoRAs: base + changes in float32, rounded once to the type that the model stores. "
+        "merge FILE[,KEY=X]... [-m MODEL] -o OUT: with -m it writes a copy of the model that "
+        "draws what the model draws with these LoRAs: base + changes in float32, rounded once to "
+        "the type that the model stores. "
         "Without it the LoRAs become one, whose rank is the sum of theirs, or --rank: then each "
         "layer's product is the best one of that rank. Each FILE is a path or name with the keys "
         "strength, text_strength and, with -m, blocks, as --lora takes them.\n"
-        "extract BASE TUNED -o OUT writes the LoRA that leads from the model BASE to the model TUNED: the best "
-        "product of --rank for each layer that differs, or of the smallest rank that holds "
+        "extract BASE TUNED -o OUT writes the LoRA that leads from the model BASE to the model "
+        "TUNED: the best product of --rank for each layer that differs, or of the smallest rank "
+        "that holds "
         "--energy; what differs in biases and norms is kept as it is.\n"
-        "convert FILE --names NAME -o OUT writes the tensors of a LoRA under other names: of kohya's scripts with the "
-        "blocks of single files (kohya-single) or of diffusers (kohya), or of diffusers.\n"
+        "convert FILE --names NAME -o OUT writes the tensors of a LoRA under other names: of "
+        "kohya's scripts with the blocks of single files (kohya-single) or of diffusers (kohya), "
+        "or of diffusers.\n"
         "Nothing that exists is replaced.\n",
     .help = { [OPT_model] = "checkpoint or diffusers folder to merge into; it is not changed",
               [OPT_output] = "where the result goes: a folder for a folder, else a file; must not "

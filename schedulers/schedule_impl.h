@@ -15,11 +15,9 @@ static inline double schedule_value(const struct schedule_job *job, int i)
 /* Rows that every schedule between two ends has, first. */
 enum { SCHEDULE_SIGMA_MIN, SCHEDULE_SIGMA_MAX, SCHEDULE_ENDS_ROWS };
 
-#define SCHEDULE_ENDS_OPTIONS                                                                        \
-    [SCHEDULE_SIGMA_MIN] = { "sigma_min", 0, 1000, 0, false, "lowest level; 0: the model's", NULL }, \
-    [SCHEDULE_SIGMA_MAX] = {                                                                         \
-        "sigma_max", 0, 1000, 0, false, "highest level; 0: the model's", NULL                        \
-    }
+#define SCHEDULE_ENDS_OPTIONS                                                                      \
+    [SCHEDULE_SIGMA_MIN] = { "sigma_min", 0, 1000, 0, false, "lowest; 0: the model's", NULL },     \
+    [SCHEDULE_SIGMA_MAX] = { "sigma_max", 0, 1000, 0, false, "highest; 0: the model's", NULL }
 
 /* The ends: the options', else the run's own for Euler's rule and schedules of SCHEDULE_RANGE, else
  * the model's. */

@@ -231,7 +231,8 @@ static void mistakes_are_named(void **state)
 {
     (void)state;
     program_folder();
-    REFUSE("lora: got paint, expected one of list, merge, extract, convert", "lora", "paint");
+    REFUSE("lora: got paint, expected one of list, inspect, merge, extract, convert", "lora",
+           "paint");
     REFUSE("one LoRA or more", "lora", "merge", "-o", "x");
     REFUSE("a path for the result", "lora", "merge", golden("kohya"));
     REFUSE("nothing in the file fits", "lora", "merge",
