@@ -135,6 +135,8 @@ static void forget_consequences(const struct cli_call *call, struct request *q)
         if (strcmp(request_text(q, FIELD_prediction_from), "the request"))
             request_unset(q, FIELD_prediction);
     }
+    if (cli_typed(call, FIELD_prompt_syntax) && !cli_typed(call, FIELD_emphasis))
+        request_unset(q, FIELD_emphasis);
     if (size && original)
         request_unset(q, FIELD_original_size);
     if (size && target)

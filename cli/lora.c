@@ -380,8 +380,7 @@ const struct cli_verb cli_lora = {
         "or of diffusers.\n"
         "Nothing that exists is replaced.\n",
     .help = { [OPT_model] = "checkpoint or diffusers folder to merge into; it is not changed",
-              [OPT_output] = "where the result goes: a folder for a folder, else a file; must not "
-                             "exist yet",
+              [OPT_output] = "the result: a folder for a folder, else a file; must not exist yet",
               [OPT_type] = "f32, f16 or bf16, of the tensors of merged LoRAs (default: f32)" },
     .least = 1,
     .most = CLI_ARGUMENTS,

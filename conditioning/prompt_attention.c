@@ -184,3 +184,13 @@ const struct prompt_language prompt_a1111 = {
     .schedules = true,
     .tags = true,
 };
+
+/* stable-diffusion.cpp reads its weights and BREAK, and nothing that changes with the steps. */
+const struct prompt_language prompt_sdcpp = {
+    .name = "sdcpp",
+    .title = "stable-diffusion.cpp's language",
+    .split = split,
+    .weighing = PROMPT_WEIGHS_SCALE,
+    .chunking = PROMPT_CHUNKS_COMMA,
+    .tags = true,
+};

@@ -12,7 +12,7 @@
 const struct prompt_language prompt_plain = { .name = "plain", .title = "plain words" };
 
 static const struct prompt_language *const languages[] = { &prompt_plain, &prompt_a1111,
-                                                           &prompt_comfyui };
+                                                           &prompt_sdcpp, &prompt_comfyui };
 
 const struct prompt_language *prompt_language_find(const char *name)
 {

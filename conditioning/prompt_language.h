@@ -65,7 +65,7 @@ struct prompt_language {
 /* NULL: there is none of that name. */
 const struct prompt_language *prompt_language_find(const char *name);
 
-extern const struct prompt_language prompt_plain, prompt_a1111, prompt_comfyui;
+extern const struct prompt_language prompt_plain, prompt_a1111, prompt_sdcpp, prompt_comfyui;
 
 /* A decimal number, [at, at + n), such as "1.2", "-.5", "3.": false where it is none. */
 bool prompt_number(const char *at, size_t n, double *ret);

@@ -227,7 +227,7 @@ static int add_picture(struct result *res, const struct receipt_facts *facts, in
                        json_t *entry, json_t *path)
 {
     struct generation *g = res->g;
-    uint64_t seed = g->job.seed + (uint64_t)index;
+    uint64_t seed = job_picture_seed(&g->job, index);
     int r = jx_add(res->images, entry);
     if (!r && path)
         r = jx_add(res->paths, json_incref(path));

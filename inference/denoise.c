@@ -31,7 +31,7 @@ struct denoise {
 
 static const char magic[16] = "darkroom denoise";
 
-enum { STATE_VERSION = 1 };
+enum { STATE_VERSION = 2 };
 
 struct state_head {
     char magic[16];
@@ -50,10 +50,10 @@ static int check_phases(const struct denoise_spec *spec, struct dr_error *err)
             return dr_fail(err, DR_EINVAL, "phases of a picture must begin at 0 and rise");
     }
     for (int i = 0; i < spec->n_phases; i++)
-        if (spec->phases[i].n_more && !guidance_composes(&spec->phases[i].guidance))
+        if (spec->phases[i].weight && !guidance_composes(&spec->phases[i].guidance))
             return dr_fail(err, DR_EINVAL,
-                           "prompt: parts with AND do not go together with guidance interval, "
-                           "schedule, pag or seg");
+                           "prompt: parts with AND, or a weight of the whole prompt, do not go "
+                           "together with guidance interval, schedule, pag or seg");
     return spec->n_phases > 0 ? 0 : dr_fail(err, DR_EINVAL, "a picture without a phase");
 }
 
@@ -184,10 +184,12 @@ int denoise_rows_most(const struct denoise *d)
 static int add_parts(const struct denoise *d, int n, struct unet_row *rows)
 {
     const struct denoise_phase *p = phase(d);
+    const struct unet_changes *changes = rows[n - 1].changes; /* of the positive row */
     for (int i = 0; i < p->n_more; i++, n++)
         rows[n] = (struct unet_row){ .latent = d->ask.x,
                                      .timestep = d->ask.timestep,
                                      .conditioning = p->more[i],
+                                     .changes = changes,
                                      .pred = d->predictions + (size_t)n * d->n };
     return n;
 }

@@ -153,6 +153,9 @@ static int make(struct job_mask *m, struct job *job, const struct request *q,
     snprintf(m->sha256, sizeof m->sha256, "%s", s->sha256);
     if (s->path && !(m->path = arena_strdup(&job->arena, s->path)))
         return dr_fail(err, DR_ENOMEM, "out of memory for a path");
+    if (job->wrap && m->only >= 0)
+        return dr_fail_field(err, DR_EINVAL, "mask.only", "a part of the image",
+                             "the whole image with tile", "a part's edges do not meet");
     int r = read_mask(m, s, &mask, err);
     if (!r && !marks_anything(&mask))
         r = nothing_marked(m, err);

@@ -70,8 +70,7 @@ static bool has_eta(const struct job *job)
     return sched_option_row(job->sched.sampler, "eta") >= 0;
 }
 
-/* That of a picture; of a batch with one generator the batch's. */
-static uint64_t picture_seed(const struct job *job, int index)
+uint64_t job_picture_seed(const struct job *job, int index)
 {
     return job->seed + (job->preset->together ? 0 : (uint64_t)index);
 }
@@ -254,7 +253,7 @@ int receipt_infotext(const struct job *job, const struct receipt_facts *f, int i
         r = pair_number(dst, "CFG scale", job->guidance_scale);
     if (!r)
         r = buf_printf(dst, ", Seed: %" PRIu64 ", Size: %" PRId64 "x%" PRId64,
-                       picture_seed(job, index), job->width, job->height);
+                       job_picture_seed(job, index), job->width, job->height);
     if (!r && *f->digest)
         r = buf_printf(dst, ", Model hash: %.10s", f->digest);
     if (!r)
@@ -481,7 +480,7 @@ static int add_noise(json_t *o, const struct job *job, int index)
 {
     bool together = job->preset->together && job->drawn > 1;
     bool one = job->rng == job->step_rng && job->rng == job->tree_rng;
-    int r = jx_set(o, "seed", jx_uint(picture_seed(job, index)));
+    int r = jx_set(o, "seed", jx_uint(job_picture_seed(job, index)));
     if (!r && one)
         r = jx_set(o, "rng", json_string(job->rng == DR_RNG_CPU ? "cpu" : "cuda"));
     if (!r && job->ensd)

@@ -24,6 +24,9 @@ struct receipt_facts {
  * none. */
 void receipt_assumed(const struct sched_config *sched, char *dst, size_t n);
 
+/* The seed that a picture is drawn again with; of a batch with one generator the batch's. */
+uint64_t job_picture_seed(const struct job *job, int index);
+
 /* Picture `index` of the batch. Appends to dst. */
 int receipt_infotext(const struct job *job, const struct receipt_facts *facts, int index,
                      struct buf *dst);

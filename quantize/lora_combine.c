@@ -144,6 +144,17 @@ static int check_product(const struct combining *k, const struct weight_delta *d
                    d->param, lora_survey_kind(d));
 }
 
+static bool has_count(const struct weight_source *source, int64_t wanted)
+{
+    int64_t count;
+    return shape_count(&source->shape, &count) && count == wanted;
+}
+
+static int fail_shapes(const struct combining *k, const struct weight_delta *d)
+{
+    return dr_fail(k->err, DR_EFORMAT, "%s: its tensors do not fit each other's shapes", d->param);
+}
+
 /* Of all shares: up [inner, rows] and down [inner, cols], rows being vectors. */
 struct stacked {
     int64_t inner, rows, cols;
@@ -154,6 +165,9 @@ static int read_share(const struct combining *k, const struct lora_share *s, str
                       int64_t at)
 {
     int64_t rank = rank_of(s->delta), rows = p->rows, cols = p->cols;
+    if (!has_count(&s->delta->tensor[LOW_RANK_UP], rows * rank) ||
+        !has_count(&s->delta->tensor[LOW_RANK_DOWN], rank * cols))
+        return fail_shapes(k, s->delta);
     float *up = dr_malloc(DR_TAG_FILE, (size_t)(rows * rank) * sizeof *up);
     float *down = dr_malloc(DR_TAG_FILE, (size_t)(cols * rank) * sizeof *down);
     int r = up && down ? 0 : no_memory(k);
@@ -198,14 +212,17 @@ static int stack(const struct combining *k, const struct lora_share *first, size
     return r;
 }
 
-/* Replaces the product by the best one of the rank that is wanted. */
+/* Replaces the product by the best one of the rank that is wanted; one of the matrix's full rank,
+ * which loses nothing, where the ranks add up to more than that. */
 static int reduce(const struct combining *k, struct stacked *p)
 {
     struct truncated_svd d;
-    if (!k->how->rank || k->how->rank >= p->inner)
+    int64_t full = p->rows < p->cols ? p->rows : p->cols;
+    int64_t rank = k->how->rank && k->how->rank < full ? k->how->rank : full;
+    if (rank >= p->inner)
         return 0;
-    int r = truncated_svd_product(p->up, p->down, p->inner, p->rows, p->cols, k->how->rank,
-                                  k->how->stop, &d, k->err);
+    int r = truncated_svd_product(p->up, p->down, p->inner, p->rows, p->cols, rank, k->how->stop,
+                                  &d, k->err);
     if (r)
         return r;
     p->inner = d.rank;
@@ -286,6 +303,10 @@ static int combine_difference(struct combining *k, const struct lora_share *firs
                             "%s: a difference and a product of one "
                             "layer cannot be one; merge them into a model",
                             d->param);
+            break;
+        }
+        if (!has_count(&first[i].delta->tensor[DIFFERENCE], count)) {
+            r = fail_shapes(k, d);
             break;
         }
         delta_read_rows(&first[i].delta->tensor[DIFFERENCE], 0, 1, count, one);

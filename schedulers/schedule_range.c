@@ -98,12 +98,16 @@ static void fill_beta(const struct schedule_job *job, double *ret_sigmas, double
     int over = (int)schedule_value(job, OVER);
     bool of_timesteps = !job->table->edm && (over ? over == SCHEDULE_OVER_TIMESTEPS
                                                   : job->config->conventions.beta_of_timesteps);
+    double low = 0, high = job->table->n - 1;
+    if (of_timesteps && schedule_value(job, SCHEDULE_SIGMA_MIN) > 0)
+        low = schedule_timestep(job, min, SCHEDULE_DOWN);
+    if (of_timesteps && schedule_value(job, SCHEDULE_SIGMA_MAX) > 0)
+        high = schedule_timestep(job, max, SCHEDULE_DOWN);
     for (int i = 0; i < job->n; i++) {
         if (of_timesteps) {
             double p = 1 - (double)i / job->n;
-            schedule_put_timestep(
-                job, i, (int)rint(schedule_beta_quantile(p, alpha, beta) * (job->table->n - 1)),
-                ret_sigmas, ret_timesteps);
+            double t = low + schedule_beta_quantile(p, alpha, beta) * (high - low);
+            schedule_put_timestep(job, i, (int)rint(t), ret_sigmas, ret_timesteps);
             continue;
         }
         double p = 1 - schedule_linspace(0, 1, job->n, i);

@@ -63,17 +63,27 @@ static void take_copy(const struct line *line, uint8_t *copy)
         copy[i] = line->at[(size_t)i * line->stride];
 }
 
+/* The largest value of a sliding window, by how often each of the 256 is in it. */
 static void grow_line(const struct line *line, const void *how, uint8_t *copy)
 {
-    int64_t pixels = *(const int *)how;
+    int64_t pixels = *(const int *)how, count[256] = { 0 };
+    int most = 0;
     take_copy(line, copy);
+    for (int64_t i = 0; i < pixels && i < line->n; i++) {
+        count[copy[i]]++;
+        most = copy[i] > most ? copy[i] : most;
+    }
     for (int64_t i = 0; i < line->n; i++) {
-        int64_t first = i > pixels ? i - pixels : 0;
-        int64_t end = i + pixels < line->n ? i + pixels + 1 : line->n;
-        uint8_t most = 0;
-        for (int64_t k = first; k < end; k++)
-            most = copy[k] > most ? copy[k] : most;
-        line->at[(size_t)i * line->stride] = most;
+        if (i + pixels < line->n) {
+            int in = copy[i + pixels];
+            count[in]++;
+            most = in > most ? in : most;
+        }
+        if (i > pixels)
+            count[copy[i - pixels - 1]]--;
+        while (most > 0 && !count[most])
+            most--;
+        line->at[(size_t)i * line->stride] = (uint8_t)most;
     }
 }
 

@@ -211,6 +211,9 @@ static void what_makes_no_sense_is_refused(void **state)
           "emphasis: got ignore" },
         { "\"prompt\":\"a\",\"prompt_2\":\"a AND b\",\"prompt_syntax\":\"a1111\"",
           "prompt_2: got AND" },
+        { "\"prompt\":\"a clock at 10:30\",\"guidance\":\"pag\"", "a weight of the whole prompt" },
+        { "\"prompt\":\"a AND b\",\"guidance\":\"pag\"", "parts with AND" },
+        { "\"prompt\":\"a AND b\",\"preset\":\"sdcpp\",\"emphasis\":\"none\"", "emphasis" },
     };
     struct bench b;
     char message[2000];

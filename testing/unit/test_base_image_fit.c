@@ -100,6 +100,28 @@ static struct dr_image small_mask(void)
     return mask;
 }
 
+/* As the largest value around each place, however wide. */
+static void masks_grow_as_defined(void **state)
+{
+    (void)state;
+    enum { N = 37 };
+    static const int widths[] = { 1, 5, 36, 37, 400 };
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
+        uint8_t before[N], line[N];
+        struct dr_image mask = { .pixels = line, .width = N, .height = 1, .channels = 1 };
+        for (int i = 0; i < N; i++)
+            line[i] = before[i] = (uint8_t)(i % 7 ? i * 151 : 255 - i);
+        assert_int_equal(mask_grow(&mask, widths[w], NULL), 0);
+        for (int i = 0; i < N; i++) {
+            int most = 0;
+            for (int k = 0; k < N; k++)
+                if (abs(k - i) <= widths[w] && before[k] > most)
+                    most = before[k];
+            assert_int_equal(line[i], most);
+        }
+    }
+}
+
 static void masks_grow_in_every_direction(void **state)
 {
     (void)state;
@@ -161,6 +183,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(sizes_are_the_references),
         cmocka_unit_test(blurs_are_the_references),
+        cmocka_unit_test(masks_grow_as_defined),
         cmocka_unit_test(masks_grow_in_every_direction),
         cmocka_unit_test(a_region_has_the_pictures_proportions),
         cmocka_unit_test(what_is_half_marked_is_marked),

@@ -272,6 +272,14 @@ static void what_would_be_lost_is_refused(void **state)
     st_writer_save(w, path_of("loha"));
     st_writer_free(w);
     expect_refused("loha", "of kind LoHa is no product of two matrices");
+    w = st_writer_new(); /* one layer fits a family, the other's halves not each other */
+    add(w, KEYS, ".lora_up.weight", "640x4");
+    add(w, KEYS, ".lora_down.weight", "4x2048");
+    add(w, TEXT, ".lora_up.weight", "1280x4");
+    add(w, TEXT, ".lora_down.weight", "8x1280");
+    st_writer_save(w, path_of("halves"));
+    st_writer_free(w);
+    expect_refused("halves", "do not fit");
 }
 
 static const struct CMUnitTest tests[] = {
