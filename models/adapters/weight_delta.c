@@ -317,7 +317,8 @@ static void fold_rows(void *ctx, int64_t first, int64_t n)
 int delta_fold(const struct delta_target *t, const float *mid, const float *down, int64_t rank,
                int64_t in, int64_t kernel, float *ret, struct dr_error *err)
 {
-    struct fold f = { mid, down, ret, rank, in, kernel };
+    struct fold f = { .mid = mid, .down = down, .rank = rank, .in = in, .kernel = kernel };
+    f.ret = ret;
     return delta_parts(t, rank, rank * in * kernel, fold_rows, &f, err);
 }
 

@@ -128,7 +128,8 @@ static bool put_number(const struct rule *r, const struct key_numbering *n, cons
         return block >= 0 && put(ret, at, "%d", block);
     }
     /* the same mark of the result tells whether it is counted from the other end */
-    int mark = 0, i = *next;
+    int i = *next;
+    char mark = 0;
     for (const char *c = r->to; *c; c++)
         if ((*c == '#' || *c == '^') && !i--)
             mark = *c;
