@@ -21,8 +21,8 @@ int job_prompts_language(struct job *job, const char *syntax, const char *emphas
     const struct prompt_language *language = prompt_language_find(syntax);
     struct prompt_request *q = &job->prompt;
     if (!language)
-        return dr_fail_field(err, DR_EINVAL, "prompt_syntax", syntax, "a1111, comfyui, sdcpp or plain",
-                             NULL);
+        return dr_fail_field(err, DR_EINVAL, "prompt_syntax", syntax,
+                             "a1111, comfyui, sdcpp or plain", NULL);
     if (emphasis && language->weighing != PROMPT_WEIGHS_SCALE)
         return dr_fail_field(err, DR_EINVAL, "emphasis", emphasis,
                              "nothing without prompt_syntax a1111 or sdcpp",

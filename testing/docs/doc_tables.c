@@ -194,6 +194,11 @@ static void put_options(FILE *out, const json_t *options)
             fprintf(out, " (%s)", json_string_value(json_array_get(choices, dflt)));
             continue;
         }
+        if (!json_object_get(o, "minimum")) { /* a text */
+            fprintf(out, "%s`%s` %s", i ? ", " : "", list_item_name(o),
+                    json_string_value(json_object_get(o, "help")));
+            continue;
+        }
         fprintf(out, "%s`%s` %.9g to %.9g (%.9g)", i ? ", " : "", list_item_name(o),
                 json_number_value(json_object_get(o, "minimum")),
                 json_number_value(json_object_get(o, "maximum")),
@@ -227,16 +232,10 @@ static void put_guiders(FILE *out)
     for (size_t i = 0; i < json_array_size(all); i++) {
         const json_t *one = json_array_get(all, i), *options = json_object_get(one, "options");
         const char *class = json_string_value(json_object_get(one, "diffusers"));
-        bool text = json_array_size(options) &&
-                    !json_object_get(json_array_get(options, 0), "minimum");
         fprintf(out, "| `%s` | %s | %s | %s | ", list_item_name(one),
                 json_string_value(json_object_get(one, "title")),
                 json_string_value(json_object_get(one, "paper")), class ? class : "none");
-        if (text)
-            fprintf(out, "`%s` %s", list_item_name(json_array_get(options, 0)),
-                    json_string_value(json_object_get(json_array_get(options, 0), "help")));
-        else
-            put_options(out, options);
+        put_options(out, options);
         fprintf(out, " |\n");
     }
 }
