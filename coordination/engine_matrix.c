@@ -18,6 +18,8 @@ static const struct {
 } exceptions[] = {
     { "lms", "normal ddim_uniform beta", "extrapolating from four steps overshoots at 20 of them" },
     { "heun", "laplace", "few of its steps are at low noise, and Heun's last ones are too long" },
+    { "dpm2_a", "exponential laplace vp karras_exponential",
+      "fresh noise in 20 long steps; with 40 steps, or eta 0.5, it shows" },
     { "*", "linear_quadratic",
       "made for flow matching: half of its steps are near pure noise, of the others one or two are "
       "long" },
