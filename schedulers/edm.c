@@ -109,6 +109,6 @@ int edm_check(const struct sched_config *config, struct dr_error *err)
         return dr_fail_field(err, DR_EINVAL, "timesteps", "a list", "sigmas", why);
     if (!config->listed && config->schedule->kind != SCHEDULE_RANGE)
         return dr_fail_field(err, DR_EINVAL, "schedule", config->schedule->name,
-                             "karras or exponential", why);
+                             "karras, exponential or beta", why);
     return 0;
 }

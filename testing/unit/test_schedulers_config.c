@@ -248,7 +248,7 @@ static void edm(void **state)
     } bad[] = {
         { playground, "ddim", NULL, NULL, "sampler: got ddim" },
         { playground, NULL, "sgm_uniform", NULL, "schedule: got sgm_uniform" },
-        { cosxl, NULL, "normal", NULL, "expected karras or exponential" },
+        { cosxl, NULL, "normal", NULL, "expected karras, exponential or beta" },
         { cosxl, NULL, NULL, "trailing", "spacing: got trailing" },
         { "{\"_class_name\": \"EDMEulerScheduler\", \"sigma_min\": 90}", NULL, NULL, NULL,
           "sigma_min, sigma_max: got 90, 80" },
