@@ -267,6 +267,26 @@ static bool same_file(const struct target *o, const char *path)
     return !stat(path, &st) && st.st_dev == o->device && st.st_ino == o->inode;
 }
 
+/* A picture that is read is not replaced by what is made of it. */
+static int check_inputs(const struct cli_call *call, const struct target *o, struct dr_error *err)
+{
+    const struct request *q = &call->request;
+    char path[DR_PATH_MAX];
+    const char *from = call->value[OPT_from], *image = request_text(q, FIELD_image);
+    if (from && same_file(o, from))
+        return option_fail(err, DR_EINVAL, "--output",
+                           "is the picture of --from; choose another name");
+    if (*image && !path_text_read("image", image, path, NULL) && same_file(o, path))
+        return option_fail(err, DR_EINVAL, "--output",
+                           "is the picture of --image; choose another name");
+    for (int i = 0; i < request_count(q, FIELD_mask); i++)
+        if (!path_text_read("mask", request_item_text(q, FIELD_mask, i, "path"), path, NULL) &&
+            same_file(o, path))
+            return option_fail(err, DR_EINVAL, "--output",
+                               "is the picture of --mask; choose another name");
+    return 0;
+}
+
 static int plan_output(struct drawing *d, struct dr_error *err)
 {
     struct cli_call *call = d->call;
@@ -286,9 +306,8 @@ static int plan_output(struct drawing *d, struct dr_error *err)
     if (!r && cli_typed(call, FIELD_quality) && !strcmp(o->format, "png"))
         r = option_fail(err, DR_EINVAL, "--quality",
                         "applies to jpeg and webp, and this picture is a png");
-    if (!r && call->value[OPT_from] && o->replaces && same_file(o, call->value[OPT_from]))
-        r = option_fail(err, DR_EINVAL, "--output",
-                        "is the picture of --from; choose another name");
+    if (!r && o->replaces)
+        r = check_inputs(call, o, err);
     if (!r)
         r = target_check(o, known ? &seed : NULL, d->count * d->batch, err);
     return r < 0 ? r : request_set_text(q, FIELD_format, o->format, err);

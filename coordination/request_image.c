@@ -1,7 +1,7 @@
 /* request_image.c - see request_image.h.
  *
- * Base64 is told from a path by what it holds: a text that is no file's name, and that decodes to
- * the beginning of a picture, is one.
+ * A text may be a path, a data URL or base64. It counts as base64 if no file has that name and it
+ * decodes to the beginning of a picture.
  */
 #include "coordination/request_image.h"
 

@@ -112,6 +112,30 @@ static void what_is_not_marked_keeps_its_bytes(void **state)
     assert_true(black > 400);
 }
 
+static void copy_file(const char *from, const char *to)
+{
+    struct buf bytes;
+    struct dr_error err;
+    buf_init(&bytes, DR_TAG_TEST, 0);
+    assert_int_equal(dr_read_file(from, 64 << 20, &bytes, &err), 0);
+    assert_int_equal(dr_write_file(to, bytes.data, bytes.len, &err), 0);
+    buf_free(&bytes);
+}
+
+static void what_is_read_is_not_replaced(void **state)
+{
+    (void)state;
+    program_folder();
+    copy_file(picture(), "in.png");
+    copy_file(picture(), "where.png");
+    RUN(2, "--output: is the picture of --image", "generate", "-m", program_model(), "-p", "x",
+        "--image", "in.png", "-o", "./in.png");
+    RUN(2, "--output: is the picture of --mask", "generate", "-m", program_model(), "-p", "x",
+        "--image", "in.png", "--mask", "where.png,blur=1", "-o", "where.png");
+    must_be_equal("in.png", picture());
+    must_be_equal("where.png", picture());
+}
+
 static void mistakes_say_what_is_wrong(void **state)
 {
     (void)state;
@@ -127,6 +151,7 @@ int main(int argc, char **argv)
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_receipt_draws_from_the_same_picture),
         cmocka_unit_test(what_is_not_marked_keeps_its_bytes),
+        cmocka_unit_test(what_is_read_is_not_replaced),
         cmocka_unit_test(mistakes_say_what_is_wrong),
     };
     return test_main(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -252,7 +252,9 @@ static void check_slope(const struct sched_info *sampler, const double errors[2]
                         bool exactly)
 {
     double slope = log2(errors[0] / errors[1]);
-    if (!(errors[0] < 0.06) || !(slope > order - 0.25) || (exactly && slope > order + 0.25))
+    /* dpmpp_2m_v2 is of order 1 on these levels, and the worst of all with 0.052 */
+    double most = strcmp(sampler->name, "dpmpp_2m_v2") ? 0.05 : 0.06;
+    if (!(errors[0] < most) || !(slope > order - 0.25) || (exactly && slope > order + 0.25))
         fail_msg("%s: with twice the steps the error goes from %.3g to %.3g, order %.2f instead of "
                  "%d",
                  sampler->name, errors[0], errors[1], slope, order);
