@@ -258,7 +258,7 @@ static void warn_syntax(const struct prompt_request *q, struct prompt_embeds *m)
     const char *texts[] = { q->prompt, q->prompt_2, q->guidance ? q->negative : NULL,
                             q->guidance ? q->negative_2 : NULL };
     if (m->n_warnings < PROMPT_WARNINGS &&
-        prompt_syntax(texts, 4, m->warning[m->n_warnings], sizeof m->warning[0]))
+        prompt_syntax(m->language, texts, 4, m->warning[m->n_warnings], sizeof m->warning[0]))
         m->n_warnings++;
 }
 
@@ -275,7 +275,7 @@ static void warn_ignored(const struct prompt_request *q, const struct prompt_scr
                          struct prompt_embeds *m)
 {
     static const char *const names[2] = { "prompt", "negative_prompt" };
-    if (m->language == &prompt_plain)
+    if (!m->language->schedules)
         warn_syntax(q, m);
     if (!q->guidance && (given(q->negative) || given(q->negative_2)))
         warn(m, "the negative prompt is ignored: guidance is off (guidance_scale is 1 or less)");

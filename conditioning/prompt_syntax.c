@@ -247,14 +247,42 @@ static size_t midjourney(const struct place *p)
     return 0;
 }
 
+static bool weighs(const struct prompt_language *l)
+{
+    return l->split != NULL;
+}
+
+static bool breaks(const struct prompt_language *l)
+{
+    return l->chunking == PROMPT_CHUNKS_COMMA;
+}
+
+static bool schedules(const struct prompt_language *l)
+{
+    return l->schedules;
+}
+
+static bool tags(const struct prompt_language *l)
+{
+    return l->tags;
+}
+
 static const struct {
     const char *what;
     size_t (*find)(const struct place *p);
+    bool (*read)(const struct prompt_language *l); /* whether a language reads it; NULL: none */
 } kinds[] = {
-    { "weight", weight },        { "emphasis", emphasis },    { "prompt editing", editing },
-    { "LoRA tag", tag },         { "embedding", embedding },  { "wildcard", wildcard },
-    { "choice", choice },        { "separator", break_word }, { "separator", and_word },
-    { "parameter", midjourney }, { "escape", escape },
+    { "weight", weight, weighs },
+    { "emphasis", emphasis, weighs },
+    { "prompt editing", editing, schedules },
+    { "LoRA tag", tag, tags },
+    { "embedding", embedding, NULL },
+    { "wildcard", wildcard, NULL },
+    { "choice", choice, NULL },
+    { "separator", break_word, breaks },
+    { "separator", and_word, schedules },
+    { "parameter", midjourney, NULL },
+    { "escape", escape, weighs },
 };
 
 enum { KINDS = sizeof kinds / sizeof *kinds };
@@ -266,10 +294,13 @@ static void note(const char *what, const char *at, size_t n, char *dst, size_t s
              n > cut ? "..." : "");
 }
 
-bool prompt_syntax(const char *const *texts, int n, char *ret_warning, size_t size)
+bool prompt_syntax(const struct prompt_language *language, const char *const *texts, int n,
+                   char *ret_warning, size_t size)
 {
     char list[KINDS * (SHOWN + 24)] = "";
-    bool seen[KINDS] = { false };
+    bool seen[KINDS];
+    for (int k = 0; k < KINDS; k++)
+        seen[k] = kinds[k].read && kinds[k].read(language);
     for (int t = 0; t < n; t++) {
         for (struct place p = { texts[t], texts[t] }; p.at && *p.at; p.at++)
             for (int k = 0; k < KINDS; k++) {

@@ -11,8 +11,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Looks through n texts (NULL ones are skipped). True: ret_warning is one line that quotes an
- * example of each kind that was found. */
-bool prompt_syntax(const char *const *texts, int n, char *ret_warning, size_t size);
+#include "conditioning/prompt_language.h"
+
+/* Looks through n texts (NULL ones are skipped) for what the language does not read. True:
+ * ret_warning is one line that quotes an example of each kind that was found. */
+bool prompt_syntax(const struct prompt_language *language, const char *const *texts, int n,
+                   char *ret_warning, size_t size);
 
 #endif

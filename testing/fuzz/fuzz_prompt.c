@@ -86,7 +86,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     check_editing(text);
     check_script(text, "");
     check_script("a", text);
-    prompt_syntax(texts, 1, warning, sizeof warning);
+    prompt_syntax(&prompt_plain, texts, 1, warning, sizeof warning);
     free(text);
     return 0;
 }

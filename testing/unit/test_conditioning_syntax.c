@@ -12,7 +12,7 @@
 static const char *warning_of(const char *text)
 {
     static char warning[PROMPT_WARNING];
-    return prompt_syntax(&text, 1, warning, sizeof warning) ? warning : NULL;
+    return prompt_syntax(&prompt_plain, &text, 1, warning, sizeof warning) ? warning : NULL;
 }
 
 static void syntax_is_named(void **state)
@@ -122,7 +122,7 @@ static void one_warning(void **state)
                             "(\xe6\x97\xa5\xe6\x9c\xac\xe6\x97\xa5\xe6\x9c\xac\xe6\x97\xa5\xe6\x9c"
                             "\xac\xe6\x97\xa5\xe6\x9c\xac\xe6\x97\xa5\xe6\x9c\xac\xe6\x97\xa5)" };
     char warning[PROMPT_WARNING];
-    assert_true(prompt_syntax(texts, 4, warning, sizeof warning));
+    assert_true(prompt_syntax(&prompt_plain, texts, 4, warning, sizeof warning));
     assert_non_null(strstr(warning, "weight '(red:1.3)'"));
     assert_null(strstr(warning, "blue"));
     assert_null(strstr(warning, "ugly"));
@@ -133,11 +133,29 @@ static void one_warning(void **state)
     memset(long_text, '(', (1 << 20) - 1);
     long_text[(1 << 20) - 1] = '\0';
     const char *one = long_text;
-    assert_false(prompt_syntax(&one, 1, warning, sizeof warning));
+    assert_false(prompt_syntax(&prompt_plain, &one, 1, warning, sizeof warning));
     test_free(long_text);
 }
 
+/* What a language reads is no other program's. */
+static void languages_know_their_own(void **state)
+{
+    (void)state;
+    static const char *const text = "(a:1.2) [b:c:4] <lora:x:1>, d BREAK e AND f";
+    char warning[400];
+    assert_true(prompt_syntax(&prompt_comfyui, &text, 1, warning, sizeof warning));
+    assert_null(strstr(warning, "(a:1.2)"));
+    assert_non_null(strstr(warning, "[b:c:4]"));
+    assert_non_null(strstr(warning, "<lora:x:1>"));
+    assert_non_null(strstr(warning, "BREAK"));
+    assert_true(prompt_syntax(&prompt_sdcpp, &text, 1, warning, sizeof warning));
+    assert_null(strstr(warning, "BREAK"));
+    assert_null(strstr(warning, "lora"));
+    assert_non_null(strstr(warning, "AND"));
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(languages_know_their_own),
     cmocka_unit_test(syntax_is_named),
     cmocka_unit_test(ordinary_prompts_are_let_be),
     cmocka_unit_test(one_warning),
